@@ -1,0 +1,141 @@
+//! What the author of a Sentinel Gateway plugin depends on.
+//!
+//! A plugin implements [`Lifecycle`] and the traits of the roles it wants to play, then names them:
+//!
+//! ```ignore
+//! use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Refusal};
+//!
+//! struct OfficeHours;
+//!
+//! impl Lifecycle for OfficeHours {
+//!     fn configure(_json: String) -> Result<(), Vec<ConfigError>> { Ok(()) }
+//! }
+//! impl Admission for OfficeHours {
+//!     fn check(call: &Call) -> Result<Option<u64>, Refusal> {
+//!         if call.role() == "night-watch" { return Err(Refusal::new("office_hours", "The office is closed.")) }
+//!         Ok(None)
+//!     }
+//!     fn settle(_: &Call, _: u64, _: Outcome, _: u64) {}
+//! }
+//! sentinel_plugin_sdk::export!(OfficeHours: admission);
+//! ```
+//!
+//! Built for `wasm32-unknown-unknown` such a plugin imports nothing but the gateway's own interfaces.
+
+/// The bindings; authors use the names re-exported at the root of the crate.
+#[allow(unsafe_code, unreachable_pub, missing_debug_implementations, clippy::all, reason = "generated")]
+pub mod bindings {
+    /// The imports, shared by all roles.
+    pub mod imports {
+        wit_bindgen::generate!({
+            path: "../../wit/0.1",
+            world: "sentinel:plugin/imports@0.1.0",
+            generate_all,
+            additional_derives: [PartialEq],
+        });
+    }
+    macro_rules! role {
+        ($module:ident, $inline:literal, $world:literal, [$($with:tt)*]) => {
+            pub mod $module {
+                wit_bindgen::generate!({
+                    path: "../../wit/0.1",
+                    inline: $inline,
+                    world: $world,
+                    with: {
+                        "sentinel:plugin/types@0.1.0": crate::bindings::imports::sentinel::plugin::types,
+                        $($with)*
+                    },
+                    pub_export_macro: true,
+                    default_bindings_module: "sentinel_plugin_sdk::bindings",
+                });
+            }
+        };
+    }
+    role!(
+        lifecycle,
+        "package sdk:lifecycle; world with-lifecycle { export sentinel:plugin/lifecycle@0.1.0; }",
+        "sdk:lifecycle/with-lifecycle",
+        []
+    );
+    role!(
+        authentication,
+        "package sdk:authentication; world with-authentication { export sentinel:plugin/authentication@0.1.0; }",
+        "sdk:authentication/with-authentication",
+        ["sentinel:plugin/view@0.1.0": crate::bindings::imports::sentinel::plugin::view,]
+    );
+    role!(
+        admission,
+        "package sdk:admission; world with-admission { export sentinel:plugin/admission@0.1.0; }",
+        "sdk:admission/with-admission",
+        ["sentinel:plugin/view@0.1.0": crate::bindings::imports::sentinel::plugin::view,]
+    );
+    role!(
+        visibility,
+        "package sdk:visibility; world with-visibility { export sentinel:plugin/visibility@0.1.0; }",
+        "sdk:visibility/with-visibility",
+        ["sentinel:plugin/view@0.1.0": crate::bindings::imports::sentinel::plugin::view,]
+    );
+    role!(
+        rewriting,
+        "package sdk:rewriting; world with-rewriting { export sentinel:plugin/rewriting@0.1.0; }",
+        "sdk:rewriting/with-rewriting",
+        ["sentinel:plugin/view@0.1.0": crate::bindings::imports::sentinel::plugin::view,]
+    );
+}
+
+pub use bindings::admission::exports::sentinel::plugin::admission::{Guest as Admission, Permit};
+pub use bindings::authentication::exports::sentinel::plugin::authentication::Guest as Authentication;
+pub use bindings::imports::sentinel::plugin::{cells, clock, counters, log, secrets};
+pub use bindings::imports::sentinel::plugin::types::{
+    Auth, ConfigError, Entry, Field, Identity, Outcome, Principal, Refusal, TargetKind,
+};
+pub use bindings::imports::sentinel::plugin::view::{Call, Catalog, Patch, Request, Response};
+pub use bindings::lifecycle::exports::sentinel::plugin::lifecycle::Guest as Lifecycle;
+pub use bindings::rewriting::exports::sentinel::plugin::rewriting::Guest as Rewriting;
+pub use bindings::visibility::exports::sentinel::plugin::visibility::Guest as Visibility;
+
+/// Makes a type the plugin: `export!(MyType: admission, visibility)`.
+#[macro_export]
+macro_rules! export {
+    ($plugin:ident: $($role:ident),+ $(,)?) => {
+        #[allow(unsafe_code, unreachable_pub, clippy::all, reason = "generated")]
+        mod sentinel_plugin_export {
+            use super::$plugin;
+            $crate::bindings::lifecycle::export!($plugin with_types_in $crate::bindings::lifecycle);
+            $($crate::bindings::$role::export!($plugin with_types_in $crate::bindings::$role);)+
+        }
+    };
+}
+
+impl Refusal {
+    /// A refusal without a time to retry at.
+    #[must_use]
+    pub fn new(reason: &str, message: impl Into<String>) -> Self {
+        Self { reason: reason.to_owned(), message: message.into(), retry_after_ms: None, details: Vec::new() }
+    }
+}
+
+impl ConfigError {
+    /// A mistake at a JSON pointer of the plugin's configuration.
+    #[must_use]
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), hint: None }
+    }
+
+    /// The same, with what to type instead.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Reads the JSON that `configure` was given, and makes panics readable from then on: the gateway sees
+/// only a trap, so the message and the line go to its log first.
+///
+/// # Errors
+/// One error naming what serde could not read.
+pub fn read_config<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, Vec<ConfigError>> {
+    std::panic::set_hook(Box::new(|info| log::emit(log::Level::Error, &info.to_string())));
+    serde_json::from_str(json).map_err(|error| vec![ConfigError::new("", error.to_string())])
+}
