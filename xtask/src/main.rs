@@ -1,1 +1,122 @@
-fn main() {}
+//! `cargo xtask`: everything a person does to this project, in one place and in Rust, so that a machine
+//! needs nothing but the toolchain to build, test, check and show it.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this program talks to the person who started it"
+)]
+
+mod build;
+mod demo;
+mod dist;
+mod encode;
+mod fixtures;
+mod shell;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::build::{Host, Plan};
+use crate::workspace::Workspace;
+
+/// Builds, tests, checks and shows Sentinel Gateway.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build the gateway and its plugins into target/debug (or target/release)
+    Build {
+        /// Optimised, and without the fixture backend
+        #[arg(long)]
+        release: bool,
+        /// Also build the misbehaving plugins of tests/guests into target/guests
+        #[arg(long)]
+        guests: bool,
+    },
+    /// Build, then run the gateway with the given arguments
+    Run {
+        /// Run the optimised build
+        #[arg(long)]
+        release: bool,
+        /// What the gateway is started with
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Build, then watch the gateway allow, refuse, limit, break, kill and record
+    Demo {
+        /// Use what the last build left
+        #[arg(long)]
+        no_build: bool,
+    },
+    /// Install what is missing, then build and test everything
+    Test {
+        /// Leave out the Node and Python servers; the tests that need them will fail
+        #[arg(long)]
+        no_fixtures: bool,
+    },
+    /// Measure: the benches of the gateway
+    Bench {
+        /// Passed on to the benches
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Make the release archive in dist/
+    Dist,
+    /// Write config/schema.json from the configuration's types
+    Schema,
+    /// Install the Node and Python servers that the tests put behind the gateway
+    Fixtures,
+    /// Check the layers, the size of files and the other rules of the house
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = Workspace::find().and_then(|workspace| perform(args.task, &workspace));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            shell::exit_code(&error)
+        }
+    }
+}
+
+fn perform(task: Task, workspace: &Workspace) -> anyhow::Result<()> {
+    match task {
+        Task::Build { release, guests } => {
+            build::run(workspace, &Plan { host: Host::profile(release), guests })
+        }
+        Task::Run { release, args } => {
+            let host = Host::profile(release);
+            build::run(workspace, &Plan { host, guests: false })?;
+            Err(shell::replace(&workspace.gateway(host), &args))
+        }
+        Task::Demo { no_build } => {
+            if !no_build {
+                build::run(workspace, &Plan { host: Host::Debug, guests: false })?;
+            }
+            demo::run(workspace)
+        }
+        Task::Test { no_fixtures } => test::run(workspace, !no_fixtures),
+        Task::Bench { args } => {
+            // The benches load the shipped plugins from where the release build puts them.
+            build::run(workspace, &Plan { host: Host::Release, guests: false })?;
+            shell::run(workspace.cargo().args(["bench", "--package", "sentinel-gateway", "--"]).args(args))
+        }
+        Task::Dist => dist::run(workspace),
+        Task::Schema => dist::schema(workspace),
+        Task::Fixtures => fixtures::run(workspace),
+        Task::Tidy => tidy::run(workspace),
+    }
+}

@@ -1,0 +1,195 @@
+//! The things behind the gateway: MCP servers that are child processes or spoken to over HTTP.
+//!
+//! A [`Backend`] is one of them with its supervisor: it starts, is listed, answers, dies and comes back. All of
+//! them together are the [`Registry`], which merges what they offer. A backend does nothing but what comes with a
+//! [`crate::policy::Permitted`].
+
+pub mod registry;
+
+mod http;
+mod listing;
+mod peer;
+mod process;
+mod sse;
+mod stdio;
+mod supervisor;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokio::sync::{Semaphore, watch};
+
+pub use peer::{Peer, Reply};
+pub use registry::{Event, Registry};
+
+use self::wire::WireError;
+use crate::call::TargetKind;
+use crate::config;
+use crate::mcp::catalog::Offers;
+use crate::mcp::message;
+use crate::mcp::splice::{self, Edit};
+use crate::policy::Permitted;
+
+/// A call on a backend that is just starting waits this long for it.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a backend gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    #[error("backend \"{backend}\" is not available: {reason}")]
+    Unreachable { backend: Arc<str>, reason: String },
+    #[error("backend \"{backend}\" did not answer within {} s", .after.as_secs())]
+    Timeout { backend: Arc<str>, after: Duration },
+    #[error("backend \"{backend}\" did not answer in the protocol: {reason}")]
+    Protocol { backend: Arc<str>, reason: String },
+    #[error("backend \"{backend}\" answered with HTTP status {status}")]
+    Status { backend: Arc<str>, status: u16, retry_after: Option<Duration> },
+    #[error("backend \"{backend}\" already works on {limit} calls")]
+    Busy { backend: Arc<str>, limit: usize },
+}
+
+/// Where a backend is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    Starting,
+    Ready,
+    /// Not there; tried again after a pause.
+    Down { reason: String },
+    Stopped,
+}
+
+/// One server behind the gateway.
+#[derive(Debug)]
+pub struct Backend {
+    pub(self) name: Arc<str>,
+    pub(self) settings: config::Backend,
+    pub(self) peer: ArcSwapOption<Peer>,
+    pub(self) offers: ArcSwap<Offers>,
+    pub(self) status: watch::Sender<Status>,
+    pub(self) slots: Semaphore,
+}
+
+impl Backend {
+    fn new(settings: config::Backend) -> Self {
+        Self {
+            name: settings.name.as_str().into(),
+            peer: ArcSwapOption::empty(),
+            offers: ArcSwap::default(),
+            status: watch::Sender::new(Status::Starting),
+            slots: Semaphore::new(settings.max_in_flight),
+            settings,
+        }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// The connection, if there is one.
+    #[must_use]
+    pub fn peer(&self) -> Option<Arc<Peer>> {
+        self.peer.load_full()
+    }
+
+    /// Does what was permitted. `params` are those of the call unless a rewriter changed them; names are turned
+    /// into the backend's own here. Dropping the future cancels the request at the backend.
+    ///
+    /// # Errors
+    /// There is no answer; a JSON-RPC error is an answer.
+    pub async fn call(
+        &self,
+        permitted: &Permitted,
+        params: Option<&RawValue>,
+        headers: Vec<(String, String)>,
+    ) -> Result<Reply, BackendError> {
+        let call = permitted.call();
+        let Ok(_slot) = self.slots.try_acquire() else {
+            return Err(BackendError::Busy { backend: self.name.clone(), limit: self.settings.max_in_flight });
+        };
+        let peer = self.connected().await?;
+        let params = params.unwrap_or(&call.params).get();
+        let key = match call.target.kind {
+            TargetKind::Tool | TargetKind::Prompt => Some("/name"),
+            TargetKind::Resource | TargetKind::Other => None,
+        };
+        let renamed = key.filter(|_| call.target.name != call.target.upstream).and_then(|key| {
+            let json = message::quoted(&call.target.upstream);
+            splice::apply(params, &[Edit::Set { pointer: key.to_owned(), json }]).ok()
+        });
+        let params = renamed.as_deref().unwrap_or(params);
+        peer.request(&call.method, Some(params), headers, Some(call.session.clone()), self.settings.timeout)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    /// The connection, waiting a while for one that is being made.
+    async fn connected(&self) -> Result<Arc<Peer>, BackendError> {
+        if let Some(peer) = self.peer() {
+            return Ok(peer);
+        }
+        let mut status = self.status.subscribe();
+        let settled = tokio::time::timeout(
+            START_PATIENCE.min(self.settings.timeout),
+            status.wait_for(|status| *status != Status::Starting),
+        );
+        let reason = match settled.await {
+            Ok(Ok(status)) => match &*status {
+                Status::Down { reason } => reason.clone(),
+                Status::Stopped => "the gateway is shutting down".to_owned(),
+                Status::Starting | Status::Ready => String::new(),
+            },
+            Ok(Err(_)) => "the gateway is shutting down".to_owned(),
+            Err(_) => "it is still starting".to_owned(),
+        };
+        self.peer().ok_or_else(|| BackendError::Unreachable { backend: self.name.clone(), reason })
+    }
+
+    fn failed(&self, error: PeerError) -> BackendError {
+        let backend = self.name.clone();
+        match error {
+            PeerError::Timeout(after) => BackendError::Timeout { backend, after },
+            PeerError::Garbage(reason) => BackendError::Protocol { backend, reason },
+            PeerError::Wire(error) => match error {
+                WireError::Status { status, retry_after, .. } => BackendError::Status { backend, status, retry_after },
+                WireError::Protocol(_) | WireError::TooLarge { .. } => {
+                    BackendError::Protocol { backend, reason: error.to_string() }
+                }
+                WireError::Busy => BackendError::Busy { backend, limit: wire::OUTGOING_QUEUE },
+                WireError::Unreachable(_) | WireError::SessionLost | WireError::Closed(_) => {
+                    BackendError::Unreachable { backend, reason: error.to_string() }
+                }
+            },
+        }
+    }
+}
+
+/// Why a request on one connection got no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PeerError {
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    #[error("{0}")]
+    Garbage(String),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+/// A message of a backend's own accord.
+#[derive(Clone, Debug)]
+pub enum Spontaneous {
+    Notification { method: String, message: Bytes },
+    /// To be answered through [`Peer::answer`] with this id.
+    Request { id: Box<RawValue>, method: String, params: Option<Box<RawValue>> },
+    /// Progress of a call of this session, with the client's own token already in place.
+    Progress { session: Arc<str>, message: Bytes },
+}

@@ -1,0 +1,232 @@
+//! One connection to one MCP server: which request waits for which answer.
+//!
+//! Requests get ids of the gateway's own, so callers never collide. Whoever stops waiting (a timeout, a client's
+//! cancel, a kill) drops the future, and the server hears `notifications/cancelled`.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+use super::wire::{Outgoing, Sender, WireError};
+use super::{PeerError, Spontaneous};
+use crate::mcp::envelope::{self, Body, Message};
+use crate::mcp::message;
+use crate::mcp::splice::{self, Edit};
+
+/// An answer: a result or a JSON-RPC error, still in the bytes it came in.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    raw: Bytes,
+    range: Range<usize>,
+    is_error: bool,
+}
+
+impl Reply {
+    /// The result's or the error's JSON text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.raw[self.range.clone()]).unwrap_or("null")
+    }
+
+    /// The same as bytes that share the message's memory.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        self.raw.slice(self.range.clone())
+    }
+
+    /// Whether this is a JSON-RPC error.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.is_error
+    }
+
+    /// The JSON-RPC error code.
+    #[must_use]
+    pub fn error_code(&self) -> Option<i64> {
+        self.is_error.then(|| splice::get(self.text(), "/code")?.parse().ok()).flatten()
+    }
+}
+
+#[derive(Debug)]
+struct Pending {
+    reply: oneshot::Sender<Result<Reply, PeerError>>,
+    /// The client's progress token and session, if it wants progress.
+    progress: Option<(Arc<str>, Box<RawValue>)>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Peer {
+    sender: Sender,
+    next: AtomicU64,
+    pending: Mutex<HashMap<u64, Pending>>,
+    /// Why it ended; set before the pending calls are failed.
+    ended: Mutex<Option<WireError>>,
+}
+
+impl Peer {
+    pub(super) fn new(sender: Sender) -> Self {
+        Self { sender, next: AtomicU64::new(1), pending: Mutex::default(), ended: Mutex::default() }
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// No answer came: see [`PeerError`].
+    pub async fn request(
+        &self,
+        method: &str,
+        params: Option<&str>,
+        headers: Vec<(String, String)>,
+        session: Option<Arc<str>>,
+        patience: Duration,
+    ) -> Result<Reply, PeerError> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let token = params.and_then(|params| splice::get(params, "/_meta/progressToken"));
+        // Tokens are unique per client only; the upstream one is the gateway's id.
+        let replaced = token.zip(params).and_then(|(_, params)| {
+            let edit = Edit::Set { pointer: "/_meta/progressToken".to_owned(), json: id.to_string() };
+            splice::apply(params, &[edit]).ok()
+        });
+        let progress = session.zip(token.map(|token| message::raw(token.to_owned())));
+        let body = message::request(id, method, replaced.as_deref().or(params));
+        let (reply, answer) = oneshot::channel();
+        self.pending.lock().insert(id, Pending { reply, progress });
+        // From here on the entry is removed whatever happens, and the server told if it still works on it.
+        let mut waiting = Waiting { peer: self, id, method, sent: false };
+        if let Some(error) = self.ended.lock().clone() {
+            return Err(error.into());
+        }
+        self.sender.try_send(Outgoing { id: Some(id), method: method.to_owned(), body, headers })?;
+        waiting.sent = true;
+        match tokio::time::timeout(patience, answer).await {
+            Ok(Ok(answered)) => {
+                waiting.sent = false;
+                answered
+            }
+            Ok(Err(_)) => Err(WireError::Closed("the connection ended".to_owned()).into()),
+            Err(_) => Err(PeerError::Timeout(patience)),
+        }
+    }
+
+    /// Sends a notification; a full queue drops it with a warning, for nobody waits for it.
+    pub fn notify(&self, method: &str, params: Option<&str>) {
+        let body = message::notification(method, params);
+        let sent = self.sender.try_send(Outgoing { id: None, method: method.to_owned(), body, headers: Vec::new() });
+        if let Err(error) = sent {
+            tracing::debug!(method, "notification not sent: {error}");
+        }
+    }
+
+    /// Answers a request of the server.
+    pub fn answer(&self, id: &RawValue, body: Body<'_>) {
+        let body = match body {
+            Body::Result(result) => message::result(id.get(), result.get()),
+            Body::Error(error) => message::error_object(id.get(), error.get()),
+        };
+        let sent = self.sender.try_send(Outgoing { id: None, method: String::new(), body, headers: Vec::new() });
+        if let Err(error) = sent {
+            tracing::warn!("an answer to the backend was not sent: {error}");
+        }
+    }
+
+    /// Takes in one message; what is not an answer is handed back.
+    pub(super) fn receive(&self, raw: &Bytes) -> Option<Spontaneous> {
+        match envelope::parse(raw) {
+            Ok(Message::Response { id, body }) => {
+                let (text, is_error) = match body {
+                    Body::Result(result) => (result.get(), false),
+                    Body::Error(error) => (error.get(), true),
+                };
+                let start = text.as_ptr() as usize - raw.as_ptr() as usize;
+                let reply = Reply { raw: raw.clone(), range: start..start + text.len(), is_error };
+                match id.get().parse().ok().and_then(|id: u64| self.pending.lock().remove(&id)) {
+                    // Nobody listens any more if the caller gave up at this moment.
+                    Some(pending) => drop(pending.reply.send(Ok(reply))),
+                    None => tracing::debug!("an answer nobody waits for was dropped"),
+                }
+                None
+            }
+            Ok(Message::Notification { method, params }) if method == "notifications/progress" => {
+                let params = params?.get();
+                let id: u64 = splice::get(params, "/progressToken")?.parse().ok()?;
+                let (session, token) = self.pending.lock().get(&id)?.progress.clone()?;
+                let edit = Edit::Set { pointer: "/progressToken".to_owned(), json: token.get().to_owned() };
+                let params = splice::apply(params, &[edit]).ok()?;
+                Some(Spontaneous::Progress { session, message: message::notification(&method, Some(&params)) })
+            }
+            Ok(Message::Notification { method, .. }) => {
+                Some(Spontaneous::Notification { method: method.into_owned(), message: raw.clone() })
+            }
+            Ok(Message::Request { id, method, params }) => Some(Spontaneous::Request {
+                id: id.to_owned(),
+                method: method.into_owned(),
+                params: params.map(ToOwned::to_owned),
+            }),
+            Err(error) => {
+                self.garbage(&error);
+                None
+            }
+        }
+    }
+
+    /// A line that is JSON-like but no message: if it names a waiting request, that one failed.
+    fn garbage(&self, error: &envelope::EnvelopeError<'_>) {
+        tracing::warn!("the backend sent something that is no message: {error}");
+        if let envelope::EnvelopeError::Shape { id: Some(id), .. } = error
+            && let Some(pending) = id.get().parse().ok().and_then(|id: u64| self.pending.lock().remove(&id))
+        {
+            let _ = pending.reply.send(Err(PeerError::Garbage(error.to_string())));
+        }
+    }
+
+    /// A message was too long; on a pipe nobody knows whose answer it was, so the oldest request fails.
+    pub(super) fn oversized(&self, limit: usize) {
+        let mut pending = self.pending.lock();
+        if let Some(pending) = pending.keys().min().copied().and_then(|oldest| pending.remove(&oldest)) {
+            let _ = pending.reply.send(Err(WireError::TooLarge { limit }.into()));
+        }
+    }
+
+    pub(super) fn fail(&self, id: u64, error: WireError) {
+        if let Some(pending) = self.pending.lock().remove(&id) {
+            let _ = pending.reply.send(Err(error.into()));
+        }
+    }
+
+    /// The connection has ended: everybody who waits is told why.
+    pub(super) fn end(&self, reason: &str) {
+        let error = WireError::Closed(reason.to_owned());
+        *self.ended.lock() = Some(error.clone());
+        for (_, pending) in self.pending.lock().drain() {
+            let _ = pending.reply.send(Err(error.clone().into()));
+        }
+    }
+}
+
+/// A request somebody waits for.
+struct Waiting<'a> {
+    peer: &'a Peer,
+    id: u64,
+    method: &'a str,
+    sent: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let unanswered = self.peer.pending.lock().remove(&self.id).is_some();
+        // MCP "Cancellation": `initialize` must not be cancelled.
+        if self.sent && unanswered && self.method != "initialize" {
+            let params = format!("{{\"requestId\":{},\"reason\":\"the caller no longer waits\"}}", self.id);
+            self.peer.notify("notifications/cancelled", Some(&params));
+            self.peer.sender.abandon(self.id);
+        }
+    }
+}

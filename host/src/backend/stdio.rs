@@ -1,0 +1,275 @@
+//! The wire to an MCP server that is a child process: one line is one message. Reading and writing are two tasks,
+//! so a server that does not read never keeps the gateway from hearing it.
+//!
+//! Rule: MCP, "Transports", stdio: newline-delimited JSON, nothing else on stdout, stderr is for logging.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::process::stderr::{Cap, Redactor};
+use super::process::{self, ChildSpec, Running, Watcher};
+use super::wire::{
+    Control, End, INCOMING_QUEUE, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire, WireError, excerpt, find,
+};
+
+/// One read asks for at least this much.
+const READ_SIZE: usize = 16 * 1024;
+/// Queued messages are joined into one write up to this size.
+const WRITE_SIZE: usize = 64 * 1024;
+/// Once the child is dead its pipe is read until it has been silent this long: a daemon may still hold it open.
+const DEAD_SILENCE: Duration = Duration::from_millis(250);
+/// A child that closed stdin or stdout can serve nobody; so long it may take to end by itself.
+const DEAF_GRACE: Duration = Duration::from_secs(2);
+
+/// The server to run.
+#[derive(Clone)]
+pub struct StdioSpec {
+    /// The backend, for log lines.
+    pub name: String,
+    /// The program, looked up in `PATH` if it has no slash. Never given to a shell.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its environment, over HOME, LOGNAME, PATH, SHELL, TERM, USER, LANG and TZ.
+    pub env: Vec<(String, String)>,
+    /// Its working directory; the gateway's if absent.
+    pub cwd: Option<PathBuf>,
+    /// The longest line accepted from it, in bytes, without the line feed.
+    pub max_line: usize,
+    /// Texts replaced by `[redacted]` in its stderr and in log lines.
+    pub secrets: Vec<String>,
+}
+
+// The environment and the secrets are not for logs; arguments may hold secrets too.
+impl fmt::Debug for StdioSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.env.iter().map(|(name, _)| name.as_str()).collect();
+        let mut out = f.debug_struct("StdioSpec");
+        out.field("name", &self.name).field("command", &self.command).field("args", &self.args.len());
+        out.field("env", &names).field("cwd", &self.cwd).field("max_line", &self.max_line).finish_non_exhaustive()
+    }
+}
+
+/// Starts the server and opens the wire to it. Needs a Tokio runtime.
+///
+/// # Errors
+/// [`WireError::Unreachable`] if the program cannot be started.
+pub fn open(spec: &StdioSpec) -> Result<Wire, WireError> {
+    let child = ChildSpec {
+        name: spec.name.clone(),
+        command: spec.command.clone(),
+        args: spec.args.clone(),
+        env: spec.env.clone(),
+        cwd: spec.cwd.clone(),
+        secrets: spec.secrets.clone(),
+    };
+    let cannot = |error| WireError::Unreachable(format!("cannot start `{}`: {error}", spec.command));
+    let Running { stdin, stdout, closing, care } = process::spawn(&child).map_err(cannot)?;
+    let (sender, outgoing) = mpsc::channel(OUTGOING_QUEUE);
+    let (incoming, receiver) = mpsc::channel(INCOMING_QUEUE);
+    let end = Arc::new(End::default());
+    let watcher = care.watcher();
+    let lines = Lines {
+        buffer: BytesMut::new(),
+        limit: spec.max_line,
+        discarding: false,
+        incoming: incoming.clone(),
+        noise: Noise { name: spec.name.clone(), redactor: Redactor::new(&spec.secrets), cap: Cap::new(Instant::now()) },
+    };
+    let reader = tokio::spawn(lines.read(stdout, watcher.gone()));
+    let writer = tokio::spawn(write(stdin, outgoing, closing, watcher.gone()));
+    tokio::spawn(attend(watcher, reader, writer, incoming, Arc::clone(&end)));
+    Ok(Wire {
+        sender: Sender::new(sender, Arc::clone(&end), None),
+        receiver: Receiver::new(receiver, end),
+        control: Control::child(care),
+    })
+}
+
+type Task<T> = tokio::task::JoinHandle<T>;
+
+/// Waits for the end, ends a child that cannot be talked to any more, and gives the reason once all is read.
+async fn attend(
+    mut watcher: Watcher,
+    mut reader: Task<()>,
+    mut writer: Task<Option<String>>,
+    incoming: mpsc::Sender<Incoming>,
+    end: Arc<End>,
+) {
+    let mut read_all = false;
+    let defect = tokio::select! {
+        biased;
+        exit = watcher.exited() => { drop(exit); None }
+        _ = &mut reader => { read_all = true; Some("closed its standard output".to_owned()) }
+        Ok(Some(problem)) = &mut writer => Some(problem),
+    };
+    if defect.is_some() {
+        watcher.stop(DEAF_GRACE);
+    }
+    let exit = watcher.exited().await;
+    let mut reason = match defect {
+        // Ending by itself explains the closed pipe; only when it had to be ended is the pipe the cause.
+        Some(defect) if exit.status.is_none_or(|status| status.code().is_none()) => format!("{defect} and {exit}"),
+        _ => exit.to_string(),
+    };
+    let words = watcher.last_words();
+    if !words.is_empty() {
+        reason = format!("{reason}; last stderr: {words}");
+    }
+    end.set(reason);
+    if !read_all {
+        // What the child said before it died is still delivered; `Closed` follows when the last sender is gone.
+        drop(incoming);
+        let _ = reader.await;
+    }
+}
+
+/// Writes until the queue ends, the child is dead or an orderly stop has written what was queued; then closes
+/// stdin. Some text: the child cannot be written to.
+async fn write(
+    mut stdin: impl AsyncWrite + Unpin,
+    mut queue: mpsc::Receiver<Outgoing>,
+    closing: CancellationToken,
+    gone: CancellationToken,
+) -> Option<String> {
+    let mut buffer = Vec::new();
+    let mut open = true;
+    loop {
+        let first = tokio::select! {
+            biased;
+            () = gone.cancelled() => return None,
+            () = closing.cancelled(), if open => {
+                open = false;
+                queue.close();
+                continue;
+            }
+            first = queue.recv() => first?,
+        };
+        append(&mut buffer, &first.body);
+        while buffer.len() < WRITE_SIZE
+            && let Ok(next) = queue.try_recv()
+        {
+            append(&mut buffer, &next.body);
+        }
+        tokio::select! {
+            () = gone.cancelled() => return None,
+            written = stdin.write_all(&buffer) => {
+                if let Err(error) = written {
+                    return Some(format!("closed its standard input ({})", error.kind()));
+                }
+            }
+        }
+        buffer.clear();
+        buffer.shrink_to(WRITE_SIZE);
+    }
+}
+
+/// Appends one line. A line break inside a message can only be whitespace between JSON tokens (inside strings it is
+/// escaped), but written as it is it would cut the message in two and let a caller forge the second.
+fn append(buffer: &mut Vec<u8>, body: &[u8]) {
+    let start = buffer.len();
+    buffer.extend_from_slice(body);
+    let breaks = |byte: u8| byte == b'\n' || byte == b'\r';
+    if let Some(line) = buffer.get_mut(start..)
+        && find(line, breaks).is_some()
+    {
+        line.iter_mut().filter(|byte| breaks(**byte)).for_each(|byte| *byte = b' ');
+    }
+    buffer.push(b'\n');
+}
+
+/// Cuts stdout into messages.
+struct Lines {
+    buffer: BytesMut,
+    limit: usize,
+    /// Within a line over the limit.
+    discarding: bool,
+    incoming: mpsc::Sender<Incoming>,
+    noise: Noise,
+}
+
+/// Nobody receives any more.
+struct Deserted;
+
+impl Lines {
+    async fn read(mut self, mut stdout: impl AsyncRead + Unpin, gone: CancellationToken) {
+        // Up to here the buffer holds no line feed.
+        let mut searched = 0;
+        loop {
+            while let Some(end) = find(self.buffer.get(searched..).unwrap_or_default(), |byte| byte == b'\n') {
+                let line = self.buffer.split_to(searched + end + 1).freeze();
+                searched = 0;
+                if self.line(line).await.is_err() {
+                    return;
+                }
+            }
+            if self.discarding || self.buffer.len() > self.limit {
+                self.discarding = true;
+                self.buffer.clear();
+            }
+            searched = self.buffer.len();
+            self.buffer.reserve(READ_SIZE);
+            let read = tokio::select! {
+                biased;
+                read = stdout.read_buf(&mut self.buffer) => read,
+                () = gone.cancelled() => match timeout(DEAD_SILENCE, stdout.read_buf(&mut self.buffer)).await {
+                    Ok(read) => read,
+                    Err(_) => Ok(0),
+                },
+            };
+            if !read.is_ok_and(|count| count > 0) {
+                break;
+            }
+        }
+        // The last line of a server that ended without a line feed.
+        let rest = self.buffer.split().freeze();
+        if !rest.is_empty() || self.discarding {
+            let _ = self.line(rest).await;
+        }
+    }
+
+    async fn line(&mut self, line: Bytes) -> Result<(), Deserted> {
+        let text = line.trim_ascii();
+        let item = if std::mem::take(&mut self.discarding) || text.len() > self.limit {
+            Incoming::Oversized { limit: self.limit }
+        } else {
+            match text.first() {
+                None => return Ok(()),
+                Some(b'{' | b'[') => Incoming::Message(line.slice_ref(text)),
+                Some(_) => {
+                    self.noise.report(text);
+                    return Ok(());
+                }
+            }
+        };
+        self.incoming.send(item).await.map_err(|_| Deserted)
+    }
+}
+
+/// Lines that are no messages: a server's banner or a stray print. They are logged and otherwise ignored.
+struct Noise {
+    name: String,
+    redactor: Redactor,
+    cap: Cap,
+}
+
+impl Noise {
+    fn report(&mut self, text: &[u8]) {
+        if let Some(suppressed) = self.cap.admit(Instant::now()) {
+            let text = self.redactor.apply(String::from_utf8_lossy(text).into_owned());
+            let line = excerpt(text.as_bytes());
+            tracing::warn!(backend = self.name, suppressed, line, "the server wrote a line that is not JSON to stdout");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

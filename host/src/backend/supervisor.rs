@@ -1,0 +1,249 @@
+//! The life of one backend: starting → ready → down → starting …, for as long as the gateway lives.
+//!
+//! A server that dies comes back at once the first time and after growing pauses when it keeps dying; a minute of
+//! health wipes the slate clean. Past `max_restarts` it is still tried, but only at the longest pause.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::listing::{self, Greeting};
+use super::peer::Peer;
+use super::registry::Registry;
+use super::stdio::StdioSpec;
+use super::wire::{Control, Incoming, Receiver, Wire, WireError};
+use super::{Backend, PeerError, Spontaneous, Status, http, stdio};
+use crate::config::Transport;
+use crate::mcp::catalog::{List, Offers};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// After this much health earlier deaths no longer count.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// How long a stopped server gets to go by itself.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+/// How long to wait for a client's `initialize` before shaking hands without its capabilities.
+const CLIENT_GRACE: Duration = Duration::from_millis(300);
+
+/// What the client behind the gateway declared; `None` until it said hello.
+pub(super) type ClientCapabilities = watch::Receiver<Option<Arc<str>>>;
+
+/// Why a connection ended.
+enum End {
+    /// The gateway shuts down, or the connection must be made anew for another client.
+    Asked { again: bool },
+    Lost(String),
+}
+
+pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut client: ClientCapabilities) {
+    let mut deaths = 0u32;
+    loop {
+        backend.status.send_replace(Status::Starting);
+        let born = Instant::now();
+        let end = tokio::select! {
+            end = live(&backend, &registry, &mut client) => end,
+            () = registry.stopping() => End::Asked { again: false },
+        };
+        backend.peer.store(None);
+        let reason = match end {
+            End::Asked { again: true } => continue,
+            End::Asked { again: false } => break,
+            End::Lost(reason) => reason,
+        };
+        if born.elapsed() >= FORGIVEN_AFTER {
+            deaths = 0;
+        }
+        deaths = deaths.saturating_add(1);
+        tracing::warn!(backend = %backend.name, deaths, "backend is down: {reason}");
+        backend.status.send_replace(Status::Down { reason });
+        registry.changed(&backend);
+        let process = matches!(backend.settings.transport, Transport::Stdio { .. });
+        if process && !backend.settings.restart_on_exit {
+            // Said by the operator: a server that goes stays gone.
+            registry.stopping().await;
+            break;
+        }
+        let pause = if deaths > backend.settings.max_restarts { LONGEST_PAUSE } else { pause(deaths) };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = registry.stopping() => break,
+        }
+    }
+    backend.status.send_replace(Status::Stopped);
+}
+
+/// Doubling pauses with up to a quarter of jitter, so that many backends do not come back in step.
+fn pause(deaths: u32) -> Duration {
+    if deaths <= 1 {
+        return Duration::ZERO;
+    }
+    let pause = FIRST_PAUSE.saturating_mul(1 << (deaths - 2).min(16)).min(LONGEST_PAUSE);
+    let noise = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), deaths) % 256;
+    pause.mul_f64(1.0 + f64::from(u8::try_from(noise).unwrap_or(0)) / 1024.0)
+}
+
+/// One connection from its opening to its end.
+async fn live(backend: &Arc<Backend>, registry: &Arc<Registry>, client: &mut ClientCapabilities) -> End {
+    let Wire { sender, receiver, control } = match open(backend, registry) {
+        Ok(wire) => wire,
+        Err(error) => return End::Lost(error.to_string()),
+    };
+    let peer = Arc::new(Peer::new(sender));
+    let mut pump = Pump { backend, registry, peer: peer.clone(), receiver };
+    // The process is on its way already; the hello of the client normally comes while it starts.
+    let _ = tokio::time::timeout(CLIENT_GRACE, client.wait_for(Option::is_some)).await;
+    let declared = client.borrow_and_update().clone();
+    let end = tokio::select! {
+        end = pump.run() => end,
+        end = talk(backend, registry, &peer, &control, client, declared) => end,
+    };
+    backend.peer.store(None);
+    let reason = match &end {
+        End::Lost(reason) => reason.clone(),
+        End::Asked { .. } => "the gateway ended the connection".to_owned(),
+    };
+    peer.end(&reason);
+    control.stop(STOP_GRACE).await;
+    end
+}
+
+fn open(backend: &Backend, registry: &Registry) -> Result<Wire, WireError> {
+    match &backend.settings.transport {
+        Transport::Stdio { command, args, env, cwd } => {
+            let env: Vec<_> = env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
+            let spec = StdioSpec {
+                name: backend.settings.name.clone(),
+                command: command.clone(),
+                args: args.clone(),
+                secrets: registry.secrets().to_vec(),
+                env,
+                cwd: cwd.clone(),
+                max_line: registry.max_message(),
+            };
+            stdio::open(&spec)
+        }
+        Transport::Http { url, headers } => {
+            let spec = http::HttpSpec {
+                name: backend.settings.name.clone(),
+                url: url.clone(),
+                headers: headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
+                max_body: registry.max_message(),
+                timeout: backend.settings.timeout,
+            };
+            Ok(http::open(&spec, registry.http()?))
+        }
+    }
+}
+
+/// Moves messages from the wire to whoever they are for, until the wire ends.
+struct Pump<'a> {
+    backend: &'a Arc<Backend>,
+    registry: &'a Arc<Registry>,
+    peer: Arc<Peer>,
+    receiver: Receiver,
+}
+
+impl Pump<'_> {
+    async fn run(&mut self) -> End {
+        loop {
+            match self.receiver.recv().await {
+                Incoming::Message(raw) => {
+                    let Some(spontaneous) = self.peer.receive(&raw) else { continue };
+                    if let Spontaneous::Request { id, method, .. } = &spontaneous
+                        && method == "ping"
+                    {
+                        let empty = crate::mcp::message::raw("{}".to_owned());
+                        self.peer.answer(id, crate::mcp::envelope::Body::Result(&empty));
+                        continue;
+                    }
+                    self.registry.spontaneous(self.backend, &self.peer, spontaneous).await;
+                }
+                Incoming::Failed { id, error } => self.peer.fail(id, error),
+                Incoming::Oversized { limit } => {
+                    tracing::warn!(backend = %self.backend.name, limit, "a message over the limit was discarded");
+                    self.peer.oversized(limit);
+                }
+                Incoming::Closed(reason) => return End::Lost(reason),
+            }
+        }
+    }
+}
+
+/// Shakes hands, lists, then keeps asking whether the server is well.
+async fn talk(
+    backend: &Arc<Backend>,
+    registry: &Arc<Registry>,
+    peer: &Arc<Peer>,
+    control: &Control,
+    client: &mut ClientCapabilities,
+    declared: Option<Arc<str>>,
+) -> End {
+    let patience = backend.settings.timeout;
+    let greeting = match listing::greet(peer, declared.as_deref().unwrap_or("{}"), patience).await {
+        Ok(greeting) => greeting,
+        Err(error) => return End::Lost(format!("the handshake failed: {error}")),
+    };
+    control.set_protocol_version(&greeting.version);
+    match offers(peer, &greeting, patience).await {
+        Ok(offers) => registry.offer(backend, offers),
+        Err(error) => return End::Lost(format!("its lists cannot be read: {error}")),
+    }
+    tracing::info!(backend = %backend.name, version = %greeting.version, pid = control.pid(), "backend is ready");
+    registry.greeted(backend, greeting);
+    backend.peer.store(Some(peer.clone()));
+    backend.status.send_replace(Status::Ready);
+    registry.changed(backend);
+    let mut beat = tokio::time::interval(backend.settings.health_interval);
+    beat.tick().await;
+    loop {
+        tokio::select! {
+            _ = beat.tick() => {
+                if let Err(error) = peer.request("ping", None, Vec::new(), None, patience).await
+                    && !matches!(error, PeerError::Wire(WireError::Status { .. } | WireError::Busy))
+                {
+                    return End::Lost(format!("it no longer answers: {error}"));
+                }
+            }
+            changed = client.changed() => {
+                // Another client with other abilities: capabilities are said once per connection.
+                if changed.is_err() || client.borrow_and_update().as_deref() != Some(declared.as_deref().unwrap_or("{}")) {
+                    return End::Asked { again: changed.is_ok() };
+                }
+            }
+        }
+    }
+}
+
+async fn offers(peer: &Peer, greeting: &Greeting, patience: Duration) -> Result<Offers, PeerError> {
+    let mut offers = Offers::default();
+    for list in List::ALL {
+        let capability = match list {
+            List::Tools => "tools",
+            List::Resources | List::Templates => "resources",
+            List::Prompts => "prompts",
+        };
+        // Tools are asked for in any case: some servers forget to declare them.
+        if list == List::Tools || greeting.has(capability) {
+            offers.set(list, listing::drain(peer, list, patience).await?);
+        }
+    }
+    Ok(offers)
+}
+
+/// Reads one list again after the server said that it changed.
+pub(super) async fn refresh(backend: &Arc<Backend>, registry: &Arc<Registry>, lists: &[List]) {
+    let Some(peer) = backend.peer() else { return };
+    let mut offers = registry.original(backend);
+    for list in lists {
+        match listing::drain(&peer, *list, backend.settings.timeout).await {
+            Ok(items) => offers.set(*list, items),
+            Err(error) => {
+                tracing::warn!(backend = %backend.name, "its changed list cannot be read, the old one stays: {error}");
+                return;
+            }
+        }
+    }
+    registry.offer(backend, offers);
+    registry.changed(backend);
+}

@@ -1,0 +1,406 @@
+//! One shape for the way to one MCP server, so that pending calls, handshake and supervision are written once and
+//! do not know whether bytes travel through the pipes of a child process or over HTTP.
+//!
+//! A [`Wire`] is three parts with three owners: a [`Sender`] anyone may clone, the one [`Receiver`], and a
+//! [`Control`] that ends it. Dropping the [`Control`] ends the wire at once; [`Control::stop`] ends it in order.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{http, process};
+
+/// Messages waiting to leave; a full queue is [`WireError::Busy`], never growth.
+pub(super) const OUTGOING_QUEUE: usize = 1024;
+/// Messages waiting to be read by the peer; when full, nothing more is read from the server.
+pub(super) const INCOMING_QUEUE: usize = 256;
+/// Characters of a foreign text that may stand in an error or a log line.
+const EXCERPT_CHARS: usize = 200;
+
+/// One JSON-RPC message on its way to the server.
+#[derive(Clone)]
+pub struct Outgoing {
+    /// The id of a request; `None` for notifications and responses.
+    pub id: Option<u64>,
+    /// The method of a request or notification; empty for responses.
+    pub method: String,
+    /// One JSON message.
+    pub body: Bytes,
+    /// Extra headers; only HTTP has a place for them.
+    pub headers: Vec<(String, String)>,
+}
+
+// Bodies and header values hold what callers and operators keep secret; a log line shows neither.
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Outgoing")
+            .field("id", &self.id)
+            .field("method", &self.method)
+            .field("bytes", &self.body.len())
+            .field("headers", &names)
+            .finish()
+    }
+}
+
+/// What comes back.
+#[derive(Clone, Debug)]
+pub enum Incoming {
+    /// One JSON message: an answer, a request or a notification of the server.
+    Message(Bytes),
+    /// HTTP only: this request will get no JSON-RPC answer. Sent once, and never for an abandoned request.
+    Failed {
+        /// The id of the request.
+        id: u64,
+        /// Why.
+        error: WireError,
+    },
+    /// A message over the limit was discarded; which request it answered cannot be known.
+    Oversized {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The wire has ended, and why, for people. Always the last item; every pending request has failed with it.
+    Closed(String),
+}
+
+/// Why a message could not be sent, or a request not be answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// No connection or no process came to be: the server certainly did not see the message.
+    #[error("cannot reach the server: {0}")]
+    Unreachable(String),
+    /// The server refused on the HTTP level.
+    #[error("the server answered with HTTP status {status}: {excerpt}")]
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// What its `Retry-After` asked for.
+        retry_after: Option<Duration>,
+        /// The beginning of the body: at most 200 characters, control characters escaped.
+        excerpt: String,
+    },
+    /// The server may have seen the message, but its answer broke off, was late or is not JSON-RPC.
+    #[error("the server broke the protocol: {0}")]
+    Protocol(String),
+    /// The answer is over the limit.
+    #[error("the answer is over the limit of {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The server no longer knows the session; a new wire needs a new handshake.
+    #[error("the server no longer knows the session")]
+    SessionLost,
+    /// The wire has ended.
+    #[error("the connection to the server is closed: {0}")]
+    Closed(String),
+    /// Too many messages wait to be sent.
+    #[error("too many messages wait for the server")]
+    Busy,
+}
+
+/// The open way to one server.
+#[derive(Debug)]
+pub struct Wire {
+    /// Takes messages to the server.
+    pub sender: Sender,
+    /// Yields what the server sends.
+    pub receiver: Receiver,
+    /// Ends the wire.
+    pub control: Control,
+}
+
+/// Takes messages to the server, through a bounded queue that one writer empties in order.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    queue: mpsc::Sender<Outgoing>,
+    end: Arc<End>,
+    flights: Option<Arc<Flights>>,
+}
+
+impl Sender {
+    pub(super) fn new(queue: mpsc::Sender<Outgoing>, end: Arc<End>, flights: Option<Arc<Flights>>) -> Self {
+        Self { queue, end, flights }
+    }
+
+    /// Queues a message without waiting.
+    ///
+    /// # Errors
+    /// [`WireError::Busy`] if the queue is full, [`WireError::Closed`] if the wire has ended.
+    pub fn try_send(&self, message: Outgoing) -> Result<(), WireError> {
+        let place = self.queue.try_reserve().map_err(|error| match error {
+            mpsc::error::TrySendError::Full(()) => WireError::Busy,
+            mpsc::error::TrySendError::Closed(()) => WireError::Closed(self.end.reason()),
+        })?;
+        self.depart(place, message);
+        Ok(())
+    }
+
+    /// Queues a message, waiting for a place. Dropping the future sends nothing.
+    ///
+    /// # Errors
+    /// [`WireError::Closed`] if the wire has ended.
+    pub async fn send(&self, message: Outgoing) -> Result<(), WireError> {
+        let place = self.queue.reserve().await.map_err(|_| WireError::Closed(self.end.reason()))?;
+        self.depart(place, message);
+        Ok(())
+    }
+
+    /// Forgets a request nobody waits for any more: unsent it is not sent, under way its HTTP exchange is dropped,
+    /// and no [`Incoming::Failed`] follows. Over stdio there is nothing to drop. Telling the server
+    /// (`notifications/cancelled`) is the peer's part.
+    pub fn abandon(&self, id: u64) {
+        if let Some(flights) = &self.flights {
+            flights.abandon(id);
+        }
+    }
+
+    fn depart(&self, place: mpsc::Permit<'_, Outgoing>, message: Outgoing) {
+        if let (Some(flights), Some(id)) = (&self.flights, message.id) {
+            flights.enter(id);
+        }
+        place.send(message);
+    }
+}
+
+/// Yields what the server sends.
+#[derive(Debug)]
+pub struct Receiver {
+    queue: mpsc::Receiver<Incoming>,
+    end: Arc<End>,
+}
+
+impl Receiver {
+    pub(super) fn new(queue: mpsc::Receiver<Incoming>, end: Arc<End>) -> Self {
+        Self { queue, end }
+    }
+
+    /// The next item; after [`Incoming::Closed`], `Closed` again. Cancel safe.
+    pub async fn recv(&mut self) -> Incoming {
+        match self.queue.recv().await {
+            Some(item) => item,
+            None => Incoming::Closed(self.end.reason()),
+        }
+    }
+}
+
+/// Ends a wire. Dropped without [`stop`](Self::stop) it ends the wire at once: the child's process group is killed,
+/// HTTP exchanges are dropped.
+#[derive(Debug)]
+pub struct Control(Driver);
+
+#[derive(Debug)]
+enum Driver {
+    Child(process::Care),
+    Http(http::Handle),
+}
+
+impl Control {
+    pub(super) fn child(care: process::Care) -> Self {
+        Self(Driver::Child(care))
+    }
+
+    pub(super) fn http(handle: http::Handle) -> Self {
+        Self(Driver::Http(handle))
+    }
+
+    /// Ends the wire in order, and within `grace` plus a few seconds in any case.
+    ///
+    /// A child: what is queued is written and stdin closed, after `grace / 2` SIGTERM, after `grace` SIGKILL, each
+    /// to the whole group. HTTP: exchanges get `grace / 2` to finish, then the session is deleted.
+    pub async fn stop(self, grace: Duration) {
+        match self.0 {
+            Driver::Child(care) => care.stop(grace).await,
+            Driver::Http(handle) => handle.stop(grace).await,
+        }
+    }
+
+    /// The child's process id, which is also its group's; `None` over HTTP.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        match &self.0 {
+            Driver::Child(care) => Some(care.pid()),
+            Driver::Http(_) => None,
+        }
+    }
+
+    /// The last 64 KiB the child wrote to stderr, secrets replaced; empty over HTTP.
+    #[must_use]
+    pub fn stderr_tail(&self) -> String {
+        match &self.0 {
+            Driver::Child(care) => care.stderr_tail(),
+            Driver::Http(_) => String::new(),
+        }
+    }
+
+    /// HTTP: sends `MCP-Protocol-Version` from now on and opens the standing stream for the server's own messages.
+    /// Nothing over stdio. Once per wire, after the handshake.
+    pub fn set_protocol_version(&self, version: &str) {
+        if let Driver::Http(handle) = &self.0 {
+            handle.set_protocol_version(version);
+        }
+    }
+}
+
+/// Why a wire ended; the first reason given stays.
+#[derive(Debug, Default)]
+pub(super) struct End(OnceLock<String>);
+
+impl End {
+    pub(super) fn set(&self, reason: String) {
+        // A later reason is only the echo of the first.
+        let _ = self.0.set(reason);
+    }
+
+    pub(super) fn reason(&self) -> String {
+        self.0.get().cloned().unwrap_or_else(|| "it is shutting down".to_owned())
+    }
+}
+
+/// The requests between [`Sender::send`] and their answer, so that each can be abandoned at any point. Bounded by
+/// the queues a request passes through.
+#[derive(Debug, Default)]
+pub(super) struct Flights(Mutex<HashMap<u64, CancellationToken>>);
+
+impl Flights {
+    fn enter(&self, id: u64) {
+        self.0.lock().insert(id, CancellationToken::new());
+    }
+
+    /// The request's cancellation; `None` if it was abandoned.
+    pub(super) fn get(&self, id: u64) -> Option<CancellationToken> {
+        self.0.lock().get(&id).cloned()
+    }
+
+    /// Removes a request; false if it had been abandoned or answered before.
+    pub(super) fn land(&self, id: u64) -> bool {
+        self.0.lock().remove(&id).is_some()
+    }
+
+    fn abandon(&self, id: u64) {
+        if let Some(token) = self.0.lock().remove(&id) {
+            token.cancel();
+        }
+    }
+}
+
+/// The beginning of a foreign text, safe to print: at most 200 characters, control and direction-changing
+/// characters escaped (a terminal or a log viewer must not obey a server).
+pub(super) fn excerpt(text: &[u8]) -> String {
+    // Four bytes is the longest UTF-8 character, so this many bytes always suffice.
+    let head = text.get(..EXCERPT_CHARS * 4).unwrap_or(text);
+    let mut out = String::new();
+    let mut count = 0;
+    for character in String::from_utf8_lossy(head).trim().chars() {
+        let steers = matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let shown: String = if character.is_control() || steers {
+            character.escape_default().collect()
+        } else {
+            character.into()
+        };
+        count += shown.chars().count();
+        if count > EXCERPT_CHARS {
+            break;
+        }
+        out.push_str(&shown);
+    }
+    out
+}
+
+/// The position of the first wanted byte. Whole blocks are compared without a branch per byte, which the compiler
+/// turns into vector instructions; the end of a long line is found many times faster than byte by byte.
+pub(super) fn find(haystack: &[u8], wanted: impl Fn(u8) -> bool) -> Option<usize> {
+    const BLOCK: usize = 64;
+    let mut start = 0;
+    for block in haystack.chunks(BLOCK) {
+        if block.iter().fold(false, |found, byte| found | wanted(*byte)) {
+            return block.iter().position(|byte| wanted(*byte)).map(|at| start + at);
+        }
+        start += BLOCK;
+    }
+    None
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn message(id: Option<u64>) -> Outgoing {
+        let secret = ("authorization".to_owned(), "Bearer hush".to_owned());
+        Outgoing { id, method: "ping".to_owned(), body: Bytes::from_static(b"{\"pw\":1}"), headers: vec![secret] }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_busy_and_an_ended_wire_says_why() {
+        let (queue, mut rest) = mpsc::channel(1);
+        let end = Arc::new(End::default());
+        let sender = Sender::new(queue, Arc::clone(&end), None);
+        sender.try_send(message(Some(1))).unwrap();
+        assert_eq!(sender.try_send(message(Some(2))), Err(WireError::Busy));
+        assert_eq!(rest.recv().await.unwrap().id, Some(1));
+        end.set("exited with code 9".to_owned());
+        end.set("an echo".to_owned());
+        drop(rest);
+        let closed = Err(WireError::Closed("exited with code 9".to_owned()));
+        assert_eq!(sender.try_send(message(None)), closed);
+        assert_eq!(sender.send(message(None)).await, closed);
+    }
+
+    #[tokio::test]
+    async fn closed_is_last_and_stays() {
+        let (queue, items) = mpsc::channel(4);
+        let end = Arc::new(End::default());
+        let mut receiver = Receiver::new(items, Arc::clone(&end));
+        queue.send(Incoming::Oversized { limit: 3 }).await.unwrap();
+        end.set("gone".to_owned());
+        drop(queue);
+        assert!(matches!(receiver.recv().await, Incoming::Oversized { limit: 3 }));
+        for _ in 0..2 {
+            assert!(matches!(receiver.recv().await, Incoming::Closed(why) if why == "gone"));
+        }
+    }
+
+    #[test]
+    fn an_abandoned_request_is_cancelled_and_forgotten() {
+        let flights = Flights::default();
+        flights.enter(7);
+        let token = flights.get(7).unwrap();
+        flights.abandon(7);
+        assert!(token.is_cancelled());
+        assert!(flights.get(7).is_none());
+        assert!(!flights.land(7));
+    }
+
+    #[test]
+    fn debug_output_keeps_secrets() {
+        let shown = format!("{:?}", message(Some(3)));
+        assert!(shown.contains("authorization") && !shown.contains("hush") && !shown.contains("pw"), "{shown}");
+    }
+
+    #[test]
+    fn excerpts_are_short_and_tame() {
+        assert_eq!(excerpt(b"  a\x1b[31mb\n\xff  "), "a\\u{1b}[31mb\\n\u{fffd}");
+        assert_eq!(excerpt("é".repeat(900).as_bytes()).chars().count(), 200);
+        assert!(excerpt(&[7; 900]).chars().count() <= 200);
+        assert_eq!(excerpt("a\u{202e}b".as_bytes()), "a\\u{202e}b");
+    }
+
+    #[test]
+    fn find_agrees_with_the_naive_search() {
+        for length in [0, 1, 63, 64, 65, 200] {
+            for at in 0..=length {
+                let mut text = vec![b'x'; length];
+                text.iter_mut().skip(at).for_each(|byte| *byte = b'\n');
+                assert_eq!(find(&text, |byte| byte == b'\n'), text.iter().position(|byte| *byte == b'\n'));
+            }
+        }
+    }
+}

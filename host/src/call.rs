@@ -1,0 +1,125 @@
+//! The vocabulary of the gateway: a call, its target, its caller, and how it can end.
+//!
+//! Everything else speaks in these words, so this module knows no runtime, no file and no plugin.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a call is about. The words are those of the plugin contract (`target-kind`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TargetKind {
+    Tool,
+    Resource,
+    Prompt,
+    Other,
+}
+
+impl TargetKind {
+    /// The word for logs and the audit record.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tool => "tool",
+            Self::Resource => "resource",
+            Self::Prompt => "prompt",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Where a call goes: a name the client used, and what the backend knows it by.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub kind: TargetKind,
+    /// The name the client used: the tool, the prompt, the URI.
+    pub name: Arc<str>,
+    pub backend: Arc<str>,
+    /// The name the backend knows the target by.
+    pub upstream: Arc<str>,
+}
+
+/// Who is calling, as an authenticator plugin established it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    pub subject: String,
+    pub role: String,
+    pub issuer: Option<String>,
+    pub audience: Option<String>,
+    /// The token's own id (`jti`, RFC 7519 §4.1.7).
+    pub token_id: Option<String>,
+    /// Seconds since 1970.
+    pub expires_at: Option<u64>,
+    pub claims: Vec<(String, String)>,
+}
+
+/// Somebody who wants to be let in, before anything is known about them.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// `stdio` or `http`.
+    pub door: &'static str,
+    /// The bearer token without its scheme.
+    pub bearer: Option<String>,
+    /// Facts by dotted key: `peer.user`, `peer.uid`.
+    pub attrs: Vec<(&'static str, String)>,
+}
+
+/// One request by a known caller to a known target.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The gateway's own id of this call; the audit record carries it.
+    pub id: String,
+    /// The MCP method: `tools/call`.
+    pub method: String,
+    pub target: Target,
+    pub principal: Arc<Principal>,
+    /// The request's `params` as they were sent.
+    pub params: Box<serde_json::value::RawValue>,
+    pub session: Arc<str>,
+    pub door: &'static str,
+}
+
+/// How a call ended. Which of these counts as a failure is the guards' decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Success,
+    ToolError,
+    InvalidRequest,
+    Throttled,
+    ServerError,
+    Timeout,
+    Unreachable,
+    ProtocolError,
+    Cancelled,
+}
+
+/// Which step of the pipeline refused; the door turns it into a wire code (S7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    Unauthenticated,
+    Killed,
+    RateLimited,
+    Forbidden,
+    InvalidArguments,
+    CircuitOpen,
+    /// A plugin, the audit record or a bound of the gateway itself could not answer: the gateway fails closed.
+    Unavailable,
+}
+
+/// A refusal, in words the client may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    pub refused: Refused,
+    /// A stable machine word; becomes `data.reason`.
+    pub reason: String,
+    pub message: String,
+    pub retry_after: Option<Duration>,
+    pub details: Vec<(String, String)>,
+}
+
+impl Denial {
+    /// A refusal without further facts.
+    #[must_use]
+    pub fn new(refused: Refused, reason: &str, message: impl Into<String>) -> Self {
+        Self { refused, reason: reason.to_owned(), message: message.into(), retry_after: None, details: Vec::new() }
+    }
+}

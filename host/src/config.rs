@@ -1,0 +1,323 @@
+//! The configuration: read once, checked as a whole, and never changed afterwards.
+//!
+//! `raw` is what was typed, `check` says everything that is wrong with it at once, and [`Config`] is what
+//! the rest of the gateway relies on: every name resolved, every secret present, every default filled in.
+//! A reload makes a new `Config` or none.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+mod check;
+mod document;
+mod file;
+mod problem;
+mod raw;
+mod schema;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+pub use problem::{Problem, Problems};
+pub use schema::schema_json;
+pub use secret::Secret;
+
+/// Everything the gateway was told, valid as a whole.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it came from, as it was named.
+    pub path: PathBuf,
+    /// The gateway itself.
+    pub gateway: Gateway,
+    /// How callers prove who they are.
+    pub auth: Auth,
+    /// The record of calls.
+    pub audit: Audit,
+    /// The servers behind the gateway; their names are unique.
+    pub backends: Vec<Backend>,
+    /// The policies, in the order of the chain.
+    pub plugins: Vec<Plugin>,
+    /// What is switched off.
+    pub kill_switch: KillSwitch,
+    /// What is worth a second look, but no reason to refuse.
+    pub warnings: Vec<Problem>,
+}
+
+/// Where the gateway listens and what it bears.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    /// The HTTP door.
+    pub listen: SocketAddr,
+    /// Health and metrics; `None` if switched off.
+    pub health_listen: Option<SocketAddr>,
+    /// The bearer token that `/metrics` asks for (`HEALTH_TOKEN`).
+    pub health_token: Option<Secret>,
+    /// A level, or filters in the syntax of `tracing_subscriber::EnvFilter`.
+    pub log_level: String,
+    /// The folder of the shipped plugins; `None` for the installed one.
+    pub plugin_dir: Option<PathBuf>,
+    /// The longest message, in bytes.
+    pub max_message_bytes: usize,
+    /// Calls under way at once.
+    pub max_in_flight: usize,
+    /// How long calls may take to finish at shutdown.
+    pub shutdown_grace: Duration,
+}
+
+/// How callers prove who they are. The plugin's own configuration is in [`Config::plugins`].
+#[derive(Debug, Clone)]
+pub enum Auth {
+    /// By a signed token; on stdio this one.
+    Jwt {
+        /// The token of the caller on stdio.
+        token: Secret,
+    },
+    /// By having started the gateway.
+    Local,
+}
+
+/// The record of calls.
+#[derive(Debug, Clone)]
+pub struct Audit {
+    /// False only if the operator said so.
+    pub enabled: bool,
+    /// What a record must survive.
+    pub mode: AuditMode,
+    /// The folder of the journal and of the default database.
+    pub dir: PathBuf,
+    /// Where the records go.
+    pub store: Store,
+    /// Argument keys to redact besides the built-in ones.
+    pub redact_keys: Vec<String>,
+    /// Longer arguments are cut off, in bytes.
+    pub max_arguments_bytes: usize,
+    /// How far the journal may grow, in bytes, before calls wait.
+    pub max_journal_bytes: u64,
+}
+
+/// What a record must survive before the call goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditMode {
+    /// The death of the process.
+    Process,
+    /// The death of the machine.
+    Strict,
+}
+
+/// Where the records go.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// The embedded database.
+    Sqlite {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// A PostgreSQL server.
+    Postgres {
+        /// The connection URL, with its password.
+        url: Secret,
+        /// Connections open at once.
+        max_connections: u32,
+    },
+}
+
+/// A server behind the gateway.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// Its name: `[A-Za-z0-9_-]{1,48}`.
+    pub name: String,
+    /// How it is reached.
+    pub transport: Transport,
+    /// How long a call may take.
+    pub timeout: Duration,
+    /// How often connecting and listing are tried again; a tool call never is.
+    pub retries: u32,
+    /// Whether a child that ends is started again.
+    pub restart_on_exit: bool,
+    /// How often in a row.
+    pub max_restarts: u32,
+    /// The time between two probes of its health.
+    pub health_interval: Duration,
+    /// Calls under way at once.
+    pub max_in_flight: usize,
+    /// Show its names as `backend_name` even while they are unique.
+    pub always_prefix: bool,
+    /// True if it has rewrite rules.
+    pub rewritten: bool,
+}
+
+/// How a backend is reached.
+#[derive(Debug, Clone)]
+pub enum Transport {
+    /// A child process.
+    Stdio {
+        /// The program.
+        command: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// Its variables, besides those every child gets.
+        env: Vec<(String, Secret)>,
+        /// The folder it runs in.
+        cwd: Option<PathBuf>,
+    },
+    /// An HTTP server.
+    Http {
+        /// Where it listens; `http` or `https`.
+        url: String,
+        /// Headers of every request.
+        headers: Vec<(String, Secret)>,
+    },
+}
+
+/// One policy of the chain.
+#[derive(Debug, Clone)]
+pub struct Plugin {
+    /// Its name; unique.
+    pub name: String,
+    /// Where it stands in the chain.
+    pub stage: Stage,
+    /// The component; `None` for the shipped `<name>.wasm`.
+    pub wasm: Option<PathBuf>,
+    /// The digest the component must have: 64 hex digits in lower case.
+    pub sha256: Option<String>,
+    /// What happens to a call when the plugin fails.
+    pub on_failure: OnFailure,
+    /// The secrets it may read, by the names of their environment variables.
+    pub secrets: Vec<(String, Secret)>,
+    /// Interfaces it may import besides the gateway's own.
+    pub grants: Vec<String>,
+    /// How long an instance lives.
+    pub isolation: Isolation,
+    /// How much it may use.
+    pub limits: Limits,
+    /// What it is configured with: always a JSON object.
+    pub config: serde_json::Value,
+    /// The section of the file this came from, to name keys by: `rate_limits`.
+    pub section: &'static str,
+}
+
+/// The stages of the chain, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Who is calling?
+    Authenticate,
+    /// May this call be made?
+    Guard,
+    /// Is the backend well enough?
+    Breaker,
+    /// How does the backend want it?
+    Rewrite,
+}
+
+/// What happens to a call when a plugin fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It is refused.
+    Deny,
+    /// It goes on as if the plugin did not exist.
+    Allow,
+}
+
+/// How long an instance of a plugin lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// For many calls.
+    Shared,
+    /// For one.
+    Call,
+}
+
+/// How much a plugin may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Fuel of wasmtime for each call: roughly instructions.
+    pub fuel: u64,
+    /// Milliseconds for each call.
+    pub deadline_ms: u64,
+    /// Linear memory of an instance.
+    pub memory_bytes: usize,
+    /// Elements of its tables.
+    pub table_elements: usize,
+    /// Lines it may log for each call.
+    pub log_lines: u32,
+    /// Bytes across the border for each call.
+    pub host_bytes: usize,
+    /// Calls before an instance is replaced.
+    pub max_calls: u64,
+    /// Keys of shared state.
+    pub state_keys: usize,
+    /// Bytes of shared state.
+    pub state_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            fuel: 1_000_000,
+            deadline_ms: 5,
+            memory_bytes: 16 << 20,
+            table_elements: 10_000,
+            log_lines: 64,
+            host_bytes: 1 << 20,
+            max_calls: 100_000,
+            state_keys: 100_000,
+            state_bytes: 64 << 20,
+        }
+    }
+}
+
+/// What is switched off.
+#[derive(Debug, Clone, Default)]
+pub struct KillSwitch {
+    /// Tools by the name clients see.
+    pub disabled_tools: Vec<String>,
+    /// Backends by name.
+    pub disabled_backends: Vec<String>,
+}
+
+impl Config {
+    /// Every value that must not appear in a record, of at least 4 bytes: shorter ones occur everywhere.
+    #[must_use]
+    pub fn secret_values(&self) -> Vec<Secret> {
+        let mut holders: Vec<&Secret> = self.gateway.health_token.iter().collect();
+        if let Auth::Jwt { token } = &self.auth {
+            holders.push(token);
+        }
+        if let Store::Postgres { url, .. } = &self.audit.store {
+            holders.push(url);
+        }
+        for backend in &self.backends {
+            let (Transport::Stdio { env: pairs, .. } | Transport::Http { headers: pairs, .. }) =
+                &backend.transport;
+            holders.extend(pairs.iter().map(|(_, value)| value));
+        }
+        holders.extend(self.plugins.iter().flat_map(|plugin| &plugin.secrets).map(|(_, value)| value));
+        let mut values: Vec<&String> = holders.into_iter().flat_map(Secret::hidden).collect();
+        values.retain(|value| value.len() >= 4);
+        // The longest first, so that a secret that contains another is covered as a whole.
+        values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        values.dedup();
+        values.into_iter().map(Secret::new).collect()
+    }
+}
+
+/// Reads and checks a configuration file. `env` looks up an environment variable.
+///
+/// # Errors
+/// Everything that is wrong with it, an unreadable file or one that others may write to included.
+pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    let text = file::read_config(path).map_err(|problem| Problems::new(path, vec![problem]))?;
+    parse(&text, path, env)
+}
+
+/// Checks the text of a configuration file; `path` names it and is where relative paths start.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    let mut problems = Vec::new();
+    let mut document =
+        document::Document::read(text, &mut problems).map_err(|syntax| Problems::new(path, vec![syntax]))?;
+    let pruned = schema::validate(&mut document, &mut problems);
+    check::check(&document, path, env, problems, pruned).map_err(|problems| Problems::new(path, problems))
+}

@@ -1,0 +1,298 @@
+//! What the typed values mean together: every mistake is collected, none stops the search for the next.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::document::Document;
+use super::problem::{Problem, nearest};
+use super::raw::{Raw, RawAudit, RawAuditMode, RawGateway, RawKillSwitch, RawPostgres, Seconds};
+use super::secret::Secret;
+use super::{Audit, AuditMode, Config, Gateway, KillSwitch, Store};
+
+mod auth;
+mod backends;
+mod plugins;
+
+/// Looks up an environment variable.
+type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Turns what was typed into a configuration, unless `problems` is or becomes non-empty.
+pub(super) fn check(
+    document: &Document,
+    path: &Path,
+    env: Env<'_>,
+    problems: Vec<Problem>,
+    pruned: Vec<String>,
+) -> Result<Config, Vec<Problem>> {
+    let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let folder = full.parent().unwrap_or(Path::new("/")).to_owned();
+    let mut checker = Checker { document, folder, env, problems, warnings: Vec::new(), pruned };
+    let raw: Raw = match serde_json::from_value(whole(&document.value)) {
+        Ok(raw) => raw,
+        Err(error) => {
+            checker
+                .problems
+                .push(Problem::of_file(error.to_string(), "this is a bug of the gateway's schema"));
+            return Err(checker.problems);
+        }
+    };
+    let gateway = checker.gateway(&raw.gateway);
+    let (auth, authenticator) = checker.auth(&raw.auth, &raw.rbac);
+    let audit = checker.audit(&raw);
+    let backends = checker.backends(&raw.backends);
+    checker.kill_switch(&raw.kill_switch, &raw);
+    let plugins = checker.chain(authenticator, &raw);
+    if !checker.problems.is_empty() {
+        return Err(checker.problems);
+    }
+    // Without a problem these are all there; the alternative is to refuse, never to guess.
+    let (Some(gateway), Some(auth), Some(audit)) = (gateway, auth, audit) else {
+        return Err(vec![Problem::of_file(
+            "the configuration is incomplete",
+            "this is a bug of the gateway",
+        )]);
+    };
+    let RawKillSwitch { disabled_tools, disabled_backends } = raw.kill_switch;
+    let kill_switch = KillSwitch { disabled_tools, disabled_backends };
+    let mut warnings = checker.warnings;
+    warnings.sort_by_key(|warning| warning.line);
+    Ok(Config { path: path.to_owned(), gateway, auth, audit, backends, plugins, kill_switch, warnings })
+}
+
+/// JSON Schema takes `3.0` for a whole number and serde does not. What belongs to plugins stays as it is.
+fn whole(value: &Value) -> Value {
+    // Beyond 2^53 a float does not say which integer it means.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Object(map) => {
+            let whole = |(key, value): (&String, &Value)| {
+                let theirs = key == "config" || key == "rewrite";
+                (key.clone(), if theirs { value.clone() } else { whole(value) })
+            };
+            Value::Object(map.iter().map(whole).collect())
+        }
+        Value::Array(items) => items.iter().map(whole).collect(),
+        Value::Number(number) if number.is_f64() => match number.as_f64() {
+            #[allow(clippy::cast_possible_truncation, reason = "within the exact range")]
+            Some(float) if float.fract() == 0.0 && float.abs() < EXACT => Value::from(float as i64),
+            _ => value.clone(),
+        },
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+/// The places and the findings of one check.
+struct Checker<'a> {
+    document: &'a Document,
+    folder: PathBuf,
+    env: Env<'a>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+    /// Places that were taken out; what is missing there was reported already.
+    pruned: Vec<String>,
+}
+
+impl Checker<'_> {
+    fn problem(&mut self, at: &str, message: impl Into<String>, hint: impl Into<String>) {
+        let known = self.pruned.iter().any(|gone| {
+            at == gone || at.strip_prefix(gone.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        });
+        if !known {
+            self.problems.push(self.document.problem(at, message.into(), Some(hint.into())));
+        }
+    }
+
+    fn warn(&mut self, at: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.warnings.push(self.document.problem(at, message.into(), Some(hint.into())));
+    }
+
+    /// True if something stands at a place, even if it was refused.
+    fn typed(&self, at: &str) -> bool {
+        self.document.value.pointer(at).is_some() || self.pruned.iter().any(|gone| gone == at)
+    }
+
+    /// A path relative to the folder of the file.
+    fn path(&self, typed: &str) -> PathBuf {
+        self.folder.join(typed)
+    }
+
+    /// An environment variable; an empty one counts as not set, for secrets an empty value is none.
+    fn var(&self, name: &str) -> Option<String> {
+        let speakable = !name.is_empty() && !name.contains(['=', '\0']);
+        if speakable { (self.env)(name).filter(|value| !value.is_empty()) } else { None }
+    }
+
+    /// A variable that must be set.
+    fn needed(&mut self, at: &str, name: &str) -> Option<String> {
+        let value = self.var(name);
+        if value.is_none() {
+            let hint = format!("set the environment variable {name} where the gateway is started");
+            self.problem(at, format!("{name} is not set"), hint);
+        }
+        value
+    }
+
+    fn gateway(&mut self, raw: &RawGateway) -> Option<Gateway> {
+        let listen = self.address("/gateway/listen", &raw.listen);
+        let off = raw.health_listen == "off";
+        let health_listen =
+            if off { None } else { self.address("/gateway/health_listen", &raw.health_listen) };
+        if let (Some(door), Some(health)) = (listen, health_listen)
+            && door == health
+            && door.port() != 0
+        {
+            self.problem(
+                "/gateway/health_listen",
+                format!("{door} is the address of listen"),
+                "give it another port",
+            );
+        }
+        let health_token = self.var("HEALTH_TOKEN").map(Secret::new);
+        if health_token.is_none() && health_listen.is_some_and(|address| !address.ip().is_loopback()) {
+            let hint = "set HEALTH_TOKEN, or listen on 127.0.0.1";
+            self.warn("/gateway/health_listen", "the metrics are open to the network", hint);
+        }
+        self.log_level(&raw.log_level);
+        Some(Gateway {
+            listen: listen?,
+            health_listen,
+            health_token,
+            log_level: raw.log_level.clone(),
+            plugin_dir: raw.plugin_dir.as_ref().map(|dir| self.path(dir)),
+            max_message_bytes: raw.max_message_bytes,
+            max_in_flight: raw.max_in_flight,
+            shutdown_grace: duration(raw.shutdown_grace_secs),
+        })
+    }
+
+    fn address(&mut self, at: &str, typed: &str) -> Option<SocketAddr> {
+        let address = typed.parse().ok();
+        if address.is_none() {
+            let hint = "write an IP address and a port, such as 127.0.0.1:9200";
+            self.problem(at, format!("{typed:?} is not an address"), hint);
+        }
+        address
+    }
+
+    /// A single word that is no level would be taken for a module's name, and silence everything else.
+    fn log_level(&mut self, typed: &str) {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        if typed.contains(['=', ',']) || LEVELS.contains(&typed.to_ascii_lowercase().as_str()) {
+            return;
+        }
+        let hint = nearest(typed, LEVELS)
+            .map_or_else(|| LEVELS.join(", "), |level| format!("did you mean {level}?"));
+        self.problem("/gateway/log_level", format!("{typed:?} is not a level"), hint);
+    }
+
+    fn audit(&mut self, raw: &Raw) -> Option<Audit> {
+        let RawAudit { mode, dir, sqlite_path, redact_keys, max_arguments_bytes, max_journal_bytes } =
+            &raw.audit;
+        let enabled = raw.gateway.audit_enabled;
+        if !enabled {
+            let hint = "set it to true outside of experiments";
+            self.warn("/gateway/audit_enabled", "calls are not recorded", hint);
+        }
+        let dir = match dir {
+            Some(dir) => self.path(dir),
+            None => match self.state_home() {
+                Some(home) => home.join("sentinel-gateway"),
+                // Nothing will be written, so any folder does.
+                None if !enabled => self.folder.clone(),
+                None => {
+                    let hint = "set [audit] dir to a folder that the gateway may write to";
+                    self.problem("/audit/dir", "neither XDG_STATE_HOME nor HOME is set", hint);
+                    return None;
+                }
+            },
+        };
+        let sqlite = sqlite_path.as_ref().map_or_else(|| dir.join("audit.db"), |path| self.path(path));
+        let store = self.store(raw.postgres.as_ref(), sqlite);
+        let mode = match mode {
+            RawAuditMode::Process => AuditMode::Process,
+            RawAuditMode::Strict => AuditMode::Strict,
+        };
+        let (max_arguments_bytes, max_journal_bytes) = (*max_arguments_bytes, *max_journal_bytes);
+        Some(Audit {
+            enabled,
+            mode,
+            dir,
+            store,
+            redact_keys: redact_keys.clone(),
+            max_arguments_bytes,
+            max_journal_bytes,
+        })
+    }
+
+    /// The XDG base directory specification: a relative value is to be ignored.
+    fn state_home(&self) -> Option<PathBuf> {
+        let state = self.var("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        state.or_else(|| self.var("HOME").map(|home| PathBuf::from(home).join(".local/state")))
+    }
+
+    fn store(&mut self, raw: Option<&RawPostgres>, sqlite: PathBuf) -> Store {
+        let defaults = RawPostgres::default();
+        let RawPostgres { url_env, max_connections } = raw.unwrap_or(&defaults);
+        let Some(url) = self.var(url_env) else {
+            if raw.is_some() {
+                let hint = format!("set {url_env} to record in PostgreSQL");
+                self.warn(
+                    "/postgres",
+                    format!("{url_env} is not set, so the embedded database is used"),
+                    hint,
+                );
+            }
+            return Store::Sqlite { path: sqlite };
+        };
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            let hint = "it looks like postgres://user:password@host/database";
+            self.problem("/postgres/url_env", format!("{url_env} does not hold a PostgreSQL URL"), hint);
+        }
+        let login = url
+            .split_once("://")
+            .and_then(|(_, rest)| rest.split('/').next())
+            .and_then(|host| host.rsplit_once('@'));
+        let password =
+            login.and_then(|(login, _)| login.split_once(':')).map(|(_, password)| password.to_owned());
+        let hidden = std::iter::once(url.clone()).chain(password).collect();
+        Store::Postgres { url: Secret::with_hidden(url, hidden), max_connections: *max_connections }
+    }
+
+    fn kill_switch(&mut self, switch: &RawKillSwitch, raw: &Raw) {
+        let names: Vec<&str> = raw.backends.iter().filter_map(|backend| backend.name.as_deref()).collect();
+        // While a name is missing nobody can tell that this one is unknown.
+        if names.len() < raw.backends.len() || self.pruned.iter().any(|gone| gone == "/backends") {
+            return;
+        }
+        let mut seen = HashSet::new();
+        for (index, name) in switch.disabled_backends.iter().enumerate() {
+            if names.contains(&name.as_str()) || !seen.insert(name) {
+                continue;
+            }
+            let hint = match nearest(name, names.iter().copied()) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("the backends are: {}", names.join(", ")),
+            };
+            self.problem(
+                &format!("/kill_switch/disabled_backends/{index}"),
+                format!("there is no backend {name:?}"),
+                hint,
+            );
+        }
+    }
+}
+
+/// The schema keeps seconds positive and within a year; what rounds to nothing waits a nanosecond.
+fn duration(seconds: Seconds) -> Duration {
+    Duration::try_from_secs_f64(seconds.0).unwrap_or(Duration::MAX).max(Duration::from_nanos(1))
+}
+
+/// Letters, digits, `_` and `-`, at most 48: what is safe in a tool name, a metric and a key.
+fn is_name(name: &str) -> bool {
+    (1..=48).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}

@@ -1,0 +1,193 @@
+//! How callers prove who they are: the settings of the shipped authenticator.
+
+use serde_json::{Value, json};
+
+use super::super::raw::{RawAlg, RawAuth, RawKey, RawMode, RawRbac};
+use super::super::secret::Secret;
+use super::super::{Auth, file};
+use super::Checker;
+use super::plugins::Shipped;
+use crate::config::problem::nearest;
+
+/// RFC 7518, 3.2: a key for HS256 has at least the size of the hash.
+const MIN_SECRET: usize = 32;
+
+impl Checker<'_> {
+    /// What the gateway itself needs, and the configuration of the authenticator.
+    pub(super) fn auth(&mut self, raw: &RawAuth, rbac: &RawRbac) -> (Option<Auth>, Shipped) {
+        if rbac.roles.is_empty() {
+            let hint = "add [rbac.roles.admin] with permissions = [\"*\"]";
+            self.problem("/rbac/roles", "no role is defined, so nobody could do anything", hint);
+        }
+        match raw.mode {
+            RawMode::Local => (Some(Auth::Local), self.local(raw, rbac)),
+            RawMode::Jwt => (self.token(raw), self.jwt(raw)),
+        }
+    }
+
+    fn local(&mut self, raw: &RawAuth, rbac: &RawRbac) -> Shipped {
+        for key in
+            ["jwt_secret_env", "jwt_issuer", "jwt_audience", "token_env", "leeway_secs", "keys", "jwks_file"]
+        {
+            let at = format!("/auth/{key}");
+            if self.typed(&at) {
+                self.warn(&at, "it has no effect in mode \"local\"", "remove it, or set mode = \"jwt\"");
+            }
+        }
+        let known: Vec<&str> = rbac.roles.keys().map(String::as_str).collect();
+        match &raw.role {
+            None => {
+                let hint = "name one of [rbac.roles]: role = \"admin\"";
+                self.problem("/auth/role", "mode \"local\" needs the role of the caller", hint);
+            }
+            Some(role) if !known.is_empty() && !rbac.roles.contains_key(role) => {
+                let near = nearest(role, known.iter().copied()).map(|near| format!("did you mean {near}?"));
+                let hint = near.unwrap_or_else(|| format!("the roles are: {}", known.join(", ")));
+                self.problem("/auth/role", format!("there is no role {role:?} in [rbac.roles]"), hint);
+            }
+            Some(_) => {}
+        }
+        if raw.subject.as_ref().is_some_and(String::is_empty) {
+            self.problem("/auth/subject", "must not be empty", "leave it out for the name of the user");
+        }
+        let config = json!({ "role": raw.role, "subject": raw.subject });
+        Shipped { name: "auth-local", section: "auth", config, secrets: Vec::new() }
+    }
+
+    /// The token of the caller on stdio.
+    fn token(&mut self, raw: &RawAuth) -> Option<Auth> {
+        let name = &raw.token_env;
+        let Some(token) = self.var(name) else {
+            let hint = "mint one with `sentinel-gateway token mint --sub NAME --role ROLE`; \
+                        or, for one person on one machine, set [auth] mode = \"local\" and role";
+            self.problem(
+                "/auth/token_env",
+                format!("{name} is not set, so the caller on stdio is nobody"),
+                hint,
+            );
+            return None;
+        };
+        Some(Auth::Jwt { token: Secret::new(token) })
+    }
+
+    fn jwt(&mut self, raw: &RawAuth) -> Shipped {
+        for key in ["role", "subject"] {
+            let at = format!("/auth/{key}");
+            if self.typed(&at) {
+                self.warn(
+                    &at,
+                    "it has no effect in mode \"jwt\": the token says it",
+                    "remove it, or set mode = \"local\"",
+                );
+            }
+        }
+        let mut keys = Vec::new();
+        let mut secrets: Vec<(String, Secret)> = Vec::new();
+        let default = (raw.keys.is_empty() && raw.jwks_file.is_none()).then(|| "JWT_SECRET_KEY".to_owned());
+        // If the keys could not be read, that is the problem, and not the missing default.
+        let default = default
+            .filter(|_| !self.pruned.iter().any(|gone| gone == "/auth/keys" || gone == "/auth/jwks_file"));
+        if let Some(name) = raw.jwt_secret_env.clone().or(default) {
+            self.secret("/auth/jwt_secret_env", &name, &mut secrets);
+            keys.push(json!({ "alg": RawAlg::HS256, "secret": name }));
+        }
+        for (index, key) in raw.keys.iter().enumerate() {
+            keys.extend(self.key(&format!("/auth/keys/{index}"), key, &mut secrets));
+        }
+        let mut config = json!({
+            "issuer": raw.jwt_issuer,
+            "audience": raw.jwt_audience,
+            "leeway_s": raw.leeway_secs,
+            "keys": keys,
+        });
+        if let Some(jwks) = raw.jwks_file.as_ref().and_then(|typed| self.jwks(typed)) {
+            config["jwks"] = jwks;
+        }
+        Shipped { name: "auth-jwt", section: "auth", config, secrets }
+    }
+
+    /// Reads a signing secret out of the environment.
+    fn secret(&mut self, at: &str, name: &str, secrets: &mut Vec<(String, Secret)>) {
+        let Some(value) = self.needed(at, name) else { return };
+        if value.len() < MIN_SECRET {
+            let message =
+                format!("{name} holds {} bytes, and a signing secret needs {MIN_SECRET}", value.len());
+            self.problem(at, message, "make one with `openssl rand -hex 32`");
+        }
+        if !secrets.iter().any(|(known, _)| known == name) {
+            secrets.push((name.to_owned(), Secret::new(value)));
+        }
+    }
+
+    /// One entry of `keys`, in the plugin's words.
+    fn key(&mut self, at: &str, key: &RawKey, secrets: &mut Vec<(String, Secret)>) -> Option<Value> {
+        let Some(alg) = key.alg else {
+            self.problem(&format!("{at}/alg"), "a key needs its algorithm", "HS256, RS256, ES256 or EdDSA");
+            return None;
+        };
+        let symmetric = alg == RawAlg::HS256;
+        let (needs, refuses) =
+            if symmetric { ("secret_env", "pem_file") } else { ("pem_file", "secret_env") };
+        if self.typed(&format!("{at}/{refuses}")) {
+            // A public key used as an HMAC secret is the oldest attack on JWT.
+            let message = format!("a key for {alg:?} has no {refuses}");
+            self.problem(&format!("{at}/{refuses}"), message, format!("it has {needs}"));
+        }
+        let mut value = json!({ "alg": alg });
+        if let Some(kid) = &key.kid {
+            value["kid"] = kid.as_str().into();
+        }
+        match (symmetric, &key.secret_env, &key.pem_file) {
+            (true, Some(name), _) => {
+                self.secret(&format!("{at}/secret_env"), name, secrets);
+                value["secret"] = name.as_str().into();
+            }
+            (false, _, Some(typed)) => value["pem"] = self.pem(&format!("{at}/pem_file"), typed)?.into(),
+            _ => {
+                self.problem(&format!("{at}/{needs}"), format!("a key for {alg:?} needs {needs}"), "add it");
+                return None;
+            }
+        }
+        Some(value)
+    }
+
+    fn pem(&mut self, at: &str, typed: &str) -> Option<String> {
+        let text = self.read(at, typed)?;
+        if text.contains("PRIVATE KEY") {
+            let hint = "give the public key; whoever has the private one can make tokens";
+            self.problem(at, format!("{typed} holds a private key"), hint);
+            return None;
+        }
+        if !text.contains("-----BEGIN ") {
+            self.problem(at, format!("{typed} is not PEM"), "it begins with -----BEGIN PUBLIC KEY-----");
+            return None;
+        }
+        Some(text)
+    }
+
+    fn jwks(&mut self, typed: &str) -> Option<Value> {
+        let at = "/auth/jwks_file";
+        let text = self.read(at, typed)?;
+        let set: Option<Value> = serde_json::from_str(&text).ok();
+        let set = set.filter(|set| set.get("keys").is_some_and(Value::is_array));
+        if set.is_none() {
+            self.problem(at, format!("{typed} is not a JSON Web Key Set"), "it looks like {\"keys\": [...]}");
+        }
+        set
+    }
+
+    fn read(&mut self, at: &str, typed: &str) -> Option<String> {
+        let path = self.path(typed);
+        match file::read(&path) {
+            Ok(text) => Some(text),
+            Err(why) => {
+                self.problem(
+                    at,
+                    format!("cannot read {}: {why}", path.display()),
+                    "relative paths start at this file's folder",
+                );
+                None
+            }
+        }
+    }
+}

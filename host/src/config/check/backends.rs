@@ -1,0 +1,280 @@
+//! The servers behind the gateway.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use super::super::document::escape;
+use super::super::raw::{RawBackend, RawEnv, RawType};
+use super::super::secret::Secret;
+use super::super::{Backend, Transport};
+use super::{Checker, duration, is_name};
+
+/// The header that carries `BACKEND_SHARED_SECRET`.
+const SHARED_SECRET_HEADER: &str = "X-Sentinel-Auth";
+
+/// Headers that belong to the connection; setting them by hand breaks or smuggles requests.
+const FRAMING: [&str; 6] = ["host", "content-length", "transfer-encoding", "connection", "upgrade", "te"];
+
+/// Variables whose values are no secrets, though they come from the environment: hiding `/home/ann`
+/// in every record would make the records useless.
+const PUBLIC_VARIABLES: [&str; 14] = [
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TERM", "TMPDIR", "TZ", "PWD",
+    "HOSTNAME", "DISPLAY", "NODE_ENV",
+];
+
+impl Checker<'_> {
+    /// All backends that are complete.
+    pub(super) fn backends(&mut self, raw: &[RawBackend]) -> Vec<Backend> {
+        let mut first: HashMap<&str, usize> = HashMap::new();
+        let mut backends = Vec::new();
+        for (index, backend) in raw.iter().enumerate() {
+            let at = format!("/backends/{index}");
+            if let Some(name) = &backend.name {
+                if let Some(other) = first.insert(name, index) {
+                    let message = format!("backends[{other}] is called {name:?} as well");
+                    self.problem(&format!("{at}/name"), message, "names of backends are unique");
+                }
+            }
+            backends.extend(self.backend(&at, backend));
+        }
+        if raw.is_empty() && !self.typed("/backends") {
+            self.warn("/backends", "there is no backend, so there are no tools", "add [[backends]]");
+        }
+        backends
+    }
+
+    fn backend(&mut self, at: &str, raw: &RawBackend) -> Option<Backend> {
+        let name_at = format!("{at}/name");
+        let name = raw.name.clone();
+        match &name {
+            None => self.problem(&name_at, "a backend needs a name", "name = \"files\""),
+            Some(name) if !is_name(name) => {
+                let hint = "letters, digits, _ and -, at most 48";
+                self.problem(&name_at, format!("{name:?} cannot be the name of a backend"), hint);
+            }
+            Some(_) => {}
+        }
+        let transport = self.transport(at, raw);
+        Some(Backend {
+            name: name?,
+            transport: transport?,
+            timeout: duration(raw.timeout_secs),
+            retries: raw.retries,
+            restart_on_exit: raw.restart_on_exit.unwrap_or(true),
+            max_restarts: raw.max_restarts.unwrap_or(5),
+            health_interval: duration(raw.health_interval_secs),
+            max_in_flight: raw.max_in_flight,
+            always_prefix: raw.prefix,
+            rewritten: raw.rewrite.is_some(),
+        })
+    }
+
+    fn transport(&mut self, at: &str, raw: &RawBackend) -> Option<Transport> {
+        let kind = match (raw.kind, &raw.url, &raw.command) {
+            (Some(kind), ..) => kind,
+            (None, Some(_), None) => RawType::Http,
+            (None, None, Some(_)) => RawType::Stdio,
+            (None, ..) => {
+                let hint = "type = \"http\" with url, or type = \"stdio\" with command";
+                self.problem(&format!("{at}/type"), "a backend needs a type", hint);
+                return None;
+            }
+        };
+        let own = if kind == RawType::Http { "http" } else { "stdio" };
+        let foreign = match kind {
+            RawType::Http => vec![
+                ("command", raw.command.is_some()),
+                ("args", !raw.args.is_empty()),
+                ("env", !raw.env.is_empty()),
+                ("cwd", raw.cwd.is_some()),
+            ],
+            RawType::Stdio => vec![("url", raw.url.is_some()), ("headers", !raw.headers.is_empty())],
+        };
+        for (key, _) in foreign.into_iter().filter(|(_, typed)| *typed) {
+            let hint = "remove it, or change the type";
+            self.problem(&format!("{at}/{key}"), format!("a backend of type {own:?} has no {key}"), hint);
+        }
+        match kind {
+            RawType::Http => self.http(at, raw),
+            RawType::Stdio => self.stdio(at, raw),
+        }
+    }
+
+    fn stdio(&mut self, at: &str, raw: &RawBackend) -> Option<Transport> {
+        let env = self.environment(&format!("{at}/env"), &raw.env);
+        let command = raw.command.clone().filter(|command| !command.is_empty());
+        if command.is_none() {
+            self.problem(&format!("{at}/command"), "a stdio backend needs a command", "command = \"npx\"");
+        }
+        let cwd = raw.cwd.as_ref().map(|cwd| self.path(cwd));
+        Some(Transport::Stdio { command: command?, args: raw.args.clone(), env, cwd })
+    }
+
+    fn http(&mut self, at: &str, raw: &RawBackend) -> Option<Transport> {
+        for (key, typed) in
+            [("restart_on_exit", raw.restart_on_exit.is_some()), ("max_restarts", raw.max_restarts.is_some())]
+        {
+            if typed {
+                self.warn(&format!("{at}/{key}"), "it has no effect on an http backend", "remove it");
+            }
+        }
+        let mut headers = self.headers(&format!("{at}/headers"), &raw.headers);
+        let own = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(SHARED_SECRET_HEADER));
+        if let Some(secret) = self.var("BACKEND_SHARED_SECRET").filter(|_| !own) {
+            if is_header_value(&secret) {
+                headers.push((SHARED_SECRET_HEADER.to_owned(), Secret::new(secret)));
+            } else {
+                self.problem(at, "BACKEND_SHARED_SECRET cannot be sent in a header", "use printable ASCII");
+            }
+        }
+        let at = format!("{at}/url");
+        let Some(url) = raw.url.clone() else {
+            self.problem(&at, "an http backend needs a url", "url = \"http://127.0.0.1:8080/mcp\"");
+            return None;
+        };
+        self.url(&at, &url);
+        Some(Transport::Http { url, headers })
+    }
+
+    fn url(&mut self, at: &str, url: &str) {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let (http, https) = (scheme.eq_ignore_ascii_case("http"), scheme.eq_ignore_ascii_case("https"));
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = host_of(authority);
+        if !(http || https) || host.is_empty() || url.contains(|c: char| c.is_whitespace() || c.is_control())
+        {
+            let hint = "it looks like http://127.0.0.1:8080/mcp or https://example.org/mcp";
+            self.problem(at, format!("{url:?} is not the url of an http server"), hint);
+        } else if authority.contains('@') {
+            let hint = "send it as a header: headers = { Authorization = \"Bearer ${NAME}\" }";
+            self.problem(at, "a url must not carry a password", hint);
+        } else if http && !is_loopback(host) {
+            let message = format!("what is sent to {host} can be read and changed on the way");
+            self.warn(at, message, "use https, or a tunnel to 127.0.0.1");
+        }
+    }
+
+    fn headers(&mut self, at: &str, raw: &BTreeMap<String, String>) -> Vec<(String, Secret)> {
+        let mut headers: Vec<(String, Secret)> = Vec::new();
+        for (name, typed) in raw {
+            let at = format!("{at}/{}", escape(name));
+            let lower = name.to_ascii_lowercase();
+            if !is_token(name) || FRAMING.contains(&lower.as_str()) {
+                self.problem(&at, format!("{name:?} cannot be set as a header"), "remove it");
+            }
+            if headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+                self.problem(&at, "the header is there in another spelling", "keep one of them");
+            }
+            let Some(value) = self.interpolate(&at, name, typed) else { continue };
+            if !is_header_value(value.expose()) {
+                self.problem(&at, "the value cannot be sent in a header", "use printable ASCII");
+            }
+            headers.push((name.clone(), value));
+        }
+        headers
+    }
+
+    fn environment(&mut self, at: &str, raw: &RawEnv) -> Vec<(String, Secret)> {
+        let mut env = Vec::new();
+        match raw {
+            RawEnv::Table(table) => {
+                for (name, typed) in table {
+                    let at = format!("{at}/{}", escape(name));
+                    if name.is_empty() || name.contains(['=', '\0']) || typed.contains('\0') {
+                        self.problem(
+                            &at,
+                            "this cannot be an environment variable",
+                            "no = in the name, no NUL anywhere",
+                        );
+                    }
+                    env.extend(self.interpolate(&at, name, typed).map(|value| (name.clone(), value)));
+                }
+            }
+            RawEnv::Names(names) => {
+                for (index, name) in names.iter().enumerate() {
+                    let at = format!("{at}/{index}");
+                    if name.contains('=') {
+                        let hint = "values go into a table: env = { NAME = \"value\" }";
+                        self.problem(&at, "this is a list of names, without values", hint);
+                    } else if let Some(value) = self.needed(&at, name) {
+                        let hidden = if is_public(name) { Vec::new() } else { vec![value.clone()] };
+                        env.push((name.clone(), Secret::with_hidden(value, hidden)));
+                    }
+                }
+            }
+        }
+        env
+    }
+
+    /// Replaces `${NAME}` by that environment variable; `$${` stands for `${`.
+    fn interpolate(&mut self, at: &str, key: &str, typed: &str) -> Option<Secret> {
+        let (mut value, mut hidden) = (String::new(), Vec::new());
+        let mut complete = true;
+        let mut rest = typed;
+        while let Some(start) = rest.find("${") {
+            let before = &rest[..start];
+            if let Some(before) = before.strip_suffix('$') {
+                value.push_str(before);
+                value.push_str("${");
+                rest = &rest[start + 2..];
+                continue;
+            }
+            value.push_str(before);
+            let Some((name, after)) = rest[start + 2..].split_once('}') else {
+                self.problem(at, "a ${ without its }", "write ${NAME}, or $${ for the characters themselves");
+                return None;
+            };
+            match self.needed(at, name) {
+                Some(found) => {
+                    value.push_str(&found);
+                    if !is_public(name) {
+                        hidden.push(found);
+                    }
+                }
+                None => complete = false,
+            }
+            rest = after;
+        }
+        value.push_str(rest);
+        if hidden.is_empty() && complete && names_a_secret(key) && !value.is_empty() {
+            let hint = "name an environment variable instead: \"${NAME}\"";
+            self.warn(at, "this looks like a secret written into the file", hint);
+            hidden.push(value.clone());
+        }
+        complete.then(|| Secret::with_hidden(value, hidden))
+    }
+}
+
+/// The host of `host:port`, without the brackets of an IPv6 address.
+fn host_of(authority: &str) -> &str {
+    match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+fn is_public(variable: &str) -> bool {
+    PUBLIC_VARIABLES.contains(&variable) || variable.starts_with("LC_") || variable.starts_with("XDG_")
+}
+
+/// Whether the value under such a name is usually a secret.
+fn names_a_secret(key: &str) -> bool {
+    let plain: String = key.to_lowercase().chars().filter(|c| !matches!(c, '_' | '-')).collect();
+    ["password", "passwd", "secret", "token", "apikey", "authorization", "credential", "privatekey", "cookie"]
+        .iter()
+        .any(|word| plain.contains(word))
+}
+
+/// RFC 9110, 5.6.2: the characters of a header's name.
+fn is_token(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+fn is_header_value(value: &str) -> bool {
+    value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))
+}

@@ -1,0 +1,247 @@
+//! The chain: shipped policies from the sections they are configured in, changed and joined by `[[plugins]]`.
+
+use serde_json::{Map, Value, json};
+
+use super::super::raw::{Raw, RawBackend, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
+use super::super::secret::Secret;
+use super::super::{Isolation, Limits, OnFailure, Plugin, Stage};
+use super::{Checker, duration, is_name};
+use crate::config::problem::nearest;
+
+/// The plugins that come with the gateway.
+const SHIPPED: [&str; 6] =
+    ["auth-jwt", "auth-local", "rate-limit", "rbac", "circuit-breaker", "rewrite-rules"];
+
+/// What the plugin `circuit-breaker` waits at most unless told otherwise.
+const MAX_RECOVERY_MS: u64 = 300_000;
+
+/// A shipped plugin as the file's own sections configure it.
+pub(super) struct Shipped {
+    pub(super) name: &'static str,
+    pub(super) section: &'static str,
+    pub(super) config: Value,
+    pub(super) secrets: Vec<(String, Secret)>,
+}
+
+impl Shipped {
+    fn plugin(self, stage: Stage) -> Plugin {
+        let Self { name, section, config, secrets } = self;
+        let limits = default_limits(name);
+        Plugin {
+            name: name.to_owned(),
+            stage,
+            wasm: None,
+            sha256: None,
+            on_failure: OnFailure::Deny,
+            secrets,
+            grants: Vec::new(),
+            isolation: Isolation::Shared,
+            limits,
+            config,
+            section,
+        }
+    }
+}
+
+impl Checker<'_> {
+    /// All plugins in the order of the chain.
+    pub(super) fn chain(&mut self, authenticator: Shipped, raw: &Raw) -> Vec<Plugin> {
+        let rates = Shipped {
+            name: "rate-limit",
+            section: "rate_limits",
+            config: json!(raw.rate_limits),
+            secrets: Vec::new(),
+        };
+        let rbac = Shipped {
+            name: "rbac",
+            section: "rbac",
+            config: json!({ "roles": raw.rbac.roles }),
+            secrets: Vec::new(),
+        };
+        let breaker = Shipped {
+            name: "circuit-breaker",
+            section: "backends",
+            config: breaker(&raw.backends),
+            secrets: Vec::new(),
+        };
+        let mut chain = vec![
+            authenticator.plugin(Stage::Authenticate),
+            rates.plugin(Stage::Guard),
+            rbac.plugin(Stage::Guard),
+            breaker.plugin(Stage::Breaker),
+        ];
+        if let Some(config) = rewrite(&raw.backends) {
+            let rules = Shipped { name: "rewrite-rules", section: "backends", config, secrets: Vec::new() };
+            chain.push(rules.plugin(Stage::Rewrite));
+        }
+        let mut typed: Vec<&str> = Vec::new();
+        for (index, plugin) in raw.plugins.iter().enumerate() {
+            let at = format!("/plugins/{index}");
+            let Some(name) = plugin.name.as_deref() else {
+                self.problem(&format!("{at}/name"), "a plugin needs a name", "name = \"office-hours\"");
+                continue;
+            };
+            if typed.contains(&name) {
+                self.problem(
+                    &format!("{at}/name"),
+                    format!("there are two entries for {name:?}"),
+                    "keep one of them",
+                );
+                continue;
+            }
+            typed.push(name);
+            if !SHIPPED.contains(&name) {
+                chain.extend(self.custom(&at, name, plugin));
+            } else if let Some(shipped) = chain.iter_mut().find(|shipped| shipped.name == name) {
+                self.change(&at, shipped, plugin);
+            } else {
+                let hint = "it is not in the chain: see [auth] mode, or [backends.rewrite]";
+                self.warn(&at, format!("{name} has nothing to do here, so this has no effect"), hint);
+            }
+        }
+        // Stable: within a stage the shipped come first, then one's own in the order of the file.
+        chain.sort_by_key(|plugin| plugin.stage);
+        chain
+    }
+
+    fn custom(&mut self, at: &str, name: &str, raw: &RawPlugin) -> Option<Plugin> {
+        if !is_name(name) {
+            let hint = "letters, digits, _ and -, at most 48";
+            self.problem(&format!("{at}/name"), format!("{name:?} cannot be the name of a plugin"), hint);
+        }
+        let meant =
+            nearest(name, SHIPPED).map(|near| format!("; or did you mean {near}?")).unwrap_or_default();
+        if raw.wasm.is_none() {
+            let hint = format!("wasm = \"{name}.wasm\"{meant}");
+            self.problem(&format!("{at}/wasm"), "a plugin of your own needs its file", hint);
+        }
+        if raw.stage.is_none() {
+            let hint = format!("stage = \"guard\"; or authenticate, breaker, rewrite{meant}");
+            self.problem(&format!("{at}/stage"), "a plugin of your own needs its stage", hint);
+        }
+        let config = Value::Object(Map::new());
+        let shell = Shipped { name: "", section: "plugins", config, secrets: Vec::new() };
+        let mut plugin = shell.plugin(stage(raw.stage?));
+        name.clone_into(&mut plugin.name);
+        self.change(at, &mut plugin, raw);
+        plugin.wasm.is_some().then_some(plugin)
+    }
+
+    /// Lays an entry of `[[plugins]]` over a plugin.
+    fn change(&mut self, at: &str, plugin: &mut Plugin, raw: &RawPlugin) {
+        if raw.stage.is_some_and(|typed| stage(typed) != plugin.stage) {
+            let message = format!("the stage of {} is fixed", plugin.name);
+            self.problem(&format!("{at}/stage"), message, "remove it");
+        }
+        if let Some(typed) = &raw.wasm {
+            plugin.wasm = Some(self.path(typed));
+        }
+        plugin.sha256 = raw.sha256.as_ref().map(|digest| digest.to_ascii_lowercase());
+        if raw.on_failure == Some(RawOnFailure::Allow) {
+            plugin.on_failure = OnFailure::Allow;
+            let at = format!("{at}/on_failure");
+            if plugin.stage == Stage::Authenticate {
+                let hint = "an authenticator that fails cannot say who is calling; remove it";
+                self.problem(&at, "\"allow\" is not for authenticators", hint);
+            } else {
+                let message = format!("calls go on without {} whenever it fails", plugin.name);
+                self.warn(&at, message, "\"deny\" is the safe choice");
+            }
+        }
+        for (index, name) in raw.secrets.iter().enumerate() {
+            if let Some(value) = self.needed(&format!("{at}/secrets/{index}"), name)
+                && !plugin.secrets.iter().any(|(known, _)| known == name)
+            {
+                plugin.secrets.push((name.clone(), Secret::new(value)));
+            }
+        }
+        plugin.grants.clone_from(&raw.grants);
+        plugin.isolation = match raw.isolation {
+            Some(RawIsolation::Call) => Isolation::Call,
+            Some(RawIsolation::Shared) | None => Isolation::Shared,
+        };
+        plugin.limits = limits(plugin.limits, &raw.limits);
+        overlay(&mut plugin.config, &raw.config);
+    }
+}
+
+/// Tables are merged, everything else is replaced.
+fn overlay(under: &mut Value, over: &Map<String, Value>) {
+    let Value::Object(under) = under else { return };
+    for (key, value) in over {
+        match (under.get_mut(key), value) {
+            (Some(below @ Value::Object(_)), Value::Object(above)) => overlay(below, above),
+            _ => {
+                under.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// What `[[backends]]` says about circuits. Only what was typed: the plugin has the defaults.
+fn breaker(backends: &[RawBackend]) -> Value {
+    let mut circuits = Map::new();
+    for backend in backends {
+        let Some(name) = &backend.name else { continue };
+        let mut circuit = Map::new();
+        if let Some(threshold) = backend.circuit_breaker_threshold {
+            circuit.insert("consecutive_failures".to_owned(), threshold.into());
+        }
+        if let Some(recovery) = backend.circuit_breaker_recovery_secs {
+            let recovery = u64::try_from(duration(recovery).as_millis()).unwrap_or(u64::MAX).max(1);
+            circuit.insert("recovery_ms".to_owned(), recovery.into());
+            if recovery > MAX_RECOVERY_MS {
+                circuit.insert("max_recovery_ms".to_owned(), recovery.into());
+            }
+        }
+        if let Some(rate) = backend.circuit_breaker_failure_rate {
+            circuit.insert("failure_rate".to_owned(), rate.into());
+        }
+        if let Some(calls) = backend.circuit_breaker_min_calls {
+            circuit.insert("min_calls".to_owned(), calls.into());
+        }
+        if !circuit.is_empty() {
+            circuits.insert(name.clone(), Value::Object(circuit));
+        }
+    }
+    json!({ "default": {}, "backends": circuits })
+}
+
+/// The rules of all backends that have some.
+fn rewrite(backends: &[RawBackend]) -> Option<Value> {
+    let rules =
+        backends.iter().filter_map(|backend| Some((backend.name.clone()?, json!(backend.rewrite.as_ref()?))));
+    let rules: Map<String, Value> = rules.collect();
+    (!rules.is_empty()).then(|| json!({ "backends": rules }))
+}
+
+fn stage(raw: RawStage) -> Stage {
+    match raw {
+        RawStage::Authenticate => Stage::Authenticate,
+        RawStage::Guard => Stage::Guard,
+        RawStage::Breaker => Stage::Breaker,
+        RawStage::Rewrite => Stage::Rewrite,
+    }
+}
+
+/// Verifying a signature takes far more instructions than any other decision.
+fn default_limits(name: &str) -> Limits {
+    match name {
+        "auth-jwt" => Limits { fuel: 50_000_000, deadline_ms: 50, ..Limits::default() },
+        _ => Limits::default(),
+    }
+}
+
+fn limits(base: Limits, raw: &RawLimits) -> Limits {
+    Limits {
+        fuel: raw.fuel.unwrap_or(base.fuel),
+        deadline_ms: raw.deadline_ms.unwrap_or(base.deadline_ms),
+        memory_bytes: raw.memory_bytes.unwrap_or(base.memory_bytes),
+        table_elements: raw.table_elements.unwrap_or(base.table_elements),
+        log_lines: raw.log_lines.unwrap_or(base.log_lines),
+        host_bytes: raw.host_bytes.unwrap_or(base.host_bytes),
+        max_calls: raw.max_calls.unwrap_or(base.max_calls),
+        state_keys: raw.state_keys.unwrap_or(base.state_keys),
+        state_bytes: raw.state_bytes.unwrap_or(base.state_bytes),
+    }
+}

@@ -1,0 +1,302 @@
+//! What was typed: the file's keys, their types, bounds and defaults, and nothing about their meaning.
+//!
+//! The JSON Schema of the file is generated from these types, comments included, and every key has a
+//! default: what the schema refuses is taken out, and the rest can still be read and checked.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+mod backend;
+mod plugin;
+
+pub(super) use backend::{RawBackend, RawEnv, RawType};
+pub(super) use plugin::{RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
+
+/// The configuration of Sentinel Gateway.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Raw {
+    /// The gateway itself: where it listens and what it bears.
+    pub(super) gateway: RawGateway,
+    /// Who may call.
+    pub(super) auth: RawAuth,
+    /// The record of every call.
+    pub(super) audit: RawAudit,
+    /// The audit database, if it is not the embedded one.
+    pub(super) postgres: Option<RawPostgres>,
+    /// The servers behind the gateway.
+    pub(super) backends: Vec<RawBackend>,
+    /// What the callers' roles may do.
+    pub(super) rbac: RawRbac,
+    /// How often a caller may call.
+    pub(super) rate_limits: RawRateLimits,
+    /// What is switched off.
+    pub(super) kill_switch: RawKillSwitch,
+    /// Settings of shipped plugins, and plugins of your own.
+    pub(super) plugins: Vec<RawPlugin>,
+}
+
+/// A duration in seconds; fractions are allowed.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[schemars(inline, extend("exclusiveMinimum" = 0, "maximum" = 31_536_000))]
+pub(super) struct Seconds(pub(super) f64);
+
+/// The gateway itself: where it listens and what it bears.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawGateway {
+    /// Address and port of the HTTP door.
+    pub(super) listen: String,
+    /// Address and port of `/health`, `/ready` and `/metrics`; "off" for none. The metrics ask for the
+    /// bearer token in the environment variable `HEALTH_TOKEN`, if that is set.
+    pub(super) health_listen: String,
+    /// off, error, warn, info, debug or trace; or filters such as `info,sentinel_gateway::backend=debug`.
+    pub(super) log_level: String,
+    /// Whether calls are recorded.
+    pub(super) audit_enabled: bool,
+    /// The folder of the shipped plugins; by default the one that was installed with the gateway.
+    pub(super) plugin_dir: Option<String>,
+    /// The longest message taken from a client or a backend, in bytes.
+    #[schemars(range(min = 1_024, max = 1_073_741_824))]
+    pub(super) max_message_bytes: usize,
+    /// How many calls may be under way at once.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) max_in_flight: usize,
+    /// How long calls may take to finish at shutdown.
+    pub(super) shutdown_grace_secs: Seconds,
+}
+
+impl Default for RawGateway {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:9200".to_owned(),
+            health_listen: "127.0.0.1:9201".to_owned(),
+            log_level: "info".to_owned(),
+            audit_enabled: true,
+            plugin_dir: None,
+            max_message_bytes: 4 << 20,
+            max_in_flight: 1_024,
+            shutdown_grace_secs: Seconds(10.0),
+        }
+    }
+}
+
+/// How callers prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(super) enum RawMode {
+    Jwt,
+    Local,
+}
+
+/// Who may call.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawAuth {
+    /// "jwt": callers present a signed token. "local": whoever can start the gateway may use it, for
+    /// one person on one machine.
+    pub(super) mode: RawMode,
+    /// The environment variable with the HS256 secret, at least 32 bytes, used as it stands. Unless
+    /// `keys` or `jwks_file` say otherwise it is `JWT_SECRET_KEY`.
+    pub(super) jwt_secret_env: Option<String>,
+    /// The issuer (`iss`) a token must name.
+    #[schemars(length(min = 1))]
+    pub(super) jwt_issuer: String,
+    /// The audience (`aud`) a token must name.
+    #[schemars(length(min = 1))]
+    pub(super) jwt_audience: String,
+    /// The environment variable with the token of the caller on stdio.
+    #[schemars(length(min = 1))]
+    pub(super) token_env: String,
+    /// How far the clocks of issuer and gateway may differ, in seconds.
+    #[schemars(range(max = 60))]
+    pub(super) leeway_secs: u64,
+    /// More keys that tokens may be signed with.
+    pub(super) keys: Vec<RawKey>,
+    /// A file with public keys, as a JSON Web Key Set.
+    pub(super) jwks_file: Option<String>,
+    /// Mode "local": the role of the caller.
+    pub(super) role: Option<String>,
+    /// Mode "local": the caller's name; by default the user name of the operating system.
+    pub(super) subject: Option<String>,
+}
+
+impl Default for RawAuth {
+    fn default() -> Self {
+        Self {
+            mode: RawMode::Jwt,
+            jwt_secret_env: None,
+            jwt_issuer: "sentinel-gateway".to_owned(),
+            jwt_audience: "sentinel-api".to_owned(),
+            token_env: "SENTINEL_TOKEN".to_owned(),
+            leeway_secs: 30,
+            keys: Vec::new(),
+            jwks_file: None,
+            role: None,
+            subject: None,
+        }
+    }
+}
+
+/// The algorithm of a key; it is never taken from the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(super) enum RawAlg {
+    HS256,
+    RS256,
+    ES256,
+    EdDSA,
+}
+
+/// A key that tokens may be signed with.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawKey {
+    /// The algorithm of the key; it is never taken from the token.
+    pub(super) alg: Option<RawAlg>,
+    /// The id that tokens name it by.
+    pub(super) kid: Option<String>,
+    /// A file with the public key in PEM; for RS256, ES256 and EdDSA.
+    pub(super) pem_file: Option<String>,
+    /// The environment variable with the secret; for HS256.
+    pub(super) secret_env: Option<String>,
+}
+
+/// What a record is safe from when the gateway says that it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(super) enum RawAuditMode {
+    Process,
+    Strict,
+}
+
+/// The record of every call.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawAudit {
+    /// "process": a record survives the death of the gateway. "strict": also that of the machine, for
+    /// the price of a disk write before each call.
+    pub(super) mode: RawAuditMode,
+    /// The folder of the journal; by default `sentinel-gateway` in `XDG_STATE_HOME`.
+    pub(super) dir: Option<String>,
+    /// The embedded database; by default `audit.db` in that folder.
+    pub(super) sqlite_path: Option<String>,
+    /// Further argument keys whose values are never recorded, besides password, token and their like.
+    pub(super) redact_keys: Vec<String>,
+    /// Longer arguments are recorded cut off, in bytes.
+    #[schemars(range(min = 256, max = 16_777_216))]
+    pub(super) max_arguments_bytes: usize,
+    /// How large the journal may grow while the database cannot take it; then calls wait.
+    #[schemars(range(min = 1_048_576))]
+    pub(super) max_journal_bytes: u64,
+}
+
+impl Default for RawAudit {
+    fn default() -> Self {
+        Self {
+            mode: RawAuditMode::Process,
+            dir: None,
+            sqlite_path: None,
+            redact_keys: Vec::new(),
+            max_arguments_bytes: 64 << 10,
+            max_journal_bytes: 1 << 30,
+        }
+    }
+}
+
+/// The audit database, if it is not the embedded one.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawPostgres {
+    /// The environment variable with the URL. While it is not set, the embedded database is used.
+    #[schemars(length(min = 1))]
+    pub(super) url_env: String,
+    /// How many connections may be open at once.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub(super) max_connections: u32,
+}
+
+impl Default for RawPostgres {
+    fn default() -> Self {
+        Self { url_env: "DATABASE_URL".to_owned(), max_connections: 10 }
+    }
+}
+
+/// What the callers' roles may do.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRbac {
+    /// The roles by the name that tokens give. A role that is not here may do nothing.
+    pub(super) roles: BTreeMap<String, RawRole>,
+}
+
+/// What one role may do.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRole {
+    /// `*`, `tools.read`, `tools.execute` (implies read), `resources.read`, `prompts.read`.
+    pub(super) permissions: Vec<String>,
+    /// Tools it may not call, even with `*`; a `*` in a name stands for anything.
+    pub(super) denied_tools: Vec<String>,
+    /// If given, the only tools it may call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) allowed_tools: Option<Vec<String>>,
+}
+
+/// How often a caller may call.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRateLimits {
+    /// Calls a minute for each caller and tool; 0 for never.
+    pub(super) default_rpm: u32,
+    /// Calls at once; by default as many as a minute allows.
+    pub(super) burst: Option<u32>,
+    /// Other limits by tool: calls a minute, or a table of `rpm` and `burst`.
+    pub(super) per_tool: BTreeMap<String, RawRate>,
+}
+
+impl Default for RawRateLimits {
+    fn default() -> Self {
+        Self { default_rpm: 1_000, burst: None, per_tool: BTreeMap::new() }
+    }
+}
+
+/// The limit of one tool.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(super) enum RawRate {
+    /// Calls a minute.
+    Rpm(u32),
+    /// Calls a minute, and at once.
+    Full(RawFullRate),
+}
+
+/// Calls a minute, and at once.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFullRate {
+    /// Calls a minute.
+    pub(super) rpm: u32,
+    /// Calls at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) burst: Option<u32>,
+}
+
+/// What is switched off.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawKillSwitch {
+    /// Tools nobody may call, by the name clients see.
+    pub(super) disabled_tools: Vec<String>,
+    /// Backends nobody may call.
+    pub(super) disabled_backends: Vec<String>,
+}
+
+/// A table whose keys belong to a plugin.
+pub(super) type Free = Map<String, Value>;

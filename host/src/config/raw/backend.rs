@@ -1,0 +1,132 @@
+//! `[[backends]]` as it is typed.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Seconds;
+
+/// How a backend is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(in crate::config) enum RawType {
+    Http,
+    Stdio,
+}
+
+/// A server behind the gateway.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawBackend {
+    /// Its name: letters, digits, `_` and `-`, at most 48.
+    pub(in crate::config) name: Option<String>,
+    /// "http" or "stdio"; may be left out where `url` or `command` says it.
+    #[serde(rename = "type")]
+    pub(in crate::config) kind: Option<RawType>,
+    /// http: where it listens.
+    pub(in crate::config) url: Option<String>,
+    /// http: headers of every request; `${NAME}` in a value is replaced by that environment variable.
+    pub(in crate::config) headers: BTreeMap<String, String>,
+    /// stdio: the program to start.
+    pub(in crate::config) command: Option<String>,
+    /// stdio: its arguments.
+    pub(in crate::config) args: Vec<String>,
+    /// stdio: a table of variables for it, where `${NAME}` in a value is replaced by the gateway's own
+    /// variable; or a list of the gateway's variables to pass on.
+    pub(in crate::config) env: RawEnv,
+    /// stdio: the folder it runs in; relative to this file.
+    pub(in crate::config) cwd: Option<String>,
+    /// How long a call may take.
+    pub(in crate::config) timeout_secs: Seconds,
+    /// How often connecting and listing are tried again. A tool call is never sent twice.
+    #[schemars(range(max = 100))]
+    pub(in crate::config) retries: u32,
+    /// stdio: whether it is started again when it ends by itself.
+    pub(in crate::config) restart_on_exit: Option<bool>,
+    /// stdio: how often in a row.
+    pub(in crate::config) max_restarts: Option<u32>,
+    /// How often its health is probed.
+    pub(in crate::config) health_interval_secs: Seconds,
+    /// How many calls it may have under way at once.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) max_in_flight: usize,
+    /// Show its tools as `name_tool` always, not only where two backends have the same name.
+    pub(in crate::config) prefix: bool,
+    /// Failures in a row that open its circuit; 0 for never. By default 5.
+    pub(in crate::config) circuit_breaker_threshold: Option<u32>,
+    /// How long an open circuit rests before one call may try. By default 30.
+    pub(in crate::config) circuit_breaker_recovery_secs: Option<Seconds>,
+    /// Share of failures in the last minute that opens its circuit; 0 for never. By default 0.5.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(in crate::config) circuit_breaker_failure_rate: Option<f64>,
+    /// Calls in the last minute before the share counts. By default 20.
+    #[schemars(range(min = 1))]
+    pub(in crate::config) circuit_breaker_min_calls: Option<u32>,
+    /// How requests to it and answers from it are reshaped.
+    pub(in crate::config) rewrite: Option<RawRewrite>,
+}
+
+impl Default for RawBackend {
+    fn default() -> Self {
+        Self {
+            name: None,
+            kind: None,
+            url: None,
+            headers: BTreeMap::new(),
+            command: None,
+            args: Vec::new(),
+            env: RawEnv::Names(Vec::new()),
+            cwd: None,
+            timeout_secs: Seconds(60.0),
+            retries: 3,
+            restart_on_exit: None,
+            max_restarts: None,
+            health_interval_secs: Seconds(300.0),
+            max_in_flight: 256,
+            prefix: false,
+            circuit_breaker_threshold: None,
+            circuit_breaker_recovery_secs: None,
+            circuit_breaker_failure_rate: None,
+            circuit_breaker_min_calls: None,
+            rewrite: None,
+        }
+    }
+}
+
+/// The environment of a child.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(in crate::config) enum RawEnv {
+    /// Variables with their values.
+    Table(BTreeMap<String, String>),
+    /// Names of variables to pass on.
+    Names(Vec<String>),
+}
+
+impl RawEnv {
+    /// True if nothing was typed.
+    pub(in crate::config) fn is_empty(&self) -> bool {
+        match self {
+            Self::Table(table) => table.is_empty(),
+            Self::Names(names) => names.is_empty(),
+        }
+    }
+}
+
+/// Rules for the plugin `rewrite-rules`, which checks them.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawRewrite {
+    /// Edits of the arguments, in order: `set` or `default` with `value`, `remove`, or `rename` with `to`.
+    pub(in crate::config) arguments: Vec<Map<String, Value>>,
+    /// Edits of results.
+    pub(in crate::config) results: Vec<Map<String, Value>>,
+    /// Headers of requests; never a secret, these are in reach of a plugin.
+    pub(in crate::config) headers: BTreeMap<String, String>,
+    /// How its tools are shown: `tool`, and any of `rename`, `title`, `description`, `hide`.
+    pub(in crate::config) tools: Vec<Map<String, Value>>,
+}

@@ -1,0 +1,38 @@
+//! The protocol core: messages are passed through, not re-modelled.
+//!
+//! A message is read as an [`envelope`] whose parts stay raw JSON; the few keys the gateway must change
+//! are [`splice`]d, everything else is copied byte for byte. So unknown fields, key order and number
+//! spelling survive, and a megabyte of result costs one scan.
+
+pub mod catalog;
+pub mod envelope;
+pub mod message;
+pub mod schema;
+pub mod splice;
+
+/// JSON-RPC and MCP error codes the gateway itself sends (JSON-RPC 2.0 §5.1; S7 for the -320xx ones).
+pub mod code {
+    pub const PARSE_ERROR: i64 = -32700;
+    pub const INVALID_REQUEST: i64 = -32600;
+    pub const METHOD_NOT_FOUND: i64 = -32601;
+    pub const INVALID_PARAMS: i64 = -32602;
+    pub const INTERNAL_ERROR: i64 = -32603;
+    pub const UNAUTHENTICATED: i64 = -32001;
+    pub const NOT_INITIALIZED: i64 = -32002;
+    pub const FORBIDDEN: i64 = -32003;
+    pub const RATE_LIMITED: i64 = -32004;
+    pub const KILLED: i64 = -32005;
+    pub const CIRCUIT_OPEN: i64 = -32007;
+}
+
+/// The handshake-era revisions the gateway speaks, newest first (MCP "Versioning").
+pub const REVISIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+
+/// The only revision that allows JSON-RPC batches (2025-03-26 "Batching"; removed in 2025-06-18).
+pub const BATCH_REVISION: &str = "2025-03-26";
+
+/// The revision to answer `initialize` with: the requested one if the gateway speaks it, else its newest.
+#[must_use]
+pub fn negotiate(requested: &str) -> &'static str {
+    REVISIONS.iter().find(|known| **known == requested).copied().unwrap_or(REVISIONS[0])
+}

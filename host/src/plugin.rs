@@ -1,0 +1,391 @@
+//! Runs policies: sandboxed components behind the contract of `wit/`.
+//!
+//! A [`Plugin`] is one artifact with one configuration. Its calls are synchronous and short: every one has a
+//! budget of steps, time, memory and bytes, and whatever goes wrong inside is a [`PluginError`] that names
+//! the plugin and the limit, never a panic of the gateway.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::component::{HasSelf, Linker, Resource};
+
+mod artifact;
+#[allow(unreachable_pub, missing_debug_implementations, clippy::all, reason = "generated")]
+mod bindings;
+mod engine;
+mod guest;
+mod pool;
+mod views;
+
+pub use artifact::{Artifact, ArtifactError, Grant, Manifest, load as load_artifact};
+pub use engine::Engine;
+pub use views::{Answer, CatalogEdit, Edits};
+
+use self::bindings::types as wit;
+use self::guest::{Guest, Shared};
+use self::pool::{BirthError, Pool};
+use crate::call::{Call, Credential, Outcome, Principal, TargetKind};
+use crate::config;
+use crate::mcp::catalog::Offer;
+use crate::state::{Clock, Quota, Store};
+
+/// A loaded, configured plugin.
+pub struct Plugin {
+    name: Arc<str>,
+    digest: String,
+    roles: Roles,
+    on_failure: config::OnFailure,
+    pool: Pool,
+}
+
+/// Which parts of the contract a plugin fills: what it exports.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Roles {
+    pub authentication: bool,
+    pub admission: bool,
+    pub visibility: bool,
+    pub rewriting: bool,
+}
+
+/// What happened inside a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    #[error("it ran longer than {ms} ms")]
+    Deadline { ms: u64 },
+    #[error("it took more than {limit} steps")]
+    Fuel { limit: u64 },
+    #[error("limit hit: {0}")]
+    Limit(String),
+    #[error("it crashed: {0}")]
+    Trap(String),
+    #[error("no instance is free")]
+    Saturated,
+    #[error("it answered {got} times for {want} entries")]
+    Answers { got: usize, want: usize },
+}
+
+/// A fault with the plugin it happened in.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("plugin `{plugin}`: {fault}")]
+pub struct PluginError {
+    pub plugin: Arc<str>,
+    #[source]
+    pub fault: Fault,
+}
+
+/// Why a plugin cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    #[error("it does not fit this gateway: {0}")]
+    Link(String),
+    #[error("it failed while it was being configured: {0}")]
+    Start(Fault),
+    /// JSON pointer, message and hint of every mistake in its configuration.
+    #[error("its configuration is wrong")]
+    Config(Vec<(String, String, Option<String>)>),
+    #[error("it plays no part in the stage `{0}`")]
+    Role(&'static str),
+}
+
+/// An authenticator's answer.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    Abstain,
+    Accepted { principal: Principal, cache_until_ms: Option<u64> },
+}
+
+/// A plugin's refusal, in its own words.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    pub reason: String,
+    pub message: String,
+    pub retry_after: Option<Duration>,
+    pub details: Vec<(String, String)>,
+}
+
+/// What a call came to: the plugin's answer or its refusal, unless the plugin itself failed.
+pub type Answered<T> = Result<Result<T, Refusal>, PluginError>;
+
+/// One row of a list, for `visibility`.
+#[derive(Clone, Debug)]
+pub struct Row<'a> {
+    pub kind: TargetKind,
+    pub name: &'a str,
+    pub backend: &'a str,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin").field("name", &self.name).field("digest", &self.digest).finish_non_exhaustive()
+    }
+}
+
+impl Plugin {
+    /// Loads the artifact, checks what it wants against what it may, configures it and makes one instance.
+    ///
+    /// # Errors
+    /// Whatever makes it unusable; see [`LoadError`].
+    pub fn load(
+        engine: &Engine,
+        wasm: &Path,
+        settings: &config::Plugin,
+        state: &Store,
+        clock: &Clock,
+    ) -> Result<Self, LoadError> {
+        let grant = Grant { secrets: !settings.secrets.is_empty(), grants: &settings.grants };
+        let artifact = artifact::load(engine, wasm, settings.sha256.as_deref(), Some(grant))?;
+        let plays = |role: &str| artifact.exports.contains(role);
+        let roles = Roles {
+            authentication: plays("authentication"),
+            admission: plays("admission"),
+            visibility: plays("visibility"),
+            rewriting: plays("rewriting"),
+        };
+        let (fits, stage) = match settings.stage {
+            config::Stage::Authenticate => (roles.authentication, "authenticate"),
+            config::Stage::Guard => (roles.admission || roles.visibility, "guard"),
+            config::Stage::Breaker => (roles.admission, "breaker"),
+            config::Stage::Rewrite => (roles.rewriting, "rewrite"),
+        };
+        if !fits {
+            return Err(LoadError::Role(stage));
+        }
+        let name: Arc<str> = settings.name.as_str().into();
+        let quota = Quota { keys: settings.limits.state_keys, bytes: settings.limits.state_bytes };
+        let shared = Arc::new(Shared {
+            name: name.clone(),
+            limits: settings.limits.clone(),
+            secrets: settings.secrets.clone(),
+            state: state.namespace(&settings.name, quota),
+            clock: clock.clone(),
+        });
+        let pre = linker(engine, artifact.needs_wasi)
+            .and_then(|linker| linker.instantiate_pre(&artifact.component))
+            .map_err(|error| LoadError::Link(format!("{error:#}")))?;
+        let config = settings.config.to_string();
+        let pool = Pool::new(pre, shared, roles, config, settings.isolation, artifact.needs_wasi);
+        pool.warm().map_err(|error| match error {
+            BirthError::Fault(fault) => LoadError::Start(fault),
+            BirthError::Config(errors) => {
+                LoadError::Config(errors.into_iter().map(|e| (e.path, e.message, e.hint)).collect())
+            }
+        })?;
+        Ok(Self { name, digest: artifact.digest, roles, on_failure: settings.on_failure, pool })
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    #[must_use]
+    pub fn roles(&self) -> Roles {
+        self.roles
+    }
+
+    /// What the operator wants when the plugin fails.
+    #[must_use]
+    pub fn on_failure(&self) -> config::OnFailure {
+        self.on_failure
+    }
+
+    fn failed(&self, fault: Fault) -> PluginError {
+        PluginError { plugin: self.name.clone(), fault }
+    }
+
+    /// Asks who is calling.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub fn authenticate(&self, credential: &Arc<Credential>) -> Answered<Auth> {
+        let answer = self.pool.run(|instance| {
+            let Some(role) = &instance.authenticator else { return Ok(Ok(wit::Auth::Abstain)) };
+            instance.store.data_mut().subject.credential = Some(credential.clone());
+            let answer =
+                role.sentinel_plugin_authentication().call_authenticate(&mut instance.store, Resource::new_borrow(0));
+            instance.store.data_mut().subject.credential = None;
+            answer
+        });
+        let answer = answer.map_err(|fault| self.failed(fault))?;
+        Ok(answer.map_err(Refusal::from).map(|auth| match auth {
+            wit::Auth::Abstain => Auth::Abstain,
+            wit::Auth::Accepted(identity) => Auth::Accepted {
+                principal: Principal {
+                    subject: identity.principal.subject,
+                    role: identity.principal.role,
+                    issuer: identity.principal.issuer,
+                    audience: identity.principal.audience,
+                    token_id: identity.principal.token_id,
+                    expires_at: identity.principal.expires_at,
+                    claims: identity.principal.claims.into_iter().map(|f| (f.name, f.value)).collect(),
+                },
+                cache_until_ms: identity.cache_until,
+            },
+        }))
+    }
+
+    /// Asks whether the call may go on.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub fn check(&self, call: &Arc<Call>) -> Answered<Option<u64>> {
+        let answer = self.pool.run(|instance| {
+            let Some(role) = &instance.guard else { return Ok(Ok(None)) };
+            instance.store.data_mut().subject.call = Some(call.clone());
+            let answer = role.sentinel_plugin_admission().call_check(&mut instance.store, Resource::new_borrow(0));
+            instance.store.data_mut().subject.call = None;
+            answer
+        });
+        Ok(answer.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
+    }
+
+    /// Tells a guard how the call ended that it gave a permit for.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub fn settle(&self, call: &Arc<Call>, permit: u64, outcome: Outcome, latency: Duration) -> Result<(), PluginError> {
+        let latency = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        let told = self.pool.run(|instance| {
+            let Some(role) = &instance.guard else { return Ok(()) };
+            instance.store.data_mut().subject.call = Some(call.clone());
+            let told = role.sentinel_plugin_admission().call_settle(
+                &mut instance.store,
+                Resource::new_borrow(0),
+                permit,
+                outcome.into(),
+                latency,
+            );
+            instance.store.data_mut().subject.call = None;
+            told
+        });
+        told.map_err(|fault| self.failed(fault))
+    }
+
+    /// Asks which rows of a list the caller may know of; one answer for each.
+    ///
+    /// # Errors
+    /// The plugin failed, or answered for another number of rows.
+    pub fn visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, PluginError> {
+        let entries: Vec<wit::Entry> = rows
+            .iter()
+            .map(|row| wit::Entry { kind: row.kind.into(), name: row.name.to_owned(), backend: row.backend.to_owned() })
+            .collect();
+        let answer = self.pool.run(|instance| {
+            let Some(role) = &instance.filter else { return Ok(vec![true; entries.len()]) };
+            instance.store.data_mut().subject.call = Some(call.clone());
+            let answer =
+                role.sentinel_plugin_visibility().call_visible(&mut instance.store, Resource::new_borrow(0), &entries);
+            instance.store.data_mut().subject.call = None;
+            answer
+        });
+        let answer = answer.map_err(|fault| self.failed(fault))?;
+        if answer.len() != rows.len() {
+            return Err(self.failed(Fault::Answers { got: answer.len(), want: rows.len() }));
+        }
+        Ok(answer)
+    }
+
+    /// Collects a rewriter's edits to a request.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub fn on_request(&self, call: &Arc<Call>) -> Answered<Edits> {
+        self.edits(call, None)
+    }
+
+    /// Collects a rewriter's edits to a response.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub fn on_response(&self, call: &Arc<Call>, answer: Answer) -> Answered<Edits> {
+        self.edits(call, Some(answer))
+    }
+
+    fn edits(&self, call: &Arc<Call>, answer: Option<Answer>) -> Answered<Edits> {
+        let edits = self.pool.run(|instance| {
+            let Some(role) = &instance.rewriter else { return Ok(Ok(Edits::default())) };
+            let role = role.sentinel_plugin_rewriting();
+            let subject = &mut instance.store.data_mut().subject;
+            subject.call = Some(call.clone());
+            subject.edits = Edits::default();
+            let on_response = answer.is_some();
+            subject.answer = answer;
+            let (call, patch) = (Resource::new_borrow(0), Resource::new_borrow(0));
+            let done = if on_response {
+                role.call_on_response(&mut instance.store, call, Resource::new_borrow(0), patch)
+            } else {
+                role.call_on_request(&mut instance.store, call, patch)
+            };
+            let subject = &mut instance.store.data_mut().subject;
+            subject.call = None;
+            subject.answer = None;
+            let edits = std::mem::take(&mut subject.edits);
+            Ok(done?.map(|()| edits))
+        });
+        Ok(edits.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
+    }
+
+    /// Collects a rewriter's edits to one list of one backend.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub fn on_catalog(&self, backend: &Arc<str>, kind: TargetKind, offers: &Arc<[Offer]>) -> Answered<Vec<CatalogEdit>> {
+        let edits = self.pool.run(|instance| {
+            let Some(role) = &instance.rewriter else { return Ok(Ok(Vec::new())) };
+            let subject = &mut instance.store.data_mut().subject;
+            subject.catalog = Some((backend.clone(), kind, offers.clone()));
+            subject.catalog_edits.clear();
+            let done =
+                role.sentinel_plugin_rewriting().call_on_catalog(&mut instance.store, Resource::new_borrow(0));
+            let subject = &mut instance.store.data_mut().subject;
+            subject.catalog = None;
+            let edits = std::mem::take(&mut subject.catalog_edits);
+            Ok(done?.map(|()| edits))
+        });
+        Ok(edits.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
+    }
+}
+
+fn linker(engine: &Engine, wasi: bool) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine.wasmtime());
+    bindings::imports::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    if wasi {
+        wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
+    }
+    Ok(linker)
+}
+
+impl From<wit::Refusal> for Refusal {
+    fn from(refusal: wit::Refusal) -> Self {
+        Self {
+            reason: refusal.reason,
+            message: refusal.message,
+            retry_after: refusal.retry_after_ms.map(Duration::from_millis),
+            details: refusal.details.into_iter().map(|field| (field.name, field.value)).collect(),
+        }
+    }
+}
+
+impl From<Outcome> for wit::Outcome {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Success => Self::Success,
+            Outcome::ToolError => Self::ToolError,
+            Outcome::InvalidRequest => Self::InvalidRequest,
+            Outcome::Throttled => Self::Throttled,
+            Outcome::ServerError => Self::ServerError,
+            Outcome::Timeout => Self::Timeout,
+            Outcome::Unreachable => Self::Unreachable,
+            Outcome::ProtocolError => Self::ProtocolError,
+            Outcome::Cancelled => Self::Cancelled,
+        }
+    }
+}

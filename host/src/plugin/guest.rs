@@ -1,0 +1,226 @@
+//! The host's side of one running instance: its message, its budget, and the functions it may call.
+
+use std::sync::Arc;
+
+use wasmtime::ResourceLimiter;
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+
+use super::bindings::{cells, clock, counters, log, secrets, types};
+use super::views::Subject;
+use crate::config::{Limits, Secret};
+use crate::state::{CellFailure, Clock, Failure, Namespace, Rate};
+
+/// Longest log line that is kept.
+const MAX_LOG_LINE: usize = 1024;
+
+/// What all instances of one plugin share.
+pub(super) struct Shared {
+    pub(super) name: Arc<str>,
+    pub(super) limits: Limits,
+    pub(super) secrets: Vec<(String, Secret)>,
+    pub(super) state: Namespace,
+    pub(super) clock: Clock,
+}
+
+/// The store data of an instance.
+pub(super) struct Guest {
+    pub(super) shared: Arc<Shared>,
+    pub(super) subject: Subject,
+    log_lines: u32,
+    host_bytes: usize,
+    /// The last error the guest logged in this call: what its panic hook said before the trap.
+    pub(super) last_error: Option<String>,
+    /// Which limit of ours ended the call, in words.
+    pub(super) limit_hit: Option<String>,
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl std::fmt::Debug for Guest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Guest({})", self.shared.name)
+    }
+}
+
+impl Guest {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        // An inert WASI: no files, no environment, no network, no arguments; output goes nowhere. It is
+        // reached only by components that were granted `wasi`.
+        let wasi = WasiCtx::builder().allow_tcp(false).allow_udp(false).build();
+        Self {
+            shared,
+            subject: Subject::default(),
+            log_lines: 0,
+            host_bytes: 0,
+            last_error: None,
+            limit_hit: None,
+            wasi,
+            table: ResourceTable::new(),
+        }
+    }
+
+    /// A new call: the budget is whole again.
+    pub(super) fn begin(&mut self) {
+        self.log_lines = 0;
+        self.host_bytes = 0;
+        self.last_error = None;
+        self.limit_hit = None;
+    }
+
+    /// Charges bytes that cross the border.
+    pub(super) fn charge(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.host_bytes = self.host_bytes.saturating_add(bytes);
+        if self.host_bytes > self.shared.limits.host_bytes {
+            let limit = format!("more than {} bytes exchanged with the gateway in one call", self.shared.limits.host_bytes);
+            return Err(self.limit(&limit));
+        }
+        Ok(())
+    }
+
+    pub(super) fn limit(&mut self, what: &str) -> wasmtime::Error {
+        self.limit_hit = Some(what.to_owned());
+        wasmtime::format_err!("{what}")
+    }
+}
+
+impl ResourceLimiter for Guest {
+    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let fits = desired <= self.shared.limits.memory_bytes;
+        if !fits {
+            self.limit_hit = Some(format!("more than {} MiB of memory", self.shared.limits.memory_bytes >> 20));
+        }
+        Ok(fits)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let fits = desired <= self.shared.limits.table_elements;
+        if !fits {
+            self.limit_hit = Some(format!("more than {} table elements", self.shared.limits.table_elements));
+        }
+        Ok(fits)
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl types::Host for Guest {}
+
+impl clock::Host for Guest {
+    fn now_ns(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.shared.clock.now_ns())
+    }
+    fn unix_ms(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.shared.clock.unix_ms())
+    }
+}
+
+impl log::Host for Guest {
+    fn emit(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        if level == log::Level::Error {
+            self.last_error = Some(clip(&message));
+        }
+        self.log_lines += 1;
+        let limit = self.shared.limits.log_lines;
+        if self.log_lines > limit {
+            if self.log_lines == limit + 1 {
+                tracing::warn!(plugin = %self.shared.name, limit, "further log lines of this call are dropped");
+            }
+            return Ok(());
+        }
+        let (plugin, message) = (&*self.shared.name, clip(&message));
+        match level {
+            log::Level::Trace => tracing::trace!(plugin, "{message}"),
+            log::Level::Debug => tracing::debug!(plugin, "{message}"),
+            log::Level::Info => tracing::info!(plugin, "{message}"),
+            log::Level::Warn => tracing::warn!(plugin, "{message}"),
+            log::Level::Error => tracing::error!(plugin, "{message}"),
+        }
+        Ok(())
+    }
+}
+
+/// One line of bounded length without control characters: a plugin cannot forge log lines.
+fn clip(message: &str) -> String {
+    message.chars().take(MAX_LOG_LINE).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+impl secrets::Host for Guest {
+    fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
+        let found = self.shared.secrets.iter().find(|(granted, _)| *granted == name);
+        Ok(found.map(|(_, secret)| secret.expose().to_owned()))
+    }
+}
+
+impl counters::Host for Guest {
+    fn acquire(
+        &mut self,
+        key: String,
+        cost: u32,
+        rate: counters::Rate,
+    ) -> wasmtime::Result<Result<counters::Take, counters::Failure>> {
+        let rate = Rate { limit: rate.limit, window_ms: rate.window_ms, burst: rate.burst };
+        let taken = self.shared.state.acquire(&key, cost, rate, self.shared.clock.now_ns());
+        Ok(taken.map_err(counters::Failure::from).map(|take| counters::Take {
+            allowed: take.allowed,
+            remaining: take.remaining,
+            retry_after_ms: take.retry_after_ms,
+        }))
+    }
+    fn window_add(
+        &mut self,
+        key: String,
+        delta: u32,
+        window_ms: u32,
+    ) -> wasmtime::Result<Result<u64, counters::Failure>> {
+        let now = self.shared.clock.now_ns();
+        Ok(self.shared.state.window_add(&key, delta, window_ms, now).map_err(Into::into))
+    }
+    fn gauge_add(&mut self, key: String, delta: i64, ttl_ms: u32) -> wasmtime::Result<Result<i64, counters::Failure>> {
+        let now = self.shared.clock.now_ns();
+        Ok(self.shared.state.gauge_add(&key, delta, ttl_ms, now).map_err(Into::into))
+    }
+}
+
+impl From<Failure> for counters::Failure {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::QuotaExceeded => Self::QuotaExceeded,
+            Failure::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
+impl cells::Host for Guest {
+    fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<cells::Cell>, cells::Failure>> {
+        let found = self.shared.state.cell_get(&key, self.shared.clock.now_ns());
+        Ok(match found {
+            Ok(found) => {
+                if let Some((value, _)) = &found {
+                    self.charge(value.len())?;
+                }
+                Ok(found.map(|(value, version)| cells::Cell { value, version }))
+            }
+            Err(Failure::QuotaExceeded) => Err(cells::Failure::QuotaExceeded),
+            Err(Failure::Unavailable) => Err(cells::Failure::Unavailable),
+        })
+    }
+    fn swap(
+        &mut self,
+        key: String,
+        expect: u64,
+        value: Vec<u8>,
+        ttl_ms: u32,
+    ) -> wasmtime::Result<Result<u64, cells::Failure>> {
+        self.charge(value.len())?;
+        let swapped = self.shared.state.cell_swap(&key, expect, &value, ttl_ms, self.shared.clock.now_ns());
+        Ok(swapped.map_err(|failure| match failure {
+            CellFailure::QuotaExceeded => cells::Failure::QuotaExceeded,
+            CellFailure::Unavailable => cells::Failure::Unavailable,
+            CellFailure::Stale => cells::Failure::Stale,
+        }))
+    }
+}

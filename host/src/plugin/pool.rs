@@ -1,0 +1,213 @@
+//! Warm instances of one plugin, and the rules by which they are thrown away.
+//!
+//! Every worker thread has a slot of its own, so two calls never wait for one lock: a slot that is taken is
+//! passed over, and if all are, a fresh instance serves the one call. An instance that trapped, ran out of
+//! its budget, served its share of calls or belongs to another call is never used again.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use wasmtime::component::InstancePre;
+use wasmtime::{Store, Trap};
+
+use super::bindings::authenticator::Authenticator;
+use super::bindings::guard::Guard;
+use super::bindings::list_filter::ListFilter;
+use super::bindings::rewriter::Rewriter;
+use super::bindings::types::ConfigError;
+use super::guest::{Guest, Shared};
+use super::{Fault, Roles};
+use crate::config::Isolation;
+
+/// Steps a guest may take inside `configure`, where it may build tables.
+const CONFIGURE_FUEL: u64 = 500_000_000;
+const CONFIGURE_TICKS: u64 = 5_000;
+
+thread_local! {
+    static SLOT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+static NEXT_SLOT: AtomicUsize = AtomicUsize::new(0);
+
+/// An instance with the bindings of the roles it plays.
+pub(super) struct Instance {
+    pub(super) store: Store<Guest>,
+    pub(super) authenticator: Option<Authenticator>,
+    pub(super) guard: Option<Guard>,
+    pub(super) filter: Option<ListFilter>,
+    pub(super) rewriter: Option<Rewriter>,
+    calls: u64,
+}
+
+pub(super) struct Pool {
+    pre: InstancePre<Guest>,
+    shared: Arc<Shared>,
+    roles: Roles,
+    /// The configuration as JSON, told to every new instance.
+    config: String,
+    isolation: Isolation,
+    /// WASI's blocking functions need a thread that may block.
+    blocking: bool,
+    slots: Box<[Mutex<Option<Instance>>]>,
+}
+
+/// Why an instance could not be made.
+#[derive(Debug)]
+pub(super) enum BirthError {
+    Fault(Fault),
+    Config(Vec<ConfigError>),
+}
+
+impl Pool {
+    pub(super) fn new(
+        pre: InstancePre<Guest>,
+        shared: Arc<Shared>,
+        roles: Roles,
+        config: String,
+        isolation: Isolation,
+        blocking: bool,
+    ) -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let slots = (0..threads + 2).map(|_| Mutex::new(None)).collect();
+        Self { pre, shared, roles, config, isolation, blocking, slots }
+    }
+
+    /// Makes one instance now, so that a bad configuration is found at start and the first call is warm.
+    pub(super) fn warm(&self) -> Result<(), BirthError> {
+        let instance = self.birth()?;
+        if self.isolation == Isolation::Shared
+            && let Some(mut slot) = self.slots[0].try_lock()
+        {
+            *slot = Some(instance);
+        }
+        Ok(())
+    }
+
+    /// Runs one call on an instance.
+    pub(super) fn run<R>(&self, work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>) -> Result<R, Fault> {
+        if self.isolation == Isolation::Call {
+            return self.fresh(work);
+        }
+        let mine = SLOT.with(|slot| {
+            if slot.get() == usize::MAX {
+                slot.set(NEXT_SLOT.fetch_add(1, Ordering::Relaxed));
+            }
+            slot.get()
+        });
+        for offset in 0..self.slots.len() {
+            let Some(mut slot) = self.slots[(mine + offset) % self.slots.len()].try_lock() else { continue };
+            // Taken out for the call: whatever unwinds or fails leaves an empty slot behind.
+            let mut instance = match slot.take() {
+                Some(instance) => instance,
+                None => self.birth().map_err(BirthError::into_fault)?,
+            };
+            let result = self.call(&mut instance, work);
+            if result.is_ok() && !instance.spent(&self.shared) {
+                *slot = Some(instance);
+            }
+            return result;
+        }
+        self.fresh(work)
+    }
+
+    fn fresh<R>(&self, work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>) -> Result<R, Fault> {
+        let mut instance = self.birth().map_err(BirthError::into_fault)?;
+        self.call(&mut instance, work)
+    }
+
+    fn call<R>(
+        &self,
+        instance: &mut Instance,
+        work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>,
+    ) -> Result<R, Fault> {
+        let limits = &self.shared.limits;
+        instance.calls += 1;
+        instance.store.data_mut().begin();
+        instance.store.set_epoch_deadline(limits.deadline_ms.max(1));
+        let outcome = match instance.store.set_fuel(limits.fuel) {
+            Ok(()) if self.blocking => blocking(|| work(instance)),
+            Ok(()) => work(instance),
+            Err(error) => Err(error),
+        };
+        outcome.map_err(|error| fault(&error, instance.store.data_mut(), limits.fuel, limits.deadline_ms))
+    }
+
+    fn birth(&self) -> Result<Instance, BirthError> {
+        let mut store = Store::new(self.pre.engine(), Guest::new(self.shared.clone()));
+        store.limiter(|guest| guest);
+        store.set_hostcall_fuel(self.shared.limits.host_bytes.max(64 << 10));
+        store.set_epoch_deadline(CONFIGURE_TICKS);
+        let born = |store: &mut Store<Guest>| -> wasmtime::Result<(Option<Authenticator>, Option<Guard>, Option<ListFilter>, Option<Rewriter>, Result<(), Vec<ConfigError>>)> {
+            store.set_fuel(CONFIGURE_FUEL)?;
+            let instance = self.pre.instantiate(&mut *store)?;
+            let authenticator = self.roles.authentication.then(|| Authenticator::new(&mut *store, &instance)).transpose()?;
+            let guard = self.roles.admission.then(|| Guard::new(&mut *store, &instance)).transpose()?;
+            let filter = self.roles.visibility.then(|| ListFilter::new(&mut *store, &instance)).transpose()?;
+            let rewriter = self.roles.rewriting.then(|| Rewriter::new(&mut *store, &instance)).transpose()?;
+            // Whatever the role, `lifecycle` is the same export; any one of the bindings reaches it.
+            let configured = if let Some(role) = &guard {
+                role.sentinel_plugin_lifecycle().call_configure(&mut *store, &self.config)?
+            } else if let Some(role) = &authenticator {
+                role.sentinel_plugin_lifecycle().call_configure(&mut *store, &self.config)?
+            } else if let Some(role) = &rewriter {
+                role.sentinel_plugin_lifecycle().call_configure(&mut *store, &self.config)?
+            } else if let Some(role) = &filter {
+                role.sentinel_plugin_lifecycle().call_configure(&mut *store, &self.config)?
+            } else {
+                Ok(())
+            };
+            Ok((authenticator, guard, filter, rewriter, configured))
+        };
+        let made = if self.blocking { blocking(|| born(&mut store)) } else { born(&mut store) };
+        let (authenticator, guard, filter, rewriter, configured) = made.map_err(|error| {
+            BirthError::Fault(fault(&error, store.data_mut(), CONFIGURE_FUEL, CONFIGURE_TICKS))
+        })?;
+        configured.map_err(BirthError::Config)?;
+        Ok(Instance { store, authenticator, guard, filter, rewriter, calls: 0 })
+    }
+}
+
+impl Instance {
+    fn spent(&self, shared: &Shared) -> bool {
+        self.calls >= shared.limits.max_calls
+    }
+}
+
+impl BirthError {
+    fn into_fault(self) -> Fault {
+        match self {
+            Self::Fault(fault) => fault,
+            // It was accepted at start; a plugin that changes its mind is broken.
+            Self::Config(errors) => Fault::Trap(format!("it now refuses its configuration: {errors:?}")),
+        }
+    }
+}
+
+/// Runs host code that may block. Inside the runtime the thread is announced as blocking first.
+fn blocking<R>(work: impl FnOnce() -> R) -> R {
+    match tokio::runtime::Handle::try_current() {
+        Ok(handle) if handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread => {
+            tokio::task::block_in_place(work)
+        }
+        _ => work(),
+    }
+}
+
+/// Says which limit was hit, or what the guest said before it died; wasmtime's own words help no author.
+fn fault(error: &wasmtime::Error, guest: &mut Guest, fuel: u64, deadline_ms: u64) -> Fault {
+    if let Some(limit) = guest.limit_hit.take() {
+        return Fault::Limit(limit);
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => Fault::Deadline { ms: deadline_ms },
+        Some(Trap::OutOfFuel) => Fault::Fuel { limit: fuel },
+        Some(Trap::StackOverflow) => Fault::Limit("its stack overflowed".to_owned()),
+        Some(trap) => Fault::Trap(match guest.last_error.take() {
+            Some(said) => said,
+            None => trap.to_string(),
+        }),
+        None if error.is::<wasmtime::PoolConcurrencyLimitError>() => Fault::Saturated,
+        None => Fault::Trap(format!("{error:#}")),
+    }
+}

@@ -1,0 +1,288 @@
+//! What a plugin sees of a message, and the edits it may record.
+//!
+//! The resources of the contract's `view` interface are windows into the one message the guest is working
+//! on; there is never more than one of each, so their handles carry no meaning.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wasmtime::component::Resource;
+
+use super::bindings::types::TargetKind as WitKind;
+use super::bindings::view;
+use super::guest::Guest;
+use crate::call::{Call, Credential, TargetKind};
+use crate::mcp::catalog::Offer;
+use crate::mcp::splice::{self, Edit};
+
+/// Marker of a `request` handle.
+#[derive(Debug)]
+pub struct RequestView;
+/// Marker of a `call` handle.
+#[derive(Debug)]
+pub struct CallView;
+/// Marker of a `response` handle.
+#[derive(Debug)]
+pub struct ResponseView;
+/// Marker of a `patch` handle.
+#[derive(Debug)]
+pub struct PatchView;
+/// Marker of a `catalog` handle.
+#[derive(Debug)]
+pub struct CatalogView;
+
+/// What a backend answered, as far as a rewriter may see it.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub is_error: bool,
+    pub error_code: Option<i64>,
+    /// The result's JSON text; empty for an error.
+    pub result: Bytes,
+}
+
+/// Edits a rewriter recorded; nothing of them has happened yet.
+#[derive(Clone, Debug, Default)]
+pub struct Edits {
+    pub body: Vec<Edit>,
+    pub headers: Vec<(String, String)>,
+    pub notes: Vec<(String, String)>,
+}
+
+/// Edits to one entry of a list.
+#[derive(Clone, Debug)]
+pub enum CatalogEdit {
+    Hide(usize),
+    Rename(usize, String),
+    Item(usize, Edit),
+}
+
+/// The message the guest is working on. Set before a call, taken back after it.
+#[derive(Debug, Default)]
+pub(super) struct Subject {
+    pub(super) credential: Option<Arc<Credential>>,
+    pub(super) call: Option<Arc<Call>>,
+    pub(super) answer: Option<Answer>,
+    pub(super) edits: Edits,
+    pub(super) catalog: Option<(Arc<str>, TargetKind, Arc<[Offer]>)>,
+    pub(super) catalog_edits: Vec<CatalogEdit>,
+}
+
+/// Most edits one hook may record.
+const MAX_EDITS: usize = 4096;
+
+impl Guest {
+    fn credential(&self) -> wasmtime::Result<&Credential> {
+        self.subject.credential.as_deref().ok_or_else(|| wasmtime::format_err!("there is no request in this call"))
+    }
+
+    fn the_call(&self) -> wasmtime::Result<&Call> {
+        self.subject.call.as_deref().ok_or_else(|| wasmtime::format_err!("there is no call in this hook"))
+    }
+
+    fn answer(&self) -> wasmtime::Result<&Answer> {
+        self.subject.answer.as_ref().ok_or_else(|| wasmtime::format_err!("there is no response in this hook"))
+    }
+
+    /// Hands a text to the guest and charges its bytes.
+    fn text(&mut self, text: Option<String>) -> wasmtime::Result<Option<String>> {
+        if let Some(text) = &text {
+            self.charge(text.len())?;
+        }
+        Ok(text)
+    }
+
+    fn record(&mut self, bytes: usize, edit: Edit) -> wasmtime::Result<()> {
+        self.charge(bytes)?;
+        if self.subject.edits.body.len() >= MAX_EDITS {
+            return Err(self.limit("more than 4096 edits in one hook"));
+        }
+        self.subject.edits.body.push(edit);
+        Ok(())
+    }
+
+    fn record_catalog(&mut self, bytes: usize, edit: CatalogEdit) -> wasmtime::Result<()> {
+        self.charge(bytes)?;
+        if self.subject.catalog_edits.len() >= 16 * MAX_EDITS {
+            return Err(self.limit("more than 65536 catalog edits in one hook"));
+        }
+        self.subject.catalog_edits.push(edit);
+        Ok(())
+    }
+}
+
+impl view::Host for Guest {}
+
+impl view::HostRequest for Guest {
+    fn door(&mut self, _: Resource<RequestView>) -> wasmtime::Result<String> {
+        Ok(self.credential()?.door.to_owned())
+    }
+    fn bearer(&mut self, _: Resource<RequestView>) -> wasmtime::Result<Option<String>> {
+        let bearer = self.credential()?.bearer.clone();
+        self.text(bearer)
+    }
+    fn header(&mut self, _: Resource<RequestView>, _name: String) -> wasmtime::Result<Option<String>> {
+        // The HTTP door brings headers; stdio has none.
+        self.credential().map(|_| None)
+    }
+    fn attr(&mut self, _: Resource<RequestView>, key: String) -> wasmtime::Result<Option<String>> {
+        let found = self.credential()?.attrs.iter().find(|(name, _)| *name == key).map(|(_, value)| value.clone());
+        self.text(found)
+    }
+    fn drop(&mut self, _: Resource<RequestView>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+impl view::HostCall for Guest {
+    fn id(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
+        Ok(self.the_call()?.id.clone())
+    }
+    fn method(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
+        Ok(self.the_call()?.method.clone())
+    }
+    fn kind(&mut self, _: Resource<CallView>) -> wasmtime::Result<WitKind> {
+        Ok(self.the_call()?.target.kind.into())
+    }
+    fn name(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
+        Ok((*self.the_call()?.target.name).to_owned())
+    }
+    fn backend(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
+        Ok((*self.the_call()?.target.backend).to_owned())
+    }
+    fn upstream_name(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
+        Ok((*self.the_call()?.target.upstream).to_owned())
+    }
+    fn subject(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
+        Ok(self.the_call()?.principal.subject.clone())
+    }
+    fn role(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
+        Ok(self.the_call()?.principal.role.clone())
+    }
+    fn claim(&mut self, _: Resource<CallView>, name: String) -> wasmtime::Result<Option<String>> {
+        let claims = &self.the_call()?.principal.claims;
+        let found = claims.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
+        self.text(found)
+    }
+    fn param(&mut self, _: Resource<CallView>, pointer: String) -> wasmtime::Result<Option<String>> {
+        let found = splice::get(self.the_call()?.params.get(), &pointer).map(str::to_owned);
+        self.text(found)
+    }
+    fn body(&mut self, _: Resource<CallView>, max: u32) -> wasmtime::Result<Option<String>> {
+        let params = self.the_call()?.params.get();
+        let body = (params.len() <= max as usize).then(|| params.to_owned());
+        self.text(body)
+    }
+    fn attr(&mut self, _: Resource<CallView>, key: String) -> wasmtime::Result<Option<String>> {
+        let call = self.the_call()?;
+        let found = match key.as_str() {
+            "session.id" => Some((*call.session).to_owned()),
+            "door" => Some(call.door.to_owned()),
+            _ => None,
+        };
+        self.text(found)
+    }
+    fn drop(&mut self, _: Resource<CallView>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+impl view::HostResponse for Guest {
+    fn is_error(&mut self, _: Resource<ResponseView>) -> wasmtime::Result<bool> {
+        Ok(self.answer()?.is_error)
+    }
+    fn error_code(&mut self, _: Resource<ResponseView>) -> wasmtime::Result<Option<i64>> {
+        Ok(self.answer()?.error_code)
+    }
+    fn value(&mut self, _: Resource<ResponseView>, pointer: String) -> wasmtime::Result<Option<String>> {
+        let result = std::str::from_utf8(&self.answer()?.result)?;
+        let found = splice::get(result, &pointer).map(str::to_owned);
+        self.text(found)
+    }
+    fn body(&mut self, _: Resource<ResponseView>, max: u32) -> wasmtime::Result<Option<String>> {
+        let result = std::str::from_utf8(&self.answer()?.result)?;
+        let body = (result.len() <= max as usize).then(|| result.to_owned());
+        self.text(body)
+    }
+    fn drop(&mut self, _: Resource<ResponseView>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+impl view::HostPatch for Guest {
+    fn set(&mut self, _: Resource<PatchView>, pointer: String, json: String) -> wasmtime::Result<()> {
+        self.record(pointer.len() + json.len(), Edit::Set { pointer, json })
+    }
+    fn set_default(&mut self, _: Resource<PatchView>, pointer: String, json: String) -> wasmtime::Result<()> {
+        self.record(pointer.len() + json.len(), Edit::Default { pointer, json })
+    }
+    fn remove(&mut self, _: Resource<PatchView>, pointer: String) -> wasmtime::Result<()> {
+        self.record(pointer.len(), Edit::Remove { pointer })
+    }
+    fn rename(&mut self, _: Resource<PatchView>, pointer: String, name: String) -> wasmtime::Result<()> {
+        self.record(pointer.len() + name.len(), Edit::Rename { pointer, name })
+    }
+    fn set_header(&mut self, _: Resource<PatchView>, name: String, value: String) -> wasmtime::Result<()> {
+        self.charge(name.len() + value.len())?;
+        self.subject.edits.headers.push((name, value));
+        Ok(())
+    }
+    fn note(&mut self, _: Resource<PatchView>, key: String, value: String) -> wasmtime::Result<()> {
+        self.charge(key.len() + value.len())?;
+        self.subject.edits.notes.push((key, value));
+        Ok(())
+    }
+    fn drop(&mut self, _: Resource<PatchView>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+impl view::HostCatalog for Guest {
+    fn backend(&mut self, _: Resource<CatalogView>) -> wasmtime::Result<String> {
+        Ok(self.subject.catalog.as_ref().map_or_else(String::new, |(backend, ..)| (**backend).to_owned()))
+    }
+    fn kind(&mut self, _: Resource<CatalogView>) -> wasmtime::Result<WitKind> {
+        Ok(self.subject.catalog.as_ref().map_or(TargetKind::Other, |(_, kind, _)| *kind).into())
+    }
+    fn len(&mut self, _: Resource<CatalogView>) -> wasmtime::Result<u32> {
+        let len = self.subject.catalog.as_ref().map_or(0, |(.., offers)| offers.len());
+        Ok(u32::try_from(len).unwrap_or(u32::MAX))
+    }
+    fn name(&mut self, _: Resource<CatalogView>, index: u32) -> wasmtime::Result<String> {
+        let name = self.subject.catalog.as_ref().and_then(|(.., offers)| offers.get(index as usize));
+        let name = name.map_or_else(String::new, |offer| offer.upstream.clone());
+        self.charge(name.len())?;
+        Ok(name)
+    }
+    fn item(&mut self, _: Resource<CatalogView>, index: u32, pointer: String) -> wasmtime::Result<Option<String>> {
+        let offer = self.subject.catalog.as_ref().and_then(|(.., offers)| offers.get(index as usize));
+        let found = offer.and_then(|offer| splice::get(offer.item.get(), &pointer)).map(str::to_owned);
+        self.text(found)
+    }
+    fn hide(&mut self, _: Resource<CatalogView>, index: u32) -> wasmtime::Result<()> {
+        self.record_catalog(0, CatalogEdit::Hide(index as usize))
+    }
+    fn rename(&mut self, _: Resource<CatalogView>, index: u32, name: String) -> wasmtime::Result<()> {
+        self.record_catalog(name.len(), CatalogEdit::Rename(index as usize, name))
+    }
+    fn set(&mut self, _: Resource<CatalogView>, index: u32, pointer: String, json: String) -> wasmtime::Result<()> {
+        let bytes = pointer.len() + json.len();
+        self.record_catalog(bytes, CatalogEdit::Item(index as usize, Edit::Set { pointer, json }))
+    }
+    fn remove(&mut self, _: Resource<CatalogView>, index: u32, pointer: String) -> wasmtime::Result<()> {
+        self.record_catalog(pointer.len(), CatalogEdit::Item(index as usize, Edit::Remove { pointer }))
+    }
+    fn drop(&mut self, _: Resource<CatalogView>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+impl From<TargetKind> for WitKind {
+    fn from(kind: TargetKind) -> Self {
+        match kind {
+            TargetKind::Tool => Self::Tool,
+            TargetKind::Resource => Self::Resource,
+            TargetKind::Prompt => Self::Prompt,
+            TargetKind::Other => Self::Other,
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! A caller's credential and what an authenticator made of it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use super::chain::Chain;
+use crate::call::{Credential, Denial, Principal};
+use crate::plugin::Auth;
+
+/// Somebody at a door. The authenticator's answer is kept until it expires, so that a call costs a comparison.
+#[derive(Debug)]
+pub struct Caller {
+    credential: Arc<Credential>,
+    known: ArcSwapOption<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    principal: Arc<Principal>,
+    until_ms: u64,
+}
+
+impl Caller {
+    #[must_use]
+    pub fn new(credential: Credential) -> Self {
+        Self { credential: Arc::new(credential), known: ArcSwapOption::empty() }
+    }
+
+    pub(super) fn identify(&self, chain: &Chain, now_ms: u64) -> Result<Arc<Principal>, Denial> {
+        if let Some(known) = &*self.known.load()
+            && now_ms < known.until_ms
+        {
+            return Ok(known.principal.clone());
+        }
+        match chain.authenticate(&self.credential) {
+            Ok(Auth::Accepted { principal, cache_until_ms }) => {
+                let principal = Arc::new(principal);
+                let until_ms = cache_until_ms.unwrap_or(0);
+                self.known.store(Some(Arc::new(Known { principal: principal.clone(), until_ms })));
+                Ok(principal)
+            }
+            Ok(Auth::Abstain) => unreachable_abstain(),
+            Err(denial) => {
+                self.known.store(None);
+                Err(denial)
+            }
+        }
+    }
+}
+
+/// The chain turns a last abstention into a refusal; should that ever change, nobody gets in by it.
+fn unreachable_abstain() -> Result<Arc<Principal>, Denial> {
+    Err(Denial::new(crate::call::Refused::Unauthenticated, "no_credential", "no authenticator accepted the credential"))
+}

@@ -1,0 +1,141 @@
+//! The plugins of one configuration in the order they are asked.
+
+use std::sync::Arc;
+
+use super::permit::Permits;
+use crate::call::{Call, Credential, Denial, Refused};
+use crate::config::OnFailure;
+use crate::plugin::{Auth, Plugin, PluginError, Refusal, Row};
+
+/// Longest machine word and message a plugin may send to a client.
+const MAX_REASON: usize = 64;
+const MAX_MESSAGE: usize = 500;
+
+/// Which plugin is asked when.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    pub authenticators: Vec<Arc<Plugin>>,
+    /// Asked before the arguments are checked: rate limit, RBAC, the operator's own.
+    pub guards: Vec<Arc<Plugin>>,
+    /// Asked last, so that a refusal elsewhere never occupies a probe.
+    pub breakers: Vec<Arc<Plugin>>,
+}
+
+impl Chain {
+    /// The same chain with one plugin in the place of the one of the same name.
+    #[must_use]
+    pub fn with(&self, plugin: &Arc<Plugin>) -> Self {
+        let swap = |plugins: &[Arc<Plugin>]| -> Vec<Arc<Plugin>> {
+            plugins.iter().map(|old| if old.name() == plugin.name() { plugin.clone() } else { old.clone() }).collect()
+        };
+        Self {
+            authenticators: swap(&self.authenticators),
+            guards: swap(&self.guards),
+            breakers: swap(&self.breakers),
+        }
+    }
+
+    /// All plugins, for people.
+    pub fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
+        self.authenticators.iter().chain(&self.guards).chain(&self.breakers)
+    }
+
+    /// Asks the authenticators in turn until one does not abstain.
+    pub(super) fn authenticate(&self, credential: &Arc<Credential>) -> Result<Auth, Denial> {
+        for plugin in &self.authenticators {
+            match plugin.authenticate(credential) {
+                Ok(Ok(Auth::Abstain)) => {}
+                Ok(Ok(accepted)) => return Ok(accepted),
+                Ok(Err(refusal)) => return Err(denial(refusal, Refused::Unauthenticated)),
+                // An authenticator that fails can at best abstain; it never lets anybody in.
+                Err(error) => failed(plugin, &error)?,
+            }
+        }
+        Err(Denial::new(
+            Refused::Unauthenticated,
+            "no_credential",
+            "nobody vouches for this caller: no authenticator accepted the credential",
+        ))
+    }
+
+    pub(super) fn admit(&self, call: &Arc<Call>, guards: &[Arc<Plugin>], permits: &mut Permits) -> Result<(), Denial> {
+        for plugin in guards {
+            match plugin.check(call) {
+                Ok(Ok(Some(permit))) => permits.push(plugin, permit),
+                Ok(Ok(None)) => {}
+                Ok(Err(refusal)) => return Err(denial(refusal, Refused::Forbidden)),
+                Err(error) => failed(plugin, &error)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn visible(&self, call: &Arc<Call>, rows: &[Row<'_>], visible: &mut [bool]) -> Result<(), Denial> {
+        for plugin in self.guards.iter().filter(|plugin| plugin.roles().visibility) {
+            match plugin.visible(call, rows) {
+                Ok(answers) => visible.iter_mut().zip(answers).for_each(|(shown, answer)| *shown &= answer),
+                Err(error) => failed(plugin, &error)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What follows from a plugin's failure: by default a refusal.
+fn failed(plugin: &Plugin, error: &PluginError) -> Result<(), Denial> {
+    metrics::counter!("sentinel_plugin_failures_total", "plugin" => plugin.name().to_owned()).increment(1);
+    match plugin.on_failure() {
+        OnFailure::Allow => {
+            tracing::error!("{error}; passed over, because its on_failure is \"allow\"");
+            Ok(())
+        }
+        OnFailure::Deny => {
+            tracing::error!("{error}; the call is refused");
+            let message = format!("the policy plugin `{}` failed, so the call is refused; see the gateway's log", plugin.name());
+            Err(Denial::new(Refused::Unavailable, "plugin_failed", message))
+        }
+    }
+}
+
+/// A plugin's words for the wire: bounded, printable, and with the step they belong to.
+fn denial(refusal: Refusal, stage: Refused) -> Denial {
+    let refused = match refusal.reason.as_str() {
+        "rate_limited" => Refused::RateLimited,
+        "circuit_open" => Refused::CircuitOpen,
+        "state_unavailable" => Refused::Unavailable,
+        _ => stage,
+    };
+    let printable = |text: &str, max: usize| -> String {
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(max).collect()
+    };
+    Denial {
+        refused,
+        reason: printable(&refusal.reason, MAX_REASON),
+        message: printable(&refusal.message, MAX_MESSAGE),
+        retry_after: refusal.retry_after,
+        details: refusal
+            .details
+            .iter()
+            .take(16)
+            .map(|(name, value)| (printable(name, MAX_REASON), printable(value, MAX_MESSAGE)))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugins_words_are_bounded_and_printable() {
+        let refusal = Refusal {
+            reason: "x".repeat(100),
+            message: "a\u{1b}[31m\nb".to_owned(),
+            retry_after: None,
+            details: Vec::new(),
+        };
+        let denial = denial(refusal, Refused::Forbidden);
+        assert_eq!(denial.reason.len(), MAX_REASON);
+        assert_eq!(denial.message, "a [31m b");
+    }
+}

@@ -1,0 +1,274 @@
+//! Runs the rewriter plugins around a backend, and checks every edit before it is made.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use crate::call::{Denial, Refused, TargetKind};
+use crate::config::OnFailure;
+use crate::mcp::catalog::{List, Offer};
+use crate::mcp::message;
+use crate::mcp::splice::{self, Edit};
+use crate::plugin::{Answer, Answered, CatalogEdit, Edits, Plugin};
+use crate::policy::Permitted;
+
+/// A message may not grow past this by rewriting.
+const MAX_REWRITTEN: usize = 16 << 20;
+/// Headers a rewriter may not set: framing, hop-by-hop (RFC 9110 §7.6.1), credentials, and what MCP defines.
+const PINNED_HEADERS: [&str; 15] = [
+    "accept", "authorization", "connection", "content-length", "content-type", "cookie", "expect", "host",
+    "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "last-event-id", "origin",
+];
+
+/// The rewriters in force and the backends they apply to.
+#[derive(Debug, Default)]
+pub struct Rewriters {
+    /// Each with the backends it applies to; none = all.
+    plugins: Vec<(Arc<Plugin>, Option<HashSet<String>>)>,
+}
+
+/// A request as the backend shall see it, apart from its own names.
+#[derive(Debug)]
+pub struct Prepared {
+    pub params: Option<Box<RawValue>>,
+    pub headers: Vec<(String, String)>,
+    pub notes: Vec<(String, String)>,
+}
+
+impl Rewriters {
+    #[must_use]
+    pub fn new(plugins: Vec<(Arc<Plugin>, Option<HashSet<String>>)>) -> Self {
+        Self { plugins }
+    }
+
+    /// Those that apply to a backend; decided by configuration, so most calls run none.
+    fn of<'a>(&'a self, backend: &'a str) -> impl DoubleEndedIterator<Item = &'a Arc<Plugin>> {
+        self.plugins
+            .iter()
+            .filter(move |(_, backends)| backends.as_ref().is_none_or(|backends| backends.contains(backend)))
+            .map(|(plugin, _)| plugin)
+    }
+
+    /// The request after all rewriters; `params: None` means unchanged.
+    ///
+    /// # Errors
+    /// A rewriter refused, failed (and its failures deny) or made an edit that is not allowed.
+    pub fn request(&self, permitted: &Permitted) -> Result<Prepared, Denial> {
+        let call = permitted.call();
+        let mut prepared = Prepared { params: None, headers: Vec::new(), notes: Vec::new() };
+        for plugin in self.of(&call.target.backend) {
+            let Some(edits) = outcome(plugin, plugin.on_request(call))? else { continue };
+            let params = prepared.params.as_deref().unwrap_or(&call.params).get();
+            match checked(params, &edits, true) {
+                Ok(changed) => {
+                    prepared.params = changed.map(message::raw).or(prepared.params);
+                    prepared.headers.extend(edits.headers);
+                    prepared.notes.extend(edits.notes);
+                }
+                Err(reason) => broken(plugin, &reason)?,
+            }
+        }
+        Ok(prepared)
+    }
+
+    /// The result after all rewriters, in reverse order; `None` means unchanged.
+    ///
+    /// # Errors
+    /// As for [`Self::request`].
+    pub fn response(&self, permitted: &Permitted, answer: &Answer) -> Result<Option<Bytes>, Denial> {
+        let call = permitted.call();
+        let mut changed: Option<Bytes> = None;
+        for plugin in self.of(&call.target.backend).rev() {
+            let mut answer = answer.clone();
+            if let Some(changed) = &changed {
+                answer.result = changed.clone();
+            }
+            let result = answer.result.clone();
+            let Some(edits) = outcome(plugin, plugin.on_response(call, answer))? else { continue };
+            if edits.body.is_empty() {
+                continue;
+            }
+            let Ok(text) = std::str::from_utf8(&result) else { continue };
+            match checked(text, &edits, false) {
+                Ok(Some(text)) => changed = Some(Bytes::from(text)),
+                Ok(None) => {}
+                Err(reason) => broken(plugin, &reason)?,
+            }
+        }
+        Ok(changed)
+    }
+
+    /// A backend's list after all rewriters. A rewriter that fails hides the whole list: what it would have
+    /// hidden must not be shown.
+    #[must_use]
+    pub fn catalog(&self, backend: &Arc<str>, list: List, offers: Vec<Offer>) -> Vec<Offer> {
+        let kind = match list {
+            List::Tools => TargetKind::Tool,
+            List::Resources | List::Templates => TargetKind::Resource,
+            List::Prompts => TargetKind::Prompt,
+        };
+        let mut offers = offers;
+        for plugin in self.of(backend) {
+            let shared: Arc<[Offer]> = offers.into();
+            match outcome(plugin, plugin.on_catalog(backend, kind, &shared)) {
+                Ok(Some(edits)) => offers = edited(plugin, list, &shared, edits),
+                Ok(None) => offers = shared.to_vec(),
+                Err(denial) => {
+                    tracing::error!(%backend, "the list is hidden: {}", denial.message);
+                    return Vec::new();
+                }
+            }
+        }
+        offers
+    }
+}
+
+fn edited(plugin: &Plugin, list: List, offers: &[Offer], edits: Vec<CatalogEdit>) -> Vec<Offer> {
+    let (_, _, key) = list.wire();
+    let mut next: Vec<Option<Offer>> = offers.iter().cloned().map(Some).collect();
+    for edit in edits {
+        match edit {
+            CatalogEdit::Hide(index) => {
+                if let Some(slot) = next.get_mut(index) {
+                    *slot = None;
+                }
+            }
+            CatalogEdit::Rename(index, name) => {
+                if let Some(Some(offer)) = next.get_mut(index) {
+                    offer.name = name;
+                }
+            }
+            CatalogEdit::Item(index, edit) => {
+                let Some(Some(offer)) = next.get_mut(index) else { continue };
+                let pointer = pointer_of(&edit);
+                let result = if pointer.is_empty() || pointer == format!("/{key}") {
+                    Err("the name is changed by `rename` only".to_owned())
+                } else {
+                    valid_json(&edit).and_then(|()| {
+                        splice::apply(offer.item.get(), &[edit.clone()]).map_err(|error| error.to_string())
+                    })
+                };
+                match result {
+                    Ok(item) => offer.item = message::raw(item),
+                    // Shown unedited it would say what the rewriter wanted unsaid.
+                    Err(reason) => {
+                        tracing::error!(plugin = plugin.name(), entry = %offer.upstream, "edit refused, entry hidden: {reason}");
+                        next[index] = None;
+                    }
+                }
+            }
+        }
+    }
+    next.into_iter().flatten().collect()
+}
+
+/// A plugin's answer, or what its failure comes to: `Ok(None)` passes over it.
+fn outcome<T>(plugin: &Plugin, answer: Answered<T>) -> Result<Option<T>, Denial> {
+    match answer {
+        Ok(Ok(value)) => Ok(Some(value)),
+        Ok(Err(refusal)) => {
+            let mut denial = Denial::new(Refused::Forbidden, &refusal.reason, refusal.message);
+            denial.retry_after = refusal.retry_after;
+            Err(denial)
+        }
+        Err(error) => broken(plugin, &error.fault.to_string()).map(|()| None),
+    }
+}
+
+fn broken(plugin: &Plugin, reason: &str) -> Result<(), Denial> {
+    metrics::counter!("sentinel_plugin_failures_total", "plugin" => plugin.name().to_owned()).increment(1);
+    tracing::error!(plugin = plugin.name(), "rewriting failed: {reason}");
+    match plugin.on_failure() {
+        OnFailure::Allow => Ok(()),
+        OnFailure::Deny => Err(Denial::new(
+            Refused::Unavailable,
+            "plugin_failed",
+            format!("the rewriter plugin `{}` failed, so the call is refused: {reason}", plugin.name()),
+        )),
+    }
+}
+
+/// Makes the edits if every one of them is allowed; all or none.
+fn checked(text: &str, edits: &Edits, request: bool) -> Result<Option<String>, String> {
+    for (name, value) in &edits.headers {
+        let lower = name.to_ascii_lowercase();
+        let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+        if !token || value.bytes().any(|b| b < 0x20 || b == 0x7f) {
+            return Err(format!("`{}` is not a valid header", name.escape_debug()));
+        }
+        if PINNED_HEADERS.contains(&lower.as_str()) || lower.starts_with("mcp-") || lower.starts_with("proxy-") {
+            return Err(format!("the header `{lower}` is the gateway's"));
+        }
+    }
+    for edit in &edits.body {
+        let pointer = pointer_of(edit);
+        let first = pointer.split('/').nth(1);
+        if request && matches!(first, None | Some("name" | "uri" | "_meta" | "ref")) {
+            return Err(format!("`{pointer}` is pinned: a rewriter cannot change the target"));
+        }
+        valid_json(edit)?;
+    }
+    if edits.body.is_empty() {
+        return Ok(None);
+    }
+    let text = splice::apply(text, &edits.body).map_err(|error| error.to_string())?;
+    if text.len() > MAX_REWRITTEN {
+        return Err(format!("the rewritten message is {} bytes long, the limit is {MAX_REWRITTEN}", text.len()));
+    }
+    Ok(Some(text))
+}
+
+fn pointer_of(edit: &Edit) -> &str {
+    match edit {
+        Edit::Set { pointer, .. } | Edit::Default { pointer, .. } | Edit::Remove { pointer } | Edit::Rename { pointer, .. } => {
+            pointer
+        }
+    }
+}
+
+fn valid_json(edit: &Edit) -> Result<(), String> {
+    match edit {
+        Edit::Set { pointer, json } | Edit::Default { pointer, json } => serde_json::from_str::<&RawValue>(json)
+            .map(drop)
+            .map_err(|error| format!("the value for `{pointer}` is not JSON: {error}")),
+        Edit::Remove { .. } | Edit::Rename { .. } => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn set(pointer: &str, json: &str) -> Edits {
+        let edit = Edit::Set { pointer: pointer.to_owned(), json: json.to_owned() };
+        Edits { body: vec![edit], ..Edits::default() }
+    }
+    fn header(name: &str, value: &str) -> Edits {
+        Edits { headers: vec![(name.to_owned(), value.to_owned())], ..Edits::default() }
+    }
+
+    #[test]
+    fn the_target_of_a_request_is_pinned() {
+        for pointer in ["", "/name", "/uri", "/_meta/x", "/ref/name"] {
+            assert!(checked("{}", &set(pointer, "1"), true).is_err(), "{pointer}");
+        }
+        assert_eq!(checked("{}", &set("/arguments/x", "1"), true).unwrap().unwrap(), r#"{"arguments":{"x":1}}"#);
+    }
+
+    #[test]
+    fn framing_and_credential_headers_are_the_gateways() {
+        for name in ["Host", "content-length", "Authorization", "Mcp-Session-Id", "proxy-x", "a b", ""] {
+            assert!(checked("{}", &header(name, "v"), true).is_err(), "{name}");
+        }
+        assert!(checked("{}", &header("X-Team", "a\r\nb"), true).is_err());
+        assert!(checked("{}", &header("X-Team", "blue"), true).is_ok());
+    }
+
+    #[test]
+    fn values_must_be_json() {
+        assert!(checked("{}", &set("/arguments/x", "{oops"), true).is_err());
+    }
+}

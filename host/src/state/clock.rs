@@ -1,0 +1,164 @@
+//! Time is a value that is handed in, so that every rule about time can be tested without waiting.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Where the gateway reads the time. Cloning is cheap and all clones agree.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Real { started: Instant },
+    Manual(Arc<Hands>),
+}
+
+#[derive(Debug, Default)]
+struct Hands {
+    ns: AtomicU64,
+    unix_ms: AtomicU64,
+}
+
+impl Clock {
+    /// The machine's clock; its nanoseconds count from this call.
+    #[must_use]
+    pub fn real() -> Self {
+        Self(Source::Real {
+            started: Instant::now(),
+        })
+    }
+
+    /// A clock that stands at zero until its other half moves it.
+    #[must_use]
+    pub fn manual() -> (Self, ManualClock) {
+        let hands = Arc::new(Hands::default());
+        (
+            Self(Source::Manual(Arc::clone(&hands))),
+            ManualClock { hands },
+        )
+    }
+
+    /// Nanoseconds since the clock was made. A real clock never goes back.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        match &self.0 {
+            // 584 years fit.
+            Source::Real { started } => {
+                u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+            }
+            Source::Manual(hands) => hands.ns.load(Ordering::Acquire),
+        }
+    }
+
+    /// Milliseconds since 1970; 0 on a machine whose clock stands before that.
+    #[must_use]
+    pub fn unix_ms(&self) -> u64 {
+        match &self.0 {
+            Source::Real { .. } => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| {
+                    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+                }),
+            Source::Manual(hands) => hands.unix_ms.load(Ordering::Acquire),
+        }
+    }
+}
+
+/// The half of a manual clock that a test keeps.
+#[derive(Debug)]
+pub struct ManualClock {
+    hands: Arc<Hands>,
+}
+
+impl ManualClock {
+    /// Lets time pass on both scales.
+    pub fn advance(&self, by: Duration) {
+        let ns = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.hands.ns.fetch_add(ns, Ordering::AcqRel);
+        self.hands.unix_ms.fetch_add(ms, Ordering::AcqRel);
+    }
+
+    /// Puts the monotonic scale anywhere, also backwards.
+    pub fn set_ns(&self, ns: u64) {
+        self.hands.ns.store(ns, Ordering::Release);
+    }
+
+    /// Puts the calendar anywhere.
+    pub fn set_unix_ms(&self, unix_ms: u64) {
+        self.hands.unix_ms.store(unix_ms, Ordering::Release);
+    }
+}
+
+/// Time for one shard of the store: what it returns never goes back, whatever it is given.
+///
+/// Two threads may read the clock in one order and reach the shard in the other; such a small step back is
+/// held at the latest time seen. A step of more than [`Steady::SLACK_NS`] means that the clock itself was
+/// set back: time then goes on from where it stood, so that a jump neither refills a bucket nor keeps
+/// anybody out until the clock has caught up.
+#[derive(Debug, Default)]
+pub(super) struct Steady {
+    last: u64,
+    offset: u64,
+}
+
+impl Steady {
+    /// The largest step back that is taken for a race between threads.
+    pub(super) const SLACK_NS: u64 = 1_000_000_000;
+
+    pub(super) fn observe(&mut self, now_ns: u64) -> u64 {
+        let now = now_ns.saturating_add(self.offset);
+        if now.saturating_add(Self::SLACK_NS) < self.last {
+            self.offset = self.last.saturating_sub(now_ns);
+        } else if now > self.last {
+            self.last = now;
+        }
+        self.last
+    }
+
+    /// How far the steady time stands ahead of what the caller's clock says: somebody who waits by
+    /// that clock has to wait so much longer.
+    pub(super) fn lead_ns(&self, now_ns: u64) -> u64 {
+        self.last
+            .saturating_sub(now_ns.saturating_add(self.offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_moves_only_by_hand_and_for_all_clones() {
+        let (clock, hand) = Clock::manual();
+        let other = clock.clone();
+        assert_eq!((clock.now_ns(), clock.unix_ms()), (0, 0));
+        hand.set_unix_ms(1_000);
+        hand.advance(Duration::from_millis(3));
+        assert_eq!((other.now_ns(), other.unix_ms()), (3_000_000, 1_003));
+        hand.set_ns(7);
+        assert_eq!(other.now_ns(), 7);
+    }
+
+    #[test]
+    fn the_real_clock_does_not_go_back_and_knows_the_century() {
+        let clock = Clock::real();
+        let first = clock.now_ns();
+        assert!(clock.now_ns() >= first);
+        assert!(clock.unix_ms() > 1_700_000_000_000);
+    }
+
+    #[test]
+    fn a_race_is_held_and_a_jump_back_is_bridged() {
+        let mut steady = Steady::default();
+        assert_eq!(steady.observe(5_000_000_000), 5_000_000_000);
+        assert_eq!(steady.observe(4_999_999_990), 5_000_000_000);
+        assert_eq!(steady.lead_ns(4_999_999_990), 10);
+        assert_eq!(steady.observe(5_000_000_001), 5_000_000_001);
+        // Set back by almost five seconds: time stands still once, then goes on.
+        assert_eq!(steady.observe(100), 5_000_000_001);
+        assert_eq!(steady.lead_ns(100), 0);
+        assert_eq!(steady.observe(150), 5_000_000_051);
+    }
+}

@@ -1,0 +1,150 @@
+//! The configuration of the plugin, checked as a whole so that the operator sees every mistake at once.
+
+use sentinel_plugin_sdk::ConfigError;
+use serde::Deserialize;
+
+use crate::decide::{Algorithm, Jwk, Key, Verifier};
+
+/// The longest tolerated difference between two clocks, in seconds. More would keep expired tokens alive.
+const MAX_LEEWAY_S: u64 = 60;
+/// The most keys. A token without a key id is tried against all of its algorithm, within one call's time.
+const MAX_KEYS: usize = 64;
+
+/// What the operator writes under the plugin's name.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The only accepted `iss`.
+    #[serde(default = "default_issuer")]
+    pub issuer: String,
+    /// What `aud` has to be or contain.
+    #[serde(default = "default_audience")]
+    pub audience: String,
+    /// Tolerated difference between the clocks, in seconds; at most 60.
+    #[serde(default = "default_leeway_s")]
+    pub leeway_s: u64,
+    /// Keys, one by one.
+    #[serde(default)]
+    pub keys: Vec<KeyEntry>,
+    /// A JSON Web Key Set (RFC 7517), as an identity provider publishes it.
+    #[serde(default)]
+    pub jwks: Option<Jwks>,
+}
+
+/// One key: `secret` for HS256, `pem` for the others.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyEntry {
+    /// The algorithm this key is for; the token has no say in it.
+    pub alg: Algorithm,
+    /// The key id. Without one the key is tried for every token of its algorithm.
+    pub kid: Option<String>,
+    /// The name of a secret whose bytes are the HMAC key.
+    pub secret: Option<String>,
+    /// A public key in PEM (`-----BEGIN PUBLIC KEY-----`).
+    pub pem: Option<String>,
+}
+
+/// A JSON Web Key Set. Members that RFC 7517 does not name are ignored, as it demands.
+#[derive(Debug, Deserialize)]
+pub struct Jwks {
+    /// The keys.
+    pub keys: Vec<Jwk>,
+}
+
+fn default_issuer() -> String {
+    "sentinel-gateway".to_owned()
+}
+
+fn default_audience() -> String {
+    "sentinel-api".to_owned()
+}
+
+fn default_leeway_s() -> u64 {
+    30
+}
+
+impl Config {
+    /// Builds the verifier. `secret` reads a secret by its name.
+    ///
+    /// # Errors
+    /// Every mistake of the configuration; none of them repeats a secret.
+    pub fn check(self, secret: impl Fn(&str) -> Option<String>) -> Result<Verifier, Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        for (path, value) in [("/issuer", &self.issuer), ("/audience", &self.audience)] {
+            if value.is_empty() {
+                errors.push(ConfigError::new(path, "must not be empty"));
+            }
+        }
+        if self.leeway_s > MAX_LEEWAY_S {
+            errors.push(
+                ConfigError::new("/leeway_s", "is too long: an expired token would live on").hint("60"),
+            );
+        }
+        let written = self.keys.len() + self.jwks.as_ref().map_or(0, |set| set.keys.len());
+        if written > MAX_KEYS {
+            // Parsing thousands of keys could outlast the call, so nothing more is looked at.
+            errors.push(ConfigError::new("", format!("{written} keys are too many; at most {MAX_KEYS}")));
+            return Err(errors);
+        }
+        let mut keys = Vec::new();
+        for (index, entry) in self.keys.into_iter().enumerate() {
+            match entry.check(&format!("/keys/{index}"), &secret) {
+                Ok(key) => keys.push(key),
+                Err(error) => errors.push(error),
+            }
+        }
+        for (index, jwk) in self.jwks.into_iter().flat_map(|set| set.keys).enumerate() {
+            match jwk.check(&format!("/jwks/keys/{index}")) {
+                Ok(key) => keys.extend(key),
+                Err(error) => errors.push(error),
+            }
+        }
+        if keys.is_empty() && errors.is_empty() {
+            errors.push(
+                ConfigError::new("/keys", "no key: no token could ever be accepted")
+                    .hint(r#"[{"alg":"HS256","secret":"JWT_SECRET_KEY"}]"#),
+            );
+        }
+        if errors.is_empty() {
+            Ok(Verifier::new(self.issuer, self.audience, self.leeway_s, keys))
+        } else {
+            Err(errors)
+        }
+    }
+}
+
+impl KeyEntry {
+    fn check(self, path: &str, secret: impl Fn(&str) -> Option<String>) -> Result<Key, ConfigError> {
+        match (self.alg, self.secret, self.pem) {
+            (Algorithm::Hs256, Some(name), None) => {
+                let path = format!("{path}/secret");
+                let Some(value) = secret(&name) else {
+                    return Err(ConfigError::new(
+                        path,
+                        format!("the secret {name} is not set, or not granted"),
+                    )
+                    .hint(format!("set {name} and grant it to auth-jwt")));
+                };
+                Key::hmac(self.kid, value.as_bytes()).map_err(|message| {
+                    ConfigError::new(path, format!("the secret {name} {message}"))
+                        .hint("openssl rand -hex 32")
+                })
+            }
+            (Algorithm::Hs256, _, _) => {
+                Err(ConfigError::new(path, "HS256 takes `secret`, the name of a secret, and no `pem`")
+                    .hint(r#""secret":"JWT_SECRET_KEY""#))
+            }
+            (alg, None, Some(pem)) => Key::pem(alg, self.kid, &pem)
+                .map_err(|message| ConfigError::new(format!("{path}/pem"), message)),
+            (alg, _, _) => {
+                Err(ConfigError::new(path, format!("{alg} takes `pem`, a public key, and no `secret`"))
+                    .hint(r#""pem":"-----BEGIN PUBLIC KEY-----\n...""#))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,100 @@
+//! The circuit breaker: a backend that fails is left alone, and comes back through a single probe.
+//!
+//! The circuits live in the gateway's cells and change by compare-and-swap, so that all instances of this
+//! plugin see one circuit, and two callers can never both be the probe.
+
+mod codec;
+mod config;
+mod decide;
+mod fields;
+
+use std::cell::RefCell;
+
+use sentinel_plugin_sdk::{
+    Admission, Call, ConfigError, Lifecycle, Outcome, Refusal, cells, clock, log, read_config,
+};
+
+use config::{Config, Rules};
+use decide::{Check, Circuit};
+
+/// How often a change is tried again after somebody else was faster.
+const ATTEMPTS: usize = 8;
+
+/// How long a circuit that nobody changes is remembered: twice the longest time that one may be open.
+const TTL_MS: u32 = 24 * 3_600_000;
+
+struct CircuitBreaker;
+
+thread_local! {
+    /// None until configured: then everything is refused.
+    static CONFIG: RefCell<Option<Config>> = const { RefCell::new(None) };
+}
+
+impl Lifecycle for CircuitBreaker {
+    fn configure(json: String) -> Result<(), Vec<ConfigError>> {
+        let config = Config::read(read_config(&json)?)?;
+        CONFIG.set(Some(config));
+        Ok(())
+    }
+}
+
+impl Admission for CircuitBreaker {
+    fn check(call: &Call) -> Result<Option<u64>, Refusal> {
+        let backend = call.backend();
+        let rules = rules(&backend).ok_or_else(|| decide::unavailable(&backend))?;
+        for _ in 0..ATTEMPTS {
+            let Ok((circuit, version)) = load(&backend) else { break };
+            match circuit.check(&rules, clock::now_ns()) {
+                Check::Pass(permit) => return Ok(Some(permit)),
+                Check::Refuse { retry_after_ms, probing } => {
+                    return Err(decide::refused(&backend, retry_after_ms, probing));
+                }
+                Check::Probe(next, permit) => match save(&backend, version, &next) {
+                    Ok(()) => return Ok(Some(permit)),
+                    Err(cells::Failure::Stale) => {}
+                    Err(cells::Failure::QuotaExceeded | cells::Failure::Unavailable) => break,
+                },
+            }
+        }
+        Err(decide::unavailable(&backend))
+    }
+
+    fn settle(call: &Call, permit: u64, outcome: Outcome, _: u64) {
+        let backend = call.backend();
+        let Some(rules) = rules(&backend) else { return };
+        let health = decide::health(outcome);
+        for _ in 0..ATTEMPTS {
+            let Ok((circuit, version)) = load(&backend) else { break };
+            let Some(next) = circuit.settle(&rules, permit, health, clock::now_ns()) else {
+                return;
+            };
+            match save(&backend, version, &next) {
+                Ok(()) => return,
+                Err(cells::Failure::Stale) => {}
+                Err(cells::Failure::QuotaExceeded | cells::Failure::Unavailable) => break,
+            }
+        }
+        let message = format!("a result of the backend {backend:?} was not counted: {outcome:?}");
+        log::emit(log::Level::Warn, &message);
+    }
+}
+
+fn rules(backend: &str) -> Option<Rules> {
+    CONFIG.with_borrow(|config| config.as_ref().map(|config| *config.of(backend)))
+}
+
+/// The circuit of a backend and its version. What another version of this plugin wrote is not understood,
+/// and taken for nothing: a breaker that stays shut out of its own state would shut out everybody.
+fn load(backend: &str) -> Result<(Circuit, u64), cells::Failure> {
+    let cell = cells::get(backend)?;
+    Ok(cell.map_or_else(
+        || (Circuit::default(), 0),
+        |cell| (codec::decode(&cell.value).unwrap_or_default(), cell.version),
+    ))
+}
+
+fn save(backend: &str, version: u64, circuit: &Circuit) -> Result<(), cells::Failure> {
+    cells::swap(backend, version, &codec::encode(circuit), TTL_MS).map(drop)
+}
+
+sentinel_plugin_sdk::export!(CircuitBreaker: admission);

@@ -1,0 +1,242 @@
+//! Which limit holds for a call, under which key it is counted, and what the caller is told.
+
+use std::collections::HashMap;
+
+use sentinel_plugin_sdk::{ConfigError, Field, Refusal};
+use serde_json::Value;
+
+use crate::fields::{Fields, below};
+
+/// All limits are per minute.
+pub(crate) const MINUTE_MS: u32 = 60_000;
+
+/// The limit of a tool that has none of its own.
+const DEFAULT_RPM: u32 = 1_000;
+
+/// What cannot occur in a subject or a name by accident, so that two pairs never make one key.
+const SEPARATOR: char = '\u{1f}';
+
+/// So many calls a minute, so many of them at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// Calls a minute; 0 means never.
+    pub(crate) rpm: u32,
+    /// Calls at one instant.
+    pub(crate) burst: u32,
+}
+
+impl Limit {
+    fn new(rpm: u32, burst: Option<u32>) -> Self {
+        Self { rpm, burst: burst.unwrap_or(rpm) }
+    }
+}
+
+/// The configuration, read and checked.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    /// The limit of every tool without its own, and of every method that is not a tool call.
+    pub(crate) default: Limit,
+    per_tool: HashMap<String, Limit>,
+}
+
+impl Limits {
+    /// Reads `{"default_rpm": 1000, "burst": null, "per_tool": {"search": 30, "deploy": {"rpm": 2, "burst": 1}}}`.
+    pub(crate) fn read(config: Value) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        let mut default = Limit::new(DEFAULT_RPM, None);
+        let mut per_tool = HashMap::new();
+        if let Some(mut fields) = Fields::of(config, String::new(), &mut errors) {
+            let rpm = fields.take("default_rpm", WHOLE, &mut errors).unwrap_or(DEFAULT_RPM);
+            default = Limit::new(rpm, burst(&mut fields, &mut errors));
+            if let Some(Value::Object(tools)) = object(&mut fields, &mut errors) {
+                let path = fields.at("per_tool");
+                for (tool, value) in tools {
+                    let limit = read_limit(value, below(&path, &tool), &mut errors);
+                    per_tool.insert(tool, limit);
+                }
+            }
+            fields.finish(&mut errors);
+        }
+        if errors.is_empty() { Ok(Self { default, per_tool }) } else { Err(errors) }
+    }
+
+    /// The limit of a tool, by the name that callers use.
+    pub(crate) fn of_tool(&self, name: &str) -> Limit {
+        self.per_tool.get(name).copied().unwrap_or(self.default)
+    }
+}
+
+const WHOLE: &str = "a whole number from 0 to 4294967295";
+
+fn object(fields: &mut Fields, errors: &mut Vec<ConfigError>) -> Option<Value> {
+    let value = fields.raw("per_tool")?;
+    if !value.is_object() {
+        errors.push(
+            ConfigError::new(fields.at("per_tool"), "must be an object of limits by tool")
+                .hint(r#"{"search": 30}"#),
+        );
+    }
+    Some(value)
+}
+
+/// A burst of 0 with a limit above it would forbid what the limit allows, without saying so.
+fn burst(fields: &mut Fields, errors: &mut Vec<ConfigError>) -> Option<u32> {
+    let burst = fields.take("burst", WHOLE, errors);
+    if burst == Some(0) {
+        errors.push(
+            ConfigError::new(fields.at("burst"), "a burst of 0 lets no call through")
+                .hint("leave it out, or set the limit to 0 to forbid calls"),
+        );
+    }
+    burst
+}
+
+/// Either the number alone or an object with `rpm` and `burst`.
+fn read_limit(value: Value, path: String, errors: &mut Vec<ConfigError>) -> Limit {
+    if !value.is_object() {
+        let rpm = value.as_u64().and_then(|rpm| u32::try_from(rpm).ok());
+        if rpm.is_none() {
+            errors.push(
+                ConfigError::new(path, format!("must be {WHOLE}, or an object"))
+                    .hint(r#"30, or {"rpm": 30, "burst": 5}"#),
+            );
+        }
+        return Limit::new(rpm.unwrap_or(0), None);
+    }
+    let Some(mut fields) = Fields::of(value, path, errors) else {
+        return Limit::new(0, None);
+    };
+    let mistakes = errors.len();
+    let rpm: Option<u32> = fields.take("rpm", WHOLE, errors);
+    if rpm.is_none() && errors.len() == mistakes {
+        errors.push(ConfigError::new(fields.at("rpm"), "is missing").hint("calls a minute"));
+    }
+    let limit = Limit::new(rpm.unwrap_or(0), burst(&mut fields, errors));
+    fields.finish(errors);
+    limit
+}
+
+/// The counter of a caller and a tool. Reuses the memory of `key`.
+pub(crate) fn tool_key(key: &mut String, subject: &str, name: &str) {
+    write_key(key, subject, &[name]);
+}
+
+/// The counter of a caller and a method that is not a tool call. Its second separator keeps it apart
+/// from every tool of that name.
+pub(crate) fn method_key(key: &mut String, subject: &str, kind: &str, method: &str) {
+    write_key(key, subject, &["\u{1f}", kind, ":", method]);
+}
+
+/// A separator inside a subject is written twice, so that no subject can pose as another with a name.
+fn write_key(key: &mut String, subject: &str, parts: &[&str]) {
+    key.clear();
+    for char in subject.chars() {
+        key.push(char);
+        if char == SEPARATOR {
+            key.push(SEPARATOR);
+        }
+    }
+    key.push(SEPARATOR);
+    for part in parts {
+        key.push_str(part);
+    }
+}
+
+/// What a caller over the limit is told.
+pub(crate) fn refused(name: &str, subject: &str, limit: Limit, retry_after_ms: u64) -> Refusal {
+    let rpm = limit.rpm;
+    let details = vec![Field { name: "limit".to_owned(), value: rpm.to_string() }];
+    if rpm == 0 {
+        let message = format!("{name:?} is switched off for {subject} by a limit of 0 calls a minute.");
+        return Refusal { details, ..Refusal::new("rate_limited", message) };
+    }
+    let calls = if rpm == 1 { "call" } else { "calls" };
+    let seconds = retry_after_ms.div_ceil(1_000);
+    let message =
+        format!("{name:?} is limited to {rpm} {calls} a minute for {subject}; try again in {seconds} s.");
+    Refusal {
+        retry_after_ms: Some(retry_after_ms),
+        details,
+        ..Refusal::new("rate_limited", message)
+    }
+}
+
+/// What everybody is told while the counters cannot be asked: a limit that cannot be checked is not met.
+pub(crate) fn unavailable() -> Refusal {
+    Refusal::new("state_unavailable", "The rate limit could not be checked, so the call was refused.")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_documented_example_means_what_it_says() {
+        let limits = Limits::read(json!({
+            "default_rpm": 100, "burst": null,
+            "per_tool": {"search": 30, "deploy": {"rpm": 2, "burst": 1}, "never": 0},
+        }))
+        .unwrap();
+        assert_eq!(limits.of_tool("search"), Limit { rpm: 30, burst: 30 });
+        assert_eq!(limits.of_tool("deploy"), Limit { rpm: 2, burst: 1 });
+        assert_eq!(limits.of_tool("never"), Limit { rpm: 0, burst: 0 });
+        assert_eq!(limits.of_tool("other"), Limit { rpm: 100, burst: 100 });
+        assert_eq!(Limits::read(json!({})).unwrap().default, Limit { rpm: 1_000, burst: 1_000 });
+        let short = Limits::read(json!({"burst": 5, "per_tool": {"a": 7}})).unwrap();
+        assert_eq!((short.default.burst, short.of_tool("a").burst), (5, 7));
+    }
+
+    #[test]
+    fn every_mistake_is_named_at_once() {
+        let errors = Limits::read(json!({
+            "default_rpm": -1, "burst": 0, "per_tols": {},
+            "per_tool": {"a/b": "30", "c": {"rpm": 1.5, "brust": 2}, "d": {"burst": 0}},
+        }))
+        .unwrap_err();
+        let mut paths: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
+        paths.sort_unstable();
+        assert_eq!(
+            paths,
+            [
+                "/burst", "/default_rpm", "/per_tols", "/per_tool/a~1b", "/per_tool/c/brust",
+                "/per_tool/c/rpm", "/per_tool/d/burst", "/per_tool/d/rpm",
+            ]
+        );
+        assert_eq!(Limits::read(json!([])).unwrap_err().len(), 1);
+        assert_eq!(Limits::read(json!({"per_tool": [1]})).unwrap_err()[0].path, "/per_tool");
+    }
+
+    #[test]
+    fn the_caller_learns_what_when_and_for_whom() {
+        let refusal = refused("search", "alice", Limit { rpm: 30, burst: 30 }, 1_001);
+        assert_eq!(
+            refusal.message,
+            r#""search" is limited to 30 calls a minute for alice; try again in 2 s."#
+        );
+        assert_eq!((refusal.reason.as_str(), refusal.retry_after_ms), ("rate_limited", Some(1_001)));
+        assert_eq!((refusal.details[0].name.as_str(), refusal.details[0].value.as_str()), ("limit", "30"));
+        let never = refused("search", "alice", Limit { rpm: 0, burst: 0 }, 60_000);
+        assert_eq!(never.retry_after_ms, None);
+    }
+
+    proptest! {
+        /// Whatever a subject or a tool is called, another pair has another counter.
+        #[test]
+        fn two_pairs_never_share_a_counter(
+            one in ("[a\u{1f}:]{0,5}", "[a\u{1f}:]{0,5}"),
+            two in ("[a\u{1f}:]{0,5}", "[a\u{1f}:]{0,5}"),
+        ) {
+            // A name that begins with the separator would be a longer subject's; the gateway's names hold none.
+            prop_assume!(!one.1.contains(SEPARATOR) && !two.1.contains(SEPARATOR));
+            let (mut first, mut second) = (String::new(), String::from("left over"));
+            tool_key(&mut first, &one.0, &one.1);
+            tool_key(&mut second, &two.0, &two.1);
+            prop_assert_eq!(first == second, one == two);
+            method_key(&mut second, &two.0, "other", &two.1);
+            prop_assert_ne!(first, second);
+        }
+    }
+}
