@@ -115,9 +115,7 @@ impl Store {
         let mut spaces = self.spaces.lock();
         let space = spaces.entry(plugin.to_owned()).or_default();
         space.usage.set_quota(quota);
-        Namespace {
-            space: Arc::clone(space),
-        }
+        Namespace { space: Arc::clone(space) }
     }
 }
 
@@ -163,11 +161,7 @@ impl Weigh for Cell {
 }
 
 impl Space {
-    fn shard<'a, T>(
-        &self,
-        shards: &'a [Mutex<Table<T>>; SHARDS],
-        key: &str,
-    ) -> &'a Mutex<Table<T>> {
+    fn shard<'a, T>(&self, shards: &'a [Mutex<Table<T>>; SHARDS], key: &str) -> &'a Mutex<Table<T>> {
         &shards[(self.hasher.hash_one(key) % SHARDS as u64) as usize]
     }
 
@@ -247,11 +241,7 @@ impl Namespace {
         Ok(Take {
             allowed: verdict.allowed,
             remaining: verdict.remaining,
-            retry_after_ms: if verdict.allowed {
-                0
-            } else {
-                wait_ns.div_ceil(MS).max(1)
-            },
+            retry_after_ms: if verdict.allowed { 0 } else { wait_ns.div_ceil(MS).max(1) },
         })
     }
 
@@ -260,13 +250,7 @@ impl Namespace {
     ///
     /// # Errors
     /// [`Failure::QuotaExceeded`] if the key is new and there is no room for it.
-    pub fn window_add(
-        &self,
-        key: &str,
-        delta: u32,
-        window_ms: u32,
-        now_ns: u64,
-    ) -> Result<u64, Failure> {
+    pub fn window_add(&self, key: &str, delta: u32, window_ms: u32, now_ns: u64) -> Result<u64, Failure> {
         let usage = &self.space.usage;
         let window = u64::from(window_ms.max(1)) * MS;
         let shard = self.space.shard(&self.space.windows, key);
@@ -290,8 +274,7 @@ impl Namespace {
             }
             Ok(u64::from(delta))
         };
-        self.space
-            .with_room(now_ns, attempt, &Failure::QuotaExceeded)
+        self.space.with_room(now_ns, attempt, &Failure::QuotaExceeded)
     }
 
     /// Adds to a number that lives `ttl_ms` past its last change, and returns it; a delta of 0 reads and
@@ -299,13 +282,7 @@ impl Namespace {
     ///
     /// # Errors
     /// [`Failure::QuotaExceeded`] if the key is new and there is no room for it.
-    pub fn gauge_add(
-        &self,
-        key: &str,
-        delta: i64,
-        ttl_ms: u32,
-        now_ns: u64,
-    ) -> Result<i64, Failure> {
+    pub fn gauge_add(&self, key: &str, delta: i64, ttl_ms: u32, now_ns: u64) -> Result<i64, Failure> {
         let usage = &self.space.usage;
         let shard = self.space.shard(&self.space.gauges, key);
         let attempt = || {
@@ -327,8 +304,7 @@ impl Namespace {
             }
             Ok(sum)
         };
-        self.space
-            .with_room(now_ns, attempt, &Failure::QuotaExceeded)
+        self.space.with_room(now_ns, attempt, &Failure::QuotaExceeded)
     }
 
     /// The value of a cell with its version, which is never 0 and never used twice for the same key.
@@ -338,9 +314,7 @@ impl Namespace {
     pub fn cell_get(&self, key: &str, now_ns: u64) -> Result<Option<(Vec<u8>, u64)>, Failure> {
         let mut table = self.space.shard(&self.space.cells, key).lock();
         let now = table.begin(now_ns, &self.space.usage);
-        Ok(table
-            .get(key, now)
-            .map(|cell| (cell.value.clone(), cell.version)))
+        Ok(table.get(key, now).map(|cell| (cell.value.clone(), cell.version)))
     }
 
     /// Writes a cell if it still has the version `expect` (0: does not exist or has expired), for `ttl_ms`

@@ -88,7 +88,8 @@ impl Journal {
         let folder = root.join(instance);
         create_private(&folder)?;
         let lock = File::open(&folder).map_err(|e| AuditError::folder(&folder, e))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| AuditError::folder(&folder, e.into()))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|e| AuditError::folder(&folder, e.into()))?;
         let file = Arc::new(create_segment(&folder, 1)?);
         let writer = Writer {
             file,
@@ -137,8 +138,11 @@ impl Journal {
         if admission == Admission::New && backlog >= self.limit {
             return Err(AuditError::Full { backlog, limit: self.limit });
         }
-        if writer.length >= self.segment_bytes {
-            self.rotate(writer)?;
+        if writer.length >= self.segment_bytes
+            && let Err(error) = self.rotate(writer)
+        {
+            writer.complaint = Some(format!("the audit journal cannot be continued: {error}"));
+            return Err(error);
         }
         let sequence = writer.next;
         writer.line.clear();
@@ -290,7 +294,8 @@ impl Journal {
 pub(super) fn lock_root(root: &Path) -> Result<File, AuditError> {
     create_private(root)?;
     let path = root.join(".lock");
-    let file = private_file().create(true).truncate(false).open(&path).map_err(|e| AuditError::folder(&path, e))?;
+    let file =
+        private_file().create(true).truncate(false).open(&path).map_err(|e| AuditError::folder(&path, e))?;
     flock(&file, FlockOperation::LockExclusive).map_err(|e| AuditError::folder(&path, e.into()))?;
     Ok(file)
 }

@@ -27,7 +27,9 @@ impl Needles {
     /// (`Authorization: Basic` encodes the password after a name of any length).
     pub(super) fn new(secrets: &[String]) -> Self {
         let mut patterns: Vec<Box<[u8]>> = Vec::new();
-        for secret in secrets.iter().flat_map(|s| [s.as_str(), s.trim()]).filter(|s| s.len() >= MIN_SECRET_BYTES) {
+        for secret in
+            secrets.iter().flat_map(|s| [s.as_str(), s.trim()]).filter(|s| s.len() >= MIN_SECRET_BYTES)
+        {
             patterns.push(secret.as_bytes().into());
             // In JSON, and in JSON that is itself a string in JSON.
             let once = serde_json::Value::from(secret).to_string();

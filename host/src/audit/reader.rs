@@ -58,17 +58,35 @@ impl Reader {
         self.segment
     }
 
+    /// The last sequence number read.
+    pub(super) const fn position(&self) -> u64 {
+        self.next - 1
+    }
+
     /// The next records, at most `limit`: none if everything before `frontier` (the segment being written and how
     /// much of it is written; `None` for a dead journal) has been read, or a record is torn.
     pub(super) fn batch(&mut self, limit: usize, frontier: Option<(u64, u64)>) -> Result<Batch, AuditError> {
         let mut batch = Batch::default();
+        match self.fill(&mut batch, limit, frontier) {
+            // What was read before an error counts; the error comes back with the next batch.
+            Err(error) if batch.records.is_empty() => Err(error),
+            _ => Ok(batch),
+        }
+    }
+
+    fn fill(
+        &mut self,
+        batch: &mut Batch,
+        limit: usize,
+        frontier: Option<(u64, u64)>,
+    ) -> Result<(), AuditError> {
         while batch.records.len() < limit && batch.bytes < CHUNK_BYTES as u64 {
             let end = match frontier {
                 Some((segment, length)) if segment == self.segment => length,
                 _ => self.file_length()?,
             };
             if self.offset < end {
-                if !self.lines(end, limit, &mut batch)? {
+                if !self.lines(end, limit, batch)? {
                     break;
                 }
             } else if self.next > self.segment && segment_path(&self.folder, self.next).exists() {
@@ -77,7 +95,7 @@ impl Reader {
                 break;
             }
         }
-        Ok(batch)
+        Ok(())
     }
 
     /// What could not be read after the last batch of a dead journal came back empty.
@@ -85,7 +103,8 @@ impl Reader {
         let mut rest = Rest::default();
         for segment in segments(&self.folder)? {
             if segment > self.segment {
-                rest.bytes += std::fs::metadata(segment_path(&self.folder, segment)).map_or(0, |meta| meta.len());
+                rest.bytes +=
+                    std::fs::metadata(segment_path(&self.folder, segment)).map_or(0, |meta| meta.len());
                 rest.damaged = true;
             }
         }
@@ -93,7 +112,8 @@ impl Reader {
         let tail = length.saturating_sub(self.offset);
         if tail > 0 {
             let mut chunk = vec![0; usize::try_from(tail).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES)];
-            let read = self.file()?.read_at(&mut chunk, self.offset)?;
+            let offset = self.offset;
+            let read = self.file()?.read_at(&mut chunk, offset)?;
             chunk.truncate(read);
             // A line break before the end means that a record follows the bad one.
             rest.damaged |= chunk.iter().take(read.saturating_sub(1)).any(|&byte| byte == b'\n');
@@ -109,10 +129,7 @@ impl Reader {
             let available = usize::try_from(end - self.offset).unwrap_or(usize::MAX);
             let mut chunk = vec![0; available.min(want)];
             let offset = self.offset;
-            match self.file()?.read_exact_at(&mut chunk, offset) {
-                Ok(()) => {}
-                Err(error) => return Err(AuditError::Read(error)),
-            }
+            self.file()?.read_exact_at(&mut chunk, offset)?;
             // One record may be longer than a chunk.
             if chunk.contains(&b'\n') || available <= want {
                 break chunk;
@@ -159,8 +176,8 @@ pub(super) fn segments(folder: &Path) -> Result<Vec<u64>, AuditError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let name = entry?.file_name();
-        let first = name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|first| first.parse().ok());
-        found.extend(first);
+        let first = name.to_str().and_then(|name| name.strip_suffix(".log"));
+        found.extend(first.and_then(|first| first.parse::<u64>().ok()));
     }
     found.sort_unstable();
     Ok(found)

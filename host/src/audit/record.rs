@@ -176,7 +176,10 @@ fn checksum(sequence: u64, record: &[u8]) -> u32 {
 /// A stored text as one line for a terminal: control characters, which could rewrite the screen, become escapes.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     // Direction marks count as well: they reorder what is read.
-    let harmful = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     if !text.contains(harmful) {
         return Cow::Borrowed(text);
     }

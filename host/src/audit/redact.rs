@@ -278,5 +278,4 @@ fn unescape(token: &str) -> (Cow<'_, str>, bool) {
 }
 
 #[cfg(test)]
-#[path = "redact_tests.rs"]
 mod tests;

@@ -302,7 +302,7 @@ struct Death(Option<AsyncFd<OwnedFd>>);
 impl Death {
     fn watch(pid: Pid) -> Self {
         let descriptor = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from);
-        Self(descriptor.and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE)).ok())
+        Self(descriptor.and_then(|fd| AsyncFd::register_with_interest(fd, Interest::READABLE).map_err(io::Error::from)).ok())
     }
 
     async fn happened(&self, child: &mut Child) {

@@ -107,7 +107,7 @@ async fn attend(
     let mut read_all = false;
     let defect = tokio::select! {
         biased;
-        exit = watcher.exited() => { drop(exit); None }
+        _ = watcher.exited() => None,
         _ = &mut reader => { read_all = true; Some("closed its standard output".to_owned()) }
         Ok(Some(problem)) = &mut writer => Some(problem),
     };
@@ -118,6 +118,7 @@ async fn attend(
     let mut reason = match defect {
         // Ending by itself explains the closed pipe; only when it had to be ended is the pipe the cause.
         Some(defect) if exit.status.is_none_or(|status| status.code().is_none()) => format!("{defect} and {exit}"),
+        None if exit.ordered => format!("stopped: {exit}"),
         _ => exit.to_string(),
     };
     let words = watcher.last_words();
@@ -211,7 +212,8 @@ impl Lines {
                     return;
                 }
             }
-            if self.discarding || self.buffer.len() > self.limit {
+            if self.discarding || self.buffer.len() > self.limit + 1 {
+                // One more than the limit, because the line may yet end with a carriage return.
                 self.discarding = true;
                 self.buffer.clear();
             }

@@ -77,7 +77,6 @@ fn whole(value: &Value) -> Value {
         }
         Value::Array(items) => items.iter().map(whole).collect(),
         Value::Number(number) if number.is_f64() => match number.as_f64() {
-            #[allow(clippy::cast_possible_truncation, reason = "within the exact range")]
             Some(float) if float.fract() == 0.0 && float.abs() < EXACT => Value::from(float as i64),
             _ => value.clone(),
         },

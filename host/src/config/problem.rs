@@ -68,7 +68,7 @@ impl Problems {
     /// Sorts by line; what concerns the whole file comes first.
     #[must_use]
     pub fn new(path: &Path, mut list: Vec<Problem>) -> Self {
-        list.sort_by(|a, b| a.line.cmp(&b.line));
+        list.sort_by_key(|problem| problem.line);
         Self { path: path.to_owned(), list }
     }
 

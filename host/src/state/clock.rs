@@ -24,19 +24,14 @@ impl Clock {
     /// The machine's clock; its nanoseconds count from this call.
     #[must_use]
     pub fn real() -> Self {
-        Self(Source::Real {
-            started: Instant::now(),
-        })
+        Self(Source::Real { started: Instant::now() })
     }
 
     /// A clock that stands at zero until its other half moves it.
     #[must_use]
     pub fn manual() -> (Self, ManualClock) {
         let hands = Arc::new(Hands::default());
-        (
-            Self(Source::Manual(Arc::clone(&hands))),
-            ManualClock { hands },
-        )
+        (Self(Source::Manual(Arc::clone(&hands))), ManualClock { hands })
     }
 
     /// Nanoseconds since the clock was made. A real clock never goes back.
@@ -44,9 +39,7 @@ impl Clock {
     pub fn now_ns(&self) -> u64 {
         match &self.0 {
             // 584 years fit.
-            Source::Real { started } => {
-                u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX)
-            }
+            Source::Real { started } => u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX),
             Source::Manual(hands) => hands.ns.load(Ordering::Acquire),
         }
     }
@@ -57,9 +50,7 @@ impl Clock {
         match &self.0 {
             Source::Real { .. } => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| {
-                    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-                }),
+                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
             Source::Manual(hands) => hands.unix_ms.load(Ordering::Acquire),
         }
     }
@@ -120,8 +111,7 @@ impl Steady {
     /// How far the steady time stands ahead of what the caller's clock says: somebody who waits by
     /// that clock has to wait so much longer.
     pub(super) fn lead_ns(&self, now_ns: u64) -> u64 {
-        self.last
-            .saturating_sub(now_ns.saturating_add(self.offset))
+        self.last.saturating_sub(now_ns.saturating_add(self.offset))
     }
 }
 

@@ -39,21 +39,13 @@ pub(super) fn possible(cost: u32, rate: Rate) -> bool {
 
 /// The answer to a cost that can never be taken: the caller is told to wait a whole window.
 pub(super) fn never(rate: Rate) -> Take {
-    Take {
-        allowed: false,
-        remaining: 0,
-        retry_after_ms: u64::from(rate.window_ms).max(1),
-    }
+    Take { allowed: false, remaining: 0, retry_after_ms: u64::from(rate.window_ms).max(1) }
 }
 
 impl Spent {
     /// Nothing is spent.
     pub(super) fn fresh(rate: Rate, now: u64) -> Self {
-        Self {
-            owed_until: 0,
-            interval: interval(rate),
-            ring: Ring::new(window_ns(rate), now),
-        }
+        Self { owed_until: 0, interval: interval(rate), ring: Ring::new(window_ns(rate), now) }
     }
 
     /// Takes `cost` units or nothing. The rate must make that [`possible`].
@@ -115,9 +107,7 @@ fn window_ns(rate: Rate) -> u64 {
 
 /// The emission interval, rounded up: too slow by less than 2^-32 ns, never too fast.
 fn interval(rate: Rate) -> u128 {
-    fixed(window_ns(rate))
-        .div_ceil(u128::from(rate.limit.max(1)))
-        .max(1)
+    fixed(window_ns(rate)).div_ceil(u128::from(rate.limit.max(1))).max(1)
 }
 
 fn fixed(ns: u64) -> u128 {
@@ -225,16 +215,8 @@ mod tests {
 
     #[test]
     fn a_raised_limit_does_not_leave_old_waits_behind() {
-        let slow = Rate {
-            limit: 1,
-            window_ms: 60_000,
-            burst: 1,
-        };
-        let quick = Rate {
-            limit: 1_000,
-            window_ms: 60_000,
-            burst: 1,
-        };
+        let slow = Rate { limit: 1, window_ms: 60_000, burst: 1 };
+        let quick = Rate { limit: 1_000, window_ms: 60_000, burst: 1 };
         let mut spent = Spent::fresh(slow, 0);
         assert!(spent.take(1, slow, 0).allowed);
         let verdict = spent.take(1, quick, 0);
@@ -243,19 +225,11 @@ mod tests {
 
     #[test]
     fn the_largest_numbers_do_not_overflow() {
-        let top = Rate {
-            limit: u32::MAX,
-            window_ms: u32::MAX,
-            burst: u32::MAX,
-        };
+        let top = Rate { limit: u32::MAX, window_ms: u32::MAX, burst: u32::MAX };
         let mut spent = Spent::fresh(top, u64::MAX);
         assert!(spent.take(u32::MAX, top, u64::MAX).allowed);
         assert!(!spent.take(u32::MAX, top, u64::MAX).allowed);
-        let rare = Rate {
-            limit: 1,
-            burst: u32::MAX,
-            ..top
-        };
+        let rare = Rate { limit: 1, burst: u32::MAX, ..top };
         assert!(!spent.take(1, rare, u64::MAX).allowed);
     }
 }

@@ -20,13 +20,7 @@ impl Ring {
         let window_ns = window_ns.max(1);
         // One part fewer than there are: the window begins somewhere inside the oldest one.
         let part_ns = window_ns.div_ceil(PARTS - 1);
-        Self {
-            window_ns,
-            part_ns,
-            head: now / part_ns,
-            total: 0,
-            parts: [0; PARTS as usize],
-        }
+        Self { window_ns, part_ns, head: now / part_ns, total: 0, parts: [0; PARTS as usize] }
     }
 
     /// Moves to `now`, forgetting what has left, and to another width of window if it changed: old events

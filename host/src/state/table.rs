@@ -39,12 +39,7 @@ pub(super) struct Table<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self {
-            entries: HashMap::new(),
-            queue: BinaryHeap::new(),
-            steady: Steady::default(),
-            serial: 0,
-        }
+        Self { entries: HashMap::new(), queue: BinaryHeap::new(), steady: Steady::default(), serial: 0 }
     }
 }
 
@@ -96,21 +91,11 @@ impl<T: Weigh> Table<T> {
     }
 
     /// Writes the value of a new key, over an expired one if there is one.
-    pub(super) fn insert(
-        &mut self,
-        key: &str,
-        value: T,
-        expires: u64,
-        usage: &Usage,
-    ) -> Result<(), Full> {
+    pub(super) fn insert(&mut self, key: &str, value: T, expires: u64, usage: &Usage) -> Result<(), Full> {
         self.remove(key, usage);
         usage.add_key(Self::weight(key, &value))?;
         let key: Arc<str> = key.into();
-        let entry = Entry {
-            value,
-            expires,
-            queued: expires,
-        };
+        let entry = Entry { value, expires, queued: expires };
         self.entries.insert(Arc::clone(&key), entry);
         self.enqueue(expires, key);
         Ok(())
@@ -150,11 +135,8 @@ impl<T: Weigh> Table<T> {
     fn enqueue(&mut self, due: u64, key: Arc<str>) {
         self.queue.push(Reverse((due, key)));
         if self.queue.len() > 2 * self.entries.len() + 64 {
-            self.queue = self
-                .entries
-                .iter()
-                .map(|(key, entry)| Reverse((entry.queued, Arc::clone(key))))
-                .collect();
+            self.queue =
+                self.entries.iter().map(|(key, entry)| Reverse((entry.queued, Arc::clone(key)))).collect();
         }
     }
 }
@@ -174,10 +156,7 @@ mod tests {
 
     fn usage() -> Usage {
         let usage = Usage::default();
-        usage.set_quota(Quota {
-            keys: usize::MAX,
-            bytes: usize::MAX,
-        });
+        usage.set_quota(Quota { keys: usize::MAX, bytes: usize::MAX });
         usage
     }
 
@@ -233,9 +212,6 @@ mod tests {
             table.begin(5, &usage);
             table.entries.len()
         };
-        assert_eq!(
-            [held(&mut table), held(&mut table), held(&mut table)],
-            [6, 2, 0]
-        );
+        assert_eq!([held(&mut table), held(&mut table), held(&mut table)], [6, 2, 0]);
     }
 }

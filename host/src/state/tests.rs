@@ -6,18 +6,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-const ROOM: Quota = Quota {
-    keys: 1_000,
-    bytes: 1 << 20,
-};
+const ROOM: Quota = Quota { keys: 1_000, bytes: 1 << 20 };
 const SECOND: u64 = 1_000 * MS;
 
 fn per_minute(limit: u32) -> Rate {
-    Rate {
-        limit,
-        window_ms: 60_000,
-        burst: limit,
-    }
+    Rate { limit, window_ms: 60_000, burst: limit }
 }
 
 fn space() -> Namespace {
@@ -150,35 +143,18 @@ fn a_clock_set_back_neither_refills_nor_bans() {
 #[test]
 fn a_full_plugin_loses_expired_keys_first_and_others_nothing() {
     let store = Store::new();
-    let small = store.namespace(
-        "small",
-        Quota {
-            keys: 40,
-            bytes: 1 << 20,
-        },
-    );
+    let small = store.namespace("small", Quota { keys: 40, bytes: 1 << 20 });
     for key in 0..20 {
         small.gauge_add(&format!("g{key}"), 1, 10, 0).unwrap();
-        small
-            .cell_swap(&format!("c{key}"), 0, b"x", 1_000, 0)
-            .unwrap();
+        small.cell_swap(&format!("c{key}"), 0, b"x", 1_000, 0).unwrap();
     }
-    assert_eq!(
-        small.acquire("new", 1, per_minute(1), 0),
-        Err(Failure::QuotaExceeded)
-    );
+    assert_eq!(small.acquire("new", 1, per_minute(1), 0), Err(Failure::QuotaExceeded));
     assert_eq!(small.gauge_add("g0", 1, 10, 0), Ok(2));
     // The gauges are due now; they make room for twenty windows, and for no more.
     for key in 0..20 {
-        assert_eq!(
-            small.window_add(&format!("w{key}"), 1, 1_000, 11 * MS),
-            Ok(1)
-        );
+        assert_eq!(small.window_add(&format!("w{key}"), 1, 1_000, 11 * MS), Ok(1));
     }
-    assert_eq!(
-        small.window_add("more", 1, 1_000, 11 * MS),
-        Err(Failure::QuotaExceeded)
-    );
+    assert_eq!(small.window_add("more", 1, 1_000, 11 * MS), Err(Failure::QuotaExceeded));
     assert!(small.cell_get("c7", 11 * MS).unwrap().is_some());
     assert_eq!(store.namespace("other", ROOM).gauge_add("g", 1, 10, 0), Ok(1));
 }
@@ -186,23 +162,11 @@ fn a_full_plugin_loses_expired_keys_first_and_others_nothing() {
 #[test]
 fn bytes_are_counted_when_values_grow_and_shrink() {
     let store = Store::new();
-    let space = store.namespace(
-        "p",
-        Quota {
-            keys: 9,
-            bytes: 2_000,
-        },
-    );
+    let space = store.namespace("p", Quota { keys: 9, bytes: 2_000 });
     let version = space.cell_swap("k", 0, &[1; 1_000], 1_000, 0).unwrap();
     let held = space.held().bytes;
-    assert_eq!(
-        space.cell_swap("k", version, &[2; 5_000], 1_000, 0),
-        Err(CellFailure::QuotaExceeded)
-    );
-    assert_eq!(
-        space.cell_get("k", 0).unwrap(),
-        Some((vec![1; 1_000], version))
-    );
+    assert_eq!(space.cell_swap("k", version, &[2; 5_000], 1_000, 0), Err(CellFailure::QuotaExceeded));
+    assert_eq!(space.cell_get("k", 0).unwrap(), Some((vec![1; 1_000], version)));
     space.cell_swap("k", version, &[3; 100], 1_000, 0).unwrap();
     assert_eq!(space.held().bytes, held - 900);
     assert_eq!(space.cell_get("k", 1_000 * MS).unwrap(), None);
@@ -228,16 +192,11 @@ fn threads_together_take_no_more_than_one_could() {
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
-                    (0..200)
-                        .filter(|_| space.acquire("k", 1, rate, SECOND).unwrap().allowed)
-                        .count()
+                    (0..200).filter(|_| space.acquire("k", 1, rate, SECOND).unwrap().allowed).count()
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .sum()
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     assert_eq!(admitted, 100);
 }

@@ -47,10 +47,7 @@ impl Usage {
 
     /// Keys and bytes held, expired ones that are not swept yet included.
     pub(super) fn held(&self) -> Quota {
-        Quota {
-            keys: self.keys.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-        }
+        Quota { keys: self.keys.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
     }
 }
 

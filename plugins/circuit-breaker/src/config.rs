@@ -67,7 +67,8 @@ impl Config {
                         read.backends.insert(name, rules);
                     }
                 }
-                Some(_) => errors.push(ConfigError::new(fields.at("backends"), "must be an object of rules by backend")),
+                Some(_) => errors
+                    .push(ConfigError::new(fields.at("backends"), "must be an object of rules by backend")),
                 None => {}
             }
             fields.finish(&mut errors);
@@ -111,8 +112,10 @@ fn rules(value: Value, path: String, base: Rules, errors: &mut Vec<ConfigError>)
         let at = fields.at("max_recovery_ms");
         match value.as_u64().filter(|ms| (1..=LONGEST_MS).contains(ms)) {
             Some(ms) if ms < rules.recovery_ms => {
-                errors.push(ConfigError::new(at, "is shorter than recovery_ms")
-                    .hint(format!("at least {}", rules.recovery_ms)));
+                errors.push(
+                    ConfigError::new(at, "is shorter than recovery_ms")
+                        .hint(format!("at least {}", rules.recovery_ms)),
+                );
             }
             Some(ms) => rules.max_recovery_ms = ms,
             None => errors.push(ConfigError::new(at, format!("must be milliseconds from 1 to {LONGEST_MS}"))),
@@ -148,7 +151,12 @@ mod tests {
             "backends": {"files": {"failure_rate": 0, "recovery_ms": 10}},
         }))
         .unwrap();
-        let other = Rules { consecutive_failures: 3, recovery_ms: 400_000, max_recovery_ms: 400_000, ..Rules::default() };
+        let other = Rules {
+            consecutive_failures: 3,
+            recovery_ms: 400_000,
+            max_recovery_ms: 400_000,
+            ..Rules::default()
+        };
         assert_eq!(*config.of("other"), other);
         assert_eq!(*config.of("files"), Rules { failure_rate: 0.0, recovery_ms: 10, ..other });
         assert_eq!(*Config::read(json!({})).unwrap().of("any"), Rules::default());
@@ -170,9 +178,14 @@ mod tests {
         assert_eq!(
             paths,
             [
-                "/backends/a/failure_rate", "/backends/a/recovery", "/backends/a/window_ms",
-                "/backends/b~1c/consecutive_failures", "/backends/b~1c/max_recovery_ms",
-                "/backends/b~1c/probe_timeout_ms", "/backends/d", "/defaults",
+                "/backends/a/failure_rate",
+                "/backends/a/recovery",
+                "/backends/a/window_ms",
+                "/backends/b~1c/consecutive_failures",
+                "/backends/b~1c/max_recovery_ms",
+                "/backends/b~1c/probe_timeout_ms",
+                "/backends/d",
+                "/defaults",
             ]
         );
     }

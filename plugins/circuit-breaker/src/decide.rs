@@ -134,10 +134,9 @@ impl Circuit {
             State::HalfOpen { since, trips } => {
                 let patience = rules.probe_timeout_ms.saturating_mul(MS);
                 match now.checked_sub(since).map(|age| patience.saturating_sub(age)) {
-                    Some(left) if left > 0 => Check::Refuse {
-                        retry_after_ms: left.div_ceil(MS).min(ASK_AGAIN_MS),
-                        probing: true,
-                    },
+                    Some(left) if left > 0 => {
+                        Check::Refuse { retry_after_ms: left.div_ceil(MS).min(ASK_AGAIN_MS), probing: true }
+                    }
                     _ => self.probe(trips, now),
                 }
             }
@@ -215,7 +214,11 @@ impl Circuit {
 /// What a caller is told while the backend is left alone.
 pub(crate) fn refused(backend: &str, retry_after_ms: u64, probing: bool) -> Refusal {
     let seconds = retry_after_ms.div_ceil(1_000);
-    let why = if probing { "is being tried out by one call after failing" } else { "failed too often and is left alone" };
+    let why = if probing {
+        "is being tried out by one call after failing"
+    } else {
+        "failed too often and is left alone"
+    };
     Refusal {
         retry_after_ms: Some(retry_after_ms),
         details: vec![Field { name: "backend".to_owned(), value: backend.to_owned() }],
@@ -225,7 +228,8 @@ pub(crate) fn refused(backend: &str, retry_after_ms: u64, probing: bool) -> Refu
 
 /// What everybody is told while the circuit cannot be read or changed.
 pub(crate) fn unavailable(backend: &str) -> Refusal {
-    let message = format!("The state of the backend {backend:?} could not be checked, so the call was refused.");
+    let message =
+        format!("The state of the backend {backend:?} could not be checked, so the call was refused.");
     Refusal::new("state_unavailable", message)
 }
 

@@ -23,7 +23,9 @@ const ATTEMPTS: usize = 8;
 /// How long a circuit that nobody changes is remembered: twice the longest time that one may be open.
 const TTL_MS: u32 = 24 * 3_600_000;
 
-struct CircuitBreaker;
+/// The plugin.
+#[derive(Debug)]
+pub struct CircuitBreaker;
 
 thread_local! {
     /// None until configured: then everything is refused.
@@ -97,4 +99,6 @@ fn save(backend: &str, version: u64, circuit: &Circuit) -> Result<(), cells::Fai
     cells::swap(backend, version, &codec::encode(circuit), TTL_MS).map(drop)
 }
 
+// The names it exports are no symbols that a native linker takes.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(CircuitBreaker: admission);

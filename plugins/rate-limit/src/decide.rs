@@ -154,11 +154,7 @@ pub(crate) fn refused(name: &str, subject: &str, limit: Limit, retry_after_ms: u
     let seconds = retry_after_ms.div_ceil(1_000);
     let message =
         format!("{name:?} is limited to {rpm} {calls} a minute for {subject}; try again in {seconds} s.");
-    Refusal {
-        retry_after_ms: Some(retry_after_ms),
-        details,
-        ..Refusal::new("rate_limited", message)
-    }
+    Refusal { retry_after_ms: Some(retry_after_ms), details, ..Refusal::new("rate_limited", message) }
 }
 
 /// What everybody is told while the counters cannot be asked: a limit that cannot be checked is not met.
@@ -201,8 +197,14 @@ mod tests {
         assert_eq!(
             paths,
             [
-                "/burst", "/default_rpm", "/per_tols", "/per_tool/a~1b", "/per_tool/c/brust",
-                "/per_tool/c/rpm", "/per_tool/d/burst", "/per_tool/d/rpm",
+                "/burst",
+                "/default_rpm",
+                "/per_tols",
+                "/per_tool/a~1b",
+                "/per_tool/c/brust",
+                "/per_tool/c/rpm",
+                "/per_tool/d/burst",
+                "/per_tool/d/rpm",
             ]
         );
         assert_eq!(Limits::read(json!([])).unwrap_err().len(), 1);

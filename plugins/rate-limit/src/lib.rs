@@ -14,7 +14,9 @@ use sentinel_plugin_sdk::{
 
 use decide::{Limit, Limits};
 
-struct RateLimit;
+/// The plugin.
+#[derive(Debug)]
+pub struct RateLimit;
 
 #[derive(Default)]
 struct State {
@@ -82,4 +84,6 @@ fn kind_word(kind: TargetKind) -> &'static str {
     }
 }
 
+// The names it exports are no symbols that a native linker takes.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(RateLimit: admission);

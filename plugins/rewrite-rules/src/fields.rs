@@ -34,6 +34,12 @@ impl Fields {
         self.map.remove(key).filter(|value| !value.is_null())
     }
 
+    /// The value as it was typed, `null` included; none if the key is missing.
+    pub(crate) fn given(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        self.map.remove(key)
+    }
+
     /// The value of a key; none if it is missing or `null`, or is noted as a mistake because it is not `what`.
     pub(crate) fn take<T: DeserializeOwned>(
         &mut self,

@@ -1,1 +1,118 @@
-//! In the making.
+//! Reshapes what goes to a backend, what comes back and what its list shows, by the operator's rules.
+//!
+//! The rules are checked when they are configured; here they are only looked up and handed to the gateway,
+//! which makes all edits of a message together or none of them.
+
+mod check;
+mod config;
+mod decide;
+mod fields;
+
+use std::cell::RefCell;
+
+use sentinel_plugin_sdk::{
+    Call, Catalog, ConfigError, Lifecycle, Patch, Refusal, Response, Rewriting, TargetKind, log, read_config,
+};
+
+use decide::{Action, Backend, Rules};
+
+/// The plugin.
+#[derive(Debug)]
+pub struct RewriteRules;
+
+thread_local! {
+    /// None until configured: then nothing passes.
+    static RULES: RefCell<Option<Rules>> = const { RefCell::new(None) };
+}
+
+impl Lifecycle for RewriteRules {
+    fn configure(json: String) -> Result<(), Vec<ConfigError>> {
+        let rules = config::read(read_config(&json)?)?;
+        RULES.set(Some(rules));
+        Ok(())
+    }
+}
+
+impl Rewriting for RewriteRules {
+    fn on_request(call: &Call, edits: &Patch) -> Result<(), Refusal> {
+        with_rules(&call.backend(), |backend| {
+            for (name, value) in &backend.headers {
+                edits.set_header(name, value);
+            }
+            if !backend.arguments.is_empty() && call.kind() == TargetKind::Tool {
+                for action in backend.on_call(&call.upstream_name()) {
+                    record(edits, &action);
+                }
+            }
+        })
+    }
+
+    fn on_response(call: &Call, response: &Response, edits: &Patch) -> Result<(), Refusal> {
+        with_rules(&call.backend(), |backend| {
+            // A JSON-RPC error has no result to edit.
+            let editable = call.kind() == TargetKind::Tool && response.error_code().is_none();
+            if !backend.results.is_empty() && editable {
+                for action in backend.on_result(&call.upstream_name()) {
+                    record(edits, action);
+                }
+            }
+        })
+    }
+
+    fn on_catalog(entries: &Catalog) -> Result<(), Refusal> {
+        let name = entries.backend();
+        with_rules(&name, |backend| {
+            if !backend.tools.is_empty() && entries.kind() == TargetKind::Tool {
+                edit_list(&name, backend, entries);
+            }
+        })
+    }
+}
+
+fn with_rules(backend: &str, edit: impl FnOnce(&Backend)) -> Result<(), Refusal> {
+    RULES.with_borrow(|rules| {
+        let rules = rules.as_ref().ok_or_else(|| {
+            Refusal::new("not_configured", "The rules for rewriting have not been configured.")
+        })?;
+        if let Some(backend) = rules.of(backend) {
+            edit(backend);
+        }
+        Ok(())
+    })
+}
+
+fn record(edits: &Patch, action: &Action) {
+    match action {
+        Action::Set { pointer, json } => edits.set(pointer, json),
+        Action::Default { pointer, json } => edits.set_default(pointer, json),
+        Action::Remove { pointer } => edits.remove(pointer),
+        Action::Rename { pointer, to } => edits.rename(pointer, to),
+    }
+}
+
+fn edit_list(name: &str, backend: &Backend, entries: &Catalog) {
+    let names: Vec<String> = (0..entries.len()).map(|index| entries.name(index)).collect();
+    let plan = backend.on_list(&names);
+    for (_, target) in &plan.taken {
+        let message =
+            format!("the backend {name:?} has a tool {target:?} already; no other is renamed to that");
+        log::emit(log::Level::Warn, &message);
+    }
+    for (index, edit) in &plan.edits {
+        if edit.hide {
+            entries.hide(*index);
+        }
+        for (key, text) in [("/title", &edit.title), ("/description", &edit.description)] {
+            if let Some(text) = text {
+                entries.set(*index, key, &serde_json::Value::from(text.as_str()).to_string());
+            }
+        }
+        if let Some(target) = edit.rename.as_ref().filter(|_| plan.may_rename(*index)) {
+            entries.rename(*index, target);
+        }
+    }
+}
+
+// The names it exports are no symbols that a native linker takes.
+#[cfg(target_arch = "wasm32")]
+sentinel_plugin_sdk::export!(RewriteRules: rewriting);

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::File;
-use super::source::{code_only, without_tests};
+use super::source::{code_only, is_test_file, without_tests};
 
 /// Each module with those it may use; itself is understood. The names are those of section "Layers" in
 /// `host/ARCHITECTURE.md`, from the words at the bottom to the assembly at the top.
@@ -49,6 +49,7 @@ const ASSEMBLY: &str = "app";
 pub(super) fn check(files: &[File]) -> Vec<String> {
     let sources: Vec<(&str, &str)> = files
         .iter()
+        .filter(|file| !is_test_file(&file.path))
         .filter_map(|file| {
             let path = file.path.strip_prefix("host/src/")?.strip_suffix(".rs")?;
             Some((path, file.text.as_deref()?))

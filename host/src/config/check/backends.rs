@@ -29,11 +29,11 @@ impl Checker<'_> {
         let mut backends = Vec::new();
         for (index, backend) in raw.iter().enumerate() {
             let at = format!("/backends/{index}");
-            if let Some(name) = &backend.name {
-                if let Some(other) = first.insert(name, index) {
-                    let message = format!("backends[{other}] is called {name:?} as well");
-                    self.problem(&format!("{at}/name"), message, "names of backends are unique");
-                }
+            if let Some(name) = &backend.name
+                && let Some(other) = first.insert(name, index)
+            {
+                let message = format!("backends[{other}] is called {name:?} as well");
+                self.problem(&format!("{at}/name"), message, "names of backends are unique");
             }
             backends.extend(self.backend(&at, backend));
         }

@@ -80,7 +80,8 @@ fn run(rules: &Rules, events: Vec<Event>) -> Result<(), TestCaseError> {
                     prop_assert!(is_probe);
                 }
                 Check::Pass(permit) => {
-                    prop_assert!(matches!(circuit.state, State::Closed { .. }));
+                    let closed = matches!(circuit.state, State::Closed { .. });
+                    prop_assert!(closed);
                     prop_assert_eq!(permit & 1, 0);
                     calls.push(InFlight { permit, generation: circuit.generation, started: now });
                 }
@@ -91,11 +92,13 @@ fn run(rules: &Rules, events: Vec<Event>) -> Result<(), TestCaseError> {
                     }
                     // P2: one probe at a time, unless the other was given up.
                     let out = calls.iter().filter(|call| {
-                        call.generation == circuit.generation && call.permit & 1 == 1
+                        call.generation == circuit.generation
+                            && call.permit & 1 == 1
                             && now - call.started < rules.probe_timeout_ms * MS
                     });
                     prop_assert_eq!(out.count(), 0);
-                    prop_assert!(matches!(next.state, State::HalfOpen { .. }));
+                    let half_open = matches!(next.state, State::HalfOpen { .. });
+                    prop_assert!(half_open);
                     prop_assert_eq!(permit & 1, 1);
                     prop_assert_eq!(next.generation, circuit.generation + 1);
                     circuit = next;
@@ -144,7 +147,8 @@ fn judge(
         let by_row = rules.consecutive_failures > 0 && row >= rules.consecutive_failures as usize;
         let bucket = rules.window_ms / 10 * MS;
         let recent = witness.results.iter().filter(|(at, _)| at / bucket + 9 >= now / bucket);
-        let (all, failed) = recent.fold((0u32, 0u32), |(all, failed), (_, ill)| (all + 1, failed + u32::from(*ill)));
+        let (all, failed) =
+            recent.fold((0u32, 0u32), |(all, failed), (_, ill)| (all + 1, failed + u32::from(*ill)));
         let by_rate = rules.failure_rate > 0.0
             && all >= rules.min_calls
             && f64::from(failed) >= rules.failure_rate * f64::from(all);
@@ -237,7 +241,10 @@ fn a_state_from_another_clock_does_not_lock_anybody_out() {
 #[test]
 fn the_refusal_names_the_backend_and_the_time() {
     let refusal = refused("files", 29_001, false);
-    assert_eq!(refusal.message, r#"The backend "files" failed too often and is left alone; try again in 30 s."#);
+    assert_eq!(
+        refusal.message,
+        r#"The backend "files" failed too often and is left alone; try again in 30 s."#
+    );
     assert_eq!((refusal.reason.as_str(), refusal.retry_after_ms), ("circuit_open", Some(29_001)));
     assert_eq!(refused("files", 1_000, true).reason, "circuit_open");
 }

@@ -27,7 +27,9 @@ enum Answer {
 
 static CONFIG: OnceLock<Config> = OnceLock::new();
 
-struct Authenticator;
+/// An authenticator that answers as configured.
+#[derive(Debug)]
+pub struct Authenticator;
 
 impl Lifecycle for Authenticator {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
@@ -64,4 +66,6 @@ impl Authentication for Authenticator {
     }
 }
 
+// The names it exports are no symbols that a native linker takes.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Authenticator: authentication);

@@ -4,7 +4,9 @@
 
 use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, read_config};
 
-struct BadConfig;
+/// A guard that finds two mistakes in its configuration.
+#[derive(Debug)]
+pub struct BadConfig;
 
 impl Lifecycle for BadConfig {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
@@ -27,4 +29,6 @@ impl Admission for BadConfig {
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
 }
 
+// The names it exports are no symbols that a native linker takes.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(BadConfig: admission);

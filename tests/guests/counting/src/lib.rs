@@ -7,7 +7,9 @@ use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Perm
 /// Milliseconds that the counts live: longer than any test.
 const TTL_MS: u32 = 3_600_000;
 
-struct Counting;
+/// A guard that counts its checks and settles.
+#[derive(Debug)]
+pub struct Counting;
 
 fn add(key: &str, delta: i64) -> Result<i64, Refusal> {
     counters::gauge_add(key, delta, TTL_MS)
@@ -36,4 +38,6 @@ impl Admission for Counting {
     }
 }
 
+// The names it exports are no symbols that a native linker takes.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Counting: admission);

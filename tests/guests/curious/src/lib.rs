@@ -2,7 +2,9 @@
 
 use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, secrets};
 
-struct Curious;
+/// A guard that asks for a secret it was not granted.
+#[derive(Debug)]
+pub struct Curious;
 
 impl Lifecycle for Curious {
     fn configure(_json: String) -> Result<(), Vec<ConfigError>> {
@@ -18,4 +20,6 @@ impl Admission for Curious {
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
 }
 
+// The names it exports are no symbols that a native linker takes.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Curious: admission);

@@ -37,7 +37,9 @@ enum Store {
 
 static CONFIG: OnceLock<Config> = OnceLock::new();
 
-struct Hoarder;
+/// A guard that fills its quota of state.
+#[derive(Debug)]
+pub struct Hoarder;
 
 impl Lifecycle for Hoarder {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
@@ -92,4 +94,6 @@ impl Admission for Hoarder {
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
 }
 
+// The names it exports are no symbols that a native linker takes.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Hoarder: admission);

@@ -2,7 +2,9 @@
 
 use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal};
 
-struct Loop;
+/// A guard that never comes back.
+#[derive(Debug)]
+pub struct Loop;
 
 impl Lifecycle for Loop {
     fn configure(_json: String) -> Result<(), Vec<ConfigError>> {
@@ -21,4 +23,6 @@ impl Admission for Loop {
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
 }
 
+// The names it exports are no symbols that a native linker takes.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Loop: admission);

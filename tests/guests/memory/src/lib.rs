@@ -5,7 +5,9 @@ use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Perm
 /// Bytes per step: small against any sensible limit, large enough to reach it before the fuel is gone.
 const STEP: usize = 1 << 20;
 
-struct Memory;
+/// A guard that takes memory until it is stopped.
+#[derive(Debug)]
+pub struct Memory;
 
 impl Lifecycle for Memory {
     fn configure(_json: String) -> Result<(), Vec<ConfigError>> {
@@ -25,4 +27,6 @@ impl Admission for Memory {
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
 }
 
+// The names it exports are no symbols that a native linker takes.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Memory: admission);

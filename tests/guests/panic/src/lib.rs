@@ -23,7 +23,9 @@ enum Place {
 
 static CONFIG: OnceLock<Config> = OnceLock::new();
 
-struct Panic;
+/// A guard that panics.
+#[derive(Debug)]
+pub struct Panic;
 
 impl Lifecycle for Panic {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
@@ -45,4 +47,6 @@ impl Admission for Panic {
     }
 }
 
+// The names it exports are no symbols that a native linker takes.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Panic: admission);

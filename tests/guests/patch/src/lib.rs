@@ -70,7 +70,9 @@ fn edit(config: &Config, edits: &Patch, parent: &str) {
     }
 }
 
-struct Patcher;
+/// A rewriter that asks for forbidden edits.
+#[derive(Debug)]
+pub struct Patcher;
 
 impl Lifecycle for Patcher {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
@@ -112,4 +114,6 @@ impl Rewriting for Patcher {
     }
 }
 
+// The names it exports are no symbols that a native linker takes.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Patcher: rewriting);

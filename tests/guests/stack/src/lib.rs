@@ -4,7 +4,9 @@ use std::hint::black_box;
 
 use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal};
 
-struct Stack;
+/// A guard that recurses without end.
+#[derive(Debug)]
+pub struct Stack;
 
 impl Lifecycle for Stack {
     fn configure(_json: String) -> Result<(), Vec<ConfigError>> {
@@ -31,4 +33,6 @@ impl Admission for Stack {
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
 }
 
+// The names it exports are no symbols that a native linker takes.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Stack: admission);

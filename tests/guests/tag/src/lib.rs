@@ -24,7 +24,9 @@ fn denied(kind: TargetKind, name: &str) -> bool {
         && CONFIG.get().is_none_or(|config| config.deny_tools.iter().any(|tool| tool == name))
 }
 
-struct Tag;
+/// A guard with visibility that refuses what it is told to.
+#[derive(Debug)]
+pub struct Tag;
 
 impl Lifecycle for Tag {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
@@ -51,4 +53,6 @@ impl Visibility for Tag {
     }
 }
 
+// The names it exports are no symbols that a native linker takes.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Tag: admission, visibility);

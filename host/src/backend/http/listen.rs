@@ -1,0 +1,120 @@
+//! The standing stream: where a server sends its own requests and notifications when no call is under way. It is an
+//! offer of the server, so its absence is no failure and its end never ends the wire.
+//!
+//! Rule: MCP, "Transports", streamable HTTP, listening for messages from the server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Response, StatusCode};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::super::sse::{Item, Parser};
+use super::super::wire::Incoming;
+use super::exchange::{deliver, get, is_event_stream};
+use super::{Link, session_is_over};
+
+/// The wait before the first reconnection; it doubles while the stream brings nothing.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Listens from the end of the handshake to the end of the wire.
+pub(super) async fn run(
+    link: Arc<Link>,
+    incoming: mpsc::Sender<Incoming>,
+    start: CancellationToken,
+    closing: CancellationToken,
+) {
+    tokio::select! {
+        () = link.closed.cancelled() => {}
+        () = closing.cancelled() => {}
+        () = async {
+            start.cancelled().await;
+            listen(&link, &incoming).await;
+        } => {}
+    }
+}
+
+async fn listen(link: &Link, incoming: &mpsc::Sender<Incoming>) {
+    let mut parser = Parser::new(link.max_body);
+    let mut wait = FIRST_WAIT;
+    loop {
+        let position = parser.last_id().map(str::to_owned);
+        match get(link, position.as_deref()).await {
+            Ok((response, in_session)) => match judge(&response, in_session, position.is_some()) {
+                Verdict::Stream => {
+                    parser.restart();
+                    if receive(incoming, response, &mut parser, link.max_body).await {
+                        wait = FIRST_WAIT;
+                    }
+                }
+                Verdict::Later => {}
+                Verdict::Forget => parser.forget_position(),
+                Verdict::None => {
+                    tracing::debug!(backend = link.name, status = %response.status(), "the server offers no stream");
+                    return;
+                }
+                Verdict::SessionOver => return link.lose_session(),
+            },
+            Err(error) => tracing::debug!(backend = link.name, %error, "the standing stream cannot be opened"),
+        }
+        sleep(wait.max(parser.retry().unwrap_or_default()).min(LONGEST_WAIT)).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Stream,
+    /// The server is busy or broken.
+    Later,
+    /// The server cannot resume there: listen from now on.
+    Forget,
+    /// There is no stream, 405 for example.
+    None,
+    SessionOver,
+}
+
+fn judge(response: &Response, in_session: bool, resuming: bool) -> Verdict {
+    let status = response.status();
+    let patience = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+    if session_is_over(status, in_session) {
+        Verdict::SessionOver
+    } else if status == StatusCode::OK && is_event_stream(response.headers()) {
+        Verdict::Stream
+    } else if status == StatusCode::NOT_IMPLEMENTED {
+        Verdict::None
+    } else if status.is_server_error() || patience.contains(&status) {
+        Verdict::Later
+    } else if resuming && status != StatusCode::METHOD_NOT_ALLOWED {
+        Verdict::Forget
+    } else {
+        Verdict::None
+    }
+}
+
+/// Delivers the messages of one stream until it ends; true if there was any.
+async fn receive(incoming: &mpsc::Sender<Incoming>, mut response: Response, parser: &mut Parser, limit: usize) -> bool {
+    let mut any = false;
+    // Its silence is no failure; TCP keep-alive notices a server that has vanished.
+    while let Ok(Some(chunk)) = response.chunk().await {
+        for item in parser.push(&chunk) {
+            any = true;
+            if let Some(item) = translate(item, limit) {
+                deliver(incoming, item).await;
+            }
+        }
+    }
+    any
+}
+
+/// `None` for event types MCP does not define.
+fn translate(item: Item, limit: usize) -> Option<Incoming> {
+    match item {
+        Item::Event { name, data } if name == "message" => Some(Incoming::Message(data)),
+        Item::Event { .. } => None,
+        Item::Oversized => Some(Incoming::Oversized { limit }),
+    }
+}

@@ -1,0 +1,288 @@
+//! The promises of the stdio wire, each against a real child.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use rustix::process::{Pid, test_kill_process};
+
+use super::*;
+
+/// Nothing here takes long; a test that hangs fails instead.
+const LONG: Duration = Duration::from_secs(20);
+
+fn spec(command: &str, args: &[&str]) -> StdioSpec {
+    StdioSpec {
+        name: "test".to_owned(),
+        command: command.to_owned(),
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        env: Vec::new(),
+        cwd: None,
+        max_line: 1000,
+        secrets: vec!["hunter2".to_owned()],
+    }
+}
+
+fn sh(script: &str) -> Wire {
+    open(&spec("sh", &["-c", script])).unwrap()
+}
+
+fn message(body: &str) -> Outgoing {
+    Outgoing { id: Some(1), method: "m".to_owned(), body: body.to_owned().into(), headers: Vec::new() }
+}
+
+async fn next(wire: &mut Wire) -> Incoming {
+    timeout(LONG, wire.receiver.recv()).await.unwrap()
+}
+
+async fn text(wire: &mut Wire) -> String {
+    match next(wire).await {
+        Incoming::Message(body) => String::from_utf8(body.to_vec()).unwrap(),
+        other => panic!("not a message: {other:?}"),
+    }
+}
+
+async fn closed(wire: &mut Wire) -> String {
+    match next(wire).await {
+        Incoming::Closed(reason) => reason,
+        other => panic!("not the end: {other:?}"),
+    }
+}
+
+/// The number after `"pid":` in the child's message.
+fn pid_in(text: &str) -> Pid {
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    Pid::from_raw(digits.parse().unwrap()).unwrap()
+}
+
+/// True once no such process exists, or only one its new parent has not reaped.
+fn is_gone(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    test_kill_process(pid).is_err() || stat.is_ok_and(|stat| stat.contains(") Z ") || stat.contains(") X "))
+}
+
+/// A signal is delivered soon, not at once, and nothing tells when a process that is not our child has gone.
+async fn wait_until_gone(pid: Pid) {
+    let gone = async {
+        while !is_gone(pid) {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(LONG, gone).await.is_ok(), "{pid:?} lives");
+}
+
+fn as_pid(pid: u32) -> Pid {
+    Pid::from_raw(pid.try_into().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn messages_travel_both_ways_one_per_line() {
+    let mut wire = open(&spec("cat", &[])).unwrap();
+    let pretty = "{\n  \"a\":\r\n1}";
+    for body in ["{\"id\":1}", pretty, "[]"] {
+        wire.sender.send(message(body)).await.unwrap();
+    }
+    assert_eq!(text(&mut wire).await, "{\"id\":1}");
+    assert_eq!(text(&mut wire).await, "{   \"a\":  1}");
+    assert_eq!(text(&mut wire).await, "[]");
+    let pid = as_pid(wire.control.pid().unwrap());
+    let Wire { sender, mut receiver, control } = wire;
+    timeout(LONG, control.stop(LONG)).await.unwrap();
+    // Reaped, not merely dead.
+    assert!(test_kill_process(pid).is_err());
+    let Incoming::Closed(reason) = receiver.recv().await else { panic!("not closed") };
+    assert_eq!(reason, "stopped: exited with code 0");
+    assert_eq!(sender.send(message("{}")).await, Err(WireError::Closed(reason)));
+}
+
+#[tokio::test]
+async fn what_is_queued_is_written_before_stdin_closes() {
+    let mut wire = open(&spec("cat", &[])).unwrap();
+    for number in 0..100 {
+        wire.sender.try_send(message(&format!("{{\"n\":{number}}}"))).unwrap();
+    }
+    let (control, mut seen) = (wire.control, 0);
+    let stop = tokio::spawn(control.stop(LONG));
+    loop {
+        match timeout(LONG, wire.receiver.recv()).await.unwrap() {
+            Incoming::Message(body) => {
+                assert_eq!(body, format!("{{\"n\":{seen}}}"));
+                seen += 1;
+            }
+            Incoming::Closed(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen, 100);
+    stop.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dying_child_says_why_after_its_last_message() {
+    let mut wire = sh("echo noise; echo; echo ' {\"a\":1} '; echo 'pw hunter2' >&2; echo 'no disk' >&2; printf '[2]'; exit 9");
+    let pid = as_pid(wire.control.pid().unwrap());
+    assert_eq!(text(&mut wire).await, "{\"a\":1}");
+    assert_eq!(text(&mut wire).await, "[2]");
+    let expected = "exited with code 9; last stderr: pw [redacted] | no disk";
+    assert_eq!(closed(&mut wire).await, expected);
+    assert_eq!(closed(&mut wire).await, expected);
+    assert!(test_kill_process(pid).is_err(), "a zombie is left");
+    assert_eq!(wire.control.stderr_tail(), "pw [redacted]\nno disk\n");
+}
+
+#[tokio::test]
+async fn lines_over_the_limit_are_discarded_and_reported() {
+    let mut wire = sh("python3 -c 'print(\"{\" + \"x\" * 3000000); print(\"{}\"); print(\"[\" + \"1\" * 999); print(\"[\" + \"1\" * 1000)'");
+    assert!(matches!(next(&mut wire).await, Incoming::Oversized { limit: 1000 }));
+    assert_eq!(text(&mut wire).await, "{}");
+    assert_eq!(text(&mut wire).await.len(), 1000);
+    assert!(matches!(next(&mut wire).await, Incoming::Oversized { limit: 1000 }));
+    assert_eq!(closed(&mut wire).await, "exited with code 0");
+}
+
+#[tokio::test]
+async fn a_flood_on_stderr_blocks_nothing() {
+    let mut wire = sh("head -c 1048576 /dev/zero | tr '\\0' 'e' >&2; for i in $(seq 1000); do echo \"line $i\" >&2; done; echo '{}'; cat >/dev/null");
+    assert_eq!(text(&mut wire).await, "{}");
+    let tail = wire.control.stderr_tail();
+    assert!(tail.len() <= 64 * 1024);
+    let control = wire.control;
+    timeout(LONG, control.stop(LONG)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_child_that_never_reads_is_still_heard() {
+    let mut wire = sh("while :; do echo '{}'; done");
+    let mut refused = false;
+    for _ in 0..2000 {
+        // More than the pipe and the queue hold.
+        refused |= wire.sender.try_send(message(&format!("[{:1000}]", 1))) == Err(WireError::Busy);
+        assert_eq!(text(&mut wire).await, "{}");
+    }
+    assert!(refused, "the queue has no bound");
+    let (pid, control) = (as_pid(wire.control.pid().unwrap()), wire.control);
+    timeout(LONG, control.stop(Duration::from_millis(20))).await.unwrap();
+    assert!(test_kill_process(pid).is_err());
+}
+
+#[tokio::test]
+async fn who_ignores_sigterm_is_killed() {
+    let mut wire = sh("trap '' TERM; echo '{}'; while :; do read x || :; done");
+    assert_eq!(text(&mut wire).await, "{}");
+    let (pid, control) = (as_pid(wire.control.pid().unwrap()), wire.control);
+    timeout(LONG, control.stop(Duration::from_millis(60))).await.unwrap();
+    assert!(test_kill_process(pid).is_err());
+    let mut receiver = wire.receiver;
+    assert!(matches!(receiver.recv().await, Incoming::Closed(why) if why == "stopped: was killed by signal 9"));
+}
+
+#[tokio::test]
+async fn sigterm_reaches_the_group_when_closing_stdin_is_not_enough() {
+    let mut wire = sh("sleep 300 & echo \"{\\\"pid\\\":$!}\"; wait");
+    let sleeper = pid_in(&text(&mut wire).await);
+    let control = wire.control;
+    timeout(LONG, control.stop(Duration::from_millis(100))).await.unwrap();
+    let mut receiver = wire.receiver;
+    assert!(matches!(receiver.recv().await, Incoming::Closed(why) if why == "stopped: was killed by signal 15"));
+    wait_until_gone(sleeper).await;
+}
+
+#[tokio::test]
+async fn the_group_dies_with_its_leader() {
+    let mut wire = sh("sleep 300 & echo \"{\\\"pid\\\":$!}\"; exit 3");
+    let sleeper = pid_in(&text(&mut wire).await);
+    assert_eq!(closed(&mut wire).await, "exited with code 3");
+    wait_until_gone(sleeper).await;
+}
+
+#[tokio::test]
+async fn dropping_the_control_kills_the_group() {
+    let mut wire = sh("sleep 300 & echo \"{\\\"pid\\\":$!}\"; wait");
+    let sleeper = pid_in(&text(&mut wire).await);
+    let pid = as_pid(wire.control.pid().unwrap());
+    drop(wire);
+    wait_until_gone(sleeper).await;
+    wait_until_gone(pid).await;
+}
+
+#[test]
+fn the_end_of_the_runtime_kills_the_group() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (wire, sleeper) = runtime.block_on(async {
+        let mut wire = sh("sleep 300 & echo \"{\\\"pid\\\":$!}\"; wait");
+        let sleeper = pid_in(&text(&mut wire).await);
+        (wire, sleeper)
+    });
+    drop(runtime);
+    let start = Instant::now();
+    while !is_gone(sleeper) {
+        assert!(start.elapsed() < LONG, "{sleeper:?} lives");
+        std::thread::yield_now();
+    }
+    drop(wire);
+}
+
+#[tokio::test]
+async fn a_child_survives_the_thread_that_asked_for_it() {
+    // The kernel's parent-death signal belongs to the forking thread; a thread of the caller's would end here.
+    let handle = tokio::runtime::Handle::current();
+    let mut wire = std::thread::spawn(move || {
+        let _context = handle.enter();
+        open(&spec("cat", &[])).unwrap()
+    })
+    .join()
+    .unwrap();
+    wire.sender.send(message("{}")).await.unwrap();
+    assert_eq!(text(&mut wire).await, "{}");
+}
+
+#[tokio::test]
+async fn the_kernel_is_asked_to_kill_the_child_with_the_gateway() {
+    let script = "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); \
+                  import resource, os; print([n.value, resource.getrlimit(resource.RLIMIT_CORE)[0], os.getpgid(0) == os.getpid()])";
+    let mut wire = open(&spec("python3", &["-c", script])).unwrap();
+    assert_eq!(text(&mut wire).await, "[9, 0, True]");
+}
+
+#[tokio::test]
+async fn the_environment_is_made_from_scratch() {
+    let mut spec = spec("sh", &["-c", "env | sort | sed 's/=.*//' | tr '\\n' ' ' | sed 's/^/[/'; echo; echo \"[$TOKEN] $(pwd)\""]);
+    spec.env = vec![("TOKEN".to_owned(), "a b".to_owned())];
+    spec.cwd = Some(PathBuf::from("/"));
+    let mut wire = open(&spec).unwrap();
+    let names = text(&mut wire).await;
+    // The shell itself adds these.
+    let allowed = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "TZ", "TOKEN", "PWD", "OLDPWD", "SHLVL", "_"];
+    let foreign: Vec<&str> = names.trim_start_matches('[').split_whitespace().filter(|name| !allowed.contains(name)).collect();
+    assert!(foreign.is_empty() && names.contains("TOKEN") && names.contains("PATH"), "{names}");
+    assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")), "nothing to keep out");
+    assert_eq!(text(&mut wire).await, "[a b] /");
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_exist_is_named() {
+    let error = open(&spec("no-such-program", &[])).unwrap_err();
+    assert!(matches!(&error, WireError::Unreachable(why) if why.contains("`no-such-program`")), "{error}");
+}
+
+#[tokio::test]
+async fn a_child_that_closes_stdout_is_ended() {
+    let mut wire = sh("exec >&-; exec sleep 300");
+    assert_eq!(closed(&mut wire).await, "closed its standard output and was killed by signal 15");
+    let mut wire = sh("exec >&-; exit 4");
+    assert_eq!(closed(&mut wire).await, "exited with code 4");
+}
+
+#[tokio::test]
+async fn a_daemon_that_left_the_group_delays_nothing() {
+    let mut wire = sh("setsid sleep 300 & echo \"{\\\"pid\\\":$!}\"; sleep 0.2; exit 5");
+    let daemon = pid_in(&text(&mut wire).await);
+    assert_eq!(closed(&mut wire).await, "exited with code 5");
+    // Whoever makes a session of its own is out of reach of the group; the test cleans up.
+    let _ = rustix::process::kill_process(daemon, rustix::process::Signal::KILL);
+}
+
+#[test]
+fn a_spec_shows_no_secret() {
+    let mut spec = spec("sh", &["--token=hush"]);
+    spec.env = vec![("TOKEN".to_owned(), "hush".to_owned())];
+    let shown = format!("{spec:?}");
+    assert!(shown.contains("TOKEN") && !shown.contains("hush") && !shown.contains("hunter2"), "{shown}");
+}
