@@ -118,9 +118,10 @@ impl Backend {
         };
         let peer = self.connected().await?;
         let params = params.unwrap_or(&call.params).get();
-        let key = match call.target.kind {
-            TargetKind::Tool | TargetKind::Prompt => Some("/name"),
-            TargetKind::Resource | TargetKind::Other => None,
+        let key = match (call.target.kind, call.method.as_str()) {
+            (TargetKind::Prompt, "completion/complete") => Some("/ref/name"),
+            (TargetKind::Tool | TargetKind::Prompt, _) => Some("/name"),
+            (TargetKind::Resource | TargetKind::Other, _) => None,
         };
         let renamed = key.filter(|_| call.target.name != call.target.upstream).and_then(|key| {
             let json = message::quoted(&call.target.upstream);

@@ -1,14 +1,31 @@
-//! Sentinel Gateway (see ARCHITECTURE.md)
+#![doc = include_str!("../ARCHITECTURE.md")]
 
+// 0: words
 pub mod call;
 pub mod mcp;
 
+// 1: settings
 pub mod config;
+pub mod telemetry;
 
+// 2: organs
 pub mod plugin;
+pub mod session;
 pub mod state;
 
+// 3: decisions
+pub mod audit;
 pub mod policy;
 
+// 4: deeds
 pub mod backend;
 pub mod rewrite;
+
+// 5: the story
+pub mod pipeline;
+
+// 6: edges
+pub mod door;
+
+// 7: assembly
+pub mod app;

@@ -8,8 +8,9 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{Notify, watch};
 
@@ -18,6 +19,8 @@ use super::record::seal;
 
 /// A segment that reached this length is followed by the next one, so that moved records can be deleted.
 pub(super) const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// How long a call waits for the disk in strict mode before it is refused.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
 /// A line buffer that grew past this is given back after use.
 const KEPT_BUFFER_BYTES: usize = 256 * 1024;
 
@@ -176,7 +179,10 @@ impl Journal {
             return Ok(());
         }
         let mut synced = self.synced.subscribe();
-        let state = synced.wait_for(|state| state.upto >= sequence || state.failed.is_some()).await;
+        let done = synced.wait_for(|state| state.upto >= sequence || state.failed.is_some());
+        let Ok(state) = tokio::time::timeout(SYNC_TIMEOUT, done).await else {
+            return Err(AuditError::SlowSync);
+        };
         match state.as_deref() {
             Ok(state) if state.upto >= sequence => Ok(()),
             Ok(Synced { failed: Some(reason), .. }) => Err(AuditError::Poisoned(reason.clone())),
@@ -284,7 +290,7 @@ impl Journal {
     }
 
     #[cfg(test)]
-    pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
+    pub(super) fn writer(&self) -> parking_lot::MutexGuard<'_, Writer> {
         self.writer.lock()
     }
 }

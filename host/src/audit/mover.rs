@@ -87,25 +87,28 @@ async fn move_all(store: &Store, journal: &Journal, progress: &Progress) {
         let (closed, last, frontier) = (journal.is_closed(), journal.last(), journal.frontier());
         let (back, batch) = persist_read(&progress.mover, reader, frontier, last).await;
         reader = back;
-        if batch.records.is_empty() {
-            if closed {
-                return;
+        if !batch.records.is_empty() {
+            persist(&progress.mover, || store.apply(instance, &batch)).await;
+            journal.moved(batch.bytes);
+            if reader.segment() > cleaned {
+                cleaned = reader.segment();
+                let folder = journal.folder.clone();
+                if let Err(error) = blocking(move || delete_before(&folder, cleaned)).await {
+                    tracing::warn!(%error, "a moved journal segment cannot be deleted");
+                }
             }
-            journal.work.notified().await;
-            if !journal.is_closed() {
-                tokio::time::sleep(LINGER).await;
-            }
+            progress.moved.send_replace(batch.last);
+        }
+        if reader.position() < last {
             continue;
         }
-        persist(&progress.mover, || store.apply(instance, &batch)).await;
-        journal.moved(batch.bytes);
-        progress.moved.send_replace(batch.last);
-        if reader.segment() > cleaned {
-            cleaned = reader.segment();
-            let folder = journal.folder.clone();
-            if let Err(error) = blocking(move || delete_before(&folder, cleaned)).await {
-                tracing::warn!(%error, "a moved journal segment cannot be deleted");
-            }
+        if closed {
+            return;
+        }
+        // Whatever was appended after `last` was read has left a permit here.
+        journal.work.notified().await;
+        if !journal.is_closed() {
+            tokio::time::sleep(LINGER).await;
         }
     }
 }

@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::wire::{
-    Control, End, Flights, INCOMING_QUEUE, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire, WireError,
+    Control, End, Flights, INCOMING_QUEUE, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire,
+    WireError,
 };
 
 /// Requests under way per server; more wait in a queue of [`OUTGOING_QUEUE`].
@@ -61,11 +62,25 @@ impl fmt::Debug for HttpSpec {
 /// The client all HTTP wires share: no redirects (they would carry credentials to other hosts), no proxy from the
 /// environment, no delay for small writes, five seconds to connect.
 ///
+/// Without a certificate store on the system (a bare container) plain HTTP works and every HTTPS server is refused.
+///
 /// # Errors
-/// [`WireError::Unreachable`] if the system's certificate store cannot be used.
+/// [`WireError::Unreachable`] if no client can be made at all.
 pub fn client() -> Result<reqwest::Client, WireError> {
     // An error means that a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let trusting_the_system = builder().build();
+    let client = trusting_the_system.or_else(|error| {
+        tracing::warn!(
+            error = explain(error),
+            "no usable system certificates: HTTPS servers will be refused"
+        );
+        builder().tls_certs_only([]).build()
+    });
+    client.map_err(|error| WireError::Unreachable(format!("no HTTP client: {}", explain(error))))
+}
+
+fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("sentinel-gateway/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -79,27 +94,13 @@ pub fn client() -> Result<reqwest::Client, WireError> {
         // into a connection that is just being closed.
         .pool_idle_timeout(Duration::from_secs(4))
         .pool_max_idle_per_host(REQUESTS)
-        .build()
-        .map_err(|error| WireError::Unreachable(format!("no HTTP client: {}", explain(error))))
 }
 
 /// Opens a wire; nothing is sent before the first message. A URL or header that cannot be used fails every request.
 /// Needs a Tokio runtime.
 pub fn open(spec: &HttpSpec, client: reqwest::Client) -> Wire {
-    let end = Arc::new(End::default());
-    let flights = Arc::new(Flights::default());
-    let link = Arc::new(Link {
-        name: spec.name.clone(),
-        target: target(spec),
-        client,
-        max_body: spec.max_body,
-        timeout: spec.timeout,
-        session: RwLock::new(None),
-        version: RwLock::new(None),
-        flights: Arc::clone(&flights),
-        end: Arc::clone(&end),
-        closed: CancellationToken::new(),
-    });
+    let link = Arc::new(Link::new(spec, client));
+    let (end, flights) = (Arc::clone(&link.end), Arc::clone(&link.flights));
     let (sender, outgoing) = mpsc::channel(OUTGOING_QUEUE);
     let (incoming, receiver) = mpsc::channel(INCOMING_QUEUE);
     let handle = Handle {
@@ -108,7 +109,12 @@ pub fn open(spec: &HttpSpec, client: reqwest::Client) -> Wire {
         listening: CancellationToken::new(),
         tracker: TaskTracker::new(),
     };
-    tokio::spawn(listen::run(Arc::clone(&link), incoming.clone(), handle.listening.clone(), handle.closing.clone()));
+    tokio::spawn(listen::run(
+        Arc::clone(&link),
+        incoming.clone(),
+        handle.listening.clone(),
+        handle.closing.clone(),
+    ));
     let dispatcher = Dispatcher {
         link,
         incoming,
@@ -134,7 +140,8 @@ struct Target {
 
 fn target(spec: &HttpSpec) -> Result<Target, WireError> {
     // The URL may hold a credential: the error names the problem, not the text.
-    let url = Url::parse(&spec.url).map_err(|error| WireError::Unreachable(format!("its URL is not one: {error}")))?;
+    let url = Url::parse(&spec.url)
+        .map_err(|error| WireError::Unreachable(format!("its URL is not one: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(WireError::Unreachable("its URL is neither http nor https".to_owned()));
     }
@@ -160,8 +167,27 @@ struct Link {
 }
 
 impl Link {
+    fn new(spec: &HttpSpec, client: reqwest::Client) -> Self {
+        Self {
+            name: spec.name.clone(),
+            target: target(spec),
+            client,
+            max_body: spec.max_body,
+            timeout: spec.timeout,
+            session: RwLock::new(None),
+            version: RwLock::new(None),
+            flights: Arc::new(Flights::default()),
+            end: Arc::new(End::default()),
+            closed: CancellationToken::new(),
+        }
+    }
+
     /// A request with every header of this wire; true if it names a session.
-    fn request(&self, method: Method, extra: &[(String, String)]) -> Result<(RequestBuilder, bool), WireError> {
+    fn request(
+        &self,
+        method: Method,
+        extra: &[(String, String)],
+    ) -> Result<(RequestBuilder, bool), WireError> {
         let target = self.target.as_ref().map_err(Clone::clone)?;
         let mut headers = target.headers.clone();
         if let Some(version) = self.version.read().clone() {
@@ -212,8 +238,12 @@ impl Handle {
         let Ok((request, _)) = self.link.request(Method::DELETE, &[]) else { return };
         // 405 means that the server ends sessions by itself; any other answer changes nothing either.
         match timeout(half.max(FAREWELL), request.send()).await {
-            Ok(Ok(answer)) => tracing::debug!(backend = self.link.name, status = %answer.status(), "session deleted"),
-            Ok(Err(error)) => tracing::debug!(backend = self.link.name, error = explain(error), "session not deleted"),
+            Ok(Ok(answer)) => {
+                tracing::debug!(backend = self.link.name, status = %answer.status(), "session deleted")
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(backend = self.link.name, error = explain(error), "session not deleted")
+            }
             Err(_) => tracing::debug!(backend = self.link.name, "session not deleted in time"),
         }
     }

@@ -94,6 +94,8 @@ pub struct Exit {
     pub status: Option<ExitStatus>,
     /// Somebody asked for it.
     pub ordered: bool,
+    /// It took a signal from here: closing stdin was not enough, or not tried.
+    pub forced: bool,
 }
 
 impl fmt::Display for Exit {
@@ -106,7 +108,7 @@ impl fmt::Display for Exit {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
     Run,
     /// Close stdin, wait half, SIGTERM, wait the other half, SIGKILL.
@@ -192,7 +194,7 @@ impl Drop for Care {
 impl Watcher {
     /// Waits until the child is reaped and its group dead. Cancel safe.
     pub async fn exited(&mut self) -> Exit {
-        let unknown = Exit { status: None, ordered: true };
+        let unknown = Exit { status: None, ordered: true, forced: true };
         match self.exit.wait_for(Option::is_some).await {
             Ok(exit) => exit.clone().unwrap_or(unknown),
             // The runtime is shutting down and dropped the nurse, whose group guard has killed the child.
@@ -206,9 +208,9 @@ impl Watcher {
         self.gone.clone()
     }
 
-    /// Begins an orderly stop, see [`Care::stop`].
-    pub fn stop(&self, grace: Duration) {
-        self.order(Order::Stop(grace));
+    /// Begins an orderly stop, see [`Care::stop`]; false if somebody else had ordered one, or worse.
+    pub fn stop(&self, grace: Duration) -> bool {
+        self.order(Order::Stop(grace))
     }
 
     /// The last lines of stderr, short and on one line; empty if there are none.
@@ -218,7 +220,7 @@ impl Watcher {
     }
 
     /// Orders only ever get more severe.
-    fn order(&self, order: Order) {
+    fn order(&self, order: Order) -> bool {
         self.orders.send_if_modified(|current| {
             let rank = |order: Order| match order {
                 Order::Run => 0,
@@ -230,7 +232,7 @@ impl Watcher {
                 *current = order;
             }
             severer
-        });
+        })
     }
 }
 
@@ -247,7 +249,7 @@ struct Nurse {
 
 impl Nurse {
     async fn tend(mut self, told: watch::Sender<Option<Exit>>) {
-        let ordered = self.until_dead_or_killed().await;
+        let (ordered, forced) = self.until_dead_or_killed().await;
         // While the dead leader is not reaped its id cannot be given to anybody else, so this hits only its group.
         self.group.signal(Signal::KILL);
         self.gone.cancel();
@@ -256,30 +258,34 @@ impl Nurse {
         if timeout(LAST_WORDS, &mut self.stderr).await.is_err() {
             self.stderr.abort();
         }
-        told.send_replace(Some(Exit { status: status.ok(), ordered }));
+        told.send_replace(Some(Exit { status: status.ok(), ordered, forced }));
     }
 
-    /// Returns when the leader is dead, or must be killed; true if somebody ordered it.
-    async fn until_dead_or_killed(&mut self) -> bool {
+    /// Returns when the leader is dead, or must be killed: whether somebody ordered it, and whether by a signal.
+    async fn until_dead_or_killed(&mut self) -> (bool, bool) {
         let Self { death, child, group, orders, closing, .. } = self;
         let grace = tokio::select! {
-            () = death.happened(child) => return false,
+            biased;
+            () = death.happened(child) => return (false, false),
             grace = stop_ordered(orders) => grace,
         };
-        let Some(grace) = grace else { return true };
+        let Some(grace) = grace else { return (true, true) };
+        let mut forced = false;
         let start = Instant::now();
         closing.cancel();
         for (deadline, signal) in [(start + grace / 2, Some(Signal::TERM)), (start + grace, None)] {
             tokio::select! {
-                () = death.happened(child) => return true,
-                () = kill_ordered(orders) => return true,
+                biased;
+                () = death.happened(child) => return (true, forced),
+                () = kill_ordered(orders) => return (true, true),
                 () = sleep_until(deadline) => {}
             }
             if let Some(signal) = signal {
                 group.signal(signal);
+                forced = true;
             }
         }
-        true
+        (true, true)
     }
 }
 
@@ -301,8 +307,12 @@ struct Death(Option<AsyncFd<OwnedFd>>);
 
 impl Death {
     fn watch(pid: Pid) -> Self {
-        let descriptor = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from);
-        Self(descriptor.and_then(|fd| AsyncFd::register_with_interest(fd, Interest::READABLE).map_err(io::Error::from)).ok())
+        let Ok(descriptor) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return Self(None) };
+        #[expect(unsafe_code, reason = "Tokio has no safe way to await a descriptor of its owner's choice")]
+        // SAFETY: the descriptor must stay open and the same while it is registered. It was just opened, and the
+        // `AsyncFd` takes the `OwnedFd` itself, which nobody else can close or replace before it is dropped.
+        let registered = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
+        Self(registered.ok())
     }
 
     async fn happened(&self, child: &mut Child) {
@@ -337,8 +347,13 @@ impl Drop for Group {
 
 fn command(spec: &ChildSpec) -> Command {
     let mut command = std::process::Command::new(&spec.command);
-    let inherited = INHERITED.iter().filter_map(|name| std::env::var_os(name).map(|value| (OsString::from(name), value)));
-    command.args(&spec.args).env_clear().envs(inherited).envs(spec.env.iter().map(|(name, value)| (name, value)));
+    let inherited =
+        INHERITED.iter().filter_map(|name| std::env::var_os(name).map(|value| (OsString::from(name), value)));
+    command
+        .args(&spec.args)
+        .env_clear()
+        .envs(inherited)
+        .envs(spec.env.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     if let Some(cwd) = &spec.cwd {
         command.current_dir(cwd);

@@ -34,7 +34,7 @@ pub enum Event {
     /// A merged list is not what it was.
     ListChanged(List),
     /// A backend's notification, as it came.
-    Notification { backend: Arc<str>, method: String, message: Bytes },
+    Notification { backend: Arc<str>, peer: Arc<Peer>, method: String, message: Bytes },
     Progress { session: Arc<str>, message: Bytes },
     /// A backend asks the client something; answer through `peer`.
     Request { backend: Arc<str>, peer: Arc<Peer>, id: Box<RawValue>, method: String, params: Option<Box<RawValue>> },
@@ -182,6 +182,22 @@ impl Registry {
         }
     }
 
+    /// Waits until every backend is up (then: how many tools it has) or failed once (then: why).
+    pub async fn probe(&self) -> Vec<(String, Result<usize, String>)> {
+        let mut report = Vec::new();
+        for backend in &self.backends {
+            let mut status = backend.status.subscribe();
+            let settled = status.wait_for(|status| *status != Status::Starting).await.map(|status| status.clone());
+            let result = match settled {
+                Ok(Status::Ready) => Ok(backend.offers.load().tools.len()),
+                Ok(Status::Down { reason }) => Err(reason),
+                Ok(Status::Starting | Status::Stopped) | Err(_) => Err("it was stopped".to_owned()),
+            };
+            report.push((backend.name.to_string(), result));
+        }
+        report
+    }
+
     /// Stops all backends and waits for their processes to be gone.
     pub async fn stop(&self) {
         self.stop.cancel();
@@ -289,7 +305,7 @@ impl Registry {
                     tokio::spawn(async move { supervisor::refresh(&backend, &registry, lists).await });
                     return;
                 }
-                Event::Notification { backend: backend.name.clone(), method, message }
+                Event::Notification { backend: backend.name.clone(), peer: peer.clone(), method, message }
             }
             Spontaneous::Request { id, method, params } => {
                 Event::Request { backend: backend.name.clone(), peer: peer.clone(), id, method, params }

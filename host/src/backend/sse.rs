@@ -149,7 +149,9 @@ impl Parser {
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match field {
             b"data" => self.data(value),
-            b"event" => self.name = String::from_utf8_lossy(value.get(..MAX_ID).unwrap_or(value)).into_owned(),
+            b"event" => {
+                self.name = String::from_utf8_lossy(value.get(..MAX_ID).unwrap_or(value)).into_owned()
+            }
             b"id" if value.len() <= MAX_ID && !value.contains(&0) => {
                 self.next_id = Some(String::from_utf8_lossy(value).into_owned()).filter(|id| !id.is_empty());
             }
@@ -231,9 +233,12 @@ mod tests {
     #[test]
     fn an_event_over_the_limit_is_discarded_and_the_next_one_read() {
         let fits = format!("data: {}\n\n", "x".repeat(10));
-        for big in ["data: aaaaaaaaaaa\n\n".to_owned(), "data: aaaaaa\ndata: bbbbbb\ndata: c\n\n".to_owned(),
-            format!("data: {}\n\n", "x".repeat(9000)), format!(": {}\n\n", "x".repeat(9000))]
-        {
+        for big in [
+            "data: aaaaaaaaaaa\n\n".to_owned(),
+            "data: aaaaaa\ndata: bbbbbb\ndata: c\n\n".to_owned(),
+            format!("data: {}\n\n", "x".repeat(9000)),
+            format!(": {}\n\n", "x".repeat(9000)),
+        ] {
             let mut parser = Parser::new(10);
             let mut items = Vec::new();
             for byte in format!("{big}{fits}").as_bytes() {
@@ -246,8 +251,25 @@ mod tests {
 
     fn pieces() -> impl Strategy<Value = Vec<&'static str>> {
         let piece = prop::sample::select(vec![
-            "data", "id", "event", "retry", ":", ": ", " ", "\n", "\r", "\r\n", "\n\n", "\u{feff}", "{}", "7", "é", "\0",
-            "data: {\"a\":1}\n\n", "id: 4\n", "data:xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+            "data",
+            "id",
+            "event",
+            "retry",
+            ":",
+            ": ",
+            " ",
+            "\n",
+            "\r",
+            "\r\n",
+            "\n\n",
+            "\u{feff}",
+            "{}",
+            "7",
+            "é",
+            "\0",
+            "data: {\"a\":1}\n\n",
+            "id: 4\n",
+            "data:xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
         ]);
         prop::collection::vec(piece, 0..60)
     }

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::process::stderr::{Cap, Redactor};
 use super::process::{self, ChildSpec, Running, Watcher};
 use super::wire::{
-    Control, End, INCOMING_QUEUE, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire, WireError, excerpt, find,
+    Control, End, INCOMING_QUEUE, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire, WireError,
+    excerpt, find,
 };
 
 /// One read asks for at least this much.
@@ -54,7 +55,10 @@ impl fmt::Debug for StdioSpec {
         let names: Vec<&str> = self.env.iter().map(|(name, _)| name.as_str()).collect();
         let mut out = f.debug_struct("StdioSpec");
         out.field("name", &self.name).field("command", &self.command).field("args", &self.args.len());
-        out.field("env", &names).field("cwd", &self.cwd).field("max_line", &self.max_line).finish_non_exhaustive()
+        out.field("env", &names)
+            .field("cwd", &self.cwd)
+            .field("max_line", &self.max_line)
+            .finish_non_exhaustive()
     }
 }
 
@@ -82,7 +86,11 @@ pub fn open(spec: &StdioSpec) -> Result<Wire, WireError> {
         limit: spec.max_line,
         discarding: false,
         incoming: incoming.clone(),
-        noise: Noise { name: spec.name.clone(), redactor: Redactor::new(&spec.secrets), cap: Cap::new(Instant::now()) },
+        noise: Noise {
+            name: spec.name.clone(),
+            redactor: Redactor::new(&spec.secrets),
+            cap: Cap::new(Instant::now()),
+        },
     };
     let reader = tokio::spawn(lines.read(stdout, watcher.gone()));
     let writer = tokio::spawn(write(stdin, outgoing, closing, watcher.gone()));
@@ -111,13 +119,11 @@ async fn attend(
         _ = &mut reader => { read_all = true; Some("closed its standard output".to_owned()) }
         Ok(Some(problem)) = &mut writer => Some(problem),
     };
-    if defect.is_some() {
-        watcher.stop(DEAF_GRACE);
-    }
+    // A pipe also closes because the child is just ending, by itself or because it is being stopped.
+    let deaf = defect.filter(|_| watcher.stop(DEAF_GRACE));
     let exit = watcher.exited().await;
-    let mut reason = match defect {
-        // Ending by itself explains the closed pipe; only when it had to be ended is the pipe the cause.
-        Some(defect) if exit.status.is_none_or(|status| status.code().is_none()) => format!("{defect} and {exit}"),
+    let mut reason = match deaf {
+        Some(defect) if exit.forced => format!("{defect} and {exit}"),
         None if exit.ordered => format!("stopped: {exit}"),
         _ => exit.to_string(),
     };
@@ -205,7 +211,8 @@ impl Lines {
         // Up to here the buffer holds no line feed.
         let mut searched = 0;
         loop {
-            while let Some(end) = find(self.buffer.get(searched..).unwrap_or_default(), |byte| byte == b'\n') {
+            while let Some(end) = find(self.buffer.get(searched..).unwrap_or_default(), |byte| byte == b'\n')
+            {
                 let line = self.buffer.split_to(searched + end + 1).freeze();
                 searched = 0;
                 if self.line(line).await.is_err() {
@@ -268,7 +275,12 @@ impl Noise {
         if let Some(suppressed) = self.cap.admit(Instant::now()) {
             let text = self.redactor.apply(String::from_utf8_lossy(text).into_owned());
             let line = excerpt(text.as_bytes());
-            tracing::warn!(backend = self.name, suppressed, line, "the server wrote a line that is not JSON to stdout");
+            tracing::warn!(
+                backend = self.name,
+                suppressed,
+                line,
+                "the server wrote a line that is not JSON to stdout"
+            );
         }
     }
 }

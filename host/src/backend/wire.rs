@@ -299,7 +299,8 @@ pub(super) fn excerpt(text: &[u8]) -> String {
     let mut out = String::new();
     let mut count = 0;
     for character in String::from_utf8_lossy(head).trim().chars() {
-        let steers = matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let steers =
+            matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         let shown: String = if character.is_control() || steers {
             character.escape_default().collect()
         } else {
@@ -335,7 +336,12 @@ mod tests {
 
     fn message(id: Option<u64>) -> Outgoing {
         let secret = ("authorization".to_owned(), "Bearer hush".to_owned());
-        Outgoing { id, method: "ping".to_owned(), body: Bytes::from_static(b"{\"pw\":1}"), headers: vec![secret] }
+        Outgoing {
+            id,
+            method: "ping".to_owned(),
+            body: Bytes::from_static(b"{\"pw\":1}"),
+            headers: vec![secret],
+        }
     }
 
     #[tokio::test]
@@ -382,7 +388,10 @@ mod tests {
     #[test]
     fn debug_output_keeps_secrets() {
         let shown = format!("{:?}", message(Some(3)));
-        assert!(shown.contains("authorization") && !shown.contains("hush") && !shown.contains("pw"), "{shown}");
+        assert!(
+            shown.contains("authorization") && !shown.contains("hush") && !shown.contains("pw"),
+            "{shown}"
+        );
     }
 
     #[test]

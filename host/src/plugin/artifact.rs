@@ -184,7 +184,7 @@ fn manifest(wasm: &Path) -> Result<Manifest, ArtifactError> {
 fn compiled(engine: &Engine, path: &Path, wasm: &[u8], digest: &str) -> Result<Component, ArtifactError> {
     let compile = || {
         // A bad artifact can make the compiler itself panic; that must not take the gateway along.
-        std::panic::catch_unwind(|| engine.wasmtime().precompile_component(wasm))
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.wasmtime().precompile_component(wasm)))
             .unwrap_or_else(|_| Err(wasmtime::format_err!("the compiler gave up on it")))
             .map_err(|error| ArtifactError::Compile { path: path.to_owned(), reason: format!("{error:#}") })
     };

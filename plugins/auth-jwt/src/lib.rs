@@ -16,8 +16,9 @@ thread_local! {
     static VERIFIER: RefCell<Option<Verifier>> = const { RefCell::new(None) };
 }
 
+/// The plugin, as the gateway calls it.
 #[derive(Debug)]
-struct AuthJwt;
+pub struct AuthJwt;
 
 impl Lifecycle for AuthJwt {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
@@ -38,4 +39,6 @@ impl Authentication for AuthJwt {
     }
 }
 
+// Natively the exported names (`sentinel:plugin/...`) are more than a linker accepts.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(AuthJwt: authentication);

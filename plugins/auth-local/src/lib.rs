@@ -15,8 +15,9 @@ thread_local! {
     static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
 }
 
+/// The plugin, as the gateway calls it.
 #[derive(Debug)]
-struct AuthLocal;
+pub struct AuthLocal;
 
 impl Lifecycle for AuthLocal {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
@@ -35,4 +36,6 @@ impl Authentication for AuthLocal {
     }
 }
 
+// Natively the exported names (`sentinel:plugin/...`) are more than a linker accepts.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(AuthLocal: authentication);

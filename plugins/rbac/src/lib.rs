@@ -18,8 +18,9 @@ thread_local! {
     static ROLES: RefCell<Option<Roles>> = const { RefCell::new(None) };
 }
 
+/// The plugin, as the gateway calls it.
 #[derive(Debug)]
-struct Rbac;
+pub struct Rbac;
 
 impl Lifecycle for Rbac {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
@@ -53,4 +54,6 @@ impl Visibility for Rbac {
     }
 }
 
+// Natively the exported names (`sentinel:plugin/...`) are more than a linker accepts.
+#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Rbac: admission, visibility);

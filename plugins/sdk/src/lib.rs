@@ -98,6 +98,8 @@ pub use bindings::visibility::exports::sentinel::plugin::visibility::Guest as Vi
 #[macro_export]
 macro_rules! export {
     ($plugin:ident: $($role:ident),+ $(,)?) => {
+        // Natively there is nobody to export to, and a linker that refuses the names.
+        #[cfg(target_arch = "wasm32")]
         #[allow(unsafe_code, unreachable_pub, clippy::all, reason = "generated")]
         mod sentinel_plugin_export {
             use super::$plugin;

@@ -50,7 +50,8 @@ async fn post(link: &Link, incoming: &mpsc::Sender<Incoming>, message: &Outgoing
         .header(ACCEPT, "application/json, text/event-stream")
         .header(CONTENT_TYPE, "application/json")
         .body(message.body.clone());
-    let response = timeout(link.timeout, request.send()).await.map_err(|_| silent(link))?.map_err(transport)?;
+    let response =
+        timeout(link.timeout, request.send()).await.map_err(|_| silent(link))?.map_err(transport)?;
     let status = response.status();
     if session_is_over(status, in_session) {
         return Err(WireError::SessionLost);
@@ -81,7 +82,9 @@ async fn post(link: &Link, incoming: &mpsc::Sender<Incoming>, message: &Outgoing
     let body = read(link, response, link.max_body).await?;
     if !answers(&body, id) {
         let text = excerpt(&body);
-        return Err(WireError::Protocol(format!("status {status} without the answer to the request: {text:?}")));
+        return Err(WireError::Protocol(format!(
+            "status {status} without the answer to the request: {text:?}"
+        )));
     }
     deliver_answer(link, incoming, id, body).await;
     Ok(())
@@ -121,7 +124,9 @@ async fn follow(
         fruitless = if position.as_ref() == Some(&last) { fruitless } else { 0 };
         if fruitless == RESUMPTIONS {
             let times = "resumed 3 times in vain";
-            return Err(WireError::Protocol(format!("the event stream ended before the answer, {times}: {broken}")));
+            return Err(WireError::Protocol(format!(
+                "the event stream ended before the answer, {times}: {broken}"
+            )));
         }
         fruitless += 1;
         sleep(parser.retry().unwrap_or(DEFAULT_RETRY).clamp(SHORTEST_RETRY, LONGEST_RETRY)).await;
@@ -135,7 +140,8 @@ async fn follow(
 }
 
 async fn resume(link: &Link, last: &str) -> Result<Response, WireError> {
-    let (response, in_session) = timeout(link.timeout, get(link, Some(last))).await.map_err(|_| silent(link))??;
+    let (response, in_session) =
+        timeout(link.timeout, get(link, Some(last))).await.map_err(|_| silent(link))??;
     let status = response.status();
     if session_is_over(status, in_session) {
         return Err(WireError::SessionLost);
@@ -192,7 +198,9 @@ async fn pump(
                 // Event types MCP does not define.
                 Item::Event { .. } => {}
                 // It may have been the answer; waiting for another would be waiting in vain.
-                Item::Oversized if answered.is_none() => return Err(WireError::TooLarge { limit: link.max_body }),
+                Item::Oversized if answered.is_none() => {
+                    return Err(WireError::TooLarge { limit: link.max_body });
+                }
                 Item::Oversized => deliver(incoming, Incoming::Oversized { limit: link.max_body }).await,
             }
         }
@@ -228,7 +236,8 @@ async fn read(link: &Link, mut response: Response, limit: usize) -> Result<Bytes
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     loop {
-        let chunk = timeout(link.timeout, response.chunk()).await.map_err(|_| silent(link))?.map_err(transport)?;
+        let chunk =
+            timeout(link.timeout, response.chunk()).await.map_err(|_| silent(link))?.map_err(transport)?;
         let Some(chunk) = chunk else { break };
         if first.len() + all.len() + chunk.len() > limit {
             return Err(too_large);

@@ -42,7 +42,8 @@ const OURS: [&str; 19] = [
 /// [`WireError::Unreachable`] names a header that cannot be sent, not its value.
 pub(super) fn extend(headers: &mut HeaderMap, extra: &[(String, String)]) -> Result<(), WireError> {
     for (name, value) in extra {
-        let bad = |part: &str| WireError::Unreachable(format!("the {part} of header {name:?} cannot be sent"));
+        let bad =
+            |part: &str| WireError::Unreachable(format!("the {part} of header {name:?} cannot be sent"));
         let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad("name"))?;
         let mut value = HeaderValue::from_str(value).map_err(|_| bad("value"))?;
         if !OURS.contains(&key.as_str()) {
@@ -104,7 +105,8 @@ mod tests {
             ("soon", None),
             ("-1", None),
         ] {
-            let headers = HeaderMap::from_iter([(reqwest::header::RETRY_AFTER, HeaderValue::from_static(text))]);
+            let headers =
+                HeaderMap::from_iter([(reqwest::header::RETRY_AFTER, HeaderValue::from_static(text))]);
             assert_eq!(retry_after(&headers, now), expected.map(Duration::from_secs), "{text}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), now), None);

@@ -58,7 +58,9 @@ async fn listen(link: &Link, incoming: &mpsc::Sender<Incoming>) {
                 }
                 Verdict::SessionOver => return link.lose_session(),
             },
-            Err(error) => tracing::debug!(backend = link.name, %error, "the standing stream cannot be opened"),
+            Err(error) => {
+                tracing::debug!(backend = link.name, %error, "the standing stream cannot be opened")
+            }
         }
         sleep(wait.max(parser.retry().unwrap_or_default()).min(LONGEST_WAIT)).await;
         wait = (wait * 2).min(LONGEST_WAIT);
@@ -96,7 +98,12 @@ fn judge(response: &Response, in_session: bool, resuming: bool) -> Verdict {
 }
 
 /// Delivers the messages of one stream until it ends; true if there was any.
-async fn receive(incoming: &mpsc::Sender<Incoming>, mut response: Response, parser: &mut Parser, limit: usize) -> bool {
+async fn receive(
+    incoming: &mpsc::Sender<Incoming>,
+    mut response: Response,
+    parser: &mut Parser,
+    limit: usize,
+) -> bool {
     let mut any = false;
     // Its silence is no failure; TCP keep-alive notices a server that has vanished.
     while let Ok(Some(chunk)) = response.chunk().await {

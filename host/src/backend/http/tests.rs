@@ -57,7 +57,11 @@ impl Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, script: Arc<impl Fn(&Seen) -> Reply>, told: mpsc::UnboundedSender<Seen>) {
+async fn serve(
+    mut stream: TcpStream,
+    script: Arc<impl Fn(&Seen) -> Reply>,
+    told: mpsc::UnboundedSender<Seen>,
+) {
     let mut text = Vec::new();
     let head = loop {
         if let Some(end) = text.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -76,7 +80,8 @@ async fn serve(mut stream: TcpStream, script: Arc<impl Fn(&Seen) -> Reply>, told
         let name: reqwest::header::HeaderName = name.parse().unwrap();
         headers.append(name, value.parse().unwrap());
     }
-    let length: usize = headers.get("content-length").map_or(0, |value| value.to_str().unwrap().parse().unwrap());
+    let length: usize =
+        headers.get("content-length").map_or(0, |value| value.to_str().unwrap().parse().unwrap());
     while text.len() < head + 4 + length {
         if stream.read_buf(&mut text).await.unwrap_or(0) == 0 {
             return;
@@ -94,7 +99,11 @@ async fn serve(mut stream: TcpStream, script: Arc<impl Fn(&Seen) -> Reply>, told
             // Until the client hangs up, which the test is told.
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest).await;
-            let _ = told.send(Seen { method: "HANGUP".to_owned(), headers: HeaderMap::new(), body: String::new() });
+            let _ = told.send(Seen {
+                method: "HANGUP".to_owned(),
+                headers: HeaderMap::new(),
+                body: String::new(),
+            });
         }
     }
 }
@@ -117,7 +126,8 @@ fn stream(events: &str) -> String {
 }
 
 fn spec(url: &str) -> HttpSpec {
-    let headers = vec![("x-key".to_owned(), "hush".to_owned()), ("Connection".to_owned(), "upgrade".to_owned())];
+    let headers =
+        vec![("x-key".to_owned(), "hush".to_owned()), ("Connection".to_owned(), "upgrade".to_owned())];
     HttpSpec { name: "test".to_owned(), url: url.to_owned(), headers, max_body: 1000, timeout: LONG }
 }
 
@@ -160,9 +170,11 @@ async fn failure(wire: &mut Wire) -> (u64, WireError) {
 #[tokio::test]
 async fn a_session_from_initialize_to_delete() {
     let mut server = Server::start(|seen| match seen.method.as_str() {
-        "POST" if seen.body.contains("initialize\"") => {
-            Reply::Raw(answer("200 OK", "content-type: application/json\r\nmcp-session-id: s-1\r\n", &result(1)))
-        }
+        "POST" if seen.body.contains("initialize\"") => Reply::Raw(answer(
+            "200 OK",
+            "content-type: application/json\r\nmcp-session-id: s-1\r\n",
+            &result(1),
+        )),
         "POST" if seen.body.contains("\"id\":2") => json(&result(2)),
         "POST" => plain("202 Accepted"),
         "GET" => Reply::Hold(stream("data: {\"method\":\"notifications/tools/list_changed\"}\n\n")),
@@ -192,7 +204,10 @@ async fn a_session_from_initialize_to_delete() {
     assert!(text(&mut wire).await.contains("list_changed"));
     let get = server.next().await;
     assert_eq!((get.method.as_str(), get.header("mcp-session-id")), ("GET", Some("s-1")));
-    assert_eq!((get.header("accept"), get.header("mcp-protocol-version")), (Some("text/event-stream"), Some("2025-11-25")));
+    assert_eq!(
+        (get.header("accept"), get.header("mcp-protocol-version")),
+        (Some("text/event-stream"), Some("2025-11-25"))
+    );
 
     assert_eq!((wire.control.pid(), wire.control.stderr_tail()), (None, String::new()));
     let Wire { sender, mut receiver, control } = wire;
@@ -213,7 +228,10 @@ async fn a_session_from_initialize_to_delete() {
 
 #[tokio::test]
 async fn a_stream_delivers_in_order_until_the_answer() {
-    let events = format!(": hi\n\ndata: {{\"method\":\"notifications/progress\"}}\n\nevent: ping\ndata: 1\n\ndata: {}\n\n", result(7));
+    let events = format!(
+        ": hi\n\ndata: {{\"method\":\"notifications/progress\"}}\n\nevent: ping\ndata: 1\n\ndata: {}\n\n",
+        result(7)
+    );
     let server = Server::start(move |_| Reply::Hold(stream(&events))).await;
     let mut wire = connect(&server);
     wire.sender.try_send(request(7, "tools/call")).unwrap();
@@ -263,7 +281,9 @@ async fn a_stream_without_ids_cannot_be_resumed() {
     let mut wire = connect(&server);
     wire.sender.try_send(request(1, "tools/call")).unwrap();
     assert_eq!(text(&mut wire).await, "{\"id\":2,\"result\":1}");
-    assert!(matches!(failure(&mut wire).await, (1, WireError::Protocol(why)) if why.contains("ended before the answer")));
+    assert!(
+        matches!(failure(&mut wire).await, (1, WireError::Protocol(why)) if why.contains("ended before the answer"))
+    );
 }
 
 #[tokio::test]
@@ -282,7 +302,9 @@ async fn a_lost_session_fails_the_request_and_closes_once() {
     wire.sender.try_send(request(3, "ping")).unwrap();
     assert_eq!(failure(&mut wire).await, (3, WireError::SessionLost));
     for _ in 0..2 {
-        assert!(matches!(next(&mut wire).await, Incoming::Closed(why) if why == "the server no longer knows the session"));
+        assert!(
+            matches!(next(&mut wire).await, Incoming::Closed(why) if why == "the server no longer knows the session")
+        );
     }
     let reason = "the server no longer knows the session".to_owned();
     assert_eq!(wire.sender.send(request(4, "ping")).await, Err(WireError::Closed(reason)));
@@ -293,8 +315,12 @@ async fn refusals_carry_status_wait_and_beginning_or_the_json_rpc_error() {
     let server = Server::start(|seen| {
         let long = format!("slow\x1b[2J down {}", "x".repeat(500));
         Reply::Raw(match seen.body.as_str() {
-            body if body.contains("\"id\":1,") => answer("429 Too Many Requests", "retry-after: 7\r\n", &long),
-            body if body.contains("\"id\":2,") => answer("400 Bad Request", "", "{\"error\":{\"code\":-32602},\"id\":2}"),
+            body if body.contains("\"id\":1,") => {
+                answer("429 Too Many Requests", "retry-after: 7\r\n", &long)
+            }
+            body if body.contains("\"id\":2,") => {
+                answer("400 Bad Request", "", "{\"error\":{\"code\":-32602},\"id\":2}")
+            }
             body if body.contains("\"id\":3,") => answer("400 Bad Request", "", "{\"error\":{},\"id\":null}"),
             body if body.contains("\"id\":4,") => answer("302 Found", "location: /elsewhere\r\n", ""),
             body if body.contains("\"id\":5,") => answer("404 Not Found", "", ""),
@@ -310,15 +336,15 @@ async fn refusals_carry_status_wait_and_beginning_or_the_json_rpc_error() {
         wire.sender.try_send(request(id, "ping")).unwrap();
         next(&mut wire).await
     };
-    let Incoming::Failed { id: 1, error: WireError::Status { status: 429, retry_after, excerpt } } = ask(1).await else {
+    let Incoming::Failed { id: 1, error: WireError::Status { status: 429, retry_after, excerpt } } =
+        ask(1).await
+    else {
         panic!("not 429")
     };
     assert_eq!(retry_after, Some(Duration::from_secs(7)));
     assert!(excerpt.starts_with("slow\\u{1b}[2J down xx") && excerpt.chars().count() <= 200, "{excerpt}");
     assert!(matches!(ask(2).await, Incoming::Message(body) if body.starts_with(b"{\"error\"")));
-    let is_status = |item: Incoming, code| {
-        matches!(&item, Incoming::Failed { error: WireError::Status { status, .. }, .. } if *status == code)
-    };
+    let is_status = |item: Incoming, code| matches!(&item, Incoming::Failed { error: WireError::Status { status, .. }, .. } if *status == code);
     assert!(is_status(ask(3).await, 400) && is_status(ask(4).await, 302) && is_status(ask(5).await, 404));
     for id in [6, 7, 9] {
         assert!(matches!(ask(id).await, Incoming::Failed { error: WireError::Protocol(_), .. }), "{id}");
@@ -335,7 +361,9 @@ async fn bodies_and_events_over_the_limit_are_refused() {
         }
         if seen.body.contains("\"id\":2,") {
             // No length: counted as it arrives, and it never ends.
-            return Reply::Hold(format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{{\"id\":2,\"r\":\"{big}"));
+            return Reply::Hold(format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{{\"id\":2,\"r\":\"{big}"
+            ));
         }
         Reply::Hold(stream(&format!("data: {{\"id\":3,\"result\":\"{big}\"}}\n\n")))
     })
@@ -360,7 +388,10 @@ async fn silence_ends_an_exchange() {
     for id in 1..=2 {
         wire.sender.try_send(request(id, "ping")).unwrap();
         let (failed, error) = failure(&mut wire).await;
-        assert!(failed == id && matches!(&error, WireError::Protocol(why) if why.contains("50ms")), "{error}");
+        assert!(
+            failed == id && matches!(&error, WireError::Protocol(why) if why.contains("50ms")),
+            "{error}"
+        );
     }
 }
 
@@ -431,23 +462,27 @@ async fn hanging_requests_leave_a_way_for_notifications() {
 
 #[tokio::test]
 async fn a_server_without_a_standing_stream_is_asked_once() {
-    let mut server = Server::start(|seen| {
-        if seen.method == "GET" { plain("405 Method Not Allowed") } else { json(&result(1)) }
-    })
-    .await;
-    let mut wire = connect(&server);
-    wire.control.set_protocol_version("2025-06-18");
-    assert_eq!(server.next().await.method, "GET");
-    wire.sender.try_send(request(1, "ping")).unwrap();
-    assert_eq!(text(&mut wire).await, result(1));
-    assert_eq!(server.next().await.header("mcp-protocol-version"), Some("2025-06-18"));
+    for status in ["405 Method Not Allowed", "501 Not Implemented", "404 Not Found", "200 OK"] {
+        let server = Server::start(move |_| plain(status)).await;
+        let link = Arc::new(Link::new(&spec(&server.url), client().unwrap()));
+        let (incoming, mut receiver) = mpsc::channel(1);
+        let (start, closing) = (CancellationToken::new(), CancellationToken::new());
+        start.cancel();
+        timeout(LONG, listen::run(Arc::clone(&link), incoming, start, closing)).await.unwrap();
+        assert!(receiver.recv().await.is_none() && !link.closed.is_cancelled(), "{status}");
+        let mut seen = server.seen;
+        assert_eq!(seen.try_recv().unwrap().method, "GET");
+        assert!(seen.try_recv().is_err(), "{status}");
+    }
 }
 
 #[tokio::test]
 async fn the_standing_stream_is_reconnected_where_it_broke_off() {
     let mut server = Server::start(|seen| match seen.header("last-event-id") {
         None => Reply::Raw(stream("id: g1\ndata: {\"method\":\"a\"}\n\n")),
-        Some("g1") => Reply::Hold(stream(&format!("data: {}\n\ndata: {{\"method\":\"b\"}}\n\n", "x".repeat(2000)))),
+        Some("g1") => {
+            Reply::Hold(stream(&format!("data: {}\n\ndata: {{\"method\":\"b\"}}\n\n", "x".repeat(2000))))
+        }
         Some(_) => plain("400 Bad Request"),
     })
     .await;

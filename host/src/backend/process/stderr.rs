@@ -184,7 +184,12 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_kept_redacted_and_bounded() {
-        let secrets = ["hunter2".to_owned(), "hunter2-and-more".to_owned(), "BEGIN KEY\nabcdefgh\n}".to_owned(), String::new()];
+        let secrets = [
+            "hunter2".to_owned(),
+            "hunter2-and-more".to_owned(),
+            "BEGIN KEY\nabcdefgh\n}".to_owned(),
+            String::new(),
+        ];
         let tail = Tail::default();
         let mut text = b"pw=hunter2-and-more, {hunter2}\nabcdefgh\n}\n\n".to_vec();
         // The cut falls inside a secret: no part of it may stay.

@@ -116,7 +116,9 @@ async fn what_is_queued_is_written_before_stdin_closes() {
 
 #[tokio::test]
 async fn a_dying_child_says_why_after_its_last_message() {
-    let mut wire = sh("echo noise; echo; echo ' {\"a\":1} '; echo 'pw hunter2' >&2; echo 'no disk' >&2; printf '[2]'; exit 9");
+    let mut wire = sh(
+        "echo noise; echo; echo ' {\"a\":1} '; echo 'pw hunter2' >&2; echo 'no disk' >&2; printf '[2]'; exit 9",
+    );
     let pid = as_pid(wire.control.pid().unwrap());
     assert_eq!(text(&mut wire).await, "{\"a\":1}");
     assert_eq!(text(&mut wire).await, "[2]");
@@ -129,7 +131,9 @@ async fn a_dying_child_says_why_after_its_last_message() {
 
 #[tokio::test]
 async fn lines_over_the_limit_are_discarded_and_reported() {
-    let mut wire = sh("python3 -c 'print(\"{\" + \"x\" * 3000000); print(\"{}\"); print(\"[\" + \"1\" * 999); print(\"[\" + \"1\" * 1000)'");
+    let mut wire = sh(
+        "python3 -c 'print(\"{\" + \"x\" * 3000000); print(\"{}\"); print(\"[\" + \"1\" * 999); print(\"[\" + \"1\" * 1000)'",
+    );
     assert!(matches!(next(&mut wire).await, Incoming::Oversized { limit: 1000 }));
     assert_eq!(text(&mut wire).await, "{}");
     assert_eq!(text(&mut wire).await.len(), 1000);
@@ -139,7 +143,9 @@ async fn lines_over_the_limit_are_discarded_and_reported() {
 
 #[tokio::test]
 async fn a_flood_on_stderr_blocks_nothing() {
-    let mut wire = sh("head -c 1048576 /dev/zero | tr '\\0' 'e' >&2; for i in $(seq 1000); do echo \"line $i\" >&2; done; echo '{}'; cat >/dev/null");
+    let mut wire = sh(
+        "head -c 1048576 /dev/zero | tr '\\0' 'e' >&2; for i in $(seq 1000); do echo \"line $i\" >&2; done; echo '{}'; cat >/dev/null",
+    );
     assert_eq!(text(&mut wire).await, "{}");
     let tail = wire.control.stderr_tail();
     assert!(tail.len() <= 64 * 1024);
@@ -170,7 +176,9 @@ async fn who_ignores_sigterm_is_killed() {
     timeout(LONG, control.stop(Duration::from_millis(60))).await.unwrap();
     assert!(test_kill_process(pid).is_err());
     let mut receiver = wire.receiver;
-    assert!(matches!(receiver.recv().await, Incoming::Closed(why) if why == "stopped: was killed by signal 9"));
+    assert!(
+        matches!(receiver.recv().await, Incoming::Closed(why) if why == "stopped: was killed by signal 9")
+    );
 }
 
 #[tokio::test]
@@ -178,9 +186,11 @@ async fn sigterm_reaches_the_group_when_closing_stdin_is_not_enough() {
     let mut wire = sh("sleep 300 & echo \"{\\\"pid\\\":$!}\"; wait");
     let sleeper = pid_in(&text(&mut wire).await);
     let control = wire.control;
-    timeout(LONG, control.stop(Duration::from_millis(100))).await.unwrap();
+    timeout(LONG, control.stop(Duration::from_secs(2))).await.unwrap();
     let mut receiver = wire.receiver;
-    assert!(matches!(receiver.recv().await, Incoming::Closed(why) if why == "stopped: was killed by signal 15"));
+    assert!(
+        matches!(receiver.recv().await, Incoming::Closed(why) if why == "stopped: was killed by signal 15")
+    );
     wait_until_gone(sleeper).await;
 }
 
@@ -243,16 +253,22 @@ async fn the_kernel_is_asked_to_kill_the_child_with_the_gateway() {
 
 #[tokio::test]
 async fn the_environment_is_made_from_scratch() {
-    let mut spec = spec("sh", &["-c", "env | sort | sed 's/=.*//' | tr '\\n' ' ' | sed 's/^/[/'; echo; echo \"[$TOKEN] $(pwd)\""]);
+    let mut spec = spec(
+        "sh",
+        &["-c", "env | sort | sed 's/=.*//' | tr '\\n' ' ' | sed 's/^/[/'; echo; echo \"[$TOKEN] $(pwd)\""],
+    );
     spec.env = vec![("TOKEN".to_owned(), "a b".to_owned())];
     spec.cwd = Some(PathBuf::from("/"));
     let mut wire = open(&spec).unwrap();
     let names = text(&mut wire).await;
     // The shell itself adds these.
-    let allowed = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "TZ", "TOKEN", "PWD", "OLDPWD", "SHLVL", "_"];
-    let foreign: Vec<&str> = names.trim_start_matches('[').split_whitespace().filter(|name| !allowed.contains(name)).collect();
+    let allowed = [
+        "HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "TZ", "TOKEN", "PWD", "OLDPWD", "SHLVL",
+        "_",
+    ];
+    let foreign: Vec<&str> =
+        names.trim_start_matches('[').split_whitespace().filter(|name| !allowed.contains(name)).collect();
     assert!(foreign.is_empty() && names.contains("TOKEN") && names.contains("PATH"), "{names}");
-    assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")), "nothing to keep out");
     assert_eq!(text(&mut wire).await, "[a b] /");
 }
 
@@ -272,8 +288,9 @@ async fn a_child_that_closes_stdout_is_ended() {
 
 #[tokio::test]
 async fn a_daemon_that_left_the_group_delays_nothing() {
-    let mut wire = sh("setsid sleep 300 & echo \"{\\\"pid\\\":$!}\"; sleep 0.2; exit 5");
+    let mut wire = sh("setsid sh -c 'echo \"{\\\"pid\\\":$$}\"; exec sleep 300' & read x; exit 5");
     let daemon = pid_in(&text(&mut wire).await);
+    wire.sender.send(message("{}")).await.unwrap();
     assert_eq!(closed(&mut wire).await, "exited with code 5");
     // Whoever makes a session of its own is out of reach of the group; the test cleans up.
     let _ = rustix::process::kill_process(daemon, rustix::process::Signal::KILL);

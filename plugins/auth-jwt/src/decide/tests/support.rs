@@ -1,5 +1,7 @@
 //! Tokens and keys for the tests. The keys of `testdata` are used nowhere else.
 
+use std::sync::LazyLock;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac as _};
@@ -20,7 +22,12 @@ const P256: &str = include_str!("../../../testdata/p256.pub.pem");
 const ED25519: &str = include_str!("../../../testdata/ed25519.pub.pem");
 
 /// A verifier with one key of each algorithm, without key ids, and the longest leeway.
-pub(super) fn verifier() -> Verifier {
+pub(super) fn verifier() -> &'static Verifier {
+    static VERIFIER: LazyLock<Verifier> = LazyLock::new(all_four);
+    &VERIFIER
+}
+
+fn all_four() -> Verifier {
     with_keys(&json!([
         {"alg": "HS256", "secret": "S"},
         {"alg": "RS256", "pem": RSA},
@@ -35,7 +42,12 @@ pub(super) fn with_keys(keys: &Value) -> Verifier {
 }
 
 /// The same public keys as a key set; each key's id is the name of its algorithm.
-pub(super) fn jwks() -> Verifier {
+pub(super) fn jwks() -> &'static Verifier {
+    static VERIFIER: LazyLock<Verifier> = LazyLock::new(key_set);
+    &VERIFIER
+}
+
+fn key_set() -> Verifier {
     let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let rsa = rsa::RsaPublicKey::from_public_key_pem(RSA).unwrap();
     let point = p256::ecdsa::VerifyingKey::from_public_key_pem(P256).unwrap().to_encoded_point(false);

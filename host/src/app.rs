@@ -1,0 +1,229 @@
+//! The only wiring: configuration → engine → plugins → chain → backends → doors, and all of it down again in order.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub mod plugins;
+mod reload;
+
+use self::plugins::Loaded;
+use crate::audit::{self, Audit};
+use crate::backend::registry::{Common, EVENT_QUEUE, Registry};
+use crate::call::Credential;
+use crate::config::{self, Auth, Config, Problem, Problems};
+use crate::door::{health, stdio};
+use crate::pipeline::{News, Pipeline};
+use crate::policy::{Caller, KillSwitch, Policy};
+use crate::state::{Clock, Store};
+use crate::telemetry;
+
+/// Reads the environment of this process.
+#[must_use]
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Runs the gateway until its client leaves or it is told to stop.
+///
+/// # Errors
+/// It cannot start; every problem with the configuration and the plugins is in the error.
+pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
+    let config = config::load(path, &environment)?;
+    telemetry::log(log_level.unwrap_or(&config.gateway.log_level))?;
+    config.warnings.iter().for_each(|warning| tracing::warn!("{}: {}", warning.key, warning.message));
+    let render = telemetry::metrics()?;
+    let (clock, store) = (Clock::real(), Store::new());
+    let loaded = plugins::load(&config, &store, &clock)?;
+    let audit = open_audit(&config).await?;
+    let policy = Arc::new(Policy::new(loaded.chain.clone(), KillSwitch::new(&config.kill_switch), clock.clone()));
+    let rewriters = Arc::new(loaded.rewriters);
+    let reshape = rewriters.clone();
+    let common = Common {
+        max_message: config.gateway.max_message_bytes,
+        secrets: config.secret_values().iter().map(|secret| secret.expose().to_owned()).collect(),
+    };
+    let (registry, events) = Registry::start(
+        &config.backends,
+        common,
+        Arc::new(move |backend, list, offers| reshape.catalog(backend, list, offers)),
+    );
+    let pipeline = Arc::new(Pipeline::new(policy.clone(), rewriters, registry.clone(), audit.clone()));
+    let stop = CancellationToken::new();
+    let health = health_server(&config, &pipeline, render, &stop).await;
+    let (news_in, news) = mpsc::channel(EVENT_QUEUE);
+    let relay = tokio::spawn(relay(events, news_in.clone()));
+    let reload = tokio::spawn(reload::on_sighup(reload::Parts {
+        path: path.to_owned(),
+        engine: loaded.engine,
+        store,
+        clock,
+        policy,
+        news: news_in,
+    })?);
+    let signals = stop_signals(stop.clone())?;
+    let limits = stdio::Limits {
+        max_message: config.gateway.max_message_bytes,
+        max_in_flight: config.gateway.max_in_flight,
+    };
+    let caller = Arc::new(Caller::new(credential(&config.auth)));
+    let grace = config.gateway.shutdown_grace;
+    let served = stdio::serve(pipeline.clone(), news, limits, caller, stop.clone().cancelled_owned(), grace).await;
+    // Stop accepting → calls ended (in serve) → backends → audit.
+    stop.cancel();
+    reload.abort();
+    signals.abort();
+    registry.stop().await;
+    relay.abort();
+    if let Some(health) = health {
+        let _ = health.await;
+    }
+    drop(pipeline);
+    audit.close().await.context("the audit journal was not drained; what remains is moved at the next start")?;
+    tracing::info!("Shutdown complete");
+    served.context("stdio")
+}
+
+/// Everything is loaded and checked, nothing is started.
+///
+/// # Errors
+/// All problems found.
+pub fn check(path: &Path) -> Result<(Config, Loaded), Problems> {
+    let config = config::load(path, &environment)?;
+    let loaded = plugins::load(&config, &Store::new(), &Clock::real())?;
+    Ok((config, loaded))
+}
+
+/// Starts the backends of a configuration and reports how each did, without serving anybody.
+pub async fn probe(config: &Config, loaded: Loaded) -> Vec<(String, Result<usize, String>)> {
+    let rewriters = Arc::new(loaded.rewriters);
+    let common = Common {
+        max_message: config.gateway.max_message_bytes,
+        secrets: config.secret_values().iter().map(|secret| secret.expose().to_owned()).collect(),
+    };
+    let (registry, _events) = Registry::start(
+        &config.backends,
+        common,
+        Arc::new(move |backend, list, offers| rewriters.catalog(backend, list, offers)),
+    );
+    registry.client_declares("{}");
+    let report = registry.probe().await;
+    registry.stop().await;
+    report
+}
+
+/// Where the store of the audit record is, for the commands that read it.
+#[must_use]
+pub fn audit_store(config: &Config) -> audit::StoreSettings {
+    match &config.audit.store {
+        config::Store::Sqlite { path } => audit::StoreSettings::Sqlite { path: path.clone() },
+        config::Store::Postgres { url, max_connections } => {
+            audit::StoreSettings::Postgres { url: url.expose().to_owned(), max_connections: *max_connections }
+        }
+    }
+}
+
+async fn open_audit(config: &Config) -> anyhow::Result<Audit> {
+    if !config.audit.enabled {
+        return Ok(Audit::disabled());
+    }
+    let settings = audit::Settings {
+        mode: match config.audit.mode {
+            config::AuditMode::Process => audit::Mode::Process,
+            config::AuditMode::Strict => audit::Mode::Strict,
+        },
+        dir: config.audit.dir.clone(),
+        store: audit_store(config),
+        redact_keys: config.audit.redact_keys.clone(),
+        secret_values: config.secret_values().iter().map(|secret| secret.expose().to_owned()).collect(),
+        max_arguments_bytes: config.audit.max_arguments_bytes,
+        max_journal_bytes: config.audit.max_journal_bytes,
+    };
+    Audit::open(settings).await.context("the audit record cannot be kept, so the gateway does not start")
+}
+
+/// What the stdio caller brings: its token, and who the operating system says it is.
+fn credential(auth: &Auth) -> Credential {
+    let bearer = match auth {
+        Auth::Jwt { token } => Some(token.expose().to_owned()),
+        Auth::Local => None,
+    };
+    let uid = rustix::process::getuid().as_raw();
+    Credential { door: "stdio", bearer, attrs: vec![("peer.uid", uid.to_string()), ("peer.user", user_name(uid))] }
+}
+
+/// The name of a user from the system's table; `uid:N` without one. The environment is not asked: it can say anything.
+fn user_name(uid: u32) -> String {
+    let table = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = table.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid.to_string()).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| format!("uid:{uid}"))
+}
+
+async fn health_server(
+    config: &Config,
+    pipeline: &Arc<Pipeline>,
+    render: health::Render,
+    stop: &CancellationToken,
+) -> Option<tokio::task::JoinHandle<()>> {
+    let address = config.gateway.health_listen?;
+    match health::bind(address).await {
+        Ok(listener) => {
+            let (pipeline, token, stop) =
+                (pipeline.clone(), config.gateway.health_token.clone(), stop.clone().cancelled_owned());
+            Some(tokio::spawn(health::serve(listener, pipeline, token, render, stop)))
+        }
+        // Every client spawns a gateway of its own; the second must still serve its client.
+        Err(error) => {
+            tracing::warn!("no health server: {address}: {error}; set gateway.health_listen to another port or \"off\"");
+            None
+        }
+    }
+}
+
+async fn relay(mut events: mpsc::Receiver<crate::backend::Event>, news: mpsc::Sender<News>) {
+    while let Some(event) = events.recv().await {
+        if news.send(News::from(event)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn stop_signals(stop: CancellationToken) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),
+        }
+        stop.cancel();
+    }))
+}
+
+/// The folders in which shipped plugins are looked for, most wanted first.
+#[must_use]
+pub fn plugin_folders(configured: Option<&PathBuf>) -> Vec<PathBuf> {
+    let exe = std::env::current_exe().ok();
+    let beside = exe.as_deref().and_then(Path::parent);
+    let mut folders: Vec<PathBuf> = configured.cloned().into_iter().collect();
+    folders.extend(std::env::var_os("SENTINEL_PLUGIN_DIR").map(PathBuf::from));
+    folders.extend(beside.map(|folder| folder.join("plugins")));
+    folders.extend(beside.and_then(Path::parent).map(|prefix| prefix.join("share/sentinel-gateway/plugins")));
+    let mut seen = HashSet::new();
+    folders.retain(|folder| seen.insert(folder.clone()));
+    folders
+}
+
+/// A problem in words of its own, for what the configuration's file does not show.
+pub(crate) fn problem(key: &str, message: String, hint: Option<String>) -> Problem {
+    Problem { key: key.to_owned(), line: None, message, hint }
+}

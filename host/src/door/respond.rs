@@ -1,0 +1,111 @@
+//! The only place where a failure becomes a wire code (S7, JSON-RPC 2.0 §5.1).
+//!
+//! What the client sees says what happened and what to do; causes that are the operator's go to the log.
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use crate::backend::BackendError;
+use crate::call::{Denial, Refused};
+use crate::mcp::{code, message};
+use crate::pipeline::{Answer, Failure};
+
+/// The reply to a request; none where the client asked for none (it cancelled).
+pub(super) fn reply(id: &str, answer: Result<Answer, Failure>) -> Option<Bytes> {
+    match answer {
+        Ok(Answer::Result(result)) => Some(message::result(id, std::str::from_utf8(&result).unwrap_or("null"))),
+        Ok(Answer::Error(error)) => Some(message::error_object(id, std::str::from_utf8(&error).unwrap_or("null"))),
+        Err(failure) => failed(id, &failure),
+    }
+}
+
+/// A failure on the wire.
+pub(super) fn failed(id: &str, failure: &Failure) -> Option<Bytes> {
+    let text = failure.to_string();
+    let (code, data) = match failure {
+        Failure::Denied(denial) => (denied(denial), facts(denial)),
+        Failure::Unknown { .. } => (code::INVALID_PARAMS, json!({ "reason": "unknown_target" })),
+        Failure::Params(_) => (code::INVALID_PARAMS, json!({ "reason": "invalid_arguments" })),
+        Failure::Backend(error) => (code::INTERNAL_ERROR, backend(error)),
+        Failure::Audit => (code::INTERNAL_ERROR, json!({ "reason": "audit_unavailable" })),
+        // MCP "Cancellation": the receiver should not respond.
+        Failure::Cancelled => return None,
+    };
+    Some(message::error(id, code, &text, &data))
+}
+
+fn denied(denial: &Denial) -> i64 {
+    match denial.refused {
+        Refused::Unauthenticated => code::UNAUTHENTICATED,
+        Refused::Killed => code::KILLED,
+        Refused::RateLimited => code::RATE_LIMITED,
+        Refused::Forbidden => code::FORBIDDEN,
+        Refused::InvalidArguments => code::INVALID_PARAMS,
+        Refused::CircuitOpen => code::CIRCUIT_OPEN,
+        Refused::Unavailable => code::INTERNAL_ERROR,
+    }
+}
+
+/// `data`: the stable reason, when to try again (whole seconds, rounded up), and the plugin's own facts.
+fn facts(denial: &Denial) -> Value {
+    let mut data = Map::new();
+    for (name, value) in &denial.details {
+        data.insert(name.clone(), Value::String(value.clone()));
+    }
+    data.insert("reason".to_owned(), Value::String(denial.reason.clone()));
+    if let Some(after) = denial.retry_after {
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        data.insert("retryAfter".to_owned(), seconds.into());
+    }
+    Value::Object(data)
+}
+
+fn backend(error: &BackendError) -> Value {
+    match error {
+        BackendError::Unreachable { backend, .. } => json!({ "reason": "backend_unreachable", "backend": **backend }),
+        BackendError::Timeout { backend, .. } => json!({ "reason": "backend_timeout", "backend": **backend }),
+        BackendError::Protocol { backend, .. } => json!({ "reason": "backend_protocol_error", "backend": **backend }),
+        BackendError::Busy { backend, .. } => json!({ "reason": "backend_busy", "backend": **backend }),
+        BackendError::Status { backend, status, retry_after } => {
+            let mut data = json!({ "reason": "backend_http_status", "backend": **backend, "status": status });
+            if let Some(after) = retry_after {
+                data["retryAfter"] = after.as_secs().into();
+            }
+            data
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn wire(failure: &Failure) -> Value {
+        serde_json::from_slice(&failed("\"a\"", failure).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn refusals_carry_their_code_reason_and_whole_seconds() {
+        let mut denial = Denial::new(Refused::RateLimited, "rate_limited", "slow down");
+        denial.retry_after = Some(Duration::from_millis(1001));
+        assert_eq!(
+            wire(&Failure::Denied(denial)),
+            json!({"jsonrpc":"2.0","id":"a","error":{"code":-32004,"message":"slow down","data":{"reason":"rate_limited","retryAfter":2}}})
+        );
+    }
+
+    #[test]
+    fn every_refusal_has_its_own_code() {
+        let code = |refused| wire(&Failure::Denied(Denial::new(refused, "r", "m")))["error"]["code"].as_i64().unwrap();
+        assert_eq!(code(Refused::Unauthenticated), -32001);
+        assert_eq!(code(Refused::Forbidden), -32003);
+        assert_eq!(code(Refused::Killed), -32005);
+        assert_eq!(code(Refused::CircuitOpen), -32007);
+        assert_eq!(code(Refused::InvalidArguments), -32602);
+        assert_eq!(code(Refused::Unavailable), -32603);
+        assert!(failed("1", &Failure::Cancelled).is_none());
+    }
+}

@@ -1,0 +1,141 @@
+//! The stdio door: one client that spawned the gateway, newline-delimited JSON on stdin and stdout (MCP "stdio").
+
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+
+use super::conversation::Conversation;
+use super::lines::{Line, Lines};
+use crate::pipeline::{News, Pipeline};
+use crate::policy::Caller;
+use crate::session::Session;
+
+/// Messages waiting for the client to read them.
+const OUT_QUEUE: usize = 256;
+/// Messages are joined into one write up to about this size.
+const WRITE_SIZE: usize = 64 << 10;
+
+/// Bounds of the door.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub max_message: usize,
+    pub max_in_flight: usize,
+}
+
+type Input = Pin<Box<dyn AsyncRead + Send>>;
+type Output = Pin<Box<dyn AsyncWrite + Send>>;
+
+/// Serves until the client closes stdin, stdout breaks, or `stop` ends. Then waits for the calls under way,
+/// but not past `grace`.
+///
+/// # Errors
+/// Stdin or stdout cannot be used.
+pub async fn serve(
+    pipeline: Arc<Pipeline>,
+    mut news: mpsc::Receiver<News>,
+    limits: Limits,
+    caller: Arc<Caller>,
+    stop: impl Future<Output = ()>,
+    grace: std::time::Duration,
+) -> std::io::Result<()> {
+    let (out, queue) = mpsc::channel(OUT_QUEUE);
+    let writer = tokio::spawn(write(output()?, queue));
+    let session = Session::new("stdio", limits.max_in_flight);
+    let conversation = Conversation::new(pipeline, caller, session.clone(), "stdio", out);
+    let mut lines = Lines::new(input()?, limits.max_message);
+    tokio::pin!(stop);
+    // What backends say has its own task: a client that does not read must not keep its messages from being read.
+    let listener = conversation.clone();
+    let teller = tokio::spawn(async move {
+        while let Some(news) = news.recv().await {
+            listener.news(news).await;
+        }
+    });
+    loop {
+        tokio::select! {
+            line = lines.next() => match line? {
+                Some(Line::Message(line)) => conversation.hear(line).await,
+                Some(Line::TooLong(head)) => conversation.too_long(&head, limits.max_message).await,
+                None => break,
+            },
+            () = &mut stop => break,
+        }
+    }
+    // Stop accepting → finish what is under way, or cancel it.
+    conversation.tasks().close();
+    if tokio::time::timeout(grace, conversation.tasks().wait()).await.is_err() {
+        session.cancel_all();
+        conversation.tasks().wait().await;
+    }
+    teller.abort();
+    let _ = teller.await;
+    drop(conversation);
+    writer.await.unwrap_or(Ok(()))
+}
+
+async fn write(mut output: Output, mut queue: mpsc::Receiver<Bytes>) -> std::io::Result<()> {
+    let mut buffer = Vec::with_capacity(WRITE_SIZE);
+    while let Some(message) = queue.recv().await {
+        buffer.clear();
+        push(&mut buffer, &message);
+        while buffer.len() < WRITE_SIZE
+            && let Ok(message) = queue.try_recv()
+        {
+            push(&mut buffer, &message);
+        }
+        if let Err(error) = output.write_all(&buffer).await {
+            // The client is gone. Its replies go nowhere, but calls under way still end in order.
+            tracing::debug!("stdout: {error}");
+            queue.close();
+            while queue.recv().await.is_some() {}
+            return Ok(());
+        }
+        output.flush().await?;
+    }
+    Ok(())
+}
+
+/// One message on one line: a newline inside (whitespace between tokens, as pretty-printers make) becomes a space.
+fn push(buffer: &mut Vec<u8>, message: &[u8]) {
+    let start = buffer.len();
+    buffer.extend_from_slice(message);
+    buffer[start..].iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+    buffer.push(b'\n');
+}
+
+/// Stdin without a helper thread where it is a pipe or a socket, as MCP clients make it.
+fn input() -> std::io::Result<Input> {
+    let stdin = std::io::stdin();
+    if let Ok(pipe) = pipe::OpenOptions::new().open_receiver("/proc/self/fd/0") {
+        return Ok(Box::pin(pipe));
+    }
+    match socket(stdin.as_fd()) {
+        Some(socket) => Ok(Box::pin(socket)),
+        None => Ok(Box::pin(tokio::io::stdin())),
+    }
+}
+
+fn output() -> std::io::Result<Output> {
+    let stdout = std::io::stdout();
+    if let Ok(pipe) = pipe::OpenOptions::new().open_sender("/proc/self/fd/1") {
+        return Ok(Box::pin(pipe));
+    }
+    match socket(stdout.as_fd()) {
+        Some(socket) => Ok(Box::pin(socket)),
+        None => Ok(Box::pin(tokio::io::stdout())),
+    }
+}
+
+fn socket(descriptor: std::os::fd::BorrowedFd<'_>) -> Option<UnixStream> {
+    let copy = std::os::unix::net::UnixStream::from(descriptor.try_clone_to_owned().ok()?);
+    // Anything else than a Unix socket has no such address.
+    copy.local_addr().ok()?;
+    copy.set_nonblocking(true).ok()?;
+    UnixStream::from_std(copy).ok()
+}

@@ -1,0 +1,239 @@
+//! READ FIRST. One call from its arrival to its reply; every door comes through here.
+//!
+//! ```text
+//! arrive → who? → where to? → kill switch → rate limit → RBAC → arguments fit? → breaker
+//!        → rewrite → intent on record → BACKEND → rewrite → settle guards → outcome on record → reply
+//! ```
+//!
+//! Nothing has an effect before its intent is on record, and nobody gets an answer before the outcome is.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+mod lists;
+mod locate;
+mod news;
+mod outcome;
+
+pub use lists::Readiness;
+pub use news::{ClientRequest, News};
+pub use outcome::Failure;
+
+use self::locate::Located;
+use crate::audit::{Audit, CallId, Closing, Entry, Status};
+use crate::backend::{BackendError, Registry, Reply};
+use crate::call::{Call, Denial, Principal};
+use crate::plugin::Answer as BackendAnswer;
+use crate::policy::{Caller, Permitted, Policy};
+use crate::rewrite::Rewriters;
+
+/// Everything a call passes through.
+#[derive(Debug)]
+pub struct Pipeline {
+    policy: Arc<Policy>,
+    rewriters: Arc<Rewriters>,
+    registry: Arc<Registry>,
+    audit: Audit,
+}
+
+/// A request as a door brings it.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    pub caller: &'a Caller,
+    pub door: &'static str,
+    pub session: &'a Arc<str>,
+    /// The JSON-RPC id as the client spelled it.
+    pub rpc_id: &'a str,
+    pub method: &'a str,
+    pub params: Option<&'a RawValue>,
+}
+
+/// What the client gets: a result, or an error object the backend made.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Result(Bytes),
+    Error(Bytes),
+}
+
+impl Pipeline {
+    #[must_use]
+    pub fn new(policy: Arc<Policy>, rewriters: Arc<Rewriters>, registry: Arc<Registry>, audit: Audit) -> Self {
+        Self { policy, rewriters, registry, audit }
+    }
+
+    /// Does one call, or says why not. Cancelling does not tear it: it ends in order, with its record.
+    ///
+    /// # Errors
+    /// Whatever stands between the caller and an answer of the backend.
+    pub async fn handle(&self, arrival: Arrival<'_>, cancelled: &CancellationToken) -> Result<Answer, Failure> {
+        let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
+        // Who?
+        let principal = match self.policy.identify(arrival.caller) {
+            Ok(principal) => principal,
+            Err(denial) => return self.refuse(&trip, None, None, denial.into()).await,
+        };
+        // Where to?
+        let located = match self.locate(arrival.method, arrival.params).await {
+            Ok(located) => located,
+            Err(failure) => return self.refuse(&trip, Some(&principal), None, failure).await,
+        };
+        self.deliver(&trip, principal, located, cancelled).await
+    }
+
+    async fn deliver(
+        &self,
+        trip: &Trip<'_>,
+        principal: Arc<Principal>,
+        located: Located,
+        cancelled: &CancellationToken,
+    ) -> Result<Answer, Failure> {
+        let call = Arc::new(trip.call(principal, &located));
+        // May it? Kill switch, guards, arguments, breaker; then the rewriters' say on the request.
+        let permitted = match self.policy.decide(call.clone(), located.schema()) {
+            Ok(permitted) => permitted,
+            Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
+        };
+        let prepared = match self.rewriters.request(&permitted) {
+            Ok(prepared) => prepared,
+            Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
+        };
+        // The intent is on record before anything happens.
+        self.audit.intent(trip.id, &trip.entry(Some(&call.principal), Some(&call))).await?;
+        let sent = Instant::now();
+        let done = tokio::select! {
+            biased;
+            denial = self.policy.kill().killed(&call.target) => Err(denial.into()),
+            () = cancelled.cancelled() => Err(Failure::Cancelled),
+            reply = located.backend.call(&permitted, prepared.params.as_deref(), prepared.headers) => {
+                reply.map_err(Failure::from)
+            }
+        };
+        let latency = sent.elapsed();
+        // What came of it: for the guards as the backend gave it, for the client as the rewriters leave it.
+        let verdict = outcome::of(&done);
+        let answer = done.and_then(|reply| self.rewritten(&permitted, &reply));
+        permitted.settle(verdict, latency);
+        let error = answer.as_ref().err().map(ToString::to_string);
+        let status = outcome::status(&answer, verdict);
+        let closing = Closing { status, error: error.as_deref(), latency: trip.since.elapsed(), notes: &prepared.notes };
+        self.audit.outcome(trip.id, &closing).await?;
+        outcome::measure(&call.target.name, status, answer.as_ref().err(), trip.since.elapsed());
+        answer
+    }
+
+    fn rewritten(&self, permitted: &Permitted, reply: &Reply) -> Result<Answer, Failure> {
+        let answer = BackendAnswer {
+            is_error: reply.is_error() || outcome::is_tool_error(reply),
+            error_code: reply.error_code(),
+            result: if reply.is_error() { Bytes::new() } else { reply.bytes() },
+        };
+        let changed = self.rewriters.response(permitted, &answer)?;
+        Ok(match (reply.is_error(), changed) {
+            (true, _) => Answer::Error(reply.bytes()),
+            (false, changed) => Answer::Result(changed.unwrap_or_else(|| reply.bytes())),
+        })
+    }
+
+    /// A call that was not done leaves a record too.
+    async fn refuse<T>(
+        &self,
+        trip: &Trip<'_>,
+        principal: Option<&Principal>,
+        call: Option<&Call>,
+        failure: Failure,
+    ) -> Result<T, Failure> {
+        let status = failure.status();
+        let message = failure.to_string();
+        let latency = trip.since.elapsed();
+        let closing = Closing { status, error: Some(&message), latency, notes: &[] };
+        self.audit.refused(trip.id, &trip.entry(principal, call), &closing).await?;
+        // Only names that exist become labels; a client cannot grow the metrics.
+        outcome::measure(call.map_or("unknown", |call| &call.target.name), status, Some(&failure), latency);
+        Err(failure)
+    }
+
+    /// The policies, for whoever flips the kill switch or replaces a plugin.
+    #[must_use]
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// Who is calling.
+    ///
+    /// # Errors
+    /// The authenticator's refusal.
+    pub fn identify(&self, caller: &Caller) -> Result<Arc<Principal>, Denial> {
+        self.policy.identify(caller)
+    }
+}
+
+/// One call's way, with what its record needs.
+struct Trip<'a> {
+    id: CallId,
+    arrival: Arrival<'a>,
+    since: Instant,
+}
+
+/// Longest name of an unknown target that goes on record.
+const MAX_NAME: usize = 256;
+
+impl Trip<'_> {
+    fn call(&self, principal: Arc<Principal>, located: &Located) -> Call {
+        Call {
+            id: self.id.to_string(),
+            method: self.arrival.method.to_owned(),
+            target: located.target.clone(),
+            principal,
+            params: self.arrival.params.map_or_else(|| crate::mcp::message::raw("{}".to_owned()), ToOwned::to_owned),
+            session: self.arrival.session.clone(),
+            door: self.arrival.door,
+        }
+    }
+
+    fn entry<'b>(&'b self, principal: Option<&'b Principal>, call: Option<&'b Call>) -> Entry<'b> {
+        let params = self.arrival.params.map_or("", RawValue::get);
+        let asked = locate::asked(self.arrival.method, params);
+        let name = call.map_or(asked, |call| &call.target.name);
+        Entry {
+            rpc_id: self.arrival.rpc_id.get(..MAX_NAME).unwrap_or(self.arrival.rpc_id),
+            method: self.arrival.method,
+            subject: principal.map_or("", |principal| &principal.subject),
+            role: principal.map_or("", |principal| &principal.role),
+            kind: call.map_or("", |call| call.target.kind.as_str()),
+            tool: name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end]),
+            backend: call.map_or("", |call| &call.target.backend),
+            session: self.arrival.session,
+            arguments: crate::mcp::splice::get(params, "/arguments").unwrap_or(""),
+        }
+    }
+}
+
+impl From<BackendError> for Failure {
+    fn from(error: BackendError) -> Self {
+        Self::Backend(error)
+    }
+}
+
+impl From<Denial> for Failure {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl From<crate::audit::AuditError> for Failure {
+    fn from(error: crate::audit::AuditError) -> Self {
+        tracing::error!("the audit record cannot be written, so the call is not answered: {error}");
+        Self::Audit
+    }
+}
+
+/// Only for the status of what never was a call.
+impl Failure {
+    fn status(&self) -> Status {
+        outcome::refused_status(self)
+    }
+}

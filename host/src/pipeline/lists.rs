@@ -1,0 +1,153 @@
+//! What is not one call to one target: lists, messages for all backends, and how the backends are.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+use super::locate::{self, Located};
+use super::{Answer, Arrival, Failure, Pipeline, Trip};
+use crate::backend::Status;
+use crate::call::{Call, Target, TargetKind};
+use crate::mcp::catalog::List;
+use crate::mcp::splice;
+use crate::plugin::Row;
+
+/// Whether the gateway can do its work, and if not, why (S9).
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    pub ready: bool,
+    pub reasons: Vec<String>,
+}
+
+impl Pipeline {
+    /// A merged list, complete and in one page, without what the caller may not know of.
+    ///
+    /// # Errors
+    /// The caller is unknown, a cursor was sent (the gateway gives none out), or a policy plugin failed.
+    pub async fn list(&self, arrival: Arrival<'_>, list: List) -> Result<String, Failure> {
+        let principal = self.policy.identify(arrival.caller)?;
+        if arrival.params.and_then(|params| splice::get(params.get(), "/cursor")).is_some_and(|cursor| cursor != "null") {
+            return Err(Failure::Params("unknown cursor: this list has one page".to_owned()));
+        }
+        self.registry.settled().await;
+        let catalog = self.registry.catalog();
+        let kind = match list {
+            List::Tools => TargetKind::Tool,
+            List::Resources | List::Templates => TargetKind::Resource,
+            List::Prompts => TargetKind::Prompt,
+        };
+        let rows: Vec<Row<'_>> = catalog
+            .list(list)
+            .iter()
+            .map(|entry| Row { kind, name: &entry.name, backend: &entry.backend })
+            .collect();
+        let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
+        let name: Arc<str> = arrival.method.into();
+        let target = Target { kind: TargetKind::Other, name: name.clone(), backend: "".into(), upstream: name };
+        let call = Arc::new(Call {
+            id: trip.id.to_string(),
+            method: arrival.method.to_owned(),
+            target,
+            principal,
+            params: crate::mcp::message::raw("{}".to_owned()),
+            session: arrival.session.clone(),
+            door: arrival.door,
+        });
+        let visible = self.policy.visible(&call, &rows)?;
+        let (_, key, _) = list.wire();
+        let mut result = format!("{{\"{key}\":[");
+        let shown = catalog.list(list).iter().zip(visible).filter(|(_, visible)| *visible);
+        for (index, (entry, _)) in shown.enumerate() {
+            if index > 0 {
+                result.push(',');
+            }
+            result.push_str(entry.item.get());
+        }
+        result.push_str("]}");
+        Ok(result)
+    }
+
+    /// Whether a method is about one target of one backend, and so for [`Pipeline::handle`].
+    #[must_use]
+    pub fn is_targeted(method: &str) -> bool {
+        locate::is_targeted(method)
+    }
+
+    /// The same request to every backend that declared a capability, each through all decisions. The first
+    /// failure is the answer.
+    ///
+    /// # Errors
+    /// As for [`Pipeline::handle`].
+    pub async fn broadcast(
+        &self,
+        arrival: Arrival<'_>,
+        capability: &str,
+        cancelled: &CancellationToken,
+    ) -> Result<Answer, Failure> {
+        let principal = self.policy.identify(arrival.caller)?;
+        let backends = self.registry.capable(capability);
+        let calls = backends.iter().filter(|backend| backend.status() == Status::Ready).map(|backend| {
+            let principal = principal.clone();
+            async move {
+                let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
+                self.deliver(&trip, principal, Located::whole(backend, arrival.method), cancelled).await
+            }
+        });
+        for answer in futures_util::future::join_all(calls).await {
+            if let Answer::Error(error) = answer? {
+                return Ok(Answer::Error(error));
+            }
+        }
+        Ok(Answer::Result("{}".into()))
+    }
+
+    /// A notification of the client for every backend.
+    pub fn tell_all(&self, method: &str, params: Option<&RawValue>) {
+        for peer in self.registry.backends().iter().filter_map(|backend| backend.peer()) {
+            peer.notify(method, params.map(RawValue::get));
+        }
+    }
+
+    /// What the client can do; the backends are told.
+    pub fn client_declares(&self, capabilities: &str) {
+        self.registry.client_declares(capabilities);
+    }
+
+    /// The backends' instructions to the model, each under its name, bounded.
+    #[must_use]
+    pub fn instructions(&self) -> Option<String> {
+        const MAX: usize = 16 << 10;
+        let mut text = String::new();
+        for (backend, instructions) in self.registry.instructions() {
+            let part: String = instructions.chars().take(MAX.saturating_sub(text.len())).collect();
+            if !part.is_empty() {
+                text.push_str(&format!("{}## {backend}\n{part}", if text.is_empty() { "" } else { "\n\n" }));
+            }
+        }
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// Whether everything is well: all backends that are not switched off, and the record.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let mut reasons = Vec::new();
+        for backend in self.registry.backends() {
+            let reason = match backend.status() {
+                Status::Ready => continue,
+                Status::Starting => "starting".to_owned(),
+                Status::Down { reason } => reason,
+                Status::Stopped => "stopped".to_owned(),
+            };
+            if !self.policy.kill().hides(TargetKind::Other, "", backend.name()) {
+                reasons.push(format!("backend {}: {reason}", backend.name()));
+            }
+        }
+        let audit = self.audit.status();
+        if !audit.healthy {
+            reasons.push(format!("audit: {}", audit.reason.unwrap_or_default()));
+        }
+        Readiness { ready: reasons.is_empty(), reasons }
+    }
+}

@@ -1,0 +1,110 @@
+//! Finds what a request is about: by index, never by taking names apart.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::{Failure, Pipeline};
+use crate::backend::Backend;
+use crate::call::{Target, TargetKind};
+use crate::mcp::catalog::{Entry, List};
+use crate::mcp::schema::ArgumentSchema;
+use crate::mcp::splice;
+
+/// A target with the backend that serves it.
+#[derive(Debug)]
+pub(super) struct Located {
+    pub(super) target: Target,
+    pub(super) backend: Arc<Backend>,
+    entry: Option<Arc<Entry>>,
+}
+
+impl Located {
+    /// The schema the arguments must fit; tools only.
+    pub(super) fn schema(&self) -> Option<&ArgumentSchema> {
+        self.entry.as_ref().filter(|_| self.target.kind == TargetKind::Tool).map(|entry| &entry.arguments)
+    }
+
+    pub(super) fn whole(backend: &Arc<Backend>, method: &str) -> Self {
+        let target = Target {
+            kind: TargetKind::Other,
+            name: method.into(),
+            backend: backend.name().clone(),
+            upstream: method.into(),
+        };
+        Self { target, backend: backend.clone(), entry: None }
+    }
+}
+
+/// Where the name of the target stands in the params of a method.
+fn place(method: &str, params: &str) -> Option<(&'static str, TargetKind)> {
+    Some(match method {
+        "tools/call" => ("/name", TargetKind::Tool),
+        "prompts/get" => ("/name", TargetKind::Prompt),
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => ("/uri", TargetKind::Resource),
+        "completion/complete" => match splice::get(params, "/ref/type")? {
+            "\"ref/prompt\"" => ("/ref/name", TargetKind::Prompt),
+            _ => ("/ref/uri", TargetKind::Resource),
+        },
+        _ => return None,
+    })
+}
+
+/// Whether a method is about one target of one backend.
+#[must_use]
+pub(super) fn is_targeted(method: &str) -> bool {
+    matches!(
+        method,
+        "tools/call" | "prompts/get" | "resources/read" | "resources/subscribe" | "resources/unsubscribe" | "completion/complete"
+    )
+}
+
+/// The target a client asked for as it stands in the message, for the record of what could not be found.
+pub(super) fn asked<'a>(method: &str, params: &'a str) -> &'a str {
+    place(method, params).and_then(|(pointer, _)| splice::get(params, pointer)).map_or("", |name| name.trim_matches('"'))
+}
+
+impl Pipeline {
+    pub(super) async fn locate(&self, method: &str, params: Option<&RawValue>) -> Result<Located, Failure> {
+        let params = params.map_or("{}", RawValue::get);
+        let (pointer, kind) = place(method, params)
+            .ok_or_else(|| Failure::Params(format!("`{method}` needs to say what it is about")))?;
+        let name: String = splice::get(params, pointer)
+            .and_then(|name| serde_json::from_str(name).ok())
+            .ok_or_else(|| Failure::Params(format!("`{pointer}` must be a string")))?;
+        if let Some(located) = self.lookup(kind, &name) {
+            return Ok(located);
+        }
+        // A client may know the name from its last visit while the backend is still starting.
+        self.registry.settled().await;
+        self.lookup(kind, &name).ok_or(Failure::Unknown { kind, name })
+    }
+
+    fn lookup(&self, kind: TargetKind, name: &str) -> Option<Located> {
+        let catalog = self.registry.catalog();
+        let entry = match kind {
+            TargetKind::Tool => catalog.find(List::Tools, name),
+            TargetKind::Prompt => catalog.find(List::Prompts, name),
+            TargetKind::Resource => catalog
+                .find(List::Resources, name)
+                .or_else(|| catalog.find(List::Templates, name))
+                .or_else(|| catalog.find_template(name)),
+            TargetKind::Other => None,
+        };
+        if let Some(entry) = entry {
+            let backend = self.registry.find(&entry.backend)?.clone();
+            let upstream = if kind == TargetKind::Resource { name.into() } else { entry.upstream.clone() };
+            let target = Target { kind, name: name.into(), backend: entry.backend.clone(), upstream };
+            return Some(Located { target, backend, entry: Some(entry.clone()) });
+        }
+        // Resources need not be listed (MCP "Resources"): with one backend that has any, it is the one.
+        if kind == TargetKind::Resource
+            && let [backend] = self.registry.capable("resources").as_slice()
+        {
+            let target =
+                Target { kind, name: name.into(), backend: backend.name().clone(), upstream: name.into() };
+            return Some(Located { target, backend: backend.clone(), entry: None });
+        }
+        None
+    }
+}

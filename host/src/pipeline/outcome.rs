@@ -1,0 +1,105 @@
+//! How a call ended, in the words of the guards, of the record and of the metrics.
+
+use std::time::Duration;
+
+use super::Answer;
+use crate::audit::Status;
+use crate::backend::{BackendError, Reply};
+use crate::call::{Denial, Outcome, Refused, TargetKind};
+use crate::mcp::{code, splice};
+
+/// Why a client gets no answer of a backend. The door turns it into a wire code.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("{}", .0.message)]
+    Denied(Denial),
+    #[error("unknown {} \"{name}\"", kind.as_str())]
+    Unknown { kind: TargetKind, name: String },
+    #[error("{0}")]
+    Params(String),
+    #[error(transparent)]
+    Backend(BackendError),
+    #[error("the audit record cannot be written")]
+    Audit,
+    #[error("cancelled by the client")]
+    Cancelled,
+}
+
+/// For the guards: which of these is a failure is theirs to say.
+pub(super) fn of(done: &Result<Reply, Failure>) -> Outcome {
+    match done {
+        Ok(reply) if reply.is_error() => match reply.error_code() {
+            Some(code::INTERNAL_ERROR) => Outcome::ServerError,
+            Some(_) => Outcome::InvalidRequest,
+            None => Outcome::ProtocolError,
+        },
+        Ok(reply) if is_tool_error(reply) => Outcome::ToolError,
+        Ok(_) => Outcome::Success,
+        Err(Failure::Backend(error)) => match error {
+            BackendError::Timeout { .. } => Outcome::Timeout,
+            BackendError::Unreachable { .. } => Outcome::Unreachable,
+            BackendError::Protocol { .. } => Outcome::ProtocolError,
+            BackendError::Status { status: 429, .. } => Outcome::Throttled,
+            BackendError::Status { status: 500.., .. } => Outcome::ServerError,
+            BackendError::Status { .. } => Outcome::InvalidRequest,
+            // It was never sent.
+            BackendError::Busy { .. } => Outcome::Cancelled,
+        },
+        Err(_) => Outcome::Cancelled,
+    }
+}
+
+/// A result that says `isError` (MCP "Tools", error handling).
+pub(super) fn is_tool_error(reply: &Reply) -> bool {
+    !reply.is_error() && splice::get(reply.text(), "/isError") == Some("true")
+}
+
+/// For the record (S10).
+pub(super) fn status(answer: &Result<Answer, Failure>, outcome: Outcome) -> Status {
+    match answer {
+        Err(failure) => refused_status(failure),
+        Ok(Answer::Error(_)) => Status::Error,
+        Ok(Answer::Result(_)) if outcome == Outcome::ToolError => Status::Error,
+        Ok(Answer::Result(_)) => Status::Success,
+    }
+}
+
+pub(super) fn refused_status(failure: &Failure) -> Status {
+    match failure {
+        Failure::Denied(denial) => match denial.refused {
+            Refused::Unauthenticated => Status::Unauthenticated,
+            Refused::Killed => Status::Killed,
+            Refused::RateLimited => Status::RateLimited,
+            Refused::Forbidden => Status::Denied,
+            Refused::InvalidArguments => Status::InvalidArgs,
+            Refused::CircuitOpen => Status::CircuitOpen,
+            Refused::Unavailable => Status::Error,
+        },
+        Failure::Unknown { .. } | Failure::Params(_) => Status::InvalidArgs,
+        Failure::Backend(_) | Failure::Audit => Status::Error,
+        Failure::Cancelled => Status::Cancelled,
+    }
+}
+
+/// Counts one call (S13). `tool` is a name from the catalog, or `unknown`.
+pub(super) fn measure(tool: &str, status: Status, failure: Option<&Failure>, latency: Duration) {
+    let tool = tool.to_owned();
+    metrics::counter!("sentinel_requests_total", "tool" => tool.clone(), "status" => status.as_str()).increment(1);
+    metrics::histogram!("sentinel_request_duration_seconds", "tool" => tool.clone()).record(latency.as_secs_f64());
+    if status == Status::RateLimited {
+        metrics::counter!("sentinel_rate_limit_hits_total", "tool" => tool.clone()).increment(1);
+    }
+    if let Some(failure) = failure {
+        let kind = match failure {
+            Failure::Denied(_) => status.as_str(),
+            Failure::Unknown { .. } => "unknown_target",
+            Failure::Params(_) => "invalid_args",
+            Failure::Backend(BackendError::Timeout { .. }) => "timeout",
+            Failure::Backend(BackendError::Unreachable { .. }) => "unreachable",
+            Failure::Backend(_) => "backend",
+            Failure::Audit => "audit",
+            Failure::Cancelled => "cancelled",
+        };
+        metrics::counter!("sentinel_errors_total", "tool" => tool, "error_type" => kind).increment(1);
+    }
+}

@@ -1,0 +1,130 @@
+//! One client's conversation: its revision, its abilities, and which of its requests are under way.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+/// A session of the handshake era.
+#[derive(Debug)]
+pub struct Session {
+    id: Arc<str>,
+    hello: OnceLock<Hello>,
+    /// Requests under way by the spelling of their id, to be cancelled by it.
+    in_flight: Mutex<HashMap<Box<str>, CancellationToken>>,
+    max_in_flight: usize,
+}
+
+/// What was settled in `initialize`.
+#[derive(Clone, Debug)]
+pub struct Hello {
+    pub version: &'static str,
+    pub capabilities: Box<RawValue>,
+}
+
+/// Why a request is not taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdmitError {
+    #[error("a request with this id is still under way")]
+    Doubled,
+    #[error("too many requests are under way")]
+    Full,
+}
+
+/// A request under way; leaves the table when it is dropped.
+#[derive(Debug)]
+pub struct InFlight {
+    session: Arc<Session>,
+    id: Box<str>,
+    /// Cancelled when the client sends `notifications/cancelled` for it.
+    pub cancelled: CancellationToken,
+}
+
+impl Session {
+    #[must_use]
+    pub fn new(id: &str, max_in_flight: usize) -> Arc<Self> {
+        Arc::new(Self { id: id.into(), hello: OnceLock::new(), in_flight: Mutex::default(), max_in_flight })
+    }
+
+    #[must_use]
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// What was settled in `initialize`; none before it.
+    #[must_use]
+    pub fn hello(&self) -> Option<&Hello> {
+        self.hello.get()
+    }
+
+    /// Settles the session. False if it had been settled before (a second `initialize`).
+    pub fn greet(&self, hello: Hello) -> bool {
+        self.hello.set(hello).is_ok()
+    }
+
+    /// Takes up a request.
+    ///
+    /// # Errors
+    /// Its id is in use, or the table is full.
+    pub fn admit(self: &Arc<Self>, id: &RawValue) -> Result<InFlight, AdmitError> {
+        let mut in_flight = self.in_flight.lock();
+        if in_flight.len() >= self.max_in_flight {
+            return Err(AdmitError::Full);
+        }
+        if in_flight.contains_key(id.get()) {
+            return Err(AdmitError::Doubled);
+        }
+        let cancelled = CancellationToken::new();
+        in_flight.insert(id.get().into(), cancelled.clone());
+        Ok(InFlight { session: self.clone(), id: id.get().into(), cancelled })
+    }
+
+    /// The client no longer wants an answer.
+    pub fn cancel(&self, id: &str) {
+        if let Some(token) = self.in_flight.lock().get(id) {
+            token.cancel();
+        }
+    }
+
+    /// Cancels everything that is under way.
+    pub fn cancel_all(&self) {
+        self.in_flight.lock().values().for_each(CancellationToken::cancel);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.session.in_flight.lock().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn ids_are_told_apart_by_their_spelling() {
+        let session = Session::new("s", 8);
+        let number = session.admit(&id("1")).unwrap();
+        let text = session.admit(&id("\"1\"")).unwrap();
+        session.cancel("\"1\"");
+        assert!(text.cancelled.is_cancelled() && !number.cancelled.is_cancelled());
+        assert_eq!(session.admit(&id("1")).unwrap_err(), AdmitError::Doubled);
+        drop(number);
+        assert!(session.admit(&id("1")).is_ok());
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let session = Session::new("s", 1);
+        let _one = session.admit(&id("1")).unwrap();
+        assert_eq!(session.admit(&id("2")).unwrap_err(), AdmitError::Full);
+    }
+}
