@@ -1,0 +1,122 @@
+//! The command line. Without a command the gateway runs.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use sentinel_gateway::{app, config};
+
+mod audit;
+mod check;
+mod client;
+mod plugin;
+mod token;
+
+/// A gateway between AI agents and what they may touch; every policy is a sandboxed WebAssembly component.
+#[derive(Debug, Parser)]
+#[command(name = "sentinel-gateway", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sentinel-gateway --config sentinel.toml             serve one MCP client over stdio
+  sentinel-gateway check --probe                      is everything in order, and do the backends start?
+  sentinel-gateway token mint --sub ada --role admin  a token for SENTINEL_TOKEN
+  sentinel-gateway client config claude               the snippet that registers the gateway with a client
+  sentinel-gateway audit tail --status denied         watch what is being refused
+
+Exit codes: 0 in order · 1 something failed while running · 2 the configuration is wrong";
+
+#[derive(Debug, Args)]
+struct Common {
+    /// The configuration file
+    #[arg(long, short, global = true, env = "SENTINEL_CONFIG", value_name = "FILE", default_value = "sentinel.toml")]
+    config: PathBuf,
+    /// error, warn, info, debug, trace, or a filter such as `info,sentinel_gateway::backend=debug`
+    #[arg(long, global = true, env = "LOG_LEVEL", value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve one MCP client over stdin and stdout (the default)
+    Run,
+    /// Load and check everything, start nothing, print every problem with its place in the file
+    Check(check::Options),
+    /// Make or read the tokens that say who is calling
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Read the audit record
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Look at plugins, or compile them ahead of time
+    #[command(subcommand)]
+    Plugin(plugin::Command),
+    /// Register the gateway with an MCP client
+    #[command(subcommand)]
+    Client(client::Command),
+    /// About the configuration file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
+}
+
+/// Runs a command and says what went wrong, once.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match execute(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            let code = if error.is::<config::Problems>() { 2 } else { 1 };
+            complain(&format!("{error:#}"));
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+    let path = cli.common.config;
+    match cli.command {
+        None | Some(Command::Run) => {
+            let level = cli.common.log_level;
+            runtime()?.block_on(app::run(&path, level.as_deref()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Check(options)) => check::execute(&path, &options),
+        Some(Command::Token(command)) => token::execute(&path, command),
+        Some(Command::Audit(command)) => audit::execute(&path, command),
+        Some(Command::Plugin(command)) => plugin::execute(command),
+        Some(Command::Client(command)) => client::execute(&path, &command),
+        Some(Command::Config(ConfigCommand::Schema)) => say(&config::schema_json()),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// Prints to stdout. A reader that has gone (`| head`) is no error.
+fn say(text: &str) -> anyhow::Result<ExitCode> {
+    let newline = if text.ends_with('\n') { "" } else { "\n" };
+    let mut out = std::io::stdout().lock();
+    match write!(out, "{text}{newline}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Prints to stderr, for whoever is reading.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
+}

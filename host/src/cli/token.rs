@@ -1,0 +1,102 @@
+//! `token`: makes and reads the tokens that `auth-jwt` accepts (S4).
+
+use std::io::Read;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Subcommand;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+
+/// Shortest HS256 secret (RFC 7518 §3.2).
+const MIN_SECRET: usize = 32;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mint an HS256 token with the secret the gateway knows; prints the token and nothing else
+    Mint {
+        /// Who the token is for
+        #[arg(long, value_name = "SUBJECT")]
+        sub: String,
+        /// The role under [rbac.roles] that it gives
+        #[arg(long)]
+        role: String,
+        /// How long it is valid
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
+        days: u64,
+        /// The environment variable that holds the secret [default: auth.jwt_secret_env, else JWT_SECRET_KEY]
+        #[arg(long, value_name = "NAME")]
+        secret_env: Option<String>,
+        /// [default: auth.jwt_issuer, else sentinel-gateway]
+        #[arg(long)]
+        issuer: Option<String>,
+        /// [default: auth.jwt_audience, else sentinel-api]
+        #[arg(long)]
+        audience: Option<String>,
+    },
+    /// Show what a token says (from stdin, or SENTINEL_TOKEN); its signature is NOT checked
+    Inspect,
+}
+
+pub(crate) fn execute(config: &Path, command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Mint { sub, role, days, secret_env, issuer, audience } => {
+            let auth = auth_section(config);
+            let set = |given: Option<String>, key: &str, default: &str| {
+                given.or_else(|| auth.get(key)?.as_str().map(str::to_owned)).unwrap_or_else(|| default.to_owned())
+            };
+            let secret_env = set(secret_env, "jwt_secret_env", "JWT_SECRET_KEY");
+            let secret = std::env::var(&secret_env).with_context(|| {
+                format!("{secret_env} is not set; it must hold the secret the gateway checks tokens with")
+            })?;
+            anyhow::ensure!(
+                secret.len() >= MIN_SECRET,
+                "{secret_env} holds {} bytes; HS256 needs at least {MIN_SECRET} (RFC 7518): try `openssl rand -hex 32`",
+                secret.len()
+            );
+            let now = jsonwebtoken::get_current_timestamp();
+            let claims = json!({
+                "sub": sub,
+                "role": role,
+                "iss": set(issuer, "jwt_issuer", "sentinel-gateway"),
+                "aud": set(audience, "jwt_audience", "sentinel-api"),
+                "jti": uuid::Uuid::now_v7().to_string(),
+                "iat": now,
+                "exp": now + days * 86_400,
+            });
+            // The secret's bytes as they are, not base64 (S3).
+            let key = EncodingKey::from_secret(secret.as_bytes());
+            super::say(&jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)?)
+        }
+        Command::Inspect => {
+            let token = match std::env::var("SENTINEL_TOKEN") {
+                Ok(token) if std::io::IsTerminal::is_terminal(&std::io::stdin()) => token,
+                _ => {
+                    let mut token = String::new();
+                    std::io::stdin().take(64 << 10).read_to_string(&mut token)?;
+                    token
+                }
+            };
+            let token = token.trim();
+            let header = jsonwebtoken::decode_header(token).context("this is not a JWT")?;
+            let claims: Value = jsonwebtoken::dangerous::insecure_decode::<Value>(token).context("this is not a JWT")?.claims;
+            let mut text = format!("{:?}{}\n", header.alg, header.kid.map_or(String::new(), |kid| format!(", key {kid}")));
+            text.push_str(&serde_json::to_string_pretty(&claims)?);
+            if let Some(expires) = claims["exp"].as_i64() {
+                let at = jiff::Timestamp::from_second(expires).map_or_else(|_| "never".to_owned(), |at| at.to_string());
+                let past = expires <= i64::try_from(jsonwebtoken::get_current_timestamp()).unwrap_or(i64::MAX);
+                text.push_str(&format!("\n{} {at}", if past { "EXPIRED" } else { "valid until" }));
+            }
+            text.push_str("\nthe signature was not checked");
+            super::say(&text)
+        }
+    }
+}
+
+/// The `[auth]` section as it is typed. Minting must work before a token exists, so nothing is required of it.
+fn auth_section(path: &Path) -> toml::Table {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let table: toml::Table = toml::from_str(&text).unwrap_or_default();
+    table.get("auth").and_then(toml::Value::as_table).cloned().unwrap_or_default()
+}
