@@ -30,6 +30,11 @@ pub(crate) fn install(guests: &[Guest], from: &Path, to: &Path) -> anyhow::Resul
         if write_if_changed(&to.join(&name), &component)? {
             changed.push(name);
         }
+        // The manifest goes along: without it a plugin asks for nothing, and gets nothing.
+        if let Some(manifest) = &guest.manifest {
+            let text = fs::read(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+            write_if_changed(&to.join(format!("{}.toml", guest.name)), &text)?;
+        }
     }
     remove_strangers(guests, to)?;
     write_if_changed(&to.join("SHA256SUMS"), sums.as_bytes())?;
@@ -102,7 +107,7 @@ mod tests {
         for name in ["rbac.wasm", "gone.wasm", "component-wasip2.wasm", "notes.txt"] {
             fs::write(dir.path().join(name), b"x").unwrap();
         }
-        let guests = [Guest { name: "rbac".to_owned(), package: "rbac".to_owned() }];
+        let guests = [Guest { name: "rbac".to_owned(), package: "rbac".to_owned(), manifest: None }];
         remove_strangers(&guests, dir.path()).unwrap();
         let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
@@ -119,7 +124,7 @@ mod tests {
     fn a_module_without_the_interface_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("broken.wasm"), b"not wasm").unwrap();
-        let guests = [Guest { name: "broken".to_owned(), package: "broken".to_owned() }];
+        let guests = [Guest { name: "broken".to_owned(), package: "broken".to_owned(), manifest: None }];
         let error = install(&guests, dir.path(), &dir.path().join("out")).unwrap_err();
         assert!(format!("{error:#}").contains("broken"), "{error:#}");
     }

@@ -23,6 +23,8 @@ pub(crate) struct Guest {
     pub(crate) name: String,
     /// The package's name, for cargo.
     pub(crate) package: String,
+    /// What it asks the operator for, if it says so.
+    pub(crate) manifest: Option<PathBuf>,
 }
 
 impl Guest {
@@ -134,7 +136,8 @@ fn guests_in(parent: &Path, except: &[&str]) -> anyhow::Result<Vec<Guest>> {
         if !types.is_some_and(|types| types.iter().any(|kind| kind.as_str() == Some("cdylib"))) {
             bail!("{} is no plugin: its [lib] has no crate-type \"cdylib\"", folder.display());
         }
-        guests.push(Guest { package: package_name(&folder)?, name });
+        let manifest = Some(folder.join("plugin.toml")).filter(|path| path.is_file());
+        guests.push(Guest { package: package_name(&folder)?, name, manifest });
     }
     guests.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(guests)

@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -244,7 +245,10 @@ fn store(folder: &Path, file: &str, native: &[u8]) -> std::io::Result<()> {
     if !trusted(folder) {
         return Err(std::io::Error::other("the cache folder can be written by others"));
     }
-    let temporary = folder.join(format!("{file}.{}", std::process::id()));
+    // Two threads may compile the same artifact; each has a file of its own until it is whole.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let temporary = folder.join(format!("{file}.{}-{number}", std::process::id()));
     let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     out.write_all(native)?;
     out.sync_all()?;

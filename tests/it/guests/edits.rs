@@ -1,0 +1,99 @@
+//! A rewriter's edits are a transaction: what the contract forbids, or a trap, changes nothing.
+
+use bytes::Bytes;
+use sentinel_gateway::mcp::catalog::{List, Offer};
+use sentinel_gateway::plugin::Answer;
+use sentinel_gateway::policy::Permitted;
+use sentinel_gateway::rewrite::Rewriters;
+use serde_json::value::RawValue;
+
+use super::*;
+
+/// What each deed on a request must be refused for.
+const FORBIDDEN: [(&str, &str); 6] = [
+    ("set-name", "`/name` is pinned"),
+    ("bad-pointer", "no/leading/slash"),
+    ("bad-header", "`content-length` is the gateway's"),
+    ("huge", "more than 1048576 bytes"),
+    ("ok-then-trap", "guest says boom"),
+    ("bad-json", "is not JSON"),
+];
+
+fn rewriters(deed: &str, hook: &str, on_failure: OnFailure) -> Rewriters {
+    let mut settings = settings("patch", Stage::Rewrite, json!({ "do": deed, "in": hook }));
+    settings.on_failure = on_failure;
+    // Making the 4 MiB of `huge` must not be what fails.
+    settings.limits.fuel = 100_000_000;
+    Rewriters::new(vec![(load(&settings, &Store::new()), None)])
+}
+
+fn permitted() -> Permitted {
+    policy(Vec::new()).decide(call("order"), None).unwrap()
+}
+
+#[test]
+fn no_forbidden_edit_of_a_request_is_made() {
+    for (deed, why) in FORBIDDEN {
+        let denial = rewriters(deed, "request", OnFailure::Deny).request(&permitted()).unwrap_err();
+        assert_eq!((denial.refused, denial.reason.as_str()), (Refused::Unavailable, "plugin_failed"), "{deed}");
+        assert!(denial.message.contains("`patch`") && denial.message.contains(why), "{deed}: {}", denial.message);
+
+        let prepared = rewriters(deed, "request", OnFailure::Allow).request(&permitted()).unwrap();
+        assert!(prepared.params.is_none(), "{deed} changed the request: {:?}", prepared.params);
+        assert!(prepared.headers.is_empty() && prepared.notes.is_empty(), "{deed}: {prepared:?}");
+    }
+}
+
+#[test]
+fn no_forbidden_edit_of_a_response_is_made() {
+    let answer = Answer {
+        is_error: false,
+        error_code: None,
+        result: Bytes::from_static(br#"{"content":[{"type":"text","text":"1.50"}]}"#),
+    };
+    // A response has no name that is pinned, and headers only a request can have.
+    for (deed, why) in FORBIDDEN.into_iter().filter(|(deed, _)| !["set-name", "bad-header"].contains(deed)) {
+        let denial = rewriters(deed, "response", OnFailure::Deny).response(&permitted(), &answer).unwrap_err();
+        assert_eq!((denial.refused, denial.reason.as_str()), (Refused::Unavailable, "plugin_failed"), "{deed}");
+        assert!(denial.message.contains("`patch`") && denial.message.contains(why), "{deed}: {}", denial.message);
+
+        let changed = rewriters(deed, "response", OnFailure::Allow).response(&permitted(), &answer).unwrap();
+        assert!(changed.is_none(), "{deed} changed the response: {changed:?}");
+    }
+}
+
+#[test]
+fn a_list_whose_edits_are_forbidden_hides_what_they_were_about() {
+    let backend: Arc<str> = "shop".into();
+    let offers = || {
+        ["order", "refund"].map(|name| Offer {
+            name: name.to_owned(),
+            upstream: name.to_owned(),
+            item: RawValue::from_string(format!(r#"{{"name":"{name}","description":"as it was"}}"#)).unwrap(),
+        })
+    };
+    let names = |deed: &str, on_failure| -> Vec<String> {
+        let shown = rewriters(deed, "catalog", on_failure).catalog(&backend, List::Tools, offers().to_vec());
+        for offer in &shown {
+            assert!(offer.item.get().contains("as it was"), "{deed} changed {}", offer.item);
+        }
+        shown.into_iter().map(|offer| offer.name).collect()
+    };
+    for deed in ["set-name", "bad-pointer", "bad-json"] {
+        assert_eq!(names(deed, OnFailure::Deny), ["refund"], "{deed}: the entry must be hidden, the other not");
+    }
+    for deed in ["huge", "ok-then-trap"] {
+        assert!(names(deed, OnFailure::Deny).is_empty(), "{deed}: what it would have hidden is not known");
+        assert_eq!(names(deed, OnFailure::Allow), ["order", "refund"], "{deed}: a trap commits nothing");
+    }
+    // Hiding an entry that does not exist hides no other.
+    assert_eq!(names("bad-header", OnFailure::Deny), ["order", "refund"]);
+}
+
+#[test]
+fn a_rewriter_of_other_backends_is_not_asked() {
+    let settings = settings("patch", Stage::Rewrite, json!({ "do": "set-name" }));
+    let elsewhere = Some(std::iter::once("elsewhere".to_owned()).collect());
+    let rewriters = Rewriters::new(vec![(load(&settings, &Store::new()), elsewhere)]);
+    assert!(rewriters.request(&permitted()).unwrap().params.is_none());
+}

@@ -1,0 +1,14 @@
+//! Drives the real binary as its client would: one module for each promise.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../support/lib.rs"]
+mod support;
+
+mod bad_input;
+mod calls;
+mod config_mistakes;
+mod crash;
+mod defects;
+mod lifecycle;
+mod policy;
+mod record;

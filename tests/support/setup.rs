@@ -1,0 +1,246 @@
+//! What a gateway is started with: its file, its environment, its folder.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::json;
+
+/// The signing secret of every test.
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef-tests-only";
+
+/// The folder that cargo builds into, without the profile: `target`.
+pub(crate) fn target() -> PathBuf {
+    gateway().ancestors().nth(2).unwrap().to_owned()
+}
+
+fn gateway() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_sentinel-gateway"))
+}
+
+/// The backend of the tests, beside the gateway.
+pub(crate) fn fixture() -> PathBuf {
+    let path = gateway().with_file_name("fixture-backend");
+    assert!(path.exists(), "{} is missing: run `cargo xtask build --guests`", path.display());
+    path
+}
+
+/// A token that ends in so many seconds from now; negative for one that has ended.
+pub(crate) fn mint(subject: &str, role: &str, seconds: i64) -> String {
+    let now = i64::try_from(jsonwebtoken::get_current_timestamp()).unwrap();
+    let claims = json!({
+        "sub": subject, "role": role, "iss": "sentinel-gateway", "aud": "sentinel-api",
+        "jti": "test", "iat": now, "exp": now + seconds,
+    });
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+}
+
+/// The file, piece by piece, and the environment.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    dir: tempfile::TempDir,
+    env: BTreeMap<String, String>,
+    gateway: String,
+    auth: String,
+    roles: String,
+    kill_switch: String,
+    rate_limits: String,
+    /// Everything else, as it stands.
+    rest: String,
+    whole: Option<String>,
+}
+
+impl Setup {
+    /// No backends; the caller is `ann` with the role `admin`, who may do everything; no health port.
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("sentinel-it-").tempdir().unwrap();
+        let mut setup = Self {
+            env: BTreeMap::new(),
+            gateway: "health_listen = \"off\"\n".to_owned(),
+            auth: String::new(),
+            roles: "[rbac.roles.admin]\npermissions = [\"*\"]\n".to_owned(),
+            kill_switch: String::new(),
+            rate_limits: "default_rpm = 1000000\n".to_owned(),
+            rest: String::new(),
+            whole: None,
+            dir,
+        };
+        setup = setup.env("JWT_SECRET_KEY", SECRET).env("SENTINEL_TOKEN", &mint("ann", "admin", 3600));
+        let home = setup.path("").to_string_lossy().into_owned();
+        let path = std::env::var("PATH").unwrap_or_default();
+        setup.env("HOME", &home).env("XDG_STATE_HOME", &home).env("PATH", &path)
+    }
+
+    /// One stdio backend called `echo`, with all the tools.
+    pub(crate) fn echo() -> Self {
+        Self::new().backend("echo", &[], "")
+    }
+
+    /// A stdio backend that is the fixture with these flags; `more` are further keys, one a line.
+    pub(crate) fn backend(mut self, name: &str, flags: &[&str], more: &str) -> Self {
+        let mut args = vec!["stdio"];
+        args.extend(flags);
+        self.rest += &format!(
+            "[[backends]]\nname = {name:?}\ntype = \"stdio\"\ncommand = {:?}\nargs = {args:?}\n{more}\n",
+            fixture().to_str().unwrap()
+        );
+        self
+    }
+
+    /// A stdio backend that can start only while the file `NAME.up` exists.
+    pub(crate) fn gated(mut self, name: &str, flags: &[&str], more: &str) -> Self {
+        let script = format!(
+            "test -e '{}' && exec '{}' stdio {}",
+            self.text(&format!("{name}.up")),
+            fixture().display(),
+            flags.join(" ")
+        );
+        self.rest += &format!(
+            "[[backends]]\nname = {name:?}\ntype = \"stdio\"\ncommand = \"/bin/sh\"\nargs = [\"-c\", {script:?}]\n{more}\n"
+        );
+        self
+    }
+
+    /// An HTTP backend.
+    pub(crate) fn http(mut self, name: &str, url: &str, more: &str) -> Self {
+        self.rest += &format!("[[backends]]\nname = {name:?}\ntype = \"http\"\nurl = {url:?}\n{more}\n");
+        self
+    }
+
+    /// Further keys of `[gateway]`; a health port takes the place of none.
+    pub(crate) fn gateway(mut self, keys: &str) -> Self {
+        if keys.contains("health_listen") {
+            self.gateway.clear();
+        }
+        self.gateway += &format!("{keys}\n");
+        self
+    }
+
+    /// The keys of `[auth]`.
+    pub(crate) fn auth(mut self, keys: &str) -> Self {
+        self.auth = format!("{keys}\n");
+        self
+    }
+
+    /// All roles, instead of `admin`'s.
+    pub(crate) fn roles(mut self, text: &str) -> Self {
+        self.roles = format!("{text}\n");
+        self
+    }
+
+    /// The caller has this role.
+    pub(crate) fn role(self, role: &str) -> Self {
+        let token = mint("ann", role, 3600);
+        self.env("SENTINEL_TOKEN", &token)
+    }
+
+    /// The keys of `[rate_limits]`, instead of the generous default.
+    pub(crate) fn rate_limits(mut self, keys: &str) -> Self {
+        self.set_rate_limits(keys);
+        self
+    }
+
+    pub(crate) fn set_rate_limits(&mut self, keys: &str) {
+        self.rate_limits = format!("{keys}\n");
+    }
+
+    pub(crate) fn set_kill_switch(&mut self, keys: &str) {
+        self.kill_switch = format!("{keys}\n");
+    }
+
+    /// Anything else, as it shall stand in the file.
+    pub(crate) fn more(mut self, text: &str) -> Self {
+        self.rest += &format!("{text}\n");
+        self
+    }
+
+    /// The whole file, instead of all pieces.
+    pub(crate) fn whole(mut self, text: &str) -> Self {
+        self.set_whole(text);
+        self
+    }
+
+    pub(crate) fn set_whole(&mut self, text: &str) {
+        self.whole = Some(text.to_owned());
+    }
+
+    /// The pieces again.
+    pub(crate) fn set_pieces(&mut self) {
+        self.whole = None;
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub(crate) fn without_env(mut self, name: &str) -> Self {
+        self.env.remove(name);
+        self
+    }
+
+    /// A path in the folder of this gateway.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The same as text, for flags.
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn env_value(&self, name: &str) -> String {
+        self.env[name].clone()
+    }
+
+    /// All files below a folder of this gateway.
+    pub(crate) fn files(&self, folder: &str) -> Vec<PathBuf> {
+        let (mut folders, mut files) = (vec![self.path(folder)], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { folders.push(path) } else { files.push(path) }
+            }
+        }
+        assert!(!files.is_empty(), "there is nothing in {folder}");
+        files
+    }
+
+    /// Writes the file as it now is. Renamed into place, so that nobody reads half of it.
+    pub(crate) fn write(&self) -> PathBuf {
+        let text = self.whole.clone().unwrap_or_else(|| {
+            format!(
+                "[gateway]\n{}[auth]\n{}{}[rate_limits]\n{}[kill_switch]\n{}{}",
+                self.gateway, self.auth, self.roles, self.rate_limits, self.kill_switch, self.rest
+            )
+        });
+        let (draft, path) = (self.path("sentinel.toml.new"), self.path("sentinel.toml"));
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        std::fs::rename(&draft, &path).unwrap();
+        path
+    }
+
+    /// The gateway with this environment and no other, and `--config`.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(gateway());
+        command.env_clear().envs(&self.env).current_dir(self.dir.path());
+        command.args(args).arg("--config").arg(self.write());
+        command
+    }
+
+    /// Runs a command that ends by itself; a gateway that must not start finds its input closed.
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        self.command(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// The exit code and what stands on stderr.
+    pub(crate) fn refused(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = self.run(args);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
