@@ -41,7 +41,8 @@ pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
     let (clock, store) = (Clock::real(), Store::new());
     let loaded = plugins::load(&config, &store, &clock)?;
     let audit = open_audit(&config).await?;
-    let policy = Arc::new(Policy::new(loaded.chain.clone(), KillSwitch::new(&config.kill_switch), clock.clone()));
+    let policy =
+        Arc::new(Policy::new(loaded.chain.clone(), KillSwitch::new(&config.kill_switch), clock.clone()));
     let rewriters = Arc::new(loaded.rewriters);
     let reshape = rewriters.clone();
     let common = Common {
@@ -73,7 +74,8 @@ pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
     };
     let caller = Arc::new(Caller::new(credential(&config.auth)));
     let grace = config.gateway.shutdown_grace;
-    let served = stdio::serve(pipeline.clone(), news, limits, caller, stop.clone().cancelled_owned(), grace).await;
+    let served =
+        stdio::serve(pipeline.clone(), news, limits, caller, stop.clone().cancelled_owned(), grace).await;
     // Stop accepting → calls ended (in serve) → backends → audit.
     stop.cancel();
     reload.abort();
@@ -84,7 +86,10 @@ pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
         let _ = health.await;
     }
     drop(pipeline);
-    audit.close().await.context("the audit journal was not drained; what remains is moved at the next start")?;
+    audit
+        .close()
+        .await
+        .context("the audit journal was not drained; what remains is moved at the next start")?;
     tracing::info!("Shutdown complete");
     served.context("stdio")
 }
@@ -154,7 +159,11 @@ fn credential(auth: &Auth) -> Credential {
         Auth::Local => None,
     };
     let uid = rustix::process::getuid().as_raw();
-    Credential { door: "stdio", bearer, attrs: vec![("peer.uid", uid.to_string()), ("peer.user", user_name(uid))] }
+    Credential {
+        door: "stdio",
+        bearer,
+        attrs: vec![("peer.uid", uid.to_string()), ("peer.user", user_name(uid))],
+    }
 }
 
 /// The name of a user from the system's table; `uid:N` without one. The environment is not asked: it can say anything.
@@ -183,7 +192,9 @@ async fn health_server(
         }
         // Every client spawns a gateway of its own; the second must still serve its client.
         Err(error) => {
-            tracing::warn!("no health server: {address}: {error}; set gateway.health_listen to another port or \"off\"");
+            tracing::warn!(
+                "no health server: {address}: {error}; set gateway.health_listen to another port or \"off\""
+            );
             None
         }
     }

@@ -58,7 +58,9 @@ pub enum Status {
     Starting,
     Ready,
     /// Not there; tried again after a pause.
-    Down { reason: String },
+    Down {
+        reason: String,
+    },
     Stopped,
 }
 
@@ -114,7 +116,10 @@ impl Backend {
     ) -> Result<Reply, BackendError> {
         let call = permitted.call();
         let Ok(_slot) = self.slots.try_acquire() else {
-            return Err(BackendError::Busy { backend: self.name.clone(), limit: self.settings.max_in_flight });
+            return Err(BackendError::Busy {
+                backend: self.name.clone(),
+                limit: self.settings.max_in_flight,
+            });
         };
         let peer = self.connected().await?;
         let params = params.unwrap_or(&call.params).get();
@@ -161,7 +166,9 @@ impl Backend {
             PeerError::Timeout(after) => BackendError::Timeout { backend, after },
             PeerError::Garbage(reason) => BackendError::Protocol { backend, reason },
             PeerError::Wire(error) => match error {
-                WireError::Status { status, retry_after, .. } => BackendError::Status { backend, status, retry_after },
+                WireError::Status { status, retry_after, .. } => {
+                    BackendError::Status { backend, status, retry_after }
+                }
                 WireError::Protocol(_) | WireError::TooLarge { .. } => {
                     BackendError::Protocol { backend, reason: error.to_string() }
                 }
@@ -188,9 +195,19 @@ pub enum PeerError {
 /// A message of a backend's own accord.
 #[derive(Clone, Debug)]
 pub enum Spontaneous {
-    Notification { method: String, message: Bytes },
+    Notification {
+        method: String,
+        message: Bytes,
+    },
     /// To be answered through [`Peer::answer`] with this id.
-    Request { id: Box<RawValue>, method: String, params: Option<Box<RawValue>> },
+    Request {
+        id: Box<RawValue>,
+        method: String,
+        params: Option<Box<RawValue>>,
+    },
     /// Progress of a call of this session, with the client's own token already in place.
-    Progress { session: Arc<str>, message: Bytes },
+    Progress {
+        session: Arc<str>,
+        message: Bytes,
+    },
 }

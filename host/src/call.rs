@@ -120,6 +120,12 @@ impl Denial {
     /// A refusal without further facts.
     #[must_use]
     pub fn new(refused: Refused, reason: &str, message: impl Into<String>) -> Self {
-        Self { refused, reason: reason.to_owned(), message: message.into(), retry_after: None, details: Vec::new() }
+        Self {
+            refused,
+            reason: reason.to_owned(),
+            message: message.into(),
+            retry_after: None,
+            details: Vec::new(),
+        }
     }
 }

@@ -36,7 +36,14 @@ Exit codes: 0 in order · 1 something failed while running · 2 the configuratio
 #[derive(Debug, Args)]
 struct Common {
     /// The configuration file
-    #[arg(long, short, global = true, env = "SENTINEL_CONFIG", value_name = "FILE", default_value = "sentinel.toml")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "SENTINEL_CONFIG",
+        value_name = "FILE",
+        default_value = "sentinel.toml"
+    )]
     config: PathBuf,
     /// error, warn, info, debug, trace, or a filter such as `info,sentinel_gateway::backend=debug`
     #[arg(long, global = true, env = "LOG_LEVEL", value_name = "LEVEL")]

@@ -1,3 +1,4 @@
+//! The library behind the `sentinel-gateway` binary; tests and benches use it as the binary does.
 #![doc = include_str!("../ARCHITECTURE.md")]
 
 // 0: words

@@ -25,10 +25,12 @@ pub use outcome::Failure;
 
 use self::locate::Located;
 use crate::audit::{Audit, CallId, Closing, Entry, Status};
-use crate::backend::{BackendError, Registry, Reply};
+pub use crate::backend::BackendError;
+use crate::backend::{Registry, Reply};
 use crate::call::{Call, Denial, Principal};
 use crate::plugin::Answer as BackendAnswer;
-use crate::policy::{Caller, Permitted, Policy};
+pub use crate::policy::Caller;
+use crate::policy::{Permitted, Policy};
 use crate::rewrite::Rewriters;
 
 /// Everything a call passes through.
@@ -61,7 +63,12 @@ pub enum Answer {
 
 impl Pipeline {
     #[must_use]
-    pub fn new(policy: Arc<Policy>, rewriters: Arc<Rewriters>, registry: Arc<Registry>, audit: Audit) -> Self {
+    pub fn new(
+        policy: Arc<Policy>,
+        rewriters: Arc<Rewriters>,
+        registry: Arc<Registry>,
+        audit: Audit,
+    ) -> Self {
         Self { policy, rewriters, registry, audit }
     }
 
@@ -69,7 +76,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// Whatever stands between the caller and an answer of the backend.
-    pub async fn handle(&self, arrival: Arrival<'_>, cancelled: &CancellationToken) -> Result<Answer, Failure> {
+    pub async fn handle(
+        &self,
+        arrival: Arrival<'_>,
+        cancelled: &CancellationToken,
+    ) -> Result<Answer, Failure> {
         let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
         // Who?
         let principal = match self.policy.identify(arrival.caller) {
@@ -119,7 +130,12 @@ impl Pipeline {
         permitted.settle(verdict, latency);
         let error = answer.as_ref().err().map(ToString::to_string);
         let status = outcome::status(&answer, verdict);
-        let closing = Closing { status, error: error.as_deref(), latency: trip.since.elapsed(), notes: &prepared.notes };
+        let closing = Closing {
+            status,
+            error: error.as_deref(),
+            latency: trip.since.elapsed(),
+            notes: &prepared.notes,
+        };
         self.audit.outcome(trip.id, &closing).await?;
         outcome::measure(&call.target.name, status, answer.as_ref().err(), trip.since.elapsed());
         answer
@@ -188,7 +204,10 @@ impl Trip<'_> {
             method: self.arrival.method.to_owned(),
             target: located.target.clone(),
             principal,
-            params: self.arrival.params.map_or_else(|| crate::mcp::message::raw("{}".to_owned()), ToOwned::to_owned),
+            params: self
+                .arrival
+                .params
+                .map_or_else(|| crate::mcp::message::raw("{}".to_owned()), ToOwned::to_owned),
             session: self.arrival.session.clone(),
             door: self.arrival.door,
         }

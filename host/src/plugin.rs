@@ -119,7 +119,10 @@ pub struct Row<'a> {
 
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Plugin").field("name", &self.name).field("digest", &self.digest).finish_non_exhaustive()
+        f.debug_struct("Plugin")
+            .field("name", &self.name)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
     }
 }
 
@@ -209,8 +212,9 @@ impl Plugin {
         let answer = self.pool.run(|instance| {
             let Some(role) = &instance.authenticator else { return Ok(Ok(wit::Auth::Abstain)) };
             instance.store.data_mut().subject.credential = Some(credential.clone());
-            let answer =
-                role.sentinel_plugin_authentication().call_authenticate(&mut instance.store, Resource::new_borrow(0));
+            let answer = role
+                .sentinel_plugin_authentication()
+                .call_authenticate(&mut instance.store, Resource::new_borrow(0));
             instance.store.data_mut().subject.credential = None;
             answer
         });
@@ -240,7 +244,8 @@ impl Plugin {
         let answer = self.pool.run(|instance| {
             let Some(role) = &instance.guard else { return Ok(Ok(None)) };
             instance.store.data_mut().subject.call = Some(call.clone());
-            let answer = role.sentinel_plugin_admission().call_check(&mut instance.store, Resource::new_borrow(0));
+            let answer =
+                role.sentinel_plugin_admission().call_check(&mut instance.store, Resource::new_borrow(0));
             instance.store.data_mut().subject.call = None;
             answer
         });
@@ -251,7 +256,13 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn settle(&self, call: &Arc<Call>, permit: u64, outcome: Outcome, latency: Duration) -> Result<(), PluginError> {
+    pub fn settle(
+        &self,
+        call: &Arc<Call>,
+        permit: u64,
+        outcome: Outcome,
+        latency: Duration,
+    ) -> Result<(), PluginError> {
         let latency = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         let told = self.pool.run(|instance| {
             let Some(role) = &instance.guard else { return Ok(()) };
@@ -276,13 +287,20 @@ impl Plugin {
     pub fn visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, PluginError> {
         let entries: Vec<wit::Entry> = rows
             .iter()
-            .map(|row| wit::Entry { kind: row.kind.into(), name: row.name.to_owned(), backend: row.backend.to_owned() })
+            .map(|row| wit::Entry {
+                kind: row.kind.into(),
+                name: row.name.to_owned(),
+                backend: row.backend.to_owned(),
+            })
             .collect();
         let answer = self.pool.run(|instance| {
             let Some(role) = &instance.filter else { return Ok(vec![true; entries.len()]) };
             instance.store.data_mut().subject.call = Some(call.clone());
-            let answer =
-                role.sentinel_plugin_visibility().call_visible(&mut instance.store, Resource::new_borrow(0), &entries);
+            let answer = role.sentinel_plugin_visibility().call_visible(
+                &mut instance.store,
+                Resource::new_borrow(0),
+                &entries,
+            );
             instance.store.data_mut().subject.call = None;
             answer
         });
@@ -337,14 +355,20 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn on_catalog(&self, backend: &Arc<str>, kind: TargetKind, offers: &Arc<[Offer]>) -> Answered<Vec<CatalogEdit>> {
+    pub fn on_catalog(
+        &self,
+        backend: &Arc<str>,
+        kind: TargetKind,
+        offers: &Arc<[Offer]>,
+    ) -> Answered<Vec<CatalogEdit>> {
         let edits = self.pool.run(|instance| {
             let Some(role) = &instance.rewriter else { return Ok(Ok(Vec::new())) };
             let subject = &mut instance.store.data_mut().subject;
             subject.catalog = Some((backend.clone(), kind, offers.clone()));
             subject.catalog_edits.clear();
-            let done =
-                role.sentinel_plugin_rewriting().call_on_catalog(&mut instance.store, Resource::new_borrow(0));
+            let done = role
+                .sentinel_plugin_rewriting()
+                .call_on_catalog(&mut instance.store, Resource::new_borrow(0));
             let subject = &mut instance.store.data_mut().subject;
             subject.catalog = None;
             let edits = std::mem::take(&mut subject.catalog_edits);

@@ -85,7 +85,8 @@ impl Policy {
     /// # Errors
     /// A plugin failed and its failures deny.
     pub fn visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, Denial> {
-        let mut visible: Vec<bool> = rows.iter().map(|row| !self.kill.hides(row.kind, row.name, row.backend)).collect();
+        let mut visible: Vec<bool> =
+            rows.iter().map(|row| !self.kill.hides(row.kind, row.name, row.backend)).collect();
         self.chain.load().visible(call, rows, &mut visible)?;
         Ok(visible)
     }
@@ -110,7 +111,10 @@ fn arguments_fit(call: &Call, schema: &ArgumentSchema) -> Result<(), Denial> {
             Denial::new(
                 Refused::Unavailable,
                 "schema_unusable",
-                format!("backend \"{}\" describes \"{tool}\" with a schema that cannot be used: {reason}", call.target.backend),
+                format!(
+                    "backend \"{}\" describes \"{tool}\" with a schema that cannot be used: {reason}",
+                    call.target.backend
+                ),
             )
         }
     })

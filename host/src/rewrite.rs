@@ -18,8 +18,21 @@ use crate::policy::Permitted;
 const MAX_REWRITTEN: usize = 16 << 20;
 /// Headers a rewriter may not set: framing, hop-by-hop (RFC 9110 §7.6.1), credentials, and what MCP defines.
 const PINNED_HEADERS: [&str; 15] = [
-    "accept", "authorization", "connection", "content-length", "content-type", "cookie", "expect", "host",
-    "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "last-event-id", "origin",
+    "accept",
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "last-event-id",
+    "origin",
 ];
 
 /// The rewriters in force and the backends they apply to.
@@ -194,11 +207,15 @@ fn broken(plugin: &Plugin, reason: &str) -> Result<(), Denial> {
 fn checked(text: &str, edits: &Edits, request: bool) -> Result<Option<String>, String> {
     for (name, value) in &edits.headers {
         let lower = name.to_ascii_lowercase();
-        let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+        let token = !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
         if !token || value.bytes().any(|b| b < 0x20 || b == 0x7f) {
             return Err(format!("`{}` is not a valid header", name.escape_debug()));
         }
-        if PINNED_HEADERS.contains(&lower.as_str()) || lower.starts_with("mcp-") || lower.starts_with("proxy-") {
+        if PINNED_HEADERS.contains(&lower.as_str())
+            || lower.starts_with("mcp-")
+            || lower.starts_with("proxy-")
+        {
             return Err(format!("the header `{lower}` is the gateway's"));
         }
     }
@@ -215,24 +232,30 @@ fn checked(text: &str, edits: &Edits, request: bool) -> Result<Option<String>, S
     }
     let text = splice::apply(text, &edits.body).map_err(|error| error.to_string())?;
     if text.len() > MAX_REWRITTEN {
-        return Err(format!("the rewritten message is {} bytes long, the limit is {MAX_REWRITTEN}", text.len()));
+        return Err(format!(
+            "the rewritten message is {} bytes long, the limit is {MAX_REWRITTEN}",
+            text.len()
+        ));
     }
     Ok(Some(text))
 }
 
 fn pointer_of(edit: &Edit) -> &str {
     match edit {
-        Edit::Set { pointer, .. } | Edit::Default { pointer, .. } | Edit::Remove { pointer } | Edit::Rename { pointer, .. } => {
-            pointer
-        }
+        Edit::Set { pointer, .. }
+        | Edit::Default { pointer, .. }
+        | Edit::Remove { pointer }
+        | Edit::Rename { pointer, .. } => pointer,
     }
 }
 
 fn valid_json(edit: &Edit) -> Result<(), String> {
     match edit {
-        Edit::Set { pointer, json } | Edit::Default { pointer, json } => serde_json::from_str::<&RawValue>(json)
-            .map(drop)
-            .map_err(|error| format!("the value for `{pointer}` is not JSON: {error}")),
+        Edit::Set { pointer, json } | Edit::Default { pointer, json } => {
+            serde_json::from_str::<&RawValue>(json)
+                .map(drop)
+                .map_err(|error| format!("the value for `{pointer}` is not JSON: {error}"))
+        }
         Edit::Remove { .. } | Edit::Rename { .. } => Ok(()),
     }
 }
@@ -255,7 +278,10 @@ mod tests {
         for pointer in ["", "/name", "/uri", "/_meta/x", "/ref/name"] {
             assert!(checked("{}", &set(pointer, "1"), true).is_err(), "{pointer}");
         }
-        assert_eq!(checked("{}", &set("/arguments/x", "1"), true).unwrap().unwrap(), r#"{"arguments":{"x":1}}"#);
+        assert_eq!(
+            checked("{}", &set("/arguments/x", "1"), true).unwrap().unwrap(),
+            r#"{"arguments":{"x":1}}"#
+        );
     }
 
     #[test]

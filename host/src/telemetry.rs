@@ -14,7 +14,8 @@ const BUCKETS: [f64; 14] =
 /// # Errors
 /// The filter cannot be read, or logging has been started before.
 pub fn log(level: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level).map_err(|error| anyhow::anyhow!("log level `{level}`: {error}"))?;
+    let filter =
+        EnvFilter::try_new(level).map_err(|error| anyhow::anyhow!("log level `{level}`: {error}"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -4,11 +4,13 @@
 #[path = "../support/lib.rs"]
 mod support;
 
+mod authoring;
 mod bad_input;
 mod calls;
 mod config_mistakes;
 mod crash;
 mod defects;
+mod guests;
 mod lifecycle;
 mod policy;
 mod record;

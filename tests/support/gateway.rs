@@ -73,8 +73,12 @@ impl Gateway {
     pub(crate) fn crash_and_restart(mut self) -> Self {
         self.signal(Signal::KILL);
         self.wait_exit();
-        let setup = std::mem::replace(&mut self.setup, Setup::new());
-        Self::start(setup)
+        Self::start(self.into_setup())
+    }
+
+    /// Its files and its environment, for another one.
+    pub(crate) fn into_setup(mut self) -> Setup {
+        std::mem::replace(&mut self.setup, Setup::new())
     }
 
     pub(crate) fn initialize(&mut self) -> Value {

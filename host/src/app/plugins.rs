@@ -23,7 +23,8 @@ pub struct Loaded {
 /// Every problem of every plugin, at the key it was configured with.
 pub fn load(config: &Config, store: &Store, clock: &Clock) -> Result<Loaded, Problems> {
     let engine = Engine::new().map_err(|error| {
-        let problem = super::problem("plugins", format!("the WebAssembly engine cannot start: {error:#}"), None);
+        let problem =
+            super::problem("plugins", format!("the WebAssembly engine cannot start: {error:#}"), None);
         Problems::new(&config.path, vec![problem])
     })?;
     let folders = super::plugin_folders(config.gateway.plugin_dir.as_ref());
@@ -56,7 +57,12 @@ pub fn load(config: &Config, store: &Store, clock: &Clock) -> Result<Loaded, Pro
             Stage::Rewrite => {
                 // The shipped rules concern the backends that have some; other rewriters see all.
                 let backends = (settings.name == "rewrite-rules").then(|| {
-                    config.backends.iter().filter(|backend| backend.rewritten).map(|b| b.name.clone()).collect()
+                    config
+                        .backends
+                        .iter()
+                        .filter(|backend| backend.rewritten)
+                        .map(|b| b.name.clone())
+                        .collect()
                 });
                 rewriters.push((plugin, backends));
             }

@@ -52,7 +52,9 @@ pub(super) fn on_sighup(parts: Parts) -> std::io::Result<impl Future<Output = ()
 fn reload(parts: &Parts) -> Result<bool, config::Problems> {
     let config = config::load(&parts.path, &super::environment)?;
     let folders = super::plugin_folders(config.gateway.plugin_dir.as_ref());
-    let Some(settings) = config.plugins.iter().find(|plugin| plugin.name == "rate-limit") else { return Ok(false) };
+    let Some(settings) = config.plugins.iter().find(|plugin| plugin.name == "rate-limit") else {
+        return Ok(false);
+    };
     let plugin = plugins::one(&parts.engine, &folders, settings, &parts.store, &parts.clock)
         .map_err(|problems| config::Problems::new(&config.path, problems))?;
     // Only now, when everything has been found good, does anything change. What was spent stays spent: the

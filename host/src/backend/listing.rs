@@ -42,7 +42,11 @@ struct InitializeResult {
 }
 
 /// Shakes hands (MCP "Lifecycle"), declaring what the client behind the gateway can do.
-pub(super) async fn greet(peer: &Peer, capabilities: &str, patience: Duration) -> Result<Greeting, PeerError> {
+pub(super) async fn greet(
+    peer: &Peer,
+    capabilities: &str,
+    patience: Duration,
+) -> Result<Greeting, PeerError> {
     let params = format!(
         "{{\"protocolVersion\":\"{}\",\"capabilities\":{capabilities},\"clientInfo\":{{\"name\":\"sentinel-gateway\",\"version\":\"{}\"}}}}",
         REVISIONS[0],
@@ -56,7 +60,9 @@ pub(super) async fn greet(peer: &Peer, capabilities: &str, patience: Duration) -
         .map_err(|error| PeerError::Garbage(format!("its initialize result cannot be read: {error}")))?;
     if !REVISIONS.contains(&result.protocol_version.as_str()) {
         let version = &result.protocol_version;
-        return Err(PeerError::Garbage(format!("it wants protocol version `{version}`, which this gateway does not speak")));
+        return Err(PeerError::Garbage(format!(
+            "it wants protocol version `{version}`, which this gateway does not speak"
+        )));
     }
     peer.notify("notifications/initialized", None);
     Ok(Greeting {
@@ -84,7 +90,8 @@ pub(super) async fn drain(peer: &Peer, list: List, patience: Duration) -> Result
         let page: Vec<Box<RawValue>> = serde_json::from_str(page)
             .map_err(|error| PeerError::Garbage(format!("{method} cannot be read: {error}")))?;
         for item in page {
-            let name = splice::get(item.get(), &format!("/{key}")).and_then(|name| serde_json::from_str(name).ok());
+            let name =
+                splice::get(item.get(), &format!("/{key}")).and_then(|name| serde_json::from_str(name).ok());
             let Some(name) = name.filter(|name: &String| !name.is_empty()) else {
                 tracing::warn!(method, "an entry without `{key}` was left out");
                 continue;

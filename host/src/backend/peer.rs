@@ -119,7 +119,8 @@ impl Peer {
     /// Sends a notification; a full queue drops it with a warning, for nobody waits for it.
     pub fn notify(&self, method: &str, params: Option<&str>) {
         let body = message::notification(method, params);
-        let sent = self.sender.try_send(Outgoing { id: None, method: method.to_owned(), body, headers: Vec::new() });
+        let sent =
+            self.sender.try_send(Outgoing { id: None, method: method.to_owned(), body, headers: Vec::new() });
         if let Err(error) = sent {
             tracing::debug!(method, "notification not sent: {error}");
         }
@@ -131,7 +132,8 @@ impl Peer {
             Body::Result(result) => message::result(id.get(), result.get()),
             Body::Error(error) => message::error_object(id.get(), error.get()),
         };
-        let sent = self.sender.try_send(Outgoing { id: None, method: String::new(), body, headers: Vec::new() });
+        let sent =
+            self.sender.try_send(Outgoing { id: None, method: String::new(), body, headers: Vec::new() });
         if let Err(error) = sent {
             tracing::warn!("an answer to the backend was not sent: {error}");
         }
@@ -160,7 +162,10 @@ impl Peer {
                 let (session, token) = self.pending.lock().get(&id)?.progress.clone()?;
                 let edit = Edit::Set { pointer: "/progressToken".to_owned(), json: token.get().to_owned() };
                 let params = splice::apply(params, &[edit]).ok()?;
-                Some(Spontaneous::Progress { session, message: message::notification(&method, Some(&params)) })
+                Some(Spontaneous::Progress {
+                    session,
+                    message: message::notification(&method, Some(&params)),
+                })
             }
             Ok(Message::Notification { method, .. }) => {
                 Some(Spontaneous::Notification { method: method.into_owned(), message: raw.clone() })

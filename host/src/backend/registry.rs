@@ -34,10 +34,24 @@ pub enum Event {
     /// A merged list is not what it was.
     ListChanged(List),
     /// A backend's notification, as it came.
-    Notification { backend: Arc<str>, peer: Arc<Peer>, method: String, message: Bytes },
-    Progress { session: Arc<str>, message: Bytes },
+    Notification {
+        backend: Arc<str>,
+        peer: Arc<Peer>,
+        method: String,
+        message: Bytes,
+    },
+    Progress {
+        session: Arc<str>,
+        message: Bytes,
+    },
     /// A backend asks the client something; answer through `peer`.
-    Request { backend: Arc<str>, peer: Arc<Peer>, id: Box<RawValue>, method: String, params: Option<Box<RawValue>> },
+    Request {
+        backend: Arc<str>,
+        peer: Arc<Peer>,
+        id: Box<RawValue>,
+        method: String,
+        params: Option<Box<RawValue>>,
+    },
 }
 
 /// Bounds and secrets that hold for all backends.
@@ -90,7 +104,8 @@ impl Registry {
         reshape: Reshape,
     ) -> (Arc<Self>, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-        let backends: Vec<_> = settings.iter().map(|settings| Arc::new(Backend::new(settings.clone()))).collect();
+        let backends: Vec<_> =
+            settings.iter().map(|settings| Arc::new(Backend::new(settings.clone()))).collect();
         let registry = Arc::new(Self {
             by_name: backends.iter().map(|backend| (backend.name.clone(), backend.clone())).collect(),
             common,
@@ -150,7 +165,9 @@ impl Registry {
     #[must_use]
     pub fn instructions(&self) -> Vec<(Arc<str>, String)> {
         let greetings = self.greetings.lock();
-        let of = |backend: &Arc<Backend>| Some((backend.name.clone(), greetings.get(&backend.name)?.instructions.clone()?));
+        let of = |backend: &Arc<Backend>| {
+            Some((backend.name.clone(), greetings.get(&backend.name)?.instructions.clone()?))
+        };
         self.backends.iter().filter_map(of).collect()
     }
 
@@ -158,7 +175,8 @@ impl Registry {
     #[must_use]
     pub fn capable(&self, capability: &str) -> Vec<Arc<Backend>> {
         let greetings = self.greetings.lock();
-        let capable = |backend: &&Arc<Backend>| greetings.get(&backend.name).is_some_and(|g| g.has(capability));
+        let capable =
+            |backend: &&Arc<Backend>| greetings.get(&backend.name).is_some_and(|g| g.has(capability));
         self.backends.iter().filter(capable).cloned().collect()
     }
 
@@ -187,7 +205,8 @@ impl Registry {
         let mut report = Vec::new();
         for backend in &self.backends {
             let mut status = backend.status.subscribe();
-            let settled = status.wait_for(|status| *status != Status::Starting).await.map(|status| status.clone());
+            let settled =
+                status.wait_for(|status| *status != Status::Starting).await.map(|status| status.clone());
             let result = match settled {
                 Ok(Status::Ready) => Ok(backend.offers.load().tools.len()),
                 Ok(Status::Down { reason }) => Err(reason),
@@ -245,7 +264,8 @@ impl Registry {
     /// A backend came, went or changed its lists.
     pub(super) fn changed(&self, backend: &Backend) {
         let up = backend.status() == Status::Ready;
-        metrics::gauge!("sentinel_backend_healthy", "backend" => backend.name.to_string()).set(f64::from(u8::from(up)));
+        metrics::gauge!("sentinel_backend_healthy", "backend" => backend.name.to_string())
+            .set(f64::from(u8::from(up)));
         let mut merging = self.merging.lock();
         if self.started.elapsed() >= SETTLE || self.backends.iter().all(|b| b.status() != Status::Starting) {
             merging.settled = true;
@@ -264,7 +284,11 @@ impl Registry {
             .backends
             .iter()
             .zip(&offers)
-            .map(|(backend, offers)| Part { backend: &backend.name, always_prefix: backend.settings.always_prefix, offers })
+            .map(|(backend, offers)| Part {
+                backend: &backend.name,
+                always_prefix: backend.settings.always_prefix,
+                offers,
+            })
             .collect();
         let next = Catalog::merge(&parts, &mut merging.owners);
         let before = self.catalog.load_full();
@@ -272,7 +296,8 @@ impl Registry {
             .into_iter()
             .filter(|list| {
                 let (before, next) = (before.list(*list), next.list(*list));
-                before.len() != next.len() || before.iter().zip(next).any(|(a, b)| a.item.get() != b.item.get())
+                before.len() != next.len()
+                    || before.iter().zip(next).any(|(a, b)| a.item.get() != b.item.get())
             })
             .collect();
         self.catalog.store(Arc::new(next));
@@ -284,7 +309,12 @@ impl Registry {
     }
 
     /// A message a backend sent of its own accord.
-    pub(super) async fn spontaneous(self: &Arc<Self>, backend: &Arc<Backend>, peer: &Arc<Peer>, message: Spontaneous) {
+    pub(super) async fn spontaneous(
+        self: &Arc<Self>,
+        backend: &Arc<Backend>,
+        peer: &Arc<Peer>,
+        message: Spontaneous,
+    ) {
         let event = match message {
             Spontaneous::Progress { session, message } => {
                 // Progress may be lost, a result may not: it never waits.

@@ -32,7 +32,9 @@ pub(super) type ClientCapabilities = watch::Receiver<Option<Arc<str>>>;
 /// Why a connection ended.
 enum End {
     /// The gateway shuts down, or the connection must be made anew for another client.
-    Asked { again: bool },
+    Asked {
+        again: bool,
+    },
     Lost(String),
 }
 
@@ -111,7 +113,8 @@ async fn live(backend: &Arc<Backend>, registry: &Arc<Registry>, client: &mut Cli
 fn open(backend: &Backend, registry: &Registry) -> Result<Wire, WireError> {
     match &backend.settings.transport {
         Transport::Stdio { command, args, env, cwd } => {
-            let env: Vec<_> = env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
+            let env: Vec<_> =
+                env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
             let spec = StdioSpec {
                 name: backend.settings.name.clone(),
                 command: command.clone(),
@@ -127,7 +130,10 @@ fn open(backend: &Backend, registry: &Registry) -> Result<Wire, WireError> {
             let spec = http::HttpSpec {
                 name: backend.settings.name.clone(),
                 url: url.clone(),
-                headers: headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
+                headers: headers
+                    .iter()
+                    .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+                    .collect(),
                 max_body: registry.max_message(),
                 timeout: backend.settings.timeout,
             };

@@ -47,8 +47,12 @@ pub(crate) fn execute(path: &Path, command: Command) -> anyhow::Result<ExitCode>
             Command::Tail(options) => (options, true),
         };
         if !follow {
-            let query =
-                Query { limit: options.limit, since: options.since, tool: options.tool, status: options.status };
+            let query = Query {
+                limit: options.limit,
+                since: options.since,
+                tool: options.tool,
+                status: options.status,
+            };
             let rows = query::list(&store, &query).await?;
             return show(&rows, options.json);
         }

@@ -44,7 +44,8 @@ pub(crate) fn execute(config: &Path, command: &Command) -> anyhow::Result<ExitCo
 fn wanted(config: &Path) -> Vec<&'static str> {
     let text = std::fs::read_to_string(config).unwrap_or_default();
     let table: toml::Table = toml::from_str(&text).unwrap_or_default();
-    let local = table.get("auth").and_then(|auth| auth.get("mode")?.as_str()).is_some_and(|mode| mode == "local");
+    let local =
+        table.get("auth").and_then(|auth| auth.get("mode")?.as_str()).is_some_and(|mode| mode == "local");
     if local { Vec::new() } else { vec!["SENTINEL_TOKEN", "JWT_SECRET_KEY"] }
 }
 
@@ -62,9 +63,10 @@ fn snippet(
         server["env"] = placeholders.clone().into();
     }
     Ok(match client {
-        Client::Claude => {
-            ("claude_desktop_config.json, or .mcp.json of a project", pretty(&json!({ "mcpServers": { name: server } }))?)
-        }
+        Client::Claude => (
+            "claude_desktop_config.json, or .mcp.json of a project",
+            pretty(&json!({ "mcpServers": { name: server } }))?,
+        ),
         Client::Cursor => (".cursor/mcp.json", pretty(&json!({ "mcpServers": { name: server } }))?),
         Client::Vscode => {
             server["type"] = json!("stdio");
@@ -88,9 +90,14 @@ mod tests {
     #[test]
     fn every_client_gets_the_command_and_the_file() {
         for client in [Client::Claude, Client::Cursor, Client::Vscode, Client::Codex] {
-            let (_, text) =
-                snippet(client, "gw", Path::new("/opt/sg"), &PathBuf::from("/etc/s.toml"), &["SENTINEL_TOKEN"])
-                    .unwrap_or_default();
+            let (_, text) = snippet(
+                client,
+                "gw",
+                Path::new("/opt/sg"),
+                &PathBuf::from("/etc/s.toml"),
+                &["SENTINEL_TOKEN"],
+            )
+            .unwrap_or_default();
             for part in ["/opt/sg", "/etc/s.toml", "--config", "SENTINEL_TOKEN", "gw"] {
                 assert!(text.contains(part), "{client:?}: {part} is missing in {text}");
             }

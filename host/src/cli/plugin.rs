@@ -25,7 +25,8 @@ pub(crate) enum Command {
 }
 
 pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
-    let engine = Engine::new().map_err(|error| anyhow::anyhow!("the WebAssembly engine cannot start: {error:#}"))?;
+    let engine =
+        Engine::new().map_err(|error| anyhow::anyhow!("the WebAssembly engine cannot start: {error:#}"))?;
     match command {
         Command::Inspect { file } => {
             let artifact = load_artifact(&engine, &file, None, None)?;
@@ -54,10 +55,13 @@ fn describe(file: &Path, artifact: &Artifact) -> String {
         let _ = writeln!(text, "  {} {}: {}", manifest.name, manifest.version, manifest.description);
     }
     let _ = writeln!(text, "  sha256   {}", artifact.digest);
-    let roles: Vec<&str> = artifact.exports.iter().map(String::as_str).filter(|role| *role != "lifecycle").collect();
+    let roles: Vec<&str> =
+        artifact.exports.iter().map(String::as_str).filter(|role| *role != "lifecycle").collect();
     let _ = writeln!(text, "  roles    {}", roles.join(", "));
-    let foreign: Vec<&String> = artifact.imports.iter().filter(|import| !import.starts_with("sentinel:plugin/")).collect();
-    let pure = if foreign.is_empty() { "yes: it can reach nothing but the gateway's own interfaces" } else { "no" };
+    let foreign: Vec<&String> =
+        artifact.imports.iter().filter(|import| !import.starts_with("sentinel:plugin/")).collect();
+    let pure =
+        if foreign.is_empty() { "yes: it can reach nothing but the gateway's own interfaces" } else { "no" };
     let _ = writeln!(text, "  pure     {pure}");
     let _ = writeln!(text, "  imports");
     for import in &artifact.imports {

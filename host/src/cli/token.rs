@@ -44,7 +44,9 @@ pub(crate) fn execute(config: &Path, command: Command) -> anyhow::Result<ExitCod
         Command::Mint { sub, role, days, secret_env, issuer, audience } => {
             let auth = auth_section(config);
             let set = |given: Option<String>, key: &str, default: &str| {
-                given.or_else(|| auth.get(key)?.as_str().map(str::to_owned)).unwrap_or_else(|| default.to_owned())
+                given
+                    .or_else(|| auth.get(key)?.as_str().map(str::to_owned))
+                    .unwrap_or_else(|| default.to_owned())
             };
             let secret_env = set(secret_env, "jwt_secret_env", "JWT_SECRET_KEY");
             let secret = std::env::var(&secret_env).with_context(|| {
@@ -80,12 +82,19 @@ pub(crate) fn execute(config: &Path, command: Command) -> anyhow::Result<ExitCod
             };
             let token = token.trim();
             let header = jsonwebtoken::decode_header(token).context("this is not a JWT")?;
-            let claims: Value = jsonwebtoken::dangerous::insecure_decode::<Value>(token).context("this is not a JWT")?.claims;
-            let mut text = format!("{:?}{}\n", header.alg, header.kid.map_or(String::new(), |kid| format!(", key {kid}")));
+            let claims: Value =
+                jsonwebtoken::dangerous::insecure_decode::<Value>(token).context("this is not a JWT")?.claims;
+            let mut text = format!(
+                "{:?}{}\n",
+                header.alg,
+                header.kid.map_or(String::new(), |kid| format!(", key {kid}"))
+            );
             text.push_str(&serde_json::to_string_pretty(&claims)?);
             if let Some(expires) = claims["exp"].as_i64() {
-                let at = jiff::Timestamp::from_second(expires).map_or_else(|_| "never".to_owned(), |at| at.to_string());
-                let past = expires <= i64::try_from(jsonwebtoken::get_current_timestamp()).unwrap_or(i64::MAX);
+                let at = jiff::Timestamp::from_second(expires)
+                    .map_or_else(|_| "never".to_owned(), |at| at.to_string());
+                let past =
+                    expires <= i64::try_from(jsonwebtoken::get_current_timestamp()).unwrap_or(i64::MAX);
                 text.push_str(&format!("\n{} {at}", if past { "EXPIRED" } else { "valid until" }));
             }
             text.push_str("\nthe signature was not checked");

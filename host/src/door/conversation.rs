@@ -14,8 +14,7 @@ use super::respond;
 use crate::mcp::catalog::List;
 use crate::mcp::envelope::{self, Body, EnvelopeError, Message};
 use crate::mcp::{BATCH_REVISION, code, message, negotiate, splice};
-use crate::pipeline::{Answer, Arrival, ClientRequest, Failure, News, Pipeline};
-use crate::policy::Caller;
+use crate::pipeline::{Answer, Arrival, Caller, ClientRequest, Failure, News, Pipeline};
 use crate::session::{Hello, Session};
 
 /// Most questions of backends that wait for the client's answer.
@@ -85,8 +84,10 @@ impl Conversation {
         // The id usually stands before the large part, so that its sender can be told.
         let id = std::str::from_utf8(head).ok().and_then(|head| splice::get(head, "/id")).unwrap_or("null");
         let id = if serde_json::from_str::<&RawValue>(id).is_ok() { id } else { "null" };
-        let text = format!("the message is longer than {limit} bytes; raise gateway.max_message_bytes to allow it");
-        self.say(message::error(id, code::INVALID_REQUEST, &text, &json!({ "reason": "message_too_large" }))).await;
+        let text =
+            format!("the message is longer than {limit} bytes; raise gateway.max_message_bytes to allow it");
+        self.say(message::error(id, code::INVALID_REQUEST, &text, &json!({ "reason": "message_too_large" })))
+            .await;
     }
 
     async fn say(&self, message: Bytes) {
@@ -111,9 +112,16 @@ impl Conversation {
         }
         if self.session.hello().is_none() {
             let text = format!("`{method}` before `initialize`: the session is not initialised");
-            return Some(message::error(id.get(), code::NOT_INITIALIZED, &text, &json!({ "reason": "not_initialized" })));
+            return Some(message::error(
+                id.get(),
+                code::NOT_INITIALIZED,
+                &text,
+                &json!({ "reason": "not_initialized" }),
+            ));
         }
-        let known = Pipeline::is_targeted(method) || List::of_method(method).is_some() || method == "logging/setLevel";
+        let known = Pipeline::is_targeted(method)
+            || List::of_method(method).is_some()
+            || method == "logging/setLevel";
         if !known {
             let text = format!("method `{method}` is not known here");
             return Some(message::error(id.get(), code::METHOD_NOT_FOUND, &text, &serde_json::Value::Null));
@@ -165,20 +173,32 @@ impl Conversation {
 
     fn initialize(&self, id: &RawValue, params: Option<&RawValue>) -> Bytes {
         let params = params.map_or("{}", RawValue::get);
-        let Some(requested) = splice::get(params, "/protocolVersion").and_then(|v| serde_json::from_str::<String>(v).ok())
+        let Some(requested) =
+            splice::get(params, "/protocolVersion").and_then(|v| serde_json::from_str::<String>(v).ok())
         else {
             let text = "initialize needs `protocolVersion`, a string";
-            return message::error(id.get(), code::INVALID_PARAMS, text, &json!({ "reason": "invalid_arguments" }));
+            return message::error(
+                id.get(),
+                code::INVALID_PARAMS,
+                text,
+                &json!({ "reason": "invalid_arguments" }),
+            );
         };
         if let Err(denial) = self.pipeline.identify(&self.caller) {
             tracing::error!("the client was not let in: {}", denial.message);
             return respond::failed(id.get(), &Failure::Denied(denial)).unwrap_or_default();
         }
         let version = negotiate(&requested);
-        let capabilities = splice::get(params, "/capabilities").filter(|c| c.starts_with('{')).unwrap_or("{}");
+        let capabilities =
+            splice::get(params, "/capabilities").filter(|c| c.starts_with('{')).unwrap_or("{}");
         if !self.session.greet(Hello { version, capabilities: message::raw(capabilities.to_owned()) }) {
             let data = json!({ "reason": "already_initialized" });
-            return message::error(id.get(), code::INVALID_REQUEST, "the session is already initialised", &data);
+            return message::error(
+                id.get(),
+                code::INVALID_REQUEST,
+                "the session is already initialised",
+                &data,
+            );
         }
         self.pipeline.client_declares(capabilities);
         let mut result = json!({
@@ -253,7 +273,8 @@ impl Conversation {
 
     /// Passes a backend's question on, if the client said that it can answer such.
     async fn ask(&self, request: ClientRequest, hello: &Hello) {
-        let able = |capability: &str| splice::get(hello.capabilities.get(), &format!("/{capability}")).is_some();
+        let able =
+            |capability: &str| splice::get(hello.capabilities.get(), &format!("/{capability}")).is_some();
         let fits = match request.method() {
             "sampling/createMessage" => able("sampling"),
             "elicitation/create" => able("elicitation"),
@@ -300,12 +321,18 @@ impl Conversation {
 
     /// JSON-RPC batches: only where the revision has them (2025-03-26).
     async fn hear_batch(self: &Arc<Self>, line: &Bytes) {
-        let refuse = |text: &str| message::error("null", code::INVALID_REQUEST, text, &serde_json::Value::Null);
+        let refuse =
+            |text: &str| message::error("null", code::INVALID_REQUEST, text, &serde_json::Value::Null);
         if self.session.hello().is_none_or(|hello| hello.version != BATCH_REVISION) {
             let text = format!("batches exist only in protocol version {BATCH_REVISION}");
             let reply = match serde_json::from_slice::<&RawValue>(line) {
                 Ok(_) => refuse(&text),
-                Err(error) => message::error("null", code::PARSE_ERROR, &format!("not JSON: {error}"), &serde_json::Value::Null),
+                Err(error) => message::error(
+                    "null",
+                    code::PARSE_ERROR,
+                    &format!("not JSON: {error}"),
+                    &serde_json::Value::Null,
+                ),
             };
             return self.say(reply).await;
         }
@@ -313,7 +340,9 @@ impl Conversation {
             Ok(parts) => parts,
             Err(error) => {
                 let text = format!("not JSON: {error}");
-                return self.say(message::error("null", code::PARSE_ERROR, &text, &serde_json::Value::Null)).await;
+                return self
+                    .say(message::error("null", code::PARSE_ERROR, &text, &serde_json::Value::Null))
+                    .await;
             }
         };
         if parts.is_empty() || parts.len() > MAX_BATCH {

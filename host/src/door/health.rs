@@ -41,7 +41,10 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
     let app = Router::new()
-        .route("/health", get(|| async { axum::response::Response::new(json!({ "status": "ok" }).to_string()) }))
+        .route(
+            "/health",
+            get(|| async { axum::response::Response::new(json!({ "status": "ok" }).to_string()) }),
+        )
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .with_state(Health { pipeline, token, render });
@@ -61,13 +64,15 @@ async fn ready(State(health): State<Health>) -> Response {
 
 async fn metrics(State(health): State<Health>, headers: HeaderMap) -> Response {
     let Some(token) = &health.token else {
-        return (StatusCode::FORBIDDEN, "metrics are closed: set HEALTH_TOKEN and send it as bearer token\n").into_response();
+        return (StatusCode::FORBIDDEN, "metrics are closed: set HEALTH_TOKEN and send it as bearer token\n")
+            .into_response();
     };
     let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let sent = sent.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("");
     if !same(sent.as_bytes(), token.expose().as_bytes()) {
         let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-        return (StatusCode::UNAUTHORIZED, challenge, "the bearer token is not HEALTH_TOKEN's\n").into_response();
+        return (StatusCode::UNAUTHORIZED, challenge, "the bearer token is not HEALTH_TOKEN's\n")
+            .into_response();
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (health.render)()).into_response()
 }

@@ -72,7 +72,9 @@ mod tests {
     async fn a_long_line_is_skipped_and_the_next_one_read() {
         let long = format!("{{\"id\":7,{}\n{{\"b\":2}}\n\n  \nx", "y".repeat(100_000));
         let mut lines = Lines::new(long.as_bytes(), 1000);
-        assert!(matches!(lines.next().await.unwrap(), Some(Line::TooLong(head)) if head.starts_with(b"{\"id\":7,")));
+        assert!(
+            matches!(lines.next().await.unwrap(), Some(Line::TooLong(head)) if head.starts_with(b"{\"id\":7,"))
+        );
         assert_eq!(lines.next().await.unwrap(), Some(Line::Message(Bytes::from_static(b"{\"b\":2}"))));
         assert_eq!(lines.next().await.unwrap(), None);
     }

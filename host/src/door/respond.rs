@@ -5,16 +5,19 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use crate::backend::BackendError;
 use crate::call::{Denial, Refused};
 use crate::mcp::{code, message};
-use crate::pipeline::{Answer, Failure};
+use crate::pipeline::{Answer, BackendError, Failure};
 
 /// The reply to a request; none where the client asked for none (it cancelled).
 pub(super) fn reply(id: &str, answer: Result<Answer, Failure>) -> Option<Bytes> {
     match answer {
-        Ok(Answer::Result(result)) => Some(message::result(id, std::str::from_utf8(&result).unwrap_or("null"))),
-        Ok(Answer::Error(error)) => Some(message::error_object(id, std::str::from_utf8(&error).unwrap_or("null"))),
+        Ok(Answer::Result(result)) => {
+            Some(message::result(id, std::str::from_utf8(&result).unwrap_or("null")))
+        }
+        Ok(Answer::Error(error)) => {
+            Some(message::error_object(id, std::str::from_utf8(&error).unwrap_or("null")))
+        }
         Err(failure) => failed(id, &failure),
     }
 }
@@ -62,9 +65,13 @@ fn facts(denial: &Denial) -> Value {
 
 fn backend(error: &BackendError) -> Value {
     match error {
-        BackendError::Unreachable { backend, .. } => json!({ "reason": "backend_unreachable", "backend": **backend }),
+        BackendError::Unreachable { backend, .. } => {
+            json!({ "reason": "backend_unreachable", "backend": **backend })
+        }
         BackendError::Timeout { backend, .. } => json!({ "reason": "backend_timeout", "backend": **backend }),
-        BackendError::Protocol { backend, .. } => json!({ "reason": "backend_protocol_error", "backend": **backend }),
+        BackendError::Protocol { backend, .. } => {
+            json!({ "reason": "backend_protocol_error", "backend": **backend })
+        }
         BackendError::Busy { backend, .. } => json!({ "reason": "backend_busy", "backend": **backend }),
         BackendError::Status { backend, status, retry_after } => {
             let mut data = json!({ "reason": "backend_http_status", "backend": **backend, "status": status });
@@ -99,7 +106,9 @@ mod tests {
 
     #[test]
     fn every_refusal_has_its_own_code() {
-        let code = |refused| wire(&Failure::Denied(Denial::new(refused, "r", "m")))["error"]["code"].as_i64().unwrap();
+        let code = |refused| {
+            wire(&Failure::Denied(Denial::new(refused, "r", "m")))["error"]["code"].as_i64().unwrap()
+        };
         assert_eq!(code(Refused::Unauthenticated), -32001);
         assert_eq!(code(Refused::Forbidden), -32003);
         assert_eq!(code(Refused::Killed), -32005);

@@ -12,8 +12,7 @@ use tokio::sync::mpsc;
 
 use super::conversation::Conversation;
 use super::lines::{Line, Lines};
-use crate::pipeline::{News, Pipeline};
-use crate::policy::Caller;
+use crate::pipeline::{Caller, News, Pipeline};
 use crate::session::Session;
 
 /// Messages waiting for the client to read them.

@@ -275,7 +275,10 @@ mod tests {
             upstream: uri.to_owned(),
             item: RawValue::from_string("{}".to_owned()).unwrap(),
         };
-        let offers = Offers { templates: vec![template("db://{x}"), template("db://t/{id}/row")], ..Offers::default() };
+        let offers = Offers {
+            templates: vec![template("db://{x}"), template("db://t/{id}/row")],
+            ..Offers::default()
+        };
         let part = Part { backend: &a, always_prefix: false, offers: &offers };
         let catalog = Catalog::merge(&[part], &mut Owners::default());
         assert_eq!(&*catalog.find_template("db://t/7/row").unwrap().name, "db://t/{id}/row");

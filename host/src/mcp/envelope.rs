@@ -104,7 +104,9 @@ mod tests {
     fn ids_of_every_size_and_sign_are_kept_as_they_are_spelled() {
         for id in ["1", "-7", "18446744073709551616", "\"a\\u0062\"", "0", "\"\""] {
             let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#);
-            let Message::Request { id: read, .. } = parse(text.as_bytes()).unwrap() else { panic!("a request") };
+            let Message::Request { id: read, .. } = parse(text.as_bytes()).unwrap() else {
+                panic!("a request")
+            };
             assert_eq!(read.get(), id);
         }
     }
@@ -131,7 +133,10 @@ mod tests {
     fn broken_json_and_broken_messages_are_told_apart() {
         assert!(matches!(parse(b"{"), Err(EnvelopeError::Syntax(_))));
         assert!(matches!(parse(b"{}"), Err(EnvelopeError::Shape { .. })));
-        assert!(matches!(parse(br#"{"jsonrpc":"2.0","id":3}"#), Err(EnvelopeError::Shape { id: Some(_), .. })));
+        assert!(matches!(
+            parse(br#"{"jsonrpc":"2.0","id":3}"#),
+            Err(EnvelopeError::Shape { id: Some(_), .. })
+        ));
         assert!(matches!(
             parse(br#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#),
             Err(EnvelopeError::Shape { .. })

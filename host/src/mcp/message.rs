@@ -30,7 +30,9 @@ pub fn error(id: &str, code: i64, message: &str, data: &serde_json::Value) -> By
 pub fn request(id: u64, method: &str, params: Option<&str>) -> Bytes {
     let (id, method) = (id.to_string(), quoted(method));
     match params {
-        Some(params) => join(&["{\"jsonrpc\":\"2.0\",\"id\":", &id, ",\"method\":", &method, ",\"params\":", params, "}"]),
+        Some(params) => {
+            join(&["{\"jsonrpc\":\"2.0\",\"id\":", &id, ",\"method\":", &method, ",\"params\":", params, "}"])
+        }
         None => join(&["{\"jsonrpc\":\"2.0\",\"id\":", &id, ",\"method\":", &method, "}"]),
     }
 }

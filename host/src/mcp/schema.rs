@@ -46,8 +46,9 @@ impl ArgumentSchema {
             Ok(validator) => validator,
             Err(error) => return Err(ArgumentError::Schema(error.clone())),
         };
-        let arguments: Value = serde_json::from_str(arguments.unwrap_or("{}"))
-            .map_err(|error| ArgumentError::Mismatch { pointer: String::new(), message: error.to_string() })?;
+        let arguments: Value = serde_json::from_str(arguments.unwrap_or("{}")).map_err(|error| {
+            ArgumentError::Mismatch { pointer: String::new(), message: error.to_string() }
+        })?;
         validator.validate(&arguments).map_err(|error| ArgumentError::Mismatch {
             pointer: error.instance_path().to_string(),
             message: bounded(&error.masked().to_string()),
@@ -69,7 +70,11 @@ fn compile(text: &str) -> Result<Validator, String> {
 }
 
 fn bounded(message: &str) -> String {
-    if message.chars().count() <= 300 { message.to_owned() } else { message.chars().take(300).chain(['…']).collect() }
+    if message.chars().count() <= 300 {
+        message.to_owned()
+    } else {
+        message.chars().take(300).chain(['…']).collect()
+    }
 }
 
 #[cfg(test)]
@@ -83,9 +88,13 @@ mod tests {
 
     #[test]
     fn names_the_pointer_that_is_wrong() {
-        let schema = schema(r#"{"type":"object","properties":{"a":{"type":"object","properties":{"n":{"type":"integer"}}}},"required":["a"]}"#);
+        let schema = schema(
+            r#"{"type":"object","properties":{"a":{"type":"object","properties":{"n":{"type":"integer"}}}},"required":["a"]}"#,
+        );
         assert_eq!(schema.check(Some(r#"{"a":{"n":3}}"#)), Ok(()));
-        let Err(ArgumentError::Mismatch { pointer, .. }) = schema.check(Some(r#"{"a":{"n":"x"}}"#)) else { panic!() };
+        let Err(ArgumentError::Mismatch { pointer, .. }) = schema.check(Some(r#"{"a":{"n":"x"}}"#)) else {
+            panic!()
+        };
         assert_eq!(pointer, "/a/n");
         assert!(matches!(schema.check(None), Err(ArgumentError::Mismatch { .. })));
     }
@@ -93,12 +102,17 @@ mod tests {
     #[test]
     fn an_unusable_schema_refuses_instead_of_letting_everything_pass() {
         assert!(matches!(schema(r#"{"type":"no-such-type"}"#).check(None), Err(ArgumentError::Schema(_))));
-        assert!(matches!(schema(r#"{"$ref":"http://127.0.0.1:9/x"}"#).check(None), Err(ArgumentError::Schema(_))));
+        assert!(matches!(
+            schema(r#"{"$ref":"http://127.0.0.1:9/x"}"#).check(None),
+            Err(ArgumentError::Schema(_))
+        ));
     }
 
     #[test]
     fn values_are_not_repeated_in_messages() {
-        let error = schema(r#"{"properties":{"k":{"type":"integer"}}}"#).check(Some(r#"{"k":"hunter2"}"#)).unwrap_err();
+        let error = schema(r#"{"properties":{"k":{"type":"integer"}}}"#)
+            .check(Some(r#"{"k":"hunter2"}"#))
+            .unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 }

@@ -268,7 +268,9 @@ fn skip_value(bytes: &[u8], start: usize) -> Result<usize, SpliceError> {
                 let scalar = at;
                 while !matches!(
                     bytes.get(at),
-                    None | Some(b',' | b':' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r' | b'"' | b'{' | b'[')
+                    None | Some(
+                        b',' | b':' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r' | b'"' | b'{' | b'['
+                    )
                 ) {
                     at += 1;
                 }
@@ -300,7 +302,10 @@ mod tests {
     #[test]
     fn only_the_edited_value_changes() {
         let text = r#"{ "a" : 1.50, "b":[1, {"c":"x"}],"d":null }"#;
-        assert_eq!(apply(text, &[set("/b/1/c", "true")]).unwrap(), r#"{ "a" : 1.50, "b":[1, {"c":true}],"d":null }"#);
+        assert_eq!(
+            apply(text, &[set("/b/1/c", "true")]).unwrap(),
+            r#"{ "a" : 1.50, "b":[1, {"c":true}],"d":null }"#
+        );
         assert_eq!(get(text, "/a"), Some("1.50"));
         assert_eq!(get(text, "/b/1/c"), Some("\"x\""));
         assert_eq!(get(text, "/b/2"), None);

@@ -28,7 +28,11 @@ impl Pipeline {
     /// The caller is unknown, a cursor was sent (the gateway gives none out), or a policy plugin failed.
     pub async fn list(&self, arrival: Arrival<'_>, list: List) -> Result<String, Failure> {
         let principal = self.policy.identify(arrival.caller)?;
-        if arrival.params.and_then(|params| splice::get(params.get(), "/cursor")).is_some_and(|cursor| cursor != "null") {
+        if arrival
+            .params
+            .and_then(|params| splice::get(params.get(), "/cursor"))
+            .is_some_and(|cursor| cursor != "null")
+        {
             return Err(Failure::Params("unknown cursor: this list has one page".to_owned()));
         }
         self.registry.settled().await;
@@ -45,7 +49,8 @@ impl Pipeline {
             .collect();
         let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
         let name: Arc<str> = arrival.method.into();
-        let target = Target { kind: TargetKind::Other, name: name.clone(), backend: "".into(), upstream: name };
+        let target =
+            Target { kind: TargetKind::Other, name: name.clone(), backend: "".into(), upstream: name };
         let call = Arc::new(Call {
             id: trip.id.to_string(),
             method: arrival.method.to_owned(),

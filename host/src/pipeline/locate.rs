@@ -55,13 +55,20 @@ fn place(method: &str, params: &str) -> Option<(&'static str, TargetKind)> {
 pub(super) fn is_targeted(method: &str) -> bool {
     matches!(
         method,
-        "tools/call" | "prompts/get" | "resources/read" | "resources/subscribe" | "resources/unsubscribe" | "completion/complete"
+        "tools/call"
+            | "prompts/get"
+            | "resources/read"
+            | "resources/subscribe"
+            | "resources/unsubscribe"
+            | "completion/complete"
     )
 }
 
 /// The target a client asked for as it stands in the message, for the record of what could not be found.
 pub(super) fn asked<'a>(method: &str, params: &'a str) -> &'a str {
-    place(method, params).and_then(|(pointer, _)| splice::get(params, pointer)).map_or("", |name| name.trim_matches('"'))
+    place(method, params)
+        .and_then(|(pointer, _)| splice::get(params, pointer))
+        .map_or("", |name| name.trim_matches('"'))
 }
 
 impl Pipeline {

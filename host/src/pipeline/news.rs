@@ -66,7 +66,9 @@ impl From<Event> for News {
         match event {
             Event::ListChanged(list) => Self::ListChanged(list),
             Event::Progress { session, message } => Self::Message { session: Some(session), message },
-            Event::Request { peer, id, method, params, .. } => Self::Request(ClientRequest { peer, id, method, params }),
+            Event::Request { peer, id, method, params, .. } => {
+                Self::Request(ClientRequest { peer, id, method, params })
+            }
             Event::Notification { peer, method, message, .. } if method == "notifications/cancelled" => {
                 let text = std::str::from_utf8(&message).unwrap_or("{}");
                 let id = splice::get(text, "/params/requestId").unwrap_or("null").to_owned();

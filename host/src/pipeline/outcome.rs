@@ -84,8 +84,10 @@ pub(super) fn refused_status(failure: &Failure) -> Status {
 /// Counts one call (S13). `tool` is a name from the catalog, or `unknown`.
 pub(super) fn measure(tool: &str, status: Status, failure: Option<&Failure>, latency: Duration) {
     let tool = tool.to_owned();
-    metrics::counter!("sentinel_requests_total", "tool" => tool.clone(), "status" => status.as_str()).increment(1);
-    metrics::histogram!("sentinel_request_duration_seconds", "tool" => tool.clone()).record(latency.as_secs_f64());
+    metrics::counter!("sentinel_requests_total", "tool" => tool.clone(), "status" => status.as_str())
+        .increment(1);
+    metrics::histogram!("sentinel_request_duration_seconds", "tool" => tool.clone())
+        .record(latency.as_secs_f64());
     if status == Status::RateLimited {
         metrics::counter!("sentinel_rate_limit_hits_total", "tool" => tool.clone()).increment(1);
     }

@@ -80,7 +80,10 @@ pub struct Artifact {
 
 impl std::fmt::Debug for Artifact {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Artifact").field("digest", &self.digest).field("imports", &self.imports).finish_non_exhaustive()
+        f.debug_struct("Artifact")
+            .field("digest", &self.digest)
+            .field("imports", &self.imports)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,13 +98,22 @@ pub struct Grant<'a> {
 ///
 /// # Errors
 /// The first check that fails.
-pub fn load(engine: &Engine, path: &Path, pin: Option<&str>, grant: Option<Grant<'_>>) -> Result<Artifact, ArtifactError> {
+pub fn load(
+    engine: &Engine,
+    path: &Path,
+    pin: Option<&str>,
+    grant: Option<Grant<'_>>,
+) -> Result<Artifact, ArtifactError> {
     let wasm = read(path)?;
     let digest = hex(&Sha256::digest(&wasm));
     if let Some(pinned) = pin
         && !pinned.eq_ignore_ascii_case(&digest)
     {
-        return Err(ArtifactError::Digest { path: path.to_owned(), found: digest, pinned: pinned.to_owned() });
+        return Err(ArtifactError::Digest {
+            path: path.to_owned(),
+            found: digest,
+            pinned: pinned.to_owned(),
+        });
     }
     let component = compiled(engine, path, &wasm, &digest)?;
     let kind = component.component_type();
@@ -116,7 +128,8 @@ pub fn load(engine: &Engine, path: &Path, pin: Option<&str>, grant: Option<Grant
             exports.insert(role.to_owned());
         }
     }
-    if !["authentication", "admission", "visibility", "rewriting"].iter().any(|role| exports.contains(*role)) {
+    if !["authentication", "admission", "visibility", "rewriting"].iter().any(|role| exports.contains(*role))
+    {
         return Err(ArtifactError::NoRole);
     }
     let manifest = manifest(path)?;
@@ -145,9 +158,10 @@ fn permitted(import: &str, manifest: &Manifest, grant: Grant<'_>) -> Result<(), 
             "secrets" if !manifest.request.secrets => {
                 refuse("its manifest does not ask for", "`secrets = true` under [request] of its manifest")
             }
-            "secrets" if !grant.secrets => {
-                refuse("the configuration does not grant", "`secrets = [\"NAME\"]` into its [[plugins]] entry")
-            }
+            "secrets" if !grant.secrets => refuse(
+                "the configuration does not grant",
+                "`secrets = [\"NAME\"]` into its [[plugins]] entry",
+            ),
             "secrets" => Ok(()),
             _ => refuse("this gateway does not have", "a plugin for the interfaces of track 0.1"),
         };
@@ -157,7 +171,10 @@ fn permitted(import: &str, manifest: &Manifest, grant: Grant<'_>) -> Result<(), 
             return refuse("its manifest does not ask for", "`wasi = true` under [request] of its manifest");
         }
         if !grant.grants.iter().any(|grant| grant == "wasi") {
-            return refuse("the configuration does not grant", "`grants = [\"wasi\"]` into its [[plugins]] entry");
+            return refuse(
+                "the configuration does not grant",
+                "`grants = [\"wasi\"]` into its [[plugins]] entry",
+            );
         }
         return Ok(());
     }
@@ -185,11 +202,16 @@ fn manifest(wasm: &Path) -> Result<Manifest, ArtifactError> {
 fn compiled(engine: &Engine, path: &Path, wasm: &[u8], digest: &str) -> Result<Component, ArtifactError> {
     let compile = || {
         // A bad artifact can make the compiler itself panic; that must not take the gateway along.
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.wasmtime().precompile_component(wasm)))
-            .unwrap_or_else(|_| Err(wasmtime::format_err!("the compiler gave up on it")))
-            .map_err(|error| ArtifactError::Compile { path: path.to_owned(), reason: format!("{error:#}") })
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            engine.wasmtime().precompile_component(wasm)
+        }))
+        .unwrap_or_else(|_| Err(wasmtime::format_err!("the compiler gave up on it")))
+        .map_err(|error| ArtifactError::Compile { path: path.to_owned(), reason: format!("{error:#}") })
     };
-    let wrong = |error: wasmtime::Error| ArtifactError::Compile { path: path.to_owned(), reason: format!("{error:#}") };
+    let wrong = |error: wasmtime::Error| ArtifactError::Compile {
+        path: path.to_owned(),
+        reason: format!("{error:#}"),
+    };
     let file = format!("{digest}-{:016x}.cwasm", engine_key(engine));
     for folder in cache_folders(path) {
         let cached = folder.join(&file);
@@ -201,7 +223,9 @@ fn compiled(engine: &Engine, path: &Path, wasm: &[u8], digest: &str) -> Result<C
             let component = unsafe { Component::deserialize_file(engine.wasmtime(), &cached) };
             match component {
                 Ok(component) => return Ok(component),
-                Err(error) => tracing::warn!(file = %cached.display(), "precompiled plugin is unusable, compiling again: {error:#}"),
+                Err(error) => {
+                    tracing::warn!(file = %cached.display(), "precompiled plugin is unusable, compiling again: {error:#}")
+                }
             }
         }
     }
@@ -249,7 +273,8 @@ fn store(folder: &Path, file: &str, native: &[u8]) -> std::io::Result<()> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let temporary = folder.join(format!("{file}.{}-{number}", std::process::id()));
-    let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut out =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     out.write_all(native)?;
     out.sync_all()?;
     fs::rename(&temporary, folder.join(file))
@@ -281,15 +306,20 @@ mod tests {
         assert!(permitted(secrets, &asks(false, false), granted).is_err());
         assert!(permitted(secrets, &asks(true, false), nothing).is_err());
         let wasi = ["wasi".to_owned()];
-        assert!(permitted("wasi:cli/stderr@0.2.6", &asks(false, true), Grant { secrets: false, grants: &wasi }).is_ok());
+        assert!(
+            permitted("wasi:cli/stderr@0.2.6", &asks(false, true), Grant { secrets: false, grants: &wasi })
+                .is_ok()
+        );
         assert!(permitted("wasi:cli/stderr@0.2.6", &asks(false, true), nothing).is_err());
     }
 
     #[test]
     fn what_the_gateway_does_not_have_is_named() {
-        let error = permitted("evil:network/tcp", &asks(true, true), Grant { secrets: true, grants: &[] }).unwrap_err();
+        let error = permitted("evil:network/tcp", &asks(true, true), Grant { secrets: true, grants: &[] })
+            .unwrap_err();
         assert!(error.to_string().contains("evil:network/tcp"));
-        let error = permitted("sentinel:plugin/view@0.2.0", &asks(true, true), Grant { secrets: true, grants: &[] });
+        let error =
+            permitted("sentinel:plugin/view@0.2.0", &asks(true, true), Grant { secrets: true, grants: &[] });
         assert!(matches!(error, Err(ArtifactError::Track { .. })));
     }
 }

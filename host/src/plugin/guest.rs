@@ -71,7 +71,10 @@ impl Guest {
     pub(super) fn charge(&mut self, bytes: usize) -> wasmtime::Result<()> {
         self.host_bytes = self.host_bytes.saturating_add(bytes);
         if self.host_bytes > self.shared.limits.host_bytes {
-            let limit = format!("more than {} bytes exchanged with the gateway in one call", self.shared.limits.host_bytes);
+            let limit = format!(
+                "more than {} bytes exchanged with the gateway in one call",
+                self.shared.limits.host_bytes
+            );
             return Err(self.limit(&limit));
         }
         Ok(())
@@ -87,7 +90,8 @@ impl ResourceLimiter for Guest {
     fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let fits = desired <= self.shared.limits.memory_bytes;
         if !fits {
-            self.limit_hit = Some(format!("more than {} MiB of memory", self.shared.limits.memory_bytes >> 20));
+            self.limit_hit =
+                Some(format!("more than {} MiB of memory", self.shared.limits.memory_bytes >> 20));
         }
         Ok(fits)
     }
@@ -179,7 +183,12 @@ impl counters::Host for Guest {
         let now = self.shared.clock.now_ns();
         Ok(self.shared.state.window_add(&key, delta, window_ms, now).map_err(Into::into))
     }
-    fn gauge_add(&mut self, key: String, delta: i64, ttl_ms: u32) -> wasmtime::Result<Result<i64, counters::Failure>> {
+    fn gauge_add(
+        &mut self,
+        key: String,
+        delta: i64,
+        ttl_ms: u32,
+    ) -> wasmtime::Result<Result<i64, counters::Failure>> {
         let now = self.shared.clock.now_ns();
         Ok(self.shared.state.gauge_add(&key, delta, ttl_ms, now).map_err(Into::into))
     }

@@ -138,12 +138,20 @@ impl Pool {
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(self.shared.limits.host_bytes.max(64 << 10));
         store.set_epoch_deadline(CONFIGURE_TICKS);
-        let born = |store: &mut Store<Guest>| -> wasmtime::Result<(Option<Authenticator>, Option<Guard>, Option<ListFilter>, Option<Rewriter>, Result<(), Vec<ConfigError>>)> {
+        let born = |store: &mut Store<Guest>| -> wasmtime::Result<(
+            Option<Authenticator>,
+            Option<Guard>,
+            Option<ListFilter>,
+            Option<Rewriter>,
+            Result<(), Vec<ConfigError>>,
+        )> {
             store.set_fuel(CONFIGURE_FUEL)?;
             let instance = self.pre.instantiate(&mut *store)?;
-            let authenticator = self.roles.authentication.then(|| Authenticator::new(&mut *store, &instance)).transpose()?;
+            let authenticator =
+                self.roles.authentication.then(|| Authenticator::new(&mut *store, &instance)).transpose()?;
             let guard = self.roles.admission.then(|| Guard::new(&mut *store, &instance)).transpose()?;
-            let filter = self.roles.visibility.then(|| ListFilter::new(&mut *store, &instance)).transpose()?;
+            let filter =
+                self.roles.visibility.then(|| ListFilter::new(&mut *store, &instance)).transpose()?;
             let rewriter = self.roles.rewriting.then(|| Rewriter::new(&mut *store, &instance)).transpose()?;
             // Whatever the role, `lifecycle` is the same export; any one of the bindings reaches it.
             let configured = if let Some(role) = &guard {
@@ -208,6 +216,14 @@ fn fault(error: &wasmtime::Error, guest: &mut Guest, fuel: u64, deadline_ms: u64
             None => trap.to_string(),
         }),
         None if error.is::<wasmtime::PoolConcurrencyLimitError>() => Fault::Saturated,
-        None => Fault::Trap(format!("{error:#}")),
+        // The whole chain begins with a backtrace of many lines; the reason is at its end.
+        None => match error.root_cause().to_string() {
+            // Data of one call that wasmtime refuses to copy; its error has no public type.
+            cause if cause.contains("fuel allocated for hostcalls") => {
+                let limit = guest.shared.limits.host_bytes;
+                Fault::Limit(format!("more than {limit} bytes exchanged with the gateway in one call"))
+            }
+            cause => Fault::Trap(cause),
+        },
     }
 }

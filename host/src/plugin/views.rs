@@ -72,7 +72,10 @@ const MAX_EDITS: usize = 4096;
 
 impl Guest {
     fn credential(&self) -> wasmtime::Result<&Credential> {
-        self.subject.credential.as_deref().ok_or_else(|| wasmtime::format_err!("there is no request in this call"))
+        self.subject
+            .credential
+            .as_deref()
+            .ok_or_else(|| wasmtime::format_err!("there is no request in this call"))
     }
 
     fn the_call(&self) -> wasmtime::Result<&Call> {
@@ -125,7 +128,8 @@ impl view::HostRequest for Guest {
         self.credential().map(|_| None)
     }
     fn attr(&mut self, _: Resource<RequestView>, key: String) -> wasmtime::Result<Option<String>> {
-        let found = self.credential()?.attrs.iter().find(|(name, _)| *name == key).map(|(_, value)| value.clone());
+        let found =
+            self.credential()?.attrs.iter().find(|(name, _)| *name == key).map(|(_, value)| value.clone());
         self.text(found)
     }
     fn drop(&mut self, _: Resource<RequestView>) -> wasmtime::Result<()> {
@@ -253,7 +257,12 @@ impl view::HostCatalog for Guest {
         self.charge(name.len())?;
         Ok(name)
     }
-    fn item(&mut self, _: Resource<CatalogView>, index: u32, pointer: String) -> wasmtime::Result<Option<String>> {
+    fn item(
+        &mut self,
+        _: Resource<CatalogView>,
+        index: u32,
+        pointer: String,
+    ) -> wasmtime::Result<Option<String>> {
         let offer = self.subject.catalog.as_ref().and_then(|(.., offers)| offers.get(index as usize));
         let found = offer.and_then(|offer| splice::get(offer.item.get(), &pointer)).map(str::to_owned);
         self.text(found)
@@ -264,7 +273,13 @@ impl view::HostCatalog for Guest {
     fn rename(&mut self, _: Resource<CatalogView>, index: u32, name: String) -> wasmtime::Result<()> {
         self.record_catalog(name.len(), CatalogEdit::Rename(index as usize, name))
     }
-    fn set(&mut self, _: Resource<CatalogView>, index: u32, pointer: String, json: String) -> wasmtime::Result<()> {
+    fn set(
+        &mut self,
+        _: Resource<CatalogView>,
+        index: u32,
+        pointer: String,
+        json: String,
+    ) -> wasmtime::Result<()> {
         let bytes = pointer.len() + json.len();
         self.record_catalog(bytes, CatalogEdit::Item(index as usize, Edit::Set { pointer, json }))
     }

@@ -51,5 +51,9 @@ impl Caller {
 
 /// The chain turns a last abstention into a refusal; should that ever change, nobody gets in by it.
 fn unreachable_abstain() -> Result<Arc<Principal>, Denial> {
-    Err(Denial::new(crate::call::Refused::Unauthenticated, "no_credential", "no authenticator accepted the credential"))
+    Err(Denial::new(
+        crate::call::Refused::Unauthenticated,
+        "no_credential",
+        "no authenticator accepted the credential",
+    ))
 }

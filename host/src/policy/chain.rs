@@ -26,7 +26,10 @@ impl Chain {
     #[must_use]
     pub fn with(&self, plugin: &Arc<Plugin>) -> Self {
         let swap = |plugins: &[Arc<Plugin>]| -> Vec<Arc<Plugin>> {
-            plugins.iter().map(|old| if old.name() == plugin.name() { plugin.clone() } else { old.clone() }).collect()
+            plugins
+                .iter()
+                .map(|old| if old.name() == plugin.name() { plugin.clone() } else { old.clone() })
+                .collect()
         };
         Self {
             authenticators: swap(&self.authenticators),
@@ -58,7 +61,12 @@ impl Chain {
         ))
     }
 
-    pub(super) fn admit(&self, call: &Arc<Call>, guards: &[Arc<Plugin>], permits: &mut Permits) -> Result<(), Denial> {
+    pub(super) fn admit(
+        &self,
+        call: &Arc<Call>,
+        guards: &[Arc<Plugin>],
+        permits: &mut Permits,
+    ) -> Result<(), Denial> {
         for plugin in guards {
             match plugin.check(call) {
                 Ok(Ok(Some(permit))) => permits.push(plugin, permit),
@@ -70,7 +78,12 @@ impl Chain {
         Ok(())
     }
 
-    pub(super) fn visible(&self, call: &Arc<Call>, rows: &[Row<'_>], visible: &mut [bool]) -> Result<(), Denial> {
+    pub(super) fn visible(
+        &self,
+        call: &Arc<Call>,
+        rows: &[Row<'_>],
+        visible: &mut [bool],
+    ) -> Result<(), Denial> {
         for plugin in self.guards.iter().filter(|plugin| plugin.roles().visibility) {
             match plugin.visible(call, rows) {
                 Ok(answers) => visible.iter_mut().zip(answers).for_each(|(shown, answer)| *shown &= answer),
@@ -91,7 +104,10 @@ fn failed(plugin: &Plugin, error: &PluginError) -> Result<(), Denial> {
         }
         OnFailure::Deny => {
             tracing::error!("{error}; the call is refused");
-            let message = format!("the policy plugin `{}` failed, so the call is refused; see the gateway's log", plugin.name());
+            let message = format!(
+                "the policy plugin `{}` failed, so the call is refused; see the gateway's log",
+                plugin.name()
+            );
             Err(Denial::new(Refused::Unavailable, "plugin_failed", message))
         }
     }

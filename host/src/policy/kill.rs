@@ -46,7 +46,11 @@ impl KillSwitch {
     pub fn check(&self, target: &Target) -> Result<(), Denial> {
         let off = self.off.load();
         let denied = |what: &str, name: &str| {
-            Err(Denial::new(Refused::Killed, "killed", format!("{what} \"{name}\" is switched off by the operator")))
+            Err(Denial::new(
+                Refused::Killed,
+                "killed",
+                format!("{what} \"{name}\" is switched off by the operator"),
+            ))
         };
         if target.kind == TargetKind::Tool
             && (off.tools.contains(&*target.name) || off.tools.contains(&*target.upstream))

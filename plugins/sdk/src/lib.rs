@@ -85,11 +85,11 @@ pub mod bindings {
 
 pub use bindings::admission::exports::sentinel::plugin::admission::{Guest as Admission, Permit};
 pub use bindings::authentication::exports::sentinel::plugin::authentication::Guest as Authentication;
-pub use bindings::imports::sentinel::plugin::{cells, clock, counters, log, secrets};
 pub use bindings::imports::sentinel::plugin::types::{
     Auth, ConfigError, Entry, Field, Identity, Outcome, Principal, Refusal, TargetKind,
 };
 pub use bindings::imports::sentinel::plugin::view::{Call, Catalog, Patch, Request, Response};
+pub use bindings::imports::sentinel::plugin::{cells, clock, counters, log, secrets};
 pub use bindings::lifecycle::exports::sentinel::plugin::lifecycle::Guest as Lifecycle;
 pub use bindings::rewriting::exports::sentinel::plugin::rewriting::Guest as Rewriting;
 pub use bindings::visibility::exports::sentinel::plugin::visibility::Guest as Visibility;

@@ -37,7 +37,9 @@ impl Config {
             errors.push(ConfigError::new("/to", "is no hour of the day").hint("0 to 24"));
         }
         if self.from == self.to {
-            errors.push(ConfigError::new("/to", "the office would never open").hint("another hour than `from`"));
+            errors.push(
+                ConfigError::new("/to", "the office would never open").hint("another hour than `from`"),
+            );
         }
         if errors.is_empty() { Ok(Hours { from: self.from, to: self.to }) } else { Err(errors) }
     }

@@ -6,7 +6,9 @@ pub mod decide;
 
 use std::cell::Cell;
 
-use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, clock, read_config};
+use sentinel_plugin_sdk::{
+    Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, clock, read_config,
+};
 
 use decide::{Config, Hours};
 

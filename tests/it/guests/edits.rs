@@ -22,8 +22,9 @@ const FORBIDDEN: [(&str, &str); 6] = [
 fn rewriters(deed: &str, hook: &str, on_failure: OnFailure) -> Rewriters {
     let mut settings = settings("patch", Stage::Rewrite, json!({ "do": deed, "in": hook }));
     settings.on_failure = on_failure;
-    // Making the 4 MiB of `huge` must not be what fails.
+    // Making the 4 MiB of `huge` must not be what fails, but handing them over.
     settings.limits.fuel = 100_000_000;
+    settings.limits.memory_bytes = 64 << 20;
     Rewriters::new(vec![(load(&settings, &Store::new()), None)])
 }
 
