@@ -71,7 +71,9 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     let principal = policy.identify(&caller).unwrap();
     let name: Arc<str> = "echo".into();
     let target = Target { kind: TargetKind::Tool, name: name.clone(), backend: name.clone(), upstream: name };
-    let params = message::raw(r#"{"name":"echo","arguments":{"text":"hello hello hello hello hello hello"}}"#.to_owned());
+    let params = message::raw(
+        r#"{"name":"echo","arguments":{"text":"hello hello hello hello hello hello"}}"#.to_owned(),
+    );
     let call = Arc::new(Call {
         id: "bench-1".to_owned(),
         method: "tools/call".to_owned(),
@@ -81,7 +83,9 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
         session: "bench".into(),
         door: "stdio",
     });
-    let schema = message::raw(r#"{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]}"#.to_owned());
+    let schema = message::raw(
+        r#"{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]}"#.to_owned(),
+    );
     Bench { config, policy, loaded, caller, schema: ArgumentSchema::new(Some(schema)), call }
 });
 
@@ -119,7 +123,7 @@ fn chain_of_five_with_schema_check(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| {
         let bench = &*BENCH;
         bench.policy.identify(&bench.caller).unwrap();
-        let permitted = bench.policy.decide(bench.call.clone(), Some(&bench.schema)).unwrap();
+        let permitted = bench.policy.decide(&bench.call, Some(&bench.schema)).unwrap();
         let prepared = bench.loaded.rewriters.request(&permitted).unwrap();
         permitted.settle(Outcome::Success, Duration::from_micros(50));
         prepared
@@ -128,7 +132,10 @@ fn chain_of_five_with_schema_check(bencher: Bencher<'_, '_>) {
 
 #[divan::bench(args = [100, 10_000, 1_000_000])]
 fn envelope_parse(bencher: Bencher<'_, '_>, bytes: usize) {
-    let text = format!(r#"{{"jsonrpc":"2.0","id":7,"result":{{"content":[{{"type":"text","text":"{}"}}]}}}}"#, "x".repeat(bytes));
+    let text = format!(
+        r#"{{"jsonrpc":"2.0","id":7,"result":{{"content":[{{"type":"text","text":"{}"}}]}}}}"#,
+        "x".repeat(bytes)
+    );
     bencher.bench_local(|| envelope::parse(black_box(text.as_bytes())).is_ok());
 }
 
@@ -164,7 +171,8 @@ fn audit_intent_and_outcome(bencher: Bencher<'_, '_>) {
         session: "bench",
         arguments: r#"{"text":"hello hello hello hello hello hello"}"#,
     };
-    let closing = Closing { status: Status::Success, error: None, latency: Duration::from_micros(50), notes: &[] };
+    let closing =
+        Closing { status: Status::Success, error: None, latency: Duration::from_micros(50), notes: &[] };
     bencher.bench_local(|| {
         runtime.block_on(async {
             let id = audit.next_id();

@@ -1,6 +1,10 @@
 //! What the whole gateway adds: the real binary between a client and the echo server over stdio, in turns with
 //! the server alone (A B A B), so that a noisy machine is noisy for both.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench stops when it cannot set itself up, and prints")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench stops when it cannot set itself up, and prints"
+)]
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
@@ -20,7 +24,8 @@ struct Server {
 
 impl Server {
     fn start(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         Self { child, input, output, next: 0 }
     }
@@ -28,7 +33,8 @@ impl Server {
     fn request(&mut self, method: &str, params: &str) -> String {
         self.next += 1;
         let id = self.next;
-        writeln!(self.input, r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#).unwrap();
+        writeln!(self.input, r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#)
+            .unwrap();
         let wanted = format!("\"id\":{id},");
         loop {
             let mut line = String::new();
@@ -49,9 +55,15 @@ impl Server {
     fn calls(&mut self, count: usize, into: &mut Vec<Duration>) {
         for _ in 0..count {
             let since = Instant::now();
-            let reply = self.request("tools/call", r#"{"name":"echo","arguments":{"text":"0123456789012345678901234567890123456789"}}"#);
+            let reply = self.request(
+                "tools/call",
+                r#"{"name":"echo","arguments":{"text":"0123456789012345678901234567890123456789"}}"#,
+            );
             into.push(since.elapsed());
-            assert!(reply.contains("0123456789") && !reply.contains("\"error\""), "a wrong answer voids the run: {reply}");
+            assert!(
+                reply.contains("0123456789") && !reply.contains("\"error\""),
+                "a wrong answer voids the run: {reply}"
+            );
         }
     }
 
@@ -72,7 +84,8 @@ impl Drop for Server {
 fn binaries() -> (PathBuf, PathBuf) {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
     let fixture = [target.join("release/fixture-backend"), target.join("debug/fixture-backend")];
-    let fixture = fixture.into_iter().find(|path| path.exists()).expect("cargo build --release -p fixture-backend");
+    let fixture =
+        fixture.into_iter().find(|path| path.exists()).expect("cargo build --release -p fixture-backend");
     (target.join("release/sentinel-gateway"), fixture)
 }
 
@@ -83,7 +96,11 @@ fn config(folder: &Path, fixture: &Path, backends: usize, audit: bool) -> PathBu
         folder.display()
     );
     for index in 0..backends {
-        let rewrite = if index == 0 { "[[backends.rewrite.arguments]]\ndefault = \"/limit\"\nvalue = 10\n" } else { "" };
+        let rewrite = if index == 0 {
+            "[[backends.rewrite.arguments]]\ndefault = \"/limit\"\nvalue = 10\n"
+        } else {
+            ""
+        };
         let _ = write!(
             text,
             "[[backends]]\nname = \"b{index}\"\ntype = \"stdio\"\ncommand = \"{}\"\nargs = [\"stdio\", \"--profile\", \"{}\"]\n{rewrite}",
@@ -97,7 +114,12 @@ fn config(folder: &Path, fixture: &Path, backends: usize, audit: bool) -> PathBu
 }
 
 fn percentile(sorted: &[Duration], share: f64) -> f64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index"
+    )]
     let index = ((sorted.len() - 1) as f64 * share) as usize;
     sorted[index].as_secs_f64() * 1e6
 }
@@ -123,7 +145,10 @@ fn main() {
     println!("start to first tools/list, one backend    p50 {:>8.1} ms", percentile(&starts, 0.5) / 1e3);
 
     let (server, _) = start(&seven);
-    println!("resident memory, seven backends configured    {:>8.1} MB", server.resident_kb() as f64 / 1024.0);
+    println!(
+        "resident memory, seven backends configured    {:>8.1} MB",
+        server.resident_kb() as f64 / 1024.0
+    );
     drop(server);
 
     let mut direct = Server::start(Command::new(&fixture).args(["stdio", "--profile", "echo"]));

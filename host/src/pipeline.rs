@@ -104,7 +104,7 @@ impl Pipeline {
     ) -> Result<Answer, Failure> {
         let call = Arc::new(trip.call(principal, &located));
         // May it? Kill switch, guards, arguments, breaker; then the rewriters' say on the request.
-        let permitted = match self.policy.decide(call.clone(), located.schema()) {
+        let permitted = match self.policy.decide(&call, located.schema()) {
             Ok(permitted) => permitted,
             Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
         };

@@ -160,7 +160,7 @@ impl Plugin {
         let quota = Quota { keys: settings.limits.state_keys, bytes: settings.limits.state_bytes };
         let shared = Arc::new(Shared {
             name: name.clone(),
-            limits: settings.limits.clone(),
+            limits: settings.limits,
             secrets: settings.secrets.clone(),
             state: state.namespace(&settings.name, quota),
             clock: clock.clone(),

@@ -68,15 +68,15 @@ impl Policy {
     ///
     /// # Errors
     /// The first refusal. Permits given before it are settled as cancelled.
-    pub fn decide(&self, call: Arc<Call>, schema: Option<&ArgumentSchema>) -> Result<Permitted, Denial> {
+    pub fn decide(&self, call: &Arc<Call>, schema: Option<&ArgumentSchema>) -> Result<Permitted, Denial> {
         self.kill.check(&call.target)?;
         let chain = self.chain.load();
         let mut permits = Permits::new(call.clone());
-        chain.admit(&call, &chain.guards, &mut permits)?;
+        chain.admit(call, &chain.guards, &mut permits)?;
         if let Some(schema) = schema {
-            arguments_fit(&call, schema)?;
+            arguments_fit(call, schema)?;
         }
-        chain.admit(&call, &chain.breakers, &mut permits)?;
+        chain.admit(call, &chain.breakers, &mut permits)?;
         Ok(Permitted::new(permits))
     }
 

@@ -160,7 +160,8 @@ fn edited(plugin: &Plugin, list: List, offers: &[Offer], edits: Vec<CatalogEdit>
                     Err("the name is changed by `rename` only".to_owned())
                 } else {
                     valid_json(&edit).and_then(|()| {
-                        splice::apply(offer.item.get(), &[edit.clone()]).map_err(|error| error.to_string())
+                        splice::apply(offer.item.get(), std::slice::from_ref(&edit))
+                            .map_err(|error| error.to_string())
                     })
                 };
                 match result {

@@ -91,7 +91,9 @@ fn a_batch_is_refused_where_the_revision_has_none() {
 fn ids_come_back_byte_for_byte() {
     let mut gateway = Gateway::start(Setup::echo());
     for id in ["\"text\"", "\"\\u0061\\n\"", "\"\"", "0", "-1", "123456789012345678901234567890", "\"1\""] {
-        for request in [r#""method":"ping""#, r#""method":"tools/call","params":{"name":"echo"}"#, r#""method":"nope""#] {
+        for request in
+            [r#""method":"ping""#, r#""method":"tools/call","params":{"name":"echo"}"#, r#""method":"nope""#]
+        {
             gateway.send_raw(&format!(r#"{{"jsonrpc":"2.0","id":{id},{request}}}"#));
             let reply = gateway.reply();
             assert!(reply.raw.contains(&format!(r#""id":{id},"#)), "{id}: {}", reply.raw);
@@ -102,7 +104,8 @@ fn ids_come_back_byte_for_byte() {
 #[test]
 fn an_id_that_is_in_use_is_refused() {
     let mut gateway = Gateway::start(Setup::echo());
-    let line = r#"{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"slow","arguments":{"ms":800}}}"#;
+    let line =
+        r#"{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"slow","arguments":{"ms":800}}}"#;
     gateway.send_raw(line);
     gateway.send_raw(line);
     assert_eq!(code(&gateway.reply().value), -32600);

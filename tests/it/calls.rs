@@ -19,9 +19,11 @@ fn a_timed_out_call_is_not_retried() {
 
 #[test]
 fn collided_tools_work_under_their_prefix() {
-    let setup = Setup::new()
-        .backend("one", &[], "env = { WHO = \"one\" }")
-        .backend("two", &[], "env = { WHO = \"two\" }");
+    let setup = Setup::new().backend("one", &[], "env = { WHO = \"one\" }").backend(
+        "two",
+        &[],
+        "env = { WHO = \"two\" }",
+    );
     let mut gateway = Gateway::start(setup);
     gateway.await_tool("two_env");
     for (tool, who) in [("env", "one"), ("two_env", "two")] {
@@ -70,7 +72,10 @@ fn progress_and_log_messages_from_a_backend_reach_the_client() {
         let id = gateway.send("tools/call", &params);
         for step in 1..=3 {
             let heard = gateway.heard("notifications/progress");
-            assert_eq!((&heard["params"]["progressToken"], &heard["params"]["progress"]), (&token, &json!(step)));
+            assert_eq!(
+                (&heard["params"]["progressToken"], &heard["params"]["progress"]),
+                (&token, &json!(step))
+            );
         }
         assert_eq!(said(&gateway.answer(id)), "done");
     }
@@ -85,7 +90,10 @@ fn questions_of_a_backend_reach_the_client_and_its_answers_come_back() {
     gateway.hello("2025-11-25", &json!({"sampling": {}, "roots": {}}));
     gateway.await_tool("ask");
     for (method, result) in [
-        ("sampling/createMessage", json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "noon"}})),
+        (
+            "sampling/createMessage",
+            json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "noon"}}),
+        ),
         ("roots/list", json!({"roots": [{"uri": "file:///home/ann"}]})),
     ] {
         let id = gateway.begin("ask", json!({"method": method}));
@@ -101,7 +109,8 @@ fn questions_of_a_backend_reach_the_client_and_its_answers_come_back() {
 
 #[test]
 fn tools_list_is_in_a_fixed_order() {
-    let setup = Setup::new().backend("b", &["--shuffle"], "").backend("a", &["--shuffle", "--page-size", "3"], "");
+    let setup =
+        Setup::new().backend("b", &["--shuffle"], "").backend("a", &["--shuffle", "--page-size", "3"], "");
     let mut gateway = Gateway::start(setup);
     gateway.await_tool("a_echo");
     let first = gateway.tools();

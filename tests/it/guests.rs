@@ -33,7 +33,8 @@ pub(crate) fn engine() -> &'static Engine {
 
 /// An artifact that `cargo xtask` builds; missing, it fails the test instead of skipping it.
 pub(crate) fn artifact(name: &str, command: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests").join(name).with_extension("wasm");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests").join(name).with_extension("wasm");
     assert!(path.is_file(), "{} is missing: run `{command}`", path.display());
     path
 }
@@ -192,7 +193,7 @@ fn a_panic_in_settle_harms_neither_the_reply_nor_the_next_call() {
         assert!(text.contains(&format!("panic/src/lib.rs:{}:", boom_line(1))), "{text}");
     }
     // Through the policy the fault ends in the log: settling is behind the reply.
-    let permitted = policy(vec![plugin]).decide(call("order"), None).unwrap();
+    let permitted = policy(vec![plugin]).decide(&call("order"), None).unwrap();
     permitted.settle(Outcome::Success, Duration::ZERO);
 }
 
@@ -234,14 +235,14 @@ fn a_plugin_that_fails_refuses_the_call_unless_the_operator_chose_otherwise() {
     for name in ["loop", "memory", "panic", "stack"] {
         let mut settings = guard_settings(name);
         settings.limits.fuel = 20_000_000;
-        let refused = policy(vec![load(&settings, &Store::new())]).decide(call("order"), None).unwrap_err();
+        let refused = policy(vec![load(&settings, &Store::new())]).decide(&call("order"), None).unwrap_err();
         assert_eq!((refused.refused, refused.reason.as_str()), (Refused::Unavailable, "plugin_failed"));
         assert!(refused.message.contains(&format!("`{name}`")), "{}", refused.message);
         // What the guest says is for the operator's log, not for clients.
         assert!(!refused.message.contains("boom"), "{}", refused.message);
 
         settings.on_failure = OnFailure::Allow;
-        let permitted = policy(vec![load(&settings, &Store::new())]).decide(call("order"), None).unwrap();
+        let permitted = policy(vec![load(&settings, &Store::new())]).decide(&call("order"), None).unwrap();
         permitted.settle(Outcome::Success, Duration::ZERO);
     }
 }
@@ -252,7 +253,7 @@ fn a_permit_given_before_another_guard_fails_is_settled() {
     let counting = load(&guard_settings("counting"), &store);
     let policy = policy(vec![counting.clone(), load(&guard_settings("panic"), &store)]);
     for _ in 0..3 {
-        let _refused: Denial = policy.decide(call("order"), None).unwrap_err();
+        let _refused: Denial = policy.decide(&call("order"), None).unwrap_err();
     }
     assert_eq!(state::counts(&counting), "3/3");
 }

@@ -13,4 +13,5 @@ mod defects;
 mod guests;
 mod lifecycle;
 mod policy;
+mod real_servers;
 mod record;

@@ -35,9 +35,11 @@ fn reading_is_not_executing_and_an_unknown_role_may_do_nothing() {
 
 #[test]
 fn a_denial_survives_a_collision_of_names() {
-    let setup = Setup::new().backend("one", &[], "").backend("two", &[], "").role("clerk").roles(
-        "[rbac.roles.clerk]\npermissions = [\"*\"]\ndenied_tools = [\"crash\"]",
-    );
+    let setup = Setup::new()
+        .backend("one", &[], "")
+        .backend("two", &[], "")
+        .role("clerk")
+        .roles("[rbac.roles.clerk]\npermissions = [\"*\"]\ndenied_tools = [\"crash\"]");
     let mut gateway = Gateway::start(setup);
     gateway.await_tool("two_echo");
     assert!(!gateway.tools().iter().any(|tool| tool.ends_with("crash")));
@@ -110,7 +112,10 @@ tools = [
     assert!(result.get("content").is_none(), "{result}");
     let expected = json!({"name": "echo", "arguments": {"text": "by default", "new": 1.0}});
     assert_eq!(result["structuredContent"], expected);
-    assert_eq!(gateway.call("say", json!({"text": "mine"}))["result"]["structuredContent"]["arguments"]["text"], "mine");
+    assert_eq!(
+        gateway.call("say", json!({"text": "mine"}))["result"]["structuredContent"]["arguments"]["text"],
+        "mine"
+    );
     for gone in ["echo", "crash"] {
         assert_eq!(code(&gateway.call(gone, json!({}))), -32602, "{gone}");
     }

@@ -9,10 +9,17 @@ use crate::support::{Gateway, SECRET, Setup, code};
 #[test]
 fn no_audit_row_is_lost_under_load() {
     const CALLS: usize = 1_500;
-    let mut gateway = Gateway::start(Setup::echo().gateway("max_in_flight = 2000"));
+    let mut gateway = Gateway::start(
+        Setup::new().backend("echo", &[], "max_in_flight = 2000").gateway("max_in_flight = 2000"),
+    );
     gateway.await_tool("echo");
     let ids: Vec<u64> = (0..CALLS)
-        .map(|number| gateway.begin(if number % 10 == 9 { "nonsense" } else { "echo" }, json!({"text": number.to_string()})))
+        .map(|number| {
+            gateway.begin(
+                if number % 10 == 9 { "nonsense" } else { "echo" },
+                json!({"text": number.to_string()}),
+            )
+        })
         .collect();
     let answered: Vec<Value> = ids.iter().map(|id| gateway.answer(*id)).collect();
     let busy = answered.iter().filter(|answer| answer["error"]["data"]["reason"] == "backend_busy").count();

@@ -213,7 +213,9 @@ impl Gateway {
 
     /// Waits until a tool is listed.
     pub(crate) fn await_tool(&mut self, name: &str) {
-        eventually(&format!("the tool {name}"), || self.tools().iter().any(|tool| tool == name).then_some(()));
+        eventually(&format!("the tool {name}"), || {
+            self.tools().iter().any(|tool| tool == name).then_some(())
+        });
     }
 
     /// Changes the file, and lets the gateway read it again.

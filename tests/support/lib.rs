@@ -2,7 +2,7 @@
 //!
 //! Every test starts the real binary in a folder of its own. Every wait has a deadline and waits for a state.
 #![allow(clippy::unwrap_used, reason = "tests")]
-#![allow(dead_code, reason = "not every test binary uses every word")]
+#![allow(dead_code, unused_imports, reason = "not every test binary uses every word")]
 
 mod clock;
 mod gateway;
@@ -37,12 +37,16 @@ pub(crate) fn code(response: &serde_json::Value) -> i64 {
 
 /// The stable reason of an error response.
 pub(crate) fn reason(response: &serde_json::Value) -> &str {
-    response["error"]["data"]["reason"].as_str().unwrap_or_else(|| panic!("a reason was expected: {response}"))
+    response["error"]["data"]["reason"]
+        .as_str()
+        .unwrap_or_else(|| panic!("a reason was expected: {response}"))
 }
 
 /// The text of a tool's result.
 pub(crate) fn said(response: &serde_json::Value) -> &str {
-    response["result"]["content"][0]["text"].as_str().unwrap_or_else(|| panic!("a text was expected: {response}"))
+    response["result"]["content"][0]["text"]
+        .as_str()
+        .unwrap_or_else(|| panic!("a text was expected: {response}"))
 }
 
 /// An address of the loopback that nobody listens on.

@@ -36,7 +36,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The server to talk to.
 #[derive(Clone)]
-pub struct HttpSpec {
+pub(crate) struct HttpSpec {
     /// The backend, for log lines.
     pub name: String,
     /// The MCP endpoint.
@@ -66,7 +66,7 @@ impl fmt::Debug for HttpSpec {
 ///
 /// # Errors
 /// [`WireError::Unreachable`] if no client can be made at all.
-pub fn client() -> Result<reqwest::Client, WireError> {
+pub(crate) fn client() -> Result<reqwest::Client, WireError> {
     // An error means that a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let trusting_the_system = builder().build();
@@ -98,7 +98,7 @@ fn builder() -> reqwest::ClientBuilder {
 
 /// Opens a wire; nothing is sent before the first message. A URL or header that cannot be used fails every request.
 /// Needs a Tokio runtime.
-pub fn open(spec: &HttpSpec, client: reqwest::Client) -> Wire {
+pub(crate) fn open(spec: &HttpSpec, client: reqwest::Client) -> Wire {
     let link = Arc::new(Link::new(spec, client));
     let (end, flights) = (Arc::clone(&link.end), Arc::clone(&link.flights));
     let (sender, outgoing) = mpsc::channel(OUTGOING_QUEUE);

@@ -17,7 +17,7 @@ const MAX_ITEMS: usize = 20_000;
 
 /// What a server said of itself in `initialize`.
 #[derive(Clone, Debug)]
-pub struct Greeting {
+pub(crate) struct Greeting {
     pub version: String,
     pub capabilities: Box<RawValue>,
     pub instructions: Option<String>,
@@ -26,7 +26,7 @@ pub struct Greeting {
 impl Greeting {
     /// Whether the server declared a capability by its top-level key.
     #[must_use]
-    pub fn has(&self, capability: &str) -> bool {
+    pub(crate) fn has(&self, capability: &str) -> bool {
         splice::get(self.capabilities.get(), &format!("/{capability}")).is_some()
     }
 }

@@ -33,7 +33,7 @@ const AFTER_KILL: Duration = Duration::from_secs(5);
 
 /// The program to run.
 #[derive(Clone)]
-pub struct ChildSpec {
+pub(crate) struct ChildSpec {
     /// The backend, for log lines.
     pub name: String,
     /// The program, looked up in `PATH` if it has no slash. Never given to a shell.
@@ -60,7 +60,7 @@ impl fmt::Debug for ChildSpec {
 
 /// A started child.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     /// Its standard input. Its owner closes it when [`closing`](Self::closing) is cancelled.
     pub stdin: ChildStdin,
     /// Its standard output.
@@ -73,13 +73,13 @@ pub struct Running {
 
 /// Owns the life of a child. Dropping it kills the process group.
 #[derive(Debug)]
-pub struct Care {
+pub(crate) struct Care {
     watcher: Watcher,
 }
 
 /// Follows a child without owning it.
 #[derive(Clone, Debug)]
-pub struct Watcher {
+pub(crate) struct Watcher {
     pid: u32,
     tail: Tail,
     orders: watch::Sender<Order>,
@@ -89,7 +89,7 @@ pub struct Watcher {
 
 /// How a child ended. Its group has been killed and the child reaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exit {
+pub(crate) struct Exit {
     /// What the kernel said, unless it could not be asked.
     pub status: Option<ExitStatus>,
     /// Somebody asked for it.
@@ -120,7 +120,7 @@ enum Order {
 ///
 /// # Errors
 /// The program does not exist or may not be run, the working directory does not exist, or no process can be made.
-pub fn spawn(spec: &ChildSpec) -> io::Result<Running> {
+pub(crate) fn spawn(spec: &ChildSpec) -> io::Result<Running> {
     let command = command(spec);
     let handle = Handle::current();
     let mut child = on_the_spawner(move || {
@@ -157,25 +157,25 @@ pub fn spawn(spec: &ChildSpec) -> io::Result<Running> {
 impl Care {
     /// The child's process id, which is also its group's.
     #[must_use]
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.watcher.pid
     }
 
     /// The last 64 KiB of its stderr, secrets replaced.
     #[must_use]
-    pub fn stderr_tail(&self) -> String {
+    pub(crate) fn stderr_tail(&self) -> String {
         self.watcher.tail.text()
     }
 
     /// Follows the child without owning it.
     #[must_use]
-    pub fn watcher(&self) -> Watcher {
+    pub(crate) fn watcher(&self) -> Watcher {
         self.watcher.clone()
     }
 
     /// Ends the child: its stdin is closed, after `grace / 2` its group gets SIGTERM, after `grace` SIGKILL. Returns
     /// once it is reaped, at the latest five seconds after SIGKILL.
-    pub async fn stop(self, grace: Duration) {
+    pub(crate) async fn stop(self, grace: Duration) {
         self.watcher.stop(grace);
         let mut watcher = self.watcher.clone();
         // Dropping `self` afterwards orders the kill again, which finds nobody.
@@ -193,7 +193,7 @@ impl Drop for Care {
 
 impl Watcher {
     /// Waits until the child is reaped and its group dead. Cancel safe.
-    pub async fn exited(&mut self) -> Exit {
+    pub(crate) async fn exited(&mut self) -> Exit {
         let unknown = Exit { status: None, ordered: true, forced: true };
         match self.exit.wait_for(Option::is_some).await {
             Ok(exit) => exit.clone().unwrap_or(unknown),
@@ -204,18 +204,18 @@ impl Watcher {
 
     /// Cancelled as soon as the child is dead: nothing new will be written to its pipes.
     #[must_use]
-    pub fn gone(&self) -> CancellationToken {
+    pub(crate) fn gone(&self) -> CancellationToken {
         self.gone.clone()
     }
 
     /// Begins an orderly stop, see [`Care::stop`]; false if somebody else had ordered one, or worse.
-    pub fn stop(&self, grace: Duration) -> bool {
+    pub(crate) fn stop(&self, grace: Duration) -> bool {
         self.order(Order::Stop(grace))
     }
 
     /// The last lines of stderr, short and on one line; empty if there are none.
     #[must_use]
-    pub fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         self.tail.last_words()
     }
 

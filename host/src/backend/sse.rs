@@ -15,7 +15,7 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// What the parser found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
+pub(crate) enum Item {
     /// A complete event with data.
     Event {
         /// The event's type; `message` if the server named none.
@@ -29,7 +29,7 @@ pub enum Item {
 
 /// An incremental parser of one event stream, and of its resumption after [`restart`](Self::restart).
 #[derive(Debug)]
-pub struct Parser {
+pub(crate) struct Parser {
     limit: usize,
     /// A line whose end has not arrived.
     line: Vec<u8>,
@@ -52,7 +52,7 @@ pub struct Parser {
 impl Parser {
     /// A parser that discards events whose data is over `limit` bytes.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
             line: Vec::new(),
@@ -70,30 +70,30 @@ impl Parser {
 
     /// The id of the last complete event: what `Last-Event-ID` must say to resume after it.
     #[must_use]
-    pub fn last_id(&self) -> Option<&str> {
+    pub(crate) fn last_id(&self) -> Option<&str> {
         self.last_id.as_deref()
     }
 
     /// How long the server asked to wait before reconnecting.
     #[must_use]
-    pub fn retry(&self) -> Option<Duration> {
+    pub(crate) fn retry(&self) -> Option<Duration> {
         self.retry
     }
 
     /// Begins a new stream that continues this one: an unfinished event is dropped, id and `retry` stay.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         let (last_id, retry) = (self.last_id.take(), self.retry);
         *self = Self { next_id: last_id.clone(), last_id, retry, ..Self::new(self.limit) };
     }
 
     /// Forgets the position, when the server refused to resume at it.
-    pub fn forget_position(&mut self) {
+    pub(crate) fn forget_position(&mut self) {
         self.last_id = None;
         self.next_id = None;
     }
 
     /// Takes the next bytes and returns the events they completed, in order.
-    pub fn push(&mut self, mut chunk: &[u8]) -> Vec<Item> {
+    pub(crate) fn push(&mut self, mut chunk: &[u8]) -> Vec<Item> {
         let mut items = Vec::new();
         while !chunk.is_empty() {
             if std::mem::take(&mut self.after_cr) && chunk.first() == Some(&b'\n') {

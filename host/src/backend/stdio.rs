@@ -32,7 +32,7 @@ const DEAF_GRACE: Duration = Duration::from_secs(2);
 
 /// The server to run.
 #[derive(Clone)]
-pub struct StdioSpec {
+pub(crate) struct StdioSpec {
     /// The backend, for log lines.
     pub name: String,
     /// The program, looked up in `PATH` if it has no slash. Never given to a shell.
@@ -66,7 +66,7 @@ impl fmt::Debug for StdioSpec {
 ///
 /// # Errors
 /// [`WireError::Unreachable`] if the program cannot be started.
-pub fn open(spec: &StdioSpec) -> Result<Wire, WireError> {
+pub(crate) fn open(spec: &StdioSpec) -> Result<Wire, WireError> {
     let child = ChildSpec {
         name: spec.name.clone(),
         command: spec.command.clone(),

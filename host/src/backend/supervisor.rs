@@ -23,6 +23,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 /// How long a stopped server gets to go by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
+/// How much longer the HTTP layer waits for a silent server than a call does.
+const HTTP_SLACK: Duration = Duration::from_secs(2);
 /// How long to wait for a client's `initialize` before shaking hands without its capabilities.
 const CLIENT_GRACE: Duration = Duration::from_millis(300);
 
@@ -106,6 +108,10 @@ async fn live(backend: &Arc<Backend>, registry: &Arc<Registry>, client: &mut Cli
         End::Asked { .. } => "the gateway ended the connection".to_owned(),
     };
     peer.end(&reason);
+    let said = control.stderr_tail();
+    if matches!(end, End::Lost(_)) && !said.is_empty() {
+        tracing::debug!(backend = %backend.name, "what it wrote to stderr before:\n{said}");
+    }
     control.stop(STOP_GRACE).await;
     end
 }
@@ -135,7 +141,8 @@ fn open(backend: &Backend, registry: &Registry) -> Result<Wire, WireError> {
                     .map(|(name, value)| (name.clone(), value.expose().to_owned()))
                     .collect(),
                 max_body: registry.max_message(),
-                timeout: backend.settings.timeout,
+                // The peer's own clock runs out first: it knows that this is a timeout, and of which call.
+                timeout: backend.settings.timeout + HTTP_SLACK,
             };
             Ok(http::open(&spec, registry.http()?))
         }

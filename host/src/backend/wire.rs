@@ -25,7 +25,7 @@ const EXCERPT_CHARS: usize = 200;
 
 /// One JSON-RPC message on its way to the server.
 #[derive(Clone)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     /// The id of a request; `None` for notifications and responses.
     pub id: Option<u64>,
     /// The method of a request or notification; empty for responses.
@@ -51,7 +51,7 @@ impl fmt::Debug for Outgoing {
 
 /// What comes back.
 #[derive(Clone, Debug)]
-pub enum Incoming {
+pub(crate) enum Incoming {
     /// One JSON message: an answer, a request or a notification of the server.
     Message(Bytes),
     /// HTTP only: this request will get no JSON-RPC answer. Sent once, and never for an abandoned request.
@@ -108,7 +108,7 @@ pub enum WireError {
 
 /// The open way to one server.
 #[derive(Debug)]
-pub struct Wire {
+pub(crate) struct Wire {
     /// Takes messages to the server.
     pub sender: Sender,
     /// Yields what the server sends.
@@ -119,7 +119,7 @@ pub struct Wire {
 
 /// Takes messages to the server, through a bounded queue that one writer empties in order.
 #[derive(Clone, Debug)]
-pub struct Sender {
+pub(crate) struct Sender {
     queue: mpsc::Sender<Outgoing>,
     end: Arc<End>,
     flights: Option<Arc<Flights>>,
@@ -134,7 +134,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`WireError::Busy`] if the queue is full, [`WireError::Closed`] if the wire has ended.
-    pub fn try_send(&self, message: Outgoing) -> Result<(), WireError> {
+    pub(crate) fn try_send(&self, message: Outgoing) -> Result<(), WireError> {
         let place = self.queue.try_reserve().map_err(|error| match error {
             mpsc::error::TrySendError::Full(()) => WireError::Busy,
             mpsc::error::TrySendError::Closed(()) => WireError::Closed(self.end.reason()),
@@ -143,20 +143,10 @@ impl Sender {
         Ok(())
     }
 
-    /// Queues a message, waiting for a place. Dropping the future sends nothing.
-    ///
-    /// # Errors
-    /// [`WireError::Closed`] if the wire has ended.
-    pub async fn send(&self, message: Outgoing) -> Result<(), WireError> {
-        let place = self.queue.reserve().await.map_err(|_| WireError::Closed(self.end.reason()))?;
-        self.depart(place, message);
-        Ok(())
-    }
-
     /// Forgets a request nobody waits for any more: unsent it is not sent, under way its HTTP exchange is dropped,
     /// and no [`Incoming::Failed`] follows. Over stdio there is nothing to drop. Telling the server
     /// (`notifications/cancelled`) is the peer's part.
-    pub fn abandon(&self, id: u64) {
+    pub(crate) fn abandon(&self, id: u64) {
         if let Some(flights) = &self.flights {
             flights.abandon(id);
         }
@@ -172,7 +162,7 @@ impl Sender {
 
 /// Yields what the server sends.
 #[derive(Debug)]
-pub struct Receiver {
+pub(crate) struct Receiver {
     queue: mpsc::Receiver<Incoming>,
     end: Arc<End>,
 }
@@ -183,7 +173,7 @@ impl Receiver {
     }
 
     /// The next item; after [`Incoming::Closed`], `Closed` again. Cancel safe.
-    pub async fn recv(&mut self) -> Incoming {
+    pub(crate) async fn recv(&mut self) -> Incoming {
         match self.queue.recv().await {
             Some(item) => item,
             None => Incoming::Closed(self.end.reason()),
@@ -194,7 +184,7 @@ impl Receiver {
 /// Ends a wire. Dropped without [`stop`](Self::stop) it ends the wire at once: the child's process group is killed,
 /// HTTP exchanges are dropped.
 #[derive(Debug)]
-pub struct Control(Driver);
+pub(crate) struct Control(Driver);
 
 #[derive(Debug)]
 enum Driver {
@@ -215,7 +205,7 @@ impl Control {
     ///
     /// A child: what is queued is written and stdin closed, after `grace / 2` SIGTERM, after `grace` SIGKILL, each
     /// to the whole group. HTTP: exchanges get `grace / 2` to finish, then the session is deleted.
-    pub async fn stop(self, grace: Duration) {
+    pub(crate) async fn stop(self, grace: Duration) {
         match self.0 {
             Driver::Child(care) => care.stop(grace).await,
             Driver::Http(handle) => handle.stop(grace).await,
@@ -224,7 +214,7 @@ impl Control {
 
     /// The child's process id, which is also its group's; `None` over HTTP.
     #[must_use]
-    pub fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         match &self.0 {
             Driver::Child(care) => Some(care.pid()),
             Driver::Http(_) => None,
@@ -233,7 +223,7 @@ impl Control {
 
     /// The last 64 KiB the child wrote to stderr, secrets replaced; empty over HTTP.
     #[must_use]
-    pub fn stderr_tail(&self) -> String {
+    pub(crate) fn stderr_tail(&self) -> String {
         match &self.0 {
             Driver::Child(care) => care.stderr_tail(),
             Driver::Http(_) => String::new(),
@@ -242,7 +232,7 @@ impl Control {
 
     /// HTTP: sends `MCP-Protocol-Version` from now on and opens the standing stream for the server's own messages.
     /// Nothing over stdio. Once per wire, after the handshake.
-    pub fn set_protocol_version(&self, version: &str) {
+    pub(crate) fn set_protocol_version(&self, version: &str) {
         if let Driver::Http(handle) = &self.0 {
             handle.set_protocol_version(version);
         }
@@ -357,7 +347,6 @@ mod tests {
         drop(rest);
         let closed = Err(WireError::Closed("exited with code 9".to_owned()));
         assert_eq!(sender.try_send(message(None)), closed);
-        assert_eq!(sender.send(message(None)).await, closed);
     }
 
     #[tokio::test]

@@ -258,7 +258,7 @@ mod tests {
         let part = |backend, offers| Part { backend, always_prefix: false, offers };
         let mut owners = Owners::default();
         // b is up first and serves `search`; a, earlier in the file, arrives later.
-        Catalog::merge(&[part(&a, &none), part(&b, &of_b)], &mut owners);
+        let _ = Catalog::merge(&[part(&a, &none), part(&b, &of_b)], &mut owners);
         let catalog = Catalog::merge(&[part(&a, &of_a), part(&b, &of_b)], &mut owners);
         assert_eq!(&*catalog.find(List::Tools, "search").unwrap().backend, "b");
         assert_eq!(names(&catalog), ["a_search", "search"]);

@@ -103,5 +103,8 @@ pub(super) fn measure(tool: &str, status: Status, failure: Option<&Failure>, lat
             Failure::Cancelled => "cancelled",
         };
         metrics::counter!("sentinel_errors_total", "tool" => tool, "error_type" => kind).increment(1);
+    } else if status == Status::Error {
+        // The backend did answer: with an error, or with a result that says `isError`.
+        metrics::counter!("sentinel_errors_total", "tool" => tool, "error_type" => "answer").increment(1);
     }
 }

@@ -40,6 +40,9 @@ pub(super) struct Instance {
     calls: u64,
 }
 
+type Bindings = (Option<Authenticator>, Option<Guard>, Option<ListFilter>, Option<Rewriter>);
+type Configured = Result<(), Vec<ConfigError>>;
+
 pub(super) struct Pool {
     pre: InstancePre<Guest>,
     shared: Arc<Shared>,
@@ -138,13 +141,7 @@ impl Pool {
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(self.shared.limits.host_bytes.max(64 << 10));
         store.set_epoch_deadline(CONFIGURE_TICKS);
-        let born = |store: &mut Store<Guest>| -> wasmtime::Result<(
-            Option<Authenticator>,
-            Option<Guard>,
-            Option<ListFilter>,
-            Option<Rewriter>,
-            Result<(), Vec<ConfigError>>,
-        )> {
+        let born = |store: &mut Store<Guest>| -> wasmtime::Result<(Bindings, Configured)> {
             store.set_fuel(CONFIGURE_FUEL)?;
             let instance = self.pre.instantiate(&mut *store)?;
             let authenticator =
@@ -165,10 +162,10 @@ impl Pool {
             } else {
                 Ok(())
             };
-            Ok((authenticator, guard, filter, rewriter, configured))
+            Ok(((authenticator, guard, filter, rewriter), configured))
         };
         let made = if self.blocking { blocking(|| born(&mut store)) } else { born(&mut store) };
-        let (authenticator, guard, filter, rewriter, configured) = made.map_err(|error| {
+        let ((authenticator, guard, filter, rewriter), configured) = made.map_err(|error| {
             BirthError::Fault(fault(&error, store.data_mut(), CONFIGURE_FUEL, CONFIGURE_TICKS))
         })?;
         configured.map_err(BirthError::Config)?;

@@ -17,19 +17,19 @@ use crate::mcp::splice::{self, Edit};
 
 /// Marker of a `request` handle.
 #[derive(Debug)]
-pub struct RequestView;
+pub(crate) struct RequestView;
 /// Marker of a `call` handle.
 #[derive(Debug)]
-pub struct CallView;
+pub(crate) struct CallView;
 /// Marker of a `response` handle.
 #[derive(Debug)]
-pub struct ResponseView;
+pub(crate) struct ResponseView;
 /// Marker of a `patch` handle.
 #[derive(Debug)]
-pub struct PatchView;
+pub(crate) struct PatchView;
 /// Marker of a `catalog` handle.
 #[derive(Debug)]
-pub struct CatalogView;
+pub(crate) struct CatalogView;
 
 /// What a backend answered, as far as a rewriter may see it.
 #[derive(Clone, Debug)]

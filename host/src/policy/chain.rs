@@ -49,7 +49,7 @@ impl Chain {
             match plugin.authenticate(credential) {
                 Ok(Ok(Auth::Abstain)) => {}
                 Ok(Ok(accepted)) => return Ok(accepted),
-                Ok(Err(refusal)) => return Err(denial(refusal, Refused::Unauthenticated)),
+                Ok(Err(refusal)) => return Err(denial(&refusal, Refused::Unauthenticated)),
                 // An authenticator that fails can at best abstain; it never lets anybody in.
                 Err(error) => failed(plugin, &error)?,
             }
@@ -71,7 +71,7 @@ impl Chain {
             match plugin.check(call) {
                 Ok(Ok(Some(permit))) => permits.push(plugin, permit),
                 Ok(Ok(None)) => {}
-                Ok(Err(refusal)) => return Err(denial(refusal, Refused::Forbidden)),
+                Ok(Err(refusal)) => return Err(denial(&refusal, Refused::Forbidden)),
                 Err(error) => failed(plugin, &error)?,
             }
         }
@@ -114,7 +114,7 @@ fn failed(plugin: &Plugin, error: &PluginError) -> Result<(), Denial> {
 }
 
 /// A plugin's words for the wire: bounded, printable, and with the step they belong to.
-fn denial(refusal: Refusal, stage: Refused) -> Denial {
+fn denial(refusal: &Refusal, stage: Refused) -> Denial {
     let refused = match refusal.reason.as_str() {
         "rate_limited" => Refused::RateLimited,
         "circuit_open" => Refused::CircuitOpen,
@@ -150,7 +150,7 @@ mod tests {
             retry_after: None,
             details: Vec::new(),
         };
-        let denial = denial(refusal, Refused::Forbidden);
+        let denial = denial(&refusal, Refused::Forbidden);
         assert_eq!(denial.reason.len(), MAX_REASON);
         assert_eq!(denial.message, "a [31m b");
     }

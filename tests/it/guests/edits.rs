@@ -29,15 +29,23 @@ fn rewriters(deed: &str, hook: &str, on_failure: OnFailure) -> Rewriters {
 }
 
 fn permitted() -> Permitted {
-    policy(Vec::new()).decide(call("order"), None).unwrap()
+    policy(Vec::new()).decide(&call("order"), None).unwrap()
 }
 
 #[test]
 fn no_forbidden_edit_of_a_request_is_made() {
     for (deed, why) in FORBIDDEN {
         let denial = rewriters(deed, "request", OnFailure::Deny).request(&permitted()).unwrap_err();
-        assert_eq!((denial.refused, denial.reason.as_str()), (Refused::Unavailable, "plugin_failed"), "{deed}");
-        assert!(denial.message.contains("`patch`") && denial.message.contains(why), "{deed}: {}", denial.message);
+        assert_eq!(
+            (denial.refused, denial.reason.as_str()),
+            (Refused::Unavailable, "plugin_failed"),
+            "{deed}"
+        );
+        assert!(
+            denial.message.contains("`patch`") && denial.message.contains(why),
+            "{deed}: {}",
+            denial.message
+        );
 
         let prepared = rewriters(deed, "request", OnFailure::Allow).request(&permitted()).unwrap();
         assert!(prepared.params.is_none(), "{deed} changed the request: {:?}", prepared.params);
@@ -54,9 +62,18 @@ fn no_forbidden_edit_of_a_response_is_made() {
     };
     // A response has no name that is pinned, and headers only a request can have.
     for (deed, why) in FORBIDDEN.into_iter().filter(|(deed, _)| !["set-name", "bad-header"].contains(deed)) {
-        let denial = rewriters(deed, "response", OnFailure::Deny).response(&permitted(), &answer).unwrap_err();
-        assert_eq!((denial.refused, denial.reason.as_str()), (Refused::Unavailable, "plugin_failed"), "{deed}");
-        assert!(denial.message.contains("`patch`") && denial.message.contains(why), "{deed}: {}", denial.message);
+        let denial =
+            rewriters(deed, "response", OnFailure::Deny).response(&permitted(), &answer).unwrap_err();
+        assert_eq!(
+            (denial.refused, denial.reason.as_str()),
+            (Refused::Unavailable, "plugin_failed"),
+            "{deed}"
+        );
+        assert!(
+            denial.message.contains("`patch`") && denial.message.contains(why),
+            "{deed}: {}",
+            denial.message
+        );
 
         let changed = rewriters(deed, "response", OnFailure::Allow).response(&permitted(), &answer).unwrap();
         assert!(changed.is_none(), "{deed} changed the response: {changed:?}");
@@ -81,7 +98,11 @@ fn a_list_whose_edits_are_forbidden_hides_what_they_were_about() {
         shown.into_iter().map(|offer| offer.name).collect()
     };
     for deed in ["set-name", "bad-pointer", "bad-json"] {
-        assert_eq!(names(deed, OnFailure::Deny), ["refund"], "{deed}: the entry must be hidden, the other not");
+        assert_eq!(
+            names(deed, OnFailure::Deny),
+            ["refund"],
+            "{deed}: the entry must be hidden, the other not"
+        );
     }
     for deed in ["huge", "ok-then-trap"] {
         assert!(names(deed, OnFailure::Deny).is_empty(), "{deed}: what it would have hidden is not known");

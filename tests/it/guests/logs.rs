@@ -52,7 +52,10 @@ fn a_flood_of_log_lines_is_cut_off_and_the_call_goes_on() {
 #[test]
 fn a_fault_reaches_the_operators_log_with_the_plugins_name() {
     let policy = policy(vec![load(&guard_settings("panic"), &Store::new())]);
-    let lines = logged(|| drop(policy.decide(call("order"), None)));
+    let lines = logged(|| drop(policy.decide(&call("order"), None)));
     let told = with(&lines, "guest says boom");
-    assert!(told.iter().any(|line| line.contains("plugin `panic`") && line.contains("refused")), "{lines:#?}");
+    assert!(
+        told.iter().any(|line| line.contains("plugin `panic`") && line.contains("refused")),
+        "{lines:#?}"
+    );
 }

@@ -17,7 +17,7 @@ fn eight_threads_count_exactly() {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 for turn in 0..CALLS {
-                    let permitted = policy.decide(call("order"), None).unwrap();
+                    let permitted = policy.decide(&call("order"), None).unwrap();
                     // Dropped without a word, a permit is settled as cancelled; neither way may lose one.
                     if turn % 2 == 0 {
                         permitted.settle(Outcome::Success, Duration::ZERO);
@@ -46,11 +46,11 @@ fn a_reload_keeps_the_counters_and_a_permit_settles_with_the_old_plugin() {
     let store = Store::new();
     let old = load(&guard_settings("counting"), &store);
     let policy = policy(vec![old.clone()]);
-    let under_way = policy.decide(call("order"), None).unwrap();
+    let under_way = policy.decide(&call("order"), None).unwrap();
     let new = load(&guard_settings("counting"), &store);
     policy.replace(policy.chain().with(&new));
     drop(old);
-    policy.decide(call("order"), None).unwrap().settle(Outcome::Success, Duration::ZERO);
+    policy.decide(&call("order"), None).unwrap().settle(Outcome::Success, Duration::ZERO);
     assert_eq!(counts(&new), "2/1");
     under_way.settle(Outcome::Success, Duration::ZERO);
     assert_eq!(counts(&new), "2/2");
