@@ -13,5 +13,6 @@ mod defects;
 mod guests;
 mod lifecycle;
 mod policy;
+mod postgres;
 mod real_servers;
 mod record;

@@ -125,7 +125,7 @@ tools = [
 fn a_guard_of_ones_own_decides_too() {
     let tag = target().join("guests/tag.wasm");
     let mut gateway = Gateway::start(Setup::echo().more(&format!(
-        "[[plugins]]\nname = \"tag\"\nstage = \"guard\"\nwasm = {:?}\nconfig = {{ deny_tools = [\"slow\"] }}\n",
+        "[[plugins]]\nname = \"tag\"\nstage = \"guard\"\nwasm = {:?}\nconfig = {{ deny_tools = [\"slow\"] }}\nlimits = {{ deadline_ms = 10000 }}\n",
         tag.to_str().unwrap()
     )));
     gateway.await_tool("echo");

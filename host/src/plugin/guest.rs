@@ -1,8 +1,9 @@
 //! The host's side of one running instance: its message, its budget, and the functions it may call.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use wasmtime::ResourceLimiter;
+use wasmtime::{ResourceLimiter, UpdateDeadline};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
 use super::bindings::{cells, clock, counters, log, secrets, types};
@@ -10,6 +11,8 @@ use super::views::Subject;
 use crate::config::{Limits, Secret};
 use crate::state::{CellFailure, Clock, Failure, Namespace, Rate};
 
+/// A call is ended after this many deadlines on the clock, however little of the processor it got.
+const MAX_PERIODS: u32 = 200;
 /// Longest log line that is kept.
 const MAX_LOG_LINE: usize = 1024;
 
@@ -32,6 +35,8 @@ pub(super) struct Guest {
     pub(super) last_error: Option<String>,
     /// Which limit of ours ended the call, in words.
     pub(super) limit_hit: Option<String>,
+    /// The thread's processor time when the deadline first passed in this call, and how often it has since.
+    overtime: Option<(Duration, u32)>,
     wasi: WasiCtx,
     table: ResourceTable,
 }
@@ -54,6 +59,7 @@ impl Guest {
             host_bytes: 0,
             last_error: None,
             limit_hit: None,
+            overtime: None,
             wasi,
             table: ResourceTable::new(),
         }
@@ -65,6 +71,21 @@ impl Guest {
         self.host_bytes = 0;
         self.last_error = None;
         self.limit_hit = None;
+        self.overtime = None;
+    }
+
+    /// The deadline has passed on the clock. That alone is no fault: on a busy machine the thread may have been
+    /// set aside. It is one when the guest goes on to use as much processor time again, or at [`MAX_PERIODS`].
+    pub(super) fn deadline_passed(&mut self) -> UpdateDeadline {
+        let period = self.shared.limits.deadline_ms.max(1);
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let now = Duration::try_from(now).unwrap_or_default();
+        let (since, passed) = *self.overtime.get_or_insert((now, 0));
+        self.overtime = Some((since, passed + 1));
+        if passed >= MAX_PERIODS || now.saturating_sub(since) >= Duration::from_millis(period) {
+            return UpdateDeadline::Interrupt;
+        }
+        UpdateDeadline::Continue(period)
     }
 
     /// Charges bytes that cross the border.

@@ -141,6 +141,7 @@ impl Pool {
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(self.shared.limits.host_bytes.max(64 << 10));
         store.set_epoch_deadline(CONFIGURE_TICKS);
+        store.epoch_deadline_callback(|mut guest| Ok(guest.data_mut().deadline_passed()));
         let born = |store: &mut Store<Guest>| -> wasmtime::Result<(Bindings, Configured)> {
             store.set_fuel(CONFIGURE_FUEL)?;
             let instance = self.pre.instantiate(&mut *store)?;

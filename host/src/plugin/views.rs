@@ -17,19 +17,24 @@ use crate::mcp::splice::{self, Edit};
 
 /// Marker of a `request` handle.
 #[derive(Debug)]
-pub(crate) struct RequestView;
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct RequestView;
 /// Marker of a `call` handle.
 #[derive(Debug)]
-pub(crate) struct CallView;
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct CallView;
 /// Marker of a `response` handle.
 #[derive(Debug)]
-pub(crate) struct ResponseView;
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct ResponseView;
 /// Marker of a `patch` handle.
 #[derive(Debug)]
-pub(crate) struct PatchView;
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct PatchView;
 /// Marker of a `catalog` handle.
 #[derive(Debug)]
-pub(crate) struct CatalogView;
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct CatalogView;
 
 /// What a backend answered, as far as a rewriter may see it.
 #[derive(Clone, Debug)]

@@ -1,0 +1,144 @@
+//! The record in PostgreSQL: a database that is down delays no call, and what was answered arrives exactly once,
+//! whatever dies in between, the database or the gateway.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod server;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use self::server::{PASSWORD, Postgres};
+use crate::support::{Gateway, Setup, eventually};
+
+fn setup(database: &Postgres) -> Setup {
+    Setup::echo().env("DATABASE_URL", &database.url())
+}
+
+/// Calls `echo` with each of these numbers and expects each of them back.
+fn echo(gateway: &mut Gateway, numbers: std::ops::Range<u32>) {
+    gateway.await_tool("echo");
+    for number in numbers {
+        let text = format!("call {number}");
+        let reply = gateway.call("echo", json!({"text": text}));
+        assert!(reply["result"].to_string().contains(&text), "{reply}: {}", gateway.log());
+    }
+}
+
+/// Waits until so many calls are recorded with this status.
+fn await_rows(database: &Postgres, status: &str, count: u32) {
+    let sql = format!("SELECT count(*) FROM audit_calls WHERE status = '{status}'");
+    let mut last = Err("never asked".to_owned());
+    let mut arrived = || {
+        last = database.query(&sql);
+        (last == Ok(count.to_string())).then_some(())
+    };
+    // `eventually` says only that it waited in vain; what was there instead is worth knowing.
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| eventually("the rows", &mut arrived)));
+    assert!(done.is_ok(), "{count} rows with status {status} were expected, the last answer was {last:?}");
+}
+
+/// The numbers of `echo` calls on record, with how often; all of a range once is what it must be.
+fn recorded_once(database: &Postgres, numbers: std::ops::Range<u32>) {
+    let rows = database.query("SELECT arguments FROM audit_calls WHERE tool = 'echo' ORDER BY time, call").unwrap();
+    let expected: Vec<String> =
+        numbers.map(|number| json!({"text": format!("call {number}")}).to_string()).collect();
+    assert_eq!(rows.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn every_call_is_a_row_with_who_what_and_how_it_ended() {
+    let database = Postgres::start();
+    let mut gateway = Gateway::start(setup(&database));
+    echo(&mut gateway, 0..3);
+    gateway.call("fail", json!({}));
+    gateway.call("no_such_tool", json!({"text": "x"}));
+    await_rows(&database, "success", 3);
+    let columns = "tool, status, subject, role, backend, kind, method, latency_ms > 0, request_id <> ''";
+    let sql = format!("SELECT DISTINCT {columns} FROM audit_calls WHERE tool IN ('echo', 'fail') ORDER BY tool");
+    let rows = database.query(&sql).unwrap();
+    assert_eq!(
+        rows.lines().collect::<Vec<_>>(),
+        [
+            "echo|success|ann|admin|echo|tool|tools/call|t|t",
+            "fail|error|ann|admin|echo|tool|tools/call|t|t",
+        ]
+    );
+    // The command reads the same record.
+    let listed = gateway.audit();
+    assert_eq!(database.query("SELECT count(*) FROM audit_calls").unwrap(), listed.len().to_string());
+    gateway.end();
+    recorded_once(&database, 0..3);
+    // A journal that is in the database as a whole is gone, with its position.
+    assert_eq!(database.query("SELECT count(*) FROM journal_position").unwrap(), "0");
+    assert!(!gateway.log().contains(PASSWORD), "the log holds the database's password:\n{}", gateway.log());
+}
+
+#[test]
+fn a_database_that_is_down_delays_no_call_and_gets_every_row_later() {
+    let mut database = Postgres::new();
+    let mut gateway = Gateway::start(setup(&database));
+    echo(&mut gateway, 0..10);
+    gateway.await_log("the audit database is behind", 1);
+    assert!(!gateway.log().contains(PASSWORD), "{}", gateway.log());
+    database.up();
+    await_rows(&database, "success", 10);
+
+    // Once more, in the middle.
+    database.down();
+    echo(&mut gateway, 10..20);
+    database.up();
+    await_rows(&database, "success", 20);
+    gateway.end();
+    recorded_once(&database, 0..20);
+}
+
+#[test]
+fn a_database_that_crashes_loses_and_doubles_nothing() {
+    let mut database = Postgres::start();
+    let mut gateway = Gateway::start(setup(&database));
+    for round in 0..3 {
+        echo(&mut gateway, round * 30..round * 30 + 15);
+        // Whatever commit is under way is cut off.
+        database.crash();
+        echo(&mut gateway, round * 30 + 15..round * 30 + 30);
+        database.up();
+    }
+    await_rows(&database, "success", 90);
+    gateway.end();
+    recorded_once(&database, 0..90);
+}
+
+#[test]
+fn a_gateway_that_is_killed_leaves_its_rows_to_the_next() {
+    let mut database = Postgres::start();
+    let mut gateway = Gateway::start(setup(&database));
+    echo(&mut gateway, 0..20);
+    // Some rows are in the database, some only in the journal, and one call has not ended.
+    database.down();
+    echo(&mut gateway, 20..40);
+    gateway.begin("slow", json!({"ms": 60_000}));
+    // Answered behind it, so its intent is on record.
+    echo(&mut gateway, 40..41);
+    let mut gateway = gateway.crash_and_restart();
+    // The next one starts without its database, too, and dies before it could adopt anything.
+    echo(&mut gateway, 41..50);
+    gateway.signal(Signal::KILL);
+    gateway.wait_exit();
+    database.up();
+    let mut gateway = Gateway::start(gateway.into_setup());
+    echo(&mut gateway, 50..60);
+    await_rows(&database, "success", 60);
+    await_rows(&database, "unknown", 1);
+    let open = database.query("SELECT tool, error FROM audit_calls WHERE status = 'unknown'").unwrap();
+    assert_eq!(open, "slow|the gateway died before the outcome was known");
+    gateway.end();
+    recorded_once(&database, 0..60);
+    assert_eq!(database.query("SELECT count(DISTINCT instance) FROM audit_calls").unwrap(), "3");
+    assert_eq!(database.query("SELECT count(*) FROM journal_position").unwrap(), "0");
+
+    // Nothing is replayed by a start that has nothing to adopt.
+    let mut gateway = Gateway::start(gateway.into_setup());
+    echo(&mut gateway, 60..61);
+    gateway.end();
+    recorded_once(&database, 0..61);
+}
