@@ -33,8 +33,7 @@ pub(crate) fn engine() -> &'static Engine {
 
 /// An artifact that `cargo xtask` builds; missing, it fails the test instead of skipping it.
 pub(crate) fn artifact(name: &str, command: &str) -> PathBuf {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests").join(name).with_extension("wasm");
+    let path = crate::support::target().join("guests").join(name).with_extension("wasm");
     assert!(path.is_file(), "{} is missing: run `{command}`", path.display());
     path
 }

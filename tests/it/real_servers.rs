@@ -4,6 +4,8 @@
 
 mod scene;
 
+pub(crate) use scene::free_port;
+
 use std::fs::File;
 use std::io::Write;
 use std::process::Stdio;

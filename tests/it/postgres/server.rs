@@ -1,13 +1,14 @@
 //! A PostgreSQL server of the test's own, from Debian's package.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::real_servers::free_port;
 use crate::support::eventually;
 
 /// The password of its superuser; it must appear nowhere else.
@@ -32,12 +33,17 @@ impl Postgres {
         if let Some((uid, gid)) = user {
             std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).unwrap();
         }
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let database = Self { dir, programs: programs(), user, port, process: None };
+        let database = Self { dir, programs: programs(), user, port: free_port(), process: None };
         let password = database.dir.path().join("password");
         fs::write(&password, PASSWORD).unwrap();
         let mut initdb = database.command("initdb");
-        initdb.args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync"]);
+        initdb.args([
+            "--username=postgres",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--no-locale",
+            "--no-sync",
+        ]);
         let output = initdb.arg("--pwfile").arg(password).arg(database.data()).output().unwrap();
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
         database
@@ -58,13 +64,13 @@ impl Postgres {
         let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string(), "-h", "127.0.0.1", "-k", ""]);
-        let mut process = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        // Kept before anything can fail, so that it is ended in any case.
+        self.process = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
         eventually("PostgreSQL", || {
-            let ended = process.try_wait().unwrap();
+            let ended = self.process.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "PostgreSQL ended: {}", fs::read_to_string(self.log()).unwrap());
             self.query("SELECT 1").ok()
         });
-        self.process = Some(process);
     }
 
     /// Ends it in order.
@@ -79,9 +85,7 @@ impl Postgres {
 
     fn end(&mut self, signal: Signal) {
         let Some(mut process) = self.process.take() else { return };
-        let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).unwrap();
-        // It fails only if the server has ended by itself.
-        let _ = kill_process(pid, signal);
+        ask_to_end(&process, signal);
         eventually("the end of PostgreSQL", || process.try_wait().unwrap());
     }
 
@@ -117,11 +121,20 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         let Some(mut process) = self.process.take() else { return };
-        // Its children end with it: they hold a pipe to it.
-        if let Some(pid) = i32::try_from(process.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::QUIT);
+        ask_to_end(&process, Signal::QUIT);
+        // It ends its children first, at the latest after five seconds; a failing test must not panic here again.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while process.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
         }
-        let _ = process.wait();
+        let _ = process.kill().and_then(|()| process.wait());
+    }
+}
+
+/// It fails only if the server has ended by itself.
+fn ask_to_end(process: &Child, signal: Signal) {
+    if let Some(pid) = i32::try_from(process.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
     }
 }
 
