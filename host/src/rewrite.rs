@@ -56,6 +56,11 @@ impl Rewriters {
         Self { plugins }
     }
 
+    /// All of them, for people.
+    pub fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
+        self.plugins.iter().map(|(plugin, _)| plugin)
+    }
+
     /// Those that apply to a backend; decided by configuration, so most calls run none.
     fn of<'a>(&'a self, backend: &'a str) -> impl DoubleEndedIterator<Item = &'a Arc<Plugin>> {
         self.plugins

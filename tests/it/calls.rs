@@ -7,9 +7,10 @@ use crate::support::{Gateway, HttpServer, Setup, code, eventually, reason, said}
 #[test]
 fn a_timed_out_call_is_not_retried() {
     let server = HttpServer::start(&[]);
-    let keys = "timeout_secs = 0.5\nretries = 3\nprefix = true\ncircuit_breaker_threshold = 0";
+    let keys = "timeout_secs = 1\nretries = 3\nprefix = true\ncircuit_breaker_threshold = 0";
     let setup = Setup::new().backend("pipe", &[], keys).http("web", &server.url(), keys);
     let mut gateway = Gateway::start(setup);
+    gateway.await_tool("web_hang");
     for prefix in ["pipe_", "web_"] {
         let refused = gateway.call(&format!("{prefix}hang"), json!({}));
         assert_eq!((code(&refused), reason(&refused)), (-32603, "backend_timeout"));

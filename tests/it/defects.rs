@@ -92,9 +92,10 @@ fn a_late_success_does_not_close_an_open_breaker() {
 #[test]
 fn garbage_counts_as_failure() {
     let server = HttpServer::start(&[]);
-    let keys = "circuit_breaker_threshold = 2\ntimeout_secs = 0.5\nprefix = true";
+    let keys = "circuit_breaker_threshold = 2\ntimeout_secs = 1\nprefix = true";
     let setup = Setup::new().backend("pipe", &[], keys).http("web", &server.url(), keys);
     let mut gateway = Gateway::start(setup);
+    gateway.await_tool("web_garbage");
     // A line that is no JSON says nothing about any call, so over a pipe the call waits for its time to be up.
     for (tool, why) in [("pipe_garbage", "backend_timeout"), ("web_garbage", "backend_protocol_error")] {
         for _ in 0..2 {

@@ -22,7 +22,7 @@ fn ends_in_order(how: impl FnOnce(&mut Gateway)) {
     let status = gateway.wait_exit();
     assert_eq!(status.code(), Some(0), "{status}");
     assert_eq!(said(&gateway.answer(slow)), "waited 700 ms");
-    assert!(gateway.log().contains("Shutdown complete"));
+    gateway.await_log("Shutdown complete", 1);
     for pid in pids {
         assert!(!alive(pid), "process {pid} is left over");
     }
@@ -130,7 +130,7 @@ fn a_second_gateway_serves_its_client_though_the_health_port_is_taken() {
     eventually("the first", || get(&health, "/health", None));
     let mut second = Gateway::start(setup());
     assert_eq!(second.ask("echo")["name"], "echo");
-    assert!(second.log().contains("no health server"));
+    second.await_log("no health server", 1);
 }
 
 #[test]

@@ -85,13 +85,17 @@ impl Gateway {
         self.hello("2025-11-25", &json!({}))
     }
 
-    /// Shakes hands as a client of this revision with these capabilities.
+    /// Shakes hands as a client of this revision with these capabilities, and waits for the backends that come
+    /// up by themselves: the gateway would not, for longer than a moment.
     pub(crate) fn hello(&mut self, revision: &str, capabilities: &Value) -> Value {
         let info = json!({"name": "it", "version": "1"});
         let params = json!({"protocolVersion": revision, "capabilities": capabilities, "clientInfo": info});
         let result = self.request("initialize", &params)["result"].clone();
         assert!(result["protocolVersion"].is_string(), "initialize was refused: {}", self.log());
         self.notify("notifications/initialized", &json!({}));
+        for backend in self.setup.prompt() {
+            self.await_log(&format!("backend is ready backend={backend} "), 1);
+        }
         result
     }
 

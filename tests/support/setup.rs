@@ -11,10 +11,6 @@ use serde_json::json;
 /// The signing secret of every test.
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef-tests-only";
 
-/// Many gateways, built without optimisation, share few cores here, and a plugin's time is measured by the
-/// clock on the wall. Where that limit is not the subject it must not be met; the fuel still ends what runs wild.
-const UNHURRIED: [&str; 5] = ["auth-jwt", "rate-limit", "rbac", "circuit-breaker", "rewrite-rules"];
-
 /// The folder that cargo builds into, without the profile: `target`.
 pub(crate) fn target() -> PathBuf {
     gateway().ancestors().nth(2).unwrap().to_owned()
@@ -54,6 +50,8 @@ pub(crate) struct Setup {
     rate_limits: String,
     /// Everything else, as it stands.
     rest: String,
+    /// The backends that are up soon after the start.
+    prompt: Vec<String>,
     whole: Option<String>,
 }
 
@@ -69,6 +67,7 @@ impl Setup {
             kill_switch: String::new(),
             rate_limits: "default_rpm = 1000000\n".to_owned(),
             rest: String::new(),
+            prompt: Vec::new(),
             whole: None,
             dir,
         };
@@ -85,6 +84,9 @@ impl Setup {
 
     /// A stdio backend that is the fixture with these flags; `more` are further keys, one a line.
     pub(crate) fn backend(mut self, name: &str, flags: &[&str], more: &str) -> Self {
+        if !flags.iter().any(|flag| ["--never-start", "--start-delay-ms"].contains(flag)) {
+            self.prompt.push(name.to_owned());
+        }
         let mut args = vec!["stdio"];
         args.extend(flags);
         self.rest += &format!(
@@ -196,6 +198,11 @@ impl Setup {
         self.path(name).to_str().unwrap().to_owned()
     }
 
+    /// The backends to wait for before the first call.
+    pub(crate) fn prompt(&self) -> &[String] {
+        &self.prompt
+    }
+
     pub(crate) fn env_value(&self, name: &str) -> String {
         self.env[name].clone()
     }
@@ -217,14 +224,8 @@ impl Setup {
     pub(crate) fn write(&self) -> PathBuf {
         let text = self.whole.clone().unwrap_or_else(|| {
             format!(
-                "[gateway]\n{}[auth]\n{}{}[rate_limits]\n{}[kill_switch]\n{}{}{}",
-                self.gateway,
-                self.auth,
-                self.roles,
-                self.rate_limits,
-                self.kill_switch,
-                self.rest,
-                self.unhurried()
+                "[gateway]\n{}[auth]\n{}{}[rate_limits]\n{}[kill_switch]\n{}{}",
+                self.gateway, self.auth, self.roles, self.rate_limits, self.kill_switch, self.rest
             )
         });
         let (draft, path) = (self.path("sentinel.toml.new"), self.path("sentinel.toml"));
@@ -233,18 +234,6 @@ impl Setup {
         file.write_all(text.as_bytes()).unwrap();
         std::fs::rename(&draft, &path).unwrap();
         path
-    }
-
-    /// Entries for the shipped plugins in use that the file does not have already.
-    fn unhurried(&self) -> String {
-        let used = |name: &&&str| match **name {
-            "auth-jwt" => !self.auth.contains("\"local\""),
-            "rewrite-rules" => self.rest.contains(".rewrite]"),
-            _ => true,
-        };
-        let absent = |name: &&&str| !self.rest.contains(&format!("name = {name:?}"));
-        let entry = |name| format!("[[plugins]]\nname = {name:?}\nlimits = {{ deadline_ms = 10000 }}\n");
-        UNHURRIED.iter().filter(used).filter(absent).map(entry).collect()
     }
 
     /// The gateway with this environment and no other, and `--config`.

@@ -86,7 +86,15 @@ fn component_example(workspace: &Workspace) -> anyhow::Result<()> {
     if !shell::succeeds(Command::new(&tool).args(["component", "--version"])) {
         eprintln!("cargo-component is missing: building it, which takes some minutes once");
         let mut cargo = workspace.cargo();
-        cargo.args(["install", "cargo-component", "--locked", "--version", CARGO_COMPONENT, "--root"]);
+        cargo.args([
+            "install",
+            "cargo-component",
+            "--debug",
+            "--locked",
+            "--version",
+            CARGO_COMPONENT,
+            "--root",
+        ]);
         // Beside the project's own target folder, so that neither invalidates the other.
         cargo.arg(&tools).env("CARGO_TARGET_DIR", workspace.target.join("tools-build"));
         shell::run(&mut cargo)?;

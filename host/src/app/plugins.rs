@@ -90,8 +90,11 @@ pub(super) fn one(
             .into_iter()
             .map(|(pointer, message, hint)| {
                 let path = pointer.trim_start_matches('/').replace('/', ".");
-                let section = settings.section;
-                let key = if path.is_empty() { section.to_owned() } else { format!("{section}.{path}") };
+                let section = match settings.section {
+                    "plugins" => format!("{key}.config"),
+                    section => section.to_owned(),
+                };
+                let key = if path.is_empty() { section } else { format!("{section}.{path}") };
                 super::problem(&key, format!("{message} (says the plugin `{}`)", settings.name), hint)
             })
             .collect(),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use sentinel_gateway::audit::StoreSettings;
 use sentinel_gateway::audit::query::{self, Cursor, Query, Row};
 use sentinel_gateway::{app, config};
 
@@ -41,6 +42,12 @@ pub(crate) struct Options {
 
 pub(crate) fn execute(path: &Path, command: Command) -> anyhow::Result<ExitCode> {
     let store = app::audit_store(&config(path)?);
+    if let StoreSettings::Sqlite { path } = &store
+        && !path.exists()
+    {
+        super::complain(&format!("no calls yet: {} comes with the first run", path.display()));
+        return Ok(ExitCode::SUCCESS);
+    }
     super::runtime()?.block_on(async {
         let (options, follow) = match command {
             Command::List(options) => (options, false),

@@ -21,7 +21,7 @@ pub(crate) fn execute(path: &Path, options: &Options) -> anyhow::Result<ExitCode
         let _ = writeln!(text, "  warning: {}: {}", warning.key, warning.message);
     }
     let _ = writeln!(text, "\nplugins, in the order they are asked");
-    for plugin in loaded.chain.plugins() {
+    for plugin in loaded.chain.plugins().chain(loaded.rewriters.plugins()) {
         let _ = writeln!(text, "  {:<18} sha256 {}", plugin.name(), plugin.digest());
     }
     let _ = writeln!(text, "\nbackends");
