@@ -16,7 +16,7 @@ mod supervisor;
 mod wire;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -27,7 +27,7 @@ pub use peer::{Peer, Reply};
 pub use registry::{Event, Registry};
 
 use self::wire::WireError;
-use crate::call::TargetKind;
+use crate::call::{Call, TargetKind};
 use crate::config;
 use crate::mcp::catalog::Offers;
 use crate::mcp::message;
@@ -36,6 +36,8 @@ use crate::policy::Permitted;
 
 /// A call on a backend that is just starting waits this long for it.
 const START_PATIENCE: Duration = Duration::from_secs(5);
+/// The pause before a first retry; it doubles.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a backend gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,9 +135,32 @@ impl Backend {
             splice::apply(params, &[Edit::Set { pointer: key.to_owned(), json }]).ok()
         });
         let params = renamed.as_deref().unwrap_or(params);
-        peer.request(&call.method, Some(params), headers, Some(call.session.clone()), self.settings.timeout)
-            .await
-            .map_err(|error| self.failed(error))
+        self.request(&peer, call, params, headers).await.map_err(|error| self.failed(error))
+    }
+
+    /// Sends the request, again if the server certainly did not see it (no connection came to be). Whatever it may
+    /// have seen is never sent twice: a tool has effects.
+    async fn request(
+        &self,
+        peer: &Peer,
+        call: &Call,
+        params: &str,
+        headers: Vec<(String, String)>,
+    ) -> Result<Reply, PeerError> {
+        let deadline = Instant::now() + self.settings.timeout;
+        let mut pause = RETRY_PAUSE;
+        for _ in 0..self.settings.retries {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let session = Some(call.session.clone());
+            let sent = peer.request(&call.method, Some(params), headers.clone(), session, left).await;
+            if !matches!(sent, Err(PeerError::Wire(WireError::Unreachable(_)))) || left <= pause {
+                return sent;
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        peer.request(&call.method, Some(params), headers, Some(call.session.clone()), left).await
     }
 
     /// The connection, waiting a while for one that is being made.
@@ -163,7 +188,7 @@ impl Backend {
     fn failed(&self, error: PeerError) -> BackendError {
         let backend = self.name.clone();
         match error {
-            PeerError::Timeout(after) => BackendError::Timeout { backend, after },
+            PeerError::Timeout(_) => BackendError::Timeout { backend, after: self.settings.timeout },
             PeerError::Garbage(reason) => BackendError::Protocol { backend, reason },
             PeerError::Wire(error) => match error {
                 WireError::Status { status, retry_after, .. } => {
