@@ -15,6 +15,7 @@ mod permit;
 
 pub use caller::Caller;
 pub use chain::Chain;
+pub(crate) use chain::denial;
 pub use kill::KillSwitch;
 pub use permit::Permitted;
 

@@ -11,8 +11,8 @@ use crate::config::OnFailure;
 use crate::mcp::catalog::{List, Offer};
 use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
-use crate::plugin::{Answer, Answered, CatalogEdit, Edits, Plugin};
-use crate::policy::Permitted;
+use crate::plugin::{Answer, Answered, CatalogEdit, Edits, Fault, Plugin};
+use crate::policy::{Permitted, denial};
 
 /// A message may not grow past this by rewriting.
 const MAX_REWRITTEN: usize = 16 << 20;
@@ -105,6 +105,10 @@ impl Rewriters {
             }
             let result = answer.result.clone();
             let Some(edits) = outcome(plugin, plugin.on_response(call, answer))? else { continue };
+            if !edits.headers.is_empty() {
+                broken(plugin, "it set a header on a response, which has none")?;
+                continue;
+            }
             if edits.body.is_empty() {
                 continue;
             }
@@ -187,12 +191,16 @@ fn edited(plugin: &Plugin, list: List, offers: &[Offer], edits: Vec<CatalogEdit>
 fn outcome<T>(plugin: &Plugin, answer: Answered<T>) -> Result<Option<T>, Denial> {
     match answer {
         Ok(Ok(value)) => Ok(Some(value)),
-        Ok(Err(refusal)) => {
-            let mut denial = Denial::new(Refused::Forbidden, &refusal.reason, refusal.message);
-            denial.retry_after = refusal.retry_after;
-            Err(denial)
+        Ok(Err(refusal)) => Err(denial(&refusal, Refused::Forbidden)),
+        Err(error) => {
+            // What a crashing plugin said is for the operator's eyes.
+            let shown = match &error.fault {
+                Fault::Trap(_) => "it crashed; see the gateway's log".to_owned(),
+                fault => fault.to_string(),
+            };
+            tracing::error!("{error}");
+            broken(plugin, &shown).map(|()| None)
         }
-        Err(error) => broken(plugin, &error.fault.to_string()).map(|()| None),
     }
 }
 

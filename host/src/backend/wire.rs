@@ -143,6 +143,14 @@ impl Sender {
         Ok(())
     }
 
+    /// Queues a message, waiting for a place: for tests, which send more than anybody waits for.
+    #[cfg(test)]
+    pub(crate) async fn send(&self, message: Outgoing) -> Result<(), WireError> {
+        let place = self.queue.reserve().await.map_err(|_| WireError::Closed(self.end.reason()))?;
+        self.depart(place, message);
+        Ok(())
+    }
+
     /// Forgets a request nobody waits for any more: unsent it is not sent, under way its HTTP exchange is dropped,
     /// and no [`Incoming::Failed`] follows. Over stdio there is nothing to drop. Telling the server
     /// (`notifications/cancelled`) is the peer's part.

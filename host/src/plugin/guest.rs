@@ -110,7 +110,10 @@ impl Guest {
 impl ResourceLimiter for Guest {
     fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let fits = desired <= self.shared.limits.memory_bytes;
-        if !fits {
+        if fits {
+            // A guest that survived a refusal and grows again is no longer dying of it.
+            self.limit_hit = None;
+        } else {
             self.limit_hit =
                 Some(format!("more than {} MiB of memory", self.shared.limits.memory_bytes >> 20));
         }

@@ -114,7 +114,7 @@ fn failed(plugin: &Plugin, error: &PluginError) -> Result<(), Denial> {
 }
 
 /// A plugin's words for the wire: bounded, printable, and with the step they belong to.
-fn denial(refusal: &Refusal, stage: Refused) -> Denial {
+pub(crate) fn denial(refusal: &Refusal, stage: Refused) -> Denial {
     let refused = match refusal.reason.as_str() {
         "rate_limited" => Refused::RateLimited,
         "circuit_open" => Refused::CircuitOpen,

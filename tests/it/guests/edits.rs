@@ -15,7 +15,7 @@ const FORBIDDEN: [(&str, &str); 6] = [
     ("bad-pointer", "no/leading/slash"),
     ("bad-header", "`content-length` is the gateway's"),
     ("huge", "more than 1048576 bytes"),
-    ("ok-then-trap", "guest says boom"),
+    ("ok-then-trap", "it crashed; see the gateway's log"),
     ("bad-json", "is not JSON"),
 ];
 
