@@ -1,4 +1,4 @@
-//! Waiting with a deadline: the only place where a test pauses.
+//! Waiting with a deadline: a pause here is between two looks at a state, never a guess at how long something takes.
 
 use std::time::{Duration, Instant};
 

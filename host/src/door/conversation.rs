@@ -62,14 +62,14 @@ impl Conversation {
     }
 
     /// Takes one line of the client. Requests run on their own; nothing here waits for a backend.
-    pub async fn hear(self: &Arc<Self>, line: Bytes) {
+    pub async fn hear(self: &Arc<Self>, line: &[u8]) {
         let trimmed = line.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
         if line.get(trimmed) == Some(&b'[') {
-            return self.hear_batch(&line).await;
+            return self.hear_batch(line).await;
         }
-        match envelope::parse(&line) {
+        match envelope::parse(line) {
             Ok(Message::Request { id, method, params }) => {
-                if let Some(reply) = self.request(&line, id, &method, params, None).await {
+                if let Some(reply) = self.request(id, &method, params, None).await {
                     self.say(reply).await;
                 }
             }
@@ -98,7 +98,6 @@ impl Conversation {
     /// Answers at once what needs no backend; starts a task for the rest. `batch` collects the task's answer.
     async fn request(
         self: &Arc<Self>,
-        line: &Bytes,
         id: &RawValue,
         method: &str,
         params: Option<&RawValue>,
@@ -133,10 +132,9 @@ impl Conversation {
                 return Some(message::error(id.get(), code::INVALID_REQUEST, &error.to_string(), &data));
             }
         };
-        let (this, line, out) = (self.clone(), line.clone(), batch.unwrap_or_else(|| self.out.clone()));
+        let (this, out) = (self.clone(), batch.unwrap_or_else(|| self.out.clone()));
         let (id, method, params) = (id.to_owned(), method.to_owned(), params.map(ToOwned::to_owned));
         self.tasks.spawn(async move {
-            drop(line);
             let arrival = Arrival {
                 caller: &this.caller,
                 door: this.door,
@@ -320,7 +318,7 @@ impl Conversation {
     }
 
     /// JSON-RPC batches: only where the revision has them (2025-03-26).
-    async fn hear_batch(self: &Arc<Self>, line: &Bytes) {
+    async fn hear_batch(self: &Arc<Self>, line: &[u8]) {
         let refuse =
             |text: &str| message::error("null", code::INVALID_REQUEST, text, &serde_json::Value::Null);
         if self.session.hello().is_none_or(|hello| hello.version != BATCH_REVISION) {
@@ -356,7 +354,7 @@ impl Conversation {
                     Some(message::error(id.get(), code::INVALID_REQUEST, text, &serde_json::Value::Null))
                 }
                 Ok(Message::Request { id, method, params }) => {
-                    self.request(line, id, &method, params, Some(collect.clone())).await
+                    self.request(id, &method, params, Some(collect.clone())).await
                 }
                 Ok(Message::Notification { method, params }) => {
                     self.notification(&method, params);

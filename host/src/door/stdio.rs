@@ -59,7 +59,7 @@ pub async fn serve(
     loop {
         tokio::select! {
             line = lines.next() => match line? {
-                Some(Line::Message(line)) => conversation.hear(line).await,
+                Some(Line::Message(line)) => conversation.hear(&line).await,
                 Some(Line::TooLong(head)) => conversation.too_long(&head, limits.max_message).await,
                 None => break,
             },

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sentinel_plugin_sdk::ConfigError;
 use serde_json::Value;
 
-use crate::fields::{Fields, below};
+use sentinel_plugin_sdk::fields::{Fields, below};
 
 /// The longest time that a circuit may stay open; its state is kept twice as long.
 const LONGEST_MS: u64 = 12 * 3_600_000;

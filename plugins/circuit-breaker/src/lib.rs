@@ -6,7 +6,6 @@
 mod codec;
 mod config;
 mod decide;
-mod fields;
 
 use std::cell::RefCell;
 

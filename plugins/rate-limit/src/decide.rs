@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sentinel_plugin_sdk::{ConfigError, Field, Refusal};
 use serde_json::Value;
 
-use crate::fields::{Fields, below};
+use sentinel_plugin_sdk::fields::{Fields, below};
 
 /// All limits are per minute.
 pub(crate) const MINUTE_MS: u32 = 60_000;

@@ -4,7 +4,6 @@
 //! gives anybody a new allowance. If they do not answer, nobody passes.
 
 mod decide;
-mod fields;
 
 use std::cell::RefCell;
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::check;
 use crate::decide::{Action, Backend, Op, Rules, ToolEdit};
-use crate::fields::{Fields, below};
+use sentinel_plugin_sdk::fields::{Fields, below};
 
 type Errors = Vec<ConfigError>;
 

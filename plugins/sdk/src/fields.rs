@@ -1,12 +1,13 @@
 //! Reads a configuration object key by key, so that every mistake in it is reported and not only the first.
 
-use sentinel_plugin_sdk::ConfigError;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::ConfigError;
+
 /// A JSON object at a JSON pointer, of which keys are taken until none should be left.
 #[derive(Debug)]
-pub(crate) struct Fields {
+pub struct Fields {
     path: String,
     map: Map<String, Value>,
     known: Vec<&'static str>,
@@ -14,7 +15,7 @@ pub(crate) struct Fields {
 
 impl Fields {
     /// None, and a mistake noted, if the value is not an object.
-    pub(crate) fn of(value: Value, path: String, errors: &mut Vec<ConfigError>) -> Option<Self> {
+    pub fn of(value: Value, path: String, errors: &mut Vec<ConfigError>) -> Option<Self> {
         let Value::Object(map) = value else {
             errors.push(ConfigError::new(path, format!("must be an object, not {}", kind(&value))));
             return None;
@@ -24,18 +25,25 @@ impl Fields {
     }
 
     /// The JSON pointer of a key.
-    pub(crate) fn at(&self, key: &str) -> String {
+    #[must_use]
+    pub fn at(&self, key: &str) -> String {
         below(&self.path, key)
     }
 
     /// The value as it was typed; none if the key is missing or `null`.
-    pub(crate) fn raw(&mut self, key: &'static str) -> Option<Value> {
+    pub fn raw(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
         self.map.remove(key).filter(|value| !value.is_null())
     }
 
+    /// The value as it was typed, `null` included; none if the key is missing.
+    pub fn given(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        self.map.remove(key)
+    }
+
     /// The value of a key; none if it is missing or `null`, or is noted as a mistake because it is not `what`.
-    pub(crate) fn take<T: DeserializeOwned>(
+    pub fn take<T: DeserializeOwned>(
         &mut self,
         key: &'static str,
         what: &str,
@@ -51,7 +59,7 @@ impl Fields {
     }
 
     /// Notes every key that nobody took.
-    pub(crate) fn finish(self, errors: &mut Vec<ConfigError>) {
+    pub fn finish(self, errors: &mut Vec<ConfigError>) {
         let hint = format!("known keys: {}", self.known.join(", "));
         for key in self.map.keys() {
             errors.push(ConfigError::new(below(&self.path, key), "unknown key").hint(hint.clone()));
@@ -60,7 +68,8 @@ impl Fields {
 }
 
 /// The pointer of a key below another pointer (RFC 6901).
-pub(crate) fn below(path: &str, key: &str) -> String {
+#[must_use]
+pub fn below(path: &str, key: &str) -> String {
     format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
