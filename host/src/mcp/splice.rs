@@ -110,6 +110,10 @@ fn write(text: &mut String, pointer: &str, json: &str, replace: bool) -> Result<
             value = format!("{{{}:{value}}}", super::message::quoted(missing));
         }
         let end = range.end.checked_sub(1).ok_or(SpliceError::Malformed)?;
+        let closed = text.as_bytes().get(end).is_some_and(|last| matches!(last, b'}' | b']'));
+        if !closed && matches!(text.as_bytes().get(range.start), Some(b'{' | b'[')) {
+            return Err(SpliceError::Malformed);
+        }
         let empty = text.get(range.start + 1..end).is_none_or(|inner| inner.trim().is_empty());
         let comma = if empty { "" } else { "," };
         let member = match text.as_bytes().get(range.start) {
@@ -319,6 +323,11 @@ mod tests {
         assert_eq!(apply(r#"{"x":1}"#, &[set("/x/y", "2")]), Err(SpliceError::NotAContainer("/x/y".into())));
         let keep = Edit::Default { pointer: "/x".into(), json: "9".into() };
         assert_eq!(apply(r#"{"x":1}"#, &[keep]).unwrap(), r#"{"x":1}"#);
+    }
+
+    #[test]
+    fn text_after_the_value_is_malformed() {
+        assert_eq!(apply("{}é", &[set("/a", "1")]), Err(SpliceError::Malformed));
     }
 
     #[test]

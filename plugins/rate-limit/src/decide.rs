@@ -228,11 +228,10 @@ mod tests {
         /// Whatever a subject or a tool is called, another pair has another counter.
         #[test]
         fn two_pairs_never_share_a_counter(
-            one in ("[a\u{1f}:]{0,5}", "[a\u{1f}:]{0,5}"),
-            two in ("[a\u{1f}:]{0,5}", "[a\u{1f}:]{0,5}"),
+            // A tool's name that held the separator would be a longer subject's; the gateway's names hold none.
+            one in ("[a\u{1f}:]{0,5}", "[a:]{0,5}"),
+            two in ("[a\u{1f}:]{0,5}", "[a:]{0,5}"),
         ) {
-            // A name that begins with the separator would be a longer subject's; the gateway's names hold none.
-            prop_assume!(!one.1.contains(SEPARATOR) && !two.1.contains(SEPARATOR));
             let (mut first, mut second) = (String::new(), String::from("left over"));
             tool_key(&mut first, &one.0, &one.1);
             tool_key(&mut second, &two.0, &two.1);
