@@ -9,17 +9,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+mod doors;
 pub mod plugins;
 mod reload;
 
 use self::plugins::Loaded;
 use crate::audit::{self, Audit};
-use crate::backend::registry::{Common, EVENT_QUEUE, Registry};
-use crate::call::Credential;
-use crate::config::{self, Auth, Config, Problem, Problems};
-use crate::door::{health, stdio};
+use crate::backend::Common;
+use crate::backend::registry::{EVENT_QUEUE, Registry};
+use crate::config::{self, Config, Problem, Problems};
+use crate::door::conversation::House;
+use crate::door::health;
+use crate::door::hub::Hub;
+use crate::door::park::Parking;
 use crate::pipeline::{News, Pipeline};
-use crate::policy::{Caller, KillSwitch, Policy};
+use crate::policy::{KillSwitch, Policy};
 use crate::state::{Clock, Store};
 use crate::telemetry;
 
@@ -59,6 +63,8 @@ pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
     let health = health_server(&config, &pipeline, render, &stop).await;
     let (news_in, news) = mpsc::channel(EVENT_QUEUE);
     let relay = tokio::spawn(relay(events, news_in.clone()));
+    let hub = Hub::new();
+    let teller = tokio::spawn(hub.clone().relay(news));
     let reload = tokio::spawn(reload::on_sighup(reload::Parts {
         path: path.to_owned(),
         engine: loaded.engine,
@@ -68,20 +74,25 @@ pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
         news: news_in,
     })?);
     let signals = stop_signals(stop.clone())?;
-    let limits = stdio::Limits {
-        max_message: config.gateway.max_message_bytes,
-        max_in_flight: config.gateway.max_in_flight,
+    let house = House {
+        pipeline: pipeline.clone(),
+        hub,
+        parking: Parking::new()?,
+        door: if config.http.is_some() { "http" } else { "stdio" },
+        sole: config.http.is_none(),
+        stopping: stop.clone(),
     };
-    let caller = Arc::new(Caller::new(credential(&config.auth)));
-    let grace = config.gateway.shutdown_grace;
-    let served =
-        stdio::serve(pipeline.clone(), news, limits, caller, stop.clone().cancelled_owned(), grace).await;
+    let served = match &config.http {
+        Some(http) => doors::http(&config, http, house, &stop).await,
+        None => doors::stdio(&config, house, &stop).await.context("stdio"),
+    };
     // Stop accepting → calls ended (in serve) → backends → audit.
     stop.cancel();
     reload.abort();
     signals.abort();
     registry.stop().await;
     relay.abort();
+    teller.abort();
     if let Some(health) = health {
         let _ = health.await;
     }
@@ -91,7 +102,7 @@ pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
         .await
         .context("the audit journal was not drained; what remains is moved at the next start")?;
     tracing::info!("Shutdown complete");
-    served.context("stdio")
+    served
 }
 
 /// Everything is loaded and checked, nothing is started.
@@ -152,22 +163,8 @@ async fn open_audit(config: &Config) -> anyhow::Result<Audit> {
     Audit::open(settings).await.context("the audit record cannot be kept, so the gateway does not start")
 }
 
-/// What the stdio caller brings: its token, and who the operating system says it is.
-fn credential(auth: &Auth) -> Credential {
-    let bearer = match auth {
-        Auth::Jwt { token } => Some(token.expose().to_owned()),
-        Auth::Local => None,
-    };
-    let uid = rustix::process::getuid().as_raw();
-    Credential {
-        door: "stdio",
-        bearer,
-        attrs: vec![("peer.uid", uid.to_string()), ("peer.user", user_name(uid))],
-    }
-}
-
 /// The name of a user from the system's table; `uid:N` without one. The environment is not asked: it can say anything.
-fn user_name(uid: u32) -> String {
+pub(self) fn user_name(uid: u32) -> String {
     let table = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let named = table.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -7,14 +7,18 @@
 pub mod registry;
 
 mod http;
+mod links;
 mod listing;
+mod open;
 mod peer;
 mod process;
 mod sse;
 mod stdio;
 mod supervisor;
+mod translate;
 mod wire;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,15 +27,21 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, watch};
 
+pub use open::Common;
 pub use peer::{Peer, Reply};
 pub use registry::{Event, Registry};
 
+use self::links::Links;
+use self::open::Opener;
+use self::peer::Request;
 use self::wire::WireError;
 use crate::call::{Call, TargetKind};
 use crate::config;
 use crate::mcp::catalog::Offers;
-use crate::mcp::message;
+use crate::mcp::client::{Affinity, Client};
+use crate::mcp::header::Mirrored;
 use crate::mcp::splice::{self, Edit};
+use crate::mcp::{Era, message};
 use crate::policy::Permitted;
 
 /// A call on a backend that is just starting waits this long for it.
@@ -75,11 +85,19 @@ pub struct Backend {
     pub(self) offers: ArcSwap<Offers>,
     pub(self) status: watch::Sender<Status>,
     pub(self) slots: Semaphore,
+    pub(self) opener: Arc<Opener>,
+    /// Connections that are not shared.
+    pub(self) links: Links,
+    /// Tools whose arguments are repeated in headers, by the server's name for them.
+    pub(self) mirrored: ArcSwap<HashMap<String, Vec<Mirrored>>>,
 }
 
 impl Backend {
-    fn new(settings: config::Backend) -> Self {
+    fn new(settings: config::Backend, opener: Arc<Opener>) -> Self {
         Self {
+            opener,
+            links: Links::default(),
+            mirrored: ArcSwap::default(),
             name: settings.name.as_str().into(),
             peer: ArcSwapOption::empty(),
             offers: ArcSwap::default(),
@@ -111,10 +129,11 @@ impl Backend {
     /// # Errors
     /// There is no answer; a JSON-RPC error is an answer.
     pub async fn call(
-        &self,
+        self: &Arc<Self>,
         permitted: &Permitted,
         params: Option<&RawValue>,
         headers: Vec<(String, String)>,
+        client: &Arc<dyn Client>,
     ) -> Result<Reply, BackendError> {
         let call = permitted.call();
         let Ok(_slot) = self.slots.try_acquire() else {
@@ -135,7 +154,27 @@ impl Backend {
             splice::apply(params, &[Edit::Set { pointer: key.to_owned(), json }]).ok()
         });
         let params = renamed.as_deref().unwrap_or(params);
-        self.request(&peer, call, params, headers).await.map_err(|error| self.failed(error))
+        // To a stateless server a connection is no session: everybody shares it.
+        let (peer, _held) = match (peer.era(), client.affinity()) {
+            (Era::Stateless, _) | (Era::Handshake, Affinity::Shared) => (peer, None),
+            (Era::Handshake, affinity) => {
+                let (peer, held) = self.own(&affinity, client).await?;
+                (peer, Some(held))
+            }
+        };
+        let reply = translate::exchange(self, &peer, call, params, headers, client).await;
+        reply.map_err(|error| self.failed(error))
+    }
+
+    /// The session is over: a connection of its own is not needed any more.
+    pub fn forget(&self, session: &Arc<str>) {
+        self.links.end(&Affinity::Session(session.clone()));
+    }
+
+    /// Which arguments of a tool are repeated in headers.
+    #[must_use]
+    pub fn mirrored(&self, tool: &str) -> Vec<Mirrored> {
+        self.mirrored.load().get(tool).cloned().unwrap_or_default()
     }
 
     /// Sends the request, again if the server certainly did not see it (no connection came to be). Whatever it may
@@ -144,23 +183,31 @@ impl Backend {
         &self,
         peer: &Peer,
         call: &Call,
-        params: &str,
+        params: String,
         headers: Vec<(String, String)>,
+        client: &Arc<dyn Client>,
     ) -> Result<Reply, PeerError> {
         let deadline = Instant::now() + self.settings.timeout;
         let mut pause = RETRY_PAUSE;
-        for _ in 0..self.settings.retries {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let session = Some(call.session.clone());
-            let sent = peer.request(&call.method, Some(params), headers.clone(), session, left).await;
-            if !matches!(sent, Err(PeerError::Wire(WireError::Unreachable(_)))) || left <= pause {
+        let mut left = self.settings.retries;
+        loop {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            let sent = peer.request(Request {
+                method: &call.method,
+                params: Some(&params),
+                headers: headers.clone(),
+                client: client.clone(),
+                patience,
+            });
+            let sent = sent.await;
+            let unseen = matches!(sent, Err(PeerError::Wire(WireError::Unreachable(_))));
+            if !unseen || left == 0 || patience <= pause {
                 return sent;
             }
+            left -= 1;
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        peer.request(&call.method, Some(params), headers, Some(call.session.clone()), left).await
     }
 
     /// The connection, waiting a while for one that is being made.
@@ -230,9 +277,40 @@ pub enum Spontaneous {
         method: String,
         params: Option<Box<RawValue>>,
     },
-    /// Progress of a call of this session, with the client's own token already in place.
-    Progress {
-        session: Arc<str>,
-        message: Bytes,
-    },
+}
+
+/// Whether a server says that what it offers has changed.
+fn is_list_change(message: &Spontaneous) -> bool {
+    matches!(message, Spontaneous::Notification { method, .. } if method.ends_with("/list_changed"))
+}
+
+/// Hands what a server said on to the client it is for.
+fn pass_on(backend: &Arc<str>, peer: &Arc<Peer>, client: Option<Arc<dyn Client>>, message: Spontaneous) {
+    match (message, client) {
+        (Spontaneous::Request { id, method, .. }, _) if method == "ping" => {
+            let empty = message::raw("{}".to_owned());
+            peer.answer(&id, crate::mcp::envelope::Body::Result(&empty));
+        }
+        (Spontaneous::Notification { method, message }, Some(client))
+            if method == "notifications/cancelled" =>
+        {
+            let text = std::str::from_utf8(&message).unwrap_or("{}");
+            let id = splice::get(text, "/params/requestId").unwrap_or("null");
+            client.take_back(&peer.question_key(id), splice::get(text, "/params/reason"));
+        }
+        (Spontaneous::Notification { message, .. }, Some(client)) => client.tell(message),
+        (Spontaneous::Notification { method, .. }, None) => {
+            tracing::debug!(%backend, method, "a notification that is for nobody was dropped");
+        }
+        (Spontaneous::Request { id, method, params }, client) => {
+            let question = peer.question(&id, method, params);
+            match client {
+                Some(client) if client.hello().answers(&question.method) => client.ask(question),
+                Some(_) => {
+                    question.refuse(crate::mcp::code::METHOD_NOT_FOUND, "the client does not support this");
+                }
+                None => question.refuse(crate::mcp::code::INTERNAL_ERROR, "no client is connected"),
+            }
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything else speaks in these words, so this module knows no runtime, no file and no plugin.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,8 +60,8 @@ pub struct Credential {
     pub door: &'static str,
     /// The bearer token without its scheme.
     pub bearer: Option<String>,
-    /// Facts by dotted key: `peer.user`, `peer.uid`.
-    pub attrs: Vec<(&'static str, String)>,
+    /// Facts by dotted key: `peer.user`, `peer.uid`, `peer.ip`, `header.x-api-key`.
+    pub attrs: Vec<(Cow<'static, str>, String)>,
 }
 
 /// One request by a known caller to a known target.

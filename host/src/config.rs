@@ -29,6 +29,8 @@ pub struct Config {
     pub path: PathBuf,
     /// The gateway itself.
     pub gateway: Gateway,
+    /// The HTTP door; without it the gateway serves the one client that started it, on stdio.
+    pub http: Option<Http>,
     /// How callers prove who they are.
     pub auth: Auth,
     /// The record of calls.
@@ -64,13 +66,45 @@ pub struct Gateway {
     pub shutdown_grace: Duration,
 }
 
+/// The HTTP door. Its address is [`Gateway::listen`].
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Where MCP is served: `/mcp`.
+    pub path: String,
+    /// Names clients may reach the gateway by, besides those of its own machine if it listens only there.
+    pub allowed_hosts: Vec<String>,
+    /// Origins of web pages that may call it.
+    pub allowed_origins: Vec<String>,
+    /// Sessions at once.
+    pub max_sessions: usize,
+    /// How long a session stays without a request.
+    pub session_idle: Duration,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Request headers that authenticators may read, in lower case.
+    pub credential_headers: Vec<String>,
+    /// Where tokens come from (RFC 9728).
+    pub oauth: Option<Oauth>,
+}
+
+/// The protected resource's metadata (RFC 9728).
+#[derive(Debug, Clone)]
+pub struct Oauth {
+    /// The gateway's own URI.
+    pub resource: String,
+    /// Who gives out tokens for it.
+    pub authorization_servers: Vec<String>,
+    /// The scopes a client may ask for.
+    pub scopes: Vec<String>,
+}
+
 /// How callers prove who they are. The plugin's own configuration is in [`Config::plugins`].
 #[derive(Debug, Clone)]
 pub enum Auth {
     /// By a signed token; on stdio this one.
     Jwt {
-        /// The token of the caller on stdio.
-        token: Secret,
+        /// The token of the caller on stdio; none where only HTTP is served.
+        token: Option<Secret>,
     },
     /// By having started the gateway.
     Local,
@@ -144,6 +178,23 @@ pub struct Backend {
     pub always_prefix: bool,
     /// True if it has rewrite rules.
     pub rewritten: bool,
+    /// How it speaks.
+    pub era: BackendEra,
+    /// Connections of sessions' own, besides the shared one.
+    pub max_connections: usize,
+    /// How long such a connection stays without a call.
+    pub idle_timeout: Duration,
+}
+
+/// How a server speaks (MCP "Versioning").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendEra {
+    /// Found out when connecting.
+    Auto,
+    /// With `initialize`: 2024-11-05 to 2025-11-25.
+    Handshake,
+    /// Without: 2026-07-28.
+    Stateless,
 }
 
 /// How a backend is reached.
@@ -281,7 +332,7 @@ impl Config {
     pub fn secret_values(&self) -> Vec<Secret> {
         let mut holders: Vec<&Secret> = self.gateway.health_token.iter().collect();
         if let Auth::Jwt { token } = &self.auth {
-            holders.push(token);
+            holders.extend(token);
         }
         if let Store::Postgres { url, .. } = &self.audit.store {
             holders.push(url);

@@ -4,8 +4,19 @@
 //! [`respond`] knows how a failure looks on the wire.
 
 pub mod conversation;
+pub mod guard;
 pub mod health;
+pub mod http;
+pub mod hub;
+pub mod line;
+pub mod park;
+pub mod server;
 pub mod stdio;
 
+mod asked;
+mod batch;
 mod lines;
+mod listen;
 mod respond;
+mod seal;
+mod stateless;

@@ -5,7 +5,10 @@
 //! spelling survive, and a megabyte of result costs one scan.
 
 pub mod catalog;
+pub mod client;
 pub mod envelope;
+pub mod era;
+pub mod header;
 pub mod message;
 pub mod schema;
 pub mod splice;
@@ -23,7 +26,19 @@ pub mod code {
     pub const RATE_LIMITED: i64 = -32004;
     pub const KILLED: i64 = -32005;
     pub const CIRCUIT_OPEN: i64 = -32007;
+    /// A resource that does not exist, in the handshake era; -32602 since 2026-07-28.
+    pub const RESOURCE_NOT_FOUND: i64 = -32002;
+    /// 2025-11-25: the user must visit a URL first.
+    pub const URL_ELICITATION_REQUIRED: i64 = -32042;
+    /// 2026-07-28: a header and the body disagree.
+    pub const HEADER_MISMATCH: i64 = -32020;
+    /// 2026-07-28: the request did not declare what its answer needs.
+    pub const MISSING_CAPABILITY: i64 = -32021;
+    /// 2026-07-28: the revision is not spoken here.
+    pub const UNSUPPORTED_VERSION: i64 = -32022;
 }
+
+pub use era::{Era, STATELESS};
 
 /// The handshake-era revisions the gateway speaks, newest first (MCP "Versioning").
 pub const REVISIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];

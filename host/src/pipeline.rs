@@ -20,7 +20,7 @@ mod news;
 mod outcome;
 
 pub use lists::Readiness;
-pub use news::{ClientRequest, News};
+pub use news::News;
 pub use outcome::Failure;
 
 use self::locate::Located;
@@ -28,6 +28,7 @@ use crate::audit::{Audit, CallId, Closing, Entry, Status};
 pub use crate::backend::BackendError;
 use crate::backend::{Registry, Reply};
 use crate::call::{Call, Denial, Principal};
+use crate::mcp::client::Client;
 use crate::plugin::Answer as BackendAnswer;
 pub use crate::policy::Caller;
 use crate::policy::{Permitted, Policy};
@@ -52,6 +53,8 @@ pub struct Arrival<'a> {
     pub rpc_id: &'a str,
     pub method: &'a str,
     pub params: Option<&'a RawValue>,
+    /// The way back to the client while the call is under way.
+    pub client: &'a Arc<dyn Client>,
 }
 
 /// What the client gets: a result, or an error object the backend made.
@@ -119,9 +122,9 @@ impl Pipeline {
             biased;
             denial = self.policy.kill().killed(&call.target) => Err(denial.into()),
             () = cancelled.cancelled() => Err(Failure::Cancelled),
-            reply = located.backend.call(&permitted, prepared.params.as_deref(), prepared.headers) => {
-                reply.map_err(Failure::from)
-            }
+            reply = located.backend.call(
+                &permitted, prepared.params.as_deref(), prepared.headers, trip.arrival.client,
+            ) => reply.map_err(Failure::from),
         };
         let latency = sent.elapsed();
         // What came of it: for the guards as the backend gave it, for the client as the rewriters leave it.

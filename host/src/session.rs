@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
+use crate::mcp::client::Hello;
+
 /// A session of the handshake era.
 #[derive(Debug)]
 pub struct Session {
@@ -15,13 +17,6 @@ pub struct Session {
     /// Requests under way by the spelling of their id, to be cancelled by it.
     in_flight: Mutex<HashMap<Box<str>, CancellationToken>>,
     max_in_flight: usize,
-}
-
-/// What was settled in `initialize`.
-#[derive(Clone, Debug)]
-pub struct Hello {
-    pub version: &'static str,
-    pub capabilities: Box<RawValue>,
 }
 
 /// Why a request is not taken up.

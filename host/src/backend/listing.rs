@@ -6,14 +6,21 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::PeerError;
-use super::peer::Peer;
+use super::peer::{Peer, Reply, Request};
+use super::{Backend, PeerError};
+use crate::config;
 use crate::mcp::catalog::{List, Offer};
-use crate::mcp::{REVISIONS, code, message, splice};
+use crate::mcp::client::{Client as _, Nobody};
+use crate::mcp::{Era, REVISIONS, STATELESS, code, era, header, message, splice};
 
 /// Bounds of one list of one backend.
 const MAX_PAGES: usize = 1_000;
 const MAX_ITEMS: usize = 20_000;
+/// How long a server may think about whether it knows `server/discover`. The old ones answer at once that they do
+/// not; one that stays silent is asked to shake hands on the same connection.
+const PROBE: Duration = Duration::from_secs(10);
+/// `subscriptions/listen` is answered when it ends.
+const LISTENING: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What a server said of itself in `initialize`.
 #[derive(Clone, Debug)]
@@ -41,6 +48,96 @@ struct InitializeResult {
     instructions: Option<String>,
 }
 
+/// A request of the gateway's own, in the era of the server.
+pub(super) async fn ask(
+    peer: &Peer,
+    method: &str,
+    params: Option<&str>,
+    patience: Duration,
+) -> Result<Reply, PeerError> {
+    let client = Nobody::new();
+    let stateless = peer.era() == Era::Stateless;
+    let dressed = stateless.then(|| era::request_to_stateless(params.unwrap_or("{}"), client.hello()));
+    let headers = dressed.as_deref().map(|params| header::of_request(method, params, &[]));
+    let params = dressed.as_deref().or(params);
+    peer.request(Request { method, params, headers: headers.unwrap_or_default(), client, patience }).await
+}
+
+/// The first words: how does the server speak? Then what that era begins with (MCP 2026-07-28, "Versioning").
+pub(super) async fn meet(peer: &Peer, backend: &Backend, capabilities: &str) -> Result<Greeting, PeerError> {
+    let patience = backend.settings.timeout;
+    if backend.settings.era != config::BackendEra::Handshake
+        && let Some(greeting) = discover(peer, patience.min(PROBE)).await?
+    {
+        peer.speaks(Era::Stateless);
+        return Ok(greeting);
+    }
+    if backend.settings.era == config::BackendEra::Stateless {
+        return Err(PeerError::Garbage(format!(
+            "it does not speak {STATELESS}, and era = \"stateless\" says it must"
+        )));
+    }
+    peer.speaks(Era::Handshake);
+    greet(peer, capabilities, patience).await
+}
+
+/// Asks a server what it is. None if it does not know the question; which error says so differs from server to server.
+async fn discover(peer: &Peer, patience: Duration) -> Result<Option<Greeting>, PeerError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Discovered {
+        supported_versions: Vec<String>,
+        #[serde(default)]
+        capabilities: Option<Box<RawValue>>,
+        #[serde(default)]
+        instructions: Option<String>,
+    }
+    let client = Nobody::new();
+    let params = era::request_to_stateless("{}", client.hello());
+    let headers = header::of_request("server/discover", &params, &[]);
+    let request = Request { method: "server/discover", params: Some(&params), headers, client, patience };
+    let reply = match peer.request(request).await {
+        Ok(reply) => reply,
+        Err(PeerError::Wire(error @ (super::WireError::Unreachable(_) | super::WireError::Closed(_)))) => {
+            return Err(error.into());
+        }
+        // Silence, a status without a message, no JSON: whatever it is, it is not this era.
+        Err(error) => {
+            tracing::debug!("no answer to server/discover: {error}");
+            return Ok(None);
+        }
+    };
+    if reply.is_error() {
+        return Ok(None);
+    }
+    let Ok(found) = serde_json::from_str::<Discovered>(reply.text()) else { return Ok(None) };
+    Ok(found.supported_versions.iter().any(|version| version == STATELESS).then(|| Greeting {
+        version: STATELESS.to_owned(),
+        capabilities: found.capabilities.unwrap_or_else(|| message::raw("{}".to_owned())),
+        instructions: found.instructions,
+    }))
+}
+
+/// Has a stateless server say when its lists change, for as long as it will. Returns at once for any other.
+pub(super) async fn listen(peer: &Peer, greeting: &Greeting) {
+    if peer.era() != Era::Stateless {
+        return;
+    }
+    let changes = |capability: &str| {
+        splice::get(greeting.capabilities.get(), &format!("/{capability}/listChanged")) == Some("true")
+    };
+    let (tools, prompts, resources) = (changes("tools"), changes("prompts"), changes("resources"));
+    if !(tools || prompts || resources) {
+        return;
+    }
+    let params = format!(
+        "{{\"notifications\":{{\"toolsListChanged\":{tools},\"promptsListChanged\":{prompts},\"resourcesListChanged\":{resources}}}}}"
+    );
+    if let Err(error) = ask(peer, "subscriptions/listen", Some(&params), LISTENING).await {
+        tracing::debug!("the server no longer says what changes: {error}");
+    }
+}
+
 /// Shakes hands (MCP "Lifecycle"), declaring what the client behind the gateway can do.
 pub(super) async fn greet(
     peer: &Peer,
@@ -52,7 +149,7 @@ pub(super) async fn greet(
         REVISIONS[0],
         env!("CARGO_PKG_VERSION"),
     );
-    let reply = peer.request("initialize", Some(&params), Vec::new(), None, patience).await?;
+    let reply = ask(peer, "initialize", Some(&params), patience).await?;
     if reply.is_error() {
         return Err(PeerError::Garbage(format!("it refused to initialize: {}", reply.text())));
     }
@@ -79,7 +176,7 @@ pub(super) async fn drain(peer: &Peer, list: List, patience: Duration) -> Result
     let mut seen = HashSet::new();
     let mut params: Option<String> = None;
     for _ in 0..MAX_PAGES {
-        let reply = peer.request(method, params.as_deref(), Vec::new(), None, patience).await?;
+        let reply = ask(peer, method, params.as_deref(), patience).await?;
         if reply.is_error() {
             return match reply.error_code() {
                 Some(code::METHOD_NOT_FOUND) => Ok(offers),

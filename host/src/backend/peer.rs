@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,9 +16,10 @@ use tokio::sync::oneshot;
 
 use super::wire::{Outgoing, Sender, WireError};
 use super::{PeerError, Spontaneous};
+use crate::mcp::client::{Answered, Client, Question};
 use crate::mcp::envelope::{self, Body, Message};
-use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
+use crate::mcp::{Era, message};
 
 /// An answer: a result or a JSON-RPC error, still in the bytes it came in.
 #[derive(Clone, Debug)]
@@ -29,6 +30,12 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// An answer that was rewritten for the client's era.
+    pub(super) fn rewritten(text: String, is_error: bool) -> Self {
+        let raw = Bytes::from(text);
+        Self { range: 0..raw.len(), raw, is_error }
+    }
+
     /// The result's or the error's JSON text.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -57,8 +64,22 @@ impl Reply {
 #[derive(Debug)]
 struct Pending {
     reply: oneshot::Sender<Result<Reply, PeerError>>,
-    /// The client's progress token and session, if it wants progress.
-    progress: Option<(Arc<str>, Box<RawValue>)>,
+    /// Whom the server's messages about this request are for.
+    client: Arc<dyn Client>,
+    /// The client's own progress token, if it wants progress.
+    token: Option<Box<RawValue>>,
+}
+
+/// One request to a server.
+#[derive(Clone, Debug)]
+pub(super) struct Request<'a> {
+    pub(super) method: &'a str,
+    pub(super) params: Option<&'a str>,
+    pub(super) headers: Vec<(String, String)>,
+    /// Who hears what the server says about it.
+    pub(super) client: Arc<dyn Client>,
+    /// How long to wait for the answer.
+    pub(super) patience: Duration,
 }
 
 /// One connection.
@@ -69,25 +90,42 @@ pub struct Peer {
     pending: Mutex<HashMap<u64, Pending>>,
     /// Why it ended; set before the pending calls are failed.
     ended: Mutex<Option<WireError>>,
+    /// How the server speaks; known after the first words.
+    era: OnceLock<Era>,
+    /// Tells questions of one connection from those of another.
+    serial: u64,
 }
 
 impl Peer {
     pub(super) fn new(sender: Sender) -> Self {
-        Self { sender, next: AtomicU64::new(1), pending: Mutex::default(), ended: Mutex::default() }
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        Self {
+            sender,
+            next: AtomicU64::new(1),
+            pending: Mutex::default(),
+            ended: Mutex::default(),
+            era: OnceLock::new(),
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// How the server speaks.
+    #[must_use]
+    pub fn era(&self) -> Era {
+        self.era.get().copied().unwrap_or(Era::Handshake)
+    }
+
+    pub(super) fn speaks(&self, era: Era) {
+        // Settled once per connection.
+        let _ = self.era.set(era);
     }
 
     /// Sends a request and waits for its answer.
     ///
     /// # Errors
     /// No answer came: see [`PeerError`].
-    pub async fn request(
-        &self,
-        method: &str,
-        params: Option<&str>,
-        headers: Vec<(String, String)>,
-        session: Option<Arc<str>>,
-        patience: Duration,
-    ) -> Result<Reply, PeerError> {
+    pub(super) async fn request(&self, request: Request<'_>) -> Result<Reply, PeerError> {
+        let Request { method, params, headers, client, patience } = request;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let token = params.and_then(|params| splice::get(params, "/_meta/progressToken"));
         // Tokens are unique per client only; the upstream one is the gateway's id.
@@ -95,10 +133,10 @@ impl Peer {
             let edit = Edit::Set { pointer: "/_meta/progressToken".to_owned(), json: id.to_string() };
             splice::apply(params, &[edit]).ok()
         });
-        let progress = session.zip(token.map(|token| message::raw(token.to_owned())));
+        let token = token.map(|token| message::raw(token.to_owned()));
         let body = message::request(id, method, replaced.as_deref().or(params));
         let (reply, answer) = oneshot::channel();
-        self.pending.lock().insert(id, Pending { reply, progress });
+        self.pending.lock().insert(id, Pending { reply, client, token });
         // From here on the entry is removed whatever happens, and the server told if it still works on it.
         let mut waiting = Waiting { peer: self, id, method, sent: false };
         if let Some(error) = self.ended.lock().clone() {
@@ -159,13 +197,15 @@ impl Peer {
             Ok(Message::Notification { method, params }) if method == "notifications/progress" => {
                 let params = params?.get();
                 let id: u64 = splice::get(params, "/progressToken")?.parse().ok()?;
-                let (session, token) = self.pending.lock().get(&id)?.progress.clone()?;
+                let (client, token) = {
+                    let pending = self.pending.lock();
+                    let pending = pending.get(&id)?;
+                    (pending.client.clone(), pending.token.clone()?)
+                };
                 let edit = Edit::Set { pointer: "/progressToken".to_owned(), json: token.get().to_owned() };
                 let params = splice::apply(params, &[edit]).ok()?;
-                Some(Spontaneous::Progress {
-                    session,
-                    message: message::notification(&method, Some(&params)),
-                })
+                client.tell(message::notification(&method, Some(&params)));
+                None
             }
             Ok(Message::Notification { method, .. }) => {
                 Some(Spontaneous::Notification { method: method.into_owned(), message: raw.clone() })
@@ -180,6 +220,41 @@ impl Peer {
                 None
             }
         }
+    }
+
+    /// The client of the newest request under way: on a connection that one client has for itself, whoever caused
+    /// what the server says now.
+    pub(super) fn newest(&self) -> Option<Arc<dyn Client>> {
+        let pending = self.pending.lock();
+        pending.iter().max_by_key(|(id, _)| **id).map(|(_, pending)| pending.client.clone())
+    }
+
+    /// The client of the only request under way.
+    pub(super) fn only(&self) -> Option<Arc<dyn Client>> {
+        let pending = self.pending.lock();
+        if pending.len() == 1 { pending.values().next().map(|pending| pending.client.clone()) } else { None }
+    }
+
+    /// A question of the server, answered through this connection.
+    pub(super) fn question(
+        self: &Arc<Self>,
+        id: &RawValue,
+        method: String,
+        params: Option<Box<RawValue>>,
+    ) -> Arc<Question> {
+        let (peer, own) = (Arc::downgrade(self), id.to_owned());
+        Question::new(self.question_key(id.get()), method, params, move |answered| {
+            let Some(peer) = peer.upgrade() else { return };
+            match &answered {
+                Answered::Result(result) => peer.answer(&own, Body::Result(result)),
+                Answered::Error(error) => peer.answer(&own, Body::Error(error)),
+            }
+        })
+    }
+
+    /// By what a question of this connection is taken back.
+    pub(super) fn question_key(&self, id: &str) -> String {
+        format!("{}:{id}", self.serial)
     }
 
     /// A line that is JSON-like but no message: if it names a waiting request, that one failed.

@@ -5,20 +5,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use parking_lot::Mutex;
-use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::listing::Greeting;
+use super::open::{Common, Opener};
 use super::peer::Peer;
 use super::supervisor;
-use super::wire::WireError;
-use super::{Backend, Spontaneous, Status, http};
+use super::{Backend, Spontaneous, Status};
 use crate::config;
 use crate::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part};
+use crate::mcp::client::Client;
+use crate::mcp::header;
 
 /// How long after the start the first lists wait for backends that are still starting.
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -33,41 +33,12 @@ pub type Reshape = Arc<dyn Fn(&Arc<str>, List, Vec<Offer>) -> Vec<Offer> + Send 
 pub enum Event {
     /// A merged list is not what it was.
     ListChanged(List),
-    /// A backend's notification, as it came.
-    Notification {
-        backend: Arc<str>,
-        peer: Arc<Peer>,
-        method: String,
-        message: Bytes,
-    },
-    Progress {
-        session: Arc<str>,
-        message: Bytes,
-    },
-    /// A backend asks the client something; answer through `peer`.
-    Request {
-        backend: Arc<str>,
-        peer: Arc<Peer>,
-        id: Box<RawValue>,
-        method: String,
-        params: Option<Box<RawValue>>,
-    },
-}
-
-/// Bounds and secrets that hold for all backends.
-#[derive(Clone, Debug)]
-pub struct Common {
-    /// Longest message of a backend, in bytes.
-    pub max_message: usize,
-    /// Values that must not appear in a backend's log lines.
-    pub secrets: Vec<String>,
 }
 
 /// All backends.
 pub struct Registry {
     backends: Vec<Arc<Backend>>,
     by_name: HashMap<Arc<str>, Arc<Backend>>,
-    common: Common,
     reshape: Reshape,
     catalog: ArcSwap<Catalog>,
     merging: Mutex<Merging>,
@@ -77,7 +48,8 @@ pub struct Registry {
     stop: CancellationToken,
     tasks: TaskTracker,
     started: tokio::time::Instant,
-    http: OnceLock<reqwest::Client>,
+    /// The one client of a gateway on stdio: what servers say over the shared connections is for it.
+    sole: OnceLock<Arc<dyn Client>>,
 }
 
 #[derive(Default)]
@@ -104,11 +76,11 @@ impl Registry {
         reshape: Reshape,
     ) -> (Arc<Self>, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+        let opener = Arc::new(Opener::new(common));
         let backends: Vec<_> =
-            settings.iter().map(|settings| Arc::new(Backend::new(settings.clone()))).collect();
+            settings.iter().map(|s| Arc::new(Backend::new(s.clone(), opener.clone()))).collect();
         let registry = Arc::new(Self {
             by_name: backends.iter().map(|backend| (backend.name.clone(), backend.clone())).collect(),
-            common,
             reshape,
             catalog: ArcSwap::default(),
             merging: Mutex::default(),
@@ -118,7 +90,7 @@ impl Registry {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             started: tokio::time::Instant::now(),
-            http: OnceLock::new(),
+            sole: OnceLock::new(),
             backends,
         });
         for backend in &registry.backends {
@@ -148,6 +120,17 @@ impl Registry {
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.load_full()
+    }
+
+    /// There is one client only; the shared connections are its own.
+    pub fn sole_client(&self, client: Arc<dyn Client>) {
+        // A second one would be a second stdin.
+        let _ = self.sole.set(client);
+    }
+
+    /// A session is over.
+    pub fn forget(&self, session: &Arc<str>) {
+        self.backends.iter().for_each(|backend| backend.forget(session));
     }
 
     /// Tells the backends what the client can do. One that was told otherwise is connected anew.
@@ -221,26 +204,11 @@ impl Registry {
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.wait().await;
+        futures_util::future::join_all(self.backends.iter().map(|backend| backend.links.stop())).await;
     }
 
     pub(super) async fn stopping(&self) {
         self.stop.cancelled().await;
-    }
-
-    pub(super) fn max_message(&self) -> usize {
-        self.common.max_message
-    }
-
-    pub(super) fn secrets(&self) -> &[String] {
-        &self.common.secrets
-    }
-
-    pub(super) fn http(&self) -> Result<reqwest::Client, WireError> {
-        if let Some(client) = self.http.get() {
-            return Ok(client.clone());
-        }
-        let client = http::client()?;
-        Ok(self.http.get_or_init(|| client).clone())
     }
 
     pub(super) fn greeted(&self, backend: &Backend, greeting: Greeting) {
@@ -257,6 +225,12 @@ impl Registry {
         for list in List::ALL {
             shaped.set(list, (self.reshape)(&backend.name, list, offers.get(list).to_vec()));
         }
+        let mirrored = |offer: &Offer| {
+            let schema = crate::mcp::splice::get(offer.item.get(), "/inputSchema")?;
+            let found = header::mirrored(&crate::mcp::message::raw(schema.to_owned())).ok()?;
+            (!found.is_empty()).then(|| (offer.upstream.clone(), found))
+        };
+        backend.mirrored.store(Arc::new(offers.tools.iter().filter_map(mirrored).collect()));
         self.merging.lock().originals.insert(backend.name.clone(), offers);
         backend.offers.store(Arc::new(shaped));
     }
@@ -308,42 +282,30 @@ impl Registry {
         }
     }
 
-    /// A message a backend sent of its own accord.
-    pub(super) async fn spontaneous(
+    /// A message a backend sent over its shared connection of its own accord.
+    pub(super) fn spontaneous(
         self: &Arc<Self>,
         backend: &Arc<Backend>,
         peer: &Arc<Peer>,
         message: Spontaneous,
     ) {
-        let event = match message {
-            Spontaneous::Progress { session, message } => {
-                // Progress may be lost, a result may not: it never waits.
-                let _ = self.events.try_send(Event::Progress { session, message });
+        if let Spontaneous::Notification { method, .. } = &message {
+            let lists: &[List] = match method.as_str() {
+                "notifications/tools/list_changed" => &[List::Tools],
+                "notifications/resources/list_changed" => &[List::Resources, List::Templates],
+                "notifications/prompts/list_changed" => &[List::Prompts],
+                _ => &[],
+            };
+            if !lists.is_empty() {
+                // The cache first, then the client: `changed` announces it. On its own, for reading the list
+                // needs the very pump that brought this message.
+                let (registry, backend) = (self.clone(), backend.clone());
+                tokio::spawn(async move { supervisor::refresh(&backend, &registry, lists).await });
                 return;
             }
-            Spontaneous::Notification { method, message } => {
-                let lists: &[List] = match method.as_str() {
-                    "notifications/tools/list_changed" => &[List::Tools],
-                    "notifications/resources/list_changed" => &[List::Resources, List::Templates],
-                    "notifications/prompts/list_changed" => &[List::Prompts],
-                    _ => &[],
-                };
-                if !lists.is_empty() {
-                    // The cache first, then the client: `changed` announces it. On its own, for reading the list
-                    // needs the very pump that brought this message.
-                    let (registry, backend) = (self.clone(), backend.clone());
-                    tokio::spawn(async move { supervisor::refresh(&backend, &registry, lists).await });
-                    return;
-                }
-                Event::Notification { backend: backend.name.clone(), peer: peer.clone(), method, message }
-            }
-            Spontaneous::Request { id, method, params } => {
-                Event::Request { backend: backend.name.clone(), peer: peer.clone(), id, method, params }
-            }
-        };
-        tokio::select! {
-            _ = self.events.send(event) => {}
-            () = self.stop.cancelled() => {}
         }
+        // Among several clients nobody can know whose request caused it, unless only one is under way.
+        let client = self.sole.get().cloned().or_else(|| peer.only());
+        super::pass_on(&backend.name, peer, client, message);
     }
 }

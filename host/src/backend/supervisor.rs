@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use super::listing::{self, Greeting};
 use super::peer::Peer;
 use super::registry::Registry;
-use super::stdio::StdioSpec;
 use super::wire::{Control, Incoming, Receiver, Wire, WireError};
-use super::{Backend, PeerError, Spontaneous, Status, http, stdio};
+use super::{Backend, PeerError, Status};
 use crate::config::Transport;
+use crate::mcp::Era;
 use crate::mcp::catalog::{List, Offers};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -23,8 +23,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 /// How long a stopped server gets to go by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
-/// How much longer the HTTP layer waits for a silent server than a call does.
-const HTTP_SLACK: Duration = Duration::from_secs(2);
 /// How long to wait for a client's `initialize` before shaking hands without its capabilities.
 const CLIENT_GRACE: Duration = Duration::from_millis(300);
 
@@ -89,7 +87,7 @@ fn pause(deaths: u32) -> Duration {
 
 /// One connection from its opening to its end.
 async fn live(backend: &Arc<Backend>, registry: &Arc<Registry>, client: &mut ClientCapabilities) -> End {
-    let Wire { sender, receiver, control } = match open(backend, registry) {
+    let Wire { sender, receiver, control } = match backend.opener.open(&backend.settings) {
         Ok(wire) => wire,
         Err(error) => return End::Lost(error.to_string()),
     };
@@ -116,39 +114,6 @@ async fn live(backend: &Arc<Backend>, registry: &Arc<Registry>, client: &mut Cli
     end
 }
 
-fn open(backend: &Backend, registry: &Registry) -> Result<Wire, WireError> {
-    match &backend.settings.transport {
-        Transport::Stdio { command, args, env, cwd } => {
-            let env: Vec<_> =
-                env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
-            let spec = StdioSpec {
-                name: backend.settings.name.clone(),
-                command: command.clone(),
-                args: args.clone(),
-                secrets: registry.secrets().to_vec(),
-                env,
-                cwd: cwd.clone(),
-                max_line: registry.max_message(),
-            };
-            stdio::open(&spec)
-        }
-        Transport::Http { url, headers } => {
-            let spec = http::HttpSpec {
-                name: backend.settings.name.clone(),
-                url: url.clone(),
-                headers: headers
-                    .iter()
-                    .map(|(name, value)| (name.clone(), value.expose().to_owned()))
-                    .collect(),
-                max_body: registry.max_message(),
-                // The peer's own clock runs out first: it knows that this is a timeout, and of which call.
-                timeout: backend.settings.timeout + HTTP_SLACK,
-            };
-            Ok(http::open(&spec, registry.http()?))
-        }
-    }
-}
-
 /// Moves messages from the wire to whoever they are for, until the wire ends.
 struct Pump<'a> {
     backend: &'a Arc<Backend>,
@@ -162,15 +127,9 @@ impl Pump<'_> {
         loop {
             match self.receiver.recv().await {
                 Incoming::Message(raw) => {
-                    let Some(spontaneous) = self.peer.receive(&raw) else { continue };
-                    if let Spontaneous::Request { id, method, .. } = &spontaneous
-                        && method == "ping"
-                    {
-                        let empty = crate::mcp::message::raw("{}".to_owned());
-                        self.peer.answer(id, crate::mcp::envelope::Body::Result(&empty));
-                        continue;
+                    if let Some(message) = self.peer.receive(&raw) {
+                        self.registry.spontaneous(self.backend, &self.peer, message);
                     }
-                    self.registry.spontaneous(self.backend, &self.peer, spontaneous).await;
                 }
                 Incoming::Failed { id, error } => self.peer.fail(id, error),
                 Incoming::Oversized { limit } => {
@@ -193,32 +152,44 @@ async fn talk(
     declared: Option<Arc<str>>,
 ) -> End {
     let patience = backend.settings.timeout;
-    let greeting = match listing::greet(peer, declared.as_deref().unwrap_or("{}"), patience).await {
+    let greeting = match listing::meet(peer, backend, declared.as_deref().unwrap_or("{}")).await {
         Ok(greeting) => greeting,
         Err(error) => return End::Lost(format!("the handshake failed: {error}")),
     };
-    control.set_protocol_version(&greeting.version);
+    let stateless = peer.era() == Era::Stateless;
+    if !stateless {
+        control.set_protocol_version(&greeting.version);
+    }
     match offers(peer, &greeting, patience).await {
         Ok(offers) => registry.offer(backend, offers),
         Err(error) => return End::Lost(format!("its lists cannot be read: {error}")),
     }
     tracing::info!(backend = %backend.name, version = %greeting.version, pid = control.pid(), "backend is ready");
+    let greeting_wants = greeting.clone();
     registry.greeted(backend, greeting);
     backend.peer.store(Some(peer.clone()));
     backend.status.send_replace(Status::Ready);
     registry.changed(backend);
+    let listening = listing::listen(peer, &greeting_wants);
+    tokio::pin!(listening);
+    let mut listens = stateless;
     let mut beat = tokio::time::interval(backend.settings.health_interval);
     beat.tick().await;
     loop {
         tokio::select! {
             _ = beat.tick() => {
-                if let Err(error) = peer.request("ping", None, Vec::new(), None, patience).await
+                let alive = if stateless { "server/discover" } else { "ping" };
+                if let Err(error) = listing::ask(peer, alive, None, patience).await
                     && !matches!(error, PeerError::Wire(WireError::Status { .. } | WireError::Busy))
                 {
                     return End::Lost(format!("it no longer answers: {error}"));
                 }
             }
-            changed = client.changed() => {
+            () = &mut listening, if listens => {
+                // Not offered, or it ended: the lists are read again with the next connection.
+                listens = false;
+            }
+            changed = client.changed(), if !stateless => {
                 // Another client with other abilities: capabilities are said once per connection.
                 if changed.is_err() || client.borrow_and_update().as_deref() != Some(declared.as_deref().unwrap_or("{}")) {
                     return End::Asked { again: changed.is_ok() };

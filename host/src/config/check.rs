@@ -15,6 +15,7 @@ use super::{Audit, AuditMode, Config, Gateway, KillSwitch, Store};
 
 mod auth;
 mod backends;
+mod http;
 mod plugins;
 
 /// Looks up an environment variable.
@@ -41,7 +42,8 @@ pub(super) fn check(
         }
     };
     let gateway = checker.gateway(&raw.gateway);
-    let (auth, authenticator) = checker.auth(&raw.auth, &raw.rbac);
+    let http = checker.http_door(raw.http.as_ref(), raw.auth.mode, gateway.as_ref());
+    let (auth, authenticator) = checker.auth(&raw.auth, &raw.rbac, raw.http.as_ref());
     let audit = checker.audit(&raw);
     let backends = checker.backends(&raw.backends);
     checker.kill_switch(&raw.kill_switch, &raw);
@@ -60,7 +62,7 @@ pub(super) fn check(
     let kill_switch = KillSwitch { disabled_tools, disabled_backends };
     let mut warnings = checker.warnings;
     warnings.sort_by_key(|warning| warning.line);
-    Ok(Config { path: path.to_owned(), gateway, auth, audit, backends, plugins, kill_switch, warnings })
+    Ok(Config { path: path.to_owned(), gateway, http, auth, audit, backends, plugins, kill_switch, warnings })
 }
 
 /// JSON Schema takes `3.0` for a whole number and serde does not. What belongs to plugins stays as it is.

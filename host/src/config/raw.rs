@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 mod backend;
+mod http;
 mod plugin;
 
-pub(super) use backend::{RawBackend, RawEnv, RawType};
+pub(super) use backend::{RawBackend, RawEnv, RawEra, RawType};
+pub(super) use http::{RawHttp, RawOauth};
 pub(super) use plugin::{RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
 
 /// The configuration of Sentinel Gateway.
@@ -21,6 +23,9 @@ pub(super) use plugin::{RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawSta
 pub(super) struct Raw {
     /// The gateway itself: where it listens and what it bears.
     pub(super) gateway: RawGateway,
+    /// The HTTP door, at `gateway.listen`. Without this section the gateway serves the client that started it, on
+    /// stdio.
+    pub(super) http: Option<RawHttp>,
     /// Who may call.
     pub(super) auth: RawAuth,
     /// The record of every call.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -11,8 +12,14 @@ use axum::routing::get;
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use super::server::{self, Limits};
 use crate::config::Secret;
 use crate::pipeline::Pipeline;
+
+/// Probes and scrapers at once.
+const MAX_CONNECTIONS: usize = 64;
+/// What an answer under way gets at the stop.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Renders the metrics in the Prometheus text format.
 pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
@@ -48,9 +55,8 @@ pub async fn serve(
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .with_state(Health { pipeline, token, render });
-    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stop).await {
-        tracing::error!("the health server ended: {error}");
-    }
+    let limits = Limits { max_connections: MAX_CONNECTIONS, ..Limits::default() };
+    server::serve(listener, app, limits, stop, GRACE).await;
 }
 
 async fn ready(State(health): State<Health>) -> Response {

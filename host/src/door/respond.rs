@@ -1,16 +1,17 @@
-//! The only place where a failure becomes a wire code (S7, JSON-RPC 2.0 §5.1).
+//! The only place where a failure becomes a wire code (S7, JSON-RPC 2.0 §5.1). The stateless era forbids servers codes
+//! of their own in the reserved range, so there the same refusals have codes outside of it.
 //!
 //! What the client sees says what happened and what to do; causes that are the operator's go to the log.
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use crate::call::{Denial, Refused};
-use crate::mcp::{code, message};
+use crate::call::{Denial, Refused, TargetKind};
+use crate::mcp::{Era, code, message};
 use crate::pipeline::{Answer, BackendError, Failure};
 
 /// The reply to a request; none where the client asked for none (it cancelled).
-pub(super) fn reply(id: &str, answer: Result<Answer, Failure>) -> Option<Bytes> {
+pub(super) fn reply(id: &str, answer: Result<Answer, Failure>, era: Era) -> Option<Bytes> {
     match answer {
         Ok(Answer::Result(result)) => {
             Some(message::result(id, std::str::from_utf8(&result).unwrap_or("null")))
@@ -18,15 +19,18 @@ pub(super) fn reply(id: &str, answer: Result<Answer, Failure>) -> Option<Bytes> 
         Ok(Answer::Error(error)) => {
             Some(message::error_object(id, std::str::from_utf8(&error).unwrap_or("null")))
         }
-        Err(failure) => failed(id, &failure),
+        Err(failure) => failed(id, &failure, era),
     }
 }
 
 /// A failure on the wire.
-pub(super) fn failed(id: &str, failure: &Failure) -> Option<Bytes> {
+pub(super) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
     let text = failure.to_string();
     let (code, data) = match failure {
-        Failure::Denied(denial) => (denied(denial), facts(denial)),
+        Failure::Denied(denial) => (denied(denial, era), facts(denial)),
+        Failure::Unknown { kind: TargetKind::Resource, name } => {
+            (code::INVALID_PARAMS, json!({ "reason": "unknown_target", "uri": name }))
+        }
         Failure::Unknown { .. } => (code::INVALID_PARAMS, json!({ "reason": "unknown_target" })),
         Failure::Params(_) => (code::INVALID_PARAMS, json!({ "reason": "invalid_arguments" })),
         Failure::Backend(error) => (code::INTERNAL_ERROR, backend(error)),
@@ -37,17 +41,24 @@ pub(super) fn failed(id: &str, failure: &Failure) -> Option<Bytes> {
     Some(message::error(id, code, &text, &data))
 }
 
-fn denied(denial: &Denial) -> i64 {
-    match denial.refused {
+fn denied(denial: &Denial, era: Era) -> i64 {
+    let code = match denial.refused {
         Refused::Unauthenticated => code::UNAUTHENTICATED,
         Refused::Killed => code::KILLED,
         Refused::RateLimited => code::RATE_LIMITED,
         Refused::Forbidden => code::FORBIDDEN,
-        Refused::InvalidArguments => code::INVALID_PARAMS,
         Refused::CircuitOpen => code::CIRCUIT_OPEN,
-        Refused::Unavailable => code::INTERNAL_ERROR,
+        Refused::InvalidArguments => return code::INVALID_PARAMS,
+        Refused::Unavailable => return code::INTERNAL_ERROR,
+    };
+    match era {
+        Era::Handshake => code,
+        Era::Stateless => code + OUTSIDE,
     }
 }
+
+/// From -32001 to -31001: the last digits say the same.
+const OUTSIDE: i64 = 1_000;
 
 /// `data`: the stable reason, when to try again (whole seconds, rounded up), and the plugin's own facts.
 fn facts(denial: &Denial) -> Value {
@@ -91,7 +102,7 @@ mod tests {
     use super::*;
 
     fn wire(failure: &Failure) -> Value {
-        serde_json::from_slice(&failed("\"a\"", failure).unwrap()).unwrap()
+        serde_json::from_slice(&failed("\"a\"", failure, Era::Handshake).unwrap()).unwrap()
     }
 
     #[test]
@@ -115,6 +126,6 @@ mod tests {
         assert_eq!(code(Refused::CircuitOpen), -32007);
         assert_eq!(code(Refused::InvalidArguments), -32602);
         assert_eq!(code(Refused::Unavailable), -32603);
-        assert!(failed("1", &Failure::Cancelled).is_none());
+        assert!(failed("1", &Failure::Cancelled, Era::Handshake).is_none());
     }
 }

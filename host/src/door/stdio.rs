@@ -4,19 +4,18 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
-use super::conversation::Conversation;
+use super::conversation::{Conversation, House, Sole};
+use super::hub::Listener;
+use super::line::{OUT_QUEUE, Outbound};
 use super::lines::{Line, Lines};
-use crate::pipeline::{Caller, News, Pipeline};
+use crate::pipeline::Caller;
 use crate::session::Session;
 
-/// Messages waiting for the client to read them.
-const OUT_QUEUE: usize = 256;
 /// Messages are joined into one write up to about this size.
 const WRITE_SIZE: usize = 64 << 10;
 
@@ -36,8 +35,7 @@ type Output = Pin<Box<dyn AsyncWrite + Send>>;
 /// # Errors
 /// Stdin or stdout cannot be used.
 pub async fn serve(
-    pipeline: Arc<Pipeline>,
-    mut news: mpsc::Receiver<News>,
+    house: House,
     limits: Limits,
     caller: Arc<Caller>,
     stop: impl Future<Output = ()>,
@@ -46,21 +44,19 @@ pub async fn serve(
     let (out, queue) = mpsc::channel(OUT_QUEUE);
     let writer = tokio::spawn(write(output()?, queue));
     let session = Session::new("stdio", limits.max_in_flight);
-    let conversation = Conversation::new(pipeline, caller, session.clone(), "stdio", out);
+    let conversation = Conversation::new(house.clone(), caller, session.clone());
+    conversation.stand(out.clone());
+    house.pipeline.sole_client(Sole::new(conversation.clone()));
+    let listener: Arc<dyn Listener> = conversation.clone();
+    let membership = house.hub.join(&listener);
+    drop(listener);
     let mut lines = Lines::new(input()?, limits.max_message);
     tokio::pin!(stop);
-    // What backends say has its own task: a client that does not read must not keep its messages from being read.
-    let listener = conversation.clone();
-    let teller = tokio::spawn(async move {
-        while let Some(news) = news.recv().await {
-            listener.news(news).await;
-        }
-    });
     loop {
         tokio::select! {
             line = lines.next() => match line? {
-                Some(Line::Message(line)) => conversation.hear(&line).await,
-                Some(Line::TooLong(head)) => conversation.too_long(&head, limits.max_message).await,
+                Some(Line::Message(line)) => conversation.hear(&line, &out).await,
+                Some(Line::TooLong(head)) => conversation.too_long(&head, limits.max_message, &out).await,
                 None => break,
             },
             () = &mut stop => break,
@@ -72,21 +68,21 @@ pub async fn serve(
         session.cancel_all();
         conversation.tasks().wait().await;
     }
-    teller.abort();
-    let _ = teller.await;
-    drop(conversation);
+    drop(membership);
+    conversation.leave();
+    drop((conversation, out));
     writer.await.unwrap_or(Ok(()))
 }
 
-async fn write(mut output: Output, mut queue: mpsc::Receiver<Bytes>) -> std::io::Result<()> {
+async fn write(mut output: Output, mut queue: mpsc::Receiver<Outbound>) -> std::io::Result<()> {
     let mut buffer = Vec::with_capacity(WRITE_SIZE);
     while let Some(message) = queue.recv().await {
         buffer.clear();
-        push(&mut buffer, &message);
+        push(&mut buffer, message.message());
         while buffer.len() < WRITE_SIZE
             && let Ok(message) = queue.try_recv()
         {
-            push(&mut buffer, &message);
+            push(&mut buffer, message.message());
         }
         if let Err(error) = output.write_all(&buffer).await {
             // The client is gone. Its replies go nowhere, but calls under way still end in order.

@@ -11,6 +11,8 @@ use super::{Answer, Arrival, Failure, Pipeline, Trip};
 use crate::backend::Status;
 use crate::call::{Call, Target, TargetKind};
 use crate::mcp::catalog::List;
+use crate::mcp::client::Client;
+use crate::mcp::header::Mirrored;
 use crate::mcp::splice;
 use crate::plugin::Row;
 
@@ -113,6 +115,29 @@ impl Pipeline {
         for peer in self.registry.backends().iter().filter_map(|backend| backend.peer()) {
             peer.notify(method, params.map(RawValue::get));
         }
+    }
+
+    /// Waits until every backend has come up or failed once, bounded.
+    pub async fn settled(&self) {
+        self.registry.settled().await;
+    }
+
+    /// Which arguments of a tool its clients repeat in headers.
+    #[must_use]
+    pub fn mirrored(&self, tool: &str) -> Vec<Mirrored> {
+        let catalog = self.registry.catalog();
+        let Some(entry) = catalog.find(List::Tools, tool) else { return Vec::new() };
+        self.registry.find(&entry.backend).map_or_else(Vec::new, |owner| owner.mirrored(&entry.upstream))
+    }
+
+    /// There is one client only: the connections that others would share are its own.
+    pub fn sole_client(&self, client: Arc<dyn Client>) {
+        self.registry.sole_client(client);
+    }
+
+    /// A session is over: what was kept for it at the backends is ended.
+    pub fn forget(&self, session: &Arc<str>) {
+        self.registry.forget(session);
     }
 
     /// What the client can do; the backends are told.

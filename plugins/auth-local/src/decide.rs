@@ -1,4 +1,7 @@
-//! The rules of the local user: only at stdio, always the configured role, never nameless.
+//! The rules of the local user: at stdio, and over loopback if the operator said so; always the configured role,
+//! never nameless.
+
+use std::net::IpAddr;
 
 use sentinel_plugin_sdk::{Auth, ConfigError, Identity, Principal, Refusal};
 use serde::Deserialize;
@@ -15,6 +18,9 @@ pub struct Config {
     /// Their name; none = the name of the operating system's user.
     #[serde(default)]
     pub subject: Option<String>,
+    /// Whether whoever comes over HTTP from this machine is the local user, too.
+    #[serde(default)]
+    pub loopback: bool,
 }
 
 /// The checked configuration.
@@ -22,6 +28,7 @@ pub struct Config {
 pub struct Local {
     role: String,
     subject: Option<String>,
+    loopback: bool,
 }
 
 impl Config {
@@ -43,20 +50,32 @@ impl Config {
                     .hint("leave it out to use the local user's name"),
             );
         }
-        if errors.is_empty() { Ok(Local { role: self.role, subject: self.subject }) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(Local { role: self.role, subject: self.subject, loopback: self.loopback })
+        } else {
+            Err(errors)
+        }
     }
 }
 
 impl Local {
-    /// Says who calls through this door; `user` tells the name of the operating system's user, if known.
+    /// Says who calls through this door; `attr` tells what is known of them: `peer.user` (the other end's), `host.user` (the gateway's own),
+    /// `peer.ip`.
     ///
     /// # Errors
     /// `unknown_user` if there is neither a configured nor a known name.
-    pub fn judge(&self, door: &str, user: impl FnOnce() -> Option<String>) -> Result<Auth, Refusal> {
-        if door != DOOR {
+    pub fn judge(&self, door: &str, attr: impl Fn(&str) -> Option<String>) -> Result<Auth, Refusal> {
+        // Without an address it is not known to be this machine.
+        let near =
+            || attr("peer.ip").and_then(|ip| ip.parse().ok()).is_some_and(|ip: IpAddr| ip.is_loopback());
+        if !(door == DOOR || (self.loopback && door == "http" && near())) {
             return Ok(Auth::Abstain);
         }
-        let name = self.subject.clone().or_else(user).filter(|name| !name.trim().is_empty());
+        let name = self
+            .subject
+            .clone()
+            .or_else(|| attr("peer.user").or_else(|| attr("host.user")))
+            .filter(|name| !name.trim().is_empty());
         let Some(subject) = name else {
             return Err(Refusal::new(
                 "unknown_user",
@@ -96,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_user_of_the_pipe_is_the_subject() {
-        let auth = local(r#"{"role":"admin"}"#).judge("stdio", || Some("mia".to_owned())).unwrap();
+        let auth = local(r#"{"role":"admin"}"#).judge("stdio", |_| Some("mia".to_owned())).unwrap();
         let identity = accepted(auth);
         assert_eq!((identity.principal.subject.as_str(), identity.principal.role.as_str()), ("mia", "admin"));
         assert_eq!(identity.principal.expires_at, None);
@@ -106,14 +125,14 @@ mod tests {
     #[test]
     fn a_configured_subject_wins_over_the_user() {
         let auth =
-            local(r#"{"role":"admin","subject":"desk"}"#).judge("stdio", || Some("mia".to_owned())).unwrap();
+            local(r#"{"role":"admin","subject":"desk"}"#).judge("stdio", |_| Some("mia".to_owned())).unwrap();
         assert_eq!(accepted(auth).principal.subject, "desk");
     }
 
     #[test]
     fn null_is_no_subject() {
         let auth =
-            local(r#"{"role":"admin","subject":null}"#).judge("stdio", || Some("mia".to_owned())).unwrap();
+            local(r#"{"role":"admin","subject":null}"#).judge("stdio", |_| Some("mia".to_owned())).unwrap();
         assert_eq!(accepted(auth).principal.subject, "mia");
     }
 
@@ -121,7 +140,7 @@ mod tests {
     fn nobody_is_refused() {
         for user in [None, Some(""), Some("  ")] {
             let refusal =
-                local(r#"{"role":"admin"}"#).judge("stdio", || user.map(str::to_owned)).unwrap_err();
+                local(r#"{"role":"admin"}"#).judge("stdio", |_| user.map(str::to_owned)).unwrap_err();
             assert_eq!(refusal.reason, "unknown_user");
         }
     }
@@ -145,7 +164,7 @@ mod tests {
         #[test]
         fn every_other_door_is_somebody_elses(door in "[ -~]{0,12}", user in proptest::option::of("[a-z]{1,8}")) {
             prop_assume!(door != "stdio");
-            let auth = local(r#"{"role":"admin","subject":"desk"}"#).judge(&door, || user).unwrap();
+            let auth = local(r#"{"role":"admin","subject":"desk"}"#).judge(&door, |_| user.clone()).unwrap();
             prop_assert!(matches!(auth, Auth::Abstain));
         }
     }

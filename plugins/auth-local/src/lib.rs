@@ -1,4 +1,5 @@
-//! The authenticator for the stdio door, where the operating system has already said who is calling.
+//! The authenticator for the stdio door, where the operating system has already said who is calling, and for loopback
+//! where the operator says so.
 //!
 //! This file only joins [`decide`] to the gateway; every rule stands there and is tested natively.
 
@@ -30,7 +31,7 @@ impl Lifecycle for AuthLocal {
 impl Authentication for AuthLocal {
     fn authenticate(request: &Request) -> Result<Auth, Refusal> {
         LOCAL.with_borrow(|local| match local {
-            Some(local) => local.judge(&request.door(), || request.attr("peer.user")),
+            Some(local) => local.judge(&request.door(), |name| request.attr(name)),
             None => Err(Refusal::new("not_configured", "The plugin auth-local has not been configured.")),
         })
     }

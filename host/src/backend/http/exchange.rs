@@ -26,6 +26,9 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 /// After the answer the server ends the stream; waiting this long for it lets the connection be used again.
 const EPILOGUE: Duration = Duration::from_millis(250);
+/// A stream of subscriptions may be silent for as long as nothing changes; that its server has vanished is noticed by
+/// TCP's own probes.
+const STANDING: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Bytes of a body nobody will read that are read so that the connection can be used again.
 const REMNANT: usize = 64 * 1024;
 
@@ -77,7 +80,8 @@ async fn post(link: &Link, incoming: &mpsc::Sender<Incoming>, message: &Outgoing
         return Ok(());
     }
     if is_event_stream(response.headers()) {
-        return follow(link, incoming, response, id).await;
+        let standing = message.method == "subscriptions/listen";
+        return follow(link, incoming, response, id, standing).await;
     }
     let body = read(link, response, link.max_body).await?;
     if !answers(&body, id) {
@@ -104,6 +108,7 @@ async fn follow(
     incoming: &mpsc::Sender<Incoming>,
     response: Response,
     id: u64,
+    standing: bool,
 ) -> Result<(), WireError> {
     let mut parser = Parser::new(link.max_body);
     let mut stream = Some(response);
@@ -112,7 +117,7 @@ async fn follow(
     loop {
         let position = parser.last_id().map(str::to_owned);
         if let Some(response) = stream.take() {
-            match pump(link, incoming, response, &mut parser, id).await? {
+            match pump(link, incoming, response, &mut parser, id, standing).await? {
                 Pumped::Answered => return Ok(()),
                 Pumped::Ended(why) => broken = why,
             }
@@ -174,10 +179,12 @@ async fn pump(
     mut response: Response,
     parser: &mut Parser,
     id: u64,
+    standing: bool,
 ) -> Result<Pumped, WireError> {
     let mut answered: Option<Instant> = None;
+    let silence_allowed = if standing { STANDING } else { link.timeout };
     loop {
-        let deadline = answered.map_or_else(|| Instant::now() + link.timeout, |at| at + EPILOGUE);
+        let deadline = answered.map_or_else(|| Instant::now() + silence_allowed, |at| at + EPILOGUE);
         let chunk = match timeout_at(deadline, response.chunk()).await {
             Ok(Ok(Some(chunk))) => chunk,
             _ if answered.is_some() => return Ok(Pumped::Answered),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::raw::{RawAlg, RawAuth, RawKey, RawMode, RawRbac};
+use super::super::raw::{RawAlg, RawAuth, RawHttp, RawKey, RawMode, RawRbac};
 use super::super::secret::Secret;
 use super::super::{Auth, file};
 use super::Checker;
@@ -14,18 +14,25 @@ const MIN_SECRET: usize = 32;
 
 impl Checker<'_> {
     /// What the gateway itself needs, and the configuration of the authenticator.
-    pub(super) fn auth(&mut self, raw: &RawAuth, rbac: &RawRbac) -> (Option<Auth>, Shipped) {
+    pub(super) fn auth(
+        &mut self,
+        raw: &RawAuth,
+        rbac: &RawRbac,
+        http: Option<&RawHttp>,
+    ) -> (Option<Auth>, Shipped) {
         if rbac.roles.is_empty() {
             let hint = "add [rbac.roles.admin] with permissions = [\"*\"]";
             self.problem("/rbac/roles", "no role is defined, so nobody could do anything", hint);
         }
         match raw.mode {
-            RawMode::Local => (Some(Auth::Local), self.local(raw, rbac)),
+            RawMode::Local => (Some(Auth::Local), self.local(raw, rbac, http)),
+            // Over HTTP every caller brings a token of their own.
+            RawMode::Jwt if http.is_some() => (Some(Auth::Jwt { token: None }), self.jwt(raw)),
             RawMode::Jwt => (self.token(raw), self.jwt(raw)),
         }
     }
 
-    fn local(&mut self, raw: &RawAuth, rbac: &RawRbac) -> Shipped {
+    fn local(&mut self, raw: &RawAuth, rbac: &RawRbac, http: Option<&RawHttp>) -> Shipped {
         for key in
             ["jwt_secret_env", "jwt_issuer", "jwt_audience", "token_env", "leeway_secs", "keys", "jwks_file"]
         {
@@ -50,7 +57,8 @@ impl Checker<'_> {
         if raw.subject.as_ref().is_some_and(String::is_empty) {
             self.problem("/auth/subject", "must not be empty", "leave it out for the name of the user");
         }
-        let config = json!({ "role": raw.role, "subject": raw.subject });
+        let loopback = http.is_some_and(|http| http.allow_local);
+        let config = json!({ "role": raw.role, "subject": raw.subject, "loopback": loopback });
         Shipped { name: "auth-local", section: "auth", config, secrets: Vec::new() }
     }
 
@@ -67,7 +75,7 @@ impl Checker<'_> {
             );
             return None;
         };
-        Some(Auth::Jwt { token: Secret::new(token) })
+        Some(Auth::Jwt { token: Some(Secret::new(token)) })
     }
 
     fn jwt(&mut self, raw: &RawAuth) -> Shipped {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::super::document::escape;
-use super::super::raw::{RawBackend, RawEnv, RawType};
+use super::super::raw::{RawBackend, RawEnv, RawEra, RawType};
 use super::super::secret::Secret;
-use super::super::{Backend, Transport};
+use super::super::{Backend, BackendEra, Transport};
 use super::{Checker, duration, is_name};
 
 /// The header that carries `BACKEND_SHARED_SECRET`.
@@ -66,6 +66,13 @@ impl Checker<'_> {
             max_in_flight: raw.max_in_flight,
             always_prefix: raw.prefix,
             rewritten: raw.rewrite.is_some(),
+            era: match raw.era {
+                RawEra::Auto => BackendEra::Auto,
+                RawEra::Handshake => BackendEra::Handshake,
+                RawEra::Stateless => BackendEra::Stateless,
+            },
+            max_connections: raw.max_connections,
+            idle_timeout: duration(raw.idle_timeout_secs),
         })
     }
 

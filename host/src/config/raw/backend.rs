@@ -17,6 +17,16 @@ pub(in crate::config) enum RawType {
     Stdio,
 }
 
+/// How a backend speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(in crate::config) enum RawEra {
+    Auto,
+    Handshake,
+    Stateless,
+}
+
 /// A server behind the gateway.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -65,6 +75,15 @@ pub(in crate::config) struct RawBackend {
     /// Calls in the last minute before the share counts. By default 20.
     #[schemars(range(min = 1))]
     pub(in crate::config) circuit_breaker_min_calls: Option<u32>,
+    /// How it speaks: "handshake" (MCP revisions up to 2025-11-25), "stateless" (2026-07-28), or "auto": it is asked
+    /// when the gateway connects.
+    pub(in crate::config) era: RawEra,
+    /// How many sessions may have a connection (stdio: a process) of their own, because the client can be asked
+    /// something, subscribes or sets a log level. All others share one.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(in crate::config) max_connections: usize,
+    /// How long such a connection is kept without a call.
+    pub(in crate::config) idle_timeout_secs: Seconds,
     /// How requests to it and answers from it are reshaped.
     pub(in crate::config) rewrite: Option<RawRewrite>,
 }
@@ -91,6 +110,9 @@ impl Default for RawBackend {
             circuit_breaker_recovery_secs: None,
             circuit_breaker_failure_rate: None,
             circuit_breaker_min_calls: None,
+            era: RawEra::Auto,
+            max_connections: 32,
+            idle_timeout_secs: Seconds(300.0),
             rewrite: None,
         }
     }

@@ -1,0 +1,89 @@
+//! Opens the door that the configuration names.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::user_name;
+use crate::call::Credential;
+use crate::config::{Auth, Config, Http};
+use crate::door::conversation::House;
+use crate::door::guard::{Hosts, Origins};
+use crate::door::http::{self, Callers, Mount, Resource, Sessions};
+use crate::door::{server, stdio};
+use crate::policy::Caller;
+
+/// Serves the client that started the gateway, until it leaves or `stop`.
+pub(super) async fn stdio(config: &Config, house: House, stop: &CancellationToken) -> anyhow::Result<()> {
+    let limits = stdio::Limits {
+        max_message: config.gateway.max_message_bytes,
+        max_in_flight: config.gateway.max_in_flight,
+    };
+    let caller = Arc::new(Caller::new(credential(&config.auth)));
+    let grace = config.gateway.shutdown_grace;
+    Ok(stdio::serve(house, limits, caller, stop.clone().cancelled_owned(), grace).await?)
+}
+
+/// What the stdio caller brings: its token, and who the operating system says it is.
+fn credential(auth: &Auth) -> Credential {
+    let bearer = match auth {
+        Auth::Jwt { token } => token.as_ref().map(|token| token.expose().to_owned()),
+        Auth::Local => None,
+    };
+    let uid = rustix::process::getuid().as_raw();
+    let attrs = vec![("peer.uid".into(), uid.to_string()), ("peer.user".into(), user_name(uid))];
+    Credential { door: "stdio", bearer, attrs }
+}
+
+/// Serves everybody who comes over HTTP, until `stop`.
+pub(super) async fn http(
+    config: &Config,
+    settings: &Http,
+    house: House,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let address = config.gateway.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; set gateway.listen to another port"))?;
+    let grace = config.gateway.shutdown_grace;
+    let pipeline = house.pipeline.clone();
+    let sessions = Sessions::new(pipeline, house.hub.clone(), settings.max_sessions, settings.session_idle);
+    let limits = server::Limits {
+        max_body: config.gateway.max_message_bytes,
+        max_connections: settings.max_connections,
+        ..server::Limits::default()
+    };
+    let resource = settings.oauth.as_ref().map(|oauth| Resource {
+        uri: oauth.resource.clone(),
+        authorization_servers: oauth.authorization_servers.clone(),
+        scopes: oauth.scopes.clone(),
+    });
+    let user = user_name(rustix::process::getuid().as_raw());
+    let mount = Arc::new(Mount {
+        path: settings.path.clone(),
+        house,
+        hosts: Hosts::new(address.ip(), &settings.allowed_hosts).context("http.allowed_hosts")?,
+        origins: Origins::new(address.ip(), &settings.allowed_origins).context("http.allowed_origins")?,
+        limits,
+        callers: Callers::new(settings.credential_headers.clone(), user),
+        sessions: sessions.clone(),
+        max_in_flight: config.gateway.max_in_flight,
+        resource,
+    });
+    let bound = listener.local_addr().unwrap_or(address);
+    tracing::info!("listening on http://{bound}{}", settings.path);
+    let keeper = tokio::spawn(sessions.clone().look_after(stop.clone()));
+    let served =
+        server::serve(listener, http::router(vec![mount]), limits, stop.clone().cancelled_owned(), grace);
+    // No new requests from the first moment of the stop; those under way get their time.
+    let draining = async {
+        stop.cancelled().await;
+        sessions.drain(grace).await;
+    };
+    tokio::join!(served, draining);
+    keeper.abort();
+    Ok(())
+}

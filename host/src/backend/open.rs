@@ -1,0 +1,76 @@
+//! Opens connections to servers: what all of them need besides a backend's own settings.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::stdio::StdioSpec;
+use super::wire::{Wire, WireError};
+use super::{http, stdio};
+use crate::config::{self, Transport};
+
+/// How much longer the HTTP layer waits for a silent server than a call does.
+const HTTP_SLACK: Duration = Duration::from_secs(2);
+
+/// Bounds and secrets that hold for all backends.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// Longest message of a backend, in bytes.
+    pub max_message: usize,
+    /// Values that must not appear in a backend's log lines.
+    pub secrets: Vec<String>,
+}
+
+/// Makes connections; one for all backends, because HTTP servers share a client.
+#[derive(Debug)]
+pub(super) struct Opener {
+    common: Common,
+    http: OnceLock<reqwest::Client>,
+}
+
+impl Opener {
+    pub(super) fn new(common: Common) -> Self {
+        Self { common, http: OnceLock::new() }
+    }
+
+    /// Starts the process, or prepares the HTTP exchange. Needs a Tokio runtime.
+    ///
+    /// # Errors
+    /// The program cannot be started, or no HTTP client be made.
+    pub(super) fn open(&self, backend: &config::Backend) -> Result<Wire, WireError> {
+        match &backend.transport {
+            Transport::Stdio { command, args, env, cwd } => {
+                let env: Vec<_> =
+                    env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
+                stdio::open(&StdioSpec {
+                    name: backend.name.clone(),
+                    command: command.clone(),
+                    args: args.clone(),
+                    secrets: self.common.secrets.clone(),
+                    env,
+                    cwd: cwd.clone(),
+                    max_line: self.common.max_message,
+                })
+            }
+            Transport::Http { url, headers } => {
+                let headers = headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
+                let spec = http::HttpSpec {
+                    name: backend.name.clone(),
+                    url: url.clone(),
+                    headers: headers.collect(),
+                    max_body: self.common.max_message,
+                    // The peer's own clock runs out first: it knows that this is a timeout, and of which call.
+                    timeout: backend.timeout + HTTP_SLACK,
+                };
+                Ok(http::open(&spec, self.client()?))
+            }
+        }
+    }
+
+    fn client(&self) -> Result<reqwest::Client, WireError> {
+        if let Some(client) = self.http.get() {
+            return Ok(client.clone());
+        }
+        let client = http::client()?;
+        Ok(self.http.get_or_init(|| client).clone())
+    }
+}

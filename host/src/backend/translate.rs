@@ -1,0 +1,133 @@
+//! One request between a client of one era and a server of either: passed on where both speak alike, translated
+//! where they do not.
+//!
+//! Rule: MCP 2026-07-28, "Requests", "Results" and "Multi Round-Trip Requests"; 2025-11-25, "Lifecycle".
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+use super::peer::{Peer, Reply};
+use super::{Backend, PeerError};
+use crate::call::Call;
+use crate::config::Transport;
+use crate::mcp::client::{Answered, Client, Question};
+use crate::mcp::splice::{self, Edit};
+use crate::mcp::{Era, code, era, header, message};
+
+/// How often a stateless server may ask back within one call.
+const MAX_ROUNDS: usize = 8;
+/// Questions in one round.
+const MAX_QUESTIONS: usize = 32;
+/// How long the person behind the client may think.
+const THINKING: Duration = Duration::from_secs(300);
+
+/// Makes one request and brings the answer in the client's era.
+pub(super) async fn exchange(
+    backend: &Backend,
+    peer: &Arc<Peer>,
+    call: &Call,
+    params: &str,
+    mut headers: Vec<(String, String)>,
+    client: &Arc<dyn Client>,
+) -> Result<Reply, PeerError> {
+    if peer.era() == Era::Stateless && matches!(backend.settings.transport, Transport::Http { .. }) {
+        let mirrored = backend.mirrored(&call.target.upstream);
+        headers.extend(header::of_request(&call.method, params, &mirrored));
+    }
+    let send = |params: String| backend.request(peer, call, params, headers.clone(), client);
+    match (client.hello().era(), peer.era()) {
+        (Era::Handshake, Era::Handshake) | (Era::Stateless, Era::Stateless) => send(params.to_owned()).await,
+        (Era::Stateless, Era::Handshake) => {
+            let reply = send(era::request_to_handshake(params)).await?;
+            Ok(if reply.is_error() {
+                Reply::rewritten(era::error_to_stateless(reply.text(), params), true)
+            } else {
+                let server = era::server_info();
+                Reply::rewritten(era::result_to_stateless(&call.method, reply.text(), &server), false)
+            })
+        }
+        (Era::Handshake, Era::Stateless) => {
+            let mut params = era::request_to_stateless(params, client.hello());
+            for _ in 0..MAX_ROUNDS {
+                let reply = send(params.clone()).await?;
+                if reply.is_error() {
+                    return Ok(Reply::rewritten(era::error_to_handshake(reply.text()), true));
+                }
+                match era::result_type(reply.text()) {
+                    "complete" => return Ok(Reply::rewritten(era::result_to_handshake(reply.text()), false)),
+                    "input_required" => match answers(&backend.name, reply.text(), client).await? {
+                        Ok(edits) => params = splice::apply(&params, &edits).unwrap_or(params),
+                        Err(error) => return Ok(Reply::rewritten(error, true)),
+                    },
+                    other => {
+                        let text = format!(
+                            "it answered with a result of the kind `{other}`, which nobody asked for"
+                        );
+                        return Err(PeerError::Garbage(text));
+                    }
+                }
+            }
+            Err(PeerError::Garbage(format!("it asked back more than {MAX_ROUNDS} times")))
+        }
+    }
+}
+
+/// Asks the client what a server wants to know; the edits that turn the request into its repetition, or the error
+/// object that the client answered with.
+async fn answers(
+    backend: &str,
+    result: &str,
+    client: &Arc<dyn Client>,
+) -> Result<Result<Vec<Edit>, String>, PeerError> {
+    #[derive(serde::Deserialize)]
+    struct Wanted {
+        method: String,
+        #[serde(default)]
+        params: Option<Box<RawValue>>,
+    }
+    let wanted = splice::get(result, "/inputRequests").unwrap_or("{}");
+    let wanted: BTreeMap<String, Wanted> = serde_json::from_str(wanted)
+        .map_err(|error| PeerError::Garbage(format!("its `inputRequests` cannot be read: {error}")))?;
+    if wanted.len() > MAX_QUESTIONS {
+        return Err(PeerError::Garbage(format!("it asked more than {MAX_QUESTIONS} questions at once")));
+    }
+    let mut waiting = Vec::with_capacity(wanted.len());
+    for (key, Wanted { method, params }) in wanted {
+        if !client.hello().answers(&method) {
+            let text = format!("backend \"{backend}\" wants `{method}`, which the client did not declare");
+            let error = serde_json::json!({ "code": code::INVALID_REQUEST, "message": text });
+            return Ok(Err(error.to_string()));
+        }
+        let (tell, told) = oneshot::channel();
+        // The caller may have given up in the meantime.
+        let question = Question::new(format!("round:{key}"), method, params, move |answer| {
+            drop(tell.send(answer));
+        });
+        client.ask(question.clone());
+        waiting.push((key, question, told));
+    }
+    let mut responses = Vec::new();
+    for (key, question, told) in waiting {
+        match tokio::time::timeout(THINKING, told).await {
+            Ok(Ok(Answered::Result(result))) => {
+                responses.push(format!("{}:{}", message::quoted(&key), result.get()));
+            }
+            Ok(Ok(Answered::Error(error))) => return Ok(Err(error.get().to_owned())),
+            Ok(Err(_)) | Err(_) => {
+                client.take_back(&question.key, None);
+                return Err(PeerError::Timeout(THINKING));
+            }
+        }
+    }
+    let set = |pointer: &str, json: String| Edit::Set { pointer: pointer.to_owned(), json };
+    let mut edits = vec![set("/inputResponses", format!("{{{}}}", responses.join(",")))];
+    edits.push(match splice::get(result, "/requestState") {
+        Some(state) => set("/requestState", state.to_owned()),
+        None => Edit::Remove { pointer: "/requestState".to_owned() },
+    });
+    Ok(Ok(edits))
+}

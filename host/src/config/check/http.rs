@@ -1,0 +1,86 @@
+//! The HTTP door: what is open is said in the file, and what is not said is closed.
+
+use super::super::raw::{RawHttp, RawMode, RawOauth};
+use super::super::{Gateway, Http, Oauth};
+use super::{Checker, duration};
+
+impl Checker<'_> {
+    pub(super) fn http_door(
+        &mut self,
+        raw: Option<&RawHttp>,
+        mode: RawMode,
+        gateway: Option<&Gateway>,
+    ) -> Option<Http> {
+        let raw = raw?;
+        let loopback = gateway.is_none_or(|gateway| gateway.listen.ip().is_loopback());
+        if mode == RawMode::Local && !raw.allow_local {
+            let hint = "set [auth] mode = \"jwt\"; or, for one person on one machine, allow_local = true";
+            let text =
+                "mode \"local\" knows the client that started the gateway, and nobody who comes over HTTP";
+            self.problem("/http/allow_local", text, hint);
+        }
+        if raw.allow_local && !loopback {
+            let hint = "listen on 127.0.0.1, or set [auth] mode = \"jwt\"";
+            self.problem("/http/allow_local", "the address can be reached from other machines", hint);
+        }
+        if !loopback && raw.allowed_hosts.is_empty() {
+            let hint = "allowed_hosts = [\"mcp.example.org\"]";
+            self.problem("/http/allowed_hosts", "it is not said by which names clients may come", hint);
+        }
+        for (index, name) in raw.credential_headers.iter().enumerate() {
+            if name.is_empty()
+                || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            {
+                let at = format!("/http/credential_headers/{index}");
+                self.problem(&at, format!("{name:?} is not a header in lower case"), "such as \"x-api-key\"");
+            }
+        }
+        Some(Http {
+            path: raw.path.clone(),
+            allowed_hosts: raw.allowed_hosts.clone(),
+            allowed_origins: raw.allowed_origins.clone(),
+            max_sessions: raw.max_sessions,
+            session_idle: duration(raw.session_idle_secs),
+            max_connections: raw.max_connections,
+            credential_headers: raw.credential_headers.clone(),
+            oauth: raw.oauth.as_ref().map(|raw| self.oauth(raw)),
+        })
+    }
+
+    fn oauth(&mut self, raw: &RawOauth) -> Oauth {
+        let is_uri = |text: &str| {
+            let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+            rest.is_some_and(|rest| {
+                !rest.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '"')
+            })
+        };
+        if !is_uri(&raw.resource) {
+            let hint = "the URL clients call, such as https://mcp.example.org/mcp";
+            self.problem("/http/oauth/resource", format!("{:?} is not a URI", raw.resource), hint);
+        }
+        if raw.authorization_servers.is_empty() {
+            let hint = "authorization_servers = [\"https://login.example.org\"]";
+            self.problem("/http/oauth/authorization_servers", "nobody gives out tokens", hint);
+        }
+        for (index, server) in raw.authorization_servers.iter().enumerate().filter(|(_, uri)| !is_uri(uri)) {
+            let at = format!("/http/oauth/authorization_servers/{index}");
+            self.problem(
+                &at,
+                format!("{server:?} is not a URI"),
+                "an issuer, such as https://login.example.org",
+            );
+        }
+        for (index, scope) in raw.scopes.iter().enumerate() {
+            // RFC 6749, 3.3.
+            if scope.is_empty() || !scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\') {
+                let at = format!("/http/oauth/scopes/{index}");
+                self.problem(&at, format!("{scope:?} is not a scope"), "a word, such as tools:call");
+            }
+        }
+        Oauth {
+            resource: raw.resource.clone(),
+            authorization_servers: raw.authorization_servers.clone(),
+            scopes: raw.scopes.clone(),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! `[http]` as it is typed.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Seconds;
+
+/// The HTTP door, at `gateway.listen`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawHttp {
+    /// The path MCP is served at; its health is at `<path>/health`.
+    #[schemars(regex(pattern = r"^(/[A-Za-z0-9._~-]+)+$"))]
+    pub(in crate::config) path: String,
+    /// Names by which clients may reach the gateway (the `Host` header), such as "mcp.example.org". If it listens on
+    /// a loopback address only, the names of that are allowed anyway.
+    pub(in crate::config) allowed_hosts: Vec<String>,
+    /// Origins of web pages that may call it, such as "https://example.org". Clients that are no web pages send none.
+    pub(in crate::config) allowed_origins: Vec<String>,
+    /// Sessions open at once.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) max_sessions: usize,
+    /// How long a session stays open without a request.
+    pub(in crate::config) session_idle_secs: Seconds,
+    /// Connections at once.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(in crate::config) max_connections: usize,
+    /// Mode "local": take whoever reaches the address from this machine for the local user. Loopback only.
+    pub(in crate::config) allow_local: bool,
+    /// Headers besides `Authorization` that authenticators may read.
+    pub(in crate::config) credential_headers: Vec<String>,
+    /// Where clients get their tokens (RFC 9728).
+    pub(in crate::config) oauth: Option<RawOauth>,
+}
+
+impl Default for RawHttp {
+    fn default() -> Self {
+        Self {
+            path: "/mcp".to_owned(),
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            max_sessions: 10_000,
+            session_idle_secs: Seconds(1_800.0),
+            max_connections: 1_024,
+            allow_local: false,
+            credential_headers: vec!["x-api-key".to_owned()],
+            oauth: None,
+        }
+    }
+}
+
+/// Where clients get their tokens.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawOauth {
+    /// The gateway's own URI, as tokens name it in `aud`.
+    pub(in crate::config) resource: String,
+    /// Issuers of tokens for it.
+    pub(in crate::config) authorization_servers: Vec<String>,
+    /// Scopes a client may ask for.
+    pub(in crate::config) scopes: Vec<String>,
+}

@@ -1,0 +1,85 @@
+//! JSON-RPC batches: only where the revision has them (2025-03-26 "Batching"; removed in 2025-06-18).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+
+use super::conversation::{Conversation, complaint, say};
+use super::line::{Out, Outbound};
+use crate::mcp::envelope::{self, Message};
+use crate::mcp::{BATCH_REVISION, code, message};
+
+/// Most messages in one batch.
+const MAX_BATCH: usize = 100;
+
+impl Conversation {
+    pub(super) async fn hear_batch(self: &Arc<Self>, text: &[u8], out: &Out) {
+        let refuse = |code: i64, text: &str| Outbound::Last {
+            message: message::error("null", code, text, &Value::Null),
+            status: 400,
+        };
+        let allowed = self.hello().is_some_and(|hello| hello.version == BATCH_REVISION);
+        let parts: Vec<&RawValue> = match serde_json::from_slice(text) {
+            Ok(parts) => parts,
+            Err(error) => return say(out, refuse(code::PARSE_ERROR, &format!("not JSON: {error}"))).await,
+        };
+        if !allowed {
+            let text = format!("batches exist only in protocol version {BATCH_REVISION}");
+            return say(out, refuse(code::INVALID_REQUEST, &text)).await;
+        }
+        if parts.is_empty() || parts.len() > MAX_BATCH {
+            let text = format!("a batch holds 1 to {MAX_BATCH} messages");
+            return say(out, refuse(code::INVALID_REQUEST, &text)).await;
+        }
+        let (collect, mut collected) = mpsc::channel(MAX_BATCH);
+        // What belongs to a request of the batch but is no answer goes its own way, at once.
+        let parts: Vec<Box<RawValue>> = parts.into_iter().map(ToOwned::to_owned).collect();
+        let (this, out) = (self.clone(), out.clone());
+        self.tasks().spawn(async move {
+            let mut at_once: Vec<Bytes> = Vec::new();
+            for part in parts {
+                let reply = match envelope::parse(part.get().as_bytes()) {
+                    Ok(Message::Request { id, method, .. }) if method == "initialize" => {
+                        let text = "initialize must not be part of a batch";
+                        Some(message::error(id.get(), code::INVALID_REQUEST, text, &Value::Null))
+                    }
+                    Ok(Message::Request { id, method, params }) => {
+                        this.request(id, &method, params, &collect).map(|reply| reply.message().clone())
+                    }
+                    Ok(Message::Notification { method, params }) => {
+                        this.notification(&method, params);
+                        None
+                    }
+                    Ok(Message::Response { id, body }) => {
+                        this.response(id, body);
+                        None
+                    }
+                    Err(error) => Some(complaint(&error)),
+                };
+                at_once.extend(reply);
+            }
+            drop(collect);
+            let mut batch: Vec<u8> = vec![b'['];
+            batch.extend_from_slice(&at_once.join(&b","[..]));
+            while let Some(reply) = collected.recv().await {
+                match reply {
+                    Outbound::Part(_) => say(&out, reply).await,
+                    Outbound::Last { message, .. } => {
+                        if batch.len() > 1 {
+                            batch.push(b',');
+                        }
+                        batch.extend_from_slice(&message);
+                    }
+                }
+            }
+            // A batch of notifications gets no answer at all.
+            if batch.len() > 1 {
+                batch.push(b']');
+                say(&out, Outbound::last(Bytes::from(batch))).await;
+            }
+        });
+    }
+}

@@ -1,0 +1,342 @@
+//! The HTTP door: MCP's streamable HTTP for both eras at one path, behind checks on every request.
+//!
+//! Rule: MCP 2025-11-25 and 2026-07-28, "Transports", streamable HTTP; RFC 9728 for the metadata.
+
+mod caller;
+mod events;
+mod mirror;
+mod sessions;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+pub use self::caller::Callers;
+pub use self::sessions::Sessions;
+use super::conversation::{Conversation, House};
+use super::guard::{self, Hosts, Origins, Rejection};
+use super::line::{OUT_QUEUE, Outbound};
+use super::server::{self, Limits};
+use crate::mcp::envelope::{self, Message};
+use crate::mcp::{REVISIONS, STATELESS, code, era, message};
+use crate::pipeline::Caller;
+use crate::session::Session;
+
+const SESSION: &str = "mcp-session-id";
+const VERSION: &str = "mcp-protocol-version";
+
+/// One MCP endpoint.
+#[derive(Debug)]
+pub struct Mount {
+    /// `/mcp`.
+    pub path: String,
+    pub house: House,
+    pub hosts: Hosts,
+    pub origins: Origins,
+    pub limits: Limits,
+    pub callers: Callers,
+    pub sessions: Arc<Sessions>,
+    /// Requests of one session under way at once.
+    pub max_in_flight: usize,
+    /// What says where tokens come from (RFC 9728); none if they are not an authorization server's.
+    pub resource: Option<Resource>,
+}
+
+/// The protected resource's metadata (RFC 9728, section 2).
+#[derive(Clone, Debug)]
+pub struct Resource {
+    /// The gateway's own URI, as tokens name it in `aud`.
+    pub uri: String,
+    pub authorization_servers: Vec<String>,
+    pub scopes: Vec<String>,
+}
+
+/// The routes of all mounts.
+#[must_use]
+pub fn router(mounts: Vec<Arc<Mount>>) -> Router {
+    let mut router = Router::new();
+    for mount in mounts {
+        let metadata = format!("/.well-known/oauth-protected-resource{}", mount.path);
+        let live = Router::new()
+            .route(&mount.path, get(standing).post(post).delete(farewell))
+            .route(&format!("{}/health", mount.path), get(health))
+            .route(&metadata, get(protected_resource))
+            .with_state(mount);
+        router = router.merge(live);
+    }
+    router
+}
+
+/// A request that is not served, in the words of the door.
+fn rejected(rejection: &Rejection) -> Response {
+    status(rejection.status.as_u16(), code::INVALID_REQUEST, &rejection.message, "rejected")
+}
+
+fn status(status: u16, code: i64, text: &str, reason: &str) -> Response {
+    let body = message::error("null", code, text, &json!({ "reason": reason }));
+    reply(status, body)
+}
+
+fn reply(status: u16, body: Bytes) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, [(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
+}
+
+impl Mount {
+    /// Who sends this, if an authenticator knows them.
+    fn caller(&self, parts: &Parts, peer: SocketAddr) -> Result<Arc<Caller>, Response> {
+        guard::head(parts, &self.hosts, &self.origins).map_err(|rejection| rejected(&rejection))?;
+        let bearer =
+            guard::bearer(&parts.headers).map_err(|rejection| self.unauthenticated(&rejection.message))?;
+        let caller = self.callers.find(bearer, &parts.headers, peer.ip());
+        match self.house.pipeline.identify(&caller) {
+            Ok(_) => Ok(caller),
+            Err(denial) => Err(self.unauthenticated(&denial.message)),
+        }
+    }
+
+    /// RFC 6750, section 3, and RFC 9728, section 5.1.
+    fn unauthenticated(&self, text: &str) -> Response {
+        let mut response = status(401, code::UNAUTHENTICATED, text, "unauthenticated");
+        let challenge = match &self.resource {
+            Some(resource) => {
+                let origin = origin_of(&resource.uri);
+                let path = &self.path;
+                let scope = resource.scopes.join(" ");
+                let scope = if scope.is_empty() { String::new() } else { format!(", scope=\"{scope}\"") };
+                format!(
+                    "Bearer error=\"invalid_token\", resource_metadata=\"{origin}/.well-known/oauth-protected-resource{path}\"{scope}"
+                )
+            }
+            None => "Bearer error=\"invalid_token\"".to_owned(),
+        };
+        if let Ok(value) = HeaderValue::from_str(&challenge) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+        }
+        response
+    }
+
+    /// The conversation a request belongs to; 404 for another's as for none, so that ids cannot be tried out.
+    fn session(&self, parts: &Parts, caller: &Caller) -> Result<Arc<Conversation>, Response> {
+        let Some(id) = parts.headers.get(SESSION).and_then(|id| id.to_str().ok()) else {
+            let text = "this request needs the header Mcp-Session-Id that `initialize` was answered with";
+            return Err(status(400, code::INVALID_REQUEST, text, "session_missing"));
+        };
+        let found = self.house.pipeline.identify(caller).ok().and_then(|who| self.sessions.find(id, &who));
+        let Some(conversation) = found else {
+            let text = "there is no such session (any more): send `initialize` again";
+            return Err(status(404, code::INVALID_REQUEST, text, "session_unknown"));
+        };
+        if let Some(version) = parts.headers.get(VERSION)
+            && !version.to_str().is_ok_and(|version| REVISIONS.contains(&version))
+        {
+            let text = format!(
+                "the header MCP-Protocol-Version names no revision spoken here: {}",
+                REVISIONS.join(", ")
+            );
+            return Err(status(400, code::INVALID_REQUEST, &text, "unsupported_version"));
+        }
+        Ok(conversation)
+    }
+}
+
+fn origin_of(uri: &str) -> &str {
+    let start = uri.find("://").map_or(0, |at| at + 3);
+    uri[start..].find('/').map_or(uri, |slash| &uri[..start + slash])
+}
+
+async fn post(
+    State(mount): State<Arc<Mount>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    match posted(&mount, &parts, peer, body).await {
+        Ok(response) | Err(response) => response,
+    }
+}
+
+async fn posted(
+    mount: &Arc<Mount>,
+    parts: &Parts,
+    peer: SocketAddr,
+    body: Body,
+) -> Result<Response, Response> {
+    let caller = mount.caller(parts, peer)?;
+    guard::content_type_json(&parts.headers).map_err(|rejection| rejected(&rejection))?;
+    guard::accept_rpc(&parts.headers).map_err(|rejection| rejected(&rejection))?;
+    let body = server::read_body(body, &mount.limits).await.map_err(|error| {
+        let mut response = status(error.status().as_u16(), code::INVALID_REQUEST, &error.to_string(), "body");
+        // The rest of the body is in the way of another request.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+    })?;
+    let (out, queue) = mpsc::channel(OUT_QUEUE);
+    let says_stateless = parts.headers.get(VERSION).is_some_and(|version| version == STATELESS);
+    match envelope::parse(&body) {
+        Ok(Message::Request { id, method, params }) => {
+            if says_stateless || era::is_stateless(params) || method == "server/discover" {
+                let text = params.map_or("{}", |params| params.get());
+                mirror::check(mount, parts, id, &method, text)?;
+                let session = Session::new("stateless", mount.max_in_flight);
+                let conversation = Conversation::new(mount.house.clone(), caller, session);
+                // A connection that is closed is a request that is cancelled (2026-07-28, "Cancellation").
+                let guard = events::CancelOnDrop(conversation.clone());
+                conversation.hear_stateless(id, &method, params, &out);
+                drop(out);
+                return Ok(events::respond(queue, Some(guard), &mount.house.stopping).await);
+            }
+            if method == "initialize" && !parts.headers.contains_key(SESSION) {
+                return initialize(mount, caller, &body).await;
+            }
+            if method == "ping" && !parts.headers.contains_key(SESSION) {
+                // Allowed before `initialize` is done.
+                return Ok(reply(200, message::result(id.get(), "{}")));
+            }
+            let conversation = mount.session(parts, &caller)?;
+            conversation.hear(&body, &out).await;
+            drop(out);
+            Ok(events::respond(queue, None, &mount.house.stopping).await)
+        }
+        Ok(Message::Notification { .. }) if says_stateless => Ok(StatusCode::ACCEPTED.into_response()),
+        Ok(Message::Notification { .. } | Message::Response { .. }) => {
+            let conversation = mount.session(parts, &caller)?;
+            conversation.hear(&body, &out).await;
+            Ok(StatusCode::ACCEPTED.into_response())
+        }
+        Err(_) if body.trim_ascii_start().first() == Some(&b'[') => {
+            let conversation = mount.session(parts, &caller)?;
+            conversation.hear(&body, &out).await;
+            drop(out);
+            Ok(events::respond(queue, None, &mount.house.stopping).await)
+        }
+        Err(error) => Err(reply(400, super::conversation::complaint(&error))),
+    }
+}
+
+/// A new session (2025-11-25, "Session Management").
+async fn initialize(mount: &Arc<Mount>, caller: Arc<Caller>, body: &[u8]) -> Result<Response, Response> {
+    let full = |text: &str| status(503, code::INTERNAL_ERROR, text, "overloaded");
+    let who = mount.house.pipeline.identify(&caller);
+    let who = who.map_err(|denial| mount.unauthenticated(&denial.message))?;
+    let id = mount.house.parking.id().map_err(|error| full(&error.to_string()))?;
+    let session = Session::new(&id, mount.max_in_flight);
+    let conversation = Conversation::new(mount.house.clone(), caller, session);
+    let (out, mut queue) = mpsc::channel(OUT_QUEUE);
+    conversation.hear(body, &out).await;
+    drop(out);
+    let answer = match queue.recv().await {
+        Some(Outbound::Last { message, .. }) => message,
+        Some(Outbound::Part(_)) | None => return Err(full("initialize was not answered")),
+    };
+    let mut response = reply(200, answer);
+    if conversation.hello().is_some() {
+        if !mount.sessions.add(conversation, &who) {
+            return Err(full("too many sessions are open; end one with DELETE, or raise http.max_sessions"));
+        }
+        if let Ok(value) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(SESSION, value);
+        }
+    }
+    Ok(response)
+}
+
+/// The session's standing stream.
+async fn standing(
+    State(mount): State<Arc<Mount>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    let open = || {
+        let caller = mount.caller(&parts, peer)?;
+        if parts.headers.get(VERSION).is_some_and(|version| version == STATELESS) {
+            return Err(not_here());
+        }
+        guard::accept_events(&parts.headers).map_err(|rejection| rejected(&rejection))?;
+        mount.session(&parts, &caller)
+    };
+    match open() {
+        Ok(conversation) => {
+            let (out, queue) = mpsc::channel(OUT_QUEUE);
+            conversation.stand(out);
+            events::stream(None, queue, None, &mount.house.stopping)
+        }
+        Err(response) => response,
+    }
+}
+
+fn not_here() -> Response {
+    let text = format!("revision {STATELESS} has POST only");
+    let mut response = status(405, code::INVALID_REQUEST, &text, "method_not_allowed");
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+async fn farewell(
+    State(mount): State<Arc<Mount>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    let end = || {
+        let caller = mount.caller(&parts, peer)?;
+        if parts.headers.get(VERSION).is_some_and(|version| version == STATELESS) {
+            return Err(not_here());
+        }
+        mount.session(&parts, &caller)
+    };
+    match end() {
+        Ok(conversation) => {
+            mount.sessions.end(conversation.session().id());
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(response) => response,
+    }
+}
+
+/// The live version, for whoever routes to this mount (H1).
+async fn health(State(mount): State<Arc<Mount>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    if let Err(rejection) = guard::head(&parts, &mount.hosts, &mount.origins) {
+        return rejected(&rejection);
+    }
+    let body = json!({
+        "status": "ok",
+        "version": env!("CARGO_PKG_VERSION"),
+        "protocolVersions": era::all_revisions(),
+        "sessions": mount.sessions.len(),
+    });
+    reply(200, body.to_string().into())
+}
+
+/// RFC 9728, section 3: where tokens for this gateway come from. Open to all.
+async fn protected_resource(State(mount): State<Arc<Mount>>) -> Response {
+    let Some(resource) = &mount.resource else {
+        return status(
+            404,
+            code::INVALID_REQUEST,
+            "no authorization server is configured ([http.oauth])",
+            "not_found",
+        );
+    };
+    let mut body = json!({
+        "resource": resource.uri,
+        "authorization_servers": resource.authorization_servers,
+        "bearer_methods_supported": ["header"],
+    });
+    if !resource.scopes.is_empty() {
+        body["scopes_supported"] = resource.scopes.clone().into();
+    }
+    reply(200, body.to_string().into())
+}

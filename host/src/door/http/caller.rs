@@ -1,0 +1,72 @@
+//! Callers by what they bring, so that a token is verified once and not with every request.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+
+use crate::call::Credential;
+use crate::pipeline::Caller;
+
+/// Callers that are remembered; over it those are forgotten that nobody uses.
+const MAX_CALLERS: usize = 10_000;
+
+/// Everybody who came lately. What a token says is kept by the [`Caller`] until the authenticator's own limit.
+#[derive(Debug)]
+pub struct Callers {
+    /// Headers that authenticators may read, besides `Authorization`.
+    headers: Vec<String>,
+    host_user: String,
+    known: Mutex<HashMap<[u8; 32], Arc<Caller>>>,
+}
+
+impl Callers {
+    #[must_use]
+    pub fn new(headers: Vec<String>, host_user: String) -> Self {
+        Self { headers, host_user, known: Mutex::default() }
+    }
+
+    /// The caller with this credential. Only its digest is kept as a key.
+    pub(super) fn find(&self, bearer: Option<&str>, headers: &HeaderMap, peer: IpAddr) -> Arc<Caller> {
+        let mut digest = Sha256::new();
+        let mut add = |part: &str| {
+            digest.update((part.len() as u64).to_le_bytes());
+            digest.update(part);
+        };
+        add(bearer.unwrap_or(""));
+        let address = peer.to_string();
+        add(&address);
+        for name in &self.headers {
+            add(value(headers, name).unwrap_or(""));
+        }
+        let key: [u8; 32] = digest.finalize().into();
+        let mut known = self.known.lock();
+        if let Some(caller) = known.get(&key) {
+            return caller.clone();
+        }
+        if known.len() >= MAX_CALLERS {
+            // Whoever holds a session or a call still has theirs.
+            known.retain(|_, caller| Arc::strong_count(caller) > 1);
+            if known.len() >= MAX_CALLERS {
+                known.clear();
+            }
+        }
+        let mut attrs = vec![("peer.ip".into(), address), ("host.user".into(), self.host_user.clone())];
+        for name in &self.headers {
+            attrs.extend(
+                value(headers, name).map(|value| (format!("header.{name}").into(), value.to_owned())),
+            );
+        }
+        let credential = Credential { door: "http", bearer: bearer.map(str::to_owned), attrs };
+        let caller = Arc::new(Caller::new(credential));
+        known.insert(key, caller.clone());
+        caller
+    }
+}
+
+fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}

@@ -1,0 +1,117 @@
+//! The answer to a POST: one JSON message where nothing precedes it, an event stream where something does.
+//!
+//! Rule: MCP "Transports", streamable HTTP; the WHATWG's server-sent events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::super::conversation::Conversation;
+use super::super::line::Outbound;
+use super::reply;
+
+/// How often a stream shows that it is alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Cancels what a request began, if its answer is not wanted any more.
+#[derive(Debug)]
+pub(super) struct CancelOnDrop(pub(super) Arc<Conversation>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.session().cancel_all();
+    }
+}
+
+/// Waits for the first message and answers in the form it asks for.
+pub(super) async fn respond(
+    mut queue: mpsc::Receiver<Outbound>,
+    guard: Option<CancelOnDrop>,
+    stopping: &CancellationToken,
+) -> Response {
+    match queue.recv().await {
+        Some(Outbound::Last { message, status }) => reply(status, message),
+        Some(first @ Outbound::Part(_)) => stream(Some(first), queue, guard, stopping),
+        // Cancelled by its client: there is no answer.
+        None => StatusCode::ACCEPTED.into_response(),
+    }
+}
+
+struct Events {
+    first: Option<Outbound>,
+    queue: mpsc::Receiver<Outbound>,
+    stopping: CancellationToken,
+    /// The standing stream ends with the gateway; a request's with its answer.
+    standing: bool,
+    ended: bool,
+    _guard: Option<CancelOnDrop>,
+}
+
+/// An event stream that ends with the answer.
+pub(super) fn stream(
+    first: Option<Outbound>,
+    queue: mpsc::Receiver<Outbound>,
+    guard: Option<CancelOnDrop>,
+    stopping: &CancellationToken,
+) -> Response {
+    let standing = first.is_none();
+    let events = Events { first, queue, stopping: stopping.clone(), standing, ended: false, _guard: guard };
+    let body = Body::from_stream(futures_util::stream::unfold(events, next));
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    // Proxies in front would hold events back.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+async fn next(mut events: Events) -> Option<(Result<Bytes, Infallible>, Events)> {
+    if events.ended {
+        return None;
+    }
+    let message = match events.first.take() {
+        Some(first) => Some(first),
+        None => tokio::select! {
+            message = events.queue.recv() => Some(message?),
+            () = tokio::time::sleep(KEEP_ALIVE) => None,
+            () = events.stopping.cancelled(), if events.standing => return None,
+        },
+    };
+    let bytes = match message {
+        None => Bytes::from_static(b": keep-alive\n\n"),
+        Some(message) => {
+            events.ended = matches!(message, Outbound::Last { .. });
+            framed(message.message())
+        }
+    };
+    Some((Ok(bytes), events))
+}
+
+/// One event. A message may hold line ends between its tokens; within an event they would end the data.
+fn framed(message: &[u8]) -> Bytes {
+    let mut event = BytesMut::with_capacity(message.len() + 32);
+    event.put_slice(b"event: message\ndata: ");
+    for line in message.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        event.put_slice(line);
+    }
+    event.put_slice(b"\n\n");
+    event.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_of_data() {
+        assert_eq!(&framed(b"{\"a\":\n 1}\r\n")[..], b"event: message\ndata: {\"a\": 1}\n\n");
+    }
+}

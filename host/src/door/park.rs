@@ -1,0 +1,169 @@
+//! Calls that wait for their client. A server that shook hands asks its question in the middle of a call; a stateless
+//! client hears it as the answer `input_required` and comes back with a new request. The call itself is not repeated:
+//! it waits here, and the new request finds it by the sealed state it brings.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::line::Out;
+use super::seal::{NoRandom, PREFIX, Sealer};
+use crate::mcp::client::{Answered, Question};
+use crate::mcp::message;
+use crate::mcp::splice::{self, Edit};
+use crate::pipeline::{Answer, Failure};
+
+/// How long a call waits for its client to come back.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Calls that wait at once.
+const MAX_PARKED: usize = 1_024;
+
+/// A call under way, with the questions it asks.
+#[derive(Debug)]
+pub(super) struct Going {
+    pub(super) work: JoinHandle<Result<Answer, Failure>>,
+    pub(super) questions: mpsc::Receiver<Arc<Question>>,
+    /// Asked and not answered, by the key the client answers them with.
+    pub(super) open: Vec<(String, Arc<Question>)>,
+    pub(super) asked: u64,
+    /// Where the call's messages go: the stream of the request that waits now.
+    pub(super) out: Arc<Mutex<Out>>,
+    /// Ends the call in order.
+    pub(super) cancel: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Parked {
+    going: Going,
+    since: Instant,
+}
+
+/// All calls that wait.
+#[derive(Debug)]
+pub struct Parking {
+    sealer: Sealer,
+    parked: Mutex<HashMap<String, Parked>>,
+}
+
+/// What came of a state that a client brought.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// Not one of ours; the backend will know it.
+    Foreign,
+    Call(Going),
+    /// Ours, but changed, of another request, used, or too old.
+    Gone,
+}
+
+impl Parking {
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn new() -> Result<Arc<Self>, NoRandom> {
+        Ok(Arc::new(Self { sealer: Sealer::new()?, parked: Mutex::default() }))
+    }
+
+    /// An id nobody can guess.
+    pub(super) fn id(&self) -> Result<String, NoRandom> {
+        self.sealer.id()
+    }
+
+    /// Sets a call aside; the state by which it is found again. None if too many wait already: the call is ended.
+    pub(super) fn park(&self, going: Going, bound: &[u8]) -> Option<String> {
+        let id = self.sealer.id().ok()?;
+        let state = self.sealer.seal(&id, bound).ok()?;
+        let mut parked = self.parked.lock();
+        parked.retain(|_, parked| {
+            let late = parked.since.elapsed() > PATIENCE || parked.going.work.is_finished();
+            if late {
+                parked.going.cancel.cancel();
+            }
+            !late
+        });
+        if parked.len() >= MAX_PARKED {
+            going.cancel.cancel();
+            return None;
+        }
+        parked.insert(id, Parked { going, since: Instant::now() });
+        Some(state)
+    }
+
+    /// Ends a call nobody came back for in time.
+    pub(super) async fn expire(self: Arc<Self>, state: String, bound: Vec<u8>) {
+        tokio::time::sleep(PATIENCE).await;
+        let Some(id) = self.sealer.open(&state, &bound) else { return };
+        if let Some(parked) = self.parked.lock().remove(&id) {
+            parked.going.cancel.cancel();
+        }
+    }
+
+    /// The call that a state was made for.
+    pub(super) fn find(&self, state: &str, bound: &[u8]) -> Found {
+        if !state.starts_with(PREFIX) {
+            return Found::Foreign;
+        }
+        let parked = self.sealer.open(state, bound).and_then(|id| self.parked.lock().remove(&id));
+        match parked {
+            Some(parked) if parked.since.elapsed() <= PATIENCE => Found::Call(parked.going),
+            Some(parked) => {
+                parked.going.cancel.cancel();
+                Found::Gone
+            }
+            None => Found::Gone,
+        }
+    }
+}
+
+impl Going {
+    /// Takes up a question; its key for the client.
+    pub(super) fn take(&mut self, question: Arc<Question>) {
+        self.asked += 1;
+        self.open.push((format!("q{}", self.asked), question));
+    }
+
+    /// Hands over the answers that the client brought. What it left out stays open.
+    pub(super) fn answer(&mut self, responses: &str) {
+        self.open.retain(|(key, question)| {
+            let pointer = format!("/{key}");
+            let Some(response) = splice::get(responses, &pointer).filter(|json| json.starts_with('{')) else {
+                return true;
+            };
+            question.answer(Answered::Result(message::raw(response.to_owned())));
+            false
+        });
+    }
+
+    /// The result that asks the client (2026-07-28, "Multi Round-Trip Requests").
+    pub(super) fn required(&self) -> String {
+        let mut text = "{\"resultType\":\"input_required\",\"inputRequests\":{".to_owned();
+        for (index, (key, question)) in self.open.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            let params = question.params.as_deref().map_or("{}", RawValue::get);
+            let method = message::quoted(&question.method);
+            // Writing to a string does not fail.
+            let _ = write!(text, "{comma}\"{key}\":{{\"method\":{method},\"params\":{params}}}");
+        }
+        text.push_str("}}");
+        text
+    }
+}
+
+/// What a state is bound to: who asked, and for what. Everything of the request that a repetition must not change.
+pub(super) fn bound(subject: &str, issuer: &str, method: &str, params: &str) -> Vec<u8> {
+    let bare = ["/_meta", "/inputResponses", "/requestState"]
+        .map(|pointer| Edit::Remove { pointer: pointer.to_owned() });
+    let params = splice::apply(params, &bare).unwrap_or_default();
+    let mut digest = Sha256::new();
+    for part in [subject, issuer, method, &params] {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    digest.finalize().to_vec()
+}

@@ -1,0 +1,174 @@
+//! An accept loop of our own, because `axum::serve` hides the settings that keep slow and greedy clients harmless.
+//!
+//! Every connection has a clock, every body a limit and a pace ([`read_body`]), and all connections
+//! together a number. What stands still is cut, what is under way at the stop is finished.
+
+mod body;
+mod connection;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+pub use body::{BodyError, read_body};
+
+/// How many clients over [`Limits::max_connections`] are told so at a time; further ones are closed without a word.
+const REFUSALS: usize = 64;
+
+/// What one client may cost. A connection holds at most about `max_header_bytes + max_body` bytes and 128 KiB of
+/// buffers, so the memory at risk is that times `max_connections`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From the first byte of a request's head to its last; of the first request, from the accept. Else the
+    /// connection is closed (slowloris). Default 10 s.
+    pub header_timeout: Duration,
+    /// What a body gets before its pace counts: it must be complete within this time plus one second per
+    /// `min_body_rate` bytes that came. A floor lets a large body take its time and still ends a trickle; a fixed
+    /// time alone would be too short for the one or too long for the other. Default 10 s.
+    pub body_timeout: Duration,
+    /// The floor in bytes per second; 0 means the whole body within `body_timeout`. Default 16 KiB/s.
+    pub min_body_rate: u32,
+    /// Request line and headers, in bytes; also the trailers of a chunked body. Over it: 431. Default 32 KiB.
+    pub max_header_bytes: usize,
+    /// Header lines of one request. Over it: 431. Default 100.
+    pub max_headers: usize,
+    /// Bytes of a body, chunk framing not counted. Over it: 413. Default 4 MiB.
+    pub max_body: usize,
+    /// Connections at once. The next one is accepted, told 503 and closed: a client left waiting in the kernel's
+    /// queue would learn nothing and could not try another gateway. Default 1024.
+    pub max_connections: usize,
+    /// How long a connection may rest between two requests, and how long a client may leave a response untaken.
+    /// A handler at work and a quiet event stream do not count. Longer than the 90 s for which common clients keep
+    /// connections, so that it is they who close and no request meets a closing door. Default 120 s.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            min_body_rate: 16 << 10,
+            max_header_bytes: 32 << 10,
+            max_headers: 100,
+            max_body: 4 << 20,
+            max_connections: 1024,
+            idle_timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Serves until `stop` ends, then drains: no new connections, resting ones closed, requests under way finished.
+/// Long streams are the application's to end at the same signal. What is left after `grace` is cut.
+///
+/// Dropping the future cuts everything at once. Handlers find the peer as `ConnectInfo<SocketAddr>`; one whose client
+/// goes away is dropped. Bodies are limited by [`read_body`] only: a handler must read them with it.
+pub async fn serve(listener: TcpListener, app: Router, limits: Limits, stop: impl Future, grace: Duration) {
+    let app = TowerToHyperService::new(app);
+    let slots = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
+    let refusals = Arc::new(Semaphore::new(REFUSALS));
+    let draining = CancellationToken::new();
+    let mut connections = JoinSet::new();
+    let mut pause = Pause::default();
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = &mut stop => break,
+            Some(ended) = connections.join_next() => {
+                report(ended);
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                let Some(wait) = pause.after(&error) else { continue };
+                tracing::warn!("no connection can be accepted for {wait:?}: {error}");
+                tokio::select! {
+                    _ = &mut stop => break,
+                    () = tokio::time::sleep(wait) => continue,
+                }
+            }
+        };
+        pause = Pause::default();
+        if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+            let (app, draining) = (app.clone(), draining.clone());
+            connections.spawn(async move {
+                no_delay(&stream, peer);
+                connection::run(stream, peer, app, limits, draining).await;
+                drop(slot);
+            });
+        } else if let Ok(slot) = Arc::clone(&refusals).try_acquire_owned() {
+            tracing::debug!(%peer, "refused: {} connections are open", limits.max_connections);
+            connections.spawn(async move {
+                connection::turn_away(stream).await;
+                drop(slot);
+            });
+        }
+    }
+    drop(listener);
+    draining.cancel();
+    let finished = async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    };
+    if tokio::time::timeout(grace, finished).await.is_err() {
+        tracing::warn!(
+            "{} connections were still busy {grace:?} after the stop and are cut",
+            connections.len()
+        );
+        connections.shutdown().await;
+    }
+}
+
+/// Small messages must not wait for the acknowledgement of the one before (about 40 ms each).
+fn no_delay(stream: &TcpStream, peer: SocketAddr) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, "TCP_NODELAY: {error}");
+    }
+}
+
+/// A handler that panics loses its connection and nothing else.
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!("a connection ended in a panic: {error}");
+    }
+}
+
+/// How long to leave off after a failed accept: the kernel reports a want of file descriptors or memory at once, and
+/// asking again at once would spin.
+#[derive(Debug, Default)]
+struct Pause(Option<Duration>);
+
+impl Pause {
+    const FIRST: Duration = Duration::from_millis(10);
+    const LONGEST: Duration = Duration::from_secs(1);
+
+    /// None if the error was the client's (it went away while it waited): the next one may be accepted at once.
+    fn after(&mut self, error: &io::Error) -> Option<Duration> {
+        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+        if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
+            return None;
+        }
+        let wait = self.0.map_or(Self::FIRST, |last| (last * 2).min(Self::LONGEST));
+        self.0 = Some(wait);
+        Some(wait)
+    }
+}

@@ -1,0 +1,367 @@
+//! One connection: hyper reads and writes it, and a clock beside hyper cuts it when it stands still.
+//!
+//! hyper's own `header_read_timeout` starts when the last response ended, so it cannot tell a connection that rests
+//! from a head that trickles: either resting connections die early, which loses the requests of clients that reuse
+//! them, or slow heads live long. And it has no clock for a response that nobody takes. Hence [`Pulse`].
+
+use std::convert::Infallible;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::ConnectInfo;
+use axum::http::{Request, Response};
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Limits;
+
+/// hyper's buffers per direction; its own default of 400 KiB times a thousand connections is too much.
+const BUFFER: usize = 64 << 10;
+
+/// hyper's own number of headers. Setting it, even to this, moves them from the stack to the heap.
+const HYPER_HEADERS: usize = 100;
+
+/// How long the rest of a request that was refused midway is read and thrown away. Without it the kernel answers that
+/// rest with a reset, and the client may lose the response that tells it why.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// To a client over the limit of connections.
+const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nretry-after: 1\r\n\
+    connection: close\r\ncontent-length: 65\r\n\r\n\
+    the gateway has no free connection: try again in a second or two\n";
+
+/// Serves one connection to its end: the client's, the clock's, or the drain's.
+pub(super) async fn run<I>(
+    io: I,
+    peer: SocketAddr,
+    app: TowerToHyperService<Router>,
+    limits: Limits,
+    draining: CancellationToken,
+) where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let pulse = Arc::new(Pulse::default());
+    let io = TokioIo::new(Watched { io, pulse: Arc::clone(&pulse) });
+    let service = Door { app, peer, pulse: Arc::clone(&pulse) };
+    let mut http = http1::Builder::new();
+    http.half_close(false)
+        .header_read_timeout(None::<Duration>)
+        .max_header_size(limits.max_header_bytes)
+        .max_buf_size(limits.max_header_bytes.max(BUFFER));
+    if limits.max_headers != HYPER_HEADERS {
+        http.max_headers(limits.max_headers);
+    }
+    let mut connection = http.serve_connection(io, service);
+
+    let mut drain = pin!(draining.cancelled());
+    let mut told = false;
+    let mut seen = pulse.now();
+    let mut clock = pin!(tokio::time::sleep(limits.header_timeout));
+    let mut running = true;
+    let ended = std::future::poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        // After the first look at the socket, so that a request which already arrived counts as under way.
+        if !told && drain.as_mut().poll(cx).is_ready() {
+            told = true;
+            Pin::new(&mut connection).graceful_shutdown();
+            if let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
+                return Poll::Ready(Some(ended));
+            }
+        }
+        let now = pulse.now();
+        if now != seen {
+            seen = now;
+            let deadline = limits.patience(Phase::of(now)).and_then(|wait| Instant::now().checked_add(wait));
+            running = deadline.is_some();
+            if let Some(deadline) = deadline {
+                clock.as_mut().reset(deadline);
+            }
+        }
+        if running {
+            ready!(clock.as_mut().poll(cx));
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    })
+    .await;
+
+    match ended {
+        None => tracing::debug!(%peer, "cut: {}", Phase::of(seen).complaint()),
+        Some(ended) => {
+            if let Err(error) = &ended {
+                tracing::debug!(%peer, "the connection broke: {error}");
+            }
+            let parts = connection.into_parts();
+            if ended.is_err() || pulse.unread.load(Ordering::Relaxed) || !parts.read_buf.is_empty() {
+                linger(parts.io.into_inner().io, limits.max_body).await;
+            }
+        }
+    }
+}
+
+/// Tells a client over the limit of connections that it is one.
+pub(super) async fn turn_away<I: AsyncRead + AsyncWrite + Unpin>(mut io: I) {
+    // A client that does not take even this loses its connection all the same.
+    if let Ok(Ok(())) = tokio::time::timeout(LINGER, io.write_all(BUSY.as_bytes())).await {
+        linger(io, BUFFER).await;
+    }
+}
+
+/// Ends our side, then reads on for a moment, at most about `most` bytes.
+async fn linger<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, most: usize) {
+    let rest = async {
+        io.shutdown().await?;
+        let mut waste = vec![0; 8 << 10];
+        let mut left = most;
+        loop {
+            let read = io.read(&mut waste).await?;
+            if read == 0 || read > left {
+                return io::Result::Ok(());
+            }
+            left -= read;
+        }
+    };
+    // Time over, connection broken or client gone: it is over in every case.
+    let _ = tokio::time::timeout(LINGER, rest).await;
+}
+
+impl Limits {
+    /// How long a connection may stay as it is.
+    fn patience(&self, phase: Phase) -> Option<Duration> {
+        match phase {
+            Phase::Head => Some(self.header_timeout),
+            Phase::Resting | Phase::Stalled => Some(self.idle_timeout),
+            Phase::Serving => None,
+        }
+    }
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// A head is awaited or half here.
+    Head = 0,
+    /// A request is with the application, or its response under way.
+    Serving = 1,
+    /// A response waits for the client to take some of it.
+    Stalled = 2,
+    /// Between two requests.
+    Resting = 3,
+}
+
+impl Phase {
+    fn of(state: u32) -> Self {
+        match state & 3 {
+            0 => Self::Head,
+            1 => Self::Serving,
+            2 => Self::Stalled,
+            _ => Self::Resting,
+        }
+    }
+
+    fn complaint(self) -> &'static str {
+        match self {
+            Self::Head => "the head of its request did not come in time",
+            Self::Serving | Self::Stalled => "the client did not take its response",
+            Self::Resting => "no request for too long",
+        }
+    }
+}
+
+/// Told by the socket, the requests and the responses; read by the clock. All of them run in one task.
+#[derive(Debug, Default)]
+struct Pulse {
+    /// The phase in the lowest two bits, above them a count of the changes: the same phase twice is two phases.
+    state: AtomicU32,
+    /// A body was given up before its end, so bytes that belong to no request may follow.
+    unread: AtomicBool,
+}
+
+impl Pulse {
+    fn now(&self) -> u32 {
+        self.state.load(Ordering::Relaxed)
+    }
+
+    fn enter(&self, phase: Phase) {
+        let next = ((self.now() >> 2).wrapping_add(1) << 2) | phase as u32;
+        self.state.store(next, Ordering::Relaxed);
+    }
+
+    fn read(&self) {
+        if Phase::of(self.now()) == Phase::Resting {
+            self.enter(Phase::Head);
+        }
+    }
+
+    fn wrote<T>(&self, outcome: &Poll<io::Result<T>>) {
+        match (outcome, Phase::of(self.now())) {
+            (Poll::Pending, Phase::Serving) => self.enter(Phase::Stalled),
+            (Poll::Ready(Ok(_)), Phase::Stalled) => self.enter(Phase::Serving),
+            // The end of a large response: the application is done, the client still takes it.
+            (Poll::Ready(Ok(_)), phase @ (Phase::Head | Phase::Resting)) => self.enter(phase),
+            _ => {}
+        }
+    }
+}
+
+/// A socket that tells its pulse.
+struct Watched<I> {
+    io: I,
+    pulse: Arc<Pulse>,
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.pulse.read();
+        }
+        outcome
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.pulse.wrote(&outcome);
+        outcome
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.pulse.wrote(&outcome);
+        outcome
+    }
+
+    /// With it hyper hands over head and body together, in one write and without copying the body.
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// The application as hyper calls it.
+struct Door {
+    app: TowerToHyperService<Router>,
+    peer: SocketAddr,
+    pulse: Arc<Pulse>,
+}
+
+impl Service<Request<Incoming>> for Door {
+    type Response = Response<Outgoing>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.pulse.enter(Phase::Serving);
+        self.pulse.unread.store(false, Ordering::Relaxed);
+        let pulse = Arc::clone(&self.pulse);
+        let mut request = request.map(|body| {
+            let complete = body.is_end_stream();
+            Body::new(Arriving { body, complete, pulse: Arc::clone(&pulse) })
+        });
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        let answer = self.app.call(request);
+        Box::pin(async move { answer.await.map(|response| response.map(|body| Outgoing { body, pulse })) })
+    }
+}
+
+/// A request's body that tells whether it was read to its end.
+struct Arriving {
+    body: Incoming,
+    complete: bool,
+    pulse: Arc<Pulse>,
+}
+
+impl HttpBody for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.complete = frame.is_none() || self.body.is_end_stream();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if !self.complete {
+            self.pulse.unread.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A response's body whose end is the end of the request.
+struct Outgoing {
+    body: Body,
+    pulse: Arc<Pulse>,
+}
+
+impl HttpBody for Outgoing {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.pulse.enter(Phase::Resting);
+    }
+}

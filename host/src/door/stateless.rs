@@ -1,0 +1,258 @@
+//! The stateless era at a door (2026-07-28): every request says who sends it and how, and stands for itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::conversation::{Conversation, say, unknown};
+use super::line::{Out, Outbound};
+use super::park::{self, Found, Going};
+use super::respond;
+use crate::mcp::catalog::List;
+use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::splice::{self, Edit};
+use crate::mcp::{Era, code, era, message};
+use crate::pipeline::{Answer, Failure};
+
+/// Questions that come this close together are asked together.
+const TOGETHER: Duration = Duration::from_millis(5);
+/// Questions of one call that wait to be asked.
+const MAX_QUESTIONS: usize = 32;
+
+/// One stateless request.
+#[derive(Debug)]
+struct StatelessLine {
+    hello: Hello,
+    affinity: Affinity,
+    /// The stream of the request that waits now; a call that was set aside gets a new one.
+    out: Arc<Mutex<Out>>,
+    questions: mpsc::Sender<Arc<Question>>,
+}
+
+impl Client for StatelessLine {
+    fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    fn affinity(&self) -> Affinity {
+        self.affinity.clone()
+    }
+
+    fn tell(&self, message: Bytes) {
+        // Without a level no log message may be sent, whatever the server thinks.
+        let log = message.windows(23).any(|part| part == b"\"notifications/message\"");
+        if !(log && self.hello.log_level.is_none()) {
+            let _ = self.out.lock().try_send(Outbound::Part(message));
+        }
+    }
+
+    fn ask(&self, question: Arc<Question>) {
+        if !self.hello.answers(&question.method) {
+            return question.refuse(code::METHOD_NOT_FOUND, "the client does not support this");
+        }
+        if let Err(error) = self.questions.try_send(question) {
+            error.into_inner().refuse(code::INTERNAL_ERROR, "too many questions wait for the client");
+        }
+    }
+
+    fn take_back(&self, _: &str, _: Option<&str>) {
+        // The client hears of the question with the end of its request; by then it is answered or refused.
+    }
+}
+
+/// A request with a status that HTTP has for it.
+fn refused(id: &RawValue, status: u16, code: i64, text: &str, data: &serde_json::Value) -> Outbound {
+    Outbound::Last { message: message::error(id.get(), code, text, data), status }
+}
+
+impl Conversation {
+    pub(super) fn stateless(
+        self: &Arc<Self>,
+        id: &RawValue,
+        method: &str,
+        params: Option<&RawValue>,
+        out: &Out,
+    ) -> Option<Outbound> {
+        let text = params.map_or("{}", RawValue::get);
+        let hello = match era::read_meta(text) {
+            Ok(hello) => hello,
+            Err((code::UNSUPPORTED_VERSION, requested)) => {
+                let data = json!({ "supported": era::all_revisions(), "requested": requested });
+                let text = format!("protocol version {requested:?} is not spoken here");
+                return Some(refused(id, 400, code::UNSUPPORTED_VERSION, &text, &data));
+            }
+            Err((code, text)) => {
+                return Some(refused(id, 400, code, &text, &json!({ "reason": "invalid_arguments" })));
+            }
+        };
+        let targeted =
+            matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete");
+        let known = targeted
+            || List::of_method(method).is_some()
+            || matches!(method, "server/discover" | "subscriptions/listen");
+        if !known {
+            return Some(Outbound::Last { message: unknown(id, method), status: 404 });
+        }
+        let in_flight = match self.session.admit(id) {
+            Ok(in_flight) => in_flight,
+            Err(error) => {
+                let data = json!({ "reason": "overloaded" });
+                return Some(refused(id, 200, code::INVALID_REQUEST, &error.to_string(), &data));
+            }
+        };
+        let (this, out) = (self.clone(), out.clone());
+        let (id, method, params) = (id.to_owned(), method.to_owned(), message::raw(text.to_owned()));
+        self.tasks().spawn(async move {
+            let answer = if targeted {
+                this.stateless_call(&id, &method, &params, hello, &out, &in_flight.cancelled).await
+            } else if method == "subscriptions/listen" {
+                this.listen(&id, &params, &out, &in_flight.cancelled).await
+            } else {
+                this.stateless_list(&id, &method, &params, hello, &out).await
+            };
+            let cancelled = in_flight.cancelled.is_cancelled();
+            drop(in_flight);
+            if let Some(reply) = respond::reply(id.get(), answer, Era::Stateless)
+                && !cancelled
+            {
+                say(&out, Outbound::last(reply)).await;
+            }
+        });
+        None
+    }
+
+    async fn stateless_list(
+        &self,
+        id: &RawValue,
+        method: &str,
+        params: &RawValue,
+        hello: Hello,
+        out: &Out,
+    ) -> Result<Answer, Failure> {
+        let (questions, _) = mpsc::channel(1);
+        let out = Arc::new(Mutex::new(out.clone()));
+        let client: Arc<dyn Client> =
+            Arc::new(StatelessLine { hello, affinity: Affinity::Shared, out, questions });
+        let result = match List::of_method(method) {
+            Some(list) => self.pipeline().list(self.arrival(id, method, Some(params), &client), list).await?,
+            None => {
+                self.pipeline().identify(&self.caller)?;
+                self.pipeline().settled().await;
+                self.discovery()
+            }
+        };
+        Ok(Answer::Result(era::result_to_stateless(method, &result, &era::server_info()).into()))
+    }
+
+    fn discovery(&self) -> String {
+        let mut result = json!({
+            "supportedVersions": era::all_revisions(),
+            "capabilities": {
+                "tools": { "listChanged": true },
+                "resources": { "listChanged": true },
+                "prompts": { "listChanged": true },
+                "completions": {},
+                "logging": {},
+            },
+        });
+        if let Some(instructions) = self.pipeline().instructions() {
+            result["instructions"] = instructions.into();
+        }
+        result.to_string()
+    }
+
+    async fn stateless_call(
+        self: &Arc<Self>,
+        id: &RawValue,
+        method: &str,
+        params: &RawValue,
+        hello: Hello,
+        out: &Out,
+        cancelled: &CancellationToken,
+    ) -> Result<Answer, Failure> {
+        let principal = self.pipeline().identify(&self.caller)?;
+        let issuer = principal.issuer.as_deref().unwrap_or("");
+        let bound = park::bound(&principal.subject, issuer, method, params.get());
+        let state = splice::get(params.get(), "/requestState");
+        let state = state.and_then(|state| serde_json::from_str::<String>(state).ok());
+        let mut going = match state.map_or(Found::Foreign, |state| self.house.parking.find(&state, &bound)) {
+            Found::Foreign => self.set_out(id, method, params, hello, &principal.subject, out),
+            Found::Call(mut going) => {
+                *going.out.lock() = out.clone();
+                going.answer(splice::get(params.get(), "/inputResponses").unwrap_or("{}"));
+                going
+            }
+            Found::Gone => {
+                let text = "`requestState` is not one the gateway gave out for this request, or it was used or is too old";
+                return Err(Failure::Params(text.to_owned()));
+            }
+        };
+        if going.open.is_empty() {
+            tokio::select! {
+                done = &mut going.work => return done.unwrap_or(Err(Failure::Cancelled)),
+                question = going.questions.recv() => match question {
+                    Some(question) => going.take(question),
+                    // The call no longer holds its line, so it is ending.
+                    None => return going.work.await.unwrap_or(Err(Failure::Cancelled)),
+                },
+                () = cancelled.cancelled() => {
+                    going.cancel.cancel();
+                    return going.work.await.unwrap_or(Err(Failure::Cancelled));
+                }
+            }
+            while let Ok(Some(question)) = tokio::time::timeout(TOGETHER, going.questions.recv()).await {
+                going.take(question);
+            }
+        }
+        let required = going.required();
+        let parking = &self.house.parking;
+        let state = parking.park(going, &bound).ok_or_else(|| {
+            let denial = crate::call::Denial::new(
+                crate::call::Refused::Unavailable,
+                "overloaded",
+                "too many calls wait for their clients",
+            );
+            Failure::Denied(denial)
+        })?;
+        tokio::spawn(parking.clone().expire(state.clone(), bound));
+        let set = Edit::Set { pointer: "/requestState".to_owned(), json: message::quoted(&state) };
+        let required = era::result_to_stateless("", &required, &era::server_info());
+        Ok(Answer::Result(splice::apply(&required, &[set]).unwrap_or(required).into()))
+    }
+
+    /// Begins a call that outlives its request if it has to ask.
+    fn set_out(
+        self: &Arc<Self>,
+        id: &RawValue,
+        method: &str,
+        params: &RawValue,
+        hello: Hello,
+        subject: &str,
+        out: &Out,
+    ) -> Going {
+        let (ask, questions) = mpsc::channel(MAX_QUESTIONS);
+        let affinity = if hello.answers_any() || hello.log_level.is_some() {
+            // Callers alike: the same person who can be asked the same and hears the same.
+            let level = hello.log_level.as_ref().map_or("", |level| level.get());
+            Affinity::Lease(format!("{subject}\u{1f}{level}\u{1f}{}", hello.capabilities.get()).into())
+        } else {
+            Affinity::Shared
+        };
+        let out = Arc::new(Mutex::new(out.clone()));
+        let line = StatelessLine { hello, affinity, out: out.clone(), questions: ask };
+        let cancel = CancellationToken::new();
+        let (this, stop) = (self.clone(), cancel.clone());
+        let (id, method, params) = (id.to_owned(), method.to_owned(), params.to_owned());
+        let work = self.tasks().spawn(async move {
+            let client: Arc<dyn Client> = Arc::new(line);
+            this.pipeline().handle(this.arrival(&id, &method, Some(&params), &client), &stop).await
+        });
+        Going { work, questions, open: Vec::new(), asked: 0, out, cancel }
+    }
+}

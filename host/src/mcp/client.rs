@@ -1,0 +1,207 @@
+//! The client's side of a call: what it said of itself, and the way back to it while a backend works.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+
+use super::{Era, REVISIONS, code, message, splice};
+
+/// What a client said of itself: in `initialize`, or in the `_meta` of a stateless request.
+#[derive(Clone, Debug)]
+pub struct Hello {
+    /// The revision spoken with it.
+    pub version: &'static str,
+    /// Its capabilities, a JSON object.
+    pub capabilities: Box<RawValue>,
+    /// Its `clientInfo`, if it gave one.
+    pub info: Option<Box<RawValue>>,
+    /// Stateless era: the lowest level of log messages it wants with this request; none without it.
+    pub log_level: Option<Box<RawValue>>,
+}
+
+impl Hello {
+    #[must_use]
+    pub fn era(&self) -> Era {
+        Era::of(self.version)
+    }
+
+    /// Whether the client can answer questions of this method (MCP "Capabilities").
+    #[must_use]
+    pub fn answers(&self, method: &str) -> bool {
+        let capability = match method {
+            "sampling/createMessage" => "/sampling",
+            "elicitation/create" => "/elicitation",
+            "roots/list" => "/roots",
+            _ => return true,
+        };
+        splice::get(self.capabilities.get(), capability).is_some()
+    }
+
+    /// Whether it can answer any question at all.
+    #[must_use]
+    pub fn answers_any(&self) -> bool {
+        ["sampling/createMessage", "elicitation/create", "roots/list"]
+            .iter()
+            .any(|method| self.answers(method))
+    }
+}
+
+/// Which connection to a server of the handshake era a call needs. There, capabilities, log level and subscriptions
+/// belong to the connection, and a question of the server does not say which request caused it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Affinity {
+    /// The connection everybody shares.
+    Shared,
+    /// One for all calls of this session.
+    Session(Arc<str>),
+    /// One of those made for callers alike, for this call alone.
+    Lease(Arc<str>),
+}
+
+/// The way back to the client of one call. Nothing here waits: a client that does not read loses progress and log
+/// messages, never an answer.
+pub trait Client: Send + Sync + fmt::Debug {
+    /// What the client said of itself.
+    fn hello(&self) -> &Hello;
+    /// Which connection the call needs.
+    fn affinity(&self) -> Affinity;
+    /// Passes a notification on that belongs to the call; a whole JSON-RPC message.
+    fn tell(&self, message: Bytes);
+    /// Asks the client something. The answer, or a refusal, goes through the question.
+    fn ask(&self, question: Arc<Question>);
+    /// The server no longer wants the answer; `reason` is a JSON text.
+    fn take_back(&self, key: &str, reason: Option<&str>);
+}
+
+/// How a question ended: the client's result or its JSON-RPC error object.
+#[derive(Clone, Debug)]
+pub enum Answered {
+    Result(Box<RawValue>),
+    Error(Box<RawValue>),
+}
+
+type Reply = Box<dyn FnOnce(Answered) + Send>;
+
+/// A question of a server to the client. It is answered once; a question nobody answers is refused when it is dropped.
+pub struct Question {
+    /// Unique in this process.
+    pub serial: u64,
+    /// By what the server takes it back: its own id, with the connection's number.
+    pub key: String,
+    pub method: String,
+    pub params: Option<Box<RawValue>>,
+    reply: Mutex<Option<Reply>>,
+}
+
+impl Question {
+    #[must_use]
+    pub fn new(
+        key: String,
+        method: String,
+        params: Option<Box<RawValue>>,
+        reply: impl FnOnce(Answered) + Send + 'static,
+    ) -> Arc<Self> {
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { serial, key, method, params, reply: Mutex::new(Some(Box::new(reply))) })
+    }
+
+    /// Hands the answer over; a second one is dropped.
+    pub fn answer(&self, answer: Answered) {
+        let reply = self.reply.lock().take();
+        if let Some(reply) = reply {
+            reply(answer);
+        }
+    }
+
+    /// Answers with an error of the gateway's.
+    pub fn refuse(&self, code: i64, text: &str) {
+        let error = serde_json::json!({ "code": code, "message": text }).to_string();
+        self.answer(Answered::Error(message::raw(error)));
+    }
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Question")
+            .field("key", &self.key)
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        self.refuse(code::INTERNAL_ERROR, "the client is gone");
+    }
+}
+
+/// A client that hears nothing and can answer nothing: the gateway's own requests.
+#[derive(Debug)]
+pub struct Nobody(Hello);
+
+impl Nobody {
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        let capabilities = message::raw("{}".to_owned());
+        Arc::new(Self(Hello { version: REVISIONS[0], capabilities, info: None, log_level: None }))
+    }
+}
+
+impl Client for Nobody {
+    fn hello(&self) -> &Hello {
+        &self.0
+    }
+    fn affinity(&self) -> Affinity {
+        Affinity::Shared
+    }
+    fn tell(&self, _: Bytes) {}
+    fn ask(&self, question: Arc<Question>) {
+        question.refuse(code::METHOD_NOT_FOUND, "nobody is there to answer");
+    }
+    fn take_back(&self, _: &str, _: Option<&str>) {}
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_answered_once_and_a_forgotten_one_refused() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let note = |seen: &Arc<Mutex<Vec<String>>>| {
+            let seen = seen.clone();
+            move |answer| {
+                seen.lock().push(match answer {
+                    Answered::Result(result) => result.get().to_owned(),
+                    Answered::Error(error) => error.get().to_owned(),
+                });
+            }
+        };
+        let one = Question::new("1".into(), "roots/list".into(), None, note(&seen));
+        one.answer(Answered::Result(message::raw("{\"roots\":[]}".to_owned())));
+        one.refuse(1, "late");
+        drop(one);
+        drop(Question::new("2".into(), "roots/list".into(), None, note(&seen)));
+        let seen = seen.lock();
+        assert_eq!(seen.len(), 2);
+        assert_eq!(seen[0], "{\"roots\":[]}");
+        assert!(seen[1].contains("-32603"), "{}", seen[1]);
+    }
+
+    #[test]
+    fn capabilities_say_which_questions_are_answered() {
+        let hello = Hello {
+            version: "2025-11-25",
+            capabilities: message::raw(r#"{"elicitation":{}}"#.to_owned()),
+            info: None,
+            log_level: None,
+        };
+        assert!(hello.answers("elicitation/create") && !hello.answers("roots/list") && hello.answers_any());
+    }
+}

@@ -1,0 +1,272 @@
+//! The two eras of MCP and what a message of one must become in the other.
+//!
+//! Handshake (2024-11-05 to 2025-11-25): `initialize` says everything once per connection. Stateless (2026-07-28):
+//! every request says it in `_meta`, and every result says what kind it is. Only members of the protocol itself are
+//! touched here; everything else is copied byte for byte.
+
+use serde_json::value::RawValue;
+
+use super::client::Hello;
+use super::splice::{self, Edit};
+use super::{REVISIONS, code, message};
+
+/// The stateless revision.
+pub const STATELESS: &str = "2026-07-28";
+
+/// Pointers to the reserved members of `_meta` (2026-07-28, "Requests").
+const VERSION: &str = "/_meta/io.modelcontextprotocol~1protocolVersion";
+const CAPABILITIES: &str = "/_meta/io.modelcontextprotocol~1clientCapabilities";
+const INFO: &str = "/_meta/io.modelcontextprotocol~1clientInfo";
+const LOG_LEVEL: &str = "/_meta/io.modelcontextprotocol~1logLevel";
+const SERVER_INFO: &str = "/_meta/io.modelcontextprotocol~1serverInfo";
+
+/// How a hop speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Era {
+    Handshake,
+    Stateless,
+}
+
+impl Era {
+    /// The era of a revision.
+    #[must_use]
+    pub fn of(version: &str) -> Self {
+        if version == STATELESS { Self::Stateless } else { Self::Handshake }
+    }
+}
+
+/// What a stateless request says of its sender.
+///
+/// # Errors
+/// The code and the text of what is wrong with it: a missing member, or a revision not spoken here.
+pub fn read_meta(params: &str) -> Result<Hello, (i64, String)> {
+    let missing = |what: &str| {
+        let text = format!("`params._meta` needs `io.modelcontextprotocol/{what}` (2026-07-28)");
+        (code::INVALID_PARAMS, text)
+    };
+    let version: String = splice::get(params, VERSION)
+        .and_then(|version| serde_json::from_str(version).ok())
+        .ok_or_else(|| missing("protocolVersion"))?;
+    if version != STATELESS {
+        return Err((code::UNSUPPORTED_VERSION, version));
+    }
+    let capabilities = splice::get(params, CAPABILITIES)
+        .filter(|capabilities| capabilities.starts_with('{'))
+        .ok_or_else(|| missing("clientCapabilities"))?;
+    let owned = |pointer: &str| splice::get(params, pointer).map(|json| message::raw(json.to_owned()));
+    Ok(Hello {
+        version: STATELESS,
+        capabilities: message::raw(capabilities.to_owned()),
+        info: owned(INFO).filter(|info| info.get().starts_with('{')),
+        log_level: owned(LOG_LEVEL).filter(|level| level.get().starts_with('"')),
+    })
+}
+
+/// Whether a request's params say that it is of the stateless era.
+#[must_use]
+pub fn is_stateless(params: Option<&RawValue>) -> bool {
+    params.is_some_and(|params| splice::get(params.get(), VERSION).is_some())
+}
+
+/// How the gateway names itself.
+#[must_use]
+pub fn server_info() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("{{\"name\":\"sentinel-gateway\",\"title\":\"Sentinel Gateway\",\"version\":\"{version}\"}}")
+}
+
+/// A request for a server of the stateless era, with what it must say of its sender.
+#[must_use]
+pub fn request_to_stateless(params: &str, hello: &Hello) -> String {
+    let set = |pointer: &str, json: &str| Edit::Set { pointer: pointer.to_owned(), json: json.to_owned() };
+    let own = server_info();
+    let mut edits = vec![
+        set(VERSION, &message::quoted(STATELESS)),
+        set(INFO, hello.info.as_ref().map_or(&*own, |info| info.get())),
+        set(CAPABILITIES, hello.capabilities.get()),
+    ];
+    if let Some(level) = &hello.log_level {
+        edits.push(set(LOG_LEVEL, level.get()));
+    }
+    if splice::get(params, "/_meta").is_none_or(|meta| !meta.starts_with('{')) {
+        edits.insert(0, set("/_meta", "{}"));
+    }
+    splice::apply(params, &edits).unwrap_or_else(|_| params.to_owned())
+}
+
+/// A request of the stateless era for a server that shook hands.
+#[must_use]
+pub fn request_to_handshake(params: &str) -> String {
+    let remove = |pointer: &str| Edit::Remove { pointer: pointer.to_owned() };
+    let mut edits = vec![remove(VERSION), remove(CAPABILITIES), remove(INFO), remove(LOG_LEVEL)];
+    edits.extend([remove("/requestState"), remove("/inputResponses")]);
+    let mut bare = splice::apply(params, &edits).unwrap_or_else(|_| params.to_owned());
+    if splice::get(&bare, "/_meta").is_some_and(|meta| meta.trim_matches(['{', '}', ' ']).is_empty()) {
+        bare = splice::apply(&bare, &[remove("/_meta")]).unwrap_or(bare);
+    }
+    bare
+}
+
+/// What a result says about being kept (2026-07-28, "Caching"): nothing is kept unless somebody says so.
+const UNCACHED: [(&str, &str); 2] = [("/ttlMs", "0"), ("/cacheScope", "\"private\"")];
+
+/// A result of a server that shook hands, for a stateless client.
+#[must_use]
+pub fn result_to_stateless(method: &str, result: &str, server: &str) -> String {
+    let default =
+        |pointer: &str, json: &str| Edit::Default { pointer: pointer.to_owned(), json: json.to_owned() };
+    let mut edits = vec![default("/resultType", "\"complete\"")];
+    if is_cacheable(method) {
+        edits.extend(UNCACHED.map(|(pointer, json)| default(pointer, json)));
+    }
+    if splice::get(result, "/_meta").is_none_or(|meta| meta.starts_with('{')) {
+        edits.push(default(SERVER_INFO, server));
+    }
+    splice::apply(result, &edits).unwrap_or_else(|_| result.to_owned())
+}
+
+/// Whether results of a method carry `ttlMs` and `cacheScope`.
+#[must_use]
+pub fn is_cacheable(method: &str) -> bool {
+    matches!(
+        method,
+        "server/discover"
+            | "tools/list"
+            | "prompts/list"
+            | "resources/list"
+            | "resources/templates/list"
+            | "resources/read"
+    )
+}
+
+/// A complete result of a stateless server, for a client that shook hands.
+#[must_use]
+pub fn result_to_handshake(result: &str) -> String {
+    let edits = ["/resultType", "/ttlMs", "/cacheScope", SERVER_INFO]
+        .map(|pointer| Edit::Remove { pointer: pointer.to_owned() });
+    let mut bare = splice::apply(result, &edits).unwrap_or_else(|_| result.to_owned());
+    // An empty `_meta` stays if the server sent it so; one that held only the server's name goes.
+    if splice::get(result, SERVER_INFO).is_some()
+        && splice::get(&bare, "/_meta").is_some_and(|meta| meta.trim_matches(['{', '}', ' ']).is_empty())
+    {
+        let gone = Edit::Remove { pointer: "/_meta".to_owned() };
+        bare = splice::apply(&bare, &[gone]).unwrap_or(bare);
+    }
+    bare
+}
+
+/// An error object of a server that shook hands, for a stateless client: its codes were given out anew.
+#[must_use]
+pub fn error_to_stateless(error: &str, params: &str) -> String {
+    match code_of(error) {
+        Some(code::RESOURCE_NOT_FOUND) => {
+            let code = Edit::Set { pointer: "/code".to_owned(), json: code::INVALID_PARAMS.to_string() };
+            let mut edits = vec![code];
+            if let Some(uri) = splice::get(params, "/uri") {
+                let empty = splice::get(error, "/data").is_none_or(|data| !data.starts_with('{'));
+                if empty {
+                    edits.push(Edit::Set { pointer: "/data".to_owned(), json: "{}".to_owned() });
+                }
+                edits.push(Edit::Default { pointer: "/data/uri".to_owned(), json: uri.to_owned() });
+            }
+            splice::apply(error, &edits).unwrap_or_else(|_| error.to_owned())
+        }
+        _ => error.to_owned(),
+    }
+}
+
+/// An error object of a stateless server, for a client that shook hands and does not know its codes.
+#[must_use]
+pub fn error_to_handshake(error: &str) -> String {
+    let known = match code_of(error) {
+        Some(code::HEADER_MISMATCH | code::UNSUPPORTED_VERSION) => code::INTERNAL_ERROR,
+        Some(code::MISSING_CAPABILITY) => code::INVALID_REQUEST,
+        _ => return error.to_owned(),
+    };
+    let code = Edit::Set { pointer: "/code".to_owned(), json: known.to_string() };
+    splice::apply(error, &[code]).unwrap_or_else(|_| error.to_owned())
+}
+
+/// The code of an error object.
+#[must_use]
+pub fn code_of(error: &str) -> Option<i64> {
+    splice::get(error, "/code")?.parse().ok()
+}
+
+/// The kind of a stateless result; absent means complete (2026-07-28, "Results").
+#[must_use]
+pub fn result_type(result: &str) -> &str {
+    splice::get(result, "/resultType").map_or("complete", |kind| kind.trim_matches('"'))
+}
+
+/// All revisions the gateway speaks, newest first.
+#[must_use]
+pub fn all_revisions() -> Vec<&'static str> {
+    std::iter::once(STATELESS).chain(REVISIONS).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn hello() -> Hello {
+        Hello {
+            version: "2025-11-25",
+            capabilities: message::raw(r#"{"roots":{}}"#.to_owned()),
+            info: Some(message::raw(r#"{"name":"c","version":"1"}"#.to_owned())),
+            log_level: None,
+        }
+    }
+
+    #[test]
+    fn a_request_goes_to_the_other_era_and_comes_back_unchanged() {
+        for params in
+            ["{}", r#"{"name":"t","arguments":{"n":1.0}}"#, r#"{"_meta":{"progressToken":7},"x":1e400}"#]
+        {
+            let dressed = request_to_stateless(params, &hello());
+            let read = read_meta(&dressed).unwrap();
+            assert_eq!(read.capabilities.get(), r#"{"roots":{}}"#);
+            assert_eq!(read.info.unwrap().get(), r#"{"name":"c","version":"1"}"#);
+            assert_eq!(request_to_handshake(&dressed), params);
+        }
+    }
+
+    #[test]
+    fn what_a_stateless_request_must_say() {
+        let code = |params| read_meta(params).unwrap_err().0;
+        assert_eq!(code("{}"), code::INVALID_PARAMS);
+        assert_eq!(
+            code(r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}"#),
+            code::INVALID_PARAMS
+        );
+        assert_eq!(
+            code(r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":"1999-01-01"}}"#),
+            code::UNSUPPORTED_VERSION
+        );
+    }
+
+    #[test]
+    fn results_gain_and_lose_what_the_era_has() {
+        let result = r#"{"contents":[],"_meta":{"a":1.0}}"#;
+        let dressed = result_to_stateless("resources/read", result, r#"{"name":"s"}"#);
+        assert_eq!(
+            dressed,
+            r#"{"contents":[],"_meta":{"a":1.0,"io.modelcontextprotocol/serverInfo":{"name":"s"}},"resultType":"complete","ttlMs":0,"cacheScope":"private"}"#
+        );
+        assert_eq!(result_to_handshake(&dressed), result);
+        assert!(!result_to_stateless("tools/call", "{}", "{}").contains("ttlMs"));
+        assert_eq!(result_to_handshake(&result_to_stateless("tools/call", "{}", "{}")), "{}");
+    }
+
+    #[test]
+    fn errors_change_their_code() {
+        let error = error_to_stateless(r#"{"code":-32002,"message":"m"}"#, r#"{"uri":"a://b"}"#);
+        assert_eq!(error, r#"{"code":-32602,"message":"m","data":{"uri":"a://b"}}"#);
+        assert_eq!(
+            error_to_handshake(r#"{"code":-32021,"message":"m"}"#),
+            r#"{"code":-32600,"message":"m"}"#
+        );
+        assert_eq!(error_to_handshake(r#"{"code":-5,"message":"m"}"#), r#"{"code":-5,"message":"m"}"#);
+    }
+}
