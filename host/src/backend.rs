@@ -14,12 +14,14 @@ mod peer;
 mod process;
 mod sse;
 mod stdio;
+mod subscribe;
 mod supervisor;
 mod translate;
 mod wire;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -34,6 +36,7 @@ pub use registry::{Event, Registry};
 use self::links::Links;
 use self::open::Opener;
 use self::peer::Request;
+use self::subscribe::Subscriptions;
 use self::wire::WireError;
 use crate::call::{Call, TargetKind};
 use crate::config;
@@ -88,6 +91,9 @@ pub struct Backend {
     pub(self) opener: Arc<Opener>,
     /// Connections that are not shared.
     pub(self) links: Links,
+    pub(self) subscriptions: Subscriptions,
+    /// It knows both eras; a session that needs a connection of its own gets one of its own era.
+    pub(self) shakes_hands: AtomicBool,
     /// Tools whose arguments are repeated in headers, by the server's name for them.
     pub(self) mirrored: ArcSwap<HashMap<String, Vec<Mirrored>>>,
 }
@@ -97,6 +103,8 @@ impl Backend {
         Self {
             opener,
             links: Links::default(),
+            subscriptions: Subscriptions::default(),
+            shakes_hands: AtomicBool::new(false),
             mirrored: ArcSwap::default(),
             name: settings.name.as_str().into(),
             peer: ArcSwapOption::empty(),
@@ -155,9 +163,16 @@ impl Backend {
         });
         let params = renamed.as_deref().unwrap_or(params);
         // To a stateless server a connection is no session: everybody shares it.
-        let (peer, _held) = match (peer.era(), client.affinity()) {
-            (Era::Stateless, _) | (Era::Handshake, Affinity::Shared) => (peer, None),
-            (Era::Handshake, affinity) => {
+        let alone = match peer.era() {
+            Era::Handshake => true,
+            Era::Stateless => {
+                client.hello().era() == Era::Handshake && self.shakes_hands.load(Ordering::Relaxed)
+            }
+        };
+        let (peer, _held) = match client.affinity() {
+            Affinity::Shared => (peer, None),
+            _ if !alone => (peer, None),
+            affinity => {
                 let (peer, held) = self.own(&affinity, client).await?;
                 (peer, Some(held))
             }
@@ -169,6 +184,7 @@ impl Backend {
     /// The session is over: a connection of its own is not needed any more.
     pub fn forget(&self, session: &Arc<str>) {
         self.links.end(&Affinity::Session(session.clone()));
+        self.subscriptions.forget(session);
     }
 
     /// Which arguments of a tool are repeated in headers.

@@ -50,6 +50,8 @@ pub(super) async fn http(
         .with_context(|| format!("cannot listen on {address}; set gateway.listen to another port"))?;
     let grace = config.gateway.shutdown_grace;
     let pipeline = house.pipeline.clone();
+    // Clients come and go; what each can do is said on connections of their own.
+    pipeline.client_declares("{}");
     let sessions = Sessions::new(pipeline, house.hub.clone(), settings.max_sessions, settings.session_idle);
     let limits = server::Limits {
         max_body: config.gateway.max_message_bytes,

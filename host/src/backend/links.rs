@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::peer::{Peer, Request};
 use super::wire::{Control, Incoming, Receiver, Wire};
-use super::{Backend, BackendError, PeerError, Spontaneous, listing};
+use super::{Backend, BackendError, PeerError, listing};
 use crate::mcp::client::{Affinity, Client};
 
 /// How long a stopped server gets to go by itself.
@@ -100,6 +100,11 @@ impl Links {
         let mut held = self.held.lock();
         held.values_mut().for_each(|slots| slots.retain(|slot| !Arc::ptr_eq(slot, gone)));
         held.retain(|_, slots| !slots.is_empty());
+    }
+
+    /// Runs something that ends with the backend.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
     }
 
     /// Ends a session's connection.
@@ -210,11 +215,8 @@ async fn care(
                 }
             }
             incoming = receiver.recv() => match incoming {
-                Incoming::Message(raw) => {
-                    if let Some(message) = peer.receive(&raw) {
-                        hear(&backend, &slot, &peer, message);
-                    }
-                }
+                Incoming::Message(raw) => hear(&backend, &slot, &peer, &raw, None),
+                Incoming::About { id, message } => hear(&backend, &slot, &peer, &message, Some(id)),
                 Incoming::Failed { id, error } => peer.fail(id, error),
                 Incoming::Oversized { limit } => peer.oversized(limit),
                 Incoming::Closed(reason) => break reason,
@@ -228,8 +230,9 @@ async fn care(
     control.stop(STOP_GRACE).await;
 }
 
-fn hear(backend: &Arc<Backend>, slot: &Slot, peer: &Arc<Peer>, message: Spontaneous) {
-    let client = peer.newest().or_else(|| slot.owner.lock().clone());
+fn hear(backend: &Arc<Backend>, slot: &Slot, peer: &Arc<Peer>, raw: &bytes::Bytes, about: Option<u64>) {
+    let Some((message, client)) = peer.receive(raw, about) else { return };
+    let client = client.or_else(|| peer.newest()).or_else(|| slot.owner.lock().clone());
     // What is offered is read over the shared connection, which hears of it too.
     if !super::is_list_change(&message) {
         super::pass_on(&backend.name, peer, client, message);

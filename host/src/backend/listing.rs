@@ -28,6 +28,8 @@ pub(crate) struct Greeting {
     pub version: String,
     pub capabilities: Box<RawValue>,
     pub instructions: Option<String>,
+    /// Whether it shakes hands, if asked to.
+    pub handshake: bool,
 }
 
 impl Greeting {
@@ -115,6 +117,7 @@ async fn discover(peer: &Peer, patience: Duration) -> Result<Option<Greeting>, P
         version: STATELESS.to_owned(),
         capabilities: found.capabilities.unwrap_or_else(|| message::raw("{}".to_owned())),
         instructions: found.instructions,
+        handshake: found.supported_versions.iter().any(|version| REVISIONS.contains(&version.as_str())),
     }))
 }
 
@@ -166,6 +169,7 @@ pub(super) async fn greet(
         version: result.protocol_version,
         capabilities: result.capabilities.unwrap_or_else(|| message::raw("{}".to_owned())),
         instructions: result.instructions,
+        handshake: true,
     })
 }
 

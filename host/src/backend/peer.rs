@@ -61,6 +61,9 @@ impl Reply {
     }
 }
 
+/// Where a stateless notification says which subscription it belongs to.
+const SUBSCRIPTION: &str = "/params/_meta/io.modelcontextprotocol~1subscriptionId";
+
 #[derive(Debug)]
 struct Pending {
     reply: oneshot::Sender<Result<Reply, PeerError>>,
@@ -68,6 +71,8 @@ struct Pending {
     client: Arc<dyn Client>,
     /// The client's own progress token, if it wants progress.
     token: Option<Box<RawValue>>,
+    /// A subscription: what the server says of its own accord is not about it.
+    standing: bool,
 }
 
 /// One request to a server.
@@ -136,7 +141,9 @@ impl Peer {
         let token = token.map(|token| message::raw(token.to_owned()));
         let body = message::request(id, method, replaced.as_deref().or(params));
         let (reply, answer) = oneshot::channel();
-        self.pending.lock().insert(id, Pending { reply, client, token });
+        self.pending
+            .lock()
+            .insert(id, Pending { reply, client, token, standing: method == "subscriptions/listen" });
         // From here on the entry is removed whatever happens, and the server told if it still works on it.
         let mut waiting = Waiting { peer: self, id, method, sent: false };
         if let Some(error) = self.ended.lock().clone() {
@@ -177,8 +184,26 @@ impl Peer {
         }
     }
 
-    /// Takes in one message; what is not an answer is handed back.
-    pub(super) fn receive(&self, raw: &Bytes) -> Option<Spontaneous> {
+    /// Takes in one message; what is not an answer is handed back, with the client it is for if that is known.
+    /// `about` is the request on whose stream it came.
+    pub(super) fn receive(
+        &self,
+        raw: &Bytes,
+        about: Option<u64>,
+    ) -> Option<(Spontaneous, Option<Arc<dyn Client>>)> {
+        let spontaneous = self.read(raw)?;
+        let about = about.or_else(|| match &spontaneous {
+            Spontaneous::Notification { message, .. } => {
+                let text = std::str::from_utf8(message).ok()?;
+                splice::get(text, SUBSCRIPTION)?.trim_matches('"').parse().ok()
+            }
+            Spontaneous::Request { .. } => None,
+        });
+        let client = about.and_then(|id| Some(self.pending.lock().get(&id)?.client.clone()));
+        Some((spontaneous, client))
+    }
+
+    fn read(&self, raw: &Bytes) -> Option<Spontaneous> {
         match envelope::parse(raw) {
             Ok(Message::Response { id, body }) => {
                 let (text, is_error) = match body {
@@ -226,13 +251,16 @@ impl Peer {
     /// what the server says now.
     pub(super) fn newest(&self) -> Option<Arc<dyn Client>> {
         let pending = self.pending.lock();
-        pending.iter().max_by_key(|(id, _)| **id).map(|(_, pending)| pending.client.clone())
+        let calls = pending.iter().filter(|(_, pending)| !pending.standing);
+        calls.max_by_key(|(id, _)| **id).map(|(_, pending)| pending.client.clone())
     }
 
     /// The client of the only request under way.
     pub(super) fn only(&self) -> Option<Arc<dyn Client>> {
         let pending = self.pending.lock();
-        if pending.len() == 1 { pending.values().next().map(|pending| pending.client.clone()) } else { None }
+        let mut calls = pending.values().filter(|pending| !pending.standing);
+        let client = calls.next()?.client.clone();
+        calls.next().is_none().then_some(client)
     }
 
     /// A question of the server, answered through this connection.
@@ -302,8 +330,10 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let unanswered = self.peer.pending.lock().remove(&self.id).is_some();
-        // MCP "Cancellation": `initialize` must not be cancelled.
-        if self.sent && unanswered && self.method != "initialize" {
+        // MCP "Cancellation": `initialize` must not be cancelled. A server that did not answer whether it knows the
+        // stateless era may take a notification before the handshake for the end of everything; rmcp does.
+        let first_words = matches!(self.method, "initialize" | "server/discover");
+        if self.sent && unanswered && !first_words {
             let params = format!("{{\"requestId\":{},\"reason\":\"the caller no longer waits\"}}", self.id);
             self.peer.notify("notifications/cancelled", Some(&params));
             self.peer.sender.abandon(self.id);

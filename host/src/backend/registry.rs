@@ -276,9 +276,14 @@ impl Registry {
             .collect();
         self.catalog.store(Arc::new(next));
         drop(merging);
-        for list in changed {
+        self.announce(&changed);
+    }
+
+    /// Says that lists have changed.
+    pub(super) fn announce(&self, lists: &[List]) {
+        for list in lists {
             // Full means that a change is being announced already.
-            let _ = self.events.try_send(Event::ListChanged(list));
+            let _ = self.events.try_send(Event::ListChanged(*list));
         }
     }
 
@@ -288,6 +293,7 @@ impl Registry {
         backend: &Arc<Backend>,
         peer: &Arc<Peer>,
         message: Spontaneous,
+        client: Option<Arc<dyn Client>>,
     ) {
         if let Spontaneous::Notification { method, .. } = &message {
             let lists: &[List] = match method.as_str() {
@@ -305,7 +311,7 @@ impl Registry {
             }
         }
         // Among several clients nobody can know whose request caused it, unless only one is under way.
-        let client = self.sole.get().cloned().or_else(|| peer.only());
+        let client = client.or_else(|| self.sole.get().cloned()).or_else(|| peer.only());
         super::pass_on(&backend.name, peer, client, message);
     }
 }

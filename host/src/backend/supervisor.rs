@@ -123,14 +123,17 @@ struct Pump<'a> {
 }
 
 impl Pump<'_> {
+    fn hear(&self, raw: &bytes::Bytes, about: Option<u64>) {
+        if let Some((message, client)) = self.peer.receive(raw, about) {
+            self.registry.spontaneous(self.backend, &self.peer, message, client);
+        }
+    }
+
     async fn run(&mut self) -> End {
         loop {
             match self.receiver.recv().await {
-                Incoming::Message(raw) => {
-                    if let Some(message) = self.peer.receive(&raw) {
-                        self.registry.spontaneous(self.backend, &self.peer, message);
-                    }
-                }
+                Incoming::Message(raw) => self.hear(&raw, None),
+                Incoming::About { id, message } => self.hear(&message, Some(id)),
                 Incoming::Failed { id, error } => self.peer.fail(id, error),
                 Incoming::Oversized { limit } => {
                     tracing::warn!(backend = %self.backend.name, limit, "a message over the limit was discarded");
@@ -157,6 +160,7 @@ async fn talk(
         Err(error) => return End::Lost(format!("the handshake failed: {error}")),
     };
     let stateless = peer.era() == Era::Stateless;
+    backend.shakes_hands.store(greeting.handshake, std::sync::atomic::Ordering::Relaxed);
     if !stateless {
         control.set_protocol_version(&greeting.version);
     }
@@ -230,4 +234,6 @@ pub(super) async fn refresh(backend: &Arc<Backend>, registry: &Arc<Registry>, li
     }
     registry.offer(backend, offers);
     registry.changed(backend);
+    // The server says so, even where the names are the same.
+    registry.announce(lists);
 }

@@ -27,7 +27,7 @@ const THINKING: Duration = Duration::from_secs(300);
 
 /// Makes one request and brings the answer in the client's era.
 pub(super) async fn exchange(
-    backend: &Backend,
+    backend: &Arc<Backend>,
     peer: &Arc<Peer>,
     call: &Call,
     params: &str,
@@ -51,6 +51,10 @@ pub(super) async fn exchange(
             })
         }
         (Era::Handshake, Era::Stateless) => {
+            let courtesy = backend.courtesy(peer, &call.session, &call.method, params, client).await;
+            if let Some(reply) = courtesy {
+                return reply;
+            }
             let mut params = era::request_to_stateless(params, client.hello());
             for _ in 0..MAX_ROUNDS {
                 let reply = send(params.clone()).await?;

@@ -54,6 +54,8 @@ impl fmt::Debug for Outgoing {
 pub(crate) enum Incoming {
     /// One JSON message: an answer, a request or a notification of the server.
     Message(Bytes),
+    /// HTTP only: a message on the stream of this request.
+    About { id: u64, message: Bytes },
     /// HTTP only: this request will get no JSON-RPC answer. Sent once, and never for an abandoned request.
     Failed {
         /// The id of the request.

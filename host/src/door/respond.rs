@@ -23,6 +23,20 @@ pub(super) fn reply(id: &str, answer: Result<Answer, Failure>, era: Era) -> Opti
     }
 }
 
+/// The HTTP status of an answer (2026-07-28, "Transports": errors of the protocol itself are 400).
+pub(super) fn status(answer: &Result<Answer, Failure>, era: Era) -> u16 {
+    match answer {
+        Ok(Answer::Error(error)) if era == Era::Stateless => {
+            match std::str::from_utf8(error).ok().and_then(crate::mcp::era::code_of) {
+                Some(code::HEADER_MISMATCH | code::MISSING_CAPABILITY | code::UNSUPPORTED_VERSION) => 400,
+                Some(code::METHOD_NOT_FOUND) => 404,
+                _ => 200,
+            }
+        }
+        _ => 200,
+    }
+}
+
 /// A failure on the wire.
 pub(super) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
     let text = failure.to_string();

@@ -118,10 +118,11 @@ impl Conversation {
             };
             let cancelled = in_flight.cancelled.is_cancelled();
             drop(in_flight);
-            if let Some(reply) = respond::reply(id.get(), answer, Era::Stateless)
+            let status = respond::status(&answer, Era::Stateless);
+            if let Some(message) = respond::reply(id.get(), answer, Era::Stateless)
                 && !cancelled
             {
-                say(&out, Outbound::last(reply)).await;
+                say(&out, Outbound::Last { message, status }).await;
             }
         });
         None

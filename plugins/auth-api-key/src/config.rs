@@ -8,6 +8,7 @@ use sentinel_plugin_sdk::fields::Fields;
 use serde_json::Value;
 
 use crate::decide::{Key, KeyDigest, Keyring, MAX_KEY_BYTES};
+use crate::rfc3339::unix_seconds;
 
 /// The shortest key in bytes that is taken from a secret. 20 random bytes, even as digits, cannot be guessed.
 const MIN_KEY_BYTES: usize = 20;
@@ -78,11 +79,11 @@ impl<S: Fn(&str) -> Option<String>> Reader<S> {
             return Vec::new();
         }
         let read = list.into_iter().enumerate();
-        read.filter_map(|(index, value)| self.key(value, format!("{at}/{index}"))).collect()
+        read.filter_map(|(index, value)| self.key(value, &format!("{at}/{index}"))).collect()
     }
 
-    fn key(&mut self, value: Value, path: String) -> Option<Key> {
-        let mut fields = Fields::of(value, path.clone(), &mut self.errors)?;
+    fn key(&mut self, value: Value, path: &str) -> Option<Key> {
+        let mut fields = Fields::of(value, path.to_owned(), &mut self.errors)?;
         let id = self.required(&mut fields, "id", "a name that no other key has, such as ci");
         if let Some(id) = &id
             && let Some(first) = self.ids.get(id)
@@ -90,11 +91,11 @@ impl<S: Fn(&str) -> Option<String>> Reader<S> {
             let message = format!("is the id of {first} already");
             self.note(fields.at("id"), message, "give every key its own id");
         } else if let Some(id) = &id {
-            self.ids.insert(id.clone(), path.clone());
+            self.ids.insert(id.clone(), path.to_owned());
         }
         let role = self.required(&mut fields, "role", "the name of a role of rbac, such as admin");
         let subject = self.name(&mut fields, "subject");
-        let digest = self.digest(&mut fields, &path);
+        let digest = self.digest(&mut fields, path);
         let expires_s = self.expires(&mut fields);
         let doors = self.doors(&mut fields);
         fields.finish(&mut self.errors);
@@ -133,7 +134,7 @@ impl<S: Fn(&str) -> Option<String>> Reader<S> {
         let (typed, name) = (fields.raw("sha256"), fields.raw("secret"));
         let (key, read) = match (typed, name) {
             (Some(typed), None) => ("sha256", from_hex(&typed)),
-            (None, Some(name)) => ("secret", self.from_secret(&name)),
+            (None, Some(name)) => ("secret", self.of_secret(&name)),
             (None, None) => {
                 self.note(path, "says nothing to know the key by", "add sha256, or secret");
                 return None;
@@ -159,7 +160,7 @@ impl<S: Fn(&str) -> Option<String>> Reader<S> {
         Some(digest)
     }
 
-    fn from_secret(&self, name: &Value) -> Result<KeyDigest, Mistake> {
+    fn of_secret(&self, name: &Value) -> Result<KeyDigest, Mistake> {
         let Some(name) = name.as_str() else {
             return Err(("must be the name of a secret, as a text", r#""secret": "CI_API_KEY""#));
         };
@@ -184,7 +185,7 @@ impl<S: Fn(&str) -> Option<String>> Reader<S> {
     fn expires(&mut self, fields: &mut Fields) -> Option<u64> {
         let value = fields.raw("expires")?;
         let seconds = match &value {
-            Value::String(text) => from_rfc3339(text),
+            Value::String(text) => unix_seconds(text),
             Value::Number(number) => number.as_u64().filter(|seconds| *seconds <= LAST_SECOND),
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
         };
@@ -275,22 +276,6 @@ fn from_hex(value: &Value) -> Result<KeyDigest, Mistake> {
         return Err(("is the digest of nothing", hint));
     }
     Ok(digest)
-}
-
-/// The second since 1970 of a date-time of RFC 3339, or of the start (UTC) of a date. Parts of a second are
-/// cut off: a key rather ends too early than too late.
-fn from_rfc3339(text: &str) -> Option<u64> {
-    let date = |text: &str| {
-        let date: jiff::civil::Date = text.parse().ok()?;
-        Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
-    };
-    // A zone in brackets may contradict the offset, and RFC 3339 knows none.
-    if text.contains('[') {
-        return None;
-    }
-    // No date-time with an offset is as short as a date.
-    let time = if text.len() == "2027-01-01".len() { date(text)? } else { text.parse().ok()? };
-    u64::try_from(time.as_second()).ok()
 }
 
 /// RFC 9110, section 5.6.2.

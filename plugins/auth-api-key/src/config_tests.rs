@@ -27,7 +27,7 @@ fn read(config: Value) -> Result<Keyring, Vec<ConfigError>> {
     super::read(config, secrets)
 }
 
-fn key(more: Value) -> Value {
+fn key(more: &Value) -> Value {
     let mut key = json!({"id": "ci", "role": "deployer", "sha256": HEX});
     for (name, value) in more.as_object().unwrap() {
         key[name] = value.clone();
@@ -42,13 +42,13 @@ fn mistake(config: Value) -> ConfigError {
     errors.remove(0)
 }
 
-fn mistake_in_key(more: Value) -> String {
+fn mistake_in_key(more: &Value) -> String {
     let path = mistake(json!({"keys": [key(more)]})).path;
     path.strip_prefix("/keys/0").unwrap_or(&path).to_owned()
 }
 
-fn end_of(expires: Value) -> Option<u64> {
-    let ring = read(json!({"keys": [key(json!({"expires": expires}))]})).unwrap();
+fn end_of(expires: &Value) -> Option<u64> {
+    let ring = read(json!({"keys": [key(&json!({"expires": expires}))]})).unwrap();
     match ring.judge("http", Some(KEY), None, 0).unwrap() {
         Auth::Accepted(identity) => identity.principal.expires_at,
         Auth::Abstain => panic!("abstained"),
@@ -104,8 +104,8 @@ fn every_mistake_is_named_at_once() {
     let errors = read(json!({
         "kyes": [], "header": "x api", "prefix": "",
         "keys": [
-            key(json!({})),
-            key(json!({"secret": "CI_API_KEY"})),
+            key(&json!({})),
+            key(&json!({"secret": "CI_API_KEY"})),
             {"id": "b", "role": " ", "subject": "a\nb", "expires": "soon", "doors": ["http", "window"]},
             {"role": "r", "sha256": "xyz", "key": KEY},
             {"id": "d", "role": "r", "sha256": HEX},
@@ -188,7 +188,7 @@ fn a_digest_is_64_hex_digits_of_something() {
         json!([HEX]),
         json!(empty),
     ] {
-        let error = mistake(json!({"keys": [key(json!({"sha256": wrong}))]}));
+        let error = mistake(json!({"keys": [key(&json!({"sha256": wrong}))]}));
         assert_eq!(error.path, "/keys/0/sha256", "{wrong}");
         assert!(!format!("{error:?}").contains(KEY) && error.hint.is_some(), "{error:?}");
     }
@@ -196,7 +196,7 @@ fn a_digest_is_64_hex_digits_of_something() {
 
 #[test]
 fn one_key_has_one_holder() {
-    let keys = json!([key(json!({})), {"id": "two", "role": "r", "secret": "CI_API_KEY"}]);
+    let keys = json!([key(&json!({})), {"id": "two", "role": "r", "secret": "CI_API_KEY"}]);
     let error = mistake(json!({"keys": keys}));
     assert_eq!(error.path, "/keys/1/secret");
     assert!(error.message.contains("/keys/0"), "{error:?}");
@@ -213,13 +213,15 @@ fn a_time_is_a_date_a_date_time_or_seconds() {
         (json!(1_798_761_600), 1_798_761_600),
         (json!("9999-12-30T22:00:00Z"), 253_402_207_200),
     ] {
-        assert_eq!(end_of(typed.clone()), Some(wanted), "{typed}");
+        assert_eq!(end_of(&typed), Some(wanted), "{typed}");
     }
-    assert_eq!(end_of(json!(null)), None);
+    assert_eq!(end_of(&json!(null)), None);
     for wrong in [
         json!("2027-01-01T00:00:00"),
         json!("2027-13-01"),
         json!("2027-02-29"),
+        json!("20270101T0"),
+        json!("01/01/2027"),
         json!("2027-01-01T24:00:00Z"),
         json!("2027-01-01T00:00:00Z "),
         json!("2027-01-01T00:00:00+01:00[Europe/Berlin]"),
@@ -232,7 +234,7 @@ fn a_time_is_a_date_a_date_time_or_seconds() {
         json!(1_798_761_600_000_u64),
         json!(true),
     ] {
-        assert_eq!(mistake_in_key(json!({"expires": wrong})), "/expires", "{wrong}");
+        assert_eq!(mistake_in_key(&json!({"expires": wrong})), "/expires", "{wrong}");
     }
 }
 
@@ -240,18 +242,18 @@ fn a_time_is_a_date_a_date_time_or_seconds() {
 fn names_fit_into_a_log_line() {
     for name in ["id", "role", "subject"] {
         for wrong in [json!(""), json!(" "), json!(7), json!("x".repeat(257)), json!("a\u{1b}[2J")] {
-            assert_eq!(mistake_in_key(json!({ name: wrong })), format!("/{name}"), "{wrong}");
+            assert_eq!(mistake_in_key(&json!({ name: wrong })), format!("/{name}"), "{wrong}");
         }
-        assert!(read(json!({"keys": [key(json!({ name: "x".repeat(256) }))]})).is_ok());
+        assert!(read(json!({"keys": [key(&json!({ name: "x".repeat(256) }))]})).is_ok());
     }
 }
 
 #[test]
 fn doors_are_those_of_the_gateway() {
-    assert_eq!(mistake_in_key(json!({"doors": []})), "/doors");
-    assert_eq!(mistake_in_key(json!({"doors": "http"})), "/doors");
-    assert_eq!(mistake_in_key(json!({"doors": ["stdio", "HTTP"]})), "/doors/1");
-    let ring = read(json!({"keys": [key(json!({"doors": ["stdio"]}))]})).unwrap();
+    assert_eq!(mistake_in_key(&json!({"doors": []})), "/doors");
+    assert_eq!(mistake_in_key(&json!({"doors": "http"})), "/doors");
+    assert_eq!(mistake_in_key(&json!({"doors": ["stdio", "HTTP"]})), "/doors/1");
+    let ring = read(json!({"keys": [key(&json!({"doors": ["stdio"]}))]})).unwrap();
     assert!(ring.judge("stdio", None, Some(KEY), 0).is_ok());
     assert!(ring.judge("http", None, Some(KEY), 0).is_err());
 }
@@ -260,15 +262,15 @@ fn doors_are_those_of_the_gateway() {
 fn a_header_is_a_name_of_its_own_and_a_prefix_leaves_jwts_alone() {
     let long = "x".repeat(65);
     for wrong in ["", "x api", "x:api", "grün", "Authorization", "cookie", &long] {
-        let error = mistake(json!({"keys": [key(json!({}))], "header": wrong}));
+        let error = mistake(json!({"keys": [key(&json!({}))], "header": wrong}));
         assert_eq!((error.path.as_str(), error.hint.is_some()), ("/header", true), "{wrong}");
     }
     let long = "s".repeat(33);
     for wrong in ["", "e", "ey", "eyJ", "eyJhbGci", "s k", "ä", &long] {
-        let error = mistake(json!({"keys": [key(json!({}))], "prefix": wrong}));
+        let error = mistake(json!({"keys": [key(&json!({}))], "prefix": wrong}));
         assert_eq!((error.path.as_str(), error.hint.is_some()), ("/prefix", true), "{wrong}");
     }
-    let ring = read(json!({"keys": [key(json!({}))], "header": "X-My-Key", "prefix": "sk-01"})).unwrap();
+    let ring = read(json!({"keys": [key(&json!({}))], "header": "X-My-Key", "prefix": "sk-01"})).unwrap();
     assert_eq!(ring.header_attr(), "header.x-my-key");
     assert!(matches!(ring.judge("stdio", None, Some("sk-10"), 0), Ok(Auth::Abstain)));
     assert!(matches!(ring.judge("stdio", None, Some(KEY), 0), Ok(Auth::Accepted(_))));
@@ -279,7 +281,7 @@ proptest! {
     #[test]
     fn any_key_is_known_by_its_digest(text in "[!-~]{1,80}") {
         let hex: String = KeyDigest::of(text.as_bytes()).bytes().iter().map(|b| format!("{b:02x}")).collect();
-        let ring = read(json!({"keys": [key(json!({"sha256": hex}))]})).unwrap();
+        let ring = read(json!({"keys": [key(&json!({"sha256": hex}))]})).unwrap();
         prop_assert!(matches!(ring.judge("http", Some(&text), None, 0), Ok(Auth::Accepted(_))));
     }
 

@@ -42,6 +42,7 @@
 
 pub mod config;
 pub mod decide;
+pub mod rfc3339;
 
 use std::cell::RefCell;
 

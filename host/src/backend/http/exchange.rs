@@ -199,7 +199,7 @@ async fn pump(
                         answered = Some(Instant::now());
                         deliver_answer(link, incoming, id, data).await;
                     } else {
-                        deliver(incoming, Incoming::Message(data)).await;
+                        deliver(incoming, Incoming::About { id, message: data }).await;
                     }
                 }
                 // Event types MCP does not define.

@@ -155,7 +155,9 @@ async fn next(wire: &mut Wire) -> Incoming {
 
 async fn text(wire: &mut Wire) -> String {
     match next(wire).await {
-        Incoming::Message(body) => String::from_utf8(body.to_vec()).unwrap(),
+        Incoming::Message(body) | Incoming::About { message: body, .. } => {
+            String::from_utf8(body.to_vec()).unwrap()
+        }
         other => panic!("not a message: {other:?}"),
     }
 }

@@ -32,15 +32,16 @@ impl Callers {
     /// The caller with this credential. Only its digest is kept as a key.
     pub(super) fn find(&self, bearer: Option<&str>, headers: &HeaderMap, peer: IpAddr) -> Arc<Caller> {
         let mut digest = Sha256::new();
-        let mut add = |part: &str| {
-            digest.update((part.len() as u64).to_le_bytes());
-            digest.update(part);
+        let mut add = |part: Option<&str>| {
+            // Nothing and an empty text are not the same.
+            digest.update(part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
+            digest.update(part.unwrap_or(""));
         };
-        add(bearer.unwrap_or(""));
+        add(bearer);
         let address = peer.to_string();
-        add(&address);
+        add(Some(&address));
         for name in &self.headers {
-            add(value(headers, name).unwrap_or(""));
+            add(value(headers, name));
         }
         let key: [u8; 32] = digest.finalize().into();
         let mut known = self.known.lock();
