@@ -164,7 +164,7 @@ async fn open_audit(config: &Config) -> anyhow::Result<Audit> {
 }
 
 /// The name of a user from the system's table; `uid:N` without one. The environment is not asked: it can say anything.
-pub(self) fn user_name(uid: u32) -> String {
+fn user_name(uid: u32) -> String {
     let table = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let named = table.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -312,7 +312,7 @@ fn the_audit_can_be_switched_off_but_not_unnoticed() {
 fn the_files_of_the_repository_load() {
     let minimal = parse(MINIMAL, Path::new("/c/minimal.toml"), &only_home).unwrap();
     assert!(matches!(minimal.auth, Auth::Local));
-    assert_eq!(minimal.plugins[0].config, json!({ "role": "admin", "subject": null }));
+    assert_eq!(minimal.plugins[0].config, json!({ "role": "admin", "subject": null, "loopback": false }));
     assert!(minimal.warnings.is_empty(), "{:?}", minimal.warnings);
     let full = read(SENTINEL).unwrap();
     assert!(full.warnings.is_empty(), "{:?}", full.warnings);

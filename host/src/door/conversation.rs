@@ -340,14 +340,14 @@ impl Conversation {
 
     /// Passes a backend's question on, if the client said that it can answer such: on the stream of the request that
     /// caused it, or else on the standing one.
-    pub(super) fn ask(&self, question: Arc<Question>, out: Option<&Out>) {
+    pub(super) fn ask(&self, question: &Arc<Question>, out: Option<&Out>) {
         let Some(hello) = self.hello.load_full() else {
             return question.refuse(code::INTERNAL_ERROR, "no client is connected yet");
         };
         if !hello.answers(&question.method) {
             return question.refuse(code::METHOD_NOT_FOUND, "the client does not support this");
         }
-        let Some((id, text)) = self.asked.lock().add(&question) else {
+        let Some((id, text)) = self.asked.lock().add(question) else {
             return question.refuse(code::INTERNAL_ERROR, "too many questions wait for the client");
         };
         let standing = self.standing.lock().clone();
@@ -401,7 +401,7 @@ impl Client for Sole {
         self.0.tell(message);
     }
     fn ask(&self, question: Arc<Question>) {
-        self.0.ask(question, None);
+        self.0.ask(&question, None);
     }
     fn take_back(&self, key: &str, reason: Option<&str>) {
         self.0.take_back(key, reason);

@@ -62,7 +62,6 @@ pub struct Resource {
 }
 
 /// The routes of all mounts.
-#[must_use]
 pub fn router(mounts: Vec<Arc<Mount>>) -> Router {
     let mut router = Router::new();
     for mount in mounts {
@@ -77,9 +76,16 @@ pub fn router(mounts: Vec<Arc<Mount>>) -> Router {
     router
 }
 
+/// The answer to a request that is not served.
+type Refused = Box<Response>;
+
 /// A request that is not served, in the words of the door.
-fn rejected(rejection: &Rejection) -> Response {
-    status(rejection.status.as_u16(), code::INVALID_REQUEST, &rejection.message, "rejected")
+fn rejected(rejection: &Rejection) -> Refused {
+    refused(rejection.status.as_u16(), code::INVALID_REQUEST, &rejection.message, "rejected")
+}
+
+fn refused(code: u16, rpc: i64, text: &str, reason: &str) -> Refused {
+    Box::new(status(code, rpc, text, reason))
 }
 
 fn status(status: u16, code: i64, text: &str, reason: &str) -> Response {
@@ -94,7 +100,7 @@ fn reply(status: u16, body: Bytes) -> Response {
 
 impl Mount {
     /// Who sends this, if an authenticator knows them.
-    fn caller(&self, parts: &Parts, peer: SocketAddr) -> Result<Arc<Caller>, Response> {
+    fn caller(&self, parts: &Parts, peer: SocketAddr) -> Result<Arc<Caller>, Refused> {
         guard::head(parts, &self.hosts, &self.origins).map_err(|rejection| rejected(&rejection))?;
         let bearer =
             guard::bearer(&parts.headers).map_err(|rejection| self.unauthenticated(&rejection.message))?;
@@ -106,7 +112,7 @@ impl Mount {
     }
 
     /// RFC 6750, section 3, and RFC 9728, section 5.1.
-    fn unauthenticated(&self, text: &str) -> Response {
+    fn unauthenticated(&self, text: &str) -> Refused {
         let mut response = status(401, code::UNAUTHENTICATED, text, "unauthenticated");
         let challenge = match &self.resource {
             Some(resource) => {
@@ -123,19 +129,19 @@ impl Mount {
         if let Ok(value) = HeaderValue::from_str(&challenge) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
         }
-        response
+        Box::new(response)
     }
 
     /// The conversation a request belongs to; 404 for another's as for none, so that ids cannot be tried out.
-    fn session(&self, parts: &Parts, caller: &Caller) -> Result<Arc<Conversation>, Response> {
+    fn session(&self, parts: &Parts, caller: &Caller) -> Result<Arc<Conversation>, Refused> {
         let Some(id) = parts.headers.get(SESSION).and_then(|id| id.to_str().ok()) else {
             let text = "this request needs the header Mcp-Session-Id that `initialize` was answered with";
-            return Err(status(400, code::INVALID_REQUEST, text, "session_missing"));
+            return Err(refused(400, code::INVALID_REQUEST, text, "session_missing"));
         };
         let found = self.house.pipeline.identify(caller).ok().and_then(|who| self.sessions.find(id, &who));
         let Some(conversation) = found else {
             let text = "there is no such session (any more): send `initialize` again";
-            return Err(status(404, code::INVALID_REQUEST, text, "session_unknown"));
+            return Err(refused(404, code::INVALID_REQUEST, text, "session_unknown"));
         };
         if let Some(version) = parts.headers.get(VERSION)
             && !version.to_str().is_ok_and(|version| REVISIONS.contains(&version))
@@ -144,7 +150,7 @@ impl Mount {
                 "the header MCP-Protocol-Version names no revision spoken here: {}",
                 REVISIONS.join(", ")
             );
-            return Err(status(400, code::INVALID_REQUEST, &text, "unsupported_version"));
+            return Err(refused(400, code::INVALID_REQUEST, &text, "unsupported_version"));
         }
         Ok(conversation)
     }
@@ -162,7 +168,8 @@ async fn post(
 ) -> Response {
     let (parts, body) = request.into_parts();
     match posted(&mount, &parts, peer, body).await {
-        Ok(response) | Err(response) => response,
+        Ok(response) => response,
+        Err(refused) => *refused,
     }
 }
 
@@ -171,7 +178,7 @@ async fn posted(
     parts: &Parts,
     peer: SocketAddr,
     body: Body,
-) -> Result<Response, Response> {
+) -> Result<Response, Refused> {
     let caller = mount.caller(parts, peer)?;
     guard::content_type_json(&parts.headers).map_err(|rejection| rejected(&rejection))?;
     guard::accept_rpc(&parts.headers).map_err(|rejection| rejected(&rejection))?;
@@ -179,7 +186,7 @@ async fn posted(
         let mut response = status(error.status().as_u16(), code::INVALID_REQUEST, &error.to_string(), "body");
         // The rest of the body is in the way of another request.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        response
+        Box::new(response)
     })?;
     let (out, queue) = mpsc::channel(OUT_QUEUE);
     let says_stateless = parts.headers.get(VERSION).is_some_and(|version| version == STATELESS);
@@ -220,13 +227,13 @@ async fn posted(
             drop(out);
             Ok(events::respond(queue, None, &mount.house.stopping).await)
         }
-        Err(error) => Err(reply(400, super::conversation::complaint(&error))),
+        Err(error) => Ok(reply(400, super::conversation::complaint(&error))),
     }
 }
 
 /// A new session (2025-11-25, "Session Management").
-async fn initialize(mount: &Arc<Mount>, caller: Arc<Caller>, body: &[u8]) -> Result<Response, Response> {
-    let full = |text: &str| status(503, code::INTERNAL_ERROR, text, "overloaded");
+async fn initialize(mount: &Arc<Mount>, caller: Arc<Caller>, body: &[u8]) -> Result<Response, Refused> {
+    let full = |text: &str| refused(503, code::INTERNAL_ERROR, text, "overloaded");
     let who = mount.house.pipeline.identify(&caller);
     let who = who.map_err(|denial| mount.unauthenticated(&denial.message))?;
     let id = mount.house.parking.id().map_err(|error| full(&error.to_string()))?;
@@ -261,7 +268,7 @@ async fn standing(
     let open = || {
         let caller = mount.caller(&parts, peer)?;
         if parts.headers.get(VERSION).is_some_and(|version| version == STATELESS) {
-            return Err(not_here());
+            return Err(Box::new(not_here()));
         }
         guard::accept_events(&parts.headers).map_err(|rejection| rejected(&rejection))?;
         mount.session(&parts, &caller)
@@ -272,7 +279,7 @@ async fn standing(
             conversation.stand(out);
             events::stream(None, queue, None, &mount.house.stopping)
         }
-        Err(response) => response,
+        Err(refused) => *refused,
     }
 }
 
@@ -292,7 +299,7 @@ async fn farewell(
     let end = || {
         let caller = mount.caller(&parts, peer)?;
         if parts.headers.get(VERSION).is_some_and(|version| version == STATELESS) {
-            return Err(not_here());
+            return Err(Box::new(not_here()));
         }
         mount.session(&parts, &caller)
     };
@@ -301,7 +308,7 @@ async fn farewell(
             mount.sessions.end(conversation.session().id());
             StatusCode::NO_CONTENT.into_response()
         }
-        Err(response) => response,
+        Err(refused) => *refused,
     }
 }
 
@@ -309,7 +316,7 @@ async fn farewell(
 async fn health(State(mount): State<Arc<Mount>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     if let Err(rejection) = guard::head(&parts, &mount.hosts, &mount.origins) {
-        return rejected(&rejection);
+        return *rejected(&rejection);
     }
     let body = json!({
         "status": "ok",

@@ -65,7 +65,7 @@ impl Client for CallLine {
     }
 
     fn ask(&self, question: Arc<Question>) {
-        self.conversation.ask(question, Some(&self.out));
+        self.conversation.ask(&question, Some(&self.out));
     }
 
     fn take_back(&self, key: &str, reason: Option<&str>) {

@@ -1,3 +1,5 @@
+//! What passes and what does not, by rule and by chance.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

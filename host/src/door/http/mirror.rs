@@ -2,12 +2,11 @@
 //! be led apart (2026-07-28, "Transports", header validation).
 
 use axum::http::request::Parts;
-use axum::response::Response;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::super::guard;
-use super::{Mount, reply};
+use super::{Mount, Refused, reply};
 use crate::mcp::{code, header, message, splice};
 
 /// Compares every header that repeats something.
@@ -17,7 +16,7 @@ pub(super) fn check(
     id: &RawValue,
     method: &str,
     params: &str,
-) -> Result<(), Response> {
+) -> Result<(), Refused> {
     let version = splice::get(params, "/_meta/io.modelcontextprotocol~1protocolVersion");
     let version = version.and_then(|version| serde_json::from_str::<String>(version).ok());
     let mut wanted = vec![("mcp-method".to_owned(), Some(method.to_owned()))];
@@ -54,7 +53,7 @@ pub(super) fn check(
     Ok(())
 }
 
-fn mismatch(id: &RawValue, text: &str) -> Response {
+fn mismatch(id: &RawValue, text: &str) -> Refused {
     let data = json!({ "reason": "header_mismatch" });
-    reply(400, message::error(id.get(), code::HEADER_MISMATCH, text, &data))
+    Box::new(reply(400, message::error(id.get(), code::HEADER_MISMATCH, text, &data)))
 }

@@ -1,3 +1,5 @@
+//! Clients that are slow, greedy or too many, over raw sockets.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 //! Raw TCP against a served router. Waiting is always for a socket or a channel, with [`PATIENCE`] as the outer limit.
 
