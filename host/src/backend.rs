@@ -154,8 +154,8 @@ impl Backend {
         let params = params.unwrap_or(&call.params).get();
         let key = match (call.target.kind, call.method.as_str()) {
             (TargetKind::Prompt, "completion/complete") => Some("/ref/name"),
-            (TargetKind::Tool | TargetKind::Prompt, _) => Some("/name"),
-            (TargetKind::Resource | TargetKind::Other, _) => None,
+            (_, "tools/call" | "prompts/get") => Some("/name"),
+            _ => None,
         };
         let renamed = key.filter(|_| call.target.name != call.target.upstream).and_then(|key| {
             let json = message::quoted(&call.target.upstream);

@@ -18,10 +18,12 @@ mod lists;
 mod locate;
 mod news;
 mod outcome;
+mod tasks;
 
 pub use lists::Readiness;
 pub use news::News;
 pub use outcome::Failure;
+pub use tasks::EXTENSION as TASKS;
 
 use self::locate::Located;
 use crate::audit::{Audit, CallId, Closing, Entry, Status};
@@ -41,6 +43,7 @@ pub struct Pipeline {
     rewriters: Arc<Rewriters>,
     registry: Arc<Registry>,
     audit: Audit,
+    tasks: tasks::Tasks,
 }
 
 /// A request as a door brings it.
@@ -72,7 +75,7 @@ impl Pipeline {
         registry: Arc<Registry>,
         audit: Audit,
     ) -> Self {
-        Self { policy, rewriters, registry, audit }
+        Self { policy, rewriters, registry, audit, tasks: tasks::Tasks::default() }
     }
 
     /// Does one call, or says why not. Cancelling does not tear it: it ends in order, with its record.
@@ -91,7 +94,7 @@ impl Pipeline {
             Err(denial) => return self.refuse(&trip, None, None, denial.into()).await,
         };
         // Where to?
-        let located = match self.locate(arrival.method, arrival.params).await {
+        let located = match self.locate(arrival.method, arrival.params, &principal).await {
             Ok(located) => located,
             Err(failure) => return self.refuse(&trip, Some(&principal), None, failure).await,
         };
@@ -153,7 +156,10 @@ impl Pipeline {
         let changed = self.rewriters.response(permitted, &answer)?;
         Ok(match (reply.is_error(), changed) {
             (true, _) => Answer::Error(reply.bytes()),
-            (false, changed) => Answer::Result(changed.unwrap_or_else(|| reply.bytes())),
+            (false, changed) => {
+                self.tasks.note(permitted.call(), reply.text());
+                Answer::Result(changed.unwrap_or_else(|| reply.bytes()))
+            }
         })
     }
 

@@ -101,7 +101,8 @@ impl Cell {
         }
         if matches!(which, Cells::Cross | Cells::All) {
             for (era, revision) in [(Era::Legacy, REVISIONS[1]), (Era::Modern, REVISIONS[0])] {
-                let cross = Self { wire: Wire::Http, company: Company::Nobody, era, revision: Some(revision) };
+                let cross =
+                    Self { wire: Wire::Http, company: Company::Nobody, era, revision: Some(revision) };
                 cells.extend([cross, Self { wire: Wire::Stdio, ..cross }]);
             }
         }
@@ -292,11 +293,7 @@ fn room(folder: &Path, cell: &str, revision: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// Says what runs, so that a person sees what is waited for, and what came of it.
-fn told(
-    cell: &str,
-    revision: &str,
-    run: impl FnOnce() -> anyhow::Result<Report>,
-) -> anyhow::Result<Report> {
+fn told(cell: &str, revision: &str, run: impl FnOnce() -> anyhow::Result<Report>) -> anyhow::Result<Report> {
     eprint!("{cell}, {revision}: ");
     let _ = std::io::stderr().flush();
     let began = Instant::now();

@@ -15,16 +15,27 @@ use crate::{encode, shell};
 /// If an installer is missing or fails; nothing is left half installed and called done.
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     let folder = workspace.root.join("tests/fixtures");
-    node(&folder.join("node"))?;
+    npm(&folder.join("node"), "the Node servers of the tests")?;
     python(&folder.join("python"))
 }
 
-fn node(folder: &Path) -> anyhow::Result<()> {
+/// Installs the official conformance suite and the Node it runs on, unless its lockfile is installed already;
+/// returns the folder it is in. Apart from the servers, because no test needs its 130 MB.
+///
+/// # Errors
+/// If npm is missing or fails.
+pub(crate) fn conformance_suite(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    let folder = workspace.root.join("tests/fixtures/conformance-suite");
+    npm(&folder, "the official conformance suite")?;
+    Ok(folder)
+}
+
+fn npm(folder: &Path, what: &str) -> anyhow::Result<()> {
     let stamp = Stamp::of(&folder.join("package-lock.json"), &folder.join("node_modules"))?;
     if stamp.holds() {
         return Ok(());
     }
-    eprintln!("installing the Node servers of the tests");
+    eprintln!("installing {what}");
     // npm removes what was there before.
     shell::run(
         Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(folder),

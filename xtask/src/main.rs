@@ -7,6 +7,7 @@
 )]
 
 mod build;
+mod conformance;
 mod demo;
 mod dist;
 mod encode;
@@ -64,6 +65,8 @@ enum Task {
         #[arg(long)]
         no_fixtures: bool,
     },
+    /// Run the official conformance suite against the fixture backend, alone and through the gateway
+    Conformance(conformance::Options),
     /// Measure: the benches of the gateway
     Bench {
         /// Passed on to the benches
@@ -109,6 +112,7 @@ fn perform(task: Task, workspace: &Workspace) -> anyhow::Result<()> {
             demo::run(workspace)
         }
         Task::Test { no_fixtures } => test::run(workspace, !no_fixtures),
+        Task::Conformance(options) => conformance::run(workspace, &options),
         Task::Bench { args } => {
             // The benches load the shipped plugins from where the release build puts them.
             build::run(workspace, &Plan { host: Host::Release, guests: false })?;

@@ -18,7 +18,7 @@ use super::{Backend, Spontaneous, Status};
 use crate::config;
 use crate::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part};
 use crate::mcp::client::Client;
-use crate::mcp::header;
+use crate::mcp::{STATELESS, header, splice};
 
 /// How long after the start the first lists wait for backends that are still starting.
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -154,6 +154,18 @@ impl Registry {
         self.backends.iter().filter_map(of).collect()
     }
 
+    /// The extensions of the stateless backends, in the file's order.
+    #[must_use]
+    pub fn extensions(&self) -> Vec<(String, serde_json::Value)> {
+        let greetings = self.greetings.lock();
+        let of = |backend: &Arc<Backend>| {
+            let greeting = greetings.get(&backend.name).filter(|greeting| greeting.version == STATELESS)?;
+            let extensions = splice::get(greeting.capabilities.get(), "/extensions")?;
+            serde_json::from_str::<serde_json::Map<_, _>>(extensions).ok()
+        };
+        self.backends.iter().filter_map(of).flatten().collect()
+    }
+
     /// The connected backends that declared a capability.
     #[must_use]
     pub fn capable(&self, capability: &str) -> Vec<Arc<Backend>> {
@@ -226,7 +238,7 @@ impl Registry {
             shaped.set(list, (self.reshape)(&backend.name, list, offers.get(list).to_vec()));
         }
         let mirrored = |offer: &Offer| {
-            let schema = crate::mcp::splice::get(offer.item.get(), "/inputSchema")?;
+            let schema = splice::get(offer.item.get(), "/inputSchema")?;
             let found = header::mirrored(&crate::mcp::message::raw(schema.to_owned())).ok()?;
             (!found.is_empty()).then(|| (offer.upstream.clone(), found))
         };

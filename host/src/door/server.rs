@@ -5,6 +5,7 @@
 
 mod body;
 mod connection;
+mod pulse;
 
 #[cfg(test)]
 mod tests;

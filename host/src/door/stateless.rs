@@ -18,7 +18,7 @@ use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, code, era, message};
-use crate::pipeline::{Answer, Failure};
+use crate::pipeline::{Answer, Failure, TASKS};
 
 /// Questions that come this close together are asked together.
 const TOGETHER: Duration = Duration::from_millis(5);
@@ -91,8 +91,19 @@ impl Conversation {
                 return Some(refused(id, 400, code, &text, &json!({ "reason": "invalid_arguments" })));
             }
         };
-        let targeted =
+        let mut targeted =
             matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete");
+        if matches!(method, "tasks/get" | "tasks/update" | "tasks/cancel")
+            && self.pipeline().extensions().contains_key(TASKS)
+        {
+            let declared = format!("/extensions/{}", TASKS.replace('/', "~1"));
+            if splice::get(hello.capabilities.get(), &declared).is_none() {
+                let data = json!({ "requiredCapabilities": { "extensions": { TASKS: {} } } });
+                let text = format!("`{method}` needs the capability `{TASKS}`");
+                return Some(refused(id, 400, code::MISSING_CAPABILITY, &text, &data));
+            }
+            targeted = true;
+        }
         let known = targeted
             || List::of_method(method).is_some()
             || matches!(method, "server/discover" | "subscriptions/listen");
@@ -162,6 +173,10 @@ impl Conversation {
                 "logging": {},
             },
         });
+        let extensions = self.pipeline().extensions();
+        if !extensions.is_empty() {
+            result["capabilities"]["extensions"] = extensions.into();
+        }
         if let Some(instructions) = self.pipeline().instructions() {
             result["instructions"] = instructions.into();
         }

@@ -122,6 +122,16 @@ impl Pipeline {
         self.registry.settled().await;
     }
 
+    /// The extensions that stateless backends offer, a JSON object; of two with one name the first counts.
+    #[must_use]
+    pub fn extensions(&self) -> serde_json::Map<String, serde_json::Value> {
+        let mut all = serde_json::Map::new();
+        for (name, settings) in self.registry.extensions() {
+            all.entry(name).or_insert(settings);
+        }
+        all
+    }
+
     /// Which arguments of a tool its clients repeat in headers.
     #[must_use]
     pub fn mirrored(&self, tool: &str) -> Vec<Mirrored> {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use super::tasks::is_task_method;
 use super::{Failure, Pipeline};
 use crate::backend::Backend;
-use crate::call::{Target, TargetKind};
+use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::catalog::{Entry, List};
 use crate::mcp::schema::ArgumentSchema;
 use crate::mcp::splice;
@@ -72,8 +73,16 @@ pub(super) fn asked<'a>(method: &str, params: &'a str) -> &'a str {
 }
 
 impl Pipeline {
-    pub(super) async fn locate(&self, method: &str, params: Option<&RawValue>) -> Result<Located, Failure> {
+    pub(super) async fn locate(
+        &self,
+        method: &str,
+        params: Option<&RawValue>,
+        who: &Principal,
+    ) -> Result<Located, Failure> {
         let params = params.map_or("{}", RawValue::get);
+        if is_task_method(method) {
+            return self.locate_task(params, who);
+        }
         let (pointer, kind) = place(method, params)
             .ok_or_else(|| Failure::Params(format!("`{method}` needs to say what it is about")))?;
         let name: String = splice::get(params, pointer)
@@ -85,6 +94,16 @@ impl Pipeline {
         // A client may know the name from its last visit while the backend is still starting.
         self.registry.settled().await;
         self.lookup(kind, &name).ok_or(Failure::Unknown { kind, name })
+    }
+
+    /// A task is where its tool is, and whoever may not call the tool any more may not ask for its tasks either.
+    fn locate_task(&self, params: &str, who: &Principal) -> Result<Located, Failure> {
+        let id = splice::get(params, "/taskId").and_then(|id| serde_json::from_str::<String>(id).ok());
+        let id = id.ok_or_else(|| Failure::Params("`/taskId` must be a string".to_owned()))?;
+        let unknown = || Failure::Params(format!("there is no task {id:?} of yours"));
+        let target = self.tasks.target(&id, who).ok_or_else(unknown)?;
+        let backend = self.registry.find(&target.backend).ok_or_else(unknown)?.clone();
+        Ok(Located { target, backend, entry: None })
     }
 
     fn lookup(&self, kind: TargetKind, name: &str) -> Option<Located> {

@@ -108,7 +108,8 @@ pub(super) fn backend(binary: &Path, era: Era, folder: &Path) -> anyhow::Result<
         let _ = std::io::copy(&mut reader, &mut std::io::sink());
     });
     let line = first.recv_timeout(START).unwrap_or_default();
-    let url = line.trim().strip_prefix("listening on ").context("the backend does not say where it listens")?;
+    let url =
+        line.trim().strip_prefix("listening on ").context("the backend does not say where it listens")?;
     Ok(Server { _program: program, url: url.to_owned() })
 }
 
@@ -139,14 +140,14 @@ pub(super) fn child(binary: &Path, era: Era) -> Reach {
 fn config(port: u16, audit: &Path, backends: &[Backend]) -> String {
     let mut text = format!(
         r#"[gateway]
+listen = "127.0.0.1:{port}"
 health_listen = "off"
 
 [http]
-listen = "127.0.0.1:{port}"
+allow_local = true
 
 [auth]
-mode = "none"
-unsafe_allow_anonymous = true
+mode = "local"
 role = "admin"
 
 [audit]
@@ -252,11 +253,15 @@ mod tests {
                 reach: Reach::Http { url: "http://127.0.0.1:1/mcp".to_owned() },
                 prefix: false,
             },
-            Backend { name: "b".to_owned(), reach: child(Path::new("/a \"b\"\\c"), Era::Legacy), prefix: true },
+            Backend {
+                name: "b".to_owned(),
+                reach: child(Path::new("/a \"b\"\\c"), Era::Legacy),
+                prefix: true,
+            },
         ];
         let text = config(7, Path::new("/x 'y'"), &backends);
         let table: toml::Table = text.parse().unwrap();
-        assert_eq!(table["http"]["listen"].as_str(), Some("127.0.0.1:7"));
+        assert_eq!(table["gateway"]["listen"].as_str(), Some("127.0.0.1:7"));
         assert_eq!(table["audit"]["dir"].as_str(), Some("/x 'y'"));
         let backends = table["backends"].as_array().unwrap();
         assert_eq!(backends[0]["url"].as_str(), Some("http://127.0.0.1:1/mcp"));
@@ -299,8 +304,7 @@ mod tests {
     fn a_gateway_that_ends_at_once_is_an_error_with_its_last_words() {
         let dir = tempfile::tempdir().unwrap();
         let script = dir.path().join("gateway");
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o700).open(&script).unwrap();
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(&script).unwrap();
         file.write_all(b"#!/bin/sh\necho 'no such key' >&2\nexit 2\n").unwrap();
         drop(file);
         let error = gateway(&script, &[], dir.path()).unwrap_err();

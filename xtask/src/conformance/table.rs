@@ -2,13 +2,24 @@
 
 use std::io::IsTerminal as _;
 
-use super::compare::{Comparison, clip};
-use super::report::{Report, Tally};
+use super::compare::{Comparison, Difference, clip};
+use super::report::{Report, Status, Tally};
 
-/// The most lines of one kind under a run; the file beside the results has them all.
-const SHOWN: usize = 12;
-/// The most characters of a line.
-const WIDTH: usize = 150;
+/// How much stands under the table.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    /// The most lines of one kind for a run.
+    lines: usize,
+    /// The most characters of a line.
+    width: usize,
+}
+
+/// Of a scenario that the suite runs for information.
+const NOT_SCORED: &str = " (not scored)";
+/// What a person reads at a terminal.
+const BRIEF: Room = Room { lines: 12, width: 150 };
+/// What a file may hold.
+const FULL: Room = Room { lines: usize::MAX, width: 2_000 };
 
 /// A run, as it is told.
 #[derive(Debug)]
@@ -61,12 +72,24 @@ impl Row {
     }
 }
 
-/// The table and what stands under it.
-pub(super) fn render(rows: &[Row], paint: Paint) -> String {
+/// The table, and the first few of what the gateway changed.
+pub(super) fn brief(rows: &[Row], paint: Paint) -> String {
+    render(rows, paint, BRIEF)
+}
+
+/// The table, and everything the gateway changed.
+pub(super) fn full(rows: &[Row]) -> String {
+    render(rows, Paint(false), FULL)
+}
+
+fn render(rows: &[Row], paint: Paint, room: Room) -> String {
     let width = rows.iter().map(|row| row.cell.chars().count()).max().unwrap_or_default().max(4);
     let mut out = paint.put(
         "1",
-        &format!("  {:width$}  {:10}  {:>9}  {:>11}  {:>4}  {:>5}  {:>7}", "cell", "revision", "scenarios", "checks ✓/✗", "lost", "worse", "details"),
+        &format!(
+            "  {:width$}  {:10}  {:>9}  {:>11}  {:>4}  {:>5}  {:>7}",
+            "cell", "revision", "scenarios", "checks ✓/✗", "lost", "worse", "details"
+        ),
     );
     out.push('\n');
     for row in rows {
@@ -74,7 +97,7 @@ pub(super) fn render(rows: &[Row], paint: Paint) -> String {
         out.push('\n');
     }
     for row in rows {
-        out.push_str(&explain(row, paint));
+        out.push_str(&explain(row, paint, room));
     }
     out
 }
@@ -91,40 +114,53 @@ fn line(row: &Row, width: usize, paint: Paint) -> String {
         Outcome::Alone(report) => format!("{head}  {}", numbers(report.tally())),
         Outcome::Through { tally, comparison, .. } => {
             let Comparison { lost, worse, different } = comparison;
-            format!("{head}  {}  {:>4}  {:>5}  {:>7}", numbers(*tally), lost.len(), worse.len(), different.len())
+            format!(
+                "{head}  {}  {:>4}  {:>5}  {:>7}",
+                numbers(*tally),
+                lost.len(),
+                worse.len(),
+                different.len()
+            )
         }
-        Outcome::Broke(reason) => format!("{head}  {}", paint.put("31", &clip(reason, WIDTH))),
+        Outcome::Broke(reason) => format!("{head}  {}", paint.put("31", &clip(reason, BRIEF.width))),
     }
 }
 
 /// What the numbers of a row are made of.
-fn explain(row: &Row, paint: Paint) -> String {
+fn explain(row: &Row, paint: Paint, room: Room) -> String {
     let mut lines = Vec::new();
     match &row.outcome {
         Outcome::Alone(report) => {
             let failed = report.scenarios.iter().filter(|scenario| !scenario.passed());
-            few(&mut lines, failed.map(|scenario| {
-                let what = if scenario.scored { "" } else { " (not scored)" };
-                format!("{} {}{what}: {}", paint.put("33", "✗"), scenario.name, scenario.reasons().join("; "))
-            }));
+            let failed = failed.map(|scenario| {
+                let (mark, what) = (paint.put("33", "✗"), if scenario.scored { "" } else { NOT_SCORED });
+                format!("{mark} {}{what}: {}", scenario.name, scenario.reasons().join("; "))
+            });
+            few(&mut lines, room.lines, failed);
         }
-        Outcome::Through { comparison, excused, .. } => {
-            few(&mut lines, comparison.lost.iter().map(|loss| {
-                let (mark, what) = if excused.contains(&loss.scenario) {
-                    (paint.put("33", "·"), " (beyond this backend)")
-                } else {
-                    (paint.put("31", "✗"), if loss.scored { "" } else { " (not scored)" })
+        Outcome::Through { comparison, excused, counted, .. } => {
+            let lost = comparison.lost.iter().map(|loss| {
+                let counts = counted.contains(&loss.scenario);
+                let mark = if counts { paint.put("31", "✗") } else { paint.put("33", "·") };
+                let what = match (excused.contains(&loss.scenario), loss.scored) {
+                    (true, _) => " (beyond this backend)",
+                    (false, true) => "",
+                    (false, false) => NOT_SCORED,
                 };
                 format!("{mark} {}{what}: {}", loss.scenario, loss.reasons.join("; "))
-            }));
-            few(&mut lines, comparison.worse.iter().map(|worse| {
-                let now = worse.through.map_or("missing", |status| status.word());
-                format!("{} {}: {}, {now} now: {}", paint.put("33", "↓"), worse.scenario, worse.alone.word(), worse.reason)
-            }));
-            few(&mut lines, comparison.different.iter().map(|difference| {
-                let place = format!("{} {}{}", difference.scenario, difference.check, difference.at);
-                format!("{} {place}: {} → {}", paint.put("36", "≠"), difference.alone, difference.through)
-            }));
+            });
+            few(&mut lines, room.lines, lost);
+            let worse = comparison.worse.iter().map(|worse| {
+                let (mark, before) = (paint.put("33", "↓"), worse.alone.word());
+                let now = worse.through.map_or("missing", Status::word);
+                format!("{mark} {}: {before}, {now} now: {}", worse.scenario, worse.reason)
+            });
+            few(&mut lines, room.lines, worse);
+            let different = comparison.different.iter().map(|difference| {
+                let Difference { scenario, check, at, alone, through } = difference;
+                format!("{} {scenario} {check}{at}: {alone} → {through}", paint.put("36", "≠"))
+            });
+            few(&mut lines, room.lines, different);
         }
         Outcome::Broke(reason) => lines.extend(reason.lines().map(str::to_owned)),
     }
@@ -132,12 +168,15 @@ fn explain(row: &Row, paint: Paint) -> String {
         return String::new();
     }
     let title = paint.put("1", &format!("{}, {}", row.cell, row.revision));
-    format!("\n{title}\n{}", lines.iter().map(|line| format!("  {}\n", clip(line, WIDTH))).collect::<String>())
+    format!(
+        "\n{title}\n{}",
+        lines.iter().map(|line| format!("  {}\n", clip(line, room.width))).collect::<String>()
+    )
 }
 
 /// The first few of many lines, and how many are left out.
-fn few(lines: &mut Vec<String>, mut all: impl Iterator<Item = String>) {
-    lines.extend(all.by_ref().take(SHOWN));
+fn few(lines: &mut Vec<String>, most: usize, mut all: impl Iterator<Item = String>) {
+    lines.extend(all.by_ref().take(most));
     match all.count() {
         0 => {}
         more => lines.push(format!("  and {more} more like these")),
@@ -147,8 +186,8 @@ fn few(lines: &mut Vec<String>, mut all: impl Iterator<Item = String>) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::super::compare::{Difference, Loss, Worse};
-    use super::super::report::{Check, Scenario, Status};
+    use super::super::compare::{Loss, Worse};
+    use super::super::report::{Check, Scenario};
     use super::*;
 
     fn through(lost: Vec<Loss>, counted: &[&str], excused: &[&str]) -> Outcome {
@@ -182,8 +221,11 @@ mod tests {
         let outcome = through(vec![loss("completion-complete")], &["completion-complete"], &[]);
         let row = Row { cell: "http → stdio".to_owned(), revision: "2025-11-25", outcome };
         assert!(!row.good());
-        let text = render(&[row], Paint(false));
-        assert!(text.contains("✗ http → stdio  2025-11-25      29/30         80/3     1      1       20"), "{text}");
+        let text = brief(&[row], Paint(false));
+        assert!(
+            text.contains("✗ http → stdio  2025-11-25      29/30         80/3     1      1       20"),
+            "{text}"
+        );
         assert!(text.contains("  ✗ completion-complete: a: because of b\n"), "{text}");
         assert!(text.contains("  ↓ ping: passed, missing now: ping-fast: slow\n"), "{text}");
         assert!(text.contains("  ≠ tools-list tools-list/tools/11: \"a\" → nothing\n"), "{text}");
@@ -197,25 +239,35 @@ mod tests {
         let outcome = through(vec![loss("tools-call-sampling")], &[], &["tools-call-sampling"]);
         let row = Row { cell: "x".to_owned(), revision: "2025-11-25", outcome };
         assert!(row.good());
-        assert!(render(&[row], Paint(false)).contains("· tools-call-sampling (beyond this backend): a"));
+        assert!(brief(&[row], Paint(false)).contains("· tools-call-sampling (beyond this backend): a"));
     }
 
     #[test]
     fn a_run_that_broke_is_bad_and_says_why() {
-        let row = Row { cell: "x".to_owned(), revision: "2026-07-28", outcome: Outcome::Broke("no port\nat all".to_owned()) };
+        let row = Row {
+            cell: "x".to_owned(),
+            revision: "2026-07-28",
+            outcome: Outcome::Broke("no port\nat all".to_owned()),
+        };
         assert!(!row.good());
-        let text = render(&[row], Paint(true));
+        let text = brief(&[row], Paint(true));
         assert!(text.contains("no port at all"), "{text}");
         assert!(text.contains("  at all\n"), "{text}");
     }
 
     #[test]
     fn the_backend_alone_shows_what_it_fails_itself() {
-        let failed = Check { id: "c".to_owned(), status: Status::Failure, message: None, details: serde_json::Value::Null };
-        let scenario = Scenario { name: "tasks".to_owned(), scored: false, checks: Some(vec![failed]), broke: None };
+        let failed = Check {
+            id: "c".to_owned(),
+            status: Status::Failure,
+            message: None,
+            details: serde_json::Value::Null,
+        };
+        let scenario =
+            Scenario { name: "tasks".to_owned(), scored: false, checks: Some(vec![failed]), broke: None };
         let outcome = Outcome::Alone(Report { scenarios: vec![scenario] });
         let row = Row { cell: "backend alone".to_owned(), revision: "2026-07-28", outcome };
         assert!(row.good());
-        assert!(render(&[row], Paint(false)).contains("✗ tasks (not scored): c failed\n"));
+        assert!(brief(&[row], Paint(false)).contains("✗ tasks (not scored): c failed\n"));
     }
 }

@@ -2,14 +2,13 @@
 //!
 //! hyper's own `header_read_timeout` starts when the last response ended, so it cannot tell a connection that rests
 //! from a head that trickles: either resting connections die early, which loses the requests of clients that reuse
-//! them, or slow heads live long. And it has no clock for a response that nobody takes. Hence [`Pulse`].
+//! them, or slow heads live long. And it has no clock for a response that nobody takes. Hence [`super::pulse`].
 
 use std::convert::Infallible;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,11 +21,12 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
+use super::pulse::{Phase, Pulse, Watched};
 
 /// hyper's buffers per direction; its own default of 400 KiB times a thousand connections is too much.
 const BUFFER: usize = 64 << 10;
@@ -54,7 +54,7 @@ pub(super) async fn run<I>(
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let pulse = Arc::new(Pulse::default());
-    let io = TokioIo::new(Watched { io, pulse: Arc::clone(&pulse) });
+    let io = TokioIo::new(Watched::new(io, Arc::clone(&pulse)));
     let service = Door { app, peer, pulse: Arc::clone(&pulse) };
     let mut http = http1::Builder::new();
     http.half_close(false)
@@ -107,8 +107,8 @@ pub(super) async fn run<I>(
                 tracing::debug!(%peer, "the connection broke: {error}");
             }
             let parts = connection.into_parts();
-            if ended.is_err() || pulse.unread.load(Ordering::Relaxed) || !parts.read_buf.is_empty() {
-                linger(parts.io.into_inner().io, limits.max_body).await;
+            if ended.is_err() || pulse.left_unread() || !parts.read_buf.is_empty() {
+                linger(parts.io.into_inner().into_inner(), limits.max_body).await;
             }
         }
     }
@@ -140,137 +140,6 @@ async fn linger<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, most: usize) {
     let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
-impl Limits {
-    /// How long a connection may stay as it is.
-    fn patience(&self, phase: Phase) -> Option<Duration> {
-        match phase {
-            Phase::Head => Some(self.header_timeout),
-            Phase::Resting | Phase::Stalled => Some(self.idle_timeout),
-            Phase::Serving => None,
-        }
-    }
-}
-
-/// What a connection is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// A head is awaited or half here.
-    Head = 0,
-    /// A request is with the application, or its response under way.
-    Serving = 1,
-    /// A response waits for the client to take some of it.
-    Stalled = 2,
-    /// Between two requests.
-    Resting = 3,
-}
-
-impl Phase {
-    fn of(state: u32) -> Self {
-        match state & 3 {
-            0 => Self::Head,
-            1 => Self::Serving,
-            2 => Self::Stalled,
-            _ => Self::Resting,
-        }
-    }
-
-    fn complaint(self) -> &'static str {
-        match self {
-            Self::Head => "the head of its request did not come in time",
-            Self::Serving | Self::Stalled => "the client did not take its response",
-            Self::Resting => "no request for too long",
-        }
-    }
-}
-
-/// Told by the socket, the requests and the responses; read by the clock. All of them run in one task.
-#[derive(Debug, Default)]
-struct Pulse {
-    /// The phase in the lowest two bits, above them a count of the changes: the same phase twice is two phases.
-    state: AtomicU32,
-    /// A body was given up before its end, so bytes that belong to no request may follow.
-    unread: AtomicBool,
-}
-
-impl Pulse {
-    fn now(&self) -> u32 {
-        self.state.load(Ordering::Relaxed)
-    }
-
-    fn enter(&self, phase: Phase) {
-        let next = ((self.now() >> 2).wrapping_add(1) << 2) | phase as u32;
-        self.state.store(next, Ordering::Relaxed);
-    }
-
-    fn read(&self) {
-        if Phase::of(self.now()) == Phase::Resting {
-            self.enter(Phase::Head);
-        }
-    }
-
-    fn wrote<T>(&self, outcome: &Poll<io::Result<T>>) {
-        match (outcome, Phase::of(self.now())) {
-            (Poll::Pending, Phase::Serving) => self.enter(Phase::Stalled),
-            (Poll::Ready(Ok(_)), Phase::Stalled) => self.enter(Phase::Serving),
-            // The end of a large response: the application is done, the client still takes it.
-            (Poll::Ready(Ok(_)), phase @ (Phase::Head | Phase::Resting)) => self.enter(phase),
-            _ => {}
-        }
-    }
-}
-
-/// A socket that tells its pulse.
-struct Watched<I> {
-    io: I,
-    pulse: Arc<Pulse>,
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.pulse.read();
-        }
-        outcome
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.pulse.wrote(&outcome);
-        outcome
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
-        self.pulse.wrote(&outcome);
-        outcome
-    }
-
-    /// With it hyper hands over head and body together, in one write and without copying the body.
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
 /// The application as hyper calls it.
 struct Door {
     app: TowerToHyperService<Router>,
@@ -284,8 +153,7 @@ impl Service<Request<Incoming>> for Door {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.pulse.enter(Phase::Serving);
-        self.pulse.unread.store(false, Ordering::Relaxed);
+        self.pulse.serve();
         let pulse = Arc::clone(&self.pulse);
         let mut request = request.map(|body| {
             let complete = body.is_end_stream();
@@ -329,7 +197,7 @@ impl HttpBody for Arriving {
 impl Drop for Arriving {
     fn drop(&mut self) {
         if !self.complete {
-            self.pulse.unread.store(true, Ordering::Relaxed);
+            self.pulse.leave_unread();
         }
     }
 }
@@ -362,6 +230,6 @@ impl HttpBody for Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        self.pulse.enter(Phase::Resting);
+        self.pulse.rest();
     }
 }

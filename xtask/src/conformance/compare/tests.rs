@@ -87,7 +87,11 @@ fn a_check_that_ends_worse_in_a_passed_scenario_is_named() {
 fn hollow_passes_show_in_the_details() {
     assert_eq!(places(json!({"toolCount": 24}), json!({"toolCount": 0}), Lists::Equal), ["/toolCount"]);
     assert_eq!(
-        places(json!({"result": {"content": []}}), json!({"result": {"content": [], "isError": true}}), Lists::Equal),
+        places(
+            json!({"result": {"content": []}}),
+            json!({"result": {"content": [], "isError": true}}),
+            Lists::Equal
+        ),
         ["/result/isError"]
     );
     assert_eq!(places(json!({"tools": ["p", "q"]}), json!({"tools": ["p"]}), Lists::Equal), ["/tools"]);
@@ -106,6 +110,9 @@ fn what_varies_from_run_to_run_is_no_difference() {
         })
     };
     assert!(places(run(1, "a"), run(65_535, "b"), Lists::Equal).is_empty());
+    let event = |id: i64| json!({"event": {"id": format!("0/{id}"), "data": {"id": 1}}});
+    assert!(places(event(0), event(2), Lists::Equal).is_empty());
+    assert_eq!(places(json!({"id": 1}), json!({"id": "1"}), Lists::Equal), ["/id"], "the id of an answer");
     assert_eq!(places(json!({"sessionId": "a"}), json!({}), Lists::Equal), ["/sessionId"]);
     assert_eq!(places(json!({"sessionId": "a"}), json!({"sessionId": null}), Lists::Equal), ["/sessionId"]);
     assert_eq!(
@@ -117,7 +124,8 @@ fn what_varies_from_run_to_run_is_no_difference() {
 
 #[test]
 fn other_backends_may_add_to_lists_but_take_nothing_away() {
-    let alone = json!({"toolCount": 2, "tools": [{"name": "p", "n": 1}, {"name": "q"}], "results": {"p": "ok"}});
+    let alone =
+        json!({"toolCount": 2, "tools": [{"name": "p", "n": 1}, {"name": "q"}], "results": {"p": "ok"}});
     let more = json!({
         "toolCount": 3,
         "tools": [{"name": "q"}, {"name": "z"}, {"name": "p", "n": 1}],

@@ -1,0 +1,134 @@
+//! Whose task is where: tasks outlive the call that began them, and are asked for by nothing but their id.
+//!
+//! Rule: the extension `io.modelcontextprotocol/tasks` (SEP-2663). An id is no secret between callers, so a task is
+//! found only by whoever began it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::call::{Call, Principal, Target, TargetKind};
+use crate::mcp::{era, splice};
+
+/// Tasks that are remembered; the oldest go first.
+const MAX_TASKS: usize = 10_000;
+/// Longest id that is remembered.
+const MAX_ID: usize = 512;
+
+/// The extension's name among the capabilities.
+pub const EXTENSION: &str = "io.modelcontextprotocol/tasks";
+
+#[derive(Debug, Default)]
+pub(super) struct Tasks(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    by_id: HashMap<Arc<str>, Begun>,
+    order: VecDeque<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Begun {
+    target: Target,
+    subject: String,
+    issuer: Option<String>,
+}
+
+impl Tasks {
+    /// Remembers the task that a result announces, if it does.
+    pub(super) fn note(&self, call: &Call, result: &str) {
+        if call.target.kind != TargetKind::Tool || era::result_type(result) != "task" {
+            return;
+        }
+        let id = splice::get(result, "/taskId").and_then(|id| serde_json::from_str::<String>(id).ok());
+        let Some(id) = id.filter(|id| id.len() <= MAX_ID) else { return };
+        let id: Arc<str> = id.into();
+        let begun = Begun {
+            target: call.target.clone(),
+            subject: call.principal.subject.clone(),
+            issuer: call.principal.issuer.clone(),
+        };
+        let mut known = self.0.lock();
+        // A backend must not take over the id of another's task.
+        if known.by_id.get(&id).is_some_and(|other| other.target.backend != begun.target.backend) {
+            tracing::warn!(backend = %call.target.backend, "a task with the id of another backend's was not noted");
+            return;
+        }
+        if known.by_id.insert(id.clone(), begun).is_none() {
+            known.order.push_back(id);
+        }
+        while known.order.len() > MAX_TASKS {
+            if let Some(oldest) = known.order.pop_front() {
+                known.by_id.remove(&oldest);
+            }
+        }
+    }
+
+    /// The tool that began a task, if this caller called it.
+    pub(super) fn target(&self, id: &str, who: &Principal) -> Option<Target> {
+        let known = self.0.lock();
+        let begun = known.by_id.get(id)?;
+        (begun.subject == who.subject && begun.issuer == who.issuer).then(|| begun.target.clone())
+    }
+}
+
+/// Whether a method asks for a task.
+#[must_use]
+pub(super) fn is_task_method(method: &str) -> bool {
+    matches!(method, "tasks/get" | "tasks/update" | "tasks/cancel")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(subject: &str, backend: &str) -> Call {
+        let principal = Principal {
+            subject: subject.to_owned(),
+            role: "r".to_owned(),
+            issuer: None,
+            audience: None,
+            token_id: None,
+            expires_at: None,
+            claims: Vec::new(),
+        };
+        Call {
+            id: "1".to_owned(),
+            method: "tools/call".to_owned(),
+            target: Target {
+                kind: TargetKind::Tool,
+                name: "slow".into(),
+                backend: backend.into(),
+                upstream: "slow".into(),
+            },
+            principal: Arc::new(principal),
+            params: crate::mcp::message::raw("{}".to_owned()),
+            session: "s".into(),
+            door: "http",
+        }
+    }
+
+    #[test]
+    fn a_task_belongs_to_its_caller_and_its_backend() {
+        let tasks = Tasks::default();
+        let (ada, eve) = (call("ada", "a"), call("eve", "b"));
+        tasks.note(&ada, r#"{"resultType":"task","taskId":"t"}"#);
+        assert!(tasks.target("t", &ada.principal).is_some());
+        assert!(tasks.target("t", &eve.principal).is_none());
+        tasks.note(&eve, r#"{"resultType":"task","taskId":"t"}"#);
+        assert_eq!(tasks.target("t", &ada.principal).map(|target| target.backend), Some("a".into()));
+        tasks.note(&ada, r#"{"resultType":"complete","taskId":"u"}"#);
+        assert!(tasks.target("u", &ada.principal).is_none());
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten() {
+        let (tasks, ada) = (Tasks::default(), call("ada", "a"));
+        for number in 0..=MAX_TASKS {
+            tasks.note(&ada, &format!(r#"{{"resultType":"task","taskId":"{number}"}}"#));
+        }
+        assert!(tasks.target("0", &ada.principal).is_none());
+        assert!(tasks.target("1", &ada.principal).is_some());
+    }
+}
