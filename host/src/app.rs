@@ -6,24 +6,20 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 mod doors;
 pub mod plugins;
 mod reload;
+mod suite;
 
 use self::plugins::Loaded;
+use self::suite::{Prepared, Suite};
 use crate::audit::{self, Audit};
-use crate::backend::Common;
-use crate::backend::registry::{EVENT_QUEUE, Registry};
 use crate::config::{self, Config, Problem, Problems};
 use crate::door::conversation::House;
 use crate::door::health;
-use crate::door::hub::Hub;
-use crate::door::park::Parking;
-use crate::pipeline::{News, Pipeline};
-use crate::policy::{KillSwitch, Policy};
+use crate::pipeline::Pipeline;
 use crate::state::{Clock, Store};
 use crate::telemetry;
 
@@ -42,61 +38,39 @@ pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
     telemetry::log(log_level.unwrap_or(&config.gateway.log_level))?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{}: {}", warning.key, warning.message));
     let render = telemetry::metrics()?;
-    let (clock, store) = (Clock::real(), Store::new());
-    let loaded = plugins::load(&config, &store, &clock)?;
+    let prepared = Prepared::load(&config)?;
+    let mounted: Vec<Prepared> =
+        config.mounts().map(|mount| Prepared::load(&mount.config)).collect::<Result<_, _>>()?;
     let audit = open_audit(&config).await?;
-    let policy =
-        Arc::new(Policy::new(loaded.chain.clone(), KillSwitch::new(&config.kill_switch), clock.clone()));
-    let rewriters = Arc::new(loaded.rewriters);
-    let reshape = rewriters.clone();
-    let common = Common {
-        max_message: config.gateway.max_message_bytes,
-        secrets: config.secret_values().iter().map(|secret| secret.expose().to_owned()).collect(),
-    };
-    let (registry, events) = Registry::start(
-        &config.backends,
-        common,
-        Arc::new(move |backend, list, offers| reshape.catalog(backend, list, offers)),
-    );
-    let pipeline = Arc::new(Pipeline::new(policy.clone(), rewriters, registry.clone(), audit.clone()));
     let stop = CancellationToken::new();
-    let health = health_server(&config, &pipeline, render, &stop).await;
-    let (news_in, news) = mpsc::channel(EVENT_QUEUE);
-    let relay = tokio::spawn(relay(events, news_in.clone()));
-    let hub = Hub::new();
-    let teller = tokio::spawn(hub.clone().relay(news));
-    let reload = tokio::spawn(reload::on_sighup(reload::Parts {
-        path: path.to_owned(),
-        engine: loaded.engine,
-        store,
-        clock,
-        policy,
-        news: news_in,
-    })?);
+    let over_http = config.http.is_some();
+    let main = prepared.start(&config, over_http, &audit, &stop)?;
+    let mut suites = vec![main];
+    for (mount, prepared) in config.mounts().zip(mounted) {
+        suites.push(prepared.start(&mount.config, over_http, &audit, &stop)?);
+    }
+    let paths = std::iter::once(None).chain(config.mounts().map(|mount| Some(mount.path.as_str())));
+    let reloads = suites.iter().zip(paths).map(|(suite, mount)| suite.reloads(mount)).collect();
+    let reload = tokio::spawn(reload::on_sighup(path.to_owned(), reloads)?);
+    let pipelines: Vec<_> = suites.iter().map(|suite| suite.house.pipeline.clone()).collect();
+    let health = health_server(&config, pipelines, render, &stop).await;
     let signals = stop_signals(stop.clone())?;
-    let house = House {
-        pipeline: pipeline.clone(),
-        hub,
-        parking: Parking::new()?,
-        door: if config.http.is_some() { "http" } else { "stdio" },
-        sole: config.http.is_none(),
-        stopping: stop.clone(),
-    };
+    let houses: Vec<House> = suites.iter().map(|suite| suite.house.clone()).collect();
     let served = match &config.http {
-        Some(http) => doors::http(&config, http, house, &stop).await,
-        None => doors::stdio(&config, house, &stop).await.context("stdio"),
+        Some(http) => doors::http(&config, http, houses, &stop).await,
+        None => match houses.into_iter().next() {
+            Some(house) => doors::stdio(&config, house, &stop).await.context("stdio"),
+            None => Ok(()),
+        },
     };
     // Stop accepting → calls ended (in serve) → backends → audit.
     stop.cancel();
     reload.abort();
     signals.abort();
-    registry.stop().await;
-    relay.abort();
-    teller.abort();
+    futures_util::future::join_all(suites.into_iter().map(Suite::end)).await;
     if let Some(health) = health {
         let _ = health.await;
     }
-    drop(pipeline);
     audit
         .close()
         .await
@@ -112,21 +86,16 @@ pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
 pub fn check(path: &Path) -> Result<(Config, Loaded), Problems> {
     let config = config::load(path, &environment)?;
     let loaded = plugins::load(&config, &Store::new(), &Clock::real())?;
+    for mount in config.mounts() {
+        plugins::load(&mount.config, &Store::new(), &Clock::real())?;
+    }
     Ok((config, loaded))
 }
 
 /// Starts the backends of a configuration and reports how each did, without serving anybody.
 pub async fn probe(config: &Config, loaded: Loaded) -> Vec<(String, Result<usize, String>)> {
     let rewriters = Arc::new(loaded.rewriters);
-    let common = Common {
-        max_message: config.gateway.max_message_bytes,
-        secrets: config.secret_values().iter().map(|secret| secret.expose().to_owned()).collect(),
-    };
-    let (registry, _events) = Registry::start(
-        &config.backends,
-        common,
-        Arc::new(move |backend, list, offers| rewriters.catalog(backend, list, offers)),
-    );
+    let (registry, _events) = suite::start_backends(config, &rewriters);
     registry.client_declares("{}");
     let report = registry.probe().await;
     registry.stop().await;
@@ -176,16 +145,15 @@ fn user_name(uid: u32) -> String {
 
 async fn health_server(
     config: &Config,
-    pipeline: &Arc<Pipeline>,
+    pipelines: Vec<Arc<Pipeline>>,
     render: health::Render,
     stop: &CancellationToken,
 ) -> Option<tokio::task::JoinHandle<()>> {
     let address = config.gateway.health_listen?;
     match health::bind(address).await {
         Ok(listener) => {
-            let (pipeline, token, stop) =
-                (pipeline.clone(), config.gateway.health_token.clone(), stop.clone().cancelled_owned());
-            Some(tokio::spawn(health::serve(listener, pipeline, token, render, stop)))
+            let (token, stop) = (config.gateway.health_token.clone(), stop.clone().cancelled_owned());
+            Some(tokio::spawn(health::serve(listener, pipelines, token, render, stop)))
         }
         // Every client spawns a gateway of its own; the second must still serve its client.
         Err(error) => {
@@ -193,14 +161,6 @@ async fn health_server(
                 "no health server: {address}: {error}; set gateway.health_listen to another port or \"off\""
             );
             None
-        }
-    }
-}
-
-async fn relay(mut events: mpsc::Receiver<crate::backend::Event>, news: mpsc::Sender<News>) {
-    while let Some(event) = events.recv().await {
-        if news.send(News::from(event)).await.is_err() {
-            return;
         }
     }
 }

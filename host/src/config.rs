@@ -64,6 +64,8 @@ pub struct Gateway {
     pub max_in_flight: usize,
     /// How long calls may take to finish at shutdown.
     pub shutdown_grace: Duration,
+    /// Names of tools and prompts in characters that every client takes.
+    pub safe_names: bool,
 }
 
 /// The HTTP door. Its address is [`Gateway::listen`].
@@ -83,8 +85,21 @@ pub struct Http {
     pub max_connections: usize,
     /// Request headers that authenticators may read, in lower case.
     pub credential_headers: Vec<String>,
+    /// Mode "local" holds for whoever comes from this machine.
+    pub allow_local: bool,
     /// Where tokens come from (RFC 9728).
     pub oauth: Option<Oauth>,
+    /// Further endpoints.
+    pub mounts: Vec<Mount>,
+}
+
+/// A further endpoint, with backends and policies of its own.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// Where MCP is served: `/mcp/dev`.
+    pub path: String,
+    /// Everything else about it. Addresses and the record are those of the main file.
+    pub config: Config,
 }
 
 /// The protected resource's metadata (RFC 9728).
@@ -327,6 +342,11 @@ pub struct KillSwitch {
 }
 
 impl Config {
+    /// The further endpoints.
+    pub fn mounts(&self) -> impl Iterator<Item = &Mount> {
+        self.http.iter().flat_map(|http| &http.mounts)
+    }
+
     /// Every value that must not appear in a record, of at least 4 bytes: shorter ones occur everywhere.
     #[must_use]
     pub fn secret_values(&self) -> Vec<Secret> {
@@ -343,6 +363,8 @@ impl Config {
             holders.extend(pairs.iter().map(|(_, value)| value));
         }
         holders.extend(self.plugins.iter().flat_map(|plugin| &plugin.secrets).map(|(_, value)| value));
+        let mounted: Vec<Secret> = self.mounts().flat_map(|mount| mount.config.secret_values()).collect();
+        holders.extend(&mounted);
         let mut values: Vec<&String> = holders.into_iter().flat_map(Secret::hidden).collect();
         values.retain(|value| value.len() >= 4);
         // The longest first, so that a secret that contains another is covered as a whole.
@@ -366,9 +388,20 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    read(text, path, env, None)
+}
+
+/// `door` is the HTTP door of the main file, if this is the file of a mount.
+fn read(
+    text: &str,
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+    door: Option<&raw::RawHttp>,
+) -> Result<Config, Problems> {
     let mut problems = Vec::new();
     let mut document =
         document::Document::read(text, &mut problems).map_err(|syntax| Problems::new(path, vec![syntax]))?;
     let pruned = schema::validate(&mut document, &mut problems);
-    check::check(&document, path, env, problems, pruned).map_err(|problems| Problems::new(path, problems))
+    check::check(&document, path, env, problems, pruned, door)
+        .map_err(|problems| Problems::new(path, problems))
 }

@@ -4,7 +4,7 @@
 
 mod scene;
 
-pub(crate) use scene::free_port;
+pub(crate) use scene::{fixtures, free_port, installed, processes_of, python};
 
 use std::fs::File;
 use std::io::Write;
@@ -16,7 +16,7 @@ use rmcp::model::CallToolRequestParams;
 use rmcp::transport::TokioChildProcess;
 use serde_json::{Value, json};
 
-use self::scene::{Scene, python};
+use self::scene::Scene;
 use crate::support::eventually;
 
 /// How long all servers may take to start: three interpreters of Node and three of Python, on a busy machine.
@@ -188,7 +188,7 @@ fn the_python_sdk_reaches_all_seven_servers() {
         "command": command, "env": env, "wanted": wanted(), "patience": START.as_secs(), "calls": calls,
     });
 
-    let script = scene::fixtures().join("clients/official.py");
+    let script = fixtures().join("clients/official.py");
     let out = scene.path("python.json");
     let mut client = std::process::Command::new(python("python"))
         .arg(script)

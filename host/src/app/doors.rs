@@ -37,11 +37,12 @@ fn credential(auth: &Auth) -> Credential {
     Credential { door: "stdio", bearer, attrs }
 }
 
-/// Serves everybody who comes over HTTP, until `stop`.
+/// Serves everybody who comes over HTTP, until `stop`. The first house is the main endpoint's, the others those of
+/// the mounts in their order.
 pub(super) async fn http(
     config: &Config,
     settings: &Http,
-    house: House,
+    houses: Vec<House>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let address = config.gateway.listen;
@@ -49,43 +50,59 @@ pub(super) async fn http(
         .await
         .with_context(|| format!("cannot listen on {address}; set gateway.listen to another port"))?;
     let grace = config.gateway.shutdown_grace;
-    let pipeline = house.pipeline.clone();
-    // Clients come and go; what each can do is said on connections of their own.
-    pipeline.client_declares("{}");
-    let sessions = Sessions::new(pipeline, house.hub.clone(), settings.max_sessions, settings.session_idle);
     let limits = server::Limits {
         max_body: config.gateway.max_message_bytes,
         max_connections: settings.max_connections,
         ..server::Limits::default()
     };
+    let bound = listener.local_addr().unwrap_or(address);
+    let paths = std::iter::once(&settings.path).chain(settings.mounts.iter().map(|mount| &mount.path));
+    let mut mounts = Vec::new();
+    for (path, house) in paths.zip(houses) {
+        // Clients come and go; what each can do is said on connections of their own.
+        house.pipeline.client_declares("{}");
+        mounts.push(Arc::new(mount(config, settings, path, house, limits)?));
+        tracing::info!("listening on http://{bound}{path}");
+    }
+    let keepers: Vec<_> =
+        mounts.iter().map(|mount| tokio::spawn(mount.sessions.clone().look_after(stop.clone()))).collect();
+    let router = http::router(mounts.clone());
+    let served = server::serve(listener, router, limits, stop.clone().cancelled_owned(), grace);
+    // No new requests from the first moment of the stop; those under way get their time.
+    let draining = async {
+        stop.cancelled().await;
+        futures_util::future::join_all(mounts.iter().map(|mount| mount.sessions.drain(grace))).await;
+    };
+    tokio::join!(served, draining);
+    keepers.iter().for_each(tokio::task::JoinHandle::abort);
+    Ok(())
+}
+
+/// One endpoint.
+fn mount(
+    config: &Config,
+    settings: &Http,
+    path: &str,
+    house: House,
+    limits: server::Limits,
+) -> anyhow::Result<Mount> {
+    let ip = config.gateway.listen.ip();
     let resource = settings.oauth.as_ref().map(|oauth| Resource {
         uri: oauth.resource.clone(),
         authorization_servers: oauth.authorization_servers.clone(),
         scopes: oauth.scopes.clone(),
     });
     let user = user_name(rustix::process::getuid().as_raw());
-    let mount = Arc::new(Mount {
-        path: settings.path.clone(),
+    let (pipeline, hub) = (house.pipeline.clone(), house.hub.clone());
+    Ok(Mount {
+        path: path.to_owned(),
         house,
-        hosts: Hosts::new(address.ip(), &settings.allowed_hosts).context("http.allowed_hosts")?,
-        origins: Origins::new(address.ip(), &settings.allowed_origins).context("http.allowed_origins")?,
+        hosts: Hosts::new(ip, &settings.allowed_hosts).context("http.allowed_hosts")?,
+        origins: Origins::new(ip, &settings.allowed_origins).context("http.allowed_origins")?,
         limits,
         callers: Callers::new(settings.credential_headers.clone(), user),
-        sessions: sessions.clone(),
+        sessions: Sessions::new(pipeline, hub, settings.max_sessions, settings.session_idle),
         max_in_flight: config.gateway.max_in_flight,
         resource,
-    });
-    let bound = listener.local_addr().unwrap_or(address);
-    tracing::info!("listening on http://{bound}{}", settings.path);
-    let keeper = tokio::spawn(sessions.clone().look_after(stop.clone()));
-    let served =
-        server::serve(listener, http::router(vec![mount]), limits, stop.clone().cancelled_owned(), grace);
-    // No new requests from the first moment of the stop; those under way get their time.
-    let draining = async {
-        stop.cancelled().await;
-        sessions.drain(grace).await;
-    };
-    tokio::join!(served, draining);
-    keeper.abort();
-    Ok(())
+    })
 }

@@ -90,6 +90,9 @@ pub(super) fn one(
             .into_iter()
             .map(|(pointer, message, hint)| {
                 let path = pointer.trim_start_matches('/').replace('/', ".");
+                // What the plugin calls its keys has another name in the file.
+                let keys = settings.name == "auth-api-key" && path.starts_with("keys");
+                let path = if keys { format!("api_{path}") } else { path };
                 let section = match settings.section {
                     "plugins" => format!("{key}.config"),
                     section => section.to_owned(),

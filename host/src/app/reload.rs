@@ -1,23 +1,24 @@
 //! SIGHUP re-reads the file (S12): the kill switch and the rate limits change, a bad file changes nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::plugins;
-use crate::config;
+use crate::config::{self, Config};
 use crate::mcp::catalog::List;
 use crate::pipeline::News;
-use crate::plugin::Engine;
+use crate::plugin::{Engine, Plugin};
 use crate::policy::Policy;
 use crate::state::{Clock, Store};
 
 /// What a reload needs.
 #[derive(Debug)]
 pub(super) struct Parts {
-    pub(super) path: PathBuf,
+    /// The path of the mount; none for the main endpoint.
+    pub(super) mount: Option<String>,
     pub(super) engine: Engine,
     pub(super) store: Store,
     pub(super) clock: Clock,
@@ -26,21 +27,22 @@ pub(super) struct Parts {
 }
 
 /// Listens from now on; the future handles one signal after the other, for ever.
-pub(super) fn on_sighup(parts: Parts) -> std::io::Result<impl Future<Output = ()>> {
+pub(super) fn on_sighup(path: PathBuf, parts: Vec<Parts>) -> std::io::Result<impl Future<Output = ()>> {
     let mut hangups = signal(SignalKind::hangup())?;
     Ok(async move {
         let parts = Arc::new(parts);
         while hangups.recv().await.is_some() {
-            let again = parts.clone();
+            let (path, again) = (path.clone(), parts.clone());
             // Compiling a plugin takes a while; the runtime's threads have calls to serve.
-            let result = tokio::task::spawn_blocking(move || reload(&again)).await;
+            let result = tokio::task::spawn_blocking(move || reload(&path, &again)).await;
             match result {
-                Ok(Ok(true)) => {
-                    for list in List::ALL {
-                        let _ = parts.news.send(News::ListChanged(list)).await;
+                Ok(Ok(flipped)) => {
+                    for (parts, _) in parts.iter().zip(flipped).filter(|(_, flipped)| *flipped) {
+                        for list in List::ALL {
+                            let _ = parts.news.send(News::ListChanged(list)).await;
+                        }
                     }
                 }
-                Ok(Ok(false)) => {}
                 Ok(Err(problems)) => tracing::error!("the old configuration stays in force:\n{problems}"),
                 Err(error) => tracing::error!("the old configuration stays in force: {error}"),
             }
@@ -48,19 +50,48 @@ pub(super) fn on_sighup(parts: Parts) -> std::io::Result<impl Future<Output = ()
     })
 }
 
-/// Says whether clients may now see other lists.
-fn reload(parts: &Parts) -> Result<bool, config::Problems> {
-    let config = config::load(&parts.path, &super::environment)?;
-    let folders = super::plugin_folders(config.gateway.plugin_dir.as_ref());
-    let Some(settings) = config.plugins.iter().find(|plugin| plugin.name == "rate-limit") else {
-        return Ok(false);
+/// Says for each endpoint whether its clients may now see other lists.
+fn reload(path: &Path, parts: &[Parts]) -> Result<Vec<bool>, config::Problems> {
+    let config = config::load(path, &super::environment)?;
+    // A mount that is no longer in the file stays as it is until the gateway is started anew.
+    let of = |parts: &Parts| match &parts.mount {
+        None => Some(&config),
+        Some(path) => config.mounts().find(|mount| mount.path == *path).map(|mount| &mount.config),
     };
-    let plugin = plugins::one(&parts.engine, &folders, settings, &parts.store, &parts.clock)
-        .map_err(|problems| config::Problems::new(&config.path, problems))?;
+    let mut ready = Vec::new();
+    for parts in parts {
+        ready.push(match of(parts) {
+            Some(config) => Some((config, limits(config, parts)?)),
+            None => None,
+        });
+    }
     // Only now, when everything has been found good, does anything change. What was spent stays spent: the
     // counters are the host's.
-    parts.policy.replace(parts.policy.chain().with(&Arc::new(plugin)));
-    let flipped = parts.policy.kill().set(&config.kill_switch);
-    tracing::info!(kill_switch_changed = flipped, "configuration reloaded: kill switch and rate limits");
+    let mut flipped = Vec::new();
+    for (parts, ready) in parts.iter().zip(ready) {
+        let Some((config, plugin)) = ready else {
+            flipped.push(false);
+            continue;
+        };
+        if let Some(plugin) = plugin {
+            parts.policy.replace(parts.policy.chain().with(&Arc::new(plugin)));
+        }
+        flipped.push(parts.policy.kill().set(&config.kill_switch));
+    }
+    tracing::info!(
+        kill_switch_changed = flipped.contains(&true),
+        "configuration reloaded: kill switch and rate limits"
+    );
     Ok(flipped)
+}
+
+/// The rate limits as the file has them now.
+fn limits(config: &Config, parts: &Parts) -> Result<Option<Plugin>, config::Problems> {
+    let folders = super::plugin_folders(config.gateway.plugin_dir.as_ref());
+    let Some(settings) = config.plugins.iter().find(|plugin| plugin.name == "rate-limit") else {
+        return Ok(None);
+    };
+    plugins::one(&parts.engine, &folders, settings, &parts.store, &parts.clock)
+        .map(Some)
+        .map_err(|problems| config::Problems::new(&config.path, problems))
 }

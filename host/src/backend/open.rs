@@ -18,6 +18,8 @@ pub struct Common {
     pub max_message: usize,
     /// Values that must not appear in a backend's log lines.
     pub secrets: Vec<String>,
+    /// Names of tools and prompts in characters that every client takes.
+    pub safe_names: bool,
 }
 
 /// Makes connections; one for all backends, because HTTP servers share a client.

@@ -40,6 +40,7 @@ pub struct Registry {
     backends: Vec<Arc<Backend>>,
     by_name: HashMap<Arc<str>, Arc<Backend>>,
     reshape: Reshape,
+    safe_names: bool,
     catalog: ArcSwap<Catalog>,
     merging: Mutex<Merging>,
     greetings: Mutex<HashMap<Arc<str>, Greeting>>,
@@ -76,12 +77,14 @@ impl Registry {
         reshape: Reshape,
     ) -> (Arc<Self>, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+        let safe_names = common.safe_names;
         let opener = Arc::new(Opener::new(common));
         let backends: Vec<_> =
             settings.iter().map(|s| Arc::new(Backend::new(s.clone(), opener.clone()))).collect();
         let registry = Arc::new(Self {
             by_name: backends.iter().map(|backend| (backend.name.clone(), backend.clone())).collect(),
             reshape,
+            safe_names,
             catalog: ArcSwap::default(),
             merging: Mutex::default(),
             greetings: Mutex::default(),
@@ -273,6 +276,7 @@ impl Registry {
             .map(|(backend, offers)| Part {
                 backend: &backend.name,
                 always_prefix: backend.settings.always_prefix,
+                safe_names: self.safe_names,
                 offers,
             })
             .collect();

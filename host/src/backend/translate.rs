@@ -43,7 +43,12 @@ pub(super) async fn exchange(
         (Era::Handshake, Era::Handshake) | (Era::Stateless, Era::Stateless) => send(params.to_owned()).await,
         (Era::Stateless, Era::Handshake) => {
             let reply = send(era::request_to_handshake(params)).await?;
-            Ok(if reply.is_error() {
+            let asks = client.hello().answers("elicitation/create");
+            let url = (asks && reply.is_error()).then(|| era::url_elicitation(reply.text())).flatten();
+            Ok(if let Some(required) = url {
+                let server = era::server_info();
+                Reply::rewritten(era::result_to_stateless("", &required, &server), false)
+            } else if reply.is_error() {
                 Reply::rewritten(era::error_to_stateless(reply.text(), params), true)
             } else {
                 let server = era::server_info();

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::document::Document;
 use super::problem::{Problem, nearest};
-use super::raw::{Raw, RawAudit, RawAuditMode, RawGateway, RawKillSwitch, RawPostgres, Seconds};
+use super::raw::{Raw, RawAudit, RawAuditMode, RawGateway, RawHttp, RawKillSwitch, RawPostgres, Seconds};
 use super::secret::Secret;
 use super::{Audit, AuditMode, Config, Gateway, KillSwitch, Store};
 
@@ -28,6 +28,7 @@ pub(super) fn check(
     env: Env<'_>,
     problems: Vec<Problem>,
     pruned: Vec<String>,
+    door: Option<&RawHttp>,
 ) -> Result<Config, Vec<Problem>> {
     let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = full.parent().unwrap_or(Path::new("/")).to_owned();
@@ -42,12 +43,16 @@ pub(super) fn check(
         }
     };
     let gateway = checker.gateway(&raw.gateway);
-    let http = checker.http_door(raw.http.as_ref(), raw.auth.mode, gateway.as_ref());
-    let (auth, authenticator) = checker.auth(&raw.auth, &raw.rbac, raw.http.as_ref());
+    if door.is_some() && raw.http.is_some() {
+        checker.problem("/http", "a mount has no door of its own", "leave it to the main file");
+    }
+    let of_door = door.or(raw.http.as_ref());
+    let http = checker.http_door(of_door, raw.auth.mode, gateway.as_ref(), door.is_some());
+    let (auth, authenticators) = checker.auth(&raw.auth, &raw.rbac, of_door);
     let audit = checker.audit(&raw);
     let backends = checker.backends(&raw.backends);
     checker.kill_switch(&raw.kill_switch, &raw);
-    let plugins = checker.chain(authenticator, &raw);
+    let plugins = checker.chain(authenticators, &raw);
     if !checker.problems.is_empty() {
         return Err(checker.problems);
     }
@@ -167,6 +172,7 @@ impl Checker<'_> {
             max_message_bytes: raw.max_message_bytes,
             max_in_flight: raw.max_in_flight,
             shutdown_grace: duration(raw.shutdown_grace_secs),
+            safe_names: raw.safe_names,
         })
     }
 

@@ -72,6 +72,9 @@ pub(super) struct RawGateway {
     pub(super) max_in_flight: usize,
     /// How long calls may take to finish at shutdown.
     pub(super) shutdown_grace_secs: Seconds,
+    /// Show names of tools and prompts in characters that every client takes (letters, digits, `_` and `-`, at most
+    /// 64), whatever the backend calls them.
+    pub(super) safe_names: bool,
 }
 
 impl Default for RawGateway {
@@ -85,6 +88,7 @@ impl Default for RawGateway {
             max_message_bytes: 4 << 20,
             max_in_flight: 1_024,
             shutdown_grace_secs: Seconds(10.0),
+            safe_names: true,
         }
     }
 }
@@ -96,6 +100,24 @@ impl Default for RawGateway {
 pub(super) enum RawMode {
     Jwt,
     Local,
+}
+
+/// A key of a program.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawApiKey {
+    /// Its name in the record.
+    pub(super) id: String,
+    /// What its holder may do: one of [rbac.roles].
+    pub(super) role: String,
+    /// Who its holder is; by default the id.
+    pub(super) subject: Option<String>,
+    /// The SHA-256 of the key, 64 hex digits: `printf %s "$KEY" | sha256sum`.
+    pub(super) sha256: Option<String>,
+    /// Instead of `sha256`: the environment variable with the key.
+    pub(super) secret_env: Option<String>,
+    /// When it ends: a date or a date and time (RFC 3339).
+    pub(super) expires: Option<String>,
 }
 
 /// Who may call.
@@ -124,6 +146,8 @@ pub(super) struct RawAuth {
     pub(super) keys: Vec<RawKey>,
     /// A file with public keys, as a JSON Web Key Set.
     pub(super) jwks_file: Option<String>,
+    /// Keys of programs, sent as `X-API-Key` or as a bearer token that begins with `sk-`.
+    pub(super) api_keys: Vec<RawApiKey>,
     /// Mode "local": the role of the caller.
     pub(super) role: Option<String>,
     /// Mode "local": the caller's name; by default the user name of the operating system.
@@ -141,6 +165,7 @@ impl Default for RawAuth {
             leeway_secs: 30,
             keys: Vec::new(),
             jwks_file: None,
+            api_keys: Vec::new(),
             role: None,
             subject: None,
         }

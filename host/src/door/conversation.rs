@@ -179,7 +179,9 @@ impl Conversation {
         };
         let known = Pipeline::is_targeted(method)
             || List::of_method(method).is_some()
-            || method == "logging/setLevel";
+            || method == "logging/setLevel"
+            || (matches!(method, "tasks/get" | "tasks/result" | "tasks/cancel")
+                && self.pipeline().has_tasks());
         if !known {
             return Some(Outbound::Last { message: unknown(id, method), status: 200 });
         }
@@ -290,6 +292,10 @@ impl Conversation {
         if version != "2024-11-05" {
             result["capabilities"]["completions"] = json!({});
             result["serverInfo"]["title"] = json!("Sentinel Gateway");
+        }
+        if version == "2025-11-25" && self.pipeline().has_tasks() {
+            result["capabilities"]["tasks"] =
+                json!({ "cancel": {}, "requests": { "tools": { "call": {} } } });
         }
         if let Some(instructions) = self.pipeline().instructions() {
             result["instructions"] = instructions.into();

@@ -26,7 +26,8 @@ pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
 
 #[derive(Clone)]
 struct Health {
-    pipeline: Arc<Pipeline>,
+    /// One for each endpoint.
+    pipelines: Arc<Vec<Arc<Pipeline>>>,
     token: Option<Secret>,
     render: Render,
 }
@@ -42,7 +43,7 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// Serves until `stop` ends. `/metrics` needs the bearer token; without a token it is closed.
 pub async fn serve(
     listener: TcpListener,
-    pipeline: Arc<Pipeline>,
+    pipelines: Vec<Arc<Pipeline>>,
     token: Option<Secret>,
     render: Render,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -54,17 +55,18 @@ pub async fn serve(
         )
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Health { pipeline, token, render });
+        .with_state(Health { pipelines: Arc::new(pipelines), token, render });
     let limits = Limits { max_connections: MAX_CONNECTIONS, ..Limits::default() };
     server::serve(listener, app, limits, stop, GRACE).await;
 }
 
 async fn ready(State(health): State<Health>) -> Response {
-    let readiness = health.pipeline.readiness();
-    if readiness.ready {
+    let reasons: Vec<String> =
+        health.pipelines.iter().flat_map(|pipeline| pipeline.readiness().reasons).collect();
+    if reasons.is_empty() {
         return json!({ "status": "ready" }).to_string().into_response();
     }
-    let body = json!({ "status": "not ready", "reasons": readiness.reasons }).to_string();
+    let body = json!({ "status": "not ready", "reasons": reasons }).to_string();
     (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
 }
 

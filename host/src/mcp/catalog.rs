@@ -103,6 +103,8 @@ pub struct Owners(HashMap<(List, String), Arc<str>>);
 pub struct Part<'a> {
     pub backend: &'a Arc<str>,
     pub always_prefix: bool,
+    /// Names in characters that every client takes.
+    pub safe_names: bool,
     pub offers: &'a Offers,
 }
 
@@ -183,18 +185,37 @@ fn name_for(
 ) -> Option<String> {
     // URIs are opaque and part of results and links: they are never prefixed, the first owner serves them.
     let prefixable = matches!(list, List::Tools | List::Prompts);
+    let spelled = |name: String| if part.safe_names && prefixable { safe(name) } else { name };
     if !(part.always_prefix && prefixable) {
-        let owner = owners.0.entry((list, offer.name.clone())).or_insert_with(|| part.backend.clone());
-        if owner == part.backend && !taken.contains_key(offer.name.as_str()) {
-            return Some(offer.name.clone());
+        let name = spelled(offer.name.clone());
+        let owner = owners.0.entry((list, name.clone())).or_insert_with(|| part.backend.clone());
+        if owner == part.backend && !taken.contains_key(name.as_str()) {
+            return Some(name);
         }
         if !prefixable {
             return None;
         }
     }
-    let prefixed = format!("{}_{}", part.backend, offer.name);
+    let prefixed = spelled(format!("{}_{}", part.backend, offer.name));
     let owner = owners.0.entry((list, prefixed.clone())).or_insert_with(|| part.backend.clone());
     (owner == part.backend && !taken.contains_key(prefixed.as_str())).then_some(prefixed)
+}
+
+/// The longest name that every client takes.
+const MAX_SAFE_NAME: usize = 64;
+
+/// A name as all clients take it: many accept `[a-zA-Z0-9_-]{1,64}` only, though MCP allows more. What had to be cut
+/// or spelled otherwise still tells two names apart.
+fn safe(name: String) -> String {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    if name.len() <= MAX_SAFE_NAME && name.bytes().all(fits) {
+        return name;
+    }
+    let spelled: String = name.chars().map(|c| if c.is_ascii() && fits(c as u8) { c } else { '_' }).collect();
+    if spelled.len() <= MAX_SAFE_NAME {
+        return spelled;
+    }
+    format!("{}_{:08x}", &spelled[..MAX_SAFE_NAME - 9], crc32fast::hash(name.as_bytes()))
 }
 
 fn entry(list: List, backend: &Arc<str>, offer: &Offer, name: String) -> Entry {
@@ -241,7 +262,7 @@ mod tests {
     fn a_collision_prefixes_the_later_one_and_the_index_strips_it() {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let (of_a, of_b) = (offers(&["search", "read"]), offers(&["search", "write"]));
-        let part = |backend, offers| Part { backend, always_prefix: false, offers };
+        let part = |backend, offers| Part { backend, always_prefix: false, safe_names: true, offers };
         let mut owners = Owners::default();
         let catalog = Catalog::merge(&[part(&a, &of_a), part(&b, &of_b)], &mut owners);
         assert_eq!(names(&catalog), ["search", "read", "b_search", "write"]);
@@ -251,10 +272,24 @@ mod tests {
     }
 
     #[test]
+    fn names_fit_every_client_and_stay_apart() {
+        assert_eq!(safe("read_file-2".into()), "read_file-2");
+        assert_eq!(safe("files.read/all".into()), "files_read_all");
+        let (one, two) = (safe(format!("{}1", "x".repeat(80))), safe(format!("{}2", "x".repeat(80))));
+        assert!(one.len() == 64 && two.len() == 64 && one != two);
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let (of_a, of_b) = (offers(&["x.y"]), offers(&["x_y"]));
+        let part = |backend, offers| Part { backend, always_prefix: false, safe_names: true, offers };
+        let catalog = Catalog::merge(&[part(&a, &of_a), part(&b, &of_b)], &mut Owners::default());
+        assert_eq!(names(&catalog), ["x_y", "b_x_y"]);
+        assert_eq!(&*catalog.find(List::Tools, "x_y").unwrap().upstream, "x.y");
+    }
+
+    #[test]
     fn a_newcomer_never_takes_over_a_name() {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let (none, of_a, of_b) = (Offers::default(), offers(&["search"]), offers(&["search"]));
-        let part = |backend, offers| Part { backend, always_prefix: false, offers };
+        let part = |backend, offers| Part { backend, always_prefix: false, safe_names: true, offers };
         let mut owners = Owners::default();
         // b is up first and serves `search`; a, earlier in the file, arrives later.
         let _ = Catalog::merge(&[part(&a, &none), part(&b, &of_b)], &mut owners);
@@ -278,7 +313,7 @@ mod tests {
             templates: vec![template("db://{x}"), template("db://t/{id}/row")],
             ..Offers::default()
         };
-        let part = Part { backend: &a, always_prefix: false, offers: &offers };
+        let part = Part { backend: &a, always_prefix: false, safe_names: true, offers: &offers };
         let catalog = Catalog::merge(&[part], &mut Owners::default());
         assert_eq!(&*catalog.find_template("db://t/7/row").unwrap().name, "db://t/{id}/row");
         assert_eq!(&*catalog.find_template("db://t/7").unwrap().name, "db://{x}");

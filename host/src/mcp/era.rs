@@ -175,6 +175,37 @@ pub fn error_to_stateless(error: &str, params: &str) -> String {
     }
 }
 
+/// What a stateless client is asked where a server that shook hands refuses with -32042: to visit URLs and to repeat
+/// the request (2025-11-25, "URL Elicitation Required"). None if the error is another one.
+#[must_use]
+pub fn url_elicitation(error: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Elicitation<'a> {
+        #[serde(borrow)]
+        url: &'a RawValue,
+        #[serde(borrow, default)]
+        message: Option<&'a RawValue>,
+    }
+    if code_of(error) != Some(code::URL_ELICITATION_REQUIRED) {
+        return None;
+    }
+    let wanted: Vec<Elicitation<'_>> = serde_json::from_str(splice::get(error, "/data/elicitations")?)
+        .ok()
+        .filter(|all: &Vec<_>| !all.is_empty())?;
+    let asked: Vec<String> = wanted
+        .iter()
+        .enumerate()
+        .map(|(index, wanted)| {
+            let message = wanted.message.map_or("\"\"", RawValue::get);
+            let url = wanted.url.get();
+            format!(
+                "\"url{index}\":{{\"method\":\"elicitation/create\",\"params\":{{\"mode\":\"url\",\"url\":{url},\"message\":{message}}}}}"
+            )
+        })
+        .collect();
+    Some(format!("{{\"resultType\":\"input_required\",\"inputRequests\":{{{}}}}}", asked.join(",")))
+}
+
 /// An error object of a stateless server, for a client that shook hands and does not know its codes.
 #[must_use]
 pub fn error_to_handshake(error: &str) -> String {

@@ -122,6 +122,12 @@ impl Pipeline {
         self.registry.settled().await;
     }
 
+    /// Whether a backend that shook hands has tasks (2025-11-25).
+    #[must_use]
+    pub fn has_tasks(&self) -> bool {
+        !self.registry.capable("tasks").is_empty()
+    }
+
     /// The extensions that stateless backends offer, a JSON object; of two with one name the first counts.
     #[must_use]
     pub fn extensions(&self) -> serde_json::Map<String, serde_json::Value> {

@@ -1,6 +1,6 @@
 //! Whose task is where: tasks outlive the call that began them, and are asked for by nothing but their id.
 //!
-//! Rule: the extension `io.modelcontextprotocol/tasks` (SEP-2663). An id is no secret between callers, so a task is
+//! Rule: the extension `io.modelcontextprotocol/tasks` (SEP-2663), and the tasks of 2025-11-25 before it. An id is no secret between callers, so a task is
 //! found only by whoever began it.
 
 use std::collections::{HashMap, VecDeque};
@@ -38,10 +38,14 @@ struct Begun {
 impl Tasks {
     /// Remembers the task that a result announces, if it does.
     pub(super) fn note(&self, call: &Call, result: &str) {
-        if call.target.kind != TargetKind::Tool || era::result_type(result) != "task" {
+        if call.target.kind != TargetKind::Tool {
             return;
         }
-        let id = splice::get(result, "/taskId").and_then(|id| serde_json::from_str::<String>(id).ok());
+        // 2025-11-25 has it one level down.
+        let stateless = splice::get(result, "/taskId").filter(|_| era::result_type(result) == "task");
+        let id = stateless
+            .or_else(|| splice::get(result, "/task/taskId"))
+            .and_then(|id| serde_json::from_str::<String>(id).ok());
         let Some(id) = id.filter(|id| id.len() <= MAX_ID) else { return };
         let id: Arc<str> = id.into();
         let begun = Begun {
@@ -76,7 +80,7 @@ impl Tasks {
 /// Whether a method asks for a task.
 #[must_use]
 pub(super) fn is_task_method(method: &str) -> bool {
-    matches!(method, "tasks/get" | "tasks/update" | "tasks/cancel")
+    matches!(method, "tasks/get" | "tasks/update" | "tasks/cancel" | "tasks/result")
 }
 
 #[cfg(test)]

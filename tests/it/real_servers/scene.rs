@@ -20,13 +20,13 @@ pub(super) struct Scene {
     _servers: [Server; 2],
 }
 
-/// Where the servers of other people are installed.
-pub(super) fn fixtures() -> PathBuf {
+/// Where the programs of other people are installed.
+pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").canonicalize().unwrap()
 }
 
 /// A program of the Python servers' environment.
-pub(super) fn python(program: &str) -> String {
+pub(crate) fn python(program: &str) -> String {
     installed(&fixtures().join("python/.venv/bin").join(program))
 }
 
@@ -35,7 +35,8 @@ fn node(server: &str) -> String {
     installed(&scope.join(server).join("dist/index.js"))
 }
 
-fn installed(path: &Path) -> String {
+/// The path of a program that must be there.
+pub(crate) fn installed(path: &Path) -> String {
     assert!(path.exists(), "{} is missing: run `cargo xtask fixtures`", path.display());
     path.to_str().unwrap().to_owned()
 }
@@ -80,16 +81,21 @@ impl Scene {
         self.setup.path(name)
     }
 
-    /// The gateway and whatever it has started: all that live in this gateway's home.
+    /// The gateway and whatever it has started.
     pub(super) fn processes(&self) -> Vec<i32> {
-        let home = format!("HOME={}", self.setup.text(""));
-        let ours = |pid: &i32| {
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|variable| variable == home.as_bytes())
-        };
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(ours).collect()
+        processes_of(&self.setup)
     }
+}
+
+/// A gateway with this setup and whatever it has started: all that live in this gateway's home.
+pub(crate) fn processes_of(setup: &Setup) -> Vec<i32> {
+    let home = format!("HOME={}", setup.text(""));
+    let ours = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == home.as_bytes())
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(ours).collect()
 }
 
 /// A repository with one commit, by nobody in particular.

@@ -3,7 +3,7 @@
 //! A passed scenario is not enough. The suite is content with an empty list or with an error's text where a
 //! text is expected; what it saw, its `details`, must be equal too before the gateway counts as transparent.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -13,13 +13,17 @@ use super::report::{Check, Report, Scenario, Status, why};
 const PER_CHECK: usize = 8;
 /// The most characters of a value that is shown.
 const SHOWN: usize = 72;
+/// How many characters before the first difference of two values are shown.
+const CONTEXT: usize = 12;
 /// Details that differ between two runs against the same server, by the end of their path: what it draws at
 /// random, and the time. Found by running release 0.2.0-alpha.12 twice; ports differ too.
-const VARYING: [&str; 8] = [
+const VARYING: [&str; 9] = [
     "/date",
     // Of an event in a stream, which a client may resume from. The id of an answer must stay.
     "/event/id",
     "/mcp-session-id",
+    // Among them notices that a list changed, which come when they come.
+    "/messagesValidated",
     "/requestState",
     "/sessionId",
     "/sessionIdSent",
@@ -103,7 +107,12 @@ fn pair(scenario: &str, before: &[Check], after: &[Check], lists: Lists, found: 
         let other = after.iter().filter(|other| other.id == check.id).nth(*nth);
         *nth += 1;
         let through = other.map(|other| other.status);
-        if through.is_none_or(|status| status > check.status) {
+        // A note of the suite answers no question; there may be fewer.
+        let worse = match through {
+            Some(status) => status > check.status,
+            None => check.status != Status::Info,
+        };
+        if worse {
             found.worse.push(Worse {
                 scenario: scenario.to_owned(),
                 reason: other.map_or_else(|| check.id.clone(), why),
@@ -175,30 +184,41 @@ impl Walk {
     }
 
     fn arrays(&mut self, a: &[Value], b: &[Value]) {
-        if self.lists == Lists::Contained && b.len() > a.len() {
-            // Items are the same if their names are, or if they are equal.
-            for (index, value) in a.iter().enumerate() {
-                let below = self.enter(&index.to_string());
-                let name = name(value);
-                match b
-                    .iter()
-                    .find(|other| if name.is_some() { self::name(other) == name } else { *other == value })
-                {
-                    Some(other) => self.differ(value, other),
-                    None => self.note(&value.to_string(), "nothing"),
+        // Items belong together if their names are equal, or they are texts and equal, wherever they stand.
+        let (Some(names), Some(others)) = (names(a), names(b)) else {
+            if a.len() == b.len() {
+                for (index, (value, other)) in a.iter().zip(b).enumerate() {
+                    let below = self.enter(&index.to_string());
+                    self.differ(value, other);
+                    self.at.truncate(below);
                 }
-                self.at.truncate(below);
+            } else if self.lists == Lists::Equal || !a.iter().all(|value| b.contains(value)) {
+                self.note(&format!("{} items", a.len()), &format!("{} items", b.len()));
             }
             return;
-        }
-        if a.len() != b.len() {
-            self.note(&format!("{} items", a.len()), &format!("{} items", b.len()));
-            return;
-        }
-        for (index, (value, other)) in a.iter().zip(b).enumerate() {
-            let below = self.enter(&index.to_string());
-            self.differ(value, other);
+        };
+        let (mut last, mut order) = (None, true);
+        for (name, value) in names.iter().zip(a) {
+            let below = self.enter(name);
+            match others.iter().position(|other| other == name) {
+                Some(index) => {
+                    order &= last < Some(index);
+                    last = Some(index);
+                    self.differ(value, &b[index]);
+                }
+                None => self.note(&value.to_string(), "nothing"),
+            }
             self.at.truncate(below);
+        }
+        if !order {
+            self.note("items in one order", "in another");
+        }
+        if self.lists == Lists::Equal {
+            for (name, value) in others.iter().zip(b).filter(|(name, _)| !names.contains(name)) {
+                let below = self.enter(name);
+                self.note("nothing", &value.to_string());
+                self.at.truncate(below);
+            }
         }
     }
 
@@ -222,14 +242,33 @@ impl Walk {
 
     fn note(&mut self, alone: &str, through: &str) {
         if self.found.len() < PER_CHECK {
-            self.found.push((self.at.clone(), clip(alone, SHOWN), clip(through, SHOWN)));
+            let (alone, through) = apart(alone, through);
+            self.found.push((self.at.clone(), alone, through));
         }
     }
 }
 
-/// What an item of a list is called.
-fn name(item: &Value) -> Option<&str> {
-    ["name", "uri", "uriTemplate"].into_iter().find_map(|key| item.get(key)?.as_str())
+/// What the items of a list are called, if each has a name of its own.
+fn names(items: &[Value]) -> Option<Vec<&str>> {
+    let mut seen = HashSet::new();
+    let names: Option<Vec<&str>> = items.iter().map(name_of).collect();
+    names.filter(|names| names.iter().all(|name| seen.insert(*name)))
+}
+
+fn name_of(item: &Value) -> Option<&str> {
+    item.as_str()
+        .or_else(|| ["name", "uri", "uriTemplate"].into_iter().find_map(|key| item.get(key)?.as_str()))
+}
+
+/// Two texts where they come apart: what they have in common at their start is cut short.
+fn apart(a: &str, b: &str) -> (String, String) {
+    let common = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
+    let skipped = if a == b { 0 } else { common.saturating_sub(CONTEXT) };
+    let short = |text: &str| {
+        let rest: String = text.chars().skip(skipped).collect();
+        clip(&if skipped > 0 { format!("…{rest}") } else { rest }, SHOWN)
+    };
+    (short(a), short(b))
 }
 
 /// A text with `:PORT` for every port of this machine.

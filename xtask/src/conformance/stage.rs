@@ -286,13 +286,14 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let server = std::thread::spawn(move || {
                 let (mut stream, _) = listener.accept().unwrap();
-                let mut request = String::new();
-                BufReader::new(&stream).read_line(&mut request).unwrap();
+                // To its end: closing before that would reset the connection.
+                let lines = BufReader::new(&stream).lines().map(Result::unwrap);
+                let request: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
                 write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").unwrap();
-                request
+                request[0].clone()
             });
             let healthy = healthy(address).is_ok();
-            assert_eq!(server.join().unwrap(), "GET /mcp/health HTTP/1.1\r\n");
+            assert_eq!(server.join().unwrap(), "GET /mcp/health HTTP/1.1");
             healthy
         };
         assert!(answer("200 OK"));

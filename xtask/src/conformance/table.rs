@@ -1,5 +1,6 @@
 //! How a run of the suite looks: one line for each, and under the table what the gateway changed.
 
+use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
 use super::compare::{Comparison, Difference, clip};
@@ -12,14 +13,16 @@ struct Room {
     lines: usize,
     /// The most characters of a line.
     width: usize,
+    /// Whether one example stands for all differences of a kind.
+    grouped: bool,
 }
 
 /// Of a scenario that the suite runs for information.
 const NOT_SCORED: &str = " (not scored)";
 /// What a person reads at a terminal.
-const BRIEF: Room = Room { lines: 12, width: 150 };
+const BRIEF: Room = Room { lines: 12, width: 170, grouped: true };
 /// What a file may hold.
-const FULL: Room = Room { lines: usize::MAX, width: 2_000 };
+const FULL: Room = Room { lines: usize::MAX, width: 2_000, grouped: false };
 
 /// A run, as it is told.
 #[derive(Debug)]
@@ -96,8 +99,19 @@ fn render(rows: &[Row], paint: Paint, room: Room) -> String {
         out.push_str(&line(row, width, paint));
         out.push('\n');
     }
+    let mut told: Vec<(&Row, String)> = Vec::new();
     for row in rows {
-        out.push_str(&explain(row, paint, room));
+        let text = explain(row, paint, room);
+        if text.is_empty() {
+            continue;
+        }
+        let title = paint.put("1", &format!("{}, {}", row.cell, row.revision));
+        let before = told.iter().find(|(other, same)| other.revision == row.revision && *same == text);
+        let _ = match before {
+            Some((other, _)) => write!(out, "\n{title}\n  the same as {}\n", other.cell),
+            None => write!(out, "\n{title}\n{text}"),
+        };
+        told.push((row, text));
     }
     out
 }
@@ -143,7 +157,7 @@ fn explain(row: &Row, paint: Paint, room: Room) -> String {
                 let counts = counted.contains(&loss.scenario);
                 let mark = if counts { paint.put("31", "✗") } else { paint.put("33", "·") };
                 let what = match (excused.contains(&loss.scenario), loss.scored) {
-                    (true, _) => " (beyond this backend)",
+                    (true, _) => " (beyond any gateway)",
                     (false, true) => "",
                     (false, false) => NOT_SCORED,
                 };
@@ -156,22 +170,34 @@ fn explain(row: &Row, paint: Paint, room: Room) -> String {
                 format!("{mark} {}: {before}, {now} now: {}", worse.scenario, worse.reason)
             });
             few(&mut lines, room.lines, worse);
-            let different = comparison.different.iter().map(|difference| {
-                let Difference { scenario, check, at, alone, through } = difference;
-                format!("{} {scenario} {check}{at}: {alone} → {through}", paint.put("36", "≠"))
+            let different = grouped(&comparison.different, room.grouped).into_iter().map(|(first, count)| {
+                let Difference { scenario, check, at, alone, through } = first;
+                let place = if scenario == check { check.clone() } else { format!("{scenario} {check}") };
+                let times = if count > 1 { format!(" ({count} times)") } else { String::new() };
+                format!("{} {place}{at}: {alone} → {through}{times}", paint.put("36", "≠"))
             });
             few(&mut lines, room.lines, different);
         }
         Outcome::Broke(reason) => lines.extend(reason.lines().map(str::to_owned)),
     }
-    if lines.is_empty() {
-        return String::new();
+    lines.iter().map(|line| format!("  {}\n", clip(line, room.width))).collect()
+}
+
+/// The first of each kind of difference and how many there are: one change of an error's words shows in dozens
+/// of checks. A kind is a place, whatever the names on the way to it.
+fn grouped(all: &[Difference], group: bool) -> Vec<(&Difference, usize)> {
+    let mut kinds: Vec<(&Difference, usize)> = Vec::new();
+    let step =
+        |step: &str| if step.bytes().all(|b| b.is_ascii_digit()) { "#".to_owned() } else { step.to_owned() };
+    let kind = |at: &str| at.rsplit('/').take(2).map(step).collect::<Vec<_>>();
+    for difference in all {
+        let same = |(first, _): &&mut (&Difference, usize)| kind(&first.at) == kind(&difference.at);
+        match kinds.iter_mut().find(same).filter(|_| group) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((difference, 1)),
+        }
     }
-    let title = paint.put("1", &format!("{}, {}", row.cell, row.revision));
-    format!(
-        "\n{title}\n{}",
-        lines.iter().map(|line| format!("  {}\n", clip(line, room.width))).collect::<String>()
-    )
+    kinds
 }
 
 /// The first few of many lines, and how many are left out.
@@ -200,7 +226,7 @@ mod tests {
         let different = (0..20).map(|n| Difference {
             scenario: "tools-list".to_owned(),
             check: "tools-list".to_owned(),
-            at: format!("/tools/{n}"),
+            at: format!("/tools/t{n}"),
             alone: "\"a\"".to_owned(),
             through: "nothing".to_owned(),
         });
@@ -228,10 +254,39 @@ mod tests {
         );
         assert!(text.contains("  ✗ completion-complete: a: because of b\n"), "{text}");
         assert!(text.contains("  ↓ ping: passed, missing now: ping-fast: slow\n"), "{text}");
-        assert!(text.contains("  ≠ tools-list tools-list/tools/11: \"a\" → nothing\n"), "{text}");
-        assert!(!text.contains("/tools/12"), "{text}");
+        assert!(text.contains("  ≠ tools-list/tools/t11: \"a\" → nothing\n"), "{text}");
+        assert!(!text.contains("/tools/t12"), "{text}");
         assert!(text.contains("and 8 more like these"), "{text}");
         assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn one_example_stands_for_a_change_that_shows_everywhere() {
+        let difference = |at: &str| Difference {
+            scenario: "server-stateless".to_owned(),
+            check: "c".to_owned(),
+            at: at.to_owned(),
+            alone: "1".to_owned(),
+            through: "2".to_owned(),
+        };
+        let all =
+            ["/response/error/message", "/frames/0/error/message", "/types/0", "/types/1"].map(difference);
+        let counts: Vec<usize> = grouped(&all, true).into_iter().map(|(_, count)| count).collect();
+        assert_eq!(counts, [2, 2]);
+        assert_eq!(grouped(&all, false).len(), 4);
+    }
+
+    #[test]
+    fn what_was_told_of_a_run_is_not_told_again() {
+        let row = |cell: &str, revision| Row {
+            cell: cell.to_owned(),
+            revision,
+            outcome: through(vec![loss("ping")], &["ping"], &[]),
+        };
+        let text =
+            brief(&[row("a", "2025-11-25"), row("b", "2025-11-25"), row("c", "2026-07-28")], Paint(false));
+        assert!(text.contains("\nb, 2025-11-25\n  the same as a\n"), "{text}");
+        assert_eq!(text.matches("ping: a: because").count(), 2, "{text}");
     }
 
     #[test]
@@ -239,7 +294,7 @@ mod tests {
         let outcome = through(vec![loss("tools-call-sampling")], &[], &["tools-call-sampling"]);
         let row = Row { cell: "x".to_owned(), revision: "2025-11-25", outcome };
         assert!(row.good());
-        assert!(brief(&[row], Paint(false)).contains("· tools-call-sampling (beyond this backend): a"));
+        assert!(brief(&[row], Paint(false)).contains("· tools-call-sampling (beyond any gateway): a"));
     }
 
     #[test]

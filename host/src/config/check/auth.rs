@@ -19,17 +19,51 @@ impl Checker<'_> {
         raw: &RawAuth,
         rbac: &RawRbac,
         http: Option<&RawHttp>,
-    ) -> (Option<Auth>, Shipped) {
+    ) -> (Option<Auth>, Vec<Shipped>) {
         if rbac.roles.is_empty() {
             let hint = "add [rbac.roles.admin] with permissions = [\"*\"]";
             self.problem("/rbac/roles", "no role is defined, so nobody could do anything", hint);
         }
-        match raw.mode {
+        // A key is told from a token by its beginning or its header, so it is asked for first.
+        let mut shipped = Vec::from_iter(self.api_keys(raw, http));
+        let (auth, by_mode) = match raw.mode {
             RawMode::Local => (Some(Auth::Local), self.local(raw, rbac, http)),
             // Over HTTP every caller brings a token of their own.
             RawMode::Jwt if http.is_some() => (Some(Auth::Jwt { token: None }), self.jwt(raw)),
             RawMode::Jwt => (self.token(raw), self.jwt(raw)),
+        };
+        shipped.push(by_mode);
+        (auth, shipped)
+    }
+
+    /// Keys of programs, which the plugin checks itself.
+    fn api_keys(&mut self, raw: &RawAuth, http: Option<&RawHttp>) -> Option<Shipped> {
+        if raw.api_keys.is_empty() {
+            return None;
         }
+        let mut secrets: Vec<(String, Secret)> = Vec::new();
+        let mut keys = Vec::new();
+        for (index, key) in raw.api_keys.iter().enumerate() {
+            let mut value = json!({ "id": key.id, "role": key.role });
+            if let Some(name) = &key.secret_env {
+                let at = format!("/auth/api_keys/{index}/secret_env");
+                let found = self.needed(&at, name)?;
+                secrets.push((name.clone(), Secret::new(found)));
+                value["secret"] = name.as_str().into();
+            }
+            for (name, given) in
+                [("subject", &key.subject), ("sha256", &key.sha256), ("expires", &key.expires)]
+            {
+                if let Some(given) = given {
+                    value[name] = given.as_str().into();
+                }
+            }
+            keys.push(value);
+        }
+        let header =
+            http.and_then(|http| http.credential_headers.first()).map_or("x-api-key", String::as_str);
+        let config = json!({ "keys": keys, "header": header });
+        Some(Shipped { name: "auth-api-key", section: "auth", config, secrets })
     }
 
     fn local(&mut self, raw: &RawAuth, rbac: &RawRbac, http: Option<&RawHttp>) -> Shipped {

@@ -1,7 +1,7 @@
 //! The HTTP door: what is open is said in the file, and what is not said is closed.
 
 use super::super::raw::{RawHttp, RawMode, RawOauth};
-use super::super::{Gateway, Http, Oauth};
+use super::super::{Gateway, Http, Mount, Oauth, Problems, file};
 use super::{Checker, duration};
 
 impl Checker<'_> {
@@ -10,8 +10,17 @@ impl Checker<'_> {
         raw: Option<&RawHttp>,
         mode: RawMode,
         gateway: Option<&Gateway>,
+        mounted: bool,
     ) -> Option<Http> {
         let raw = raw?;
+        if mounted {
+            // Its door is checked in the main file; only whether its callers can come in is its own.
+            if mode == RawMode::Local && !raw.allow_local {
+                let hint = "set [auth] mode = \"jwt\"; or allow_local = true in [http] of the main file";
+                self.problem("/auth/mode", "mode \"local\" knows nobody who comes over HTTP", hint);
+            }
+            return None;
+        }
         let loopback = gateway.is_none_or(|gateway| gateway.listen.ip().is_loopback());
         if mode == RawMode::Local && !raw.allow_local {
             let hint = "set [auth] mode = \"jwt\"; or, for one person on one machine, allow_local = true";
@@ -43,8 +52,42 @@ impl Checker<'_> {
             session_idle: duration(raw.session_idle_secs),
             max_connections: raw.max_connections,
             credential_headers: raw.credential_headers.clone(),
+            allow_local: raw.allow_local,
             oauth: raw.oauth.as_ref().map(|raw| self.oauth(raw)),
+            mounts: self.mounts(raw),
         })
+    }
+
+    /// Every mount with its own file; what is wrong there is said here, with the file's name.
+    fn mounts(&mut self, raw: &RawHttp) -> Vec<Mount> {
+        let mut mounts: Vec<Mount> = Vec::new();
+        for (index, mount) in raw.mounts.iter().enumerate() {
+            let at = format!("/http/mounts/{index}");
+            if mount.path == raw.path || mounts.iter().any(|other| other.path == mount.path) {
+                let message = format!("{} is served already", mount.path);
+                self.problem(&format!("{at}/path"), message, "each endpoint has its own path");
+            }
+            if mount.config.is_empty() {
+                self.problem(&format!("{at}/config"), "a mount needs its file", "config = \"dev.toml\"");
+                continue;
+            }
+            let path = self.path(&mount.config);
+            let read = file::read_config(&path).map_err(|problem| Problems::new(&path, vec![problem]));
+            match read.and_then(|text| super::super::read(&text, &path, self.env, Some(raw))) {
+                Ok(config) => {
+                    self.warnings.extend(config.warnings.iter().cloned());
+                    mounts.push(Mount { path: mount.path.clone(), config });
+                }
+                Err(problems) => {
+                    for problem in problems.list {
+                        let message = format!("{}: {}: {}", mount.config, problem.key, problem.message);
+                        let hint = problem.hint.unwrap_or_else(|| "see that file".to_owned());
+                        self.problem(&format!("{at}/config"), message, hint);
+                    }
+                }
+            }
+        }
+        mounts
     }
 
     fn oauth(&mut self, raw: &RawOauth) -> Oauth {

@@ -9,8 +9,8 @@ use super::{Checker, duration, is_name};
 use crate::config::problem::nearest;
 
 /// The plugins that come with the gateway.
-const SHIPPED: [&str; 6] =
-    ["auth-jwt", "auth-local", "rate-limit", "rbac", "circuit-breaker", "rewrite-rules"];
+const SHIPPED: [&str; 7] =
+    ["auth-jwt", "auth-local", "auth-api-key", "rate-limit", "rbac", "circuit-breaker", "rewrite-rules"];
 
 /// What the plugin `circuit-breaker` waits at most unless told otherwise.
 const MAX_RECOVERY_MS: u64 = 300_000;
@@ -45,7 +45,7 @@ impl Shipped {
 
 impl Checker<'_> {
     /// All plugins in the order of the chain.
-    pub(super) fn chain(&mut self, authenticator: Shipped, raw: &Raw) -> Vec<Plugin> {
+    pub(super) fn chain(&mut self, authenticators: Vec<Shipped>, raw: &Raw) -> Vec<Plugin> {
         let rates = Shipped {
             name: "rate-limit",
             section: "rate_limits",
@@ -64,12 +64,9 @@ impl Checker<'_> {
             config: breaker(&raw.backends),
             secrets: Vec::new(),
         };
-        let mut chain = vec![
-            authenticator.plugin(Stage::Authenticate),
-            rates.plugin(Stage::Guard),
-            rbac.plugin(Stage::Guard),
-            breaker.plugin(Stage::Breaker),
-        ];
+        let mut chain: Vec<Plugin> =
+            authenticators.into_iter().map(|shipped| shipped.plugin(Stage::Authenticate)).collect();
+        chain.extend([rates.plugin(Stage::Guard), rbac.plugin(Stage::Guard), breaker.plugin(Stage::Breaker)]);
         if let Some(config) = rewrite(&raw.backends) {
             let rules = Shipped { name: "rewrite-rules", section: "backends", config, secrets: Vec::new() };
             chain.push(rules.plugin(Stage::Rewrite));

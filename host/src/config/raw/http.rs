@@ -31,6 +31,19 @@ pub(in crate::config) struct RawHttp {
     pub(in crate::config) credential_headers: Vec<String>,
     /// Where clients get their tokens (RFC 9728).
     pub(in crate::config) oauth: Option<RawOauth>,
+    /// Further endpoints at the same address, each with a file of its own: backends, roles, limits, plugins.
+    pub(in crate::config) mounts: Vec<RawMount>,
+}
+
+/// A further endpoint.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawMount {
+    /// Its path, such as "/mcp/dev".
+    #[schemars(regex(pattern = r"^(/[A-Za-z0-9._~-]+)+$"))]
+    pub(in crate::config) path: String,
+    /// Its file, relative to this one. Addresses and the record of calls are those of this file.
+    pub(in crate::config) config: String,
 }
 
 impl Default for RawHttp {
@@ -45,6 +58,7 @@ impl Default for RawHttp {
             allow_local: false,
             credential_headers: vec!["x-api-key".to_owned()],
             oauth: None,
+            mounts: Vec::new(),
         }
     }
 }

@@ -1,0 +1,13 @@
+//! The HTTP door, spoken to over real sockets: who is let in, whose session it is, what a stateless request must say,
+//! whose answer is whose, and what abuse costs the others.
+
+mod abuse;
+mod auth;
+mod client;
+mod framing;
+mod owners;
+mod parked;
+mod raw;
+mod sessions;
+mod standing;
+mod stateless;
