@@ -11,7 +11,9 @@ mod single;
 
 use crate::support::{HttpServer, Setup};
 
-use self::corpus::{REQUEST, REQUEST_META, RESULT, RESULT_META, bare, difference, get, lines, members, plain};
+use self::corpus::{
+    REQUEST, REQUEST_META, RESULT, RESULT_META, bare, difference, get, lines, members, plain,
+};
 use self::doors::{Door, Era, Exchange, Way};
 
 /// What did not come out as it went in.
@@ -134,22 +136,27 @@ impl Cell {
             let id = get(message, "id").unwrap();
             let wanted = params.replace("\"@mine\"", id);
             if self.alike() {
-                let wanted = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{wanted}}}"#);
+                let wanted =
+                    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{wanted}}}"#);
                 self.found.same(&about, &wanted, message);
                 continue;
             }
             let got = get(message, "params").unwrap();
-            let [wanted, bared] = [&wanted, got].map(|params| bare(params, &REQUEST, &REQUEST_META).join("\n"));
+            let [wanted, bared] =
+                [&wanted, got].map(|params| bare(params, &REQUEST, &REQUEST_META).join("\n"));
             self.found.same(&about, &wanted, &bared);
             let meta = get(got, "_meta").map(members).unwrap_or_default();
-            let said = |key: &str| {
-                meta.iter().find(|(name, _)| plain(name).ends_with(key)).map(|(_, value)| *value)
-            };
+            let said =
+                |key: &str| meta.iter().find(|(name, _)| plain(name).ends_with(key)).map(|(_, value)| *value);
             let wanted = (self.server == Era::Stateless).then(|| (doors::capabilities(), doors::info()));
             let wanted = wanted.as_ref().map(|(capabilities, info)| (&**capabilities, &**info));
-            let got = said("modelcontextprotocol/clientCapabilities")
-                .zip(said("modelcontextprotocol/clientInfo"));
-            self.found.same(&format!("{about}, what the client is"), &format!("{wanted:?}"), &format!("{got:?}"));
+            let got =
+                said("modelcontextprotocol/clientCapabilities").zip(said("modelcontextprotocol/clientInfo"));
+            self.found.same(
+                &format!("{about}, what the client is"),
+                &format!("{wanted:?}"),
+                &format!("{got:?}"),
+            );
         }
     }
 
@@ -222,7 +229,11 @@ impl Cell {
                     let wanted = format!(r#"{{"jsonrpc":"2.0","id":"m-1",{reply}}}"#);
                     let heard = self.received();
                     let heard = heard.iter().find(|message| get(message, "method").is_none());
-                    self.found.same(&format!("{about}, the answer"), &wanted, heard.map_or("", |heard| heard));
+                    self.found.same(
+                        &format!("{about}, the answer"),
+                        &wanted,
+                        heard.map_or("", |heard| heard),
+                    );
                 }
                 (Era::Handshake, Era::Stateless) => {
                     let round = format!(

@@ -122,7 +122,7 @@ impl Cell {
         format!("{wire}{more}")
     }
 
-    /// Which of the lost scenarios count against the gateway, and which are beyond the backend. Across eras
+    /// Which of the lost scenarios count against the gateway, and which are beyond any gateway. Across eras
     /// only what the revision requires counts: its extensions, such as tasks, have no counterpart there.
     fn judge(self, comparison: &Comparison) -> (Vec<String>, Vec<String>) {
         let excuse = |loss: &Loss, (scenario, reason): &(&str, &str)| {

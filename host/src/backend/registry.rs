@@ -104,7 +104,6 @@ impl Registry {
         let late = registry.clone();
         tokio::spawn(async move {
             late.settled().await;
-            late.merge();
         });
         (registry, receiver)
     }
@@ -193,8 +192,8 @@ impl Registry {
         let mut merging = self.merging.lock();
         if !merging.settled {
             merging.settled = true;
-            drop(merging);
-            self.merge();
+            // Under the lock: whoever finds it settled finds the lists, too.
+            self.merge(&mut merging);
         }
     }
 
@@ -260,14 +259,12 @@ impl Registry {
             merging.settled = true;
         }
         if merging.settled {
-            drop(merging);
-            self.merge();
+            self.merge(&mut merging);
         }
     }
 
     /// Builds the catalog anew and says which lists changed.
-    fn merge(&self) {
-        let mut merging = self.merging.lock();
+    fn merge(&self, merging: &mut Merging) {
         let offers: Vec<_> = self.backends.iter().map(|backend| backend.offers.load_full()).collect();
         let parts: Vec<_> = self
             .backends
@@ -291,7 +288,6 @@ impl Registry {
             })
             .collect();
         self.catalog.store(Arc::new(next));
-        drop(merging);
         self.announce(&changed);
     }
 

@@ -1,5 +1,6 @@
 //! Speaks with one client: what each of its messages means, and what it is told unasked.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::json;
 use serde_json::value::RawValue;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +24,9 @@ use crate::mcp::envelope::{self, Body, EnvelopeError, Message};
 use crate::mcp::{Era, code, era, message, negotiate, splice};
 use crate::pipeline::{Answer, Arrival, Caller, Failure, News, Pipeline};
 use crate::session::Session;
+
+/// Messages kept for a client that does not read its standing stream at the moment.
+const MAX_BACKLOG: usize = 64;
 
 /// What all conversations of a door share.
 #[derive(Clone, Debug)]
@@ -47,6 +52,8 @@ pub struct Conversation {
     hello: ArcSwapOption<Hello>,
     /// Where messages go that belong to no request; bounded, so a client that does not read slows itself down.
     standing: Mutex<Option<Out>>,
+    /// What was said while nobody read the standing stream.
+    backlog: Mutex<VecDeque<Bytes>>,
     /// The session has something at the backends that it shares with nobody.
     exclusive: AtomicBool,
     tasks: TaskTracker,
@@ -62,6 +69,7 @@ impl Conversation {
             session,
             hello: ArcSwapOption::empty(),
             standing: Mutex::default(),
+            backlog: Mutex::default(),
             exclusive: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             asked: Mutex::default(),
@@ -70,7 +78,12 @@ impl Conversation {
 
     /// Where messages go that belong to no request. A second stream takes over from the first.
     pub fn stand(&self, out: Out) {
-        *self.standing.lock() = Some(out);
+        let mut standing = self.standing.lock();
+        for message in self.backlog.lock().drain(..) {
+            // A new stream has room for all of them.
+            let _ = out.try_send(Outbound::Part(message));
+        }
+        *standing = Some(out);
     }
 
     /// The client is gone: nothing more is said to it.
@@ -337,10 +350,20 @@ impl Conversation {
         if self.hello.load().is_none() {
             return;
         }
-        let standing = self.standing.lock().clone();
-        let sent = standing.map(|out| out.try_send(Outbound::Part(message)));
-        if !matches!(sent, Some(Ok(()))) {
-            tracing::debug!("nobody reads the session's stream; a notification was dropped");
+        let standing = self.standing.lock();
+        match standing.as_ref().map(|out| out.try_send(Outbound::Part(message.clone()))) {
+            Some(Ok(())) => {}
+            Some(Err(TrySendError::Full(_))) => {
+                tracing::debug!("a client does not read its stream; a notification was dropped");
+            }
+            // Between two streams of a client, or before the first: the oldest go first.
+            Some(Err(TrySendError::Closed(_))) | None => {
+                let mut backlog = self.backlog.lock();
+                if backlog.len() >= MAX_BACKLOG {
+                    backlog.pop_front();
+                }
+                backlog.push_back(message);
+            }
         }
     }
 

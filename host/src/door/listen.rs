@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -10,8 +11,12 @@ use super::conversation::Conversation;
 use super::hub::Listener;
 use super::line::{Out, Outbound};
 use crate::mcp::catalog::List;
-use crate::mcp::{era, message, splice};
-use crate::pipeline::{Answer, Failure, News};
+use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::{REVISIONS, code, era, message, splice};
+use crate::pipeline::{Answer, Arrival, Failure, News};
+
+/// Resources one request may listen to.
+const MAX_RESOURCES: usize = 256;
 
 /// One client that listens.
 #[derive(Debug)]
@@ -38,6 +43,36 @@ impl Listener for Subscription {
             let _ = self.out.try_send(Outbound::Part(self.tagged(news.method(), "{}")));
         }
     }
+}
+
+/// Listens to single resources, for which the backends' own words are the handshake era's.
+#[derive(Debug)]
+struct Resources {
+    subscription: Arc<Subscription>,
+    hello: Hello,
+    session: Arc<str>,
+}
+
+impl Client for Resources {
+    fn hello(&self) -> &Hello {
+        &self.hello
+    }
+    fn affinity(&self) -> Affinity {
+        Affinity::Session(self.session.clone())
+    }
+    fn tell(&self, message: Bytes) {
+        let text = std::str::from_utf8(&message).unwrap_or("{}");
+        // Progress and log messages never travel on this stream.
+        if splice::get(text, "/method") == Some("\"notifications/resources/updated\"") {
+            let params = splice::get(text, "/params").unwrap_or("{}");
+            let tagged = self.subscription.tagged("notifications/resources/updated", params);
+            let _ = self.subscription.out.try_send(Outbound::Part(tagged));
+        }
+    }
+    fn ask(&self, question: Arc<Question>) {
+        question.refuse(code::METHOD_NOT_FOUND, "the client does not support this");
+    }
+    fn take_back(&self, _: &str, _: Option<&str>) {}
 }
 
 impl Subscription {
@@ -80,6 +115,11 @@ impl Conversation {
                 granted[kind] = true.into();
             }
         }
+        let (session, resources) = self.listen_to_resources(id, params, &subscription, cancelled).await?;
+        let _end = Forget(self, session);
+        if !resources.is_empty() {
+            granted["resourceSubscriptions"] = resources.into();
+        }
         let params = json!({ "notifications": granted }).to_string();
         let acknowledged = subscription.tagged("notifications/subscriptions/acknowledged", &params);
         if out.send(Outbound::Part(acknowledged)).await.is_err() {
@@ -95,5 +135,58 @@ impl Conversation {
                 Ok(Answer::Result(ended.into()))
             }
         }
+    }
+
+    /// Subscribes at the backends, each URI through all decisions; what is refused is not granted.
+    async fn listen_to_resources(
+        &self,
+        id: &RawValue,
+        params: &RawValue,
+        subscription: &Arc<Subscription>,
+        cancelled: &CancellationToken,
+    ) -> Result<(Arc<str>, Vec<String>), Failure> {
+        let wanted = splice::get(params.get(), "/notifications/resourceSubscriptions").unwrap_or("[]");
+        let wanted: Vec<String> = serde_json::from_str(wanted)
+            .map_err(|_| Failure::Params("`resourceSubscriptions` must be a list of URIs".to_owned()))?;
+        if wanted.len() > MAX_RESOURCES {
+            let text = format!("one request may listen to {MAX_RESOURCES} resources at most");
+            return Err(Failure::Params(text));
+        }
+        let unique = self.house.parking.id().map_err(|error| Failure::Params(error.to_string()))?;
+        let session: Arc<str> = format!("listen-{unique}").into();
+        let hello = Hello {
+            version: REVISIONS[0],
+            capabilities: message::raw("{}".to_owned()),
+            info: None,
+            log_level: None,
+        };
+        let client: Arc<dyn Client> =
+            Arc::new(Resources { subscription: subscription.clone(), hello, session: session.clone() });
+        let mut granted = Vec::new();
+        for uri in wanted {
+            let params = message::raw(json!({ "uri": uri }).to_string());
+            let arrival = Arrival {
+                session: &session,
+                method: "resources/subscribe",
+                ..self.arrival(id, "", Some(&params), &client)
+            };
+            match self.pipeline().handle(arrival, cancelled).await {
+                Ok(Answer::Result(_)) => granted.push(uri),
+                Ok(Answer::Error(_)) | Err(Failure::Unknown { .. } | Failure::Denied(_)) => {
+                    tracing::debug!(uri, "a subscription was not granted");
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok((session, granted))
+    }
+}
+
+/// Ends what was subscribed to for one request.
+struct Forget<'a>(&'a Conversation, Arc<str>);
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.0.pipeline().forget(&self.1);
     }
 }

@@ -167,7 +167,7 @@ impl Conversation {
             "supportedVersions": era::all_revisions(),
             "capabilities": {
                 "tools": { "listChanged": true },
-                "resources": { "listChanged": true },
+                "resources": { "subscribe": true, "listChanged": true },
                 "prompts": { "listChanged": true },
                 "completions": {},
                 "logging": {},

@@ -78,7 +78,11 @@ fn without_a_good_token_nothing_is_done_and_it_is_said_where_tokens_come_from() 
         for (what, answer) in everything(client) {
             assert_eq!(answer.status, 401, "{who}, {what}: {answer:?}");
             let place = challenge(&answer, "resource_metadata");
-            assert_eq!(place.as_deref(), Some(&*format!("https://mcp.example.org{METADATA}")), "{who}, {what}");
+            assert_eq!(
+                place.as_deref(),
+                Some(&*format!("https://mcp.example.org{METADATA}")),
+                "{who}, {what}"
+            );
             assert_eq!(challenge(&answer, "scope").as_deref(), Some("tools:call"), "{who}, {what}");
             assert!(answer.header("mcp-session-id").is_none(), "{who}, {what}");
             assert!(answer.value()["error"]["message"].is_string(), "{who}, {what}: {answer:?}");
@@ -192,7 +196,9 @@ fn what_a_client_proves_itself_with_stays_at_the_door() {
     let calls = log.body.matches("\\\"tools/call\\\"").count();
     assert_eq!(calls, 2, "{}", log.body);
     let audit = Value::from(door.gateway.audit()).to_string();
-    for (place, text) in [("the backend", &log.body), ("the log", &door.gateway.log()), ("the record", &audit)] {
+    for (place, text) in
+        [("the backend", &log.body), ("the log", &door.gateway.log()), ("the record", &audit)]
+    {
         for secret in [&*token, "canary-cookie", "canary-proxy", "canary-key", "canary-shared"] {
             assert!(!text.contains(secret), "{place} has seen {secret}");
         }
@@ -232,7 +238,8 @@ fn a_session_goes_on_with_a_renewed_token() {
 /// The rights are those of the token at hand, not of the one that opened the session.
 #[test]
 fn every_request_has_the_rights_of_its_own_token() {
-    let roles = "[rbac.roles.admin]\npermissions = [\"*\"]\n[rbac.roles.reader]\npermissions = [\"tools.read\"]";
+    let roles =
+        "[rbac.roles.admin]\npermissions = [\"*\"]\n[rbac.roles.reader]\npermissions = [\"tools.read\"]";
     let door = Door::open(Setup::echo().roles(roles), "");
     let session = door.client("ann").hello(NEWEST);
     let lowered = session.bearer(&mint("ann", "reader", 3600));

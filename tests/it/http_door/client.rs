@@ -26,7 +26,8 @@ pub(super) struct Door {
 impl Door {
     /// `keys` are those of `[http]`; tables of it may follow.
     pub(super) fn open(setup: Setup, keys: &str) -> Self {
-        let gateway = Gateway::spawn(setup.gateway("listen = \"127.0.0.1:0\"").more(&format!("[http]\n{keys}")));
+        let gateway =
+            Gateway::spawn(setup.gateway("listen = \"127.0.0.1:0\"").more(&format!("[http]\n{keys}")));
         let address = eventually("the HTTP door", || {
             let log = gateway.log();
             let (_, rest) = log.split_once("listening on http://")?;
@@ -45,7 +46,8 @@ impl Door {
 
     /// Somebody without a token.
     pub(super) fn anyone(&self) -> Client {
-        let headers = [("accept", "application/json, text/event-stream"), ("content-type", "application/json")];
+        let headers =
+            [("accept", "application/json, text/event-stream"), ("content-type", "application/json")];
         Client {
             http: http().clone(),
             url: format!("http://{}/mcp", self.address),

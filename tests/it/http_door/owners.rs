@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Value, json};
 
 use super::client::{Client, Door, NEWEST, tool};
+use crate::support::eventually;
 
 const CALLS: u64 = 1_000;
 const AT_ONCE: usize = 16;
@@ -91,12 +92,10 @@ fn a_thousand_calls_with_the_same_ids_and_tokens_all_reach_their_own() {
 fn an_id_that_is_under_way_in_one_session_is_free_in_another() {
     let door = Door::echo();
     let (ann, bob) = (door.client("ann").hello(NEWEST), door.client("bob").hello(NEWEST));
-    let call = |name: &str, ms: u64| {
-        json!({"jsonrpc": "2.0", "id": "the same", "method": "tools/call", "params": tool(name, json!({"ms": ms}))})
-    };
+    let call = |name: &str, ms: u64| json!({"jsonrpc": "2.0", "id": "the same", "method": "tools/call", "params": tool(name, json!({"ms": ms}))});
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| ann.post(&call("slow", 60_000)));
-        super::super::support::eventually("the call", || (bob.structured("calls")["slow"] == 1).then_some(()));
+        eventually("the call", || (bob.structured("calls")["slow"] == 1).then_some(()));
         assert_eq!(bob.post(&call("slow", 1)).value()["result"]["content"][0]["text"], "waited 1 ms");
         // Neither can one cancel the other's, nor the other one's doubling end the first.
         let cancel = |client: &Client| {

@@ -102,5 +102,8 @@ pub(super) fn headers(client: &Client) -> String {
 /// A whole correct POST.
 pub(super) fn post(client: &Client, body: &str) -> String {
     let length = body.len();
-    format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\n{}Content-Length: {length}\r\n\r\n{body}", headers(client))
+    format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\n{}Content-Length: {length}\r\n\r\n{body}",
+        headers(client)
+    )
 }

@@ -60,7 +60,6 @@ fn what_cannot_be_read_is_not_sent() {
     for accept in ["application/json", "text/html", "text/event-stream;q=0", "text/*;q=0, */*", ""] {
         assert_eq!(session.with("accept", accept).get().status, 406, "GET with {accept:?}");
     }
-    assert_eq!(session.without("accept").with("accept", "image/png").get().status, 406);
     for accept in ["text/event-stream", "text/*", "*/*", "application/json;q=0.5, text/event-stream"] {
         // The stream stays open; its head is enough.
         drop(session.with("accept", accept).listen());
@@ -92,7 +91,8 @@ fn the_stateless_revision_has_post_only() {
 fn a_stateless_client_hears_what_it_listens_for() {
     let mut door = Door::echo();
     let ann = door.client("ann");
-    let wish = json!({"notifications": {"toolsListChanged": true, "promptsListChanged": true, "made-up": true}});
+    let wish =
+        json!({"notifications": {"toolsListChanged": true, "promptsListChanged": true, "made-up": true}});
     let (client, body) = ann.modern("subscriptions/listen", &wish);
     let mut stream = client.follow(&body);
     let mut numb = {
@@ -115,7 +115,11 @@ fn a_stateless_client_hears_what_it_listens_for() {
     // At the end both are answered; whoever asked for nothing has heard nothing before it.
     door.gateway.signal(rustix::process::Signal::TERM);
     let last = numb.next().unwrap();
-    assert_eq!((&last["id"].is_number(), &last["result"]["resultType"]), (&true, &json!("complete")), "{last}");
+    assert_eq!(
+        (&last["id"].is_number(), &last["result"]["resultType"]),
+        (&true, &json!("complete")),
+        "{last}"
+    );
     let mut rest = std::iter::from_fn(|| stream.next());
     assert!(rest.any(|message| message["id"] == body["id"] && message["result"].is_object()));
     assert!(door.gateway.wait_exit().success());

@@ -1,0 +1,229 @@
+//! Single promises of fidelity: sizes, whitespace, cancellation, names, and what no two parsers may read differently.
+
+use super::corpus::{self, bare, dressed, elements, get, members, plain};
+use super::doors::{Door, Era, Way};
+use super::{Cell, flags, mirror};
+use crate::support::Setup;
+
+const HANDSHAKE: [Era; 2] = [Era::Handshake; 2];
+
+fn cell(client: Way, server: Way) -> Cell {
+    Cell::new((client, HANDSHAKE[0]), (server, HANDSHAKE[1]))
+}
+
+/// A gateway with one mirror over a pipe, which lists these tools too.
+fn with_tools(tools: &str, keys: &str, more: impl FnOnce(Setup) -> Setup) -> Door {
+    let setup = Setup::new();
+    let mut flags = flags(&setup, Era::Handshake);
+    let list = format!(r#"{{"method":"tools/list","result":{{"tools":{tools}}}}}"#);
+    std::fs::write(setup.path("tools"), dressed(&list)).unwrap();
+    flags.extend(["--answers".to_owned(), setup.text("tools")]);
+    Door::open(Way::Pipe, Era::Handshake, more(mirror(setup, &flags, keys)))
+}
+
+fn code(answer: &str) -> i64 {
+    let error = get(answer, "error").unwrap_or_else(|| panic!("an error was expected: {}", short(answer)));
+    get(error, "code").unwrap().parse().unwrap()
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(500).collect()
+}
+
+#[test]
+fn values_that_no_machine_type_holds_reach_a_tool() {
+    let mut cell = cell(Way::Pipe, Way::Pipe);
+    for beyond in corpus::lines(corpus::BEYOND) {
+        let params = format!(r#"{{"name":"mirror","arguments":{{"x":{beyond}}}}}"#);
+        let answer = cell.door.ask("tools/call", &params, "").answer;
+        let heard = cell.received();
+        if get(&answer, "result").is_none() {
+            cell.found.0.push(format!("{}: refused: {answer}", short(&beyond)));
+        } else if !heard.iter().any(|message| get(message, "params") == Some(&params)) {
+            cell.found.0.push(format!("{}: changed: {heard:?}", short(&beyond)));
+        }
+    }
+    assert!(cell.found.0.is_empty(), "{}", cell.found.0.join("\n"));
+}
+
+#[test]
+fn an_answer_of_a_megabyte_passes_unchanged() {
+    for (client, server) in [(Way::Pipe, Way::Pipe), (Way::Web, Way::Web), (Way::Web, Way::Pipe)] {
+        let mut cell = cell(client, server);
+        let text = "é\\u0061\\n".repeat(1 << 17);
+        let result = format!(r#"{{"content":[{{"text":"{text}","type":"text"}}],"x":1.0,"y":1e400}}"#);
+        assert!(result.len() > 1 << 20);
+        // In the request as well: it is what the server shall say.
+        let got = cell.told("tools/call", &format!(r#""reply":{result}"#), "");
+        let wanted = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, got.id);
+        assert!(got.answer == wanted, "{}", corpus::difference(&wanted, &got.answer));
+    }
+}
+
+#[test]
+fn an_answer_over_the_limit_costs_its_own_call_and_no_other() {
+    for server in [Way::Pipe, Way::Web] {
+        let mut cell = cell(Way::Pipe, server);
+        let ready = r#"{"jsonrpc":"2.0","method":"notifications/vendor/ready"}"#;
+        let held = format!(r#"{{"name":"mirror","before":[{ready}],"until":"go","reply":{{"held":1.0}}}}"#);
+        let held = cell.door.begin("tools/call", &held);
+        assert_eq!(cell.door.next(), ready);
+        // 4 MiB is the limit unless the configuration says otherwise.
+        let large = r#"{"name":"mirror","fill":4200000,"reply":{"x":"@fill"}}"#;
+        let large = cell.door.begin("tools/call", large);
+        let answer = cell.door.next();
+        assert_eq!(get(&answer, "id"), Some(&*large), "{server:?}: another call was hit: {}", short(&answer));
+        assert_eq!(code(&answer), -32603);
+        let release = r#"{"name":"mirror","release":"go","reply":{}}"#;
+        let released = cell.door.ask("tools/call", release, "");
+        let wanted = format!(r#"{{"jsonrpc":"2.0","id":{held},"result":{{"held":1.0}}}}"#);
+        let answer = released.before.first().cloned().unwrap_or_else(|| cell.door.next());
+        assert_eq!(answer, wanted, "{server:?}");
+    }
+}
+
+#[test]
+fn pretty_messages_keep_their_whitespace() {
+    let reply = "{\n\t\"content\" : [ ] ,\r\n  \"x\" : { \"y\" : 1.0 }\n}";
+    for (client, server) in [(Way::Web, Way::Web), (Way::Web, Way::Pipe)] {
+        let mut cell = cell(client, server);
+        cell.received();
+        let params = format!("{{\r\n  \"name\" : \"mirror\",\n\t\"reply\" : {reply}\n}}");
+        let got = cell.door.ask("tools/call", &params, "");
+        // A line break would end the message on a pipe; there, and only there, it becomes a space.
+        let (sent, said) = match server {
+            Way::Web => (params.clone(), reply.to_owned()),
+            Way::Pipe => (one_line(&params), one_line(reply)),
+        };
+        let heard = cell.received();
+        assert_eq!(get(&heard[0], "params").unwrap(), sent);
+        let wanted = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{said}}}"#, got.id);
+        // An event stream knows one kind of line break.
+        assert_eq!(got.answer.replace("\r\n", "\n"), wanted.replace("\r\n", "\n"), "{server:?}");
+    }
+    let mut cell = cell(Way::Pipe, Way::Web);
+    let got = cell.told("tools/call", &format!(r#""fill":1,"reply":{}"#, one_line(reply)), "");
+    assert_eq!(get(&got.answer, "result"), Some(&*one_line(reply)));
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(['\r', '\n'], " ")
+}
+
+#[test]
+fn names_are_listed_as_they_are_spelled() {
+    let tools = r#"[{"title":"@odd","n\u0061me":"t\u006fol \/","inputSchema":{"type":"object"}},{"name":"received","inputSchema":{}}]"#;
+    let mut door = with_tools(tools, "", |setup| setup);
+    let answer = door.ask("tools/list", "{}", "").answer;
+    let tools = dressed(tools);
+    let mut wanted = elements(&tools);
+    wanted.sort_by_key(|tool| plain(get(tool, "name").unwrap()));
+    assert_eq!(elements(get(get(&answer, "result").unwrap(), "tools").unwrap()), wanted);
+}
+
+#[test]
+fn where_a_prefix_is_put_on_only_the_name_changes() {
+    let tools = r#"[{ "x" : "@odd" , "name" : "mirror" , "inputSchema" : {"type":"object"} },{"name":"received","inputSchema":{}}]"#;
+    let mut door = with_tools(tools, "prefix = true", |setup| setup);
+    let answer = door.ask("tools/list", "{}", "").answer;
+    let tools = dressed(tools)
+        .replace(r#""mirror""#, r#""mirror_mirror""#)
+        .replace(r#""received""#, r#""mirror_received""#);
+    assert_eq!(get(get(&answer, "result").unwrap(), "tools").unwrap(), tools);
+    let params = dressed(r#"{ "x" : "@odd" ,	"name" : "mirror_mirror" , "arguments" : { "a" : 1.0 } }"#);
+    door.ask("tools/call", &params, "");
+    let answer = door.ask("tools/call", r#"{"name":"mirror_received"}"#, "").answer;
+    let content = get(get(&answer, "result").unwrap(), "structuredContent").unwrap();
+    let heard: Vec<String> = serde_json::from_str(get(content, "messages").unwrap()).unwrap();
+    let wanted = params.replace("mirror_mirror", "mirror");
+    assert!(heard.iter().any(|message| get(message, "params") == Some(&wanted)), "{heard:?}");
+}
+
+/// Parsers disagree about which of two members with one name counts: whoever judges one and passes on both lets the
+/// server act on what nobody judged.
+#[test]
+fn what_the_gateway_judges_is_what_the_server_reads() {
+    let tools = r#"[{"name":"mirror","inputSchema":{"type":"object","properties":{"n":{"type":"integer"}}}},{"name":"forbidden","inputSchema":{"type":"object"}}]"#;
+    let mut door = with_tools(tools, "", |setup| {
+        setup.roles("[rbac.roles.some]\npermissions = [\"*\"]\ndenied_tools = [\"forbidden\"]").role("some")
+    });
+    let forbidden = door.ask("tools/call", r#"{"name":"forbidden"}"#, "").answer;
+    assert_eq!(code(&forbidden), -32003, "{forbidden}");
+    for params in [
+        r#"{"name":"mirror","name":"forbidden"}"#,
+        r#"{"name":"forbidden","name":"mirror"}"#,
+        r#"{"name":"mirror","n\u0061me":"forbidden"}"#,
+        r#"{"name":"mirror","arguments":{"n":1},"arguments":{"n":"x"}}"#,
+        r#"{"name":"mirror","arguments":{"n":1,"n":"x"}}"#,
+    ] {
+        let answer = door.ask("tools/call", params, "").answer;
+        assert!(get(&answer, "error").is_some(), "{params} was done: {answer}");
+    }
+}
+
+#[test]
+fn a_cancellation_keeps_everything_but_the_id() {
+    let mut cell = cell(Way::Pipe, Way::Pipe);
+    let ready = r#"{"jsonrpc":"2.0","method":"notifications/vendor/ready"}"#;
+    let held = format!(r#"{{"name":"mirror","before":[{ready}],"until":"never","reply":{{}}}}"#);
+    let held = cell.door.begin("tools/call", &held);
+    assert_eq!(cell.door.next(), ready);
+    let rest = dressed(r#""reason":"the user \u0061sked","x":"@odd","_meta":{"x":"@odd"}"#);
+    cell.door.tell("notifications/cancelled", &format!(r#"{{"requestId":{held},{rest}}}"#));
+    let heard = crate::support::eventually("the cancellation", || {
+        cell.received().into_iter().find(|message| get(message, "id").is_none())
+    });
+    let params = get(&heard, "params").unwrap();
+    let wanted = format!("{{\"requestId\":{},{rest}}}", get(params, "requestId").unwrap());
+    assert_eq!(params, wanted);
+}
+
+#[test]
+fn a_question_taken_back_keeps_everything_but_the_id() {
+    let mut cell = cell(Way::Pipe, Way::Pipe);
+    let rest = dressed(r#""reason":"n\u006ft needed","x":"@odd","_meta":{"x":"@odd"}"#);
+    let question = r#"{"jsonrpc":"2.0","id":"m-1","method":"roots/list"}"#;
+    let back = format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":"m-1",{rest}}}}}"#
+    );
+    let got =
+        cell.told("tools/call", &format!(r#""before":[{question},{back}],"reply":{{}}"#), r#""result":{}"#);
+    let asked = &got.before[0];
+    assert_eq!(plain(get(asked, "method").unwrap()), "roots/list");
+    let id = get(asked, "id").unwrap();
+    let wanted = format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},{rest}}}}}"#
+    );
+    assert_eq!(got.before[1], wanted);
+}
+
+#[test]
+fn a_subscription_loses_nothing_but_its_mark() {
+    let mut cell = Cell::new((Way::Pipe, Era::Handshake), (Way::Pipe, Era::Stateless));
+    let answer = cell.door.ask("resources/subscribe", r#"{"uri":"mirror://a"}"#, "").answer;
+    assert!(get(&answer, "result").is_some(), "{answer}");
+    let params = r#"{"uri":"mirror:\/\/a","_meta":{"io.modelcontextprotocol/subscriptionId":"@subscription","vendor.example/x":"@odd"},"x":"@odd"}"#;
+    let update = dressed(&format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{params}}}"#
+    ));
+    let got = cell.told("tools/call", &format!(r#""before":[{update}],"reply":{{}}"#), "");
+    let heard = got.before.first().cloned().unwrap_or_else(|| cell.door.next());
+    let mark = ["io.modelcontextprotocol/subscriptionId"];
+    let [wanted, heard] = [&update, &heard].map(|message| bare(get(message, "params").unwrap(), &[], &mark));
+    assert_eq!(heard, wanted);
+    assert!(members(&update).len() == 3);
+}
+
+/// Without a log level no log messages are sent; something else that names them is none.
+#[test]
+fn only_log_messages_are_held_back_as_such() {
+    let mut cell = Cell::new((Way::Web, Era::Stateless), (Way::Pipe, Era::Stateless));
+    let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"@token","progress":1,"x":"notifications/message"}}"#;
+    let log = r#"{"jsonrpc":"2.0","method":"notifications\/message","params":{"level":"debug","data":1}}"#;
+    let params = format!(
+        r#"{{"name":"mirror","before":[{log},{progress}],"reply":{{"resultType":"complete"}},"_meta":{{"@meta":0,"progressToken":7}}}}"#
+    );
+    let quiet = cell.door.meta(&params).replace(r#""io.modelcontextprotocol/logLevel":"debug","#, "");
+    let got = cell.door.ask("tools/call", &quiet, "");
+    assert_eq!(got.before, [progress.replace("\"@token\"", "7")]);
+}
