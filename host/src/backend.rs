@@ -181,6 +181,17 @@ impl Backend {
         reply.map_err(|error| self.failed(error))
     }
 
+    /// A notification of a client: over its own connection, or over the shared one if that is its own.
+    pub fn tell(&self, session: Option<&Arc<str>>, method: &str, params: Option<&RawValue>) {
+        let peer = match session {
+            None => self.peer(),
+            Some(session) => self.links.of(session),
+        };
+        if let Some(peer) = peer {
+            peer.notify(method, params.map(RawValue::get));
+        }
+    }
+
     /// The session is over: a connection of its own is not needed any more.
     pub fn forget(&self, session: &Arc<str>) {
         self.links.end(&Affinity::Session(session.clone()));

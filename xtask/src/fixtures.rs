@@ -1,4 +1,4 @@
-//! The servers of other people that the tests put behind the gateway, installed from lockfiles with digests.
+//! The servers and clients of other people that the tests put behind and before the gateway, installed from lockfiles with digests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,14 @@ use anyhow::Context as _;
 use crate::workspace::Workspace;
 use crate::{encode, shell};
 
-/// Installs the Node and the Python servers, each unless its lockfile is installed already.
+/// Installs the Node and the Python programs, each unless its lockfile is installed already.
 ///
 /// # Errors
 /// If an installer is missing or fails; nothing is left half installed and called done.
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     let folder = workspace.root.join("tests/fixtures");
     npm(&folder.join("node"), "the Node servers of the tests")?;
+    npm(&folder.join("clients"), "the Node clients of the tests")?;
     python(&folder.join("python"))
 }
 

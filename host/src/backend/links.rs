@@ -102,6 +102,12 @@ impl Links {
         held.retain(|_, slots| !slots.is_empty());
     }
 
+    /// The connection of a session, if it has one.
+    pub(super) fn of(&self, session: &Arc<str>) -> Option<Arc<Peer>> {
+        let held = self.held.lock();
+        held.get(&Affinity::Session(session.clone()))?.first()?.peer.get().cloned()
+    }
+
     /// Runs something that ends with the backend.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);

@@ -18,7 +18,7 @@ use super::{Backend, Spontaneous, Status};
 use crate::config;
 use crate::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part};
 use crate::mcp::client::Client;
-use crate::mcp::{STATELESS, header, splice};
+use crate::mcp::{Era, STATELESS, header, splice};
 
 /// How long after the start the first lists wait for backends that are still starting.
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -322,8 +322,10 @@ impl Registry {
                 return;
             }
         }
-        // Among several clients nobody can know whose request caused it, unless only one is under way.
-        let client = client.or_else(|| self.sole.get().cloned()).or_else(|| peer.only());
+        // Among several clients nobody can know whose request caused it. A stateless server speaks about requests
+        // under way only, so if there is one, it is that.
+        let only = || (peer.era() == Era::Stateless).then(|| peer.only()).flatten();
+        let client = client.or_else(|| self.sole.get().cloned()).or_else(only);
         super::pass_on(&backend.name, peer, client, message);
     }
 }

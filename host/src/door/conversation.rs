@@ -331,7 +331,10 @@ impl Conversation {
                 }
             }
             // Progress on a question a backend asked: its token is the backend's own, so all may hear it.
-            _ if self.hello.load().is_some() => self.pipeline().tell_all(method, params),
+            _ if self.hello.load().is_some() => {
+                let session = (!self.house.sole).then(|| self.session.id());
+                self.pipeline().tell_all(session, method, params);
+            }
             _ => tracing::debug!(method, "a notification before `initialize` was dropped"),
         }
     }

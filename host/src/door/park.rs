@@ -23,6 +23,8 @@ use crate::pipeline::{Answer, Failure};
 
 /// How long a call waits for its client to come back.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How often those who wait are looked at.
+const SWEEP: Duration = Duration::from_secs(10);
 /// Calls that wait at once.
 const MAX_PARKED: usize = 1_024;
 
@@ -64,10 +66,33 @@ pub(super) enum Found {
 }
 
 impl Parking {
+    /// Needs a Tokio runtime.
+    ///
     /// # Errors
     /// The system gives no random bytes.
     pub fn new() -> Result<Arc<Self>, NoRandom> {
-        Ok(Arc::new(Self { sealer: Sealer::new()?, parked: Mutex::default() }))
+        let parking = Arc::new(Self { sealer: Sealer::new()?, parked: Mutex::default() });
+        let weak = Arc::downgrade(&parking);
+        tokio::spawn(async move {
+            let mut beat = tokio::time::interval(SWEEP);
+            loop {
+                beat.tick().await;
+                let Some(parking) = weak.upgrade() else { return };
+                parking.sweep();
+            }
+        });
+        Ok(parking)
+    }
+
+    /// Ends the calls nobody came back for in time.
+    fn sweep(&self) {
+        self.parked.lock().retain(|_, parked| {
+            let late = parked.since.elapsed() > PATIENCE;
+            if late {
+                parked.going.cancel.cancel();
+            }
+            !late
+        });
     }
 
     /// An id nobody can guess.
@@ -80,28 +105,12 @@ impl Parking {
         let id = self.sealer.id().ok()?;
         let state = self.sealer.seal(&id, bound).ok()?;
         let mut parked = self.parked.lock();
-        parked.retain(|_, parked| {
-            let late = parked.since.elapsed() > PATIENCE || parked.going.work.is_finished();
-            if late {
-                parked.going.cancel.cancel();
-            }
-            !late
-        });
         if parked.len() >= MAX_PARKED {
             going.cancel.cancel();
             return None;
         }
         parked.insert(id, Parked { going, since: Instant::now() });
         Some(state)
-    }
-
-    /// Ends a call nobody came back for in time.
-    pub(super) async fn expire(self: Arc<Self>, state: String, bound: Vec<u8>) {
-        tokio::time::sleep(PATIENCE).await;
-        let Some(id) = self.sealer.open(&state, &bound) else { return };
-        if let Some(parked) = self.parked.lock().remove(&id) {
-            parked.going.cancel.cancel();
-        }
     }
 
     /// The call that a state was made for.

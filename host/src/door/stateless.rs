@@ -236,7 +236,6 @@ impl Conversation {
             );
             Failure::Denied(denial)
         })?;
-        tokio::spawn(parking.clone().expire(state.clone(), bound));
         let set = Edit::Set { pointer: "/requestState".to_owned(), json: message::quoted(&state) };
         let required = era::result_to_stateless("", &required, &era::server_info());
         Ok(Answer::Result(splice::apply(&required, &[set]).unwrap_or(required).into()))

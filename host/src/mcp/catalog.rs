@@ -4,7 +4,7 @@
 //! the backend that served it first keeps it and the other's becomes `backend_name`, so that a newcomer can
 //! never take over a name that a client already knows. Order is that of the configuration, then by name.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -124,9 +124,12 @@ impl Catalog {
             let mut entries: Vec<Arc<Entry>> = Vec::new();
             let mut index: HashMap<Arc<str>, Arc<Entry>> = HashMap::new();
             for part in parts {
-                // In the server's own order, which says what it finds important; of doubles the first counts.
-                let mut seen = HashSet::new();
-                for offer in part.offers.get(list).iter().filter(|offer| seen.insert(offer.name.as_str())) {
+                // By name, not as the server lists them: some list differently every time, and a client whose prompt
+                // begins with the same tools in the same order is served from a cache.
+                let mut offers: Vec<&Offer> = part.offers.get(list).iter().collect();
+                offers.sort_by(|one, other| one.name.cmp(&other.name));
+                offers.dedup_by(|one, other| one.name == other.name);
+                for offer in offers {
                     let Some(name) = name_for(list, part, offer, owners, &index) else {
                         tracing::warn!(backend = %part.backend, name = %offer.name, "another backend already serves this; left out");
                         continue;
@@ -265,7 +268,7 @@ mod tests {
         let part = |backend, offers| Part { backend, always_prefix: false, safe_names: true, offers };
         let mut owners = Owners::default();
         let catalog = Catalog::merge(&[part(&a, &of_a), part(&b, &of_b)], &mut owners);
-        assert_eq!(names(&catalog), ["search", "read", "b_search", "write"]);
+        assert_eq!(names(&catalog), ["read", "search", "b_search", "write"]);
         let entry = catalog.find(List::Tools, "b_search").unwrap();
         assert_eq!((&*entry.backend, &*entry.upstream), ("b", "search"));
         assert_eq!(entry.item.get(), r#"{"name":"b_search","x":1.0}"#);

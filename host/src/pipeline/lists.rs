@@ -110,11 +110,10 @@ impl Pipeline {
         Ok(Answer::Result("{}".into()))
     }
 
-    /// A notification of the client for every backend.
-    pub fn tell_all(&self, method: &str, params: Option<&RawValue>) {
-        for peer in self.registry.backends().iter().filter_map(|backend| backend.peer()) {
-            peer.notify(method, params.map(RawValue::get));
-        }
+    /// A notification of a client for every backend: over the connections of this session, or over the shared ones
+    /// if there is one client only.
+    pub fn tell_all(&self, session: Option<&Arc<str>>, method: &str, params: Option<&RawValue>) {
+        self.registry.backends().iter().for_each(|backend| backend.tell(session, method, params));
     }
 
     /// Waits until every backend has come up or failed once, bounded.

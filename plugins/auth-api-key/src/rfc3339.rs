@@ -5,7 +5,7 @@
 const DAYS_BEFORE: [u64; 13] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365];
 
 /// The second since 1970 of a date-time (section 5.6), or of the start of a date in UTC. Parts of a second
-/// are cut off: a key rather ends too early than too late. None before 1970, and for anything else.
+/// are cut off: a key rather ends too early than too late. None for a date before 1970, and for anything else.
 #[must_use]
 pub fn unix_seconds(text: &str) -> Option<u64> {
     let (date, rest) = text.as_bytes().split_at_checked(10)?;
@@ -143,7 +143,9 @@ mod tests {
             text in "(19[67]|20[0-9]|[2-8][0-9]{2})[0-9]-(0[0-9]|1[0-3])-([0-2][0-9]|3[0-2])\
                      ([Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|z|[+-]([01][0-9]|2[0-3]):[0-5][0-9]))?"
         ) {
-            prop_assert_eq!(unix_seconds(&text), oracle(&text), "{}", text);
+            // 1969 is over everywhere, though west of Greenwich its last hours were seconds of 1970.
+            let wanted = oracle(&text).filter(|_| !text.starts_with("196"));
+            prop_assert_eq!(unix_seconds(&text), wanted, "{}", text);
         }
 
         #[test]

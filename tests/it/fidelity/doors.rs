@@ -90,10 +90,6 @@ impl Door {
         door
     }
 
-    pub(super) fn log(&self) -> String {
-        self.gateway.log()
-    }
-
     /// Waits until the gateway has logged this.
     pub(super) fn await_log(&self, text: &str) {
         self.gateway.await_log(text, 1);
@@ -129,7 +125,8 @@ impl Door {
         }
     }
 
-    /// Makes a request, answers what is asked meanwhile with `reply` (`"result":…` or `"error":…`), and waits.
+    /// Makes a request, answers what is asked meanwhile with `reply` (`"result":…` or `"error":…`, or else not at
+    /// all), and waits.
     pub(super) fn ask(&mut self, method: &str, params: &str, reply: &str) -> Exchange {
         let id = self.id();
         let request = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#);
@@ -140,13 +137,15 @@ impl Door {
         }
         self.gateway.send_raw(&request);
         loop {
-            let message = self.gateway.next().raw;
+            let message = self.next();
             match kind(&message) {
                 Kind::Answer if get(&message, "id") == Some(&id) => {
                     return Exchange { id, before, answer: message };
                 }
                 Kind::Question(asked) => {
-                    self.gateway.send_raw(&format!(r#"{{"jsonrpc":"2.0","id":{asked},{reply}}}"#));
+                    if !reply.is_empty() {
+                        self.gateway.send_raw(&format!(r#"{{"jsonrpc":"2.0","id":{asked},{reply}}}"#));
+                    }
                     before.push(message);
                 }
                 Kind::Answer | Kind::Notification => before.push(message),
@@ -162,9 +161,15 @@ impl Door {
         id
     }
 
-    /// The next message that came through a pipe.
+    /// The next message that came through a pipe, but for what the gateway says of its lists by itself.
     pub(super) fn next(&mut self) -> String {
-        self.gateway.next().raw
+        loop {
+            let message = self.gateway.next().raw;
+            let method = get(&message, "method").map(plain).unwrap_or_default();
+            if !(method.ends_with("/list_changed") && get(&message, "params").is_none()) {
+                return message;
+            }
+        }
     }
 
     /// Sends a notification.

@@ -1,6 +1,6 @@
 //! Single promises of fidelity: sizes, whitespace, cancellation, names, and what no two parsers may read differently.
 
-use super::corpus::{self, bare, dressed, elements, get, members, plain};
+use super::corpus::{self, bare, dressed, elements, get, plain};
 use super::doors::{Door, Era, Way};
 use super::{Cell, flags, mirror};
 use crate::support::Setup;
@@ -24,6 +24,11 @@ fn with_tools(tools: &str, keys: &str, more: impl FnOnce(Setup) -> Setup) -> Doo
 fn code(answer: &str) -> i64 {
     let error = get(answer, "error").unwrap_or_else(|| panic!("an error was expected: {}", short(answer)));
     get(error, "code").unwrap().parse().unwrap()
+}
+
+/// Fails with no more than where the texts part.
+fn same(about: &str, wanted: &str, got: &str) {
+    assert!(wanted == got, "{about}: {}", corpus::difference(wanted, got));
 }
 
 fn short(text: &str) -> String {
@@ -56,7 +61,7 @@ fn an_answer_of_a_megabyte_passes_unchanged() {
         // In the request as well: it is what the server shall say.
         let got = cell.told("tools/call", &format!(r#""reply":{result}"#), "");
         let wanted = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, got.id);
-        assert!(got.answer == wanted, "{}", corpus::difference(&wanted, &got.answer));
+        same(&format!("{client:?} {server:?}"), &wanted, &got.answer);
     }
 }
 
@@ -112,13 +117,16 @@ fn one_line(text: &str) -> String {
 
 #[test]
 fn names_are_listed_as_they_are_spelled() {
-    let tools = r#"[{"title":"@odd","n\u0061me":"t\u006fol \/","inputSchema":{"type":"object"}},{"name":"received","inputSchema":{}}]"#;
+    let tools = r#"[{"title":"@odd","n\u0061me":"t\u006fol","inputSchema":{"type":"object"}},{"name":"received","inputSchema":{}}]"#;
     let mut door = with_tools(tools, "", |setup| setup);
     let answer = door.ask("tools/list", "{}", "").answer;
     let tools = dressed(tools);
-    let mut wanted = elements(&tools);
-    wanted.sort_by_key(|tool| plain(get(tool, "name").unwrap()));
-    assert_eq!(elements(get(get(&answer, "result").unwrap(), "tools").unwrap()), wanted);
+    let [wanted, got] = [&*tools, get(get(&answer, "result").unwrap(), "tools").unwrap()].map(|list| {
+        let mut tools = elements(list);
+        tools.sort_unstable();
+        tools.join("\n")
+    });
+    same("the tools", &wanted, &got);
 }
 
 #[test]
@@ -149,16 +157,40 @@ fn what_the_gateway_judges_is_what_the_server_reads() {
     });
     let forbidden = door.ask("tools/call", r#"{"name":"forbidden"}"#, "").answer;
     assert_eq!(code(&forbidden), -32003, "{forbidden}");
-    for params in [
+    let doubled = [
         r#"{"name":"mirror","name":"forbidden"}"#,
         r#"{"name":"forbidden","name":"mirror"}"#,
         r#"{"name":"mirror","n\u0061me":"forbidden"}"#,
         r#"{"name":"mirror","arguments":{"n":1},"arguments":{"n":"x"}}"#,
+        r#"{"name":"mirror","arguments":{"n":"x"},"arguments":{"n":1}}"#,
         r#"{"name":"mirror","arguments":{"n":1,"n":"x"}}"#,
-    ] {
-        let answer = door.ask("tools/call", params, "").answer;
-        assert!(get(&answer, "error").is_some(), "{params} was done: {answer}");
-    }
+        r#"{"name":"mirror","arguments":{"n":"x","n":1}}"#,
+    ];
+    let mut done = doubled.to_vec();
+    done.retain(|params| get(&door.ask("tools/call", params, "").answer, "error").is_none());
+    assert!(done.is_empty(), "the server was asked for what two parsers read differently: {done:#?}");
+}
+
+#[test]
+fn an_extension_is_offered_as_its_server_spells_it() {
+    let setup = Setup::new();
+    let mut flags = flags(&setup, Era::Stateless);
+    let settings = dressed(r#"{ "x" : "@odd" , "n" : 1.0 }"#);
+    let discovered = format!(
+        r#"{{"supportedVersions":["2026-07-28"],"capabilities":{{"tools":{{}},"extensions":{{"vendor.example/x":{settings}}}}}}}"#
+    );
+    std::fs::write(
+        setup.path("discovered"),
+        format!(r#"{{"method":"server/discover","result":{discovered}}}"#),
+    )
+    .unwrap();
+    flags.extend(["--answers".to_owned(), setup.text("discovered")]);
+    let mut door = Door::open(Way::Pipe, Era::Stateless, mirror(setup, &flags, ""));
+    let params = door.meta(r#"{"_meta":{"@meta":0}}"#);
+    let answer = door.ask("server/discover", &params, "").answer;
+    let capabilities = get(get(&answer, "result").unwrap(), "capabilities").unwrap();
+    let offered = get(capabilities, "extensions").and_then(|all| get(all, "vendor.example/x"));
+    same("the settings", &settings, offered.unwrap_or(""));
 }
 
 #[test]
@@ -171,11 +203,11 @@ fn a_cancellation_keeps_everything_but_the_id() {
     let rest = dressed(r#""reason":"the user \u0061sked","x":"@odd","_meta":{"x":"@odd"}"#);
     cell.door.tell("notifications/cancelled", &format!(r#"{{"requestId":{held},{rest}}}"#));
     let heard = crate::support::eventually("the cancellation", || {
-        cell.received().into_iter().find(|message| get(message, "id").is_none())
+        cell.received().into_iter().find(|message| message.contains("notifications/cancelled\",\"params"))
     });
     let params = get(&heard, "params").unwrap();
     let wanted = format!("{{\"requestId\":{},{rest}}}", get(params, "requestId").unwrap());
-    assert_eq!(params, wanted);
+    same("the params", &wanted, params);
 }
 
 #[test]
@@ -186,15 +218,15 @@ fn a_question_taken_back_keeps_everything_but_the_id() {
     let back = format!(
         r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":"m-1",{rest}}}}}"#
     );
-    let got =
-        cell.told("tools/call", &format!(r#""before":[{question},{back}],"reply":{{}}"#), r#""result":{}"#);
+    // The client thinks until it need not any more.
+    let got = cell.told("tools/call", &format!(r#""before":[{question},{back}],"reply":{{}}"#), "");
     let asked = &got.before[0];
     assert_eq!(plain(get(asked, "method").unwrap()), "roots/list");
     let id = get(asked, "id").unwrap();
     let wanted = format!(
         r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},{rest}}}}}"#
     );
-    assert_eq!(got.before[1], wanted);
+    same("the message", &wanted, got.before.get(1).map_or("", String::as_str));
 }
 
 #[test]
@@ -210,8 +242,7 @@ fn a_subscription_loses_nothing_but_its_mark() {
     let heard = got.before.first().cloned().unwrap_or_else(|| cell.door.next());
     let mark = ["io.modelcontextprotocol/subscriptionId"];
     let [wanted, heard] = [&update, &heard].map(|message| bare(get(message, "params").unwrap(), &[], &mark));
-    assert_eq!(heard, wanted);
-    assert!(members(&update).len() == 3);
+    same("the params", &wanted.join("\n"), &heard.join("\n"));
 }
 
 /// Without a log level no log messages are sent; something else that names them is none.

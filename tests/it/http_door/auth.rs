@@ -16,10 +16,10 @@ const METADATA: &str = "/.well-known/oauth-protected-resource/mcp";
 /// A token whose claims differ from a good one's in these.
 #[allow(clippy::needless_pass_by_value, reason = "it is called with json!(…) in place")]
 fn odd(changes: Value) -> String {
-    signed(changes, SECRET)
+    signed(&changes, SECRET)
 }
 
-fn signed(changes: Value, secret: &str) -> String {
+fn signed(changes: &Value, secret: &str) -> String {
     let now = jsonwebtoken::get_current_timestamp();
     let mut claims = json!({
         "sub": "ann", "role": "admin", "iss": "sentinel-gateway", "aud": "sentinel-api",
@@ -68,7 +68,7 @@ fn without_a_good_token_nothing_is_done_and_it_is_said_where_tokens_come_from() 
         ("another audience", anyone.bearer(&odd(json!({"aud": "another-api"})))),
         ("another issuer", anyone.bearer(&odd(json!({"iss": "somebody"})))),
         ("not yet", anyone.bearer(&odd(json!({"nbf": now + 3600})))),
-        ("another key", anyone.bearer(&signed(json!({}), "fedcba9876543210fedcba9876543210-not-ours"))),
+        ("another key", anyone.bearer(&signed(&json!({}), "fedcba9876543210fedcba9876543210-not-ours"))),
         ("no signature", anyone.bearer(none)),
         ("another scheme", anyone.with("authorization", "Basic YW5uOmFubg==")),
         ("no scheme", anyone.with("authorization", &mint("ann", "admin", 3600))),

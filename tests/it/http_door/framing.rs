@@ -33,7 +33,6 @@ fn shapes(call: &str, hidden: &str) -> Vec<Shape> {
         line("a folded length", &format!("Content-Length:\r\n {length}")),
         coded("a coding that is none", "Transfer-Encoding: xchunked"),
         coded("a coding after chunked", "Transfer-Encoding: chunked, identity"),
-        coded("a coding before chunked", "Transfer-Encoding: gzip, chunked"),
         coded("two codings", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity"),
         coded("a tab before the colon of the coding", "Transfer-Encoding\t: chunked"),
         coded("a space before the coding's name", "X: y\r\n Transfer-Encoding: chunked"),

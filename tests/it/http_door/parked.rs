@@ -189,13 +189,16 @@ fn a_state_that_was_changed_is_refused() {
     forgeries.extend([half, prefix, ""].map(str::to_owned));
     forgeries.push(format!("{whole}A"));
     forgeries.push(format!("{whole}{whole}"));
-    for forgery in &forgeries {
-        let refused = bring(&ann, &params, &typed(&key), &json!(forgery)).value();
-        assert_eq!(code(&refused), -32602, "{forgery:?} for {whole:?}: {refused}");
-    }
-    assert_eq!(scene.ran("test_elicitation"), 1, "none of them began a call");
+    let taken: Vec<&String> = forgeries
+        .iter()
+        .filter(|forgery| {
+            bring(&ann, &params, &typed(&key), &json!(forgery)).value()["error"]["code"] != -32602
+        })
+        .collect();
     let answer = bring(&ann, &params, &typed(&key), &state).value();
     assert!(said(&answer).contains("ada@example.org"), "the true one still counts: {answer}");
+    assert_eq!(taken, [""; 0], "for {whole:?}");
+    assert_eq!(scene.ran("test_elicitation"), 1, "none of them began a call");
 }
 
 #[test]

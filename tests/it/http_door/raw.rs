@@ -78,13 +78,6 @@ impl Raw {
         Ending { text: String::from_utf8_lossy(&bytes).into_owned(), closed }
     }
 
-    /// The first bytes that come.
-    pub(super) fn first(&mut self) -> String {
-        let mut buffer = [0; 8192];
-        let count = self.0.read(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..count]).into_owned()
-    }
-
     /// Whether nothing has come for a moment: enough to know that a reply which was due at once is not there.
     pub(super) fn silent(&mut self) -> bool {
         self.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();

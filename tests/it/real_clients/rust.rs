@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, ElicitRequestParams,
     ElicitResult, ElicitationAction, GetPromptRequestParams, Implementation, ProgressNotificationParam,
-    ProtocolVersion, ReadResourceRequestParams, ResourceContents,
+    ProtocolVersion, ReadResourceRequestParams, ResourceContents, SubscriptionFilter,
 };
-use rmcp::service::{NotificationContext, RequestContext, RunningService, ServiceError};
+use rmcp::service::{NotificationContext, RequestContext, RunningService, ServiceError, SubscriptionEnd};
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
 use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt, ErrorData, RoleClient};
@@ -30,7 +30,7 @@ struct Ann {
 
 impl ClientHandler for Ann {
     fn get_info(&self) -> ClientConfig {
-        let capabilities = ClientCapabilities::builder().enable_elicitation().build();
+        let capabilities: ClientCapabilities = serde_json::from_value(json!({"elicitation": {}})).unwrap();
         ClientConfig::new(capabilities, Implementation::new("rust", "1"))
             .with_protocol_version(ProtocolVersion::V_2025_11_25)
     }
@@ -67,6 +67,30 @@ pub(super) async fn converse(stage: &Stage, era: Era) -> Value {
     ended.unwrap_or_else(|_| panic!("no end in {CONVERSATION:?}: {}", stage.log()))
 }
 
+/// Listens until the gateway ends: the last word must be its own, not a broken connection.
+pub(super) async fn listen_to_the_end(stage: &Stage) {
+    let client = connect(stage, Era::Modern, Ann::default()).await;
+    let mut subscription = client.listen(changes()).await.unwrap();
+    assert_eq!(subscription.acknowledged(), &changes());
+    stage.stop();
+    let last = tokio::time::timeout(CONVERSATION, subscription.next()).await.unwrap();
+    assert!(matches!(last, Ok(None)), "{last:?}");
+    assert!(matches!(subscription.end(), Some(SubscriptionEnd::Graceful(_))), "{:?}", subscription.end());
+    client.cancel().await.unwrap();
+}
+
+/// Closes the input of the gateway while a subscription is open. The SDK waits for three seconds, then it kills.
+pub(super) async fn listen_and_leave(stage: &Stage) {
+    let client = connect(stage, Era::Modern, Ann::default()).await;
+    let subscription = client.listen(changes()).await.unwrap();
+    client.cancel().await.unwrap();
+    drop(subscription);
+}
+
+fn changes() -> SubscriptionFilter {
+    SubscriptionFilter::builder().tools_list_changed().build()
+}
+
 async fn connect(stage: &Stage, era: Era, ann: Ann) -> RunningService<RoleClient, Ann> {
     let lifecycle = match era {
         Era::Legacy => ClientLifecycleMode::Initialize,
@@ -100,7 +124,7 @@ async fn talk(client: &RunningService<RoleClient, Ann>, ann: &Ann) -> Value {
         .iter()
         .filter_map(|part| match part {
             ResourceContents::TextResourceContents { text, .. } => Some(text.as_str()),
-            ResourceContents::BlobResourceContents { .. } => None,
+            _ => None,
         })
         .collect();
     let prompt = client.get_prompt(GetPromptRequestParams::new("test_simple_prompt")).await.unwrap();

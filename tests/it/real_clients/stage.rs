@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -73,8 +73,14 @@ pub(super) struct Run {
 }
 
 impl Stage {
-    /// A gateway whose backend speaks this era only. Over HTTP it has room for one session at a time.
+    /// A gateway whose backend speaks this era only. Over HTTP it has room for one session: each client must end its
+    /// own.
     pub(super) fn set(door: Door, backend_era: Era) -> Self {
+        Self::with_room(door, backend_era, 1)
+    }
+
+    /// The same with room for more sessions, for a client that leaves them behind.
+    pub(super) fn with_room(door: Door, backend_era: Era, sessions: usize) -> Self {
         let (command, era) = (backend(), backend_era.name());
         let setup = Setup::new()
             .role("clerk")
@@ -87,7 +93,9 @@ impl Stage {
             Door::Stdio => House::Stdio(setup),
             Door::Http => {
                 let address = format!("127.0.0.1:{}", free_port());
-                let setup = setup.gateway(&format!("listen = {address:?}")).more("[http]\nmax_sessions = 1");
+                let setup = setup
+                    .gateway(&format!("listen = {address:?}"))
+                    .more(&format!("[http]\nmax_sessions = {sessions}"));
                 let gateway = Gateway::spawn(setup);
                 gateway.await_log("listening on http://", 1);
                 gateway.await_log("backend is ready backend=conformance ", 1);
@@ -127,17 +135,32 @@ impl Stage {
     pub(super) async fn run(&self, program: &str, arguments: &[&str]) -> Run {
         let mut command = Command::new(program);
         command.args(arguments).kill_on_drop(true).stdin(Stdio::null());
-        // The Inspector keeps a folder in its home.
-        command.env("HOME", self.log.parent().unwrap());
+        // The Inspector keeps a folder in its home, and looks for a keychain unless it is told not to.
+        command.env("HOME", self.log.parent().unwrap()).env("MCP_INSPECTOR_SECRET_STORE", "memory");
         command.stdout(Stdio::piped()).stderr(File::create(&self.log).unwrap());
         let ended = tokio::time::timeout(CONVERSATION, command.spawn().unwrap().wait_with_output()).await;
         let log = self.log();
-        let ended = ended.unwrap_or_else(|_| panic!("no end in {CONVERSATION:?}: {arguments:?}: {log}")).unwrap();
+        let ended =
+            ended.unwrap_or_else(|_| panic!("no end in {CONVERSATION:?}: {arguments:?}: {log}")).unwrap();
         Run { code: ended.status.code(), output: String::from_utf8(ended.stdout).unwrap(), log }
+    }
+
+    /// Writes a file for a client program, where the gateway has its own.
+    pub(super) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.log.with_file_name(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
     }
 
     pub(super) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Tells a gateway that runs to end.
+    pub(super) fn stop(&self) {
+        if let House::Http { gateway, .. } = &self.house {
+            gateway.signal(Signal::TERM);
+        }
     }
 
     /// After the client has gone: nothing of it is left, and the gateway ends in order.
@@ -148,15 +171,16 @@ impl Stage {
                     processes_of(setup).is_empty().then_some(())
                 });
                 let log = self.log();
-                assert!(log.contains("Shutdown complete"), "{log}");
+                // A client closes the input and waits two seconds before it sends signals: that must be enough.
+                assert!(log.contains("Shutdown complete") && !log.contains("SIGTERM"), "{log}");
             }
             House::Http { address, gateway } => {
                 let token = gateway.setup.env_value("SENTINEL_TOKEN");
                 eventually("a free session", || opens_a_session(address, &token).then_some(()));
             }
         });
+        self.stop();
         if let House::Http { mut gateway, .. } = self.house {
-            gateway.signal(Signal::TERM);
             let status = gateway.wait_exit();
             let log = gateway.log();
             assert!(status.success() && log.contains("Shutdown complete"), "{status}: {log}");
