@@ -53,6 +53,18 @@ pub struct Principal {
     pub claims: Vec<(String, String)>,
 }
 
+impl Principal {
+    /// Who this is, for what belongs to somebody: issuer, subject, and the application they use (RFC 9068
+    /// `client_id`). Two applications of one person are two.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let claim =
+            |name: &str| self.claims.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let client = claim("client_id").or_else(|| claim("azp")).unwrap_or("");
+        format!("{}\u{1f}{client}\u{1f}{}", self.issuer.as_deref().unwrap_or(""), self.subject)
+    }
+}
+
 /// Somebody who wants to be let in, before anything is known about them.
 #[derive(Clone, Debug)]
 pub struct Credential {

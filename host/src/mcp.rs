@@ -6,6 +6,7 @@
 
 pub mod catalog;
 pub mod client;
+pub mod doubled;
 pub mod envelope;
 pub mod era;
 pub mod header;

@@ -224,7 +224,7 @@ async fn care(
                 Incoming::Message(raw) => hear(&backend, &slot, &peer, &raw, None),
                 Incoming::About { id, message } => hear(&backend, &slot, &peer, &message, Some(id)),
                 Incoming::Failed { id, error } => peer.fail(id, error),
-                Incoming::Oversized { limit } => peer.oversized(limit),
+                Incoming::Oversized { limit, answers } => peer.oversized(limit, answers),
                 Incoming::Closed(reason) => break reason,
             }
         }

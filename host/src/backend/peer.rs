@@ -295,10 +295,12 @@ impl Peer {
         }
     }
 
-    /// A message was too long; on a pipe nobody knows whose answer it was, so the oldest request fails.
-    pub(super) fn oversized(&self, limit: usize) {
+    /// A message was too long. If it does not say whose answer it was, only a request that is alone can be meant.
+    pub(super) fn oversized(&self, limit: usize, answers: Option<u64>) {
         let mut pending = self.pending.lock();
-        if let Some(pending) = pending.keys().min().copied().and_then(|oldest| pending.remove(&oldest)) {
+        let alone = || pending.keys().next().copied().filter(|_| pending.len() == 1);
+        let id = answers.or_else(alone);
+        if let Some(pending) = id.and_then(|id| pending.remove(&id)) {
             let _ = pending.reply.send(Err(WireError::TooLarge { limit }.into()));
         }
     }

@@ -1,11 +1,12 @@
 //! All backends together: started in parallel, merged into one catalog, stopped in order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -158,12 +159,12 @@ impl Registry {
 
     /// The extensions of the stateless backends, in the file's order.
     #[must_use]
-    pub fn extensions(&self) -> Vec<(String, serde_json::Value)> {
+    pub fn extensions(&self) -> Vec<(String, Box<RawValue>)> {
         let greetings = self.greetings.lock();
         let of = |backend: &Arc<Backend>| {
             let greeting = greetings.get(&backend.name).filter(|greeting| greeting.version == STATELESS)?;
             let extensions = splice::get(greeting.capabilities.get(), "/extensions")?;
-            serde_json::from_str::<serde_json::Map<_, _>>(extensions).ok()
+            serde_json::from_str::<BTreeMap<_, _>>(extensions).ok()
         };
         self.backends.iter().filter_map(of).flatten().collect()
     }
@@ -325,7 +326,7 @@ impl Registry {
         // Among several clients nobody can know whose request caused it. A stateless server speaks about requests
         // under way only, so if there is one, it is that.
         let only = || (peer.era() == Era::Stateless).then(|| peer.only()).flatten();
-        let client = client.or_else(|| self.sole.get().cloned()).or_else(only);
+        let client = client.or_else(only).or_else(|| self.sole.get().cloned());
         super::pass_on(&backend.name, peer, client, message);
     }
 }

@@ -20,6 +20,7 @@ use super::wire::{
     Control, End, INCOMING_QUEUE, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire, WireError,
     excerpt, find,
 };
+use crate::mcp::splice;
 
 /// One read asks for at least this much.
 const READ_SIZE: usize = 16 * 1024;
@@ -85,6 +86,7 @@ pub(crate) fn open(spec: &StdioSpec) -> Result<Wire, WireError> {
         buffer: BytesMut::new(),
         limit: spec.max_line,
         discarding: false,
+        answers: None,
         incoming: incoming.clone(),
         noise: Noise {
             name: spec.name.clone(),
@@ -199,9 +201,14 @@ struct Lines {
     limit: usize,
     /// Within a line over the limit.
     discarding: bool,
+    /// The id at the head of that line.
+    answers: Option<u64>,
     incoming: mpsc::Sender<Incoming>,
     noise: Noise,
 }
+
+/// Where the id of a message is looked for.
+const HEAD: usize = 4096;
 
 /// Nobody receives any more.
 struct Deserted;
@@ -221,6 +228,9 @@ impl Lines {
             }
             if self.discarding || self.buffer.len() > self.limit + 1 {
                 // One more than the limit, because the line may yet end with a carriage return.
+                if !self.discarding {
+                    self.answers = head_id(&self.buffer);
+                }
                 self.discarding = true;
                 self.buffer.clear();
             }
@@ -248,7 +258,8 @@ impl Lines {
     async fn line(&mut self, line: Bytes) -> Result<(), Deserted> {
         let text = line.trim_ascii();
         let item = if std::mem::take(&mut self.discarding) || text.len() > self.limit {
-            Incoming::Oversized { limit: self.limit }
+            let answers = self.answers.take().or_else(|| head_id(text));
+            Incoming::Oversized { limit: self.limit, answers }
         } else {
             match text.first() {
                 None => return Ok(()),
@@ -261,6 +272,14 @@ impl Lines {
         };
         self.incoming.send(item).await.map_err(|_| Deserted)
     }
+}
+
+/// The id a message begins with; servers write it before the large part.
+fn head_id(head: &[u8]) -> Option<u64> {
+    // The end may be in the middle of a character.
+    let head = head.get(..HEAD).unwrap_or(head);
+    let head = head.utf8_chunks().next()?.valid();
+    splice::get(head, "/id")?.parse().ok()
 }
 
 /// Lines that are no messages: a server's banner or a stray print. They are logged and otherwise ignored.

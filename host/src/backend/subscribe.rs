@@ -62,8 +62,15 @@ impl Client for Subscriber {
         if method == "\"notifications/subscriptions/acknowledged\"" {
             self.acknowledged.notify_one();
         } else {
-            let tag = Edit::Remove { pointer: "/params/_meta".to_owned() };
-            self.client.tell(splice::apply(text, &[tag]).map_or(message.clone(), Bytes::from));
+            let remove = |pointer: &str| Edit::Remove { pointer: pointer.to_owned() };
+            let tag = remove("/params/_meta/io.modelcontextprotocol~1subscriptionId");
+            let mut bare = splice::apply(text, &[tag]).unwrap_or_else(|_| text.to_owned());
+            if splice::get(&bare, "/params/_meta")
+                .is_some_and(|meta| meta.trim_matches(['{', '}', ' ']).is_empty())
+            {
+                bare = splice::apply(&bare, &[remove("/params/_meta")]).unwrap_or(bare);
+            }
+            self.client.tell(bare.into());
         }
     }
     fn ask(&self, question: Arc<Question>) {

@@ -135,9 +135,9 @@ impl Pump<'_> {
                 Incoming::Message(raw) => self.hear(&raw, None),
                 Incoming::About { id, message } => self.hear(&message, Some(id)),
                 Incoming::Failed { id, error } => self.peer.fail(id, error),
-                Incoming::Oversized { limit } => {
+                Incoming::Oversized { limit, answers } => {
                     tracing::warn!(backend = %self.backend.name, limit, "a message over the limit was discarded");
-                    self.peer.oversized(limit);
+                    self.peer.oversized(limit, answers);
                 }
                 Incoming::Closed(reason) => return End::Lost(reason),
             }

@@ -41,6 +41,12 @@ pub(super) async fn exchange(
     let send = |params: String| backend.request(peer, call, params, headers.clone(), client);
     match (client.hello().era(), peer.era()) {
         (Era::Handshake, Era::Handshake) | (Era::Stateless, Era::Stateless) => send(params.to_owned()).await,
+        (Era::Stateless, Era::Handshake) if splice::get(params, "/requestState").is_some() => {
+            // The gateway's own did not come this far, and such a server has none.
+            let text = "`requestState` is none that was given out for this request";
+            let error = serde_json::json!({ "code": code::INVALID_PARAMS, "message": text });
+            Ok(Reply::rewritten(error.to_string(), true))
+        }
         (Era::Stateless, Era::Handshake) => {
             let reply = send(era::request_to_handshake(params)).await?;
             let asks = client.hello().answers("elicitation/create");

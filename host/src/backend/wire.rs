@@ -63,10 +63,12 @@ pub(crate) enum Incoming {
         /// Why.
         error: WireError,
     },
-    /// A message over the limit was discarded; which request it answered cannot be known.
+    /// A message over the limit was discarded.
     Oversized {
         /// The limit in bytes.
         limit: usize,
+        /// The request it answers, if that could be read.
+        answers: Option<u64>,
     },
     /// The wire has ended, and why, for people. Always the last item; every pending request has failed with it.
     Closed(String),
@@ -364,10 +366,10 @@ mod tests {
         let (queue, items) = mpsc::channel(4);
         let end = Arc::new(End::default());
         let mut receiver = Receiver::new(items, Arc::clone(&end));
-        queue.send(Incoming::Oversized { limit: 3 }).await.unwrap();
+        queue.send(Incoming::Oversized { limit: 3, answers: None }).await.unwrap();
         end.set("gone".to_owned());
         drop(queue);
-        assert!(matches!(receiver.recv().await, Incoming::Oversized { limit: 3 }));
+        assert!(matches!(receiver.recv().await, Incoming::Oversized { limit: 3, .. }));
         for _ in 0..2 {
             assert!(matches!(receiver.recv().await, Incoming::Closed(why) if why == "gone"));
         }

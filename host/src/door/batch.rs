@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::conversation::{Conversation, complaint, say};
 use super::line::{Out, Outbound};
 use crate::mcp::envelope::{self, Message};
-use crate::mcp::{BATCH_REVISION, code, message};
+use crate::mcp::{BATCH_REVISION, code, era, message};
 
 /// Most messages in one batch.
 const MAX_BATCH: usize = 100;
@@ -35,6 +35,7 @@ impl Conversation {
             return say(out, refuse(code::INVALID_REQUEST, &text)).await;
         }
         let (collect, mut collected) = mpsc::channel(MAX_BATCH);
+        let collect = Out::new(collect, out.caller.clone());
         // What belongs to a request of the batch but is no answer goes its own way, at once.
         let parts: Vec<Box<RawValue>> = parts.into_iter().map(ToOwned::to_owned).collect();
         let (this, out) = (self.clone(), out.clone());
@@ -44,6 +45,11 @@ impl Conversation {
                 let reply = match envelope::parse(part.get().as_bytes()) {
                     Ok(Message::Request { id, method, .. }) if method == "initialize" => {
                         let text = "initialize must not be part of a batch";
+                        Some(message::error(id.get(), code::INVALID_REQUEST, text, &Value::Null))
+                    }
+                    Ok(Message::Request { id, params, .. }) if era::is_stateless(params) => {
+                        // Its headers could not be compared with it, and that revision has no batches.
+                        let text = "a request of revision 2026-07-28 must not be part of a batch";
                         Some(message::error(id.get(), code::INVALID_REQUEST, text, &Value::Null))
                     }
                     Ok(Message::Request { id, method, params }) => {

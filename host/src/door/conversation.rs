@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::asked::{self, Asked};
 use super::hub::{Hub, Listener};
-use super::line::{CallLine, Out, Outbound};
+use super::line::{CallLine, Out, Outbound, Stream};
 use super::park::Parking;
 use super::respond;
 use crate::mcp::catalog::List;
@@ -46,12 +46,11 @@ pub struct House {
 #[derive(Debug)]
 pub struct Conversation {
     pub(super) house: House,
-    pub(super) caller: Arc<Caller>,
     pub(super) session: Arc<Session>,
     /// What was settled in `initialize`, with the log level of later.
     hello: ArcSwapOption<Hello>,
     /// Where messages go that belong to no request; bounded, so a client that does not read slows itself down.
-    standing: Mutex<Option<Out>>,
+    standing: Mutex<Option<Stream>>,
     /// What was said while nobody read the standing stream.
     backlog: Mutex<VecDeque<Bytes>>,
     /// The session has something at the backends that it shares with nobody.
@@ -62,10 +61,9 @@ pub struct Conversation {
 
 impl Conversation {
     #[must_use]
-    pub fn new(house: House, caller: Arc<Caller>, session: Arc<Session>) -> Arc<Self> {
+    pub fn new(house: House, session: Arc<Session>) -> Arc<Self> {
         Arc::new(Self {
             house,
-            caller,
             session,
             hello: ArcSwapOption::empty(),
             standing: Mutex::default(),
@@ -77,7 +75,7 @@ impl Conversation {
     }
 
     /// Where messages go that belong to no request. A second stream takes over from the first.
-    pub fn stand(&self, out: Out) {
+    pub fn stand(&self, out: Stream) {
         let mut standing = self.standing.lock();
         for message in self.backlog.lock().drain(..) {
             // A new stream has room for all of them.
@@ -183,7 +181,7 @@ impl Conversation {
             return Some(Outbound::last(message::result(id.get(), "{}")));
         }
         if method == "initialize" {
-            return Some(Outbound::last(self.initialize(id, params)));
+            return Some(Outbound::last(self.initialize(id, params, &out.caller)));
         }
         let Some(hello) = self.hello.load_full() else {
             let text = format!("`{method}` before `initialize`: the session is not initialised");
@@ -214,7 +212,7 @@ impl Conversation {
         self.tasks.spawn(async move {
             let client: Arc<dyn Client> =
                 Arc::new(CallLine { conversation: this.clone(), hello, out: out.clone() });
-            let arrival = this.arrival(&id, &method, params.as_deref(), &client);
+            let arrival = this.arrival(&out.caller, &id, &method, params.as_deref(), &client);
             let answer = this.work(arrival, &in_flight.cancelled).await;
             let cancelled = in_flight.cancelled.is_cancelled();
             drop(in_flight);
@@ -229,13 +227,14 @@ impl Conversation {
 
     pub(super) fn arrival<'a>(
         &'a self,
+        caller: &'a Caller,
         id: &'a RawValue,
         method: &'a str,
         params: Option<&'a RawValue>,
         client: &'a Arc<dyn Client>,
     ) -> Arrival<'a> {
         Arrival {
-            caller: &self.caller,
+            caller,
             door: self.house.door,
             session: self.session.id(),
             rpc_id: id.get(),
@@ -260,7 +259,7 @@ impl Conversation {
         self.pipeline().handle(arrival, cancelled).await
     }
 
-    fn initialize(self: &Arc<Self>, id: &RawValue, params: Option<&RawValue>) -> Bytes {
+    fn initialize(&self, id: &RawValue, params: Option<&RawValue>, caller: &Caller) -> Bytes {
         let params = params.map_or("{}", RawValue::get);
         let Some(requested) =
             splice::get(params, "/protocolVersion").and_then(|v| serde_json::from_str::<String>(v).ok())
@@ -269,7 +268,7 @@ impl Conversation {
             let text = "initialize needs `protocolVersion`, a string";
             return message::error(id.get(), code::INVALID_PARAMS, text, &data);
         };
-        if let Err(denial) = self.pipeline().identify(&self.caller) {
+        if let Err(denial) = self.pipeline().identify(caller) {
             tracing::error!("the client was not let in: {}", denial.message);
             return respond::failed(id.get(), &Failure::Denied(denial), Era::Handshake).unwrap_or_default();
         }
@@ -372,7 +371,7 @@ impl Conversation {
 
     /// Passes a backend's question on, if the client said that it can answer such: on the stream of the request that
     /// caused it, or else on the standing one.
-    pub(super) fn ask(&self, question: &Arc<Question>, out: Option<&Out>) {
+    pub(super) fn ask(&self, question: &Arc<Question>, out: Option<&Stream>) {
         let Some(hello) = self.hello.load_full() else {
             return question.refuse(code::INTERNAL_ERROR, "no client is connected yet");
         };
@@ -441,7 +440,7 @@ impl Client for Sole {
 }
 
 /// Sends, waiting for a client that is slow to read.
-pub(super) async fn say(out: &Out, message: Outbound) {
+pub(super) async fn say(out: &Stream, message: Outbound) {
     // The client is gone if this fails; then there is nobody to tell.
     let _ = out.send(message).await;
 }

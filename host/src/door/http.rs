@@ -19,16 +19,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 pub use self::caller::Callers;
 pub use self::sessions::Sessions;
 use super::conversation::{Conversation, House};
 use super::guard::{self, Hosts, Origins, Rejection};
-use super::line::{OUT_QUEUE, Outbound};
+use super::line::{OUT_QUEUE, Out, Outbound};
+use super::respond;
 use super::server::{self, Limits};
 use crate::mcp::envelope::{self, Message};
-use crate::mcp::{REVISIONS, STATELESS, code, era, message};
+use crate::mcp::{Era, REVISIONS, STATELESS, code, era, message};
 use crate::pipeline::Caller;
 use crate::session::Session;
 
@@ -102,30 +104,39 @@ impl Mount {
     /// Who sends this, if an authenticator knows them.
     fn caller(&self, parts: &Parts, peer: SocketAddr) -> Result<Arc<Caller>, Refused> {
         guard::head(parts, &self.hosts, &self.origins).map_err(|rejection| rejected(&rejection))?;
-        let bearer =
-            guard::bearer(&parts.headers).map_err(|rejection| self.unauthenticated(&rejection.message))?;
+        let stateless = parts.headers.get(VERSION).is_some_and(|version| version == STATELESS);
+        let code = respond::unauthenticated(if stateless { Era::Stateless } else { Era::Handshake });
+        let bearer = guard::bearer(&parts.headers)
+            .map_err(|rejection| self.unauthenticated(&rejection.message, true, code))?;
         let caller = self.callers.find(bearer, &parts.headers, peer.ip());
         match self.house.pipeline.identify(&caller) {
             Ok(_) => Ok(caller),
-            Err(denial) => Err(self.unauthenticated(&denial.message)),
+            Err(denial) => {
+                let brought = bearer.is_some() || self.callers.brought(&parts.headers);
+                Err(self.unauthenticated(&denial.message, brought, code))
+            }
         }
     }
 
-    /// RFC 6750, section 3, and RFC 9728, section 5.1.
-    fn unauthenticated(&self, text: &str) -> Refused {
-        let mut response = status(401, code::UNAUTHENTICATED, text, "unauthenticated");
-        let challenge = match &self.resource {
-            Some(resource) => {
-                let origin = origin_of(&resource.uri);
-                let path = &self.path;
-                let scope = resource.scopes.join(" ");
-                let scope = if scope.is_empty() { String::new() } else { format!(", scope=\"{scope}\"") };
-                format!(
-                    "Bearer error=\"invalid_token\", resource_metadata=\"{origin}/.well-known/oauth-protected-resource{path}\"{scope}"
-                )
+    /// RFC 6750, section 3, and RFC 9728, section 5.1. Whoever brought nothing is not told that it is wrong.
+    fn unauthenticated(&self, text: &str, brought: bool, code: i64) -> Refused {
+        let mut response = status(401, code, text, "unauthenticated");
+        let mut facts: Vec<String> = Vec::new();
+        if brought {
+            facts.push("error=\"invalid_token\"".to_owned());
+        }
+        if let Some(resource) = &self.resource {
+            let (origin, path) = (origin_of(&resource.uri), &self.path);
+            facts.push(format!("resource_metadata=\"{origin}/.well-known/oauth-protected-resource{path}\""));
+            if !resource.scopes.is_empty() {
+                facts.push(format!("scope=\"{}\"", resource.scopes.join(" ")));
             }
-            None => "Bearer error=\"invalid_token\"".to_owned(),
-        };
+        }
+        if facts.is_empty() {
+            // RFC 6750: at least one parameter.
+            facts.push("realm=\"sentinel-gateway\"".to_owned());
+        }
+        let challenge = format!("Bearer {}", facts.join(", "));
         if let Ok(value) = HeaderValue::from_str(&challenge) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
         }
@@ -188,7 +199,8 @@ async fn posted(
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         Box::new(response)
     })?;
-    let (out, queue) = mpsc::channel(OUT_QUEUE);
+    let (stream, queue) = mpsc::channel(OUT_QUEUE);
+    let out = Out::new(stream, caller.clone());
     let says_stateless = parts.headers.get(VERSION).is_some_and(|version| version == STATELESS);
     match envelope::parse(&body) {
         Ok(Message::Request { id, method, params }) => {
@@ -196,7 +208,7 @@ async fn posted(
                 let text = params.map_or("{}", |params| params.get());
                 mirror::check(mount, parts, id, &method, text)?;
                 let session = Session::new("stateless", mount.max_in_flight);
-                let conversation = Conversation::new(mount.house.clone(), caller, session);
+                let conversation = Conversation::new(mount.house.clone(), session);
                 // A connection that is closed is a request that is cancelled (2026-07-28, "Cancellation").
                 let guard = events::CancelOnDrop(conversation.clone());
                 conversation.hear_stateless(id, &method, params, &out);
@@ -204,7 +216,7 @@ async fn posted(
                 return Ok(events::respond(queue, Some(guard), &mount.house.stopping).await);
             }
             if method == "initialize" && !parts.headers.contains_key(SESSION) {
-                return initialize(mount, caller, &body).await;
+                return initialize(mount, &caller, &body).await;
             }
             if method == "ping" && !parts.headers.contains_key(SESSION) {
                 // Allowed before `initialize` is done.
@@ -215,7 +227,10 @@ async fn posted(
             drop(out);
             Ok(events::respond(queue, None, &mount.house.stopping).await)
         }
-        Ok(Message::Notification { .. }) if says_stateless => Ok(StatusCode::ACCEPTED.into_response()),
+        Ok(Message::Notification { method, params }) if says_stateless => {
+            mirror::check(mount, parts, RawValue::NULL, &method, params.map_or("{}", |params| params.get()))?;
+            Ok(StatusCode::ACCEPTED.into_response())
+        }
         Ok(Message::Notification { .. } | Message::Response { .. }) => {
             let conversation = mount.session(parts, &caller)?;
             conversation.hear(&body, &out).await;
@@ -232,14 +247,15 @@ async fn posted(
 }
 
 /// A new session (2025-11-25, "Session Management").
-async fn initialize(mount: &Arc<Mount>, caller: Arc<Caller>, body: &[u8]) -> Result<Response, Refused> {
+async fn initialize(mount: &Arc<Mount>, caller: &Arc<Caller>, body: &[u8]) -> Result<Response, Refused> {
     let full = |text: &str| refused(503, code::INTERNAL_ERROR, text, "overloaded");
-    let who = mount.house.pipeline.identify(&caller);
-    let who = who.map_err(|denial| mount.unauthenticated(&denial.message))?;
+    let who = mount.house.pipeline.identify(caller);
+    let who = who.map_err(|denial| mount.unauthenticated(&denial.message, true, code::UNAUTHENTICATED))?;
     let id = mount.house.parking.id().map_err(|error| full(&error.to_string()))?;
     let session = Session::new(&id, mount.max_in_flight);
-    let conversation = Conversation::new(mount.house.clone(), caller, session);
-    let (out, mut queue) = mpsc::channel(OUT_QUEUE);
+    let conversation = Conversation::new(mount.house.clone(), session);
+    let (stream, mut queue) = mpsc::channel(OUT_QUEUE);
+    let out = Out::new(stream, caller.clone());
     conversation.hear(body, &out).await;
     drop(out);
     let answer = match queue.recv().await {

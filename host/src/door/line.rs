@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::conversation::Conversation;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::pipeline::Caller;
 
 /// Messages waiting for a client to read them.
 pub(super) const OUT_QUEUE: usize = 256;
@@ -35,8 +36,30 @@ impl Outbound {
     }
 }
 
-/// Where messages for one request go.
-pub type Out = mpsc::Sender<Outbound>;
+/// Messages on their way to a client.
+pub type Stream = mpsc::Sender<Outbound>;
+
+/// Where messages for one request go, and who sent it: in one session every request brings its own token.
+#[derive(Clone, Debug)]
+pub struct Out {
+    pub(super) stream: Stream,
+    pub(super) caller: Arc<Caller>,
+}
+
+impl Out {
+    #[must_use]
+    pub fn new(stream: Stream, caller: Arc<Caller>) -> Self {
+        Self { stream, caller }
+    }
+}
+
+impl std::ops::Deref for Out {
+    type Target = Stream;
+
+    fn deref(&self) -> &Stream {
+        &self.stream
+    }
+}
 
 /// One call of a session.
 #[derive(Debug)]
@@ -65,7 +88,7 @@ impl Client for CallLine {
     }
 
     fn ask(&self, question: Arc<Question>) {
-        self.conversation.ask(&question, Some(&self.out));
+        self.conversation.ask(&question, Some(&self.out.stream));
     }
 
     fn take_back(&self, key: &str, reason: Option<&str>) {

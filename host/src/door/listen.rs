@@ -95,7 +95,7 @@ impl Conversation {
         out: &Out,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        self.pipeline().identify(&self.caller)?;
+        self.pipeline().identify(&out.caller)?;
         let wants = |kind: &str| splice::get(params.get(), &format!("/notifications/{kind}")) == Some("true");
         let subscription = Arc::new(Subscription {
             id: id.to_owned(),
@@ -131,7 +131,8 @@ impl Conversation {
             () = cancelled.cancelled() => Err(Failure::Cancelled),
             () = out.closed() => Err(Failure::Cancelled),
             () = self.house.stopping.cancelled() => {
-                let ended = era::result_to_stateless("", "{}", &era::server_info());
+                let tag = format!("{{\"_meta\":{{\"io.modelcontextprotocol/subscriptionId\":{}}}}}", id.get());
+                let ended = era::result_to_stateless("", &tag, &era::server_info());
                 Ok(Answer::Result(ended.into()))
             }
         }
@@ -168,7 +169,7 @@ impl Conversation {
             let arrival = Arrival {
                 session: &session,
                 method: "resources/subscribe",
-                ..self.arrival(id, "", Some(&params), &client)
+                ..self.arrival(&subscription.out.caller, id, "", Some(&params), &client)
             };
             match self.pipeline().handle(arrival, cancelled).await {
                 Ok(Answer::Result(_)) => granted.push(uri),

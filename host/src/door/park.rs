@@ -165,12 +165,12 @@ impl Going {
 }
 
 /// What a state is bound to: who asked, and for what. Everything of the request that a repetition must not change.
-pub(super) fn bound(subject: &str, issuer: &str, method: &str, params: &str) -> Vec<u8> {
+pub(super) fn bound(identity: &str, method: &str, params: &str) -> Vec<u8> {
     let bare = ["/_meta", "/inputResponses", "/requestState"]
         .map(|pointer| Edit::Remove { pointer: pointer.to_owned() });
     let params = splice::apply(params, &bare).unwrap_or_default();
     let mut digest = Sha256::new();
-    for part in [subject, issuer, method, &params] {
+    for part in [identity, method, &params] {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     }

@@ -71,6 +71,14 @@ fn denied(denial: &Denial, era: Era) -> i64 {
     }
 }
 
+/// The code of a request whose sender nobody knows.
+pub(super) fn unauthenticated(era: Era) -> i64 {
+    match era {
+        Era::Handshake => code::UNAUTHENTICATED,
+        Era::Stateless => code::UNAUTHENTICATED + OUTSIDE,
+    }
+}
+
 /// From -32001 to -31001: the last digits say the same.
 const OUTSIDE: i64 = 1_000;
 

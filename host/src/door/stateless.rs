@@ -46,8 +46,10 @@ impl Client for StatelessLine {
 
     fn tell(&self, message: Bytes) {
         // Without a level no log message may be sent, whatever the server thinks.
-        let log = message.windows(23).any(|part| part == b"\"notifications/message\"");
-        if !(log && self.hello.log_level.is_none()) {
+        let text = std::str::from_utf8(&message).unwrap_or("{}");
+        let method =
+            splice::get(text, "/method").and_then(|method| serde_json::from_str::<String>(method).ok());
+        if self.hello.log_level.is_some() || method.as_deref() != Some("notifications/message") {
             let _ = self.out.lock().try_send(Outbound::Part(message));
         }
     }
@@ -148,13 +150,16 @@ impl Conversation {
         out: &Out,
     ) -> Result<Answer, Failure> {
         let (questions, _) = mpsc::channel(1);
+        let caller = out.caller.clone();
         let out = Arc::new(Mutex::new(out.clone()));
         let client: Arc<dyn Client> =
             Arc::new(StatelessLine { hello, affinity: Affinity::Shared, out, questions });
         let result = match List::of_method(method) {
-            Some(list) => self.pipeline().list(self.arrival(id, method, Some(params), &client), list).await?,
+            Some(list) => {
+                self.pipeline().list(self.arrival(&caller, id, method, Some(params), &client), list).await?
+            }
             None => {
-                self.pipeline().identify(&self.caller)?;
+                self.pipeline().identify(&caller)?;
                 self.pipeline().settled().await;
                 self.discovery()
             }
@@ -173,14 +178,16 @@ impl Conversation {
                 "logging": {},
             },
         });
-        let extensions = self.pipeline().extensions();
-        if !extensions.is_empty() {
-            result["capabilities"]["extensions"] = extensions.into();
-        }
         if let Some(instructions) = self.pipeline().instructions() {
             result["instructions"] = instructions.into();
         }
-        result.to_string()
+        let result = result.to_string();
+        let extensions = self.pipeline().extensions();
+        let Some(json) = serde_json::to_string(&extensions).ok().filter(|_| !extensions.is_empty()) else {
+            return result;
+        };
+        let set = Edit::Set { pointer: "/capabilities/extensions".to_owned(), json };
+        splice::apply(&result, &[set]).unwrap_or(result)
     }
 
     async fn stateless_call(
@@ -192,13 +199,16 @@ impl Conversation {
         out: &Out,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        let principal = self.pipeline().identify(&self.caller)?;
-        let issuer = principal.issuer.as_deref().unwrap_or("");
-        let bound = park::bound(&principal.subject, issuer, method, params.get());
+        let identity = self.pipeline().identify(&out.caller)?.identity();
+        let bound = park::bound(&identity, method, params.get());
         let state = splice::get(params.get(), "/requestState");
         let state = state.and_then(|state| serde_json::from_str::<String>(state).ok());
         let mut going = match state.map_or(Found::Foreign, |state| self.house.parking.find(&state, &bound)) {
-            Found::Foreign => self.set_out(id, method, params, hello, &principal.subject, out),
+            Found::Foreign => self.set_out(id, method, params, hello, &identity, out),
+            // It ended while nobody was there; what the client brings now comes too late for it.
+            Found::Call(going) if going.work.is_finished() => {
+                return going.work.await.unwrap_or(Err(Failure::Cancelled));
+            }
             Found::Call(mut going) => {
                 *going.out.lock() = out.clone();
                 going.answer(splice::get(params.get(), "/inputResponses").unwrap_or("{}"));
@@ -248,17 +258,18 @@ impl Conversation {
         method: &str,
         params: &RawValue,
         hello: Hello,
-        subject: &str,
+        identity: &str,
         out: &Out,
     ) -> Going {
         let (ask, questions) = mpsc::channel(MAX_QUESTIONS);
         let affinity = if hello.answers_any() || hello.log_level.is_some() {
             // Callers alike: the same person who can be asked the same and hears the same.
             let level = hello.log_level.as_ref().map_or("", |level| level.get());
-            Affinity::Lease(format!("{subject}\u{1f}{level}\u{1f}{}", hello.capabilities.get()).into())
+            Affinity::Lease(format!("{identity}\u{1f}{level}\u{1f}{}", hello.capabilities.get()).into())
         } else {
             Affinity::Shared
         };
+        let caller = out.caller.clone();
         let out = Arc::new(Mutex::new(out.clone()));
         let line = StatelessLine { hello, affinity, out: out.clone(), questions: ask };
         let cancel = CancellationToken::new();
@@ -266,7 +277,7 @@ impl Conversation {
         let (id, method, params) = (id.to_owned(), method.to_owned(), params.to_owned());
         let work = self.tasks().spawn(async move {
             let client: Arc<dyn Client> = Arc::new(line);
-            this.pipeline().handle(this.arrival(&id, &method, Some(&params), &client), &stop).await
+            this.pipeline().handle(this.arrival(&caller, &id, &method, Some(&params), &client), &stop).await
         });
         Going { work, questions, open: Vec::new(), asked: 0, out, cancel }
     }

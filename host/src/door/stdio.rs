@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::conversation::{Conversation, House, Sole};
 use super::hub::Listener;
-use super::line::{OUT_QUEUE, Outbound};
+use super::line::{OUT_QUEUE, Out, Outbound};
 use super::lines::{Line, Lines};
 use crate::pipeline::Caller;
 use crate::session::Session;
@@ -44,8 +44,9 @@ pub async fn serve(
     let (out, queue) = mpsc::channel(OUT_QUEUE);
     let writer = tokio::spawn(write(output()?, queue));
     let session = Session::new("stdio", limits.max_in_flight);
-    let conversation = Conversation::new(house.clone(), caller, session.clone());
+    let conversation = Conversation::new(house.clone(), session.clone());
     conversation.stand(out.clone());
+    let out = Out::new(out, caller);
     house.pipeline.sole_client(Sole::new(conversation.clone()));
     let listener: Arc<dyn Listener> = conversation.clone();
     let membership = house.hub.join(&listener);
@@ -63,6 +64,7 @@ pub async fn serve(
         }
     }
     // Stop accepting → finish what is under way, or cancel it.
+    house.stopping.cancel();
     conversation.tasks().close();
     if tokio::time::timeout(grace, conversation.tasks().wait()).await.is_err() {
         session.cancel_all();

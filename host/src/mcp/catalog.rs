@@ -225,7 +225,9 @@ fn entry(list: List, backend: &Arc<str>, offer: &Offer, name: String) -> Entry {
     let (_, _, key) = list.wire();
     let mut item = offer.item.clone();
     let set = Edit::Set { pointer: format!("/{key}"), json: super::message::quoted(&name) };
-    if splice::get(item.get(), &format!("/{key}")) != Some(super::message::quoted(&name).as_str())
+    // A name that stays keeps its spelling, too.
+    let spelled = splice::get(item.get(), &format!("/{key}"));
+    if spelled.and_then(|json| serde_json::from_str::<String>(json).ok()).as_deref() != Some(name.as_str())
         && let Ok(renamed) = splice::apply(item.get(), &[set])
     {
         item = super::message::raw(renamed);

@@ -1,5 +1,6 @@
 //! What is not one call to one target: lists, messages for all backends, and how the backends are.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -127,10 +128,10 @@ impl Pipeline {
         !self.registry.capable("tasks").is_empty()
     }
 
-    /// The extensions that stateless backends offer, a JSON object; of two with one name the first counts.
+    /// The extensions that stateless backends offer, a JSON object; of two with one name the first counts, as its server spells it.
     #[must_use]
-    pub fn extensions(&self) -> serde_json::Map<String, serde_json::Value> {
-        let mut all = serde_json::Map::new();
+    pub fn extensions(&self) -> BTreeMap<String, Box<RawValue>> {
+        let mut all = BTreeMap::new();
         for (name, settings) in self.registry.extensions() {
             all.entry(name).or_insert(settings);
         }

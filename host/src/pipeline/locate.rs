@@ -10,7 +10,7 @@ use crate::backend::Backend;
 use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::catalog::{Entry, List};
 use crate::mcp::schema::ArgumentSchema;
-use crate::mcp::splice;
+use crate::mcp::{doubled, splice};
 
 /// A target with the backend that serves it.
 #[derive(Debug)]
@@ -80,6 +80,8 @@ impl Pipeline {
         who: &Principal,
     ) -> Result<Located, Failure> {
         let params = params.map_or("{}", RawValue::get);
+        // What is judged from here on must be what the backend reads.
+        doubled::check(params).map_err(|ambiguous| Failure::Params(format!("`params`: {ambiguous}")))?;
         if is_task_method(method) {
             return self.locate_task(params, who);
         }

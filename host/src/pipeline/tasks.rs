@@ -31,8 +31,7 @@ struct Known {
 #[derive(Debug)]
 struct Begun {
     target: Target,
-    subject: String,
-    issuer: Option<String>,
+    owner: String,
 }
 
 impl Tasks {
@@ -48,11 +47,7 @@ impl Tasks {
             .and_then(|id| serde_json::from_str::<String>(id).ok());
         let Some(id) = id.filter(|id| id.len() <= MAX_ID) else { return };
         let id: Arc<str> = id.into();
-        let begun = Begun {
-            target: call.target.clone(),
-            subject: call.principal.subject.clone(),
-            issuer: call.principal.issuer.clone(),
-        };
+        let begun = Begun { target: call.target.clone(), owner: call.principal.identity() };
         let mut known = self.0.lock();
         // A backend must not take over the id of another's task.
         if known.by_id.get(&id).is_some_and(|other| other.target.backend != begun.target.backend) {
@@ -73,7 +68,7 @@ impl Tasks {
     pub(super) fn target(&self, id: &str, who: &Principal) -> Option<Target> {
         let known = self.0.lock();
         let begun = known.by_id.get(id)?;
-        (begun.subject == who.subject && begun.issuer == who.issuer).then(|| begun.target.clone())
+        (begun.owner == who.identity()).then(|| begun.target.clone())
     }
 }
 

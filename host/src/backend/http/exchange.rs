@@ -208,7 +208,9 @@ async fn pump(
                 Item::Oversized if answered.is_none() => {
                     return Err(WireError::TooLarge { limit: link.max_body });
                 }
-                Item::Oversized => deliver(incoming, Incoming::Oversized { limit: link.max_body }).await,
+                Item::Oversized => {
+                    deliver(incoming, Incoming::Oversized { limit: link.max_body, answers: None }).await
+                }
             }
         }
     }

@@ -122,6 +122,6 @@ fn translate(item: Item, limit: usize) -> Option<Incoming> {
     match item {
         Item::Event { name, data } if name == "message" => Some(Incoming::Message(data)),
         Item::Event { .. } => None,
-        Item::Oversized => Some(Incoming::Oversized { limit }),
+        Item::Oversized => Some(Incoming::Oversized { limit, answers: None }),
     }
 }

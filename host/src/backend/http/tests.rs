@@ -491,7 +491,7 @@ async fn the_standing_stream_is_reconnected_where_it_broke_off() {
     let mut wire = connect(&server);
     wire.control.set_protocol_version("2025-11-25");
     assert_eq!(text(&mut wire).await, "{\"method\":\"a\"}");
-    assert!(matches!(next(&mut wire).await, Incoming::Oversized { limit: 1000 }));
+    assert!(matches!(next(&mut wire).await, Incoming::Oversized { limit: 1000, .. }));
     assert_eq!(text(&mut wire).await, "{\"method\":\"b\"}");
     assert_eq!(server.next().await.header("last-event-id"), None);
     assert_eq!(server.next().await.header("last-event-id"), Some("g1"));

@@ -134,10 +134,10 @@ async fn lines_over_the_limit_are_discarded_and_reported() {
     let mut wire = sh(
         "python3 -c 'print(\"{\" + \"x\" * 3000000); print(\"{}\"); print(\"[\" + \"1\" * 999); print(\"[\" + \"1\" * 1000)'",
     );
-    assert!(matches!(next(&mut wire).await, Incoming::Oversized { limit: 1000 }));
+    assert!(matches!(next(&mut wire).await, Incoming::Oversized { limit: 1000, .. }));
     assert_eq!(text(&mut wire).await, "{}");
     assert_eq!(text(&mut wire).await.len(), 1000);
-    assert!(matches!(next(&mut wire).await, Incoming::Oversized { limit: 1000 }));
+    assert!(matches!(next(&mut wire).await, Incoming::Oversized { limit: 1000, .. }));
     assert_eq!(closed(&mut wire).await, "exited with code 0");
 }
 

@@ -29,6 +29,11 @@ impl Callers {
         Self { headers, host_user, known: Mutex::default() }
     }
 
+    /// Whether a request brings any credential besides a bearer token.
+    pub(super) fn brought(&self, headers: &HeaderMap) -> bool {
+        self.headers.iter().any(|name| headers.contains_key(name))
+    }
+
     /// The caller with this credential. Only its digest is kept as a key.
     pub(super) fn find(&self, bearer: Option<&str>, headers: &HeaderMap, peer: IpAddr) -> Arc<Caller> {
         let mut digest = Sha256::new();

@@ -12,6 +12,9 @@ use super::super::hub::{Hub, Listener, Membership};
 use crate::call::Principal;
 use crate::pipeline::Pipeline;
 
+/// With fewer sessions than this there is nothing to share.
+const FEW: usize = 8;
+
 /// All open sessions of one mount.
 #[derive(Debug)]
 pub struct Sessions {
@@ -25,8 +28,8 @@ pub struct Sessions {
 #[derive(Debug)]
 struct Open {
     conversation: Arc<Conversation>,
-    /// Issuer and subject: whoever else brings the id is not let in.
-    owner: (Option<String>, String),
+    /// Whoever else brings the id is not let in.
+    owner: String,
     used: Instant,
     _membership: Membership,
 }
@@ -54,13 +57,16 @@ impl Sessions {
         if self.len() >= self.max {
             self.expire();
         }
+        let owner = owner.identity();
         let mut open = self.open.lock();
-        if open.len() >= self.max {
+        // Among many, one caller leaves a quarter to others.
+        let share = if self.max < FEW { self.max } else { self.max / 4 * 3 };
+        let theirs = open.values().filter(|session| session.owner == owner).count();
+        if open.len() >= self.max || theirs >= share {
             return false;
         }
         let listener: Arc<dyn Listener> = conversation.clone();
         let membership = self.hub.join(&listener);
-        let owner = (owner.issuer.clone(), owner.subject.clone());
         let id = conversation.session().id().clone();
         open.insert(id, Open { conversation, owner, used: Instant::now(), _membership: membership });
         true
@@ -69,7 +75,7 @@ impl Sessions {
     pub(super) fn find(&self, id: &str, who: &Principal) -> Option<Arc<Conversation>> {
         let mut open = self.open.lock();
         let session = open.get_mut(id)?;
-        if session.owner.0 != who.issuer || session.owner.1 != who.subject {
+        if session.owner != who.identity() {
             return None;
         }
         session.used = Instant::now();
@@ -94,6 +100,10 @@ impl Sessions {
         let mut late = Vec::new();
         self.open.lock().retain(|_, session| {
             let busy = session.conversation.listens() || !session.conversation.tasks().is_empty();
+            if busy {
+                // The time without a request begins with its end.
+                session.used = Instant::now();
+            }
             let keep = busy || session.used.elapsed() < self.idle;
             if !keep {
                 late.push(session.conversation.clone());
