@@ -12,6 +12,7 @@ mod listing;
 mod open;
 mod peer;
 mod process;
+mod spool;
 mod sse;
 mod stdio;
 mod subscribe;
@@ -32,6 +33,7 @@ use tokio::sync::{Semaphore, watch};
 pub use open::Common;
 pub use peer::{Peer, Reply};
 pub use registry::{Event, Registry};
+pub use spool::Spool;
 
 use self::links::Links;
 use self::open::Opener;
@@ -43,6 +45,7 @@ use crate::config;
 use crate::mcp::catalog::Offers;
 use crate::mcp::client::{Affinity, Client};
 use crate::mcp::header::Mirrored;
+use crate::mcp::payload::PayloadError;
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, message};
 use crate::policy::Permitted;
@@ -289,6 +292,15 @@ pub enum PeerError {
     Garbage(String),
     #[error(transparent)]
     Wire(#[from] WireError),
+}
+
+impl From<PayloadError> for PeerError {
+    fn from(error: PayloadError) -> Self {
+        match error {
+            PayloadError::TooLarge { limit } => WireError::TooLarge { limit }.into(),
+            PayloadError::Source(_) => Self::Garbage(error.to_string()),
+        }
+    }
 }
 
 /// A message of a backend's own accord.

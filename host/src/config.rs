@@ -58,8 +58,12 @@ pub struct Gateway {
     pub log_level: String,
     /// The folder of the shipped plugins; `None` for the installed one.
     pub plugin_dir: Option<PathBuf>,
-    /// The longest message, in bytes.
+    /// The longest message in memory, in bytes.
     pub max_message_bytes: usize,
+    /// The longest answer of a backend, in bytes.
+    pub max_result_bytes: u64,
+    /// Where answers stay meanwhile that are too long for memory; `None`: beside the journal.
+    pub spool_dir: Option<PathBuf>,
     /// Calls under way at once.
     pub max_in_flight: usize,
     /// How long calls may take to finish at shutdown.

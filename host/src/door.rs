@@ -17,6 +17,7 @@ mod asked;
 mod batch;
 mod lines;
 mod listen;
+mod pour;
 mod respond;
 mod seal;
 mod stateless;

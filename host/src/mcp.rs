@@ -6,11 +6,13 @@
 
 pub mod catalog;
 pub mod client;
+pub mod cutter;
 pub mod doubled;
 pub mod envelope;
 pub mod era;
 pub mod header;
 pub mod message;
+pub mod payload;
 pub mod schema;
 pub mod splice;
 

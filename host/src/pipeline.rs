@@ -31,6 +31,7 @@ pub use crate::backend::BackendError;
 use crate::backend::{Registry, Reply};
 use crate::call::{Call, Denial, Principal};
 use crate::mcp::client::Client;
+use crate::mcp::payload::Payload;
 use crate::plugin::Answer as BackendAnswer;
 pub use crate::policy::Caller;
 use crate::policy::{Permitted, Policy};
@@ -63,8 +64,8 @@ pub struct Arrival<'a> {
 /// What the client gets: a result, or an error object the backend made.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    Result(Bytes),
-    Error(Bytes),
+    Result(Payload),
+    Error(Payload),
 }
 
 impl Pipeline {
@@ -132,7 +133,10 @@ impl Pipeline {
         let latency = sent.elapsed();
         // What came of it: for the guards as the backend gave it, for the client as the rewriters leave it.
         let verdict = outcome::of(&done);
-        let answer = done.and_then(|reply| self.rewritten(&permitted, &reply));
+        let answer = match done {
+            Ok(reply) => self.rewritten(&permitted, reply).await,
+            Err(failure) => Err(failure),
+        };
         permitted.settle(verdict, latency);
         let error = answer.as_ref().err().map(ToString::to_string);
         let status = outcome::status(&answer, verdict);
@@ -147,18 +151,28 @@ impl Pipeline {
         answer
     }
 
-    fn rewritten(&self, permitted: &Permitted, reply: &Reply) -> Result<Answer, Failure> {
+    async fn rewritten(&self, permitted: &Permitted, mut reply: Reply) -> Result<Answer, Failure> {
+        let backend = &permitted.call().target.backend;
+        if self.rewriters.any(backend) {
+            // A rewriter may be there to take something out, so it sees everything or nobody sees it.
+            reply = reply.whole().await.map_err(|error| {
+                Failure::Backend(BackendError::Protocol {
+                    backend: backend.clone(),
+                    reason: error.to_string(),
+                })
+            })?;
+        }
         let answer = BackendAnswer {
-            is_error: reply.is_error() || outcome::is_tool_error(reply),
+            is_error: reply.is_error() || outcome::is_tool_error(&reply),
             error_code: reply.error_code(),
-            result: if reply.is_error() { Bytes::new() } else { reply.bytes() },
+            result: if reply.is_error() { Bytes::new() } else { reply.payload().text().clone() },
         };
         let changed = self.rewriters.response(permitted, &answer)?;
         Ok(match (reply.is_error(), changed) {
-            (true, _) => Answer::Error(reply.bytes()),
+            (true, _) => Answer::Error(reply.payload().clone()),
             (false, changed) => {
                 self.tasks.note(permitted.call(), reply.text());
-                Answer::Result(changed.unwrap_or_else(|| reply.bytes()))
+                Answer::Result(changed.map_or_else(|| reply.payload().clone(), Payload::from))
             }
         })
     }

@@ -61,6 +61,12 @@ impl Rewriters {
         self.plugins.iter().map(|(plugin, _)| plugin)
     }
 
+    /// Whether any applies to a backend.
+    #[must_use]
+    pub fn any(&self, backend: &str) -> bool {
+        self.of(backend).next().is_some()
+    }
+
     /// Those that apply to a backend; decided by configuration, so most calls run none.
     fn of<'a>(&'a self, backend: &'a str) -> impl DoubleEndedIterator<Item = &'a Arc<Plugin>> {
         self.plugins

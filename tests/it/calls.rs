@@ -36,7 +36,8 @@ fn collided_tools_work_under_their_prefix() {
 
 #[test]
 fn an_endless_line_is_bounded() {
-    let mut gateway = Gateway::start(Setup::echo().gateway("max_message_bytes = 65536"));
+    let mut gateway =
+        Gateway::start(Setup::echo().gateway("max_message_bytes = 65536\nmax_result_bytes = 65536"));
     assert_eq!(gateway.ask("echo")["name"], "echo");
     let before = gateway.peak_memory();
     let chunk = vec![b'x'; 1 << 20];

@@ -3,7 +3,7 @@
 
 mod abuse;
 mod auth;
-mod client;
+pub(crate) mod client;
 mod framing;
 mod owners;
 mod parked;

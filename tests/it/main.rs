@@ -13,6 +13,7 @@ mod defects;
 mod fidelity;
 mod guests;
 mod http_door;
+mod large;
 mod lifecycle;
 mod policy;
 mod postgres;

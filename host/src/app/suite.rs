@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{plugins, reload};
 use crate::audit::Audit;
 use crate::backend::registry::{EVENT_QUEUE, Registry};
-use crate::backend::{Common, Event};
+use crate::backend::{Common, Event, Spool};
 use crate::config::{Config, Problems};
 use crate::door::conversation::House;
 use crate::door::hub::Hub;
@@ -89,6 +89,7 @@ pub(super) fn start_backends(
 ) -> (Arc<Registry>, mpsc::Receiver<Event>) {
     let common = Common {
         max_message: config.gateway.max_message_bytes,
+        spool: spool(config),
         secrets: config.secret_values().iter().map(|secret| secret.expose().to_owned()).collect(),
         safe_names: config.gateway.safe_names,
     };
@@ -98,6 +99,13 @@ pub(super) fn start_backends(
         common,
         Arc::new(move |backend, list, offers| reshape.catalog(backend, list, offers)),
     )
+}
+
+/// Where answers go that are too long for memory, if the configuration wants such.
+fn spool(config: &Config) -> Option<Arc<Spool>> {
+    let (longest, limit) = (config.gateway.max_message_bytes, config.gateway.max_result_bytes);
+    let folder = config.gateway.spool_dir.clone().unwrap_or_else(|| config.audit.dir.join("spool"));
+    (limit > longest as u64).then(|| Spool::new(folder, limit))
 }
 
 impl Suite {

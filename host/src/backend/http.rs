@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::spool::Spool;
 use super::wire::{
     Control, End, Flights, INCOMING_QUEUE, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire,
     WireError,
@@ -43,8 +44,10 @@ pub(crate) struct HttpSpec {
     pub url: String,
     /// Headers of every request. Hop-by-hop headers and those of the transport itself are left out.
     pub headers: Vec<(String, String)>,
-    /// The largest JSON body or event accepted, in bytes.
+    /// The largest JSON body or event accepted, in bytes; with a spool, what of it stays in memory.
     pub max_body: usize,
+    /// Where longer answers go.
+    pub spool: Option<Arc<Spool>>,
     /// The longest silence within an exchange: until the headers of the answer, then between its bytes.
     pub timeout: Duration,
 }
@@ -157,6 +160,7 @@ struct Link {
     target: Result<Target, WireError>,
     client: reqwest::Client,
     max_body: usize,
+    spool: Option<Arc<Spool>>,
     timeout: Duration,
     session: RwLock<Option<HeaderValue>>,
     version: RwLock<Option<HeaderValue>>,
@@ -173,6 +177,7 @@ impl Link {
             target: target(spec),
             client,
             max_body: spec.max_body,
+            spool: spec.spool.clone(),
             timeout: spec.timeout,
             session: RwLock::new(None),
             version: RwLock::new(None),

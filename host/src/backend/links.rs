@@ -16,6 +16,7 @@ use super::peer::{Peer, Request};
 use super::wire::{Control, Incoming, Receiver, Wire};
 use super::{Backend, BackendError, PeerError, listing};
 use crate::mcp::client::{Affinity, Client};
+use crate::mcp::payload::Payload;
 
 /// How long a stopped server gets to go by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -236,7 +237,7 @@ async fn care(
     control.stop(STOP_GRACE).await;
 }
 
-fn hear(backend: &Arc<Backend>, slot: &Slot, peer: &Arc<Peer>, raw: &bytes::Bytes, about: Option<u64>) {
+fn hear(backend: &Arc<Backend>, slot: &Slot, peer: &Arc<Peer>, raw: &Payload, about: Option<u64>) {
     let Some((message, client)) = peer.receive(raw, about) else { return };
     let client = client.or_else(|| peer.newest()).or_else(|| slot.owner.lock().clone());
     // What is offered is read over the shared connection, which hears of it too.

@@ -62,7 +62,8 @@ pub(super) async fn ask(
     let dressed = stateless.then(|| era::request_to_stateless(params.unwrap_or("{}"), client.hello()));
     let headers = dressed.as_deref().map(|params| header::of_request(method, params, &[]));
     let params = dressed.as_deref().or(params);
-    peer.request(Request { method, params, headers: headers.unwrap_or_default(), client, patience }).await
+    let request = Request { method, params, headers: headers.unwrap_or_default(), client, patience };
+    Ok(peer.request(request).await?.whole().await?)
 }
 
 /// The first words: how does the server speak? Then what that era begins with (MCP 2026-07-28, "Versioning").
@@ -99,7 +100,7 @@ async fn discover(peer: &Peer, patience: Duration) -> Result<Option<Greeting>, P
     let headers = header::of_request("server/discover", &params, &[]);
     let request = Request { method: "server/discover", params: Some(&params), headers, client, patience };
     let reply = match peer.request(request).await {
-        Ok(reply) => reply,
+        Ok(reply) => reply.whole().await?,
         Err(PeerError::Wire(error @ (super::WireError::Unreachable(_) | super::WireError::Closed(_)))) => {
             return Err(error.into());
         }

@@ -1,8 +1,9 @@
 //! Opens connections to servers: what all of them need besides a backend's own settings.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::spool::Spool;
 use super::stdio::StdioSpec;
 use super::wire::{Wire, WireError};
 use super::{http, stdio};
@@ -14,8 +15,10 @@ const HTTP_SLACK: Duration = Duration::from_secs(2);
 /// Bounds and secrets that hold for all backends.
 #[derive(Clone, Debug)]
 pub struct Common {
-    /// Longest message of a backend, in bytes.
+    /// Longest message of a backend in memory, in bytes.
     pub max_message: usize,
+    /// Where longer answers go; `None`: there are none.
+    pub spool: Option<Arc<Spool>>,
     /// Values that must not appear in a backend's log lines.
     pub secrets: Vec<String>,
     /// Names of tools and prompts in characters that every client takes.
@@ -51,6 +54,7 @@ impl Opener {
                     env,
                     cwd: cwd.clone(),
                     max_line: self.common.max_message,
+                    spool: self.common.spool.clone(),
                 })
             }
             Transport::Http { url, headers } => {
@@ -60,6 +64,7 @@ impl Opener {
                     url: url.clone(),
                     headers: headers.collect(),
                     max_body: self.common.max_message,
+                    spool: self.common.spool.clone(),
                     // The peer's own clock runs out first: it knows that this is a timeout, and of which call.
                     timeout: backend.timeout + HTTP_SLACK,
                 };

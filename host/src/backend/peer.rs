@@ -4,12 +4,10 @@
 //! cancel, a kill) drops the future, and the server hears `notifications/cancelled`.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
@@ -18,34 +16,53 @@ use super::wire::{Outgoing, Sender, WireError};
 use super::{PeerError, Spontaneous};
 use crate::mcp::client::{Answered, Client, Question};
 use crate::mcp::envelope::{self, Body, Message};
+use crate::mcp::payload::{Payload, PayloadError};
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, message};
 
 /// An answer: a result or a JSON-RPC error, still in the bytes it came in.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    raw: Bytes,
-    range: Range<usize>,
+    payload: Payload,
     is_error: bool,
 }
 
 impl Reply {
-    /// An answer that was rewritten for the client's era.
-    pub(super) fn rewritten(text: String, is_error: bool) -> Self {
-        let raw = Bytes::from(text);
-        Self { range: 0..raw.len(), raw, is_error }
+    /// An answer of the gateway's own.
+    pub(super) fn own(text: String, is_error: bool) -> Self {
+        Self { payload: text.into(), is_error }
     }
 
-    /// The result's or the error's JSON text.
+    /// This answer, rewritten for the client's era.
+    pub(super) fn rewritten(&self, text: String, is_error: bool) -> Self {
+        Self { payload: self.payload.reworded(text), is_error }
+    }
+
+    /// The result's or the error's JSON text; large strings may be missing from it.
     #[must_use]
     pub fn text(&self) -> &str {
-        std::str::from_utf8(&self.raw[self.range.clone()]).unwrap_or("null")
+        self.payload.json()
     }
 
-    /// The same as bytes that share the message's memory.
+    /// The same with everything that belongs to it.
     #[must_use]
-    pub fn bytes(&self) -> Bytes {
-        self.raw.slice(self.range.clone())
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// The answer with nothing missing, for whoever must see all of it.
+    ///
+    /// # Errors
+    /// It is too long for that.
+    pub async fn whole(self) -> Result<Self, PayloadError> {
+        if self.payload.is_whole() {
+            return Ok(self);
+        }
+        let Self { payload, is_error } = self;
+        let read = tokio::task::spawn_blocking(move || payload.whole()).await;
+        let text =
+            read.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::Interrupted).into()))?;
+        Ok(Self { payload: text.into(), is_error })
     }
 
     /// Whether this is a JSON-RPC error.
@@ -188,7 +205,7 @@ impl Peer {
     /// `about` is the request on whose stream it came.
     pub(super) fn receive(
         &self,
-        raw: &Bytes,
+        raw: &Payload,
         about: Option<u64>,
     ) -> Option<(Spontaneous, Option<Arc<dyn Client>>)> {
         let spontaneous = self.read(raw)?;
@@ -203,15 +220,15 @@ impl Peer {
         Some((spontaneous, client))
     }
 
-    fn read(&self, raw: &Bytes) -> Option<Spontaneous> {
-        match envelope::parse(raw) {
+    fn read(&self, raw: &Payload) -> Option<Spontaneous> {
+        match envelope::parse(raw.text()) {
             Ok(Message::Response { id, body }) => {
                 let (text, is_error) = match body {
                     Body::Result(result) => (result.get(), false),
                     Body::Error(error) => (error.get(), true),
                 };
-                let start = text.as_ptr() as usize - raw.as_ptr() as usize;
-                let reply = Reply { raw: raw.clone(), range: start..start + text.len(), is_error };
+                let payload = raw.reworded(raw.text().slice_ref(text.as_bytes()));
+                let reply = Reply { payload, is_error };
                 match id.get().parse().ok().and_then(|id: u64| self.pending.lock().remove(&id)) {
                     // Nobody listens any more if the caller gave up at this moment.
                     Some(pending) => drop(pending.reply.send(Ok(reply))),
@@ -233,7 +250,7 @@ impl Peer {
                 None
             }
             Ok(Message::Notification { method, .. }) => {
-                Some(Spontaneous::Notification { method: method.into_owned(), message: raw.clone() })
+                Some(Spontaneous::Notification { method: method.into_owned(), message: raw.text().clone() })
             }
             Ok(Message::Request { id, method, params }) => Some(Spontaneous::Request {
                 id: id.to_owned(),

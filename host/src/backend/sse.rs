@@ -1,20 +1,24 @@
 //! Server-sent events are how an MCP server over HTTP streams its messages; this parser takes them from chunks cut
 //! anywhere, in bounded memory. Rules: WHATWG HTML, section 9.2.6 "Interpreting an event stream".
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use memchr::{memchr, memchr2};
 
-use super::wire::find;
+use super::spool::{Gather, Spool};
 
 /// Bytes of a line beyond the limit on data: room for the field name.
 const FIELD_ROOM: usize = 64;
+/// A line of data longer than this is not waited for: its bytes go where the event's data is gathered.
+const LONG_LINE: usize = 64 << 10;
 /// A longer event id is ignored: it would have to travel back in a header.
 const MAX_ID: usize = 1024;
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// What the parser found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Item {
     /// A complete event with data.
     Event {
@@ -22,6 +26,13 @@ pub(crate) enum Item {
         name: String,
         /// Its data, lines joined by a line feed.
         data: Bytes,
+    },
+    /// The same, its data too long to be in memory.
+    Long {
+        /// As for [`Item::Event`].
+        name: String,
+        /// To be finished.
+        data: Box<Gather>,
     },
     /// An event over the limit was discarded; what follows it is parsed on.
     Oversized,
@@ -31,9 +42,12 @@ pub(crate) enum Item {
 #[derive(Debug)]
 pub(crate) struct Parser {
     limit: usize,
+    spool: Option<Arc<Spool>>,
     /// A line whose end has not arrived.
     line: Vec<u8>,
-    data: Vec<u8>,
+    /// The line that is arriving is a long one of data.
+    in_data: bool,
+    data: Gather,
     /// Distinguishes one empty `data:` line from none.
     has_data: bool,
     name: String,
@@ -50,13 +64,15 @@ pub(crate) struct Parser {
 }
 
 impl Parser {
-    /// A parser that discards events whose data is over `limit` bytes.
+    /// A parser that discards events whose data is over `limit` bytes, or over what the spool takes.
     #[must_use]
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize, spool: Option<Arc<Spool>>) -> Self {
         Self {
             limit,
             line: Vec::new(),
-            data: Vec::new(),
+            in_data: false,
+            data: Gather::new(spool.clone(), limit),
+            spool,
             has_data: false,
             name: String::new(),
             next_id: None,
@@ -83,13 +99,18 @@ impl Parser {
     /// Begins a new stream that continues this one: an unfinished event is dropped, id and `retry` stay.
     pub(crate) fn restart(&mut self) {
         let (last_id, retry) = (self.last_id.take(), self.retry);
-        *self = Self { next_id: last_id.clone(), last_id, retry, ..Self::new(self.limit) };
+        *self = Self { next_id: last_id.clone(), last_id, retry, ..Self::new(self.limit, self.spool.take()) };
     }
 
     /// Forgets the position, when the server refused to resume at it.
     pub(crate) fn forget_position(&mut self) {
         self.last_id = None;
         self.next_id = None;
+    }
+
+    /// Moves what has arrived of a long event out of memory. To be called after every [`Self::push`].
+    pub(crate) async fn settle(&mut self) {
+        self.data.settle().await;
     }
 
     /// Takes the next bytes and returns the events they completed, in order.
@@ -100,7 +121,7 @@ impl Parser {
                 chunk = chunk.get(1..).unwrap_or_default();
                 continue;
             }
-            let end = find(chunk, |byte| byte == b'\n' || byte == b'\r').unwrap_or(chunk.len());
+            let end = memchr2(b'\n', b'\r', chunk).unwrap_or(chunk.len());
             let (part, rest) = chunk.split_at(end);
             let Some((terminator, rest)) = rest.split_first() else {
                 self.hold(part);
@@ -108,7 +129,9 @@ impl Parser {
             };
             self.after_cr = *terminator == b'\r';
             chunk = rest;
-            if self.line.is_empty() {
+            if std::mem::take(&mut self.in_data) {
+                self.data.push(part);
+            } else if self.line.is_empty() {
                 self.line(part, &mut items);
             } else {
                 self.hold(part);
@@ -126,8 +149,27 @@ impl Parser {
 
     /// Keeps a part of a line; past the limit only so much that its length still shows that it is over.
     fn hold(&mut self, part: &[u8]) {
+        if self.in_data {
+            return self.data.push(part);
+        }
         let room = (self.limit + FIELD_ROOM + BOM.len() + 1).saturating_sub(self.line.len());
         self.line.extend_from_slice(part.get(..room).unwrap_or(part));
+        if self.line.len() > LONG_LINE.min(self.limit)
+            && let Some(value) = self.spooled_data(&self.line)
+        {
+            let value = value.to_vec();
+            self.line.clear();
+            self.at_start = false;
+            self.data(&value);
+            self.in_data = true;
+            self.data.push(part.get(room..).unwrap_or_default());
+        }
+    }
+
+    /// The value of a line of data that need not fit into memory.
+    fn spooled_data<'a>(&self, line: &'a [u8]) -> Option<&'a [u8]> {
+        let value = line.strip_prefix(b"data:").filter(|_| self.spool.is_some() && !self.discarding)?;
+        Some(value.strip_prefix(b" ").unwrap_or(value))
     }
 
     fn line(&mut self, mut line: &[u8], items: &mut Vec<Item>) {
@@ -138,10 +180,12 @@ impl Parser {
             return self.dispatch(items);
         }
         if line.len() > self.limit + FIELD_ROOM {
-            self.discard();
-            return;
+            return match self.spooled_data(line) {
+                Some(value) => self.data(value),
+                None => self.discard(),
+            };
         }
-        let (field, value) = match find(line, |byte| byte == b':') {
+        let (field, value) = match memchr(b':', line) {
             Some(colon) => line.split_at(colon),
             None => (line, &b":"[..]),
         };
@@ -168,20 +212,15 @@ impl Parser {
         if self.discarding {
             return;
         }
-        if self.data.len() + value.len() + usize::from(self.has_data) > self.limit {
-            self.discard();
-            return;
-        }
         if self.has_data {
-            self.data.push(b'\n');
+            self.data.push(b"\n");
         }
         self.has_data = true;
-        self.data.extend_from_slice(value);
+        self.data.push(value);
     }
 
     fn discard(&mut self) {
         self.discarding = true;
-        self.data = Vec::new();
         self.has_data = false;
     }
 
@@ -189,16 +228,18 @@ impl Parser {
         self.last_id.clone_from(&self.next_id);
         let name = std::mem::take(&mut self.name);
         self.has_data = false;
+        let name = if name.is_empty() { "message".to_owned() } else { name };
+        let data = std::mem::replace(&mut self.data, Gather::new(self.spool.clone(), self.limit));
         if std::mem::take(&mut self.discarding) {
             items.push(Item::Oversized);
             return;
         }
-        let data = std::mem::take(&mut self.data);
-        // Empty data carries only an id or a retry: the way a server marks a position before it hangs up.
-        if !data.is_empty() {
-            let name = if name.is_empty() { "message".to_owned() } else { name };
-            items.push(Item::Event { name, data: data.into() });
-        }
+        items.extend(match data.in_memory() {
+            // Empty data carries only an id or a retry: the way a server marks a position before it hangs up.
+            Ok(data) => (!data.is_empty()).then_some(Item::Event { name, data }),
+            Err(long) if long.has_failed() => Some(Item::Oversized),
+            Err(long) => Some(Item::Long { name, data: long }),
+        });
     }
 }
 
@@ -209,13 +250,25 @@ mod tests {
 
     use super::*;
 
+    impl PartialEq for Item {
+        fn eq(&self, other: &Self) -> bool {
+            match (self, other) {
+                (Self::Event { name, data }, Self::Event { name: other, data: others }) => {
+                    name == other && data == others
+                }
+                (Self::Oversized, Self::Oversized) => true,
+                _ => false,
+            }
+        }
+    }
+
     fn event(name: &str, data: &str) -> Item {
         Item::Event { name: name.to_owned(), data: Bytes::copy_from_slice(data.as_bytes()) }
     }
 
     #[test]
     fn every_field_and_every_line_end() {
-        let mut parser = Parser::new(100);
+        let mut parser = Parser::new(100, None);
         let text = "\u{feff}data: a\r\n\r\n: comment\nevent: endpoint\rdata:b\rdata: c\r\rid: 7\nretry: 250\n\ndata\n\n";
         assert_eq!(parser.push(text.as_bytes()), [event("message", "a"), event("endpoint", "b\nc")]);
         assert_eq!((parser.last_id(), parser.retry()), (Some("7"), Some(Duration::from_millis(250))));
@@ -239,13 +292,37 @@ mod tests {
             format!("data: {}\n\n", "x".repeat(9000)),
             format!(": {}\n\n", "x".repeat(9000)),
         ] {
-            let mut parser = Parser::new(10);
+            let mut parser = Parser::new(10, None);
             let mut items = Vec::new();
             for byte in format!("{big}{fits}").as_bytes() {
                 items.extend(parser.push(std::slice::from_ref(byte)));
-                assert!(parser.line.len() <= 10 + FIELD_ROOM + BOM.len() + 1 && parser.data.len() <= 10);
+                assert!(
+                    parser.line.len() <= 10 + FIELD_ROOM + BOM.len() + 1 && parser.data.head().len() <= 10
+                );
             }
             assert_eq!(items, [Item::Oversized, event("message", "xxxxxxxxxx")], "{big:.20}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_event_is_never_together_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = format!("{{\"id\":1,\"jsonrpc\":\"2.0\",\"result\":\"{}\"}}", "x".repeat(5 << 20));
+        let text = format!("event: message\ndata: {data}\nid: 4\n\ndata: next\n\n");
+        for piece in [7_001, 16 << 10, 3 << 20] {
+            let spool = Spool::new(folder.path().to_owned(), 16 << 20);
+            let mut parser = Parser::new(4 << 20, Some(spool));
+            let mut items = Vec::new();
+            for part in text.as_bytes().chunks(piece) {
+                items.extend(parser.push(part));
+                parser.settle().await;
+                assert!(parser.line.len() <= LONG_LINE.max(piece) + FIELD_ROOM);
+            }
+            assert_eq!(items.pop().unwrap(), event("message", "next"));
+            let Some(Item::Long { data: long, .. }) = items.pop() else { panic!("a long event") };
+            let payload = long.finish().await.unwrap();
+            assert!(payload.text().len() < 200 && payload.length() == data.len() as u64);
+            assert_eq!(parser.last_id(), Some("4"));
         }
     }
 
@@ -278,9 +355,9 @@ mod tests {
         #[test]
         fn any_split_yields_the_same_events(pieces in pieces(), cuts in prop::collection::vec(1_usize..9, 1..9)) {
             let text = pieces.concat().into_bytes();
-            let mut whole = Parser::new(40);
+            let mut whole = Parser::new(40, None);
             let expected = whole.push(&text);
-            let mut split = Parser::new(40);
+            let mut split = Parser::new(40, None);
             let (mut found, mut rest) = (Vec::new(), &text[..]);
             for cut in cuts.iter().cycle() {
                 let (now, later) = rest.split_at((*cut).min(rest.len()));
@@ -300,7 +377,7 @@ mod tests {
                 text.push_str(&format!("id: {index}\r\ndata: {data}\r\n\r\n"));
             }
             let expected: Vec<Item> = messages.iter().map(|data| event("message", data)).collect();
-            prop_assert_eq!(Parser::new(1000).push(text.as_bytes()), expected);
+            prop_assert_eq!(Parser::new(1000, None).push(text.as_bytes()), expected);
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use memchr::{memchr, memchr2};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -16,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::process::stderr::{Cap, Redactor};
 use super::process::{self, ChildSpec, Running, Watcher};
+use super::spool::{Gather, Spool, TooLong, WINDOW};
 use super::wire::{
     Control, End, INCOMING_QUEUE, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire, WireError,
-    excerpt, find,
+    excerpt,
 };
 use crate::mcp::splice;
 
@@ -44,8 +46,10 @@ pub(crate) struct StdioSpec {
     pub env: Vec<(String, String)>,
     /// Its working directory; the gateway's if absent.
     pub cwd: Option<PathBuf>,
-    /// The longest line accepted from it, in bytes, without the line feed.
+    /// The longest line accepted from it, in bytes, without the line feed; with a spool, what of it stays in memory.
     pub max_line: usize,
+    /// Where longer answers go.
+    pub spool: Option<Arc<Spool>>,
     /// Texts replaced by `[redacted]` in its stderr and in log lines.
     pub secrets: Vec<String>,
 }
@@ -85,8 +89,8 @@ pub(crate) fn open(spec: &StdioSpec) -> Result<Wire, WireError> {
     let lines = Lines {
         buffer: BytesMut::new(),
         limit: spec.max_line,
-        discarding: false,
-        answers: None,
+        spool: spec.spool.clone(),
+        long: None,
         incoming: incoming.clone(),
         noise: Noise {
             name: spec.name.clone(),
@@ -186,11 +190,10 @@ async fn write(
 fn append(buffer: &mut Vec<u8>, body: &[u8]) {
     let start = buffer.len();
     buffer.extend_from_slice(body);
-    let breaks = |byte: u8| byte == b'\n' || byte == b'\r';
     if let Some(line) = buffer.get_mut(start..)
-        && find(line, breaks).is_some()
+        && memchr2(b'\n', b'\r', line).is_some()
     {
-        line.iter_mut().filter(|byte| breaks(**byte)).for_each(|byte| *byte = b' ');
+        line.iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
     }
     buffer.push(b'\n');
 }
@@ -199,10 +202,9 @@ fn append(buffer: &mut Vec<u8>, body: &[u8]) {
 struct Lines {
     buffer: BytesMut,
     limit: usize,
-    /// Within a line over the limit.
-    discarding: bool,
-    /// The id at the head of that line.
-    answers: Option<u64>,
+    spool: Option<Arc<Spool>>,
+    /// The line that is arriving, if it is too long for the buffer.
+    long: Option<Gather>,
     incoming: mpsc::Sender<Incoming>,
     noise: Noise,
 }
@@ -218,21 +220,20 @@ impl Lines {
         // Up to here the buffer holds no line feed.
         let mut searched = 0;
         loop {
-            while let Some(end) = find(self.buffer.get(searched..).unwrap_or_default(), |byte| byte == b'\n')
-            {
+            while let Some(end) = memchr(b'\n', self.buffer.get(searched..).unwrap_or_default()) {
                 let line = self.buffer.split_to(searched + end + 1).freeze();
                 searched = 0;
                 if self.line(line).await.is_err() {
                     return;
                 }
             }
-            if self.discarding || self.buffer.len() > self.limit + 1 {
-                // One more than the limit, because the line may yet end with a carriage return.
-                if !self.discarding {
-                    self.answers = head_id(&self.buffer);
-                }
-                self.discarding = true;
+            // One more than the limit, because the line may yet end with a carriage return.
+            if self.long.is_some() || self.buffer.len() > self.longest() {
+                let mut long = self.long.take().unwrap_or_else(|| self.gather(&self.buffer));
+                long.push(&self.buffer);
                 self.buffer.clear();
+                long.settle().await;
+                self.long = Some(long);
             }
             searched = self.buffer.len();
             self.buffer.reserve(READ_SIZE);
@@ -250,20 +251,40 @@ impl Lines {
         }
         // The last line of a server that ended without a line feed.
         let rest = self.buffer.split().freeze();
-        if !rest.is_empty() || self.discarding {
+        if !rest.is_empty() || self.long.is_some() {
             let _ = self.line(rest).await;
         }
     }
 
+    /// The most the buffer holds of one line, in bytes.
+    fn longest(&self) -> usize {
+        let longest = self.limit + 1;
+        if self.spool.is_some() { longest.min(WINDOW) } else { longest }
+    }
+
+    /// Takes in a long line; only what looks like a message may go to the disk.
+    fn gather(&self, line: &[u8]) -> Gather {
+        let message = matches!(line.trim_ascii_start().first(), Some(b'{' | b'['));
+        Gather::new(self.spool.clone().filter(|_| message), self.limit)
+    }
+
     async fn line(&mut self, line: Bytes) -> Result<(), Deserted> {
-        let text = line.trim_ascii();
-        let item = if std::mem::take(&mut self.discarding) || text.len() > self.limit {
-            let answers = self.answers.take().or_else(|| head_id(text));
-            Incoming::Oversized { limit: self.limit, answers }
+        let long = self.long.take().or_else(|| (line.len() > self.longest() + 1).then(|| self.gather(&line)));
+        let item = if let Some(mut long) = long {
+            long.push(&line);
+            let head = head_id(long.head());
+            match long.finish().await {
+                Ok(message) => Incoming::Message(message),
+                Err(TooLong { limit }) => Incoming::Oversized { limit, answers: head },
+            }
         } else {
+            let text = line.trim_ascii();
             match text.first() {
+                _ if text.len() > self.limit => {
+                    Incoming::Oversized { limit: self.limit, answers: head_id(text) }
+                }
                 None => return Ok(()),
-                Some(b'{' | b'[') => Incoming::Message(line.slice_ref(text)),
+                Some(b'{' | b'[') => Incoming::Message(line.slice_ref(text).into()),
                 Some(_) => {
                     self.noise.report(text);
                     return Ok(());

@@ -108,7 +108,7 @@ impl Backend {
             }
             _ => return None,
         }
-        Some(Ok(Reply::rewritten("{}".to_owned(), false)))
+        Some(Ok(Reply::own("{}".to_owned(), false)))
     }
 
     async fn subscribe(

@@ -16,6 +16,7 @@ use super::{Backend, PeerError, Status};
 use crate::config::Transport;
 use crate::mcp::Era;
 use crate::mcp::catalog::{List, Offers};
+use crate::mcp::payload::Payload;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -123,7 +124,7 @@ struct Pump<'a> {
 }
 
 impl Pump<'_> {
-    fn hear(&self, raw: &bytes::Bytes, about: Option<u64>) {
+    fn hear(&self, raw: &Payload, about: Option<u64>) {
         if let Some((message, client)) = self.peer.receive(raw, about) {
             self.registry.spontaneous(self.backend, &self.peer, message, client);
         }

@@ -45,7 +45,7 @@ pub(super) async fn exchange(
             // The gateway's own did not come this far, and such a server has none.
             let text = "`requestState` is none that was given out for this request";
             let error = serde_json::json!({ "code": code::INVALID_PARAMS, "message": text });
-            Ok(Reply::rewritten(error.to_string(), true))
+            Ok(Reply::own(error.to_string(), true))
         }
         (Era::Stateless, Era::Handshake) => {
             let reply = send(era::request_to_handshake(params)).await?;
@@ -53,12 +53,12 @@ pub(super) async fn exchange(
             let url = (asks && reply.is_error()).then(|| era::url_elicitation(reply.text())).flatten();
             Ok(if let Some(required) = url {
                 let server = era::server_info();
-                Reply::rewritten(era::result_to_stateless("", &required, &server), false)
+                Reply::own(era::result_to_stateless("", &required, &server), false)
             } else if reply.is_error() {
-                Reply::rewritten(era::error_to_stateless(reply.text(), params), true)
+                reply.rewritten(era::error_to_stateless(reply.text(), params), true)
             } else {
                 let server = era::server_info();
-                Reply::rewritten(era::result_to_stateless(&call.method, reply.text(), &server), false)
+                reply.rewritten(era::result_to_stateless(&call.method, reply.text(), &server), false)
             })
         }
         (Era::Handshake, Era::Stateless) => {
@@ -70,14 +70,17 @@ pub(super) async fn exchange(
             for _ in 0..MAX_ROUNDS {
                 let reply = send(params.clone()).await?;
                 if reply.is_error() {
-                    return Ok(Reply::rewritten(era::error_to_handshake(reply.text()), true));
+                    return Ok(reply.rewritten(era::error_to_handshake(reply.text()), true));
                 }
                 match era::result_type(reply.text()) {
-                    "complete" => return Ok(Reply::rewritten(era::result_to_handshake(reply.text()), false)),
-                    "input_required" => match answers(&backend.name, reply.text(), client).await? {
-                        Ok(edits) => params = splice::apply(&params, &edits).unwrap_or(params),
-                        Err(error) => return Ok(Reply::rewritten(error, true)),
-                    },
+                    "complete" => return Ok(reply.rewritten(era::result_to_handshake(reply.text()), false)),
+                    "input_required" => {
+                        let asked = reply.whole().await?;
+                        match answers(&backend.name, asked.text(), client).await? {
+                            Ok(edits) => params = splice::apply(&params, &edits).unwrap_or(params),
+                            Err(error) => return Ok(Reply::own(error, true)),
+                        }
+                    }
                     other => {
                         let text = format!(
                             "it answered with a result of the kind `{other}`, which nobody asked for"

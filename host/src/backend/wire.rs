@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{http, process};
+use crate::mcp::payload::Payload;
 
 /// Messages waiting to leave; a full queue is [`WireError::Busy`], never growth.
 pub(super) const OUTGOING_QUEUE: usize = 1024;
@@ -52,10 +53,10 @@ impl fmt::Debug for Outgoing {
 /// What comes back.
 #[derive(Clone, Debug)]
 pub(crate) enum Incoming {
-    /// One JSON message: an answer, a request or a notification of the server.
-    Message(Bytes),
+    /// One JSON message: an answer, a request or a notification of the server. Only an answer may be in parts.
+    Message(Payload),
     /// HTTP only: a message on the stream of this request.
-    About { id: u64, message: Bytes },
+    About { id: u64, message: Payload },
     /// HTTP only: this request will get no JSON-RPC answer. Sent once, and never for an abandoned request.
     Failed {
         /// The id of the request.
@@ -317,20 +318,6 @@ pub(super) fn excerpt(text: &[u8]) -> String {
     out
 }
 
-/// The position of the first wanted byte. Whole blocks are compared without a branch per byte, which the compiler
-/// turns into vector instructions; the end of a long line is found many times faster than byte by byte.
-pub(super) fn find(haystack: &[u8], wanted: impl Fn(u8) -> bool) -> Option<usize> {
-    const BLOCK: usize = 64;
-    let mut start = 0;
-    for block in haystack.chunks(BLOCK) {
-        if block.iter().fold(false, |found, byte| found | wanted(*byte)) {
-            return block.iter().position(|byte| wanted(*byte)).map(|at| start + at);
-        }
-        start += BLOCK;
-    }
-    None
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -401,16 +388,5 @@ mod tests {
         assert_eq!(excerpt("é".repeat(900).as_bytes()).chars().count(), 200);
         assert!(excerpt(&[7; 900]).chars().count() <= 200);
         assert_eq!(excerpt("a\u{202e}b".as_bytes()), "a\\u{202e}b");
-    }
-
-    #[test]
-    fn find_agrees_with_the_naive_search() {
-        for length in [0, 1, 63, 64, 65, 200] {
-            for at in 0..=length {
-                let mut text = vec![b'x'; length];
-                text.iter_mut().skip(at).for_each(|byte| *byte = b'\n');
-                assert_eq!(find(&text, |byte| byte == b'\n'), text.iter().position(|byte| *byte == b'\n'));
-            }
-        }
     }
 }

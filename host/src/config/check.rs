@@ -170,6 +170,8 @@ impl Checker<'_> {
             log_level: raw.log_level.clone(),
             plugin_dir: raw.plugin_dir.as_ref().map(|dir| self.path(dir)),
             max_message_bytes: raw.max_message_bytes,
+            max_result_bytes: raw.max_result_bytes,
+            spool_dir: raw.spool_dir.as_ref().map(|dir| self.path(dir)),
             max_in_flight: raw.max_in_flight,
             shutdown_grace: duration(raw.shutdown_grace_secs),
             safe_names: raw.safe_names,

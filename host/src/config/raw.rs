@@ -64,9 +64,16 @@ pub(super) struct RawGateway {
     pub(super) audit_enabled: bool,
     /// The folder of the shipped plugins; by default the one that was installed with the gateway.
     pub(super) plugin_dir: Option<String>,
-    /// The longest message taken from a client or a backend, in bytes.
+    /// The longest message taken from a client or a backend, in bytes, as far as it is in memory.
     #[schemars(range(min = 1_024, max = 1_073_741_824))]
     pub(super) max_message_bytes: usize,
+    /// The longest answer taken from a backend, in bytes. Of one that is longer than a MiB, the large strings (texts,
+    /// images, files) wait on the disk for the client, never in memory; all that wait may take eight times as much.
+    /// Not above `max_message_bytes`: no answer is longer than that.
+    #[schemars(range(min = 0, max = 1_099_511_627_776_u64))]
+    pub(super) max_result_bytes: u64,
+    /// The folder for them, by default `spool` in audit.dir. Its files have no names and end with the answer.
+    pub(super) spool_dir: Option<String>,
     /// How many calls may be under way at once.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) max_in_flight: usize,
@@ -86,6 +93,8 @@ impl Default for RawGateway {
             audit_enabled: true,
             plugin_dir: None,
             max_message_bytes: 4 << 20,
+            max_result_bytes: 256 << 20,
+            spool_dir: None,
             max_in_flight: 1_024,
             shutdown_grace_secs: Seconds(10.0),
             safe_names: true,

@@ -10,17 +10,16 @@ use tokio::sync::mpsc;
 use super::conversation::{Conversation, complaint, say};
 use super::line::{Out, Outbound};
 use crate::mcp::envelope::{self, Message};
-use crate::mcp::{BATCH_REVISION, code, era, message};
+use crate::mcp::payload::Payload;
+use crate::mcp::{BATCH_REVISION, code, era, message, splice};
 
 /// Most messages in one batch.
 const MAX_BATCH: usize = 100;
 
 impl Conversation {
     pub(super) async fn hear_batch(self: &Arc<Self>, text: &[u8], out: &Out) {
-        let refuse = |code: i64, text: &str| Outbound::Last {
-            message: message::error("null", code, text, &Value::Null),
-            status: 400,
-        };
+        let refuse =
+            |code: i64, text: &str| Outbound::with(message::error("null", code, text, &Value::Null), 400);
         let allowed = self.hello().is_some_and(|hello| hello.version == BATCH_REVISION);
         let parts: Vec<&RawValue> = match serde_json::from_slice(text) {
             Ok(parts) => parts,
@@ -52,9 +51,9 @@ impl Conversation {
                         let text = "a request of revision 2026-07-28 must not be part of a batch";
                         Some(message::error(id.get(), code::INVALID_REQUEST, text, &Value::Null))
                     }
-                    Ok(Message::Request { id, method, params }) => {
-                        this.request(id, &method, params, &collect).map(|reply| reply.message().clone())
-                    }
+                    Ok(Message::Request { id, method, params }) => this
+                        .request(id, &method, params, &collect)
+                        .map(|reply| reply.into_message().text().clone()),
                     Ok(Message::Notification { method, params }) => {
                         this.notification(&method, params);
                         None
@@ -77,7 +76,8 @@ impl Conversation {
                         if batch.len() > 1 {
                             batch.push(b',');
                         }
-                        batch.extend_from_slice(&message);
+                        // Several answers make one message, and that one is made in memory.
+                        batch.extend_from_slice(&in_memory(&message).await);
                     }
                 }
             }
@@ -88,4 +88,21 @@ impl Conversation {
             }
         });
     }
+}
+
+/// An answer as a part of a batch, or what is said in its place if it cannot be one.
+async fn in_memory(message: &Payload) -> Bytes {
+    if message.is_whole() {
+        return message.text().clone();
+    }
+    let long = message.clone();
+    let read = tokio::task::spawn_blocking(move || long.whole()).await;
+    let error = match read {
+        Ok(Ok(whole)) => return whole,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the answer cannot be read".to_owned(),
+    };
+    let id = splice::get(message.json(), "/id").unwrap_or("null");
+    let text = format!("{error}; send the request by itself");
+    message::error(id, code::INTERNAL_ERROR, &text, &serde_json::json!({ "reason": "message_too_large" }))
 }

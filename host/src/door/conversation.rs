@@ -130,7 +130,7 @@ impl Conversation {
             Ok(Message::Response { id, body }) => self.response(id, body),
             Err(error) => {
                 let message = complaint(&error);
-                say(out, Outbound::Last { message, status: 400 }).await;
+                say(out, Outbound::with(message, 400)).await;
             }
         }
     }
@@ -194,7 +194,7 @@ impl Conversation {
             || (matches!(method, "tasks/get" | "tasks/result" | "tasks/cancel")
                 && self.pipeline().has_tasks());
         if !known {
-            return Some(Outbound::Last { message: unknown(id, method), status: 200 });
+            return Some(Outbound::last(unknown(id, method)));
         }
         let in_flight = match self.session.admit(id) {
             Ok(in_flight) => in_flight,

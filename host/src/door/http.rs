@@ -262,7 +262,7 @@ async fn initialize(mount: &Arc<Mount>, caller: &Arc<Caller>, body: &[u8]) -> Re
         Some(Outbound::Last { message, .. }) => message,
         Some(Outbound::Part(_)) | None => return Err(full("initialize was not answered")),
     };
-    let mut response = reply(200, answer);
+    let mut response = reply(200, answer.text().clone());
     if conversation.hello().is_some() {
         if !mount.sessions.add(conversation, &who) {
             return Err(full("too many sessions are open; end one with DELETE, or raise http.max_sessions"));

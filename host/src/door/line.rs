@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::conversation::Conversation;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::payload::Payload;
 use crate::pipeline::Caller;
 
 /// Messages waiting for a client to read them.
@@ -18,20 +19,26 @@ pub enum Outbound {
     /// More will follow on the way this one takes.
     Part(Bytes),
     /// The answer. HTTP has a status for it.
-    Last { message: Bytes, status: u16 },
+    Last { message: Payload, status: u16 },
 }
 
 impl Outbound {
     /// The answer to a request; whether it is an error stands in the message.
-    pub(super) fn last(message: Bytes) -> Self {
-        Self::Last { message, status: 200 }
+    pub(super) fn last(message: impl Into<Payload>) -> Self {
+        Self::with(message, 200)
+    }
+
+    /// The answer, with its HTTP status.
+    pub(super) fn with(message: impl Into<Payload>, status: u16) -> Self {
+        Self::Last { message: message.into(), status }
     }
 
     /// The message itself.
     #[must_use]
-    pub fn message(&self) -> &Bytes {
+    pub fn into_message(self) -> Payload {
         match self {
-            Self::Part(message) | Self::Last { message, .. } => message,
+            Self::Part(message) => message.into(),
+            Self::Last { message, .. } => message,
         }
     }
 }

@@ -33,7 +33,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     pub(super) async fn next(&mut self) -> std::io::Result<Option<Line>> {
         let mut head: Option<Bytes> = None;
         loop {
-            let found = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
+            let found = memchr::memchr(b'\n', &self.buffer[self.searched..]);
             if let Some(at) = found.map(|at| at + self.searched) {
                 let mut line = self.buffer.split_to(at + 1);
                 self.searched = 0;

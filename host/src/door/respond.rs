@@ -7,32 +7,27 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::call::{Denial, Refused, TargetKind};
+use crate::mcp::payload::Payload;
 use crate::mcp::{Era, code, message};
 use crate::pipeline::{Answer, BackendError, Failure};
 
 /// The reply to a request; none where the client asked for none (it cancelled).
-pub(super) fn reply(id: &str, answer: Result<Answer, Failure>, era: Era) -> Option<Bytes> {
+pub(super) fn reply(id: &str, answer: Result<Answer, Failure>, era: Era) -> Option<Payload> {
     match answer {
-        Ok(Answer::Result(result)) => {
-            Some(message::result(id, std::str::from_utf8(&result).unwrap_or("null")))
-        }
-        Ok(Answer::Error(error)) => {
-            Some(message::error_object(id, std::str::from_utf8(&error).unwrap_or("null")))
-        }
-        Err(failure) => failed(id, &failure, era),
+        Ok(Answer::Result(result)) => Some(result.reworded(message::result(id, result.json()))),
+        Ok(Answer::Error(error)) => Some(error.reworded(message::error_object(id, error.json()))),
+        Err(failure) => failed(id, &failure, era).map(Payload::from),
     }
 }
 
 /// The HTTP status of an answer (2026-07-28, "Transports": errors of the protocol itself are 400).
 pub(super) fn status(answer: &Result<Answer, Failure>, era: Era) -> u16 {
     match answer {
-        Ok(Answer::Error(error)) if era == Era::Stateless => {
-            match std::str::from_utf8(error).ok().and_then(crate::mcp::era::code_of) {
-                Some(code::HEADER_MISMATCH | code::MISSING_CAPABILITY | code::UNSUPPORTED_VERSION) => 400,
-                Some(code::METHOD_NOT_FOUND) => 404,
-                _ => 200,
-            }
-        }
+        Ok(Answer::Error(error)) if era == Era::Stateless => match crate::mcp::era::code_of(error.json()) {
+            Some(code::HEADER_MISMATCH | code::MISSING_CAPABILITY | code::UNSUPPORTED_VERSION) => 400,
+            Some(code::METHOD_NOT_FOUND) => 404,
+            _ => 200,
+        },
         _ => 200,
     }
 }

@@ -70,7 +70,7 @@ impl Client for StatelessLine {
 
 /// A request with a status that HTTP has for it.
 fn refused(id: &RawValue, status: u16, code: i64, text: &str, data: &serde_json::Value) -> Outbound {
-    Outbound::Last { message: message::error(id.get(), code, text, data), status }
+    Outbound::with(message::error(id.get(), code, text, data), status)
 }
 
 impl Conversation {
@@ -110,7 +110,7 @@ impl Conversation {
             || List::of_method(method).is_some()
             || matches!(method, "server/discover" | "subscriptions/listen");
         if !known {
-            return Some(Outbound::Last { message: unknown(id, method), status: 404 });
+            return Some(Outbound::with(unknown(id, method), 404));
         }
         let in_flight = match self.session.admit(id) {
             Ok(in_flight) => in_flight,
@@ -135,7 +135,7 @@ impl Conversation {
             if let Some(message) = respond::reply(id.get(), answer, Era::Stateless)
                 && !cancelled
             {
-                say(&out, Outbound::Last { message, status }).await;
+                say(&out, Outbound::with(message, status)).await;
             }
         });
         None

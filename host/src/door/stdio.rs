@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use memchr::memchr2;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -13,6 +14,8 @@ use super::conversation::{Conversation, House, Sole};
 use super::hub::Listener;
 use super::line::{OUT_QUEUE, Out, Outbound};
 use super::lines::{Line, Lines};
+use super::pour::Pour;
+use crate::mcp::payload::Payload;
 use crate::pipeline::Caller;
 use crate::session::Session;
 
@@ -80,13 +83,18 @@ async fn write(mut output: Output, mut queue: mpsc::Receiver<Outbound>) -> std::
     let mut buffer = Vec::with_capacity(WRITE_SIZE);
     while let Some(message) = queue.recv().await {
         buffer.clear();
-        push(&mut buffer, message.message());
-        while buffer.len() < WRITE_SIZE
+        let mut long = push(&mut buffer, message.into_message());
+        while long.is_none()
+            && buffer.len() < WRITE_SIZE
             && let Ok(message) = queue.try_recv()
         {
-            push(&mut buffer, message.message());
+            long = push(&mut buffer, message.into_message());
         }
-        if let Err(error) = output.write_all(&buffer).await {
+        let mut written = output.write_all(&buffer).await;
+        if let Some(long) = long.filter(|_| written.is_ok()) {
+            written = pour(&mut output, Pour::new(long, true)).await;
+        }
+        if let Err(error) = written {
             // The client is gone. Its replies go nowhere, but calls under way still end in order.
             tracing::debug!("stdout: {error}");
             queue.close();
@@ -99,11 +107,29 @@ async fn write(mut output: Output, mut queue: mpsc::Receiver<Outbound>) -> std::
 }
 
 /// One message on one line: a newline inside (whitespace between tokens, as pretty-printers make) becomes a space.
-fn push(buffer: &mut Vec<u8>, message: &[u8]) {
+/// One that is not whole is handed back, for it must not be together in memory.
+fn push(buffer: &mut Vec<u8>, message: Payload) -> Option<Payload> {
+    if !message.is_whole() {
+        return Some(message);
+    }
     let start = buffer.len();
-    buffer.extend_from_slice(message);
-    buffer[start..].iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+    buffer.extend_from_slice(message.text());
+    if memchr2(b'\n', b'\r', &buffer[start..]).is_some() {
+        buffer[start..]
+            .iter_mut()
+            .filter(|byte| matches!(**byte, b'\n' | b'\r'))
+            .for_each(|byte| *byte = b' ');
+    }
     buffer.push(b'\n');
+    None
+}
+
+/// Writes a long message. One that cannot be read to its end leaves half a line, after which nothing more can be said.
+async fn pour(output: &mut Output, mut message: Pour) -> std::io::Result<()> {
+    while let Some(piece) = message.next().await {
+        output.write_all(&piece?).await?;
+    }
+    output.write_all(b"\n").await
 }
 
 /// Stdin without a helper thread where it is a pipe or a socket, as MCP clients make it.

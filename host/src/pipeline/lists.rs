@@ -108,7 +108,7 @@ impl Pipeline {
                 return Ok(Answer::Error(error));
             }
         }
-        Ok(Answer::Result("{}".into()))
+        Ok(Answer::Result("{}".to_owned().into()))
     }
 
     /// A notification of a client for every backend: over the connections of this session, or over the shared ones

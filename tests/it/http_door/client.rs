@@ -11,21 +11,21 @@ use tokio::runtime::Runtime;
 use crate::support::{Gateway, PATIENCE, Setup, eventually, mint};
 
 /// The revision without sessions.
-pub(super) const STATELESS: &str = "2026-07-28";
+pub(crate) const STATELESS: &str = "2026-07-28";
 /// The newest revision with them.
-pub(super) const NEWEST: &str = "2025-11-25";
+pub(crate) const NEWEST: &str = "2025-11-25";
 
 /// A gateway whose HTTP door is open.
 #[derive(Debug)]
-pub(super) struct Door {
-    pub(super) gateway: Gateway,
+pub(crate) struct Door {
+    pub(crate) gateway: Gateway,
     /// `127.0.0.1` and the port that the system chose.
-    pub(super) address: String,
+    pub(crate) address: String,
 }
 
 impl Door {
     /// `keys` are those of `[http]`; tables of it may follow.
-    pub(super) fn open(setup: Setup, keys: &str) -> Self {
+    pub(crate) fn open(setup: Setup, keys: &str) -> Self {
         let gateway =
             Gateway::spawn(setup.gateway("listen = \"127.0.0.1:0\"").more(&format!("[http]\n{keys}")));
         let address = eventually("the HTTP door", || {
@@ -40,12 +40,12 @@ impl Door {
     }
 
     /// One stdio backend called `echo`, with all the tools.
-    pub(super) fn echo() -> Self {
+    pub(crate) fn echo() -> Self {
         Self::open(Setup::echo(), "")
     }
 
     /// Somebody without a token.
-    pub(super) fn anyone(&self) -> Client {
+    pub(crate) fn anyone(&self) -> Client {
         let headers =
             [("accept", "application/json, text/event-stream"), ("content-type", "application/json")];
         Client {
@@ -56,12 +56,12 @@ impl Door {
     }
 
     /// This person, with the role `admin`.
-    pub(super) fn client(&self, subject: &str) -> Client {
+    pub(crate) fn client(&self, subject: &str) -> Client {
         self.anyone().bearer(&mint(subject, "admin", 3600))
     }
 
     /// How many sessions are open, as the door's own health says; asking uses none of them.
-    pub(super) fn sessions(&self) -> u64 {
+    pub(crate) fn sessions(&self) -> u64 {
         let health = self.anyone().at("/mcp/health").get();
         health.value()["sessions"].as_u64().unwrap_or_else(|| panic!("{health:?}"))
     }
@@ -90,67 +90,68 @@ fn wait<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// An id that no other request of the tests has.
-pub(super) fn fresh() -> u64 {
+pub(crate) fn fresh() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// A request as it stands in a body.
-pub(super) fn request(method: &str, params: &Value) -> Value {
+pub(crate) fn request(method: &str, params: &Value) -> Value {
     json!({"jsonrpc": "2.0", "id": fresh(), "method": method, "params": params})
 }
 
 /// The params of `tools/call`.
 #[allow(clippy::needless_pass_by_value, reason = "it is called with json!(…) in place")]
-pub(super) fn tool(name: &str, arguments: Value) -> Value {
+pub(crate) fn tool(name: &str, arguments: Value) -> Value {
     json!({"name": name, "arguments": arguments})
 }
 
 /// One way of asking: the headers that every request of it has.
 #[derive(Clone, Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     url: String,
-    pub(super) headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Client {
     /// The same with this header, in place of one that was there.
-    pub(super) fn with(&self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(&self, name: &str, value: &str) -> Self {
         let mut changed = self.without(name);
         changed.headers.push((name.to_owned(), value.to_owned()));
         changed
     }
 
     /// The same with this header once more.
-    pub(super) fn twice(&self, name: &str, value: &str) -> Self {
+    pub(crate) fn twice(&self, name: &str, value: &str) -> Self {
         let mut changed = self.clone();
         changed.headers.push((name.to_owned(), value.to_owned()));
         changed
     }
 
-    pub(super) fn without(&self, name: &str) -> Self {
+    pub(crate) fn without(&self, name: &str) -> Self {
         let mut changed = self.clone();
         changed.headers.retain(|(held, _)| held != name);
         changed
     }
 
-    pub(super) fn bearer(&self, token: &str) -> Self {
+    pub(crate) fn bearer(&self, token: &str) -> Self {
         self.with("authorization", &format!("Bearer {token}"))
     }
 
     /// The same at another path, with a query if it has one.
-    pub(super) fn at(&self, path: &str) -> Self {
+    pub(crate) fn at(&self, path: &str) -> Self {
         let origin = self.url.strip_suffix("/mcp").unwrap();
         Self { url: format!("{origin}{path}"), ..self.clone() }
     }
 
-    pub(super) fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(held, _)| held == name);
         &found.unwrap_or_else(|| panic!("no header {name}")).1
     }
 
-    fn begin(&self, method: Method, body: Option<String>) -> Response {
+    /// A request whose answer is not read yet.
+    pub(crate) fn begin(&self, method: Method, body: Option<String>) -> Response {
         let mut request = self.http.request(method, &self.url);
         for (name, value) in &self.headers {
             request = request.header(name, value);
@@ -168,38 +169,38 @@ impl Client {
         Answer { status, headers, text }
     }
 
-    pub(super) fn get(&self) -> Answer {
+    pub(crate) fn get(&self) -> Answer {
         self.exchange(Method::GET, None)
     }
 
-    pub(super) fn delete(&self) -> Answer {
+    pub(crate) fn delete(&self) -> Answer {
         self.exchange(Method::DELETE, None)
     }
 
-    pub(super) fn options(&self) -> Answer {
+    pub(crate) fn options(&self) -> Answer {
         self.exchange(Method::OPTIONS, None)
     }
 
-    pub(super) fn post(&self, body: &Value) -> Answer {
+    pub(crate) fn post(&self, body: &Value) -> Answer {
         self.post_text(body.to_string())
     }
 
-    pub(super) fn post_text(&self, body: String) -> Answer {
+    pub(crate) fn post_text(&self, body: String) -> Answer {
         self.exchange(Method::POST, Some(body))
     }
 
     /// A session's standing stream.
-    pub(super) fn listen(&self) -> Stream {
+    pub(crate) fn listen(&self) -> Stream {
         Stream::of(self.with("accept", "text/event-stream").begin(Method::GET, None))
     }
 
     /// A POST whose answer is read as it comes.
-    pub(super) fn follow(&self, body: &Value) -> Stream {
+    pub(crate) fn follow(&self, body: &Value) -> Stream {
         Stream::of(self.begin(Method::POST, Some(body.to_string())))
     }
 
     /// Opens a session; the client that is in it.
-    pub(super) fn hello(&self, revision: &str) -> Self {
+    pub(crate) fn hello(&self, revision: &str) -> Self {
         let info = json!({"name": "it", "version": "1"});
         let params = json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": info});
         let opened = self.post(&request("initialize", &params));
@@ -213,34 +214,34 @@ impl Client {
     }
 
     /// A request of the handshake era.
-    pub(super) fn request(&self, method: &str, params: &Value) -> Answer {
+    pub(crate) fn request(&self, method: &str, params: &Value) -> Answer {
         self.post(&request(method, params))
     }
 
     /// Calls a tool in a session; the whole response.
-    pub(super) fn call(&self, name: &str, arguments: Value) -> Value {
+    pub(crate) fn call(&self, name: &str, arguments: Value) -> Value {
         let answer = self.request("tools/call", &tool(name, arguments));
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.value()
     }
 
     /// The structured result of a tool without arguments.
-    pub(super) fn structured(&self, name: &str) -> Value {
+    pub(crate) fn structured(&self, name: &str) -> Value {
         self.call(name, json!({}))["result"]["structuredContent"].clone()
     }
 
     /// The names of the tools, in a session.
-    pub(super) fn tools(&self) -> Vec<String> {
+    pub(crate) fn tools(&self) -> Vec<String> {
         names(&self.request("tools/list", &json!({})).value())
     }
 
     /// A correct stateless request: the headers it needs, and its body.
-    pub(super) fn modern(&self, method: &str, params: &Value) -> (Self, Value) {
+    pub(crate) fn modern(&self, method: &str, params: &Value) -> (Self, Value) {
         self.declaring(&json!({}), method, params)
     }
 
     /// The same, of a client with these capabilities.
-    pub(super) fn declaring(&self, capabilities: &Value, method: &str, params: &Value) -> (Self, Value) {
+    pub(crate) fn declaring(&self, capabilities: &Value, method: &str, params: &Value) -> (Self, Value) {
         let mut body = request(method, params);
         body["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] = STATELESS.into();
         body["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"] = capabilities.clone();
@@ -252,33 +253,33 @@ impl Client {
     }
 
     /// Asks without a session.
-    pub(super) fn ask(&self, method: &str, params: &Value) -> Answer {
+    pub(crate) fn ask(&self, method: &str, params: &Value) -> Answer {
         let (client, body) = self.modern(method, params);
         client.post(&body)
     }
 }
 
 /// The names in an answer to `tools/list`.
-pub(super) fn names(list: &Value) -> Vec<String> {
+pub(crate) fn names(list: &Value) -> Vec<String> {
     let tools = list["result"]["tools"].as_array().unwrap_or_else(|| panic!("no list: {list}"));
     tools.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
 }
 
 /// What came back.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
     /// Every message: the one of a JSON body, or those of an event stream.
-    pub(super) fn messages(&self) -> Vec<Value> {
+    pub(crate) fn messages(&self) -> Vec<Value> {
         if self.header("content-type").is_some_and(|media| media.starts_with("text/event-stream")) {
             return self.text.split("\n\n").filter_map(message).collect();
         }
@@ -287,12 +288,12 @@ impl Answer {
     }
 
     /// The last message, which answers the request.
-    pub(super) fn value(&self) -> Value {
+    pub(crate) fn value(&self) -> Value {
         self.messages().pop().unwrap_or_else(|| panic!("no message: {self:?}"))
     }
 
     /// The status and the code of an error.
-    pub(super) fn refusal(&self) -> (u16, i64) {
+    pub(crate) fn refusal(&self) -> (u16, i64) {
         (self.status, crate::support::code(&self.value()))
     }
 }
@@ -305,7 +306,7 @@ fn message(event: &str) -> Option<Value> {
 
 /// An event stream as it comes. Dropping it closes the connection.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     response: Response,
     text: String,
 }
@@ -318,7 +319,7 @@ impl Stream {
     }
 
     /// The next message; none if the stream has ended.
-    pub(super) fn next(&mut self) -> Option<Value> {
+    pub(crate) fn next(&mut self) -> Option<Value> {
         loop {
             while let Some(end) = self.text.find("\n\n") {
                 let event: String = self.text.drain(..end + 2).collect();

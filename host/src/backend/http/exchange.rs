@@ -14,9 +14,11 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::super::spool::{Gather, TooLong};
 use super::super::sse::{Item, Parser};
 use super::super::wire::{Incoming, Outgoing, WireError, excerpt};
 use super::{Link, explain, headers, session_is_over};
+use crate::mcp::payload::Payload;
 
 /// Attempts to resume a broken stream that bring no new event.
 const RESUMPTIONS: u32 = 3;
@@ -29,6 +31,8 @@ const EPILOGUE: Duration = Duration::from_millis(250);
 /// A stream of subscriptions may be silent for as long as nothing changes; that its server has vanished is noticed by
 /// TCP's own probes.
 const STANDING: Duration = Duration::from_secs(365 * 24 * 3600);
+/// A body that says it is no longer than this is read in one piece, in bytes.
+const LITTLE: u64 = 64 << 10;
 /// Bytes of a body nobody will read that are read so that the connection can be used again.
 const REMNANT: usize = 64 * 1024;
 
@@ -76,16 +80,16 @@ async fn post(link: &Link, incoming: &mpsc::Sender<Incoming>, message: &Outgoing
         if !answers(&body, id) {
             return Err(error);
         }
-        deliver_answer(link, incoming, id, body).await;
+        deliver_answer(link, incoming, id, body.into()).await;
         return Ok(());
     }
     if is_event_stream(response.headers()) {
         let standing = message.method == "subscriptions/listen";
         return follow(link, incoming, response, id, standing).await;
     }
-    let body = read(link, response, link.max_body).await?;
-    if !answers(&body, id) {
-        let text = excerpt(&body);
+    let body = gather(link, response).await?;
+    if !answers(body.text(), id) {
+        let text = excerpt(body.text());
         return Err(WireError::Protocol(format!(
             "status {status} without the answer to the request: {text:?}"
         )));
@@ -110,7 +114,7 @@ async fn follow(
     id: u64,
     standing: bool,
 ) -> Result<(), WireError> {
-    let mut parser = Parser::new(link.max_body);
+    let mut parser = Parser::new(link.max_body, link.spool.clone());
     let mut stream = Some(response);
     let mut fruitless = 0;
     let mut broken = String::new();
@@ -192,32 +196,41 @@ async fn pump(
             Ok(Err(error)) => return Ok(Pumped::Ended(explain(error))),
             Err(_) => return Ok(Pumped::Ended(silence(link))),
         };
-        for item in parser.push(&chunk) {
-            match item {
-                Item::Event { name, data } if name == "message" => {
-                    if answered.is_none() && answers(&data, id) {
-                        answered = Some(Instant::now());
-                        deliver_answer(link, incoming, id, data).await;
-                    } else {
-                        deliver(incoming, Incoming::About { id, message: data }).await;
-                    }
-                }
+        let items = parser.push(&chunk);
+        parser.settle().await;
+        for item in items {
+            match message(item, link.max_body).await {
                 // Event types MCP does not define.
-                Item::Event { .. } => {}
-                // It may have been the answer; waiting for another would be waiting in vain.
-                Item::Oversized if answered.is_none() => {
-                    return Err(WireError::TooLarge { limit: link.max_body });
+                None => {}
+                Some(Ok(data)) if answered.is_none() && answers(data.text(), id) => {
+                    answered = Some(Instant::now());
+                    deliver_answer(link, incoming, id, data).await;
                 }
-                Item::Oversized => {
-                    deliver(incoming, Incoming::Oversized { limit: link.max_body, answers: None }).await
+                Some(Ok(message)) => deliver(incoming, Incoming::About { id, message }).await,
+                // It may have been the answer; waiting for another would be waiting in vain.
+                Some(Err(TooLong { limit })) if answered.is_none() => {
+                    return Err(WireError::TooLarge { limit });
+                }
+                Some(Err(TooLong { limit })) => {
+                    deliver(incoming, Incoming::Oversized { limit, answers: None }).await
                 }
             }
         }
     }
 }
 
+/// The message of an event; `None` for event types MCP does not define.
+pub(super) async fn message(item: Item, limit: usize) -> Option<Result<Payload, TooLong>> {
+    match item {
+        Item::Event { name, data } if name == "message" => Some(Ok(data.into())),
+        Item::Long { name, data } if name == "message" => Some(data.finish().await),
+        Item::Event { .. } | Item::Long { .. } => None,
+        Item::Oversized => Some(Err(TooLong { limit })),
+    }
+}
+
 /// Delivers the answer. From here on the request cannot be abandoned, so that the answer is not lost half-way.
-async fn deliver_answer(link: &Link, incoming: &mpsc::Sender<Incoming>, id: u64, body: Bytes) {
+async fn deliver_answer(link: &Link, incoming: &mpsc::Sender<Incoming>, id: u64, body: Payload) {
     if link.flights.land(id) {
         deliver(incoming, Incoming::Message(body)).await;
     }
@@ -235,6 +248,25 @@ async fn refused(link: &Link, response: Response) -> (WireError, Bytes) {
     // A body that breaks off or is too large does not hide the status.
     let body = read(link, response, link.max_body).await.unwrap_or_default();
     (WireError::Status { status, retry_after, excerpt: excerpt(&body) }, body)
+}
+
+/// An answer of any length.
+async fn gather(link: &Link, mut response: Response) -> Result<Payload, WireError> {
+    let short = response.content_length().is_some_and(|length| length <= LITTLE);
+    if short || link.spool.is_none() {
+        return Ok(read(link, response, link.max_body).await?.into());
+    }
+    let mut body = Gather::new(link.spool.clone(), link.max_body);
+    while let Some(chunk) =
+        timeout(link.timeout, response.chunk()).await.map_err(|_| silent(link))?.map_err(transport)?
+    {
+        body.push(&chunk);
+        body.settle().await;
+        if body.has_failed() {
+            break;
+        }
+    }
+    body.finish().await.map_err(|TooLong { limit }| WireError::TooLarge { limit })
 }
 
 async fn read(link: &Link, mut response: Response, limit: usize) -> Result<Bytes, WireError> {

@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::super::sse::{Item, Parser};
+use super::super::spool::TooLong;
+use super::super::sse::Parser;
 use super::super::wire::Incoming;
-use super::exchange::{deliver, get, is_event_stream};
+use super::exchange::{deliver, get, is_event_stream, message};
 use super::{Link, session_is_over};
 
 /// The wait before the first reconnection; it doubles while the stream brings nothing.
@@ -38,7 +39,7 @@ pub(super) async fn run(
 }
 
 async fn listen(link: &Link, incoming: &mpsc::Sender<Incoming>) {
-    let mut parser = Parser::new(link.max_body);
+    let mut parser = Parser::new(link.max_body, link.spool.clone());
     let mut wait = FIRST_WAIT;
     loop {
         let position = parser.last_id().map(str::to_owned);
@@ -107,21 +108,17 @@ async fn receive(
     let mut any = false;
     // Its silence is no failure; TCP keep-alive notices a server that has vanished.
     while let Ok(Some(chunk)) = response.chunk().await {
-        for item in parser.push(&chunk) {
+        let items = parser.push(&chunk);
+        parser.settle().await;
+        for item in items {
             any = true;
-            if let Some(item) = translate(item, limit) {
-                deliver(incoming, item).await;
-            }
+            let item = match message(item, limit).await {
+                Some(Ok(message)) => Incoming::Message(message),
+                Some(Err(TooLong { limit })) => Incoming::Oversized { limit, answers: None },
+                None => continue,
+            };
+            deliver(incoming, item).await;
         }
     }
     any
-}
-
-/// `None` for event types MCP does not define.
-fn translate(item: Item, limit: usize) -> Option<Incoming> {
-    match item {
-        Item::Event { name, data } if name == "message" => Some(Incoming::Message(data)),
-        Item::Event { .. } => None,
-        Item::Oversized => Some(Incoming::Oversized { limit, answers: None }),
-    }
 }

@@ -128,7 +128,14 @@ fn stream(events: &str) -> String {
 fn spec(url: &str) -> HttpSpec {
     let headers =
         vec![("x-key".to_owned(), "hush".to_owned()), ("Connection".to_owned(), "upgrade".to_owned())];
-    HttpSpec { name: "test".to_owned(), url: url.to_owned(), headers, max_body: 1000, timeout: LONG }
+    HttpSpec {
+        name: "test".to_owned(),
+        url: url.to_owned(),
+        headers,
+        max_body: 1000,
+        spool: None,
+        timeout: LONG,
+    }
 }
 
 fn connect(server: &Server) -> Wire {
@@ -156,7 +163,7 @@ async fn next(wire: &mut Wire) -> Incoming {
 async fn text(wire: &mut Wire) -> String {
     match next(wire).await {
         Incoming::Message(body) | Incoming::About { message: body, .. } => {
-            String::from_utf8(body.to_vec()).unwrap()
+            String::from_utf8(body.text().to_vec()).unwrap()
         }
         other => panic!("not a message: {other:?}"),
     }
@@ -345,13 +352,13 @@ async fn refusals_carry_status_wait_and_beginning_or_the_json_rpc_error() {
     };
     assert_eq!(retry_after, Some(Duration::from_secs(7)));
     assert!(excerpt.starts_with("slow\\u{1b}[2J down xx") && excerpt.chars().count() <= 200, "{excerpt}");
-    assert!(matches!(ask(2).await, Incoming::Message(body) if body.starts_with(b"{\"error\"")));
+    assert!(matches!(ask(2).await, Incoming::Message(body) if body.text().starts_with(b"{\"error\"")));
     let is_status = |item: Incoming, code| matches!(&item, Incoming::Failed { error: WireError::Status { status, .. }, .. } if *status == code);
     assert!(is_status(ask(3).await, 400) && is_status(ask(4).await, 302) && is_status(ask(5).await, 404));
     for id in [6, 7, 9] {
         assert!(matches!(ask(id).await, Incoming::Failed { error: WireError::Protocol(_), .. }), "{id}");
     }
-    assert!(matches!(ask(8).await, Incoming::Message(body) if body.starts_with(b"[")));
+    assert!(matches!(ask(8).await, Incoming::Message(body) if body.text().starts_with(b"[")));
 }
 
 #[tokio::test]

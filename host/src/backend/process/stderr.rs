@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::super::wire::{excerpt, find};
+use super::super::wire::excerpt;
 
 /// Bytes of stderr kept per child.
 const RING: usize = 64 * 1024;
@@ -147,7 +147,7 @@ pub(super) async fn drain(name: String, mut source: impl AsyncRead + Unpin, reda
             Ok(read) => read,
         };
         let mut rest = chunk.get(..read).unwrap_or_default();
-        while let Some(end) = find(rest, |byte| byte == b'\n') {
+        while let Some(end) = memchr::memchr(b'\n', rest) {
             let (part, later) = rest.split_at(end);
             rest = later.get(1..).unwrap_or_default();
             cut |= hold(&mut line, part);

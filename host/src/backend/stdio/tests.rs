@@ -16,6 +16,7 @@ fn spec(command: &str, args: &[&str]) -> StdioSpec {
         env: Vec::new(),
         cwd: None,
         max_line: 1000,
+        spool: None,
         secrets: vec!["hunter2".to_owned()],
     }
 }
@@ -34,7 +35,7 @@ async fn next(wire: &mut Wire) -> Incoming {
 
 async fn text(wire: &mut Wire) -> String {
     match next(wire).await {
-        Incoming::Message(body) => String::from_utf8(body.to_vec()).unwrap(),
+        Incoming::Message(body) => String::from_utf8(body.text().to_vec()).unwrap(),
         other => panic!("not a message: {other:?}"),
     }
 }
@@ -103,7 +104,7 @@ async fn what_is_queued_is_written_before_stdin_closes() {
     loop {
         match timeout(LONG, wire.receiver.recv()).await.unwrap() {
             Incoming::Message(body) => {
-                assert_eq!(body, format!("{{\"n\":{seen}}}"));
+                assert_eq!(body.json(), format!("{{\"n\":{seen}}}"));
                 seen += 1;
             }
             Incoming::Closed(_) => break,

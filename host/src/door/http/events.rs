@@ -2,7 +2,7 @@
 //!
 //! Rule: MCP "Transports", streamable HTTP; the WHATWG's server-sent events.
 
-use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::conversation::Conversation;
 use super::super::line::Outbound;
+use super::super::pour::Pour;
 use super::reply;
+use crate::mcp::payload::Payload;
 
 /// How often a stream shows that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -37,11 +39,26 @@ pub(super) async fn respond(
     stopping: &CancellationToken,
 ) -> Response {
     match queue.recv().await {
-        Some(Outbound::Last { message, status }) => reply(status, message),
+        Some(Outbound::Last { message, status }) => whole(status, message),
         Some(first @ Outbound::Part(_)) => stream(Some(first), queue, guard, stopping),
         // Cancelled by its client: there is no answer.
         None => StatusCode::ACCEPTED.into_response(),
     }
+}
+
+/// One JSON message as the body.
+fn whole(status: u16, message: Payload) -> Response {
+    if message.is_whole() {
+        return reply(status, message.text().clone());
+    }
+    let length = message.length();
+    let pieces = futures_util::stream::unfold(Pour::new(message, false), |mut pour| async {
+        Some((pour.next().await?, pour))
+    });
+    let mut response = reply(status, Bytes::new());
+    *response.body_mut() = Body::from_stream(pieces);
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response
 }
 
 struct Events {
@@ -50,6 +67,8 @@ struct Events {
     stopping: CancellationToken,
     /// The standing stream ends with the gateway; a request's with its answer.
     standing: bool,
+    /// The message that is being written, and whether it was the answer.
+    pouring: Option<Pour>,
     ended: bool,
     _guard: Option<CancelOnDrop>,
 }
@@ -62,7 +81,15 @@ pub(super) fn stream(
     stopping: &CancellationToken,
 ) -> Response {
     let standing = first.is_none();
-    let events = Events { first, queue, stopping: stopping.clone(), standing, ended: false, _guard: guard };
+    let events = Events {
+        first,
+        queue,
+        stopping: stopping.clone(),
+        standing,
+        pouring: None,
+        ended: false,
+        _guard: guard,
+    };
     let body = Body::from_stream(futures_util::stream::unfold(events, next));
     let mut response = body.into_response();
     let headers = response.headers_mut();
@@ -73,7 +100,14 @@ pub(super) fn stream(
     response
 }
 
-async fn next(mut events: Events) -> Option<(Result<Bytes, Infallible>, Events)> {
+async fn next(mut events: Events) -> Option<(io::Result<Bytes>, Events)> {
+    if let Some(pouring) = &mut events.pouring {
+        let piece = pouring.next().await;
+        if piece.is_none() {
+            events.pouring = None;
+        }
+        return Some((piece.unwrap_or(Ok(Bytes::from_static(END))), events));
+    }
     if events.ended {
         return None;
     }
@@ -89,20 +123,29 @@ async fn next(mut events: Events) -> Option<(Result<Bytes, Infallible>, Events)>
         None => Bytes::from_static(b": keep-alive\n\n"),
         Some(message) => {
             events.ended = matches!(message, Outbound::Last { .. });
-            framed(message.message())
+            let message = message.into_message();
+            if message.is_whole() {
+                framed(message.text())
+            } else {
+                events.pouring = Some(Pour::new(message, true));
+                Bytes::from_static(BEGIN)
+            }
         }
     };
     Some((Ok(bytes), events))
 }
 
+const BEGIN: &[u8] = b"event: message\ndata: ";
+const END: &[u8] = b"\n\n";
+
 /// One event. A message may hold line ends between its tokens; within an event they would end the data.
 fn framed(message: &[u8]) -> Bytes {
     let mut event = BytesMut::with_capacity(message.len() + 32);
-    event.put_slice(b"event: message\ndata: ");
+    event.put_slice(BEGIN);
     for line in message.split(|byte| matches!(byte, b'\n' | b'\r')) {
         event.put_slice(line);
     }
-    event.put_slice(b"\n\n");
+    event.put_slice(END);
     event.freeze()
 }
 

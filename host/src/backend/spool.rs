@@ -1,0 +1,341 @@
+//! Takes in one message of a server, however long: in memory up to a window, beyond it with its large strings in a file
+//! that has no name and is gone with the message. The reader is never slowed down by whoever reads the answer, so a slow
+//! client of a shared server delays nobody else.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+
+use crate::mcp::cutter::Cutter;
+use crate::mcp::envelope::{self, Message};
+use crate::mcp::payload::{Payload, Source};
+
+/// Messages up to this size are never cut, in bytes.
+pub(super) const WINDOW: usize = 1 << 20;
+/// Bytes that go to the file at once.
+const CHUNK: usize = 256 << 10;
+/// Of a message that is not taken, so much of the beginning stays, in bytes.
+const HEAD: usize = 4 << 10;
+/// All messages together may take as much of the disk as this many of the longest.
+const LONGEST_AT_ONCE: u64 = 8;
+
+/// Where and how much: one for all backends.
+#[derive(Debug)]
+pub struct Spool {
+    folder: PathBuf,
+    /// The longest message, in bytes.
+    limit: u64,
+    used: AtomicU64,
+}
+
+/// A message that is not taken: it is longer than this, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooLong {
+    pub(super) limit: usize,
+}
+
+impl Spool {
+    /// A spool of messages up to `limit` bytes in files of this folder.
+    #[must_use]
+    pub fn new(folder: PathBuf, limit: u64) -> Arc<Self> {
+        Arc::new(Self { folder, limit, used: AtomicU64::new(0) })
+    }
+
+    fn open(self: &Arc<Self>) -> io::Result<Arc<Spooled>> {
+        std::fs::create_dir_all(&self.folder)?;
+        let file = tempfile::tempfile_in(&self.folder)?;
+        Ok(Arc::new(Spooled { file, length: AtomicU64::new(0), spool: self.clone() }))
+    }
+
+    fn reserve(&self, bytes: u64) -> bool {
+        let most = self.limit.saturating_mul(LONGEST_AT_ONCE);
+        let taken = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let fits = taken.saturating_add(bytes) <= most;
+        if !fits {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+}
+
+/// The strings of one message.
+#[derive(Debug)]
+struct Spooled {
+    file: File,
+    length: AtomicU64,
+    spool: Arc<Spool>,
+}
+
+impl Drop for Spooled {
+    fn drop(&mut self) {
+        self.spool.used.fetch_sub(self.length.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+impl Source for Spooled {
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, at)
+    }
+}
+
+/// One message that is arriving.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    spool: Option<Arc<Spool>>,
+    /// The most that is held in memory.
+    limit: usize,
+    buffer: Vec<u8>,
+    cutting: Option<Cutting>,
+    failed: Option<TooLong>,
+}
+
+#[derive(Debug)]
+struct Cutting {
+    cutter: Cutter,
+    file: Arc<Spooled>,
+    spool: Arc<Spool>,
+}
+
+impl Gather {
+    /// A message of which `limit` bytes are held in memory; without a spool that is all it may have.
+    #[must_use]
+    pub(super) fn new(spool: Option<Arc<Spool>>, limit: usize) -> Self {
+        Self { spool, limit, buffer: Vec::new(), cutting: None, failed: None }
+    }
+
+    /// Whether it is not taken.
+    #[must_use]
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// The message, if all of it is in memory, as short ones are.
+    pub(super) fn in_memory(self) -> Result<Bytes, Box<Self>> {
+        if self.failed.is_none() && self.cutting.is_none() {
+            return Ok(self.buffer.into());
+        }
+        Err(Box::new(self))
+    }
+
+    /// The beginning of the message, as far as it is in memory.
+    #[must_use]
+    pub(super) fn head(&self) -> &[u8] {
+        self.cutting.as_ref().map_or(&self.buffer, |cutting| cutting.cutter.head())
+    }
+
+    /// The next bytes. What is over the limit is forgotten, and [`Self::finish`] says so.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        if self.failed.is_some() {
+            return;
+        }
+        if let Some(cutting) = &mut self.cutting {
+            cutting.cutter.push(bytes);
+            self.check();
+            return;
+        }
+        if self.buffer.len() + bytes.len() > WINDOW.min(self.limit)
+            && let Some(spool) = &self.spool
+        {
+            match spool.open() {
+                Ok(file) => {
+                    let mut cutter = Cutter::default();
+                    cutter.push(&std::mem::take(&mut self.buffer));
+                    cutter.push(bytes);
+                    self.cutting = Some(Cutting { cutter, file, spool: spool.clone() });
+                    return self.check();
+                }
+                Err(error) => {
+                    let folder = spool.folder.display();
+                    tracing::error!(%folder, "long answers are refused: no file can be made for them: {error}");
+                    self.spool = None;
+                }
+            }
+        }
+        if self.buffer.len() + bytes.len() > self.limit {
+            self.fail(self.limit);
+        } else {
+            self.buffer.extend_from_slice(bytes);
+        }
+    }
+
+    fn fail(&mut self, limit: usize) {
+        self.failed = Some(TooLong { limit });
+        // Whose answer it was may stand at its beginning.
+        let mut head = self.head().to_vec();
+        head.truncate(HEAD);
+        self.buffer = head;
+        self.cutting = None;
+    }
+
+    fn check(&mut self) {
+        let Some(Cutting { cutter, spool, .. }) = &self.cutting else { return };
+        if cutter.kept() > self.limit {
+            self.fail(self.limit);
+        } else if cutter.cut() + cutter.kept() as u64 > spool.limit {
+            self.fail(usize::try_from(spool.limit).unwrap_or(usize::MAX));
+        }
+    }
+
+    /// Moves what was cut into the file, if it is worth it. To be called between pieces.
+    pub(super) async fn settle(&mut self) {
+        if self.cutting.as_ref().is_some_and(|cutting| cutting.cutter.waiting() >= CHUNK) {
+            self.write().await;
+        }
+    }
+
+    async fn write(&mut self) {
+        let Some(Cutting { cutter, file, spool }) = &mut self.cutting else { return };
+        let bytes = cutter.take();
+        let length = bytes.len() as u64;
+        if !spool.reserve(length) {
+            tracing::warn!("a long answer is refused: too many of them wait for their readers");
+            return self.fail(self.limit);
+        }
+        let at = file.length.fetch_add(length, Ordering::Relaxed);
+        let file = file.clone();
+        let written = spawn_blocking(move || file.file.write_all_at(&bytes, at)).await;
+        if let Err(error) = written.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())) {
+            tracing::error!("a long answer is refused: it cannot be written down: {error}");
+            self.fail(self.limit);
+        }
+    }
+
+    /// The message, once all of it was pushed. Only an answer may be longer than the memory's limit.
+    pub(super) async fn finish(mut self) -> Result<Payload, TooLong> {
+        self.write().await;
+        if let Some(failed) = self.failed {
+            return Err(failed);
+        }
+        let Some(Cutting { cutter, file, .. }) = self.cutting else {
+            return Ok(Bytes::from(self.buffer).into());
+        };
+        let payload = cutter.finish(file, self.limit);
+        let answer = matches!(envelope::parse(payload.text()), Ok(Message::Response { .. }) | Err(_));
+        if answer || payload.is_whole() {
+            return Ok(payload);
+        }
+        whole(payload).await
+    }
+}
+
+/// A message in memory.
+async fn whole(payload: Payload) -> Result<Payload, TooLong> {
+    let limit = TooLong { limit: payload.limit() };
+    let read = spawn_blocking(move || payload.whole()).await;
+    match read {
+        Ok(Ok(whole)) => Ok(whole.into()),
+        Ok(Err(error)) => {
+            tracing::warn!("a message that is no answer was dropped: {error}");
+            Err(limit)
+        }
+        Err(_) => Err(limit),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    async fn gathered(message: &str, spool: Option<Arc<Spool>>, limit: usize) -> Result<Payload, TooLong> {
+        let mut gather = Gather::new(spool, limit);
+        for piece in message.as_bytes().chunks(50_000) {
+            gather.push(piece);
+            gather.settle().await;
+            if gather.spool.is_none() {
+                continue;
+            }
+            let held = gather.buffer.len() + gather.cutting.as_ref().map_or(0, |c| c.cutter.waiting());
+            assert!(held <= WINDOW + CHUNK + 50_000, "{held} bytes are held");
+        }
+        gather.finish().await
+    }
+
+    fn answer(length: usize) -> String {
+        format!(r#"{{"jsonrpc":"2.0","result":{{"content":[{{"text":"{}"}}]}},"id":4}}"#, "x".repeat(length))
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_is_short_in_memory_and_its_file_ends_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::new(folder.path().to_owned(), 8 << 20);
+        let message = answer(6 << 20);
+        let payload = gathered(&message, Some(spool.clone()), 8 << 20).await.unwrap();
+        assert!(payload.text().len() < 200 && payload.length() == message.len() as u64);
+        assert!(payload.whole().unwrap() == message.as_bytes());
+        assert_eq!(spool.used.load(Ordering::Relaxed), 6 << 20);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the file has no name");
+        drop(payload);
+        assert_eq!(spool.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_over_a_limit_is_refused_with_that_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::new(folder.path().to_owned(), 3 << 20);
+        let refused = |limit| Err(TooLong { limit });
+        let done = gathered(&answer(4 << 20), Some(spool.clone()), 2 << 20).await;
+        assert_eq!(done.map(drop), refused(3 << 20));
+        // Small strings stay in memory, so there its limit holds.
+        let many = format!("[{}1]", "\"abc\",".repeat(400_000));
+        assert_eq!(gathered(&many, Some(spool.clone()), 2 << 20).await.map(drop), refused(2 << 20));
+        assert_eq!(gathered(&answer(3 << 20), None, 2 << 20).await.map(drop), refused(2 << 20));
+        assert_eq!(spool.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn together_they_do_not_fill_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::new(folder.path().to_owned(), 2 << 20);
+        let mut held = Vec::new();
+        let refused = loop {
+            match gathered(&answer(3 << 19), Some(spool.clone()), 2 << 20).await {
+                Ok(payload) => held.push(payload),
+                Err(refused) => break refused,
+            }
+            assert!(held.len() < 100);
+        };
+        assert_eq!(refused.limit, 2 << 20);
+        held.pop();
+        assert!(gathered(&answer(3 << 19), Some(spool), 2 << 20).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn only_answers_are_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::new(folder.path().to_owned(), 8 << 20);
+        let note = |length: usize| {
+            format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/message","params":"{}"}}"#,
+                "x".repeat(length)
+            )
+            .replace("\"params\":", "\"params\":{\"data\":")
+            .replace("\"}", "\"}}")
+        };
+        let payload = gathered(&note(2 << 20), Some(spool.clone()), 3 << 20).await.unwrap();
+        assert!(payload.is_whole() && payload.text() == note(2 << 20).as_bytes());
+        assert_eq!(
+            gathered(&note(4 << 20), Some(spool), 3 << 20).await.map(drop),
+            Err(TooLong { limit: 3 << 20 })
+        );
+    }
+
+    #[tokio::test]
+    async fn without_a_folder_memory_is_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let spool = Spool::new(file.join("below"), 64 << 20);
+        assert!(gathered(&answer(2 << 20), Some(spool.clone()), 4 << 20).await.unwrap().is_whole());
+        assert_eq!(
+            gathered(&answer(5 << 20), Some(spool), 4 << 20).await.map(drop),
+            Err(TooLong { limit: 4 << 20 })
+        );
+    }
+}
