@@ -73,7 +73,7 @@ pub fn read(bytes: &[u8]) -> Result<Document, DocumentError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "tests; json!(…) in place")]
 mod tests {
     use serde_json::json;
 

@@ -110,7 +110,7 @@ impl Own {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "tests; json!(…) in place")]
 mod tests {
     use serde_json::json;
 

@@ -109,6 +109,25 @@ fn keys_are_fetched_at_the_first_need_and_only_then() {
     assert_eq!(publisher.asked(), 1);
 }
 
+/// As many as are taken, of the kinds that are dearest to read.
+#[test]
+fn a_full_set_is_read_within_a_call() {
+    let many = |pair: Pair| {
+        (0..21).map(move |number| {
+            let mut jwk = pair.public();
+            jwk["kid"] = format!("{}-{number}", pair.kid).into();
+            jwk
+        })
+    };
+    let mut keys: Vec<Value> = many(A).chain(many(B)).chain(many(C)).collect();
+    keys.push(B.public());
+    assert_eq!(keys.len(), 64);
+    let publisher = Publisher::http(&json!({ "keys": keys }).to_string());
+    let door = door(&publisher, "");
+    assert_eq!(asks(&door.anyone(), &B.token()).status, 200);
+    assert_eq!(asks(&door.anyone(), &C.named("c-20")).status, 200);
+}
+
 #[test]
 fn keys_are_changed_at_the_issuer_and_nowhere_else() {
     let publisher = Publisher::http(&set(&[A]));

@@ -247,7 +247,9 @@ fn stage(raw: RawStage) -> Stage {
 /// Verifying a signature takes far more instructions than any other decision.
 fn default_limits(name: &str) -> Limits {
     match name {
-        "auth-jwt" | "auth-jwks" => Limits { fuel: 50_000_000, deadline_ms: 50, ..Limits::default() },
+        "auth-jwt" => Limits { fuel: 50_000_000, deadline_ms: 50, ..Limits::default() },
+        // It also reads a whole set of keys now and then.
+        "auth-jwks" => Limits { fuel: 200_000_000, deadline_ms: 200, ..Limits::default() },
         _ => Limits::default(),
     }
 }
