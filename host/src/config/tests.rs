@@ -332,9 +332,11 @@ fn an_address_of_keys_brings_the_plugin_that_fetches_them_and_grants_it_that_hos
         assert!(problems.to_string().contains(word), "{bad}: {problems}");
     }
     let idle = auth("jwks_refetch_secs = 5").unwrap();
-    assert_eq!(
-        (idle.plugins[0].name.as_str(), idle.warnings[0].key.as_str()),
-        ("auth-jwt", "auth.jwks_refetch_secs")
+    assert_eq!(idle.plugins[0].name, "auth-jwt");
+    assert!(
+        idle.warnings.iter().any(|warning| warning.key == "auth.jwks_refetch_secs"),
+        "{:?}",
+        idle.warnings
     );
 }
 

@@ -107,7 +107,7 @@ fn waiting_is_not_computing() {
 
 #[test]
 fn nobody_waits_for_ever_and_the_next_call_has_another_instance() {
-    let plugin = load(&fetcher(json!({ "pause_ms": 86_400_000 }), Some(&["127.0.0.1"])), &Store::new());
+    let plugin = load(&fetcher(json!({ "pause_ms": 60_000 }), Some(&["127.0.0.1"])), &Store::new());
     for _ in 0..2 {
         let started = Instant::now();
         let fault = fault_of(&plugin);
@@ -118,7 +118,7 @@ fn nobody_waits_for_ever_and_the_next_call_has_another_instance() {
 
 #[test]
 fn only_so_many_calls_wait_at_once_and_the_rest_are_refused() {
-    let plugin = load(&fetcher(json!({ "pause_ms": 86_400_000 }), Some(&["127.0.0.1"])), &Store::new());
+    let plugin = load(&fetcher(json!({ "pause_ms": 60_000 }), Some(&["127.0.0.1"])), &Store::new());
     let faults: Vec<Fault> = std::thread::scope(|scope| {
         let calls: Vec<_> = (0..40).map(|_| scope.spawn(|| fault_of(&plugin))).collect();
         calls.into_iter().map(|call| call.join().unwrap()).collect()
