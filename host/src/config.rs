@@ -239,6 +239,33 @@ pub enum Transport {
     },
 }
 
+/// What a plugin may do with outgoing HTTP: `https` to these hosts, and `http` to those of them that are this machine.
+#[derive(Debug, Clone)]
+pub struct HttpGrant {
+    /// `host` or `host:port` in lower case, as a URL spells them; without a port the scheme's own is meant.
+    pub hosts: Vec<String>,
+    /// Certificates (PEM) to trust besides the system's.
+    pub ca: Option<String>,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long a request may take in all.
+    pub timeout: Duration,
+    /// Requests under way at once.
+    pub max_requests: usize,
+}
+
+impl Default for HttpGrant {
+    fn default() -> Self {
+        Self {
+            hosts: Vec::new(),
+            ca: None,
+            connect_timeout: Duration::from_secs(2),
+            timeout: Duration::from_secs(5),
+            max_requests: 4,
+        }
+    }
+}
+
 /// One policy of the chain.
 #[derive(Debug, Clone)]
 pub struct Plugin {
@@ -256,6 +283,8 @@ pub struct Plugin {
     pub secrets: Vec<(String, Secret)>,
     /// Interfaces it may import besides the gateway's own.
     pub grants: Vec<String>,
+    /// Where it may send HTTP requests; without it none.
+    pub http: Option<HttpGrant>,
     /// How long an instance lives.
     pub isolation: Isolation,
     /// How much it may use.
@@ -264,6 +293,14 @@ pub struct Plugin {
     pub config: serde_json::Value,
     /// The section of the file this came from, to name keys by: `rate_limits`.
     pub section: &'static str,
+}
+
+impl Plugin {
+    /// Whether it is one of the gateway's own, in its own artifact.
+    #[must_use]
+    pub fn is_shipped(&self) -> bool {
+        self.section != "plugins" && self.wasm.is_none()
+    }
 }
 
 /// The stages of the chain, in their order.

@@ -8,27 +8,38 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use wasmtime::component::{HasSelf, Linker, Resource};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 
 mod artifact;
 #[allow(unreachable_pub, missing_debug_implementations, clippy::all, reason = "generated")]
 mod bindings;
 mod engine;
 mod guest;
+mod outgoing;
 mod pool;
 mod views;
+mod waiting;
 
-pub use artifact::{Artifact, ArtifactError, Grant, Manifest, load as load_artifact};
+pub use artifact::{Artifact, ArtifactError, Grant, Manifest, Wasi, load as load_artifact};
 pub use engine::Engine;
 pub use views::{Answer, CatalogEdit, Edits};
 
 use self::bindings::types as wit;
 use self::guest::{Guest, Shared};
+use self::outgoing::Outgoing;
 use self::pool::{BirthError, Pool};
+use self::waiting::Patience;
 use crate::call::{Call, Credential, Outcome, Principal, TargetKind};
 use crate::config;
 use crate::mcp::catalog::Offer;
 use crate::state::{Clock, Quota, Store};
+
+/// Most calls of one plugin that wait for others at once, each on a thread that may block.
+const MAX_WAITING: usize = 16;
+/// Longest wait in a call of a plugin that has WASI but no network: there is nothing to come.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
 
 /// A loaded, configured plugin.
 pub struct Plugin {
@@ -59,7 +70,7 @@ pub enum Fault {
     Limit(String),
     #[error("it crashed: {0}")]
     Trap(String),
-    #[error("no instance is free")]
+    #[error("no instance is free, or too many of its calls wait for others")]
     Saturated,
     #[error("it answered {got} times for {want} entries")]
     Answers { got: usize, want: usize },
@@ -81,6 +92,8 @@ pub enum LoadError {
     Artifact(#[from] ArtifactError),
     #[error("it does not fit this gateway: {0}")]
     Link(String),
+    #[error("it cannot send requests: {0}")]
+    Http(String),
     #[error("it failed while it was being configured: {0}")]
     Start(Fault),
     /// JSON pointer, message and hint of every mistake in its configuration.
@@ -138,7 +151,12 @@ impl Plugin {
         state: &Store,
         clock: &Clock,
     ) -> Result<Self, LoadError> {
-        let grant = Grant { secrets: !settings.secrets.is_empty(), grants: &settings.grants };
+        let grant = Grant {
+            // A shipped plugin may ask; where its section names no secret, there is none to be had.
+            secrets: !settings.secrets.is_empty() || settings.is_shipped(),
+            http: settings.http.is_some(),
+            grants: &settings.grants,
+        };
         let artifact = artifact::load(engine, wasm, settings.sha256.as_deref(), Some(grant))?;
         let plays = |role: &str| artifact.exports.contains(role);
         let roles = Roles {
@@ -158,18 +176,26 @@ impl Plugin {
         }
         let name: Arc<str> = settings.name.as_str().into();
         let quota = Quota { keys: settings.limits.state_keys, bytes: settings.limits.state_bytes };
+        let granted = settings.http.as_ref().filter(|_| artifact.wasi.http);
+        let outgoing = granted
+            .map(|grant| Outgoing::new(&name, grant, settings.limits.host_bytes))
+            .transpose()
+            .map_err(LoadError::Http)?;
         let shared = Arc::new(Shared {
             name: name.clone(),
             limits: settings.limits,
             secrets: settings.secrets.clone(),
             state: state.namespace(&settings.name, quota),
             clock: clock.clone(),
+            outgoing: outgoing.map(Arc::new),
+            patience: patience(granted),
         });
-        let pre = linker(engine, artifact.needs_wasi)
+        let pre = linker(engine, artifact.wasi)
             .and_then(|linker| linker.instantiate_pre(&artifact.component))
             .map_err(|error| LoadError::Link(format!("{error:#}")))?;
         let config = settings.config.to_string();
-        let pool = Pool::new(pre, shared, roles, config, settings.isolation, artifact.needs_wasi);
+        let blocking = artifact.wasi.http || artifact.wasi.rest;
+        let pool = Pool::new(pre, shared, roles, config, settings.isolation, blocking);
         pool.warm().map_err(|error| match error {
             BirthError::Fault(fault) => LoadError::Start(fault),
             BirthError::Config(errors) => {
@@ -378,11 +404,30 @@ impl Plugin {
     }
 }
 
-fn linker(engine: &Engine, wasi: bool) -> wasmtime::Result<Linker<Guest>> {
+/// How long its calls may wait. Without a network there is nothing that is worth waiting for.
+fn patience(grant: Option<&config::HttpGrant>) -> Patience {
+    // Past the requests' own limit, so that a plugin hears that its request failed and can say so.
+    let limit = grant.map_or(IDLE_WAIT, |grant| grant.timeout + Duration::from_secs(1));
+    Patience { limit, places: Arc::new(Semaphore::new(MAX_WAITING)) }
+}
+
+/// Only what was granted is there at all; what waits is ours in any case.
+fn linker(engine: &Engine, wasi: Wasi) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine.wasmtime());
     bindings::imports::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
-    if wasi {
+    linker.allow_shadowing(true);
+    if wasi.rest {
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
+    }
+    if wasi.http {
+        wasmtime_wasi_http::p2::add_only_http_to_linker_sync(&mut linker)?;
+        wasmtime_wasi::p2::bindings::clocks::monotonic_clock::add_to_linker::<Guest, WasiClocks>(
+            &mut linker,
+            Guest::clocks,
+        )?;
+    }
+    if wasi.rest || wasi.http {
+        waiting::add_to_linker(&mut linker)?;
     }
     Ok(linker)
 }

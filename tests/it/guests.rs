@@ -5,6 +5,7 @@
 mod capabilities;
 mod edits;
 mod logs;
+mod network;
 mod state;
 
 pub(crate) use capabilities::{alone, missing};
@@ -53,6 +54,7 @@ pub(crate) fn settings(name: &str, stage: Stage, config: Value) -> config::Plugi
         on_failure: OnFailure::Deny,
         secrets: Vec::new(),
         grants: Vec::new(),
+        http: None,
         isolation: Isolation::Shared,
         limits: Limits { deadline_ms: NO_DEADLINE_MS, ..Limits::default() },
         config,

@@ -5,6 +5,7 @@ mod abuse;
 mod auth;
 pub(crate) mod client;
 mod framing;
+mod jwks;
 mod owners;
 mod parked;
 mod raw;

@@ -7,12 +7,14 @@
 mod clock;
 mod gateway;
 mod http;
+mod publisher;
 mod server;
 mod setup;
 
 pub(crate) use clock::{PATIENCE, eventually};
 pub(crate) use gateway::Gateway;
 pub(crate) use http::{Response, get};
+pub(crate) use publisher::{Manner, Publisher};
 pub(crate) use server::HttpServer;
 pub(crate) use setup::{SECRET, Setup, fixture, mint, target};
 

@@ -15,6 +15,7 @@ use super::{Audit, AuditMode, Config, Gateway, KillSwitch, Store};
 
 mod auth;
 mod backends;
+mod grant;
 mod http;
 mod plugins;
 
@@ -114,6 +115,11 @@ impl Checker<'_> {
 
     fn warn(&mut self, at: &str, message: impl Into<String>, hint: impl Into<String>) {
         self.warnings.push(self.document.problem(at, message.into(), Some(hint.into())));
+    }
+
+    /// True if what stood at a place was taken out, because it could not be read.
+    fn gone(&self, at: &str) -> bool {
+        self.pruned.iter().any(|gone| gone == at)
     }
 
     /// True if something stands at a place, even if it was refused.

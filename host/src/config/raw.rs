@@ -15,7 +15,7 @@ mod plugin;
 
 pub(super) use backend::{RawBackend, RawEnv, RawEra, RawType};
 pub(super) use http::{RawHttp, RawOauth};
-pub(super) use plugin::{RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
+pub(super) use plugin::{RawHttpGrant, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
 
 /// The configuration of Sentinel Gateway.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -137,7 +137,7 @@ pub(super) struct RawAuth {
     /// one person on one machine.
     pub(super) mode: RawMode,
     /// The environment variable with the HS256 secret, at least 32 bytes, used as it stands. Unless
-    /// `keys` or `jwks_file` say otherwise it is `JWT_SECRET_KEY`.
+    /// `keys`, `jwks_file` or `jwks_url` say otherwise it is `JWT_SECRET_KEY`.
     pub(super) jwt_secret_env: Option<String>,
     /// The issuer (`iss`) a token must name.
     #[schemars(length(min = 1))]
@@ -155,6 +155,21 @@ pub(super) struct RawAuth {
     pub(super) keys: Vec<RawKey>,
     /// A file with public keys, as a JSON Web Key Set.
     pub(super) jwks_file: Option<String>,
+    /// Where an identity provider publishes its public keys, as a JSON Web Key Set: https, or http on this
+    /// machine. They are fetched when they are needed, and again before they are too old.
+    #[schemars(length(min = 1))]
+    pub(super) jwks_url: Option<String>,
+    /// A file with certificates (PEM) to trust for `jwks_url` besides the system's.
+    pub(super) jwks_ca_file: Option<String>,
+    /// How old fetched keys may get before they are fetched again, in seconds; less if the server says so.
+    #[schemars(range(min = 60, max = 86_400))]
+    pub(super) jwks_max_age_secs: u64,
+    /// The least time between two fetches, in seconds, however many tokens name keys nobody knows.
+    #[schemars(range(min = 1, max = 3_600))]
+    pub(super) jwks_refetch_secs: u64,
+    /// How long the last keys are used past their age while they cannot be fetched, in seconds.
+    #[schemars(range(max = 86_400))]
+    pub(super) jwks_stale_secs: u64,
     /// Keys of programs, sent as `X-API-Key` or as a bearer token that begins with `sk-`.
     pub(super) api_keys: Vec<RawApiKey>,
     /// Mode "local": the role of the caller.
@@ -174,6 +189,11 @@ impl Default for RawAuth {
             leeway_secs: 30,
             keys: Vec::new(),
             jwks_file: None,
+            jwks_url: None,
+            jwks_ca_file: None,
+            jwks_max_age_secs: 600,
+            jwks_refetch_secs: 30,
+            jwks_stale_secs: 3600,
             api_keys: Vec::new(),
             role: None,
             subject: None,

@@ -295,6 +295,77 @@ fn keys_of_an_issuer_are_read_from_files() {
 }
 
 #[test]
+fn an_address_of_keys_brings_the_plugin_that_fetches_them_and_grants_it_that_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.toml");
+    let certificate = "-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n";
+    std::fs::write(folder.path().join("ca.pem"), certificate).unwrap();
+    let auth = |auth: &str| parse(&format!("[auth]\n{auth}\n[rbac.roles.r]\n"), &path, &env);
+    let config = auth(
+        "jwks_url = \"https://Login.example.org:8443/keys\"\njwks_ca_file = \"ca.pem\"\njwks_max_age_secs = 60",
+    )
+    .unwrap();
+    let plugin = &config.plugins[0];
+    assert_eq!((plugin.name.as_str(), plugin.is_shipped()), ("auth-jwks", true));
+    let told =
+        [&plugin.config["jwks_url"], &plugin.config["jwks_max_age_secs"], &plugin.config["jwks_stale_secs"]];
+    assert_eq!(told, [&json!("https://Login.example.org:8443/keys"), &json!(60), &json!(3600)]);
+    let grant = plugin.http.as_ref().unwrap();
+    assert_eq!(grant.hosts, ["login.example.org:8443"]);
+    assert_eq!(grant.ca.as_deref(), Some(certificate));
+    assert_eq!((grant.connect_timeout, grant.timeout), (Duration::from_secs(2), Duration::from_secs(5)));
+    // With keys of its own the default secret is not one of them, and no other plugin may send anything.
+    assert!(plugin.secrets.is_empty() && config.plugins[1..].iter().all(|other| other.http.is_none()));
+    assert_eq!(auth("jwks_url = \"http://127.0.0.1:9000\"").unwrap().plugins[0].name, "auth-jwks");
+
+    for (bad, key, word) in [
+        ("jwks_url = \"http://login.example.org/\"", "auth.jwks_url", "in place of the issuer's"),
+        ("jwks_url = \"login.example.org\"", "auth.jwks_url", "not the address of a key set"),
+        ("jwks_url = \"https://me:word@login.example.org/\"", "auth.jwks_url", "not the address"),
+        ("jwks_url = \"https://a/\"\njwks_ca_file = \"none.pem\"", "auth.jwks_ca_file", "cannot read"),
+        ("jwks_url = \"https://a/\"\njwks_ca_file = \"s.toml.pem\"", "auth.jwks_ca_file", "cannot read"),
+        ("jwks_url = \"https://a/\"\njwks_max_age_secs = 59", "auth.jwks_max_age_secs", "60"),
+        ("jwks_url = \"https://a/\"\njwks_refetch_secs = 0", "auth.jwks_refetch_secs", "1"),
+    ] {
+        let problems = auth(bad).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.key == key), "{bad}: {problems}");
+        assert!(problems.to_string().contains(word), "{bad}: {problems}");
+    }
+    let idle = auth("jwks_refetch_secs = 5").unwrap();
+    assert_eq!(idle.plugins[0].name, "auth-jwt");
+    assert!(
+        idle.warnings.iter().any(|warning| warning.key == "auth.jwks_refetch_secs"),
+        "{:?}",
+        idle.warnings
+    );
+}
+
+#[test]
+fn plugins_send_requests_to_hosts_that_are_named_one_by_one() {
+    let own = |http: &str| {
+        let text = format!(
+            "[auth]\nmode = \"local\"\nrole = \"r\"\n[rbac.roles.r]\n[[plugins]]\nname = \"own\"\nstage = \"guard\"\nwasm = \"own.wasm\"\nhttp = {http}"
+        );
+        parse(&text, Path::new("/c/s.toml"), &env)
+    };
+    let config = own("{ hosts = [\"API.example.org\", \"127.0.0.1:8443\"], timeout_secs = 1.5 }").unwrap();
+    let plugin = config.plugins.iter().find(|plugin| plugin.name == "own").unwrap();
+    let grant = plugin.http.as_ref().unwrap();
+    assert_eq!(grant.hosts, ["api.example.org", "127.0.0.1:8443"]);
+    assert_eq!((grant.timeout, grant.max_requests), (Duration::from_millis(1_500), 4));
+    for (bad, key) in [
+        ("{}", "plugins[0].http.hosts"),
+        ("{ hosts = [\"*.example.org\"] }", "plugins[0].http.hosts[0]"),
+        ("{ hosts = [\"a\", \"https://b/\"] }", "plugins[0].http.hosts[1]"),
+        ("{ hosts = [\"a\"], ca_file = \"none.pem\" }", "plugins[0].http.ca_file"),
+        ("{ hosts = [\"a\"], max_requests = 0 }", "plugins[0].http.max_requests"),
+    ] {
+        let problems = own(bad).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.key == key), "{bad}: {problems}");
+    }
+}
+
+#[test]
 fn the_audit_can_be_switched_off_but_not_unnoticed() {
     let config = read(&ORIGINAL.replace("audit_enabled = true", "audit_enabled = false")).unwrap();
     assert!(!config.audit.enabled);

@@ -29,6 +29,7 @@ use super::guard::{self, Hosts, Origins, Rejection};
 use super::line::{OUT_QUEUE, Out, Outbound};
 use super::respond;
 use super::server::{self, Limits};
+use crate::call::Denial;
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::{Era, REVISIONS, STATELESS, code, era, message};
 use crate::pipeline::Caller;
@@ -113,9 +114,22 @@ impl Mount {
             Ok(_) => Ok(caller),
             Err(denial) => {
                 let brought = bearer.is_some() || self.callers.brought(&parts.headers);
-                Err(self.unauthenticated(&denial.message, brought, code))
+                Err(self.not_known(&denial, brought, code))
             }
         }
+    }
+
+    /// Nobody could say who this is: a token that cannot be checked right now is not a wrong one, and whoever holds it
+    /// must not throw it away.
+    fn not_known(&self, denial: &Denial, brought: bool, code: i64) -> Refused {
+        if denial.refused != crate::call::Refused::Unavailable {
+            return self.unauthenticated(&denial.message, brought, code);
+        }
+        let mut response = status(503, code::INTERNAL_ERROR, &denial.message, &denial.reason);
+        let seconds =
+            denial.retry_after.map_or(1, |after| after.as_secs() + u64::from(after.subsec_nanos() > 0));
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        Box::new(response)
     }
 
     /// RFC 6750, section 3, and RFC 9728, section 5.1. Whoever brought nothing is not told that it is wrong.
@@ -250,7 +264,7 @@ async fn posted(
 async fn initialize(mount: &Arc<Mount>, caller: &Arc<Caller>, body: &[u8]) -> Result<Response, Refused> {
     let full = |text: &str| refused(503, code::INTERNAL_ERROR, text, "overloaded");
     let who = mount.house.pipeline.identify(caller);
-    let who = who.map_err(|denial| mount.unauthenticated(&denial.message, true, code::UNAUTHENTICATED))?;
+    let who = who.map_err(|denial| mount.not_known(&denial, true, code::UNAUTHENTICATED))?;
     let id = mount.house.parking.id().map_err(|error| full(&error.to_string()))?;
     let session = Session::new(&id, mount.max_in_flight);
     let conversation = Conversation::new(mount.house.clone(), session);

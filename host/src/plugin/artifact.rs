@@ -18,6 +18,11 @@ use super::engine::Engine;
 const MAX_ARTIFACT: u64 = 64 << 20;
 /// Interfaces that give a plugin nothing but values and its own state: no manifest and no grant needed.
 const PURE: [&str; 6] = ["types", "view", "clock", "counters", "cells", "log"];
+/// Outgoing HTTP.
+const HTTP: [&str; 2] = ["wasi:http/types@0.2.", "wasi:http/outgoing-handler@0.2."];
+/// What no request can be made without; it gives nothing more.
+const UNDER_HTTP: [&str; 4] =
+    ["wasi:io/error@0.2.", "wasi:io/poll@0.2.", "wasi:io/streams@0.2.", "wasi:clocks/monotonic-clock@0.2."];
 /// The contract's package and the track this gateway speaks.
 const CONTRACT: &str = "sentinel:plugin/";
 
@@ -62,6 +67,8 @@ pub struct Requests {
     pub secrets: bool,
     /// It needs the inert WASI (no files, no network, no environment).
     pub wasi: bool,
+    /// It sends HTTP requests to hosts that the operator names.
+    pub http: bool,
     /// The contract's interfaces it uses; for people, the component's own imports are what is checked.
     pub imports: Vec<String>,
 }
@@ -75,7 +82,17 @@ pub struct Artifact {
     /// The component's imports as they are, for people.
     pub imports: Vec<String>,
     pub exports: BTreeSet<String>,
-    pub needs_wasi: bool,
+    /// The WASI it imports.
+    pub wasi: Wasi,
+}
+
+/// How much of WASI a component imports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wasi {
+    /// Outgoing HTTP, with the streams and clocks that it takes.
+    pub http: bool,
+    /// Anything else: the inert rest.
+    pub rest: bool,
 }
 
 impl std::fmt::Debug for Artifact {
@@ -91,6 +108,7 @@ impl std::fmt::Debug for Artifact {
 #[derive(Clone, Copy, Debug)]
 pub struct Grant<'a> {
     pub secrets: bool,
+    pub http: bool,
     pub grants: &'a [String],
 }
 
@@ -133,18 +151,28 @@ pub fn load(
         return Err(ArtifactError::NoRole);
     }
     let manifest = manifest(path)?;
-    let mut needs_wasi = false;
-    for import in &imports {
-        needs_wasi |= import.starts_with("wasi:");
-        if let Some(grant) = grant {
-            permitted(import, &manifest, grant)?;
+    let http = imports.iter().any(|import| HTTP.iter().any(|own| import.starts_with(own)));
+    let of_http = |import: &str| http && HTTP.iter().chain(&UNDER_HTTP).any(|own| import.starts_with(own));
+    let rest = imports.iter().any(|import| import.starts_with("wasi:") && !of_http(import));
+    if let Some(grant) = grant {
+        // What HTTP takes with it says less about a plugin than HTTP itself, which is therefore named first.
+        let (first, then): (Vec<&String>, Vec<&String>) =
+            imports.iter().partition(|import| import.starts_with("wasi:http/"));
+        for import in first.into_iter().chain(then) {
+            permitted(import, of_http(import), &manifest, grant)?;
         }
     }
-    Ok(Artifact { component, digest, manifest, imports, exports, needs_wasi })
+    Ok(Artifact { component, digest, manifest, imports, exports, wasi: Wasi { http, rest } })
 }
 
 /// A capability needs two yeses: the plugin's manifest and the operator's grant.
-fn permitted(import: &str, manifest: &Manifest, grant: Grant<'_>) -> Result<(), ArtifactError> {
+/// `of_http`: it is outgoing HTTP, or comes with it.
+fn permitted(
+    import: &str,
+    of_http: bool,
+    manifest: &Manifest,
+    grant: Grant<'_>,
+) -> Result<(), ArtifactError> {
     let refuse = |who, fix: &str| {
         Err(ArtifactError::Capability { missing: import.to_owned(), who, fix: fix.to_owned() })
     };
@@ -165,6 +193,21 @@ fn permitted(import: &str, manifest: &Manifest, grant: Grant<'_>) -> Result<(), 
             "secrets" => Ok(()),
             _ => refuse("this gateway does not have", "a plugin for the interfaces of track 0.1"),
         };
+    }
+    if of_http {
+        if !manifest.request.http {
+            return refuse("its manifest does not ask for", "`http = true` under [request] of its manifest");
+        }
+        if !grant.http {
+            return refuse(
+                "the configuration does not grant",
+                "`http = { hosts = [\"auth.example.com\"] }` into its [[plugins]] entry",
+            );
+        }
+        return Ok(());
+    }
+    if import.starts_with("wasi:http/") {
+        return refuse("this gateway does not have", "a plugin for outgoing-handler of wasi:http 0.2");
     }
     if import.starts_with("wasi:") {
         if !manifest.request.wasi {
@@ -300,26 +343,59 @@ mod tests {
     #[test]
     fn a_capability_needs_the_manifest_and_the_grant() {
         let secrets = "sentinel:plugin/secrets@0.1.0";
-        let granted = Grant { secrets: true, grants: &[] };
-        let nothing = Grant { secrets: false, grants: &[] };
-        assert!(permitted(secrets, &asks(true, false), granted).is_ok());
-        assert!(permitted(secrets, &asks(false, false), granted).is_err());
-        assert!(permitted(secrets, &asks(true, false), nothing).is_err());
+        let granted = Grant { secrets: true, http: false, grants: &[] };
+        let nothing = Grant { secrets: false, http: false, grants: &[] };
+        assert!(permitted(secrets, false, &asks(true, false), granted).is_ok());
+        assert!(permitted(secrets, false, &asks(false, false), granted).is_err());
+        assert!(permitted(secrets, false, &asks(true, false), nothing).is_err());
         let wasi = ["wasi".to_owned()];
         assert!(
-            permitted("wasi:cli/stderr@0.2.6", &asks(false, true), Grant { secrets: false, grants: &wasi })
-                .is_ok()
+            permitted(
+                "wasi:cli/stderr@0.2.6",
+                false,
+                &asks(false, true),
+                Grant { secrets: false, http: false, grants: &wasi }
+            )
+            .is_ok()
         );
-        assert!(permitted("wasi:cli/stderr@0.2.6", &asks(false, true), nothing).is_err());
+        assert!(permitted("wasi:cli/stderr@0.2.6", false, &asks(false, true), nothing).is_err());
     }
 
     #[test]
     fn what_the_gateway_does_not_have_is_named() {
-        let error = permitted("evil:network/tcp", &asks(true, true), Grant { secrets: true, grants: &[] })
-            .unwrap_err();
+        let error = permitted(
+            "evil:network/tcp",
+            false,
+            &asks(true, true),
+            Grant { secrets: true, http: false, grants: &[] },
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("evil:network/tcp"));
-        let error =
-            permitted("sentinel:plugin/view@0.2.0", &asks(true, true), Grant { secrets: true, grants: &[] });
+        let error = permitted(
+            "sentinel:plugin/view@0.2.0",
+            false,
+            &asks(true, true),
+            Grant { secrets: true, http: false, grants: &[] },
+        );
         assert!(matches!(error, Err(ArtifactError::Track { .. })));
+    }
+
+    #[test]
+    fn http_needs_the_manifest_and_hosts() {
+        let handler = "wasi:http/outgoing-handler@0.2.12";
+        let asking =
+            Manifest { request: Requests { http: true, ..Requests::default() }, ..Manifest::default() };
+        let granted = Grant { secrets: false, http: true, grants: &[] };
+        let nothing = Grant { secrets: false, http: false, grants: &[] };
+        assert!(permitted(handler, true, &asking, granted).is_ok());
+        for refused in [
+            permitted(handler, true, &asking, nothing),
+            permitted(handler, true, &Manifest::default(), granted),
+            // A grant of HTTP is not one of WASI, and one of WASI is none of HTTP.
+            permitted("wasi:cli/environment@0.2.12", false, &asking, granted),
+            permitted("wasi:http/incoming-handler@0.2.12", false, &asks(true, true), granted),
+        ] {
+            assert!(matches!(refused, Err(ArtifactError::Capability { .. })), "{refused:?}");
+        }
     }
 }

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::bindings::{cells, clock, counters, log, secrets, types};
+use super::outgoing::{Hooks, Outgoing};
 use super::views::Subject;
+use super::waiting::{Patience, Waiting, Waits};
 use crate::config::{Limits, Secret};
 use crate::state::{CellFailure, Clock, Failure, Namespace, Rate};
 
@@ -15,6 +18,8 @@ use crate::state::{CellFailure, Clock, Failure, Namespace, Rate};
 const MAX_PERIODS: u32 = 200;
 /// Longest log line that is kept.
 const MAX_LOG_LINE: usize = 1024;
+/// Most WASI resources an instance may hold: requests, bodies, streams, things to wait for.
+const MAX_RESOURCES: usize = 1024;
 
 /// What all instances of one plugin share.
 pub(super) struct Shared {
@@ -23,6 +28,9 @@ pub(super) struct Shared {
     pub(super) secrets: Vec<(String, Secret)>,
     pub(super) state: Namespace,
     pub(super) clock: Clock,
+    /// For those that were granted HTTP.
+    pub(super) outgoing: Option<Arc<Outgoing>>,
+    pub(super) patience: Patience,
 }
 
 /// The store data of an instance.
@@ -38,6 +46,9 @@ pub(super) struct Guest {
     /// The thread's processor time when the deadline first passed in this call, and how often it has since.
     overtime: Option<(Duration, u32)>,
     wasi: WasiCtx,
+    http: WasiHttpCtx,
+    hooks: Hooks,
+    waiting: Waiting,
     table: ResourceTable,
 }
 
@@ -52,7 +63,11 @@ impl Guest {
         // An inert WASI: no files, no environment, no network, no arguments; output goes nowhere. It is
         // reached only by components that were granted `wasi`.
         let wasi = WasiCtx::builder().allow_tcp(false).allow_udp(false).build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
         Self {
+            hooks: Hooks(shared.outgoing.clone()),
+            waiting: Waiting::new(shared.patience.clone()),
             shared,
             subject: Subject::default(),
             log_lines: 0,
@@ -61,7 +76,8 @@ impl Guest {
             limit_hit: None,
             overtime: None,
             wasi,
-            table: ResourceTable::new(),
+            http: WasiHttpCtx::new(),
+            table,
         }
     }
 
@@ -72,6 +88,15 @@ impl Guest {
         self.last_error = None;
         self.limit_hit = None;
         self.overtime = None;
+        self.waiting.begin();
+    }
+
+    pub(super) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    pub(super) fn waits(&mut self) -> Waits<'_> {
+        Waits { table: &mut self.table, waiting: &mut self.waiting }
     }
 
     /// The deadline has passed on the clock. That alone is no fault: on a busy machine the thread may have been
@@ -81,8 +106,10 @@ impl Guest {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         let now = Duration::try_from(now).unwrap_or_default();
         let (since, passed) = *self.overtime.get_or_insert((now, 0));
-        self.overtime = Some((since, passed + 1));
-        if passed >= MAX_PERIODS || now.saturating_sub(since) >= Duration::from_millis(period) {
+        // Time spent waiting for others has a bound of its own, and is not the guest's.
+        let passed = if self.waiting.lately() { passed } else { passed + 1 };
+        self.overtime = Some((since, passed));
+        if passed > MAX_PERIODS || now.saturating_sub(since) >= Duration::from_millis(period) {
             return UpdateDeadline::Interrupt;
         }
         UpdateDeadline::Continue(period)
@@ -132,6 +159,12 @@ impl ResourceLimiter for Guest {
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.hooks, table: &mut self.table, ctx: &mut self.http }
     }
 }
 

@@ -18,6 +18,7 @@ use super::bindings::list_filter::ListFilter;
 use super::bindings::rewriter::Rewriter;
 use super::bindings::types::ConfigError;
 use super::guest::{Guest, Shared};
+use super::waiting::Overlong;
 use super::{Fault, Roles};
 use crate::config::Isolation;
 
@@ -214,6 +215,10 @@ fn fault(error: &wasmtime::Error, guest: &mut Guest, fuel: u64, deadline_ms: u64
             None => trap.to_string(),
         }),
         None if error.is::<wasmtime::PoolConcurrencyLimitError>() => Fault::Saturated,
+        None if let Some(overlong) = error.downcast_ref::<Overlong>() => match overlong {
+            Overlong::Crowd => Fault::Saturated,
+            Overlong::Time(_) => Fault::Limit(overlong.to_string()),
+        },
         // The whole chain begins with a backtrace of many lines; the reason is at its end.
         None => match error.root_cause().to_string() {
             // Data of one call that wasmtime refuses to copy; its error has no public type.

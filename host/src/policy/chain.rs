@@ -118,7 +118,7 @@ pub(crate) fn denial(refusal: &Refusal, stage: Refused) -> Denial {
     let refused = match refusal.reason.as_str() {
         "rate_limited" => Refused::RateLimited,
         "circuit_open" => Refused::CircuitOpen,
-        "state_unavailable" => Refused::Unavailable,
+        "state_unavailable" | "keys_unavailable" => Refused::Unavailable,
         _ => stage,
     };
     let printable = |text: &str, max: usize| -> String {

@@ -1,15 +1,13 @@
 //! The authenticator that knows callers by their signed token, so that no shared password travels.
 //!
-//! This file only joins [`decide`] to the gateway; every rule stands there and is tested natively.
-
-pub mod config;
-pub mod decide;
+//! This file only joins the rules of `sentinel-jwt` to the gateway. All keys are in the configuration, so the plugin is
+//! pure; `auth-jwks` is for keys that have to be fetched.
 
 use std::cell::RefCell;
 
+use sentinel_jwt::config::Config;
+use sentinel_jwt::decide::Verifier;
 use sentinel_plugin_sdk::{Auth, Authentication, ConfigError, Lifecycle, Refusal, Request, clock, secrets};
-
-use decide::Verifier;
 
 thread_local! {
     // A guest has one thread; the state lives as long as the instance.
@@ -22,7 +20,7 @@ pub struct AuthJwt;
 
 impl Lifecycle for AuthJwt {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
-        let config: config::Config = sentinel_plugin_sdk::read_config(&json)?;
+        let config: Config = sentinel_plugin_sdk::read_config(&json)?;
         let verifier = config.check(secrets::get)?;
         VERIFIER.set(Some(verifier));
         Ok(())

@@ -23,6 +23,8 @@
 //! Built for `wasm32-unknown-unknown` such a plugin imports nothing but the gateway's own interfaces.
 
 pub mod fields;
+#[cfg(feature = "http")]
+pub mod http;
 
 /// The bindings; authors use the names re-exported at the root of the crate.
 #[allow(unsafe_code, unreachable_pub, missing_debug_implementations, clippy::all, reason = "generated")]

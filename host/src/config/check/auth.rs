@@ -63,13 +63,24 @@ impl Checker<'_> {
         let header =
             http.and_then(|http| http.credential_headers.first()).map_or("x-api-key", String::as_str);
         let config = json!({ "keys": keys, "header": header });
-        Some(Shipped { name: "auth-api-key", section: "auth", config, secrets })
+        Some(Shipped { name: "auth-api-key", section: "auth", config, secrets, http: None })
     }
 
     fn local(&mut self, raw: &RawAuth, rbac: &RawRbac, http: Option<&RawHttp>) -> Shipped {
-        for key in
-            ["jwt_secret_env", "jwt_issuer", "jwt_audience", "token_env", "leeway_secs", "keys", "jwks_file"]
-        {
+        for key in [
+            "jwt_secret_env",
+            "jwt_issuer",
+            "jwt_audience",
+            "token_env",
+            "leeway_secs",
+            "keys",
+            "jwks_file",
+            "jwks_url",
+            "jwks_ca_file",
+            "jwks_max_age_secs",
+            "jwks_refetch_secs",
+            "jwks_stale_secs",
+        ] {
             let at = format!("/auth/{key}");
             if self.typed(&at) {
                 self.warn(&at, "it has no effect in mode \"local\"", "remove it, or set mode = \"jwt\"");
@@ -93,7 +104,7 @@ impl Checker<'_> {
         }
         let loopback = http.is_some_and(|http| http.allow_local);
         let config = json!({ "role": raw.role, "subject": raw.subject, "loopback": loopback });
-        Shipped { name: "auth-local", section: "auth", config, secrets: Vec::new() }
+        Shipped { name: "auth-local", section: "auth", config, secrets: Vec::new(), http: None }
     }
 
     /// The token of the caller on stdio.
@@ -125,10 +136,12 @@ impl Checker<'_> {
         }
         let mut keys = Vec::new();
         let mut secrets: Vec<(String, Secret)> = Vec::new();
-        let default = (raw.keys.is_empty() && raw.jwks_file.is_none()).then(|| "JWT_SECRET_KEY".to_owned());
+        let elsewhere = !raw.keys.is_empty() || raw.jwks_file.is_some() || raw.jwks_url.is_some();
+        let default = (!elsewhere).then(|| "JWT_SECRET_KEY".to_owned());
         // If the keys could not be read, that is the problem, and not the missing default.
-        let default = default
-            .filter(|_| !self.pruned.iter().any(|gone| gone == "/auth/keys" || gone == "/auth/jwks_file"));
+        let default = default.filter(|_| {
+            !["keys", "jwks_file", "jwks_url"].iter().any(|key| self.gone(&format!("/auth/{key}")))
+        });
         if let Some(name) = raw.jwt_secret_env.clone().or(default) {
             self.secret("/auth/jwt_secret_env", &name, &mut secrets);
             keys.push(json!({ "alg": RawAlg::HS256, "secret": name }));
@@ -145,7 +158,21 @@ impl Checker<'_> {
         if let Some(jwks) = raw.jwks_file.as_ref().and_then(|typed| self.jwks(typed)) {
             config["jwks"] = jwks;
         }
-        Shipped { name: "auth-jwt", section: "auth", config, secrets }
+        let Some(url) = &raw.jwks_url else {
+            for key in ["jwks_ca_file", "jwks_max_age_secs", "jwks_refetch_secs", "jwks_stale_secs"] {
+                if self.typed(&format!("/auth/{key}")) {
+                    self.warn(&format!("/auth/{key}"), "it has no effect without jwks_url", "remove it");
+                }
+            }
+            return Shipped { name: "auth-jwt", section: "auth", config, secrets, http: None };
+        };
+        config["jwks_url"] = url.as_str().into();
+        config["jwks_max_age_secs"] = raw.jwks_max_age_secs.into();
+        config["jwks_refetch_secs"] = raw.jwks_refetch_secs.into();
+        config["jwks_stale_secs"] = raw.jwks_stale_secs.into();
+        let http = self.jwks_grant(raw, url);
+        // Only this one may send requests; where none are needed, the authenticator stays pure.
+        Shipped { name: "auth-jwks", section: "auth", config, secrets, http }
     }
 
     /// Reads a signing secret out of the environment.

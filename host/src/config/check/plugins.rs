@@ -4,13 +4,21 @@ use serde_json::{Map, Value, json};
 
 use super::super::raw::{Raw, RawBackend, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
 use super::super::secret::Secret;
-use super::super::{Isolation, Limits, OnFailure, Plugin, Stage};
+use super::super::{HttpGrant, Isolation, Limits, OnFailure, Plugin, Stage};
 use super::{Checker, duration, is_name};
 use crate::config::problem::nearest;
 
 /// The plugins that come with the gateway.
-const SHIPPED: [&str; 7] =
-    ["auth-jwt", "auth-local", "auth-api-key", "rate-limit", "rbac", "circuit-breaker", "rewrite-rules"];
+const SHIPPED: [&str; 8] = [
+    "auth-jwt",
+    "auth-jwks",
+    "auth-local",
+    "auth-api-key",
+    "rate-limit",
+    "rbac",
+    "circuit-breaker",
+    "rewrite-rules",
+];
 
 /// What the plugin `circuit-breaker` waits at most unless told otherwise.
 const MAX_RECOVERY_MS: u64 = 300_000;
@@ -21,11 +29,13 @@ pub(super) struct Shipped {
     pub(super) section: &'static str,
     pub(super) config: Value,
     pub(super) secrets: Vec<(String, Secret)>,
+    /// What the section itself grants, because it names the address.
+    pub(super) http: Option<HttpGrant>,
 }
 
 impl Shipped {
     fn plugin(self, stage: Stage) -> Plugin {
-        let Self { name, section, config, secrets } = self;
+        let Self { name, section, config, secrets, http } = self;
         let limits = default_limits(name);
         Plugin {
             name: name.to_owned(),
@@ -35,6 +45,7 @@ impl Shipped {
             on_failure: OnFailure::Deny,
             secrets,
             grants: Vec::new(),
+            http,
             isolation: Isolation::Shared,
             limits,
             config,
@@ -51,24 +62,33 @@ impl Checker<'_> {
             section: "rate_limits",
             config: json!(raw.rate_limits),
             secrets: Vec::new(),
+            http: None,
         };
         let rbac = Shipped {
             name: "rbac",
             section: "rbac",
             config: json!({ "roles": raw.rbac.roles }),
             secrets: Vec::new(),
+            http: None,
         };
         let breaker = Shipped {
             name: "circuit-breaker",
             section: "backends",
             config: breaker(&raw.backends),
             secrets: Vec::new(),
+            http: None,
         };
         let mut chain: Vec<Plugin> =
             authenticators.into_iter().map(|shipped| shipped.plugin(Stage::Authenticate)).collect();
         chain.extend([rates.plugin(Stage::Guard), rbac.plugin(Stage::Guard), breaker.plugin(Stage::Breaker)]);
         if let Some(config) = rewrite(&raw.backends) {
-            let rules = Shipped { name: "rewrite-rules", section: "backends", config, secrets: Vec::new() };
+            let rules = Shipped {
+                name: "rewrite-rules",
+                section: "backends",
+                config,
+                secrets: Vec::new(),
+                http: None,
+            };
             chain.push(rules.plugin(Stage::Rewrite));
         }
         let mut typed: Vec<&str> = Vec::new();
@@ -117,7 +137,7 @@ impl Checker<'_> {
             self.problem(&format!("{at}/stage"), "a plugin of your own needs its stage", hint);
         }
         let config = Value::Object(Map::new());
-        let shell = Shipped { name: "", section: "plugins", config, secrets: Vec::new() };
+        let shell = Shipped { name: "", section: "plugins", config, secrets: Vec::new(), http: None };
         let mut plugin = shell.plugin(stage(raw.stage?));
         name.clone_into(&mut plugin.name);
         self.change(at, &mut plugin, raw);
@@ -153,6 +173,9 @@ impl Checker<'_> {
             }
         }
         plugin.grants.clone_from(&raw.grants);
+        if let Some(grant) = &raw.http {
+            plugin.http = Some(self.http_grant(&format!("{at}/http"), grant, plugin.http.take()));
+        }
         plugin.isolation = match raw.isolation {
             Some(RawIsolation::Call) => Isolation::Call,
             Some(RawIsolation::Shared) | None => Isolation::Shared,
@@ -225,6 +248,8 @@ fn stage(raw: RawStage) -> Stage {
 fn default_limits(name: &str) -> Limits {
     match name {
         "auth-jwt" => Limits { fuel: 50_000_000, deadline_ms: 50, ..Limits::default() },
+        // It also reads a whole set of keys now and then.
+        "auth-jwks" => Limits { fuel: 200_000_000, deadline_ms: 200, ..Limits::default() },
         _ => Limits::default(),
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Free;
+use super::{Free, Seconds};
 
 /// Where a plugin stands in the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -38,8 +38,8 @@ pub(in crate::config) enum RawIsolation {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct RawPlugin {
-    /// The name of a shipped plugin (auth-jwt, auth-local, rate-limit, rbac, circuit-breaker,
-    /// rewrite-rules), or a new one.
+    /// The name of a shipped plugin (auth-jwt, auth-jwks, auth-local, auth-api-key, rate-limit, rbac,
+    /// circuit-breaker, rewrite-rules), or a new one.
     pub(in crate::config) name: Option<String>,
     /// Where it stands in the chain; only for a plugin of your own.
     pub(in crate::config) stage: Option<RawStage>,
@@ -54,12 +54,33 @@ pub(in crate::config) struct RawPlugin {
     pub(in crate::config) secrets: Vec<String>,
     /// Interfaces it may import besides the gateway's own.
     pub(in crate::config) grants: Vec<String>,
+    /// Where it may send HTTP requests.
+    pub(in crate::config) http: Option<RawHttpGrant>,
     /// "shared" (the default): instances are reused. "call": a new one for each call.
     pub(in crate::config) isolation: Option<RawIsolation>,
     /// How much it may use.
     pub(in crate::config) limits: RawLimits,
     /// Its configuration; for a shipped plugin laid over what the other sections say.
     pub(in crate::config) config: Free,
+}
+
+/// Where a plugin may send HTTP requests: https, and http only to this machine. Redirects are not followed.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawHttpGrant {
+    /// Each exactly, as "auth.example.com" or "127.0.0.1:8443".
+    pub(in crate::config) hosts: Vec<String>,
+    /// A file with certificates (PEM) to trust besides the system's.
+    pub(in crate::config) ca_file: Option<String>,
+    /// How long connecting may take; by default 2.
+    #[schemars(range(min = 0.1, max = 60.0))]
+    pub(in crate::config) connect_timeout_secs: Option<Seconds>,
+    /// How long a request may take in all; by default 5.
+    #[schemars(range(min = 0.1, max = 60.0))]
+    pub(in crate::config) timeout_secs: Option<Seconds>,
+    /// Requests under way at once; by default 4.
+    #[schemars(range(min = 1, max = 16))]
+    pub(in crate::config) max_requests: Option<usize>,
 }
 
 /// How much a plugin may use; by default what the shipped plugins need with room to spare.

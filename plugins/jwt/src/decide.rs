@@ -122,6 +122,14 @@ impl Verifier {
     /// # Errors
     /// The first rule that the token breaks.
     pub fn accept(&self, token: &str, now_s: u64) -> Result<Identity, Fault> {
+        self.accept_with(&[], token, now_s)
+    }
+
+    /// The same with these keys besides its own.
+    ///
+    /// # Errors
+    /// The first rule that the token breaks.
+    pub fn accept_with(&self, more: &[Key], token: &str, now_s: u64) -> Result<Identity, Fault> {
         if token.is_empty() {
             return Err(Fault::MissingToken);
         }
@@ -137,12 +145,18 @@ impl Verifier {
         let signature = URL_SAFE_NO_PAD
             .decode(signature)
             .map_err(|_| Fault::Malformed("its signature is not base64url"))?;
-        self.check_signature(&header, signed.as_bytes(), &signature)?;
+        self.check_signature(more, &header, signed.as_bytes(), &signature)?;
         let claims = object(claims, "its claims are not a JSON object with each key once, in base64url")?;
         self.check_claims(&claims, now_s)
     }
 
-    fn check_signature(&self, header: &Object, signed: &[u8], signature: &[u8]) -> Result<(), Fault> {
+    fn check_signature(
+        &self,
+        more: &[Key],
+        header: &Object,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<(), Fault> {
         let Some(Json::String(alg)) = header.get("alg") else {
             return Err(Fault::Malformed("its header names no algorithm"));
         };
@@ -165,8 +179,8 @@ impl Verifier {
             Some(_) => return Err(Fault::Malformed("its key id (`kid`) is not a string")),
         };
         // `jwk`, `jku`, `x5u` and `x5c` would let a token bring its own key: they are never read.
-        let mut fitting =
-            self.keys.iter().filter(|key| key.algorithm().name() == alg && key.answers_to(kid)).peekable();
+        let fits = |key: &&Key| key.algorithm().name() == alg && key.answers_to(kid);
+        let mut fitting = self.keys.iter().chain(more).filter(fits).peekable();
         if fitting.peek().is_none() {
             return Err(Fault::UnknownKey);
         }
