@@ -55,6 +55,10 @@ const START_PATIENCE: Duration = Duration::from_secs(5);
 /// The pause before a first retry; it doubles.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
+/// `subscriptions/listen` is answered when it ends, and its stream may be silent for as long as nothing changes; that
+/// its server has vanished is noticed by TCP's own probes.
+const STANDING: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Why a backend gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::peer::{Peer, Reply, Request};
-use super::{Backend, PeerError};
+use super::{Backend, PeerError, STANDING};
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{era, header, message};
@@ -20,8 +20,6 @@ use crate::mcp::{era, header, message};
 const MAX_SUBSCRIPTIONS: usize = 1_000;
 /// How long a server may take to say that it listens.
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
-/// A subscription is answered when it ends.
-const STANDING: Duration = Duration::from_secs(365 * 24 * 3600);
 
 type Key = (Arc<str>, String);
 
@@ -62,15 +60,10 @@ impl Client for Subscriber {
         if method == "\"notifications/subscriptions/acknowledged\"" {
             self.acknowledged.notify_one();
         } else {
-            let remove = |pointer: &str| Edit::Remove { pointer: pointer.to_owned() };
-            let tag = remove("/params/_meta/io.modelcontextprotocol~1subscriptionId");
-            let mut bare = splice::apply(text, &[tag]).unwrap_or_else(|_| text.to_owned());
-            if splice::get(&bare, "/params/_meta")
-                .is_some_and(|meta| meta.trim_matches(['{', '}', ' ']).is_empty())
-            {
-                bare = splice::apply(&bare, &[remove("/params/_meta")]).unwrap_or(bare);
-            }
-            self.client.tell(bare.into());
+            let pointer = "/params/_meta/io.modelcontextprotocol~1subscriptionId".to_owned();
+            let bare =
+                splice::apply(text, &[Edit::Remove { pointer }]).unwrap_or_else(|_| text.to_owned());
+            self.client.tell(era::without_empty(bare, "/params/_meta").into());
         }
     }
     fn ask(&self, question: Arc<Question>) {
