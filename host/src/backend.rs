@@ -12,6 +12,8 @@ mod listing;
 mod open;
 mod peer;
 mod process;
+#[cfg(test)]
+mod scripted;
 mod spool;
 mod sse;
 mod stdio;
