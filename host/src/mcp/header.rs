@@ -61,13 +61,9 @@ const SUFFIX: &str = "?=";
 /// Why the value of a header cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    #[error(
-        "a header value holds bytes that are not ASCII: send it as =?base64?<Base64 of the UTF-8>?="
-    )]
+    #[error("a header value holds bytes that are not ASCII: send it as =?base64?<Base64 of the UTF-8>?=")]
     NotAscii,
-    #[error(
-        "a header value in =?base64?…?= is not Base64 of UTF-8: encode the value again, with padding"
-    )]
+    #[error("a header value in =?base64?…?= is not Base64 of UTF-8: encode the value again, with padding")]
     NotBase64,
 }
 
