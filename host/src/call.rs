@@ -76,6 +76,21 @@ pub struct Credential {
     pub attrs: Vec<(Cow<'static, str>, String)>,
 }
 
+impl Credential {
+    /// A fact by its key.
+    #[must_use]
+    pub fn attr(&self, key: &str) -> Option<&str> {
+        self.attrs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// A header by name, in any case: of those the operator lets authenticators read, as the attribute
+    /// `header.<name>` in lower case. None on stdio.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.attr(&format!("header.{}", name.to_ascii_lowercase()))
+    }
+}
+
 /// One request by a known caller to a known target.
 #[derive(Clone, Debug)]
 pub struct Call {
