@@ -8,6 +8,7 @@ mod framing;
 mod owners;
 mod parked;
 mod raw;
+mod scopes;
 mod sessions;
 mod standing;
 mod stateless;

@@ -216,10 +216,11 @@ impl Conversation {
             let answer = this.work(arrival, &in_flight.cancelled).await;
             let cancelled = in_flight.cancelled.is_cancelled();
             drop(in_flight);
-            if let Some(reply) = respond::reply(id.get(), answer, Era::Handshake)
+            let status = respond::status(&answer, Era::Handshake);
+            if let Some(message) = respond::reply(id.get(), answer, Era::Handshake)
                 && !cancelled
             {
-                say(&out, Outbound::last(reply)).await;
+                say(&out, Outbound::Last { message, status }).await;
             }
         });
         None

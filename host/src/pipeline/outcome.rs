@@ -70,7 +70,7 @@ pub(super) fn refused_status(failure: &Failure) -> Status {
             Refused::Unauthenticated => Status::Unauthenticated,
             Refused::Killed => Status::Killed,
             Refused::RateLimited => Status::RateLimited,
-            Refused::Forbidden => Status::Denied,
+            Refused::Forbidden | Refused::UnknownMethod => Status::Denied,
             Refused::InvalidArguments => Status::InvalidArgs,
             Refused::CircuitOpen => Status::CircuitOpen,
             Refused::Unavailable => Status::Error,

@@ -67,9 +67,9 @@ impl Checker<'_> {
     }
 
     fn local(&mut self, raw: &RawAuth, rbac: &RawRbac, http: Option<&RawHttp>) -> Shipped {
-        for key in
-            ["jwt_secret_env", "jwt_issuer", "jwt_audience", "token_env", "leeway_secs", "keys", "jwks_file"]
-        {
+        let of_tokens =
+            ["jwt_secret_env", "jwt_issuer", "jwt_audience", "token_env", "leeway_secs", "keys", "jwks_file"];
+        for key in of_tokens.into_iter().chain(["required_scopes"]) {
             let at = format!("/auth/{key}");
             if self.typed(&at) {
                 self.warn(&at, "it has no effect in mode \"local\"", "remove it, or set mode = \"jwt\"");
@@ -142,6 +142,9 @@ impl Checker<'_> {
             "leeway_s": raw.leeway_secs,
             "keys": keys,
         });
+        if !raw.required_scopes.is_empty() {
+            config["required_scopes"] = json!(raw.required_scopes);
+        }
         if let Some(jwks) = raw.jwks_file.as_ref().and_then(|typed| self.jwks(typed)) {
             config["jwks"] = jwks;
         }

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::raw::{Raw, RawBackend, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
+use super::super::raw::{
+    Raw, RawBackend, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawRbac, RawStage,
+};
 use super::super::secret::Secret;
 use super::super::{Isolation, Limits, OnFailure, Plugin, Stage};
 use super::{Checker, duration, is_name};
@@ -52,12 +54,7 @@ impl Checker<'_> {
             config: json!(raw.rate_limits),
             secrets: Vec::new(),
         };
-        let rbac = Shipped {
-            name: "rbac",
-            section: "rbac",
-            config: json!({ "roles": raw.rbac.roles }),
-            secrets: Vec::new(),
-        };
+        let rbac = Shipped { name: "rbac", section: "rbac", config: rbac(&raw.rbac), secrets: Vec::new() };
         let breaker = Shipped {
             name: "circuit-breaker",
             section: "backends",
@@ -173,6 +170,15 @@ fn overlay(under: &mut Value, over: &Map<String, Value>) {
             }
         }
     }
+}
+
+/// The roles, and the scopes if there are rules about them.
+fn rbac(raw: &RawRbac) -> Value {
+    let mut config = json!({ "roles": raw.roles });
+    if !raw.scopes.is_empty() {
+        config["scopes"] = json!(raw.scopes);
+    }
+    config
 }
 
 /// What `[[backends]]` says about circuits. Only what was typed: the plugin has the defaults.
