@@ -341,7 +341,7 @@ fn pass_on(backend: &Arc<str>, peer: &Arc<Peer>, client: Option<Arc<dyn Client>>
         {
             let text = std::str::from_utf8(&message).unwrap_or("{}");
             let id = splice::get(text, "/params/requestId").unwrap_or("null");
-            client.take_back(&peer.question_key(id), splice::get(text, "/params/reason"));
+            client.take_back(&peer.question_key(id), splice::get(text, "/params"));
         }
         (Spontaneous::Notification { message, .. }, Some(client)) => client.tell(message),
         (Spontaneous::Notification { method, .. }, None) => {

@@ -5,6 +5,7 @@
 //! [`corpus`], and what the gateway says in its own words instead (`initialize`, `server/discover`, the wrapping of
 //! lists, `list_changed`) is not compared.
 
+mod cancel;
 mod corpus;
 mod doors;
 mod single;

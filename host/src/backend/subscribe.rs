@@ -98,8 +98,8 @@ impl Client for Subscriber {
     fn ask(&self, question: Arc<Question>) {
         self.client.ask(question);
     }
-    fn take_back(&self, key: &str, reason: Option<&str>) {
-        self.client.take_back(key, reason);
+    fn take_back(&self, key: &str, said: Option<&str>) {
+        self.client.take_back(key, said);
     }
 }
 

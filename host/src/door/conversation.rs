@@ -21,7 +21,8 @@ use super::respond;
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::envelope::{self, Body, EnvelopeError, Message};
-use crate::mcp::{Era, code, era, message, negotiate, splice};
+use crate::mcp::splice::Edit;
+use crate::mcp::{Era, code, doubled, era, message, negotiate, splice};
 use crate::pipeline::{Answer, Arrival, Caller, Failure, News, Pipeline};
 use crate::session::Session;
 
@@ -207,7 +208,7 @@ impl Conversation {
         if matches!(method, "logging/setLevel" | "resources/subscribe") {
             self.exclusive.store(true, Ordering::Relaxed);
         }
-        let (this, out) = (self.clone(), out.clone());
+        let (this, out) = (self.clone(), out.of(&in_flight));
         let (id, method, params) = (id.to_owned(), method.to_owned(), params.map(ToOwned::to_owned));
         self.tasks.spawn(async move {
             let client: Arc<dyn Client> =
@@ -326,8 +327,8 @@ impl Conversation {
         match method {
             "notifications/initialized" => {}
             "notifications/cancelled" => {
-                if let Some(id) = params.and_then(|params| splice::get(params.get(), "/requestId")) {
-                    self.session.cancel(id);
+                if let Some(params) = params {
+                    self.session.cancel(params);
                 }
             }
             // Progress on a question a backend asked: its token is the backend's own, so all may hear it.
@@ -391,12 +392,15 @@ impl Conversation {
         }
     }
 
-    /// A backend no longer wants an answer to its question.
-    pub(super) fn take_back(&self, key: &str, reason: Option<&str>) {
+    /// A backend no longer wants an answer to its question: the client hears what it said, with its own id for it.
+    pub(super) fn take_back(&self, key: &str, said: Option<&str>) {
         let id = self.asked.lock().take_back(key);
         if let Some(id) = id {
-            let reason = reason.map_or(String::new(), |reason| format!(",\"reason\":{reason}"));
-            let params = format!("{{\"requestId\":{id}{reason}}}");
+            let set = Edit::Set { pointer: "/requestId".to_owned(), json: id.to_string() };
+            // With a member twice, the client could read the id of another question.
+            let said = said.filter(|said| doubled::check(said).is_ok());
+            let params = said.and_then(|said| splice::apply(said, &[set]).ok());
+            let params = params.unwrap_or_else(|| format!("{{\"requestId\":{id}}}"));
             self.tell(message::notification("notifications/cancelled", Some(&params)));
         }
     }
@@ -435,8 +439,8 @@ impl Client for Sole {
     fn ask(&self, question: Arc<Question>) {
         self.0.ask(&question, None);
     }
-    fn take_back(&self, key: &str, reason: Option<&str>) {
-        self.0.take_back(key, reason);
+    fn take_back(&self, key: &str, said: Option<&str>) {
+        self.0.take_back(key, said);
     }
 }
 

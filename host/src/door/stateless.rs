@@ -66,6 +66,10 @@ impl Client for StatelessLine {
     fn take_back(&self, _: &str, _: Option<&str>) {
         // The client hears of the question with the end of its request; by then it is answered or refused.
     }
+
+    fn parting(&self) -> Option<Box<RawValue>> {
+        self.out.lock().parting()
+    }
 }
 
 /// A request with a status that HTTP has for it.
@@ -119,7 +123,7 @@ impl Conversation {
                 return Some(refused(id, 200, code::INVALID_REQUEST, &error.to_string(), &data));
             }
         };
-        let (this, out) = (self.clone(), out.clone());
+        let (this, out) = (self.clone(), out.of(&in_flight));
         let (id, method, params) = (id.to_owned(), method.to_owned(), message::raw(text.to_owned()));
         self.tasks().spawn(async move {
             let answer = if targeted {
