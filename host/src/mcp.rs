@@ -13,6 +13,7 @@ pub mod era;
 pub mod header;
 pub mod message;
 pub mod payload;
+mod readable;
 pub mod schema;
 pub mod splice;
 
