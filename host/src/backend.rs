@@ -49,7 +49,7 @@ use crate::mcp::client::{Affinity, Client};
 use crate::mcp::header::Mirrored;
 use crate::mcp::payload::PayloadError;
 use crate::mcp::splice::{self, Edit};
-use crate::mcp::{Era, message};
+use crate::mcp::{Era, is_of_protocol, message};
 use crate::policy::Permitted;
 
 /// A call on a backend that is just starting waits this long for it.
@@ -164,6 +164,10 @@ impl Backend {
         let key = match (call.target.kind, call.method.as_str()) {
             (TargetKind::Prompt, "completion/complete") => Some("/ref/name"),
             (_, "tools/call" | "prompts/get") => Some("/name"),
+            // A method that is not MCP's names it where one of MCP's would.
+            (TargetKind::Tool | TargetKind::Prompt, method) if !is_of_protocol(method) => {
+                ["/name", "/ref/name"].into_iter().find(|place| splice::get(params, place).is_some())
+            }
             _ => None,
         };
         let renamed = key.filter(|_| call.target.name != call.target.upstream).and_then(|key| {

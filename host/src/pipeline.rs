@@ -18,6 +18,7 @@ mod lists;
 mod locate;
 mod news;
 mod outcome;
+mod task_list;
 mod tasks;
 
 pub use lists::Readiness;

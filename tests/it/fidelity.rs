@@ -8,6 +8,7 @@
 mod cancel;
 mod corpus;
 mod doors;
+mod foreign;
 mod single;
 
 use crate::support::{HttpServer, Setup, eventually};

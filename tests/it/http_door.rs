@@ -12,3 +12,4 @@ mod scopes;
 mod sessions;
 mod standing;
 mod stateless;
+mod tasks;

@@ -22,7 +22,7 @@ use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::envelope::{self, Body, EnvelopeError, Message};
 use crate::mcp::splice::Edit;
-use crate::mcp::{Era, code, doubled, era, message, negotiate, splice};
+use crate::mcp::{Era, code, doubled, era, is_of_protocol, message, negotiate, splice};
 use crate::pipeline::{Answer, Arrival, Caller, Failure, News, Pipeline};
 use crate::session::Session;
 
@@ -193,7 +193,9 @@ impl Conversation {
             || List::of_method(method).is_some()
             || method == "logging/setLevel"
             || (matches!(method, "tasks/get" | "tasks/result" | "tasks/cancel")
-                && self.pipeline().has_tasks());
+                && self.pipeline().has_tasks())
+            || (method == "tasks/list" && self.pipeline().lists_tasks())
+            || !is_of_protocol(method);
         if !known {
             return Some(Outbound::last(unknown(id, method)));
         }
@@ -258,6 +260,9 @@ impl Conversation {
             }
             return self.pipeline().broadcast(arrival, "logging", cancelled).await;
         }
+        if arrival.method == "tasks/list" {
+            return self.pipeline().list_tasks(arrival, cancelled).await;
+        }
         self.pipeline().handle(arrival, cancelled).await
     }
 
@@ -310,6 +315,9 @@ impl Conversation {
         if version == "2025-11-25" && self.pipeline().has_tasks() {
             result["capabilities"]["tasks"] =
                 json!({ "cancel": {}, "requests": { "tools": { "call": {} } } });
+            if self.pipeline().lists_tasks() {
+                result["capabilities"]["tasks"]["list"] = json!({});
+            }
         }
         if let Some(instructions) = self.pipeline().instructions() {
             result["instructions"] = instructions.into();

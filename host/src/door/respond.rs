@@ -25,6 +25,7 @@ pub(super) fn reply(id: &str, answer: Result<Answer, Failure>, era: Era) -> Opti
 pub(super) fn status(answer: &Result<Answer, Failure>, era: Era) -> u16 {
     match answer {
         Err(Failure::Denied(denial)) if denial.lacks_scopes().is_some() => FORBIDDEN,
+        Err(Failure::Method(_)) if era == Era::Stateless => 404,
         Err(Failure::Denied(denial)) if era == Era::Stateless && denial.refused == Refused::UnknownMethod => {
             404
         }
@@ -52,12 +53,17 @@ pub(super) fn lacking(message: &[u8]) -> Option<String> {
 pub(super) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
     let text = failure.to_string();
     let (code, data) = match failure {
+        // To this caller it is as unknown as one that nobody has.
+        Failure::Denied(denial) if denial.refused == Refused::UnknownMethod => {
+            (code::METHOD_NOT_FOUND, Value::Null)
+        }
         Failure::Denied(denial) => (denied(denial, era), facts(denial)),
         Failure::Unknown { kind: TargetKind::Resource, name } => {
             (code::INVALID_PARAMS, json!({ "reason": "unknown_target", "uri": name }))
         }
         Failure::Unknown { .. } => (code::INVALID_PARAMS, json!({ "reason": "unknown_target" })),
         Failure::Params(_) => (code::INVALID_PARAMS, json!({ "reason": "invalid_arguments" })),
+        Failure::Method(_) => (code::METHOD_NOT_FOUND, Value::Null),
         Failure::Backend(error) => (code::INTERNAL_ERROR, backend(error)),
         Failure::Audit => (code::INTERNAL_ERROR, json!({ "reason": "audit_unavailable" })),
         // MCP "Cancellation": the receiver should not respond.
@@ -162,6 +168,19 @@ mod tests {
         assert_eq!(code(Refused::Unavailable), -32603);
         assert_eq!(code(Refused::UnknownMethod), -32601);
         assert!(failed("1", &Failure::Cancelled, Era::Handshake).is_none());
+    }
+
+    /// 2026-07-28: a method that is not known is 404, and one that this caller may not know is not told from it.
+    #[test]
+    fn a_method_that_is_kept_from_a_caller_is_as_unknown_as_any() {
+        let nobodys = Failure::Method("acme/run".to_owned());
+        let text = "method `acme/run` is not known here";
+        let kept = Failure::Denied(Denial::new(Refused::UnknownMethod, "unknown_method", text));
+        for (era, wanted) in [(Era::Handshake, 200), (Era::Stateless, 404)] {
+            assert_eq!(status(&Err(nobodys.clone()), era), wanted);
+            assert_eq!(status(&Err(kept.clone()), era), wanted);
+            assert_eq!(failed("1", &kept, era), failed("1", &nobodys, era));
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::respond;
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::splice::{self, Edit};
-use crate::mcp::{Era, code, era, message};
+use crate::mcp::{Era, code, era, is_of_protocol, message};
 use crate::pipeline::{Answer, Failure, TASKS};
 
 /// Questions that come this close together are asked together.
@@ -98,7 +98,8 @@ impl Conversation {
             }
         };
         let mut targeted =
-            matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete");
+            matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete")
+                || !is_of_protocol(method);
         if matches!(method, "tasks/get" | "tasks/update" | "tasks/cancel")
             && self.pipeline().extensions().contains_key(TASKS)
         {
