@@ -11,6 +11,7 @@ use super::locate::Located;
 use super::{Answer, Arrival, Failure, Pipeline, Trip};
 use crate::backend::{Backend, Status};
 use crate::call::{Principal, Target, TargetKind};
+use crate::mcp::payload::Payload;
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{code, era, message};
 use crate::plugin::Row;
@@ -96,14 +97,22 @@ impl Pipeline {
             let page = match self.deliver(&trip, principal.clone(), located, cancelled).await? {
                 Answer::Result(page) => page,
                 Answer::Error(error) => {
-                    let error = std::str::from_utf8(&error).unwrap_or_default();
-                    if era::code_of(error) != Some(code::METHOD_NOT_FOUND) {
-                        tracing::warn!(backend = %backend.name(), "its tasks cannot be listed: {error}");
+                    if era::code_of(error.json()) != Some(code::METHOD_NOT_FOUND) {
+                        tracing::warn!(backend = %backend.name(), "its tasks cannot be listed: {}", error.json());
                     }
                     return Ok(owned);
                 }
             };
-            let page = std::str::from_utf8(&page).unwrap_or("{}");
+            // Tasks of several pages become one text, so none of it may be elsewhere.
+            let page = match tokio::task::spawn_blocking(move || page.whole()).await {
+                Ok(Ok(page)) => Payload::from(page),
+                Ok(Err(error)) => {
+                    tracing::warn!(backend = %backend.name(), "a page of its tasks was left out: {error}");
+                    return Ok(owned);
+                }
+                Err(_) => return Ok(owned),
+            };
+            let page = page.json();
             let tasks = splice::get(page, "/tasks").unwrap_or("[]");
             let tasks: Vec<Box<RawValue>> = serde_json::from_str(tasks).unwrap_or_default();
             owned.extend(tasks.into_iter().filter_map(|task| {
