@@ -12,6 +12,8 @@ mod listing;
 mod open;
 mod peer;
 mod process;
+#[cfg(test)]
+mod scripted;
 mod spool;
 mod sse;
 mod stdio;
@@ -33,7 +35,7 @@ use tokio::sync::{Semaphore, watch};
 pub use open::Common;
 pub use peer::{Peer, Reply};
 pub use registry::{Event, Registry};
-pub use spool::Spool;
+pub use spool::{Spool, whole};
 
 use self::links::Links;
 use self::open::Opener;
@@ -47,13 +49,17 @@ use crate::mcp::client::{Affinity, Client};
 use crate::mcp::header::Mirrored;
 use crate::mcp::payload::PayloadError;
 use crate::mcp::splice::{self, Edit};
-use crate::mcp::{Era, message};
+use crate::mcp::{Era, is_of_protocol, message};
 use crate::policy::Permitted;
 
 /// A call on a backend that is just starting waits this long for it.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 /// The pause before a first retry; it doubles.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// `subscriptions/listen` is answered when it ends, and its stream may be silent for as long as nothing changes; that
+/// its server has vanished is noticed by TCP's own probes.
+const STANDING: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Why a backend gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -158,6 +164,10 @@ impl Backend {
         let key = match (call.target.kind, call.method.as_str()) {
             (TargetKind::Prompt, "completion/complete") => Some("/ref/name"),
             (_, "tools/call" | "prompts/get") => Some("/name"),
+            // A method that is not MCP's names it where one of MCP's would.
+            (TargetKind::Tool | TargetKind::Prompt, method) if !is_of_protocol(method) => {
+                ["/name", "/ref/name"].into_iter().find(|place| splice::get(params, place).is_some())
+            }
             _ => None,
         };
         let renamed = key.filter(|_| call.target.name != call.target.upstream).and_then(|key| {
@@ -335,7 +345,7 @@ fn pass_on(backend: &Arc<str>, peer: &Arc<Peer>, client: Option<Arc<dyn Client>>
         {
             let text = std::str::from_utf8(&message).unwrap_or("{}");
             let id = splice::get(text, "/params/requestId").unwrap_or("null");
-            client.take_back(&peer.question_key(id), splice::get(text, "/params/reason"));
+            client.take_back(&peer.question_key(id), splice::get(text, "/params"));
         }
         (Spontaneous::Notification { message, .. }, Some(client)) => client.tell(message),
         (Spontaneous::Notification { method, .. }, None) => {

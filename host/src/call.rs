@@ -76,6 +76,21 @@ pub struct Credential {
     pub attrs: Vec<(Cow<'static, str>, String)>,
 }
 
+impl Credential {
+    /// A fact by its key.
+    #[must_use]
+    pub fn attr(&self, key: &str) -> Option<&str> {
+        self.attrs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// A header by name, in any case: of those the operator lets authenticators read, as the attribute
+    /// `header.<name>` in lower case. None on stdio.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.attr(&format!("header.{}", name.to_ascii_lowercase()))
+    }
+}
+
 /// One request by a known caller to a known target.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -114,6 +129,8 @@ pub enum Refused {
     Forbidden,
     InvalidArguments,
     CircuitOpen,
+    /// The method is not MCP's, and to this caller it does not exist.
+    UnknownMethod,
     /// A plugin, the audit record or a bound of the gateway itself could not answer: the gateway fails closed.
     Unavailable,
 }
@@ -140,5 +157,12 @@ impl Denial {
             retry_after: None,
             details: Vec::new(),
         }
+    }
+
+    /// The scopes a caller lacks who was refused for that (RFC 6750, section 3.1); empty if the policy names none.
+    #[must_use]
+    pub fn lacks_scopes(&self) -> Option<&str> {
+        let scope = self.details.iter().find(|(name, _)| name == "scope").map(|(_, value)| value.as_str());
+        (self.reason == "insufficient_scope").then(|| scope.unwrap_or(""))
     }
 }

@@ -33,6 +33,8 @@ pub struct Config {
     pub http: Option<Http>,
     /// How callers prove who they are.
     pub auth: Auth,
+    /// What tokens must have been granted.
+    pub scopes: Scopes,
     /// The record of calls.
     pub audit: Audit,
     /// The servers behind the gateway; their names are unique.
@@ -127,6 +129,15 @@ pub enum Auth {
     },
     /// By having started the gateway.
     Local,
+}
+
+/// The scopes that calls need, to tell clients; the plugins ask for them themselves.
+#[derive(Debug, Clone, Default)]
+pub struct Scopes {
+    /// For every call.
+    pub required: Vec<String>,
+    /// For some tools only.
+    pub of_tools: Vec<String>,
 }
 
 /// The record of calls.

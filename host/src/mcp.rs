@@ -13,6 +13,7 @@ pub mod era;
 pub mod header;
 pub mod message;
 pub mod payload;
+mod readable;
 pub mod schema;
 pub mod splice;
 
@@ -48,6 +49,40 @@ pub const REVISIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "202
 
 /// The only revision that allows JSON-RPC batches (2025-03-26 "Batching"; removed in 2025-06-18).
 pub const BATCH_REVISION: &str = "2025-03-26";
+
+/// Whether a request's method is one of MCP's, of any revision, whoever sends it. JSON-RPC keeps `rpc.` for itself.
+#[must_use]
+pub fn is_of_protocol(method: &str) -> bool {
+    const OWN: [&str; 23] = [
+        "completion/complete",
+        "elicitation/create",
+        "initialize",
+        "logging/setLevel",
+        "ping",
+        "prompts/get",
+        "prompts/list",
+        "resources/list",
+        "resources/read",
+        "resources/subscribe",
+        "resources/templates/list",
+        "resources/unsubscribe",
+        "roots/list",
+        "sampling/createMessage",
+        "server/discover",
+        "subscriptions/listen",
+        "tasks/cancel",
+        "tasks/get",
+        "tasks/list",
+        "tasks/result",
+        "tasks/update",
+        "tools/call",
+        "tools/list",
+    ];
+    OWN.contains(&method)
+        || method.is_empty()
+        || method.starts_with("rpc.")
+        || method.starts_with("notifications/")
+}
 
 /// The revision to answer `initialize` with: the requested one if the gateway speaks it, else its newest.
 #[must_use]

@@ -18,6 +18,7 @@ mod lists;
 mod locate;
 mod news;
 mod outcome;
+mod task_list;
 mod tasks;
 
 pub use lists::Readiness;
@@ -27,7 +28,7 @@ pub use tasks::EXTENSION as TASKS;
 
 use self::locate::Located;
 use crate::audit::{Audit, CallId, Closing, Entry, Status};
-pub use crate::backend::BackendError;
+pub use crate::backend::{BackendError, whole};
 use crate::backend::{Registry, Reply};
 use crate::call::{Call, Denial, Principal};
 use crate::mcp::client::Client;

@@ -8,6 +8,10 @@ use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use crate::mcp::client::Hello;
+use crate::mcp::{doubled, splice};
+
+/// What the client said when it cancelled a request: the params of its `notifications/cancelled`.
+pub type Said = Arc<OnceLock<Box<RawValue>>>;
 
 /// A session of the handshake era.
 #[derive(Debug)]
@@ -15,7 +19,7 @@ pub struct Session {
     id: Arc<str>,
     hello: OnceLock<Hello>,
     /// Requests under way by the spelling of their id, to be cancelled by it.
-    in_flight: Mutex<HashMap<Box<str>, CancellationToken>>,
+    in_flight: Mutex<HashMap<Box<str>, (CancellationToken, Said)>>,
     max_in_flight: usize,
 }
 
@@ -35,6 +39,8 @@ pub struct InFlight {
     id: Box<str>,
     /// Cancelled when the client sends `notifications/cancelled` for it.
     pub cancelled: CancellationToken,
+    /// Set before that.
+    pub said: Said,
 }
 
 impl Session {
@@ -71,21 +77,27 @@ impl Session {
         if in_flight.contains_key(id.get()) {
             return Err(AdmitError::Doubled);
         }
-        let cancelled = CancellationToken::new();
-        in_flight.insert(id.get().into(), cancelled.clone());
-        Ok(InFlight { session: self.clone(), id: id.get().into(), cancelled })
+        let (cancelled, said) = (CancellationToken::new(), Said::default());
+        in_flight.insert(id.get().into(), (cancelled.clone(), said.clone()));
+        Ok(InFlight { session: self.clone(), id: id.get().into(), cancelled, said })
     }
 
-    /// The client no longer wants an answer.
-    pub fn cancel(&self, id: &str) {
-        if let Some(token) = self.in_flight.lock().get(id) {
+    /// The client no longer wants an answer; `params` are those of its notification.
+    pub fn cancel(&self, params: &RawValue) {
+        let Some(id) = splice::get(params.get(), "/requestId") else { return };
+        if let Some((token, said)) = self.in_flight.lock().get(id) {
+            // With a member twice, the server could read the id of another request than the gateway did.
+            if doubled::check(params.get()).is_ok() {
+                // The first one counts.
+                let _ = said.set(params.to_owned());
+            }
             token.cancel();
         }
     }
 
     /// Cancels everything that is under way.
     pub fn cancel_all(&self) {
-        self.in_flight.lock().values().for_each(CancellationToken::cancel);
+        self.in_flight.lock().values().for_each(|(token, _)| token.cancel());
     }
 }
 
@@ -109,8 +121,11 @@ mod tests {
         let session = Session::new("s", 8);
         let number = session.admit(&id("1")).unwrap();
         let text = session.admit(&id("\"1\"")).unwrap();
-        session.cancel("\"1\"");
+        session.cancel(&id(r#"{"requestId":"1","reason":"r"}"#));
         assert!(text.cancelled.is_cancelled() && !number.cancelled.is_cancelled());
+        assert_eq!(text.said.get().unwrap().get(), r#"{"requestId":"1","reason":"r"}"#);
+        session.cancel(&id(r#"{"requestId":1,"requestId":7}"#));
+        assert!(number.cancelled.is_cancelled() && number.said.get().is_none(), "not passed on");
         assert_eq!(session.admit(&id("1")).unwrap_err(), AdmitError::Doubled);
         drop(number);
         assert!(session.admit(&id("1")).is_ok());

@@ -5,8 +5,10 @@
 //! [`corpus`], and what the gateway says in its own words instead (`initialize`, `server/discover`, the wrapping of
 //! lists, `list_changed`) is not compared.
 
+mod cancel;
 mod corpus;
 mod doors;
+mod foreign;
 mod single;
 
 use crate::support::{HttpServer, Setup, eventually};

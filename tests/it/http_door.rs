@@ -9,6 +9,8 @@ mod jwks;
 mod owners;
 mod parked;
 mod raw;
+mod scopes;
 mod sessions;
 mod standing;
 mod stateless;
+mod tasks;

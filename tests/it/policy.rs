@@ -46,6 +46,18 @@ fn a_denial_survives_a_collision_of_names() {
     assert_eq!(code(&gateway.call("two_crash", json!({}))), -32003);
 }
 
+/// On stdio there is no status and no header: the refusal says which scope to get.
+#[test]
+fn a_missing_scope_is_named() {
+    let rules = "[[rbac.scopes]]\ntools = [\"echo\"]\nscope = \"mcp:admin\"";
+    let mut gateway = Gateway::start(Setup::echo().more(rules));
+    gateway.await_tool("echo");
+    let refused = gateway.call("echo", json!({}));
+    assert_eq!((code(&refused), reason(&refused)), (-32003, "insufficient_scope"));
+    assert_eq!(refused["error"]["data"]["scope"], "mcp:admin", "{refused}");
+    assert!(gateway.call("slow", json!({"ms": 1}))["result"].is_object(), "another tool needs none");
+}
+
 #[test]
 fn a_rate_limit_says_when_to_try_again() {
     let setup = Setup::echo().rate_limits("per_tool = { echo = { rpm = 6, burst = 1 }, whoami = 0 }");

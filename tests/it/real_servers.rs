@@ -9,7 +9,7 @@ pub(crate) use scene::{fixtures, free_port, installed, processes_of, python};
 use std::fs::File;
 use std::io::Write;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rmcp::ServiceExt;
 use rmcp::model::CallToolRequestParams;
@@ -17,7 +17,7 @@ use rmcp::transport::TokioChildProcess;
 use serde_json::{Value, json};
 
 use self::scene::Scene;
-use crate::support::eventually;
+use crate::support::{eventually, reached, within};
 
 /// How long all servers may take to start: three interpreters of Node and three of Python, on a busy machine.
 const START: Duration = Duration::from_secs(90);
@@ -133,17 +133,17 @@ async fn talk(scene: &Scene, log: &std::path::Path) -> Seen {
     let (transport, _) =
         TokioChildProcess::builder(command).stderr(File::create(log).unwrap()).spawn().unwrap();
     let client = ().serve(transport).await.unwrap();
-    let deadline = Instant::now() + START;
-    let tools = loop {
+    let tools = reached(START, async || {
         let tools = client.list_all_tools().await.unwrap();
         let tools: Vec<String> = tools.into_iter().map(|tool| tool.name.into_owned()).collect();
         let missing: Vec<_> = wanted().into_iter().filter(|group| pick(group, &tools).is_none()).collect();
         if missing.is_empty() {
-            break tools;
+            Ok(tools)
+        } else {
+            Err(format!("not listed: {missing:?}; there are {tools:?}"))
         }
-        assert!(Instant::now() < deadline, "not listed: {missing:?}; there are {tools:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
+    })
+    .await;
     let mut answers = Vec::new();
     for (group, arguments, _) in calls(scene) {
         let tool = pick(&group, &tools).unwrap();
@@ -198,18 +198,14 @@ fn the_python_sdk_reaches_all_seven_servers() {
         .spawn()
         .unwrap();
     client.stdin.take().unwrap().write_all(plan.to_string().as_bytes()).unwrap();
-    let (mut most, deadline) = (0, Instant::now() + CONVERSATION);
-    let status = loop {
-        if let Some(status) = client.try_wait().unwrap() {
-            break Some(status);
-        }
-        if Instant::now() > deadline {
-            client.kill().and_then(|()| client.wait()).unwrap();
-            break None;
-        }
+    let mut most = 0;
+    let status = within(CONVERSATION, || {
         most = most.max(scene.processes().len());
-        std::thread::sleep(Duration::from_millis(50));
-    };
+        client.try_wait().unwrap()
+    });
+    if status.is_none() {
+        client.kill().and_then(|()| client.wait()).unwrap();
+    }
     let log_text = std::fs::read_to_string(&log).unwrap();
     assert!(status.is_some_and(|status| status.success()), "{status:?}: {log_text}");
     assert!(most >= 6, "only {most} processes of the gateway were ever alive");

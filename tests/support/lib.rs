@@ -11,7 +11,7 @@ mod publisher;
 mod server;
 mod setup;
 
-pub(crate) use clock::{PATIENCE, eventually};
+pub(crate) use clock::{PATIENCE, eventually, reached, within};
 pub(crate) use gateway::Gateway;
 pub(crate) use http::{Response, get};
 pub(crate) use publisher::{Manner, Publisher};

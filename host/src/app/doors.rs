@@ -1,5 +1,6 @@
 //! Opens the door that the configuration names.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -8,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::user_name;
 use crate::call::Credential;
-use crate::config::{Auth, Config, Http};
+use crate::config::{Auth, Config, Http, Scopes};
 use crate::door::conversation::House;
 use crate::door::guard::{Hosts, Origins};
 use crate::door::http::{self, Callers, Mount, Resource, Sessions};
@@ -56,12 +57,13 @@ pub(super) async fn http(
         ..server::Limits::default()
     };
     let bound = listener.local_addr().unwrap_or(address);
-    let paths = std::iter::once(&settings.path).chain(settings.mounts.iter().map(|mount| &mount.path));
+    let further = settings.mounts.iter().map(|mount| (&mount.path, &mount.config.scopes));
+    let endpoints = std::iter::once((&settings.path, &config.scopes)).chain(further);
     let mut mounts = Vec::new();
-    for (path, house) in paths.zip(houses) {
+    for ((path, scopes), house) in endpoints.zip(houses) {
         // Clients come and go; what each can do is said on connections of their own.
         house.pipeline.client_declares("{}");
-        mounts.push(Arc::new(mount(config, settings, path, house, limits)?));
+        mounts.push(Arc::new(mount(config, settings, (path, scopes), house, limits)?));
         tracing::info!("listening on http://{bound}{path}");
     }
     let keepers: Vec<_> =
@@ -82,7 +84,7 @@ pub(super) async fn http(
 fn mount(
     config: &Config,
     settings: &Http,
-    path: &str,
+    (path, scopes): (&str, &Scopes),
     house: House,
     limits: server::Limits,
 ) -> anyhow::Result<Mount> {
@@ -90,7 +92,14 @@ fn mount(
     let resource = settings.oauth.as_ref().map(|oauth| Resource {
         uri: oauth.resource.clone(),
         authorization_servers: oauth.authorization_servers.clone(),
-        scopes: oauth.scopes.clone(),
+        scopes: if scopes.required.is_empty() { oauth.scopes.clone() } else { scopes.required.clone() },
+        supported: {
+            let mut all = oauth.scopes.clone();
+            all.extend(scopes.required.iter().chain(&scopes.of_tools).cloned());
+            let mut seen = HashSet::new();
+            all.retain(|scope| seen.insert(scope.clone()));
+            all
+        },
     });
     let user = user_name(rustix::process::getuid().as_raw());
     let (pipeline, hub) = (house.pipeline.clone(), house.hub.clone());

@@ -51,6 +51,24 @@ impl Drop for Held {
     }
 }
 
+/// A connection in the making. Unless it is kept it ends, and so does its process: when something fails, and when
+/// the caller gives up half-way.
+struct Attempt<'a> {
+    links: &'a Links,
+    slot: &'a Arc<Slot>,
+    kept: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            // In this order: whoever waits for the place and finds it ended is given another.
+            self.links.forget(self.slot);
+            self.slot.end.cancel();
+        }
+    }
+}
+
 impl Slot {
     fn new() -> Arc<Self> {
         Arc::new(Self {
@@ -138,26 +156,40 @@ impl Backend {
         client: &Arc<dyn Client>,
     ) -> Result<(Arc<Peer>, Held), BackendError> {
         let limit = self.settings.max_connections;
-        let Some(slot) = self.links.place(affinity, limit) else {
-            return Err(BackendError::Busy { backend: self.name.clone(), limit });
-        };
-        let held = Held(slot.clone());
-        *slot.used.lock() = Instant::now();
-        if matches!(affinity, Affinity::Session(_)) {
-            *slot.owner.lock() = Some(client.clone());
-        }
-        // One opens, the others wait for it; after a failure the next one tries again.
-        match slot.peer.get_or_try_init(|| self.connect(&slot, client)).await {
-            Ok(peer) => Ok((peer.clone(), held)),
-            Err(error) => {
-                drop(held);
-                self.links.forget(&slot);
-                Err(self.failed(error))
+        loop {
+            let Some(slot) = self.links.place(affinity, limit) else {
+                return Err(BackendError::Busy { backend: self.name.clone(), limit });
+            };
+            let held = Held(slot.clone());
+            *slot.used.lock() = Instant::now();
+            if matches!(affinity, Affinity::Session(_)) {
+                *slot.owner.lock() = Some(client.clone());
+            }
+            // One opens, the others wait for it; after its failure they take another place.
+            match slot.peer.get_or_try_init(|| self.connect(&slot, client)).await {
+                Ok(peer) => return Ok((peer.clone(), held)),
+                Err(Some(error)) => return Err(self.failed(error)),
+                Err(None) => {}
             }
         }
     }
 
+    /// Opens the connection of a place; no error if the place was given up before.
     async fn connect(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        client: &Arc<dyn Client>,
+    ) -> Result<Arc<Peer>, Option<PeerError>> {
+        if slot.end.is_cancelled() {
+            return Err(None);
+        }
+        let mut attempt = Attempt { links: &self.links, slot, kept: false };
+        let peer = self.shake_hands(slot, client).await?;
+        attempt.kept = true;
+        Ok(peer)
+    }
+
+    async fn shake_hands(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         client: &Arc<dyn Client>,
@@ -169,13 +201,7 @@ impl Backend {
         self.links.tasks.spawn(care);
         let patience = self.settings.timeout;
         let hello = client.hello();
-        let greeting = match listing::greet(&peer, hello.capabilities.get(), patience).await {
-            Ok(greeting) => greeting,
-            Err(error) => {
-                slot.end.cancel();
-                return Err(error);
-            }
-        };
+        let greeting = listing::greet(&peer, hello.capabilities.get(), patience).await?;
         // The task that looks after the connection is there as long as its slot.
         let _ = greeted.send(greeting.version.clone());
         if let Some(level) = hello.log_level.as_ref().filter(|_| greeting.has("logging")) {
@@ -243,5 +269,104 @@ fn hear(backend: &Arc<Backend>, slot: &Slot, peer: &Arc<Peer>, raw: &Payload, ab
     // What is offered is read over the shared connection, which hears of it too.
     if !super::is_list_change(&message) {
         super::pass_on(&backend.name, peer, client, message);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::backend::scripted::{self, GREET, LONG};
+    use crate::mcp::client::{Hello, Question};
+    use crate::mcp::{REVISIONS, message};
+
+    /// A client that wants log messages, so that a connection of its own begins with `logging/setLevel`.
+    #[derive(Debug)]
+    struct Ann(Hello);
+
+    impl Ann {
+        fn arrives() -> Arc<dyn Client> {
+            let level = Some(message::raw("\"info\"".to_owned()));
+            let capabilities = message::raw("{}".to_owned());
+            Arc::new(Self(Hello { version: REVISIONS[0], capabilities, info: None, log_level: level }))
+        }
+    }
+
+    impl Client for Ann {
+        fn hello(&self) -> &Hello {
+            &self.0
+        }
+        fn affinity(&self) -> Affinity {
+            Affinity::Lease("ann".into())
+        }
+        fn tell(&self, _: Bytes) {}
+        fn ask(&self, _: Arc<Question>) {}
+        fn take_back(&self, _: &str, _: Option<&str>) {}
+    }
+
+    /// A script that tells by a file that it was asked for the level, and stays.
+    fn silent(heard: &std::path::Path) -> String {
+        format!("{GREET}; read -r line; echo heard > '{}'; while read -r line; do :; done", heard.display())
+    }
+
+    /// Every process is looked after by a task that ends with it.
+    async fn nothing_is_left(backend: &Backend) {
+        assert!(backend.links.held.lock().is_empty(), "the place is free");
+        backend.links.tasks.close();
+        tokio::time::timeout(LONG, backend.links.tasks.wait()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_fails_after_the_handshake_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let backend = scripted::backend(&silent(&dir.path().join("heard")), Duration::from_millis(500));
+        let client = Ann::arrives();
+        let failed = backend.own(&client.affinity(), &client).await.unwrap_err();
+        assert!(matches!(failed, BackendError::Timeout { .. }), "{failed}");
+        nothing_is_left(&backend).await;
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_gives_up_half_way_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let heard = dir.path().join("heard");
+        let backend = scripted::backend(&silent(&heard), LONG);
+        let client = Ann::arrives();
+        let affinity = client.affinity();
+        let half_way = async {
+            while !heard.exists() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            done = backend.own(&affinity, &client) => panic!("nobody answered: {done:?}"),
+            reached = tokio::time::timeout(LONG, half_way) => reached.unwrap(),
+        }
+        nothing_is_left(&backend).await;
+    }
+
+    #[tokio::test]
+    async fn who_waited_for_a_connection_that_failed_gets_one_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = dir.path().join("first");
+        // Only the first of them is silent.
+        let script = format!(
+            "{GREET}; read -r line; if mkdir '{}' 2> /dev/null; then while read -r line; do :; done; fi; \
+             echo '{{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{{}}}}'; while read -r line; do :; done",
+            first.display()
+        );
+        let backend = scripted::backend(&script, Duration::from_secs(2));
+        let client = Ann::arrives();
+        let affinity = Affinity::Session("s".into());
+        let (one, other) = tokio::join!(backend.own(&affinity, &client), backend.own(&affinity, &client));
+        assert!(matches!(one, Err(BackendError::Timeout { .. })), "{one:?}");
+        let (peer, held) = other.unwrap();
+        let session: Arc<str> = "s".into();
+        assert!(Arc::ptr_eq(&backend.links.of(&session).unwrap(), &peer), "found again by its session");
+        drop(held);
+        backend.links.end(&affinity);
+        nothing_is_left(&backend).await;
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::peer::{Peer, Reply, Request};
-use super::{Backend, PeerError};
+use super::{Backend, PeerError, STANDING};
 use crate::config;
 use crate::mcp::catalog::{List, Offer};
 use crate::mcp::client::{Client as _, Nobody};
@@ -19,8 +19,6 @@ const MAX_ITEMS: usize = 20_000;
 /// How long a server may think about whether it knows `server/discover`. The old ones answer at once that they do
 /// not; one that stays silent is asked to shake hands on the same connection.
 const PROBE: Duration = Duration::from_secs(10);
-/// `subscriptions/listen` is answered when it ends.
-const LISTENING: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What a server said of itself in `initialize`.
 #[derive(Clone, Debug)]
@@ -137,7 +135,7 @@ pub(super) async fn listen(peer: &Peer, greeting: &Greeting) {
     let params = format!(
         "{{\"notifications\":{{\"toolsListChanged\":{tools},\"promptsListChanged\":{prompts},\"resourcesListChanged\":{resources}}}}}"
     );
-    if let Err(error) = ask(peer, "subscriptions/listen", Some(&params), LISTENING).await {
+    if let Err(error) = ask(peer, "subscriptions/listen", Some(&params), STANDING).await {
         tracing::debug!("the server no longer says what changes: {error}");
     }
 }

@@ -18,7 +18,7 @@ use crate::mcp::client::{Answered, Client, Question};
 use crate::mcp::envelope::{self, Body, Message};
 use crate::mcp::payload::{Payload, PayloadError};
 use crate::mcp::splice::{self, Edit};
-use crate::mcp::{Era, message};
+use crate::mcp::{Era, era, message};
 
 /// An answer: a result or a JSON-RPC error, still in the bytes it came in.
 #[derive(Clone, Debug)]
@@ -55,14 +55,8 @@ impl Reply {
     /// # Errors
     /// It is too long for that.
     pub async fn whole(self) -> Result<Self, PayloadError> {
-        if self.payload.is_whole() {
-            return Ok(self);
-        }
         let Self { payload, is_error } = self;
-        let read = tokio::task::spawn_blocking(move || payload.whole()).await;
-        let text =
-            read.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::Interrupted).into()))?;
-        Ok(Self { payload: text.into(), is_error })
+        Ok(Self { payload: super::whole(payload).await?.into(), is_error })
     }
 
     /// Whether this is a JSON-RPC error.
@@ -348,14 +342,28 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let unanswered = self.peer.pending.lock().remove(&self.id).is_some();
+        let unanswered = self.peer.pending.lock().remove(&self.id);
         // MCP "Cancellation": `initialize` must not be cancelled. A server that did not answer whether it knows the
         // stateless era may take a notification before the handshake for the end of everything; rmcp does.
         let first_words = matches!(self.method, "initialize" | "server/discover");
-        if self.sent && unanswered && !first_words {
-            let params = format!("{{\"requestId\":{},\"reason\":\"the caller no longer waits\"}}", self.id);
+        if let Some(pending) = unanswered.filter(|_| self.sent && !first_words) {
+            let params = self.parting(&pending);
             self.peer.notify("notifications/cancelled", Some(&params));
             self.peer.sender.abandon(self.id);
         }
+    }
+}
+
+impl Waiting<'_> {
+    /// What the client said when it cancelled, with the gateway's id; in the gateway's own words where the client did
+    /// not cancel: a timeout, a kill, a connection that is gone.
+    fn parting(&self, pending: &Pending) -> String {
+        let said = pending.client.parting().map(|said| match self.peer.era() {
+            Era::Handshake => era::request_to_handshake(said.get()),
+            Era::Stateless => said.get().to_owned(),
+        });
+        let set = Edit::Set { pointer: "/requestId".to_owned(), json: self.id.to_string() };
+        let own = || format!("{{\"requestId\":{},\"reason\":\"the caller no longer waits\"}}", self.id);
+        said.and_then(|said| splice::apply(&said, &[set]).ok()).unwrap_or_else(own)
     }
 }

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 
 use crate::mcp::cutter::Cutter;
 use crate::mcp::envelope::{self, Message};
-use crate::mcp::payload::{Payload, Source};
+use crate::mcp::payload::{Payload, PayloadError, Source};
 
 /// Messages up to this size are never cut, in bytes.
 pub(super) const WINDOW: usize = 1 << 20;
@@ -220,22 +220,24 @@ impl Gather {
         if answer || payload.is_whole() {
             return Ok(payload);
         }
-        whole(payload).await
+        let limit = TooLong { limit: payload.limit() };
+        whole(payload).await.map(Payload::from).map_err(|error| {
+            tracing::warn!("a message that is no answer was dropped: {error}");
+            limit
+        })
     }
 }
 
-/// A message in memory.
-async fn whole(payload: Payload) -> Result<Payload, TooLong> {
-    let limit = TooLong { limit: payload.limit() };
-    let read = spawn_blocking(move || payload.whole()).await;
-    match read {
-        Ok(Ok(whole)) => Ok(whole.into()),
-        Ok(Err(error)) => {
-            tracing::warn!("a message that is no answer was dropped: {error}");
-            Err(limit)
-        }
-        Err(_) => Err(limit),
+/// All of a message in memory, for whoever must see it.
+///
+/// # Errors
+/// It is too long for that, or cannot be read.
+pub async fn whole(payload: Payload) -> Result<Bytes, PayloadError> {
+    if payload.is_whole() {
+        return Ok(payload.text().clone());
     }
+    let read = spawn_blocking(move || payload.whole()).await;
+    read.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::Interrupted).into()))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::peer::{Peer, Reply, Request};
-use super::{Backend, PeerError};
+use super::{Backend, PeerError, STANDING};
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{era, header, message};
@@ -20,8 +20,6 @@ use crate::mcp::{era, header, message};
 const MAX_SUBSCRIPTIONS: usize = 1_000;
 /// How long a server may take to say that it listens.
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
-/// A subscription is answered when it ends.
-const STANDING: Duration = Duration::from_secs(365 * 24 * 3600);
 
 type Key = (Arc<str>, String);
 
@@ -30,6 +28,36 @@ type Key = (Arc<str>, String);
 pub(super) struct Subscriptions(Mutex<HashMap<Key, CancellationToken>>);
 
 impl Subscriptions {
+    /// Takes a place; an earlier subscription to the same ends. None if there are too many.
+    fn begin(&self, key: &Key) -> Option<CancellationToken> {
+        let mut all = self.0.lock();
+        if all.len() >= MAX_SUBSCRIPTIONS && !all.contains_key(key) {
+            return None;
+        }
+        let token = CancellationToken::new();
+        if let Some(earlier) = all.insert(key.clone(), token.clone()) {
+            earlier.cancel();
+        }
+        Some(token)
+    }
+
+    /// The client wants to hear no more.
+    fn end(&self, key: &Key) {
+        let mut all = self.0.lock();
+        if let Some(token) = all.remove(key) {
+            token.cancel();
+        }
+    }
+
+    /// The server ended it: the place is free, unless another subscription has it by now.
+    fn ended(&self, key: &Key, token: &CancellationToken) {
+        let mut all = self.0.lock();
+        // Whoever loses the place is cancelled under this lock.
+        if !token.is_cancelled() {
+            all.remove(key);
+        }
+    }
+
     /// The session is over.
     pub(super) fn forget(&self, session: &Arc<str>) {
         self.0.lock().retain(|(owner, _), token| {
@@ -62,22 +90,16 @@ impl Client for Subscriber {
         if method == "\"notifications/subscriptions/acknowledged\"" {
             self.acknowledged.notify_one();
         } else {
-            let remove = |pointer: &str| Edit::Remove { pointer: pointer.to_owned() };
-            let tag = remove("/params/_meta/io.modelcontextprotocol~1subscriptionId");
-            let mut bare = splice::apply(text, &[tag]).unwrap_or_else(|_| text.to_owned());
-            if splice::get(&bare, "/params/_meta")
-                .is_some_and(|meta| meta.trim_matches(['{', '}', ' ']).is_empty())
-            {
-                bare = splice::apply(&bare, &[remove("/params/_meta")]).unwrap_or(bare);
-            }
-            self.client.tell(bare.into());
+            let pointer = "/params/_meta/io.modelcontextprotocol~1subscriptionId".to_owned();
+            let bare = splice::apply(text, &[Edit::Remove { pointer }]).unwrap_or_else(|_| text.to_owned());
+            self.client.tell(era::without_empty(bare, "/params/_meta").into());
         }
     }
     fn ask(&self, question: Arc<Question>) {
         self.client.ask(question);
     }
-    fn take_back(&self, key: &str, reason: Option<&str>) {
-        self.client.take_back(key, reason);
+    fn take_back(&self, key: &str, said: Option<&str>) {
+        self.client.take_back(key, said);
     }
 }
 
@@ -102,9 +124,7 @@ impl Backend {
             }
             "resources/unsubscribe" => {
                 let uri: String = serde_json::from_str(splice::get(params, "/uri")?).ok()?;
-                if let Some(token) = self.subscriptions.0.lock().remove(&(session.clone(), uri)) {
-                    token.cancel();
-                }
+                self.subscriptions.end(&(session.clone(), uri));
             }
             _ => return None,
         }
@@ -118,35 +138,78 @@ impl Backend {
         uri: String,
         client: &Arc<dyn Client>,
     ) -> Result<(), PeerError> {
-        let token = CancellationToken::new();
-        {
-            let mut subscriptions = self.subscriptions.0.lock();
-            if subscriptions.len() >= MAX_SUBSCRIPTIONS {
-                return Err(super::WireError::Busy.into());
-            }
-            if let Some(earlier) = subscriptions.insert((session.clone(), uri.clone()), token.clone()) {
-                earlier.cancel();
-            }
-        }
+        let key = (session.clone(), uri);
+        let token = self.subscriptions.begin(&key).ok_or(super::WireError::Busy)?;
         let subscriber = Arc::new(Subscriber { client: client.clone(), acknowledged: Notify::new() });
         let (peer, listener) = (peer.clone(), subscriber.clone());
-        let quoted = message::quoted(&uri);
+        let quoted = message::quoted(&key.1);
         let params = format!("{{\"notifications\":{{\"resourceSubscriptions\":[{quoted}]}}}}");
         let params = era::request_to_stateless(&params, client.hello());
+        let this = self.clone();
         self.links.spawn(async move {
             let method = "subscriptions/listen";
             let headers = header::of_request(method, &params, &[]);
-            let request =
-                Request { method, params: Some(&params), headers, client: listener, patience: STANDING };
+            let client = listener.clone();
+            let request = Request { method, params: Some(&params), headers, client, patience: STANDING };
             tokio::select! {
                 () = token.cancelled() => {}
                 ended = peer.request(request) => {
-                    tracing::debug!(uri, "the subscription ended: {:?}", ended.map(|_| ()));
+                    tracing::debug!(uri = key.1, "the subscription ended: {:?}", ended.map(|_| ()));
+                    this.subscriptions.ended(&key, &token);
+                    // Nothing to wait for any more.
+                    listener.acknowledged.notify_one();
                 }
             }
         });
         // A server that never says so may still listen.
         let _ = tokio::time::timeout(ACKNOWLEDGE, subscriber.acknowledged.notified()).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::backend::scripted::{self, LONG};
+    use crate::backend::wire::{Incoming, Wire};
+    use crate::mcp::client::Nobody;
+
+    #[test]
+    fn an_ended_subscription_frees_its_place_and_no_others() {
+        let all = Subscriptions::default();
+        let key = |number: usize| -> Key { ("s".into(), format!("a://{number}")) };
+        let tokens: Vec<_> = (0..MAX_SUBSCRIPTIONS).map(|number| all.begin(&key(number)).unwrap()).collect();
+        assert!(all.begin(&key(MAX_SUBSCRIPTIONS)).is_none(), "bounded");
+        let second = all.begin(&key(0)).unwrap();
+        assert!(tokens[0].is_cancelled(), "the same again takes over");
+        all.ended(&key(0), &tokens[0]);
+        assert!(all.begin(&key(MAX_SUBSCRIPTIONS)).is_none(), "the place is the second one's");
+        all.ended(&key(0), &second);
+        assert!(all.begin(&key(MAX_SUBSCRIPTIONS)).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_every_subscription_never_uses_the_places_up() {
+        let script =
+            r#"n=1; while read -r line; do echo '{"jsonrpc":"2.0","id":'$n',"result":{}}'; n=$((n+1)); done"#;
+        let backend = scripted::backend(script, LONG);
+        let Wire { sender, mut receiver, control } = backend.opener.open(&backend.settings).unwrap();
+        let peer = Arc::new(Peer::new(sender));
+        let pumped = peer.clone();
+        let pump = tokio::spawn(async move {
+            while let Incoming::Message(raw) = receiver.recv().await {
+                pumped.receive(&raw, None);
+            }
+        });
+        let (session, client): (Arc<str>, Arc<dyn Client>) = ("s".into(), Nobody::new());
+        for number in 0..MAX_SUBSCRIPTIONS + 5 {
+            let uri = format!("a://{number}");
+            let subscribed = backend.subscribe(&peer, &session, uri, &client);
+            tokio::time::timeout(LONG, subscribed).await.unwrap().unwrap();
+        }
+        assert!(backend.subscriptions.0.lock().is_empty());
+        control.stop(LONG).await;
+        pump.abort();
     }
 }

@@ -9,9 +9,11 @@ use serde_json::Value;
 
 use super::document::Document;
 use super::problem::{Problem, nearest};
-use super::raw::{Raw, RawAudit, RawAuditMode, RawGateway, RawHttp, RawKillSwitch, RawPostgres, Seconds};
+use super::raw::{
+    Raw, RawAudit, RawAuditMode, RawGateway, RawHttp, RawKillSwitch, RawMode, RawPostgres, Seconds,
+};
 use super::secret::Secret;
-use super::{Audit, AuditMode, Config, Gateway, KillSwitch, Store};
+use super::{Audit, AuditMode, Config, Gateway, KillSwitch, Scopes, Store};
 
 mod auth;
 mod backends;
@@ -64,11 +66,15 @@ pub(super) fn check(
             "this is a bug of the gateway",
         )]);
     };
+    let of_tools = raw.rbac.scopes.into_iter().map(|rule| rule.scope).collect();
+    let required = if raw.auth.mode == RawMode::Jwt { raw.auth.required_scopes } else { Vec::new() };
+    let scopes = Scopes { required, of_tools };
     let RawKillSwitch { disabled_tools, disabled_backends } = raw.kill_switch;
     let kill_switch = KillSwitch { disabled_tools, disabled_backends };
     let mut warnings = checker.warnings;
     warnings.sort_by_key(|warning| warning.line);
-    Ok(Config { path: path.to_owned(), gateway, http, auth, audit, backends, plugins, kill_switch, warnings })
+    let path = path.to_owned();
+    Ok(Config { path, gateway, http, auth, scopes, audit, backends, plugins, kill_switch, warnings })
 }
 
 /// JSON Schema takes `3.0` for a whole number and serde does not. What belongs to plugins stays as it is.

@@ -151,6 +151,8 @@ pub(super) struct RawAuth {
     /// How far the clocks of issuer and gateway may differ, in seconds.
     #[schemars(range(max = 60))]
     pub(super) leeway_secs: u64,
+    /// Scopes that every token must have; whoever comes with fewer is told which to get.
+    pub(super) required_scopes: Vec<String>,
     /// More keys that tokens may be signed with.
     pub(super) keys: Vec<RawKey>,
     /// A file with public keys, as a JSON Web Key Set.
@@ -187,6 +189,7 @@ impl Default for RawAuth {
             jwt_audience: "sentinel-api".to_owned(),
             token_env: "SENTINEL_TOKEN".to_owned(),
             leeway_secs: 30,
+            required_scopes: Vec::new(),
             keys: Vec::new(),
             jwks_file: None,
             jwks_url: None,
@@ -292,6 +295,18 @@ impl Default for RawPostgres {
 pub(super) struct RawRbac {
     /// The roles by the name that tokens give. A role that is not here may do nothing.
     pub(super) roles: BTreeMap<String, RawRole>,
+    /// Scopes that a caller's token must have for some tools, whatever the role.
+    pub(super) scopes: Vec<RawScope>,
+}
+
+/// A scope, and the tools it is needed for.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawScope {
+    /// The tools; a `*` in a name stands for anything.
+    pub(super) tools: Vec<String>,
+    /// The scope.
+    pub(super) scope: String,
 }
 
 /// What one role may do.
@@ -305,6 +320,9 @@ pub(super) struct RawRole {
     /// If given, the only tools it may call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) allowed_tools: Option<Vec<String>>,
+    /// Methods that are not MCP's and that it may use, such as `acme/*`; no permission includes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) allowed_methods: Vec<String>,
 }
 
 /// How often a caller may call.

@@ -203,6 +203,81 @@ fn values_take_parts_from_the_environment() {
     );
 }
 
+/// A backend whose header takes this from a file, read beside files with these contents.
+fn with_files(files: &[(&str, &[u8], u32)], value: &str) -> Result<Config, Problems> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content, mode) in files {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode)).unwrap();
+    }
+    let base = "[auth]\nmode = \"local\"\nrole = \"r\"\n[rbac.roles.r]\n[[backends]]\nname = \"a\"\n";
+    let text = format!("{base}url = \"https://a\"\nheaders = {{ Authorization = \"{value}\" }}\n");
+    parse(&text, &dir.path().join("sentinel.toml"), &only_home)
+}
+
+#[test]
+fn values_take_parts_from_files() {
+    let value = |config: &Config| match &config.backends[0].transport {
+        Transport::Http { headers, .. } => headers[0].1.expose().to_owned(),
+        Transport::Stdio { .. } => panic!("http"),
+    };
+    for (content, wanted) in [
+        ("s3cret\n", "s3cret"),
+        ("s3cret", "s3cret"),
+        ("s3cret\r\n", "s3cret"),
+        (" s3cret \t\n", " s3cret \t"),
+    ] {
+        let config = with_files(&[("key", content.as_bytes(), 0o600)], "Bearer ${file:key}").unwrap();
+        assert_eq!(value(&config), format!("Bearer {wanted}"));
+        let known = config.secret_values();
+        assert!(known.iter().any(|secret| secret.expose() == wanted), "redacted");
+        assert!(!format!("{config:?}").contains("s3cret"), "never printed");
+        assert_eq!(config.warnings.len(), 0, "{:?}", config.warnings);
+    }
+    let both = with_files(&[("a", b"one", 0o600), ("b", b"two", 0o400)], "${file:a}-${file:./b}").unwrap();
+    assert_eq!(value(&both), "one-two");
+    for (mode, who) in [(0o640, "its group"), (0o604, "everybody"), (0o644, "everybody")] {
+        let config = with_files(&[("key", b"s3cret", mode)], "${file:key}").unwrap();
+        let [warning] = config.warnings.as_slice() else { panic!("{:?}", config.warnings) };
+        assert_eq!(warning.key, "backends[0].headers.Authorization");
+        assert!(warning.message.starts_with(&format!("{who} may read ")), "{}", warning.message);
+    }
+}
+
+#[test]
+fn a_file_that_gives_no_secret_is_a_mistake_at_its_key() {
+    let large = vec![b'x'; (64 << 10) + 1];
+    for (content, why) in [
+        (None, "No such file"),
+        (Some(&b"\n"[..]), "it is empty"),
+        (Some(&large), "it is longer than 65536 bytes"),
+        (Some(b"\xff\xfe"), "UTF-8"),
+        (Some(b"two\nlines\n"), "the value cannot be sent in a header"),
+    ] {
+        let files: Vec<_> = content.map(|content| ("key", content, 0o600)).into_iter().collect();
+        let problems = with_files(&files, "${file:key}").unwrap_err();
+        let [problem] = problems.list.as_slice() else { panic!("{problems}") };
+        assert_eq!(problem.key, "backends[0].headers.Authorization");
+        assert!(problem.message.contains(why), "{}", problem.message);
+    }
+    assert!(with_files(&[("key", &large[1..], 0o600)], "${file:key}").is_ok(), "64 KiB are enough");
+}
+
+#[test]
+fn scopes_reach_the_policies_and_the_door() {
+    let text = "[auth]\nrequired_scopes = [\"mcp\"]\n[rbac.roles.admin]\nallowed_methods = [\"acme/*\"]\n\
+                [[rbac.scopes]]\ntools = [\"delete_*\"]\nscope = \"mcp:admin\"\n";
+    let config = read(text).unwrap();
+    assert_eq!(config.scopes.required, ["mcp"]);
+    assert_eq!(config.scopes.of_tools, ["mcp:admin"]);
+    let of = |name: &str| config.plugins.iter().find(|plugin| plugin.name == name).unwrap().config.clone();
+    assert_eq!(of("auth-jwt")["required_scopes"], json!(["mcp"]));
+    assert_eq!(of("rbac")["scopes"], json!([{ "tools": ["delete_*"], "scope": "mcp:admin" }]));
+    assert_eq!(of("rbac")["roles"]["admin"]["allowed_methods"], json!(["acme/*"]));
+}
+
 #[test]
 fn plugins_of_ones_own_join_the_chain_in_their_stage() {
     let text = r#"

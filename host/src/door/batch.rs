@@ -12,6 +12,7 @@ use super::line::{Out, Outbound};
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::payload::Payload;
 use crate::mcp::{BATCH_REVISION, code, era, message, splice};
+use crate::pipeline::whole;
 
 /// Most messages in one batch.
 const MAX_BATCH: usize = 100;
@@ -92,15 +93,9 @@ impl Conversation {
 
 /// An answer as a part of a batch, or what is said in its place if it cannot be one.
 async fn in_memory(message: &Payload) -> Bytes {
-    if message.is_whole() {
-        return message.text().clone();
-    }
-    let long = message.clone();
-    let read = tokio::task::spawn_blocking(move || long.whole()).await;
-    let error = match read {
-        Ok(Ok(whole)) => return whole,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "the answer cannot be read".to_owned(),
+    let error = match whole(message.clone()).await {
+        Ok(whole) => return whole,
+        Err(error) => error,
     };
     let id = splice::get(message.json(), "/id").unwrap_or("null");
     let text = format!("{error}; send the request by itself");

@@ -21,7 +21,8 @@ use super::respond;
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::envelope::{self, Body, EnvelopeError, Message};
-use crate::mcp::{Era, code, era, message, negotiate, splice};
+use crate::mcp::splice::Edit;
+use crate::mcp::{Era, code, doubled, era, is_of_protocol, message, negotiate, splice};
 use crate::pipeline::{Answer, Arrival, Caller, Failure, News, Pipeline};
 use crate::session::Session;
 
@@ -192,7 +193,9 @@ impl Conversation {
             || List::of_method(method).is_some()
             || method == "logging/setLevel"
             || (matches!(method, "tasks/get" | "tasks/result" | "tasks/cancel")
-                && self.pipeline().has_tasks());
+                && self.pipeline().has_tasks())
+            || (method == "tasks/list" && self.pipeline().lists_tasks())
+            || !is_of_protocol(method);
         if !known {
             return Some(Outbound::last(unknown(id, method)));
         }
@@ -207,7 +210,7 @@ impl Conversation {
         if matches!(method, "logging/setLevel" | "resources/subscribe") {
             self.exclusive.store(true, Ordering::Relaxed);
         }
-        let (this, out) = (self.clone(), out.clone());
+        let (this, out) = (self.clone(), out.of(&in_flight));
         let (id, method, params) = (id.to_owned(), method.to_owned(), params.map(ToOwned::to_owned));
         self.tasks.spawn(async move {
             let client: Arc<dyn Client> =
@@ -216,10 +219,11 @@ impl Conversation {
             let answer = this.work(arrival, &in_flight.cancelled).await;
             let cancelled = in_flight.cancelled.is_cancelled();
             drop(in_flight);
-            if let Some(reply) = respond::reply(id.get(), answer, Era::Handshake)
+            let status = respond::status(&answer, Era::Handshake);
+            if let Some(message) = respond::reply(id.get(), answer, Era::Handshake)
                 && !cancelled
             {
-                say(&out, Outbound::last(reply)).await;
+                say(&out, Outbound::Last { message, status }).await;
             }
         });
         None
@@ -255,6 +259,9 @@ impl Conversation {
                 self.hello.store(Some(Arc::new(Hello { log_level: level, ..(*hello).clone() })));
             }
             return self.pipeline().broadcast(arrival, "logging", cancelled).await;
+        }
+        if arrival.method == "tasks/list" {
+            return self.pipeline().list_tasks(arrival, cancelled).await;
         }
         self.pipeline().handle(arrival, cancelled).await
     }
@@ -308,6 +315,9 @@ impl Conversation {
         if version == "2025-11-25" && self.pipeline().has_tasks() {
             result["capabilities"]["tasks"] =
                 json!({ "cancel": {}, "requests": { "tools": { "call": {} } } });
+            if self.pipeline().lists_tasks() {
+                result["capabilities"]["tasks"]["list"] = json!({});
+            }
         }
         if let Some(instructions) = self.pipeline().instructions() {
             result["instructions"] = instructions.into();
@@ -325,8 +335,8 @@ impl Conversation {
         match method {
             "notifications/initialized" => {}
             "notifications/cancelled" => {
-                if let Some(id) = params.and_then(|params| splice::get(params.get(), "/requestId")) {
-                    self.session.cancel(id);
+                if let Some(params) = params {
+                    self.session.cancel(params);
                 }
             }
             // Progress on a question a backend asked: its token is the backend's own, so all may hear it.
@@ -390,12 +400,15 @@ impl Conversation {
         }
     }
 
-    /// A backend no longer wants an answer to its question.
-    pub(super) fn take_back(&self, key: &str, reason: Option<&str>) {
+    /// A backend no longer wants an answer to its question: the client hears what it said, with its own id for it.
+    pub(super) fn take_back(&self, key: &str, said: Option<&str>) {
         let id = self.asked.lock().take_back(key);
         if let Some(id) = id {
-            let reason = reason.map_or(String::new(), |reason| format!(",\"reason\":{reason}"));
-            let params = format!("{{\"requestId\":{id}{reason}}}");
+            let set = Edit::Set { pointer: "/requestId".to_owned(), json: id.to_string() };
+            // With a member twice, the client could read the id of another question.
+            let said = said.filter(|said| doubled::check(said).is_ok());
+            let params = said.and_then(|said| splice::apply(said, &[set]).ok());
+            let params = params.unwrap_or_else(|| format!("{{\"requestId\":{id}}}"));
             self.tell(message::notification("notifications/cancelled", Some(&params)));
         }
     }
@@ -434,8 +447,8 @@ impl Client for Sole {
     fn ask(&self, question: Arc<Question>) {
         self.0.ask(&question, None);
     }
-    fn take_back(&self, key: &str, reason: Option<&str>) {
-        self.0.take_back(key, reason);
+    fn take_back(&self, key: &str, said: Option<&str>) {
+        self.0.take_back(key, said);
     }
 }
 

@@ -5,17 +5,15 @@
 
 mod media;
 mod names;
-mod value;
 
 #[cfg(test)]
 mod tests;
 
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, Version, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 
 pub use media::{accept_events, accept_rpc, content_type_json};
 pub use names::{Hosts, ListError, Origins};
-pub use value::{mcp_header, mcp_value};
 
 /// Headers that may appear once only. All `Mcp-*` headers belong to them too: see [`singles`].
 const SINGLE: [&str; 7] = [
@@ -97,19 +95,19 @@ pub fn framing(parts: &Parts) -> Result<(), Rejection> {
         if parts.version < Version::HTTP_11 {
             return Err(Rejection::bad("HTTP/1.0 has no Transfer-Encoding: send Content-Length"));
         }
-        if !value::trimmed(coding).eq_ignore_ascii_case(b"chunked") {
+        if !trimmed(coding).eq_ignore_ascii_case(b"chunked") {
             let message = "the only Transfer-Encoding understood here is chunked: send the body plain";
             return Err(Rejection::new(StatusCode::NOT_IMPLEMENTED, message));
         }
     }
     for coding in headers.get_all(header::CONTENT_ENCODING) {
-        if !value::trimmed(coding).eq_ignore_ascii_case(b"identity") {
+        if !trimmed(coding).eq_ignore_ascii_case(b"identity") {
             let message = "compressed bodies are not taken: send the body without Content-Encoding";
             return Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
     }
     for expectation in headers.get_all(header::EXPECT) {
-        if !value::trimmed(expectation).eq_ignore_ascii_case(b"100-continue") {
+        if !trimmed(expectation).eq_ignore_ascii_case(b"100-continue") {
             let message = "the only Expect understood here is 100-continue: leave the header out";
             return Err(Rejection::new(StatusCode::EXPECTATION_FAILED, message));
         }
@@ -129,7 +127,7 @@ pub fn host(parts: &Parts, allowed: &Hosts) -> Result<(), Rejection> {
             "a request needs exactly one Host header: send the name you connected to",
         ));
     };
-    let Some(name) = names::Authority::parse(value::trimmed(value)) else {
+    let Some(name) = names::Authority::parse(trimmed(value)) else {
         return Err(Rejection::bad("the Host header is not a name with an optional port: correct it"));
     };
     // RFC 9112 section 3.2.2: the request line would win; here they have to agree.
@@ -160,7 +158,7 @@ pub fn origin(headers: &HeaderMap, allowed: &Origins) -> Result<(), Rejection> {
     if values.next().is_some() {
         return Err(Rejection::bad("the header origin appears more than once: send it once"));
     }
-    if allowed.admit(value::trimmed(value)) {
+    if allowed.admit(trimmed(value)) {
         return Ok(());
     }
     let message = format!(
@@ -184,7 +182,7 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Rejection> {
         let message = "the Authorization header is not \"Bearer\", a space and a token: send it so";
         Rejection::new(StatusCode::UNAUTHORIZED, message)
     };
-    let text = std::str::from_utf8(value::trimmed(value)).map_err(|_| refused())?;
+    let text = std::str::from_utf8(trimmed(value)).map_err(|_| refused())?;
     let (scheme, token) = text.split_once(' ').ok_or_else(refused)?;
     let token = token.trim_start_matches(' ');
     if !scheme.eq_ignore_ascii_case("bearer")
@@ -194,6 +192,11 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Rejection> {
         return Err(refused());
     }
     Ok(Some(token))
+}
+
+/// Without the optional white space around it (RFC 9110 section 5.5); a header value has no other.
+fn trimmed(value: &HeaderValue) -> &[u8] {
+    value.as_bytes().trim_ascii()
 }
 
 /// What a client sent, short and harmless enough for a message.

@@ -3,6 +3,7 @@
 //! Rule: MCP 2025-11-25 and 2026-07-28, "Transports", streamable HTTP; RFC 9728 for the metadata.
 
 mod caller;
+mod challenge;
 mod events;
 mod mirror;
 mod sessions;
@@ -32,7 +33,7 @@ use super::server::{self, Limits};
 use crate::call::Denial;
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::{Era, REVISIONS, STATELESS, code, era, message};
-use crate::pipeline::Caller;
+use crate::pipeline::{Caller, Failure};
 use crate::session::Session;
 
 const SESSION: &str = "mcp-session-id";
@@ -61,7 +62,10 @@ pub struct Resource {
     /// The gateway's own URI, as tokens name it in `aud`.
     pub uri: String,
     pub authorization_servers: Vec<String>,
+    /// What a client asks for to begin with.
     pub scopes: Vec<String>,
+    /// All that calls may need.
+    pub supported: Vec<String>,
 }
 
 /// The routes of all mounts.
@@ -112,6 +116,12 @@ impl Mount {
         let caller = self.callers.find(bearer, &parts.headers, peer.ip());
         match self.house.pipeline.identify(&caller) {
             Ok(_) => Ok(caller),
+            Err(denial) if denial.lacks_scopes().is_some() => {
+                let era = if stateless { Era::Stateless } else { Era::Handshake };
+                let scopes = denial.lacks_scopes().unwrap_or_default().to_owned();
+                let message = respond::failed("null", &Failure::Denied(denial), era).unwrap_or_default();
+                Err(Box::new(self.lacking(&scopes, reply(respond::FORBIDDEN, message))))
+            }
             Err(denial) => {
                 let brought = bearer.is_some() || self.callers.brought(&parts.headers);
                 Err(self.not_known(&denial, brought, code))
@@ -134,27 +144,25 @@ impl Mount {
 
     /// RFC 6750, section 3, and RFC 9728, section 5.1. Whoever brought nothing is not told that it is wrong.
     fn unauthenticated(&self, text: &str, brought: bool, code: i64) -> Refused {
-        let mut response = status(401, code, text, "unauthenticated");
-        let mut facts: Vec<String> = Vec::new();
-        if brought {
-            facts.push("error=\"invalid_token\"".to_owned());
+        let challenge = challenge::unknown(self.resource.as_ref(), &self.path, brought);
+        Box::new(challenge::with(status(401, code, text, "unauthenticated"), &challenge))
+    }
+
+    fn lacking(&self, scopes: &str, response: Response) -> Response {
+        challenge::with(response, &challenge::lacking(scopes, self.resource.as_ref(), &self.path))
+    }
+
+    /// The answer to a request that went its way.
+    async fn answered(
+        &self,
+        queue: mpsc::Receiver<Outbound>,
+        guard: Option<events::CancelOnDrop>,
+    ) -> Response {
+        let mut response = events::respond(queue, guard, &self.house.stopping).await;
+        match response.extensions_mut().remove::<events::Lacking>() {
+            Some(events::Lacking(scopes)) => self.lacking(&scopes, response),
+            None => response,
         }
-        if let Some(resource) = &self.resource {
-            let (origin, path) = (origin_of(&resource.uri), &self.path);
-            facts.push(format!("resource_metadata=\"{origin}/.well-known/oauth-protected-resource{path}\""));
-            if !resource.scopes.is_empty() {
-                facts.push(format!("scope=\"{}\"", resource.scopes.join(" ")));
-            }
-        }
-        if facts.is_empty() {
-            // RFC 6750: at least one parameter.
-            facts.push("realm=\"sentinel-gateway\"".to_owned());
-        }
-        let challenge = format!("Bearer {}", facts.join(", "));
-        if let Ok(value) = HeaderValue::from_str(&challenge) {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
-        }
-        Box::new(response)
     }
 
     /// The conversation a request belongs to; 404 for another's as for none, so that ids cannot be tried out.
@@ -179,11 +187,6 @@ impl Mount {
         }
         Ok(conversation)
     }
-}
-
-fn origin_of(uri: &str) -> &str {
-    let start = uri.find("://").map_or(0, |at| at + 3);
-    uri[start..].find('/').map_or(uri, |slash| &uri[..start + slash])
 }
 
 async fn post(
@@ -227,7 +230,7 @@ async fn posted(
                 let guard = events::CancelOnDrop(conversation.clone());
                 conversation.hear_stateless(id, &method, params, &out);
                 drop(out);
-                return Ok(events::respond(queue, Some(guard), &mount.house.stopping).await);
+                return Ok(mount.answered(queue, Some(guard)).await);
             }
             if method == "initialize" && !parts.headers.contains_key(SESSION) {
                 return initialize(mount, &caller, &body).await;
@@ -239,7 +242,7 @@ async fn posted(
             let conversation = mount.session(parts, &caller)?;
             conversation.hear(&body, &out).await;
             drop(out);
-            Ok(events::respond(queue, None, &mount.house.stopping).await)
+            Ok(mount.answered(queue, None).await)
         }
         Ok(Message::Notification { method, params }) if says_stateless => {
             mirror::check(mount, parts, RawValue::NULL, &method, params.map_or("{}", |params| params.get()))?;
@@ -254,7 +257,7 @@ async fn posted(
             let conversation = mount.session(parts, &caller)?;
             conversation.hear(&body, &out).await;
             drop(out);
-            Ok(events::respond(queue, None, &mount.house.stopping).await)
+            Ok(mount.answered(queue, None).await)
         }
         Err(error) => Ok(reply(400, super::conversation::complaint(&error))),
     }
@@ -372,8 +375,8 @@ async fn protected_resource(State(mount): State<Arc<Mount>>) -> Response {
         "authorization_servers": resource.authorization_servers,
         "bearer_methods_supported": ["header"],
     });
-    if !resource.scopes.is_empty() {
-        body["scopes_supported"] = resource.scopes.clone().into();
+    if !resource.supported.is_empty() {
+        body["scopes_supported"] = resource.supported.clone().into();
     }
     reply(200, body.to_string().into())
 }

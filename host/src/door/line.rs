@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::conversation::Conversation;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::payload::Payload;
 use crate::pipeline::Caller;
+use crate::session::{InFlight, Said};
 
 /// Messages waiting for a client to read them.
 pub(super) const OUT_QUEUE: usize = 256;
@@ -51,12 +53,24 @@ pub type Stream = mpsc::Sender<Outbound>;
 pub struct Out {
     pub(super) stream: Stream,
     pub(super) caller: Arc<Caller>,
+    /// Of the request that was taken up, once it was.
+    said: Said,
 }
 
 impl Out {
     #[must_use]
     pub fn new(stream: Stream, caller: Arc<Caller>) -> Self {
-        Self { stream, caller }
+        Self { stream, caller, said: Said::default() }
+    }
+
+    /// The same for a request that was taken up.
+    pub(super) fn of(&self, in_flight: &InFlight) -> Self {
+        Self { said: in_flight.said.clone(), ..self.clone() }
+    }
+
+    /// What the client said when it cancelled the request.
+    pub(super) fn parting(&self) -> Option<Box<RawValue>> {
+        self.said.get().cloned()
     }
 }
 
@@ -98,7 +112,11 @@ impl Client for CallLine {
         self.conversation.ask(&question, Some(&self.out.stream));
     }
 
-    fn take_back(&self, key: &str, reason: Option<&str>) {
-        self.conversation.take_back(key, reason);
+    fn take_back(&self, key: &str, said: Option<&str>) {
+        self.conversation.take_back(key, said);
+    }
+
+    fn parting(&self) -> Option<Box<RawValue>> {
+        self.out.parting()
     }
 }

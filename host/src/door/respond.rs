@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::call::{Denial, Refused, TargetKind};
 use crate::mcp::payload::Payload;
-use crate::mcp::{Era, code, message};
+use crate::mcp::{Era, code, message, splice};
 use crate::pipeline::{Answer, BackendError, Failure};
 
 /// The reply to a request; none where the client asked for none (it cancelled).
@@ -20,9 +20,15 @@ pub(super) fn reply(id: &str, answer: Result<Answer, Failure>, era: Era) -> Opti
     }
 }
 
-/// The HTTP status of an answer (2026-07-28, "Transports": errors of the protocol itself are 400).
+/// The HTTP status of an answer (2026-07-28, "Transports": errors of the protocol itself are 400). In both eras a
+/// caller who lacks a scope is told so by 403 (MCP "Authorization", scope challenge).
 pub(super) fn status(answer: &Result<Answer, Failure>, era: Era) -> u16 {
     match answer {
+        Err(Failure::Denied(denial)) if denial.lacks_scopes().is_some() => FORBIDDEN,
+        Err(Failure::Method(_)) if era == Era::Stateless => 404,
+        Err(Failure::Denied(denial)) if era == Era::Stateless && denial.refused == Refused::UnknownMethod => {
+            404
+        }
         Ok(Answer::Error(error)) if era == Era::Stateless => match crate::mcp::era::code_of(error.json()) {
             Some(code::HEADER_MISMATCH | code::MISSING_CAPABILITY | code::UNSUPPORTED_VERSION) => 400,
             Some(code::METHOD_NOT_FOUND) => 404,
@@ -32,16 +38,32 @@ pub(super) fn status(answer: &Result<Answer, Failure>, era: Era) -> u16 {
     }
 }
 
+/// The status that has a challenge.
+pub(super) const FORBIDDEN: u16 = 403;
+
+/// The scopes that an answer with the status [`FORBIDDEN`] says are missing.
+pub(super) fn lacking(message: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(message).ok()?;
+    let reason = splice::get(text, "/error/data/reason")?;
+    let scope = splice::get(text, "/error/data/scope").and_then(|scope| serde_json::from_str(scope).ok());
+    (reason == "\"insufficient_scope\"").then(|| scope.unwrap_or_default())
+}
+
 /// A failure on the wire.
 pub(super) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
     let text = failure.to_string();
     let (code, data) = match failure {
+        // To this caller it is as unknown as one that nobody has.
+        Failure::Denied(denial) if denial.refused == Refused::UnknownMethod => {
+            (code::METHOD_NOT_FOUND, Value::Null)
+        }
         Failure::Denied(denial) => (denied(denial, era), facts(denial)),
         Failure::Unknown { kind: TargetKind::Resource, name } => {
             (code::INVALID_PARAMS, json!({ "reason": "unknown_target", "uri": name }))
         }
         Failure::Unknown { .. } => (code::INVALID_PARAMS, json!({ "reason": "unknown_target" })),
         Failure::Params(_) => (code::INVALID_PARAMS, json!({ "reason": "invalid_arguments" })),
+        Failure::Method(_) => (code::METHOD_NOT_FOUND, Value::Null),
         Failure::Backend(error) => (code::INTERNAL_ERROR, backend(error)),
         Failure::Audit => (code::INTERNAL_ERROR, json!({ "reason": "audit_unavailable" })),
         // MCP "Cancellation": the receiver should not respond.
@@ -57,6 +79,7 @@ fn denied(denial: &Denial, era: Era) -> i64 {
         Refused::RateLimited => code::RATE_LIMITED,
         Refused::Forbidden => code::FORBIDDEN,
         Refused::CircuitOpen => code::CIRCUIT_OPEN,
+        Refused::UnknownMethod => return code::METHOD_NOT_FOUND,
         Refused::InvalidArguments => return code::INVALID_PARAMS,
         Refused::Unavailable => return code::INTERNAL_ERROR,
     };
@@ -143,6 +166,37 @@ mod tests {
         assert_eq!(code(Refused::CircuitOpen), -32007);
         assert_eq!(code(Refused::InvalidArguments), -32602);
         assert_eq!(code(Refused::Unavailable), -32603);
+        assert_eq!(code(Refused::UnknownMethod), -32601);
         assert!(failed("1", &Failure::Cancelled, Era::Handshake).is_none());
+    }
+
+    /// 2026-07-28: a method that is not known is 404, and one that this caller may not know is not told from it.
+    #[test]
+    fn a_method_that_is_kept_from_a_caller_is_as_unknown_as_any() {
+        let nobodys = Failure::Method("acme/run".to_owned());
+        let text = "method `acme/run` is not known here";
+        let kept = Failure::Denied(Denial::new(Refused::UnknownMethod, "unknown_method", text));
+        for (era, wanted) in [(Era::Handshake, 200), (Era::Stateless, 404)] {
+            assert_eq!(status(&Err(nobodys.clone()), era), wanted);
+            assert_eq!(status(&Err(kept.clone()), era), wanted);
+            assert_eq!(failed("1", &kept, era), failed("1", &nobodys, era));
+        }
+    }
+
+    #[test]
+    fn a_missing_scope_is_a_status_of_its_own_in_both_eras() {
+        let mut denial = Denial::new(Refused::Forbidden, "insufficient_scope", "more");
+        denial.details.push(("scope".to_owned(), "a b".to_owned()));
+        let failure = Failure::Denied(denial);
+        for (era, wanted) in [(Era::Handshake, -32003), (Era::Stateless, -31003)] {
+            assert_eq!(status(&Err(failure.clone()), era), FORBIDDEN);
+            let message = failed("1", &failure, era).unwrap();
+            let value: Value = serde_json::from_slice(&message).unwrap();
+            assert_eq!(value["error"]["code"], wanted);
+            assert_eq!(lacking(&message).as_deref(), Some("a b"));
+        }
+        let other = Failure::Denied(Denial::new(Refused::Forbidden, "permission_denied", "no"));
+        assert_eq!(status(&Err(other.clone()), Era::Handshake), 200);
+        assert_eq!(lacking(&failed("1", &other, Era::Handshake).unwrap()), None);
     }
 }

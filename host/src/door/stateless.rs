@@ -17,7 +17,7 @@ use super::respond;
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::splice::{self, Edit};
-use crate::mcp::{Era, code, era, message};
+use crate::mcp::{Era, code, era, is_of_protocol, message};
 use crate::pipeline::{Answer, Failure, TASKS};
 
 /// Questions that come this close together are asked together.
@@ -66,6 +66,10 @@ impl Client for StatelessLine {
     fn take_back(&self, _: &str, _: Option<&str>) {
         // The client hears of the question with the end of its request; by then it is answered or refused.
     }
+
+    fn parting(&self) -> Option<Box<RawValue>> {
+        self.out.lock().parting()
+    }
 }
 
 /// A request with a status that HTTP has for it.
@@ -94,7 +98,8 @@ impl Conversation {
             }
         };
         let mut targeted =
-            matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete");
+            matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete")
+                || !is_of_protocol(method);
         if matches!(method, "tasks/get" | "tasks/update" | "tasks/cancel")
             && self.pipeline().extensions().contains_key(TASKS)
         {
@@ -119,7 +124,7 @@ impl Conversation {
                 return Some(refused(id, 200, code::INVALID_REQUEST, &error.to_string(), &data));
             }
         };
-        let (this, out) = (self.clone(), out.clone());
+        let (this, out) = (self.clone(), out.of(&in_flight));
         let (id, method, params) = (id.to_owned(), method.to_owned(), message::raw(text.to_owned()));
         self.tasks().spawn(async move {
             let answer = if targeted {

@@ -73,8 +73,12 @@ pub trait Client: Send + Sync + fmt::Debug {
     fn tell(&self, message: Bytes);
     /// Asks the client something. The answer, or a refusal, goes through the question.
     fn ask(&self, question: Arc<Question>);
-    /// The server no longer wants the answer; `reason` is a JSON text.
-    fn take_back(&self, key: &str, reason: Option<&str>);
+    /// The server no longer wants the answer; `said` are the params of its notification.
+    fn take_back(&self, key: &str, said: Option<&str>);
+    /// What the client said when it cancelled the call: the params of its notification, none if it did not.
+    fn parting(&self) -> Option<Box<RawValue>> {
+        None
+    }
 }
 
 /// How a question ended: the client's result or its JSON-RPC error object.

@@ -100,11 +100,16 @@ pub fn request_to_handshake(params: &str) -> String {
     let remove = |pointer: &str| Edit::Remove { pointer: pointer.to_owned() };
     let mut edits = vec![remove(VERSION), remove(CAPABILITIES), remove(INFO), remove(LOG_LEVEL)];
     edits.extend([remove("/requestState"), remove("/inputResponses")]);
-    let mut bare = splice::apply(params, &edits).unwrap_or_else(|_| params.to_owned());
-    if splice::get(&bare, "/_meta").is_some_and(|meta| meta.trim_matches(['{', '}', ' ']).is_empty()) {
-        bare = splice::apply(&bare, &[remove("/_meta")]).unwrap_or(bare);
+    without_empty(splice::apply(params, &edits).unwrap_or_else(|_| params.to_owned()), "/_meta")
+}
+
+/// Takes the object at a pointer out if nothing is left in it: a `_meta` that held only what was taken off.
+#[must_use]
+pub fn without_empty(json: String, pointer: &str) -> String {
+    if splice::get(&json, pointer).is_none_or(|held| !held.trim_matches(['{', '}', ' ']).is_empty()) {
+        return json;
     }
-    bare
+    splice::apply(&json, &[Edit::Remove { pointer: pointer.to_owned() }]).unwrap_or(json)
 }
 
 /// What a result says about being kept (2026-07-28, "Caching"): nothing is kept unless somebody says so.
@@ -144,15 +149,9 @@ pub fn is_cacheable(method: &str) -> bool {
 pub fn result_to_handshake(result: &str) -> String {
     let edits = ["/resultType", "/ttlMs", "/cacheScope", SERVER_INFO]
         .map(|pointer| Edit::Remove { pointer: pointer.to_owned() });
-    let mut bare = splice::apply(result, &edits).unwrap_or_else(|_| result.to_owned());
+    let bare = splice::apply(result, &edits).unwrap_or_else(|_| result.to_owned());
     // An empty `_meta` stays if the server sent it so; one that held only the server's name goes.
-    if splice::get(result, SERVER_INFO).is_some()
-        && splice::get(&bare, "/_meta").is_some_and(|meta| meta.trim_matches(['{', '}', ' ']).is_empty())
-    {
-        let gone = Edit::Remove { pointer: "/_meta".to_owned() };
-        bare = splice::apply(&bare, &[gone]).unwrap_or(bare);
-    }
-    bare
+    if splice::get(result, SERVER_INFO).is_some() { without_empty(bare, "/_meta") } else { bare }
 }
 
 /// An error object of a server that shook hands, for a stateless client: its codes were given out anew.

@@ -54,24 +54,48 @@ pub fn text_at(params: &str, pointer: &str) -> Option<String> {
     }
 }
 
-/// Spells a value so that a header can carry it.
+/// What an encoded value begins and ends with.
+const PREFIX: &str = "=?base64?";
+const SUFFIX: &str = "?=";
+
+/// Why the value of a header cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("a header value holds bytes that are not ASCII: send it as =?base64?<Base64 of the UTF-8>?=")]
+    NotAscii,
+    #[error("a header value in =?base64?…?= is not Base64 of UTF-8: encode the value again, with padding")]
+    NotBase64,
+}
+
+/// Spells a value so that a header can carry it: plain if made of visible ASCII and inner spaces and not looking
+/// like the encoded form. [`decode`] reads it back.
 #[must_use]
 pub fn encode(value: &str) -> String {
     let safe = value.bytes().all(|byte| matches!(byte, b' '..=b'~')) && value.trim() == value;
-    if safe && !(value.starts_with("=?base64?") && value.ends_with("?=")) {
+    if safe && !looks_encoded(value) {
         return value.to_owned();
     }
-    format!("=?base64?{}?=", STANDARD.encode(value))
+    format!("{PREFIX}{}{SUFFIX}", STANDARD.encode(value))
 }
 
-/// Reads such a value; none if it says base64 and is not.
-#[must_use]
-pub fn decode(value: &str) -> Option<String> {
-    let value = value.trim_matches([' ', '\t']);
-    match value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
-        Some(coded) => String::from_utf8(STANDARD.decode(coded).ok()?).ok(),
-        None => Some(value.to_owned()),
-    }
+/// Wider than what [`decode`] takes for encoded: a reader that ignores case must not be misled either.
+fn looks_encoded(value: &str) -> bool {
+    value.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+        && value.ends_with(SUFFIX)
+}
+
+/// Reads such a value: optional white space off (RFC 9110, 5.5), Base64 undone.
+///
+/// # Errors
+/// Bytes outside ASCII, or an encoded form that is not Base64 of UTF-8.
+pub fn decode(value: &[u8]) -> Result<String, Unreadable> {
+    let text = std::str::from_utf8(value.trim_ascii()).ok().filter(|text| text.is_ascii());
+    let text = text.ok_or(Unreadable::NotAscii)?;
+    let Some(coded) = text.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)) else {
+        return Ok(text.to_owned());
+    };
+    let bytes = STANDARD.decode(coded).map_err(|_| Unreadable::NotBase64)?;
+    String::from_utf8(bytes).map_err(|_| Unreadable::NotBase64)
 }
 
 /// The arguments of a tool that its schema wants repeated in headers (`x-mcp-header`).
@@ -178,10 +202,48 @@ mod tests {
         }
     }
 
+    #[test]
+    fn values_are_plain_or_encoded() {
+        for plain in ["tools/call", "a b", ""] {
+            assert_eq!(encode(plain), plain);
+        }
+        assert_eq!(encode("Zürich"), "=?base64?WsO8cmljaA==?=");
+        for odd in [" a", "a ", "\ta", "a\nb", "=?base64?YQ==?=", "=?BASE64?YQ==?=", "\u{7f}"] {
+            assert!(encode(odd).starts_with(PREFIX), "{odd:?}");
+        }
+        assert_eq!(decode(b" \tplain \t"), Ok("plain".to_owned()));
+        assert_eq!(decode(b" =?base64?WsO8cmljaA==?= "), Ok("Zürich".to_owned()));
+        assert_eq!(decode(b"=?base64?="), Ok("=?base64?=".to_owned()));
+        for broken in [&b"=?base64?W?="[..], b"=?base64?YQ?=", b"=?base64?/w==?=", b"=?base64?a b=?="] {
+            assert_eq!(decode(broken), Err(Unreadable::NotBase64), "{broken:?}");
+        }
+        assert_eq!(decode(b"Z\xfcrich"), Err(Unreadable::NotAscii));
+    }
+
     proptest! {
         #[test]
-        fn what_is_encoded_is_decoded(value in "\\PC{0,20}|=\\?base64\\?[a-z]{0,4}\\?=| x ") {
-            prop_assert_eq!(decode(&encode(&value)), Some(value));
+        fn what_is_encoded_is_decoded(value in any::<String>()) {
+            let written = encode(&value);
+            prop_assert!(written.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{written:?}");
+            prop_assert_eq!(decode(written.as_bytes()), Ok(value));
+        }
+
+        #[test]
+        fn what_looks_encoded_survives(value in "=\\?(base64|BASE64)\\?[a-z]{0,4}\\?=| x ") {
+            prop_assert_eq!(decode(encode(&value).as_bytes()), Ok(value));
+        }
+
+        #[test]
+        fn plain_text_stays_readable(text in "[!-~]([ -~]{0,30}[!-~])?") {
+            prop_assume!(!text.starts_with("=?"));
+            prop_assert_eq!(encode(&text), text);
+        }
+
+        #[test]
+        fn what_can_be_read_can_be_written(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            if let Ok(text) = decode(&bytes) {
+                prop_assert_eq!(decode(encode(&text).as_bytes()), Ok(text));
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::locate::{self, Located};
 use super::{Answer, Arrival, Failure, Pipeline, Trip};
 use crate::backend::Status;
-use crate::call::{Call, Target, TargetKind};
+use crate::call::{Call, Principal, Target, TargetKind};
 use crate::mcp::catalog::List;
 use crate::mcp::client::Client;
 use crate::mcp::header::Mirrored;
@@ -31,13 +31,7 @@ impl Pipeline {
     /// The caller is unknown, a cursor was sent (the gateway gives none out), or a policy plugin failed.
     pub async fn list(&self, arrival: Arrival<'_>, list: List) -> Result<String, Failure> {
         let principal = self.policy.identify(arrival.caller)?;
-        if arrival
-            .params
-            .and_then(|params| splice::get(params.get(), "/cursor"))
-            .is_some_and(|cursor| cursor != "null")
-        {
-            return Err(Failure::Params("unknown cursor: this list has one page".to_owned()));
-        }
+        one_page(&arrival)?;
         self.registry.settled().await;
         let catalog = self.registry.catalog();
         let kind = match list {
@@ -51,18 +45,7 @@ impl Pipeline {
             .map(|entry| Row { kind, name: &entry.name, backend: &entry.backend })
             .collect();
         let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
-        let name: Arc<str> = arrival.method.into();
-        let target =
-            Target { kind: TargetKind::Other, name: name.clone(), backend: "".into(), upstream: name };
-        let call = Arc::new(Call {
-            id: trip.id.to_string(),
-            method: arrival.method.to_owned(),
-            target,
-            principal,
-            params: crate::mcp::message::raw("{}".to_owned()),
-            session: arrival.session.clone(),
-            door: arrival.door,
-        });
+        let call = Arc::new(trip.overview(principal));
         let visible = self.policy.visible(&call, &rows)?;
         let (_, key, _) = list.wire();
         let mut result = format!("{{\"{key}\":[");
@@ -195,5 +178,36 @@ impl Pipeline {
             reasons.push(format!("audit: {}", audit.reason.unwrap_or_default()));
         }
         Readiness { ready: reasons.is_empty(), reasons }
+    }
+}
+
+/// The gateway's lists have one page.
+pub(super) fn one_page(arrival: &Arrival<'_>) -> Result<(), Failure> {
+    let cursor = arrival.params.and_then(|params| splice::get(params.get(), "/cursor"));
+    match cursor.filter(|cursor| *cursor != "null") {
+        None => Ok(()),
+        Some(_) => Err(Failure::Params("unknown cursor: this list has one page".to_owned())),
+    }
+}
+
+impl Trip<'_> {
+    /// A look at a list, for the policies that say what it shows.
+    pub(super) fn overview(&self, principal: Arc<Principal>) -> Call {
+        let Arrival { method, session, door, .. } = self.arrival;
+        let name: Arc<str> = method.into();
+        Call {
+            id: self.id.to_string(),
+            method: method.to_owned(),
+            target: Target {
+                kind: TargetKind::Other,
+                name: name.clone(),
+                backend: "".into(),
+                upstream: name,
+            },
+            principal,
+            params: crate::mcp::message::raw("{}".to_owned()),
+            session: session.clone(),
+            door,
+        }
     }
 }

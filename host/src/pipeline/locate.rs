@@ -10,7 +10,7 @@ use crate::backend::Backend;
 use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::catalog::{Entry, List};
 use crate::mcp::schema::ArgumentSchema;
-use crate::mcp::{doubled, splice};
+use crate::mcp::{doubled, is_of_protocol, splice};
 
 /// A target with the backend that serves it.
 #[derive(Debug)]
@@ -85,6 +85,9 @@ impl Pipeline {
         if is_task_method(method) {
             return self.locate_task(params, who);
         }
+        if !is_of_protocol(method) {
+            return self.locate_foreign(method, params, who).await;
+        }
         let (pointer, kind) = place(method, params)
             .ok_or_else(|| Failure::Params(format!("`{method}` needs to say what it is about")))?;
         let name: String = splice::get(params, pointer)
@@ -106,6 +109,50 @@ impl Pipeline {
         let target = self.tasks.target(&id, who).ok_or_else(unknown)?;
         let backend = self.registry.find(&target.backend).ok_or_else(unknown)?.clone();
         Ok(Located { target, backend, entry: None })
+    }
+
+    /// A method that is not MCP's goes to whoever serves what it is about, or to the only backend there is.
+    async fn locate_foreign(&self, method: &str, params: &str, who: &Principal) -> Result<Located, Failure> {
+        let unknown = || Failure::Method(method.to_owned());
+        // Another's task is nobody's.
+        if splice::get(params, "/taskId").is_some() {
+            return self.locate_task(params, who).map_err(|_| unknown());
+        }
+        if let Some(located) = self.about(params) {
+            return Ok(located);
+        }
+        self.registry.settled().await;
+        if let Some(located) = self.about(params) {
+            return Ok(located);
+        }
+        match self.registry.backends() {
+            // Named after the backend: what a client calls its methods is in no metric and no counter.
+            [backend] => Ok(Located::whole(backend, backend.name())),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// What params name, wherever they may; none if that is nothing, or something of two backends.
+    fn about(&self, params: &str) -> Option<Located> {
+        let places = [
+            ("/name", TargetKind::Tool),
+            ("/name", TargetKind::Prompt),
+            ("/uri", TargetKind::Resource),
+            ("/ref/name", TargetKind::Prompt),
+            ("/ref/uri", TargetKind::Resource),
+        ];
+        let found = places.into_iter().filter_map(|(pointer, kind)| {
+            let name: String = serde_json::from_str(splice::get(params, pointer)?).ok()?;
+            self.lookup(kind, &name)
+        });
+        let mut found: Vec<Located> = found.collect();
+        if found.windows(2).any(|pair| pair[0].target.backend != pair[1].target.backend) || found.is_empty() {
+            return None;
+        }
+        let mut first = found.swap_remove(0);
+        // Without arguments there is nothing that the tool's schema could be about.
+        first.entry = first.entry.filter(|_| splice::get(params, "/arguments").is_some());
+        Some(first)
     }
 
     fn lookup(&self, kind: TargetKind, name: &str) -> Option<Located> {

@@ -17,6 +17,8 @@ pub enum Failure {
     Unknown { kind: TargetKind, name: String },
     #[error("{0}")]
     Params(String),
+    #[error("method `{0}` is not known here")]
+    Method(String),
     #[error(transparent)]
     Backend(BackendError),
     #[error("the audit record cannot be written")]
@@ -70,12 +72,12 @@ pub(super) fn refused_status(failure: &Failure) -> Status {
             Refused::Unauthenticated => Status::Unauthenticated,
             Refused::Killed => Status::Killed,
             Refused::RateLimited => Status::RateLimited,
-            Refused::Forbidden => Status::Denied,
+            Refused::Forbidden | Refused::UnknownMethod => Status::Denied,
             Refused::InvalidArguments => Status::InvalidArgs,
             Refused::CircuitOpen => Status::CircuitOpen,
             Refused::Unavailable => Status::Error,
         },
-        Failure::Unknown { .. } | Failure::Params(_) => Status::InvalidArgs,
+        Failure::Unknown { .. } | Failure::Params(_) | Failure::Method(_) => Status::InvalidArgs,
         Failure::Backend(_) | Failure::Audit => Status::Error,
         Failure::Cancelled => Status::Cancelled,
     }
@@ -96,6 +98,7 @@ pub(super) fn measure(tool: &str, status: Status, failure: Option<&Failure>, lat
             Failure::Denied(_) => status.as_str(),
             Failure::Unknown { .. } => "unknown_target",
             Failure::Params(_) => "invalid_args",
+            Failure::Method(_) => "unknown_method",
             Failure::Backend(BackendError::Timeout { .. }) => "timeout",
             Failure::Backend(BackendError::Unreachable { .. }) => "unreachable",
             Failure::Backend(_) => "backend",

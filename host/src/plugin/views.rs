@@ -128,13 +128,12 @@ impl view::HostRequest for Guest {
         let bearer = self.credential()?.bearer.clone();
         self.text(bearer)
     }
-    fn header(&mut self, _: Resource<RequestView>, _name: String) -> wasmtime::Result<Option<String>> {
-        // The HTTP door brings headers; stdio has none.
-        self.credential().map(|_| None)
+    fn header(&mut self, _: Resource<RequestView>, name: String) -> wasmtime::Result<Option<String>> {
+        let found = self.credential()?.header(&name).map(str::to_owned);
+        self.text(found)
     }
     fn attr(&mut self, _: Resource<RequestView>, key: String) -> wasmtime::Result<Option<String>> {
-        let found =
-            self.credential()?.attrs.iter().find(|(name, _)| *name == key).map(|(_, value)| value.clone());
+        let found = self.credential()?.attr(&key).map(str::to_owned);
         self.text(found)
     }
     fn drop(&mut self, _: Resource<RequestView>) -> wasmtime::Result<()> {

@@ -119,6 +119,9 @@ pub(crate) fn denial(refusal: &Refusal, stage: Refused) -> Denial {
         "rate_limited" => Refused::RateLimited,
         "circuit_open" => Refused::CircuitOpen,
         "state_unavailable" | "keys_unavailable" => Refused::Unavailable,
+        // Known, and not allowed: also where it is the authenticator that says so (RFC 6750, section 3.1).
+        "insufficient_scope" => Refused::Forbidden,
+        "unknown_method" => Refused::UnknownMethod,
         _ => stage,
     };
     let printable = |text: &str, max: usize| -> String {

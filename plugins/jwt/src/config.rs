@@ -23,6 +23,9 @@ pub struct Config {
     /// Tolerated difference between the clocks, in seconds; at most 60.
     #[serde(default = "default_leeway_s")]
     pub leeway_s: u64,
+    /// Scopes that every token must have (RFC 6749, section 3.3).
+    #[serde(default)]
+    pub required_scopes: Vec<String>,
     /// Keys, one by one.
     #[serde(default)]
     pub keys: Vec<KeyEntry>,
@@ -55,6 +58,11 @@ pub struct Jwks {
     pub keys: Vec<Jwk>,
 }
 
+/// RFC 6749, section 3.3: printable ASCII without blanks, quotes and backslashes.
+fn is_scope(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+}
+
 fn default_issuer() -> String {
     "sentinel-gateway".to_owned()
 }
@@ -78,6 +86,10 @@ impl Config {
             if value.is_empty() {
                 errors.push(ConfigError::new(path, "must not be empty"));
             }
+        }
+        for (index, scope) in self.required_scopes.iter().enumerate().filter(|(_, scope)| !is_scope(scope)) {
+            let path = format!("/required_scopes/{index}");
+            errors.push(ConfigError::new(path, format!("{scope:?} is not a scope")).hint("mcp"));
         }
         if self.leeway_s > MAX_LEEWAY_S {
             errors.push(
@@ -110,7 +122,8 @@ impl Config {
             );
         }
         if errors.is_empty() {
-            Ok(Verifier::new(self.issuer, self.audience, self.leeway_s, keys))
+            let verifier = Verifier::new(self.issuer, self.audience, self.leeway_s, keys);
+            Ok(verifier.requiring(self.required_scopes))
         } else {
             Err(errors)
         }

@@ -15,6 +15,8 @@ pub use keys::{Algorithm, Jwk, Key};
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// The longest subject, role, token id, claim name or claim value in bytes.
 const MAX_VALUE_BYTES: usize = 256;
+/// The longest list of scopes that is handed on, in bytes.
+const MAX_SCOPES_BYTES: usize = 4096;
 /// The most claims handed on.
 const MAX_CLAIMS: usize = 32;
 
@@ -62,6 +64,9 @@ pub enum Fault {
         "The token has no `{0}`. Mint a new one with `sentinel-gateway token mint --sub NAME --role ROLE`."
     )]
     MissingClaim(&'static str),
+    /// A good token whose holder was not granted these scopes (RFC 6750, section 3.1).
+    #[error("The token does not have the scope this gateway asks for. Get one with the scope `{0}`.")]
+    InsufficientScope(String),
 }
 
 impl Fault {
@@ -78,6 +83,7 @@ impl Fault {
             Self::Expired(_) => "token_expired",
             Self::NotYetValid(_) => "token_not_yet_valid",
             Self::MissingClaim(_) => "missing_claim",
+            Self::InsufficientScope(_) => "insufficient_scope",
         }
     }
 }
@@ -85,8 +91,12 @@ impl Fault {
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
         let mut refusal = Self::new(fault.reason(), fault.to_string());
-        if let Fault::NotYetValid(seconds) = fault {
-            refusal.retry_after_ms = Some(seconds.saturating_mul(1000));
+        match fault {
+            Fault::NotYetValid(seconds) => refusal.retry_after_ms = Some(seconds.saturating_mul(1000)),
+            Fault::InsufficientScope(value) => {
+                refusal.details.push(Field { name: "scope".to_owned(), value });
+            }
+            _ => {}
         }
         refusal
     }
@@ -99,13 +109,21 @@ pub struct Verifier {
     audience: String,
     leeway_s: u64,
     keys: Vec<Key>,
+    required_scopes: Vec<String>,
 }
 
 impl Verifier {
     /// A verifier; without keys it refuses every token.
     #[must_use]
     pub fn new(issuer: String, audience: String, leeway_s: u64, keys: Vec<Key>) -> Self {
-        Self { issuer, audience, leeway_s, keys }
+        Self { issuer, audience, leeway_s, keys, required_scopes: Vec::new() }
+    }
+
+    /// The same, for tokens that have all of these scopes.
+    #[must_use]
+    pub fn requiring(mut self, scopes: Vec<String>) -> Self {
+        self.required_scopes = scopes;
+        self
     }
 
     /// Judges the bearer token of a request at this time (seconds since 1970); abstains without one.
@@ -214,6 +232,11 @@ impl Verifier {
         if start > now_s {
             return Err(Fault::NotYetValid(start.saturating_sub(now_s)));
         }
+        // Last: only a token that is good otherwise is worth getting again with more scopes.
+        let scopes = scopes(claims);
+        if !self.required_scopes.iter().all(|wanted| scopes.contains(&wanted.as_str())) {
+            return Err(Fault::InsufficientScope(self.required_scopes.join(" ")));
+        }
         let principal = Principal {
             subject,
             role,
@@ -221,7 +244,7 @@ impl Verifier {
             audience: Some(self.audience.clone()),
             token_id,
             expires_at: Some(exp),
-            claims: handed_on(claims),
+            claims: handed_on(claims, &scopes),
         };
         Ok(Identity { principal, cache_until: Some(end.saturating_mul(1000)) })
     }
@@ -304,16 +327,40 @@ fn required<'claims>(
     }
 }
 
-/// The scalar claims as text, in the order of their names. One that is too long is left out, not cut: a
-/// policy must not compare against half a value.
-fn handed_on(claims: &Object) -> Vec<Field> {
-    claims
-        .iter()
-        .filter(|(name, _)| name.len() <= MAX_VALUE_BYTES)
-        .filter_map(|(name, value)| Some(Field { name: name.clone(), value: value.scalar()? }))
-        .filter(|field| field.value.len() <= MAX_VALUE_BYTES)
-        .take(MAX_CLAIMS)
+/// What was granted: `scope` (RFC 8693, section 4.2) and `scp` (older issuers), each a string of words or an array of
+/// strings. Anything else grants nothing.
+fn scopes(claims: &Object) -> Vec<&str> {
+    let all = ["scope", "scp"].into_iter().filter_map(|name| claims.get(name)).flat_map(words);
+    all.filter(|word| !word.is_empty() && !word.contains(' ') && !word.chars().any(char::is_control))
         .collect()
+}
+
+fn words(value: &Json) -> Vec<&str> {
+    match value {
+        Json::String(text) => text.split(' ').collect(),
+        Json::Array(list) => list
+            .iter()
+            .filter_map(|item| match item {
+                Json::String(text) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The scopes as one claim `scope`, then the scalar claims as text, in the order of their names. One that is too long
+/// is left out, not cut: a policy must not compare against half a value.
+fn handed_on(claims: &Object, scopes: &[&str]) -> Vec<Field> {
+    let field = |name: &str, value: String| Field { name: name.to_owned(), value };
+    let scope = (!scopes.is_empty()).then(|| field("scope", scopes.join(" ")));
+    let others = claims
+        .iter()
+        .filter(|(name, _)| name.len() <= MAX_VALUE_BYTES && *name != "scope")
+        .filter_map(|(name, value)| Some(field(name, value.scalar()?)))
+        .filter(|field| field.value.len() <= MAX_VALUE_BYTES);
+    let scope = scope.filter(|field| field.value.len() <= MAX_SCOPES_BYTES);
+    scope.into_iter().chain(others).take(MAX_CLAIMS).collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sentinel_plugin_sdk::{ConfigError, Entry, Refusal, TargetKind};
+use sentinel_plugin_sdk::{ConfigError, Entry, Field, Refusal, TargetKind};
 use serde::Deserialize;
 
 use crate::glob::Matcher;
@@ -10,12 +10,41 @@ use crate::glob::Matcher;
 /// The words of `permissions`.
 const PERMISSIONS: [&str; 5] = ["*", "tools.read", "tools.execute", "resources.read", "prompts.read"];
 
+/// The methods of MCP that reach a backend; what they are about decides. Every other one needs `allowed_methods`.
+const METHODS: [&str; 12] = [
+    "completion/complete",
+    "logging/setLevel",
+    "prompts/get",
+    "resources/read",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "tasks/cancel",
+    "tasks/get",
+    "tasks/list",
+    "tasks/result",
+    "tasks/update",
+    "tools/call",
+];
+
 /// What the operator writes under the plugin's name.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The roles by name. A role that is not here may do nothing.
     pub roles: BTreeMap<String, RoleConfig>,
+    /// Scopes that a caller must have been granted for some tools, whatever the role.
+    #[serde(default)]
+    pub scopes: Vec<ScopeConfig>,
+}
+
+/// A scope and the tools it is needed for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScopeConfig {
+    /// Names of tools; `*` in a name stands for anything.
+    pub tools: Vec<String>,
+    /// One scope (RFC 6749, section 3.3), looked for in the caller's claim `scope`.
+    pub scope: String,
 }
 
 /// One role.
@@ -31,12 +60,29 @@ pub struct RoleConfig {
     /// If given, the only tools that the role may see and call.
     #[serde(default)]
     pub allowed_tools: Option<Vec<String>>,
+    /// Methods that are not MCP's and that the role may use, such as `vendor/*`. No permission includes them.
+    #[serde(default)]
+    pub allowed_methods: Vec<String>,
+}
+
+/// What a caller wants to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'text> {
+    /// The MCP method.
+    pub method: &'text str,
+    /// What it is about.
+    pub kind: TargetKind,
+    /// The name the client used.
+    pub name: &'text str,
+    /// Whose it is.
+    pub backend: &'text str,
 }
 
 /// The compiled roles.
 #[derive(Debug)]
 pub struct Roles {
     rules: HashMap<String, Rule>,
+    scopes: Vec<(Matcher, String)>,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +93,7 @@ struct Rule {
     prompts: bool,
     denied: Matcher,
     allowed: Option<Matcher>,
+    methods: Matcher,
 }
 
 impl Config {
@@ -66,7 +113,21 @@ impl Config {
             let rule = role.check(&path, &mut errors);
             rules.insert(name, rule);
         }
-        if errors.is_empty() { Ok(Roles { rules }) } else { Err(errors) }
+        let mut scopes = Vec::new();
+        for (index, ScopeConfig { tools, scope }) in self.scopes.into_iter().enumerate() {
+            if scope.is_empty() || !scope.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'))
+            {
+                let path = format!("/scopes/{index}/scope");
+                errors.push(ConfigError::new(path, format!("{scope:?} is not a scope")).hint("mcp:admin"));
+            }
+            if tools.is_empty() {
+                let path = format!("/scopes/{index}/tools");
+                errors.push(ConfigError::new(path, "names no tool, so the scope would be for nothing"));
+            }
+            check_patterns(&format!("/scopes/{index}/tools"), &tools, &mut errors);
+            scopes.push((Matcher::new(tools.iter().map(String::as_str)), scope));
+        }
+        if errors.is_empty() { Ok(Roles { rules, scopes }) } else { Err(errors) }
     }
 }
 
@@ -85,22 +146,34 @@ impl RoleConfig {
                 _ => errors.push(unknown_permission(&format!("{path}/permissions/{index}"), word)),
             }
         }
-        let lists =
-            [("denied_tools", Some(&self.denied_tools)), ("allowed_tools", self.allowed_tools.as_ref())];
+        let lists = [
+            ("denied_tools", Some(&self.denied_tools)),
+            ("allowed_tools", self.allowed_tools.as_ref()),
+            ("allowed_methods", Some(&self.allowed_methods)),
+        ];
         for (key, list) in lists {
-            for (index, pattern) in list.into_iter().flatten().enumerate() {
-                if pattern.trim() != pattern || pattern.is_empty() {
-                    errors.push(ConfigError::new(
-                        format!("{path}/{key}/{index}"),
-                        "is empty or starts or ends with a blank: it would match no tool",
-                    ));
-                }
-            }
+            check_patterns(&format!("{path}/{key}"), list.map_or(&[], Vec::as_slice), errors);
         }
+        rule.methods = Matcher::new(self.allowed_methods.iter().map(String::as_str));
         rule.denied = Matcher::new(self.denied_tools.iter().map(String::as_str));
         rule.allowed = self.allowed_tools.as_ref().map(|list| Matcher::new(list.iter().map(String::as_str)));
         rule
     }
+}
+
+fn check_patterns(path: &str, patterns: &[String], errors: &mut Vec<ConfigError>) {
+    for (index, _) in patterns.iter().enumerate().filter(|(_, text)| text.trim() != *text || text.is_empty())
+    {
+        errors.push(ConfigError::new(
+            format!("{path}/{index}"),
+            "is empty or starts or ends with a blank: it would match nothing",
+        ));
+    }
+}
+
+/// The tool's name without the backend's, where the gateway put that before it because two backends have the name.
+fn own_name<'tool>(tool: &'tool str, backend: &str) -> Option<&'tool str> {
+    tool.strip_prefix(backend).and_then(|rest| rest.strip_prefix('_'))
 }
 
 fn unknown_permission(path: &str, word: &str) -> ConfigError {
@@ -122,7 +195,7 @@ impl Rule {
     /// When two backends have a tool of one name, the gateway offers it as `backend_name`. A denial has to
     /// survive that, so the name without the backend is denied too; an allowance need not.
     fn reaches(&self, tool: &str, backend: &str) -> bool {
-        let own = tool.strip_prefix(backend).and_then(|rest| rest.strip_prefix('_'));
+        let own = own_name(tool, backend);
         let denied = self.denied.matches(tool) || own.is_some_and(|own| self.denied.matches(own));
         !denied && self.allowed.as_ref().is_none_or(|allowed| allowed.matches(tool))
     }
@@ -133,11 +206,28 @@ impl Rule {
 }
 
 impl Roles {
-    /// Whether a caller of this role may make this call.
+    /// Whether a caller of this role may make this call. `granted` reads the caller's scopes, a text of words.
     ///
     /// # Errors
-    /// `permission_denied`, naming the role and the target.
-    pub fn check(&self, role: &str, kind: TargetKind, name: &str, backend: &str) -> Result<(), Refusal> {
+    /// `permission_denied`, naming the role and the target; `unknown_method` for a method that is not MCP's and that no
+    /// rule grants; `insufficient_scope`, with what the call needs.
+    pub fn check(
+        &self,
+        role: &str,
+        asked: Asked<'_>,
+        granted: impl FnOnce() -> Option<String>,
+    ) -> Result<(), Refusal> {
+        self.permits(role, asked)?;
+        self.has_scopes(asked, granted)
+    }
+
+    fn permits(&self, role: &str, Asked { method, kind, name, backend }: Asked<'_>) -> Result<(), Refusal> {
+        let foreign = !METHODS.contains(&method);
+        if foreign && !self.rules.get(role).is_some_and(|rule| rule.methods.matches(method)) {
+            // To whoever may not use it, it does not exist; as for a tool that is not listed.
+            let text = format!("method `{}` is not known here", method.escape_debug());
+            return Err(Refusal::new("unknown_method", text));
+        }
         let Some(rule) = self.rules.get(role) else {
             return Err(denied(format!("The role {role:?} is not known here, so it may not use {name:?}.")));
         };
@@ -148,12 +238,42 @@ impl Roles {
             TargetKind::Tool => (rule.call_tools, "call the tool", "tools.execute"),
             TargetKind::Resource => (rule.resources, "read the resource", "resources.read"),
             TargetKind::Prompt => (rule.prompts, "use the prompt", "prompts.read"),
-            TargetKind::Other => (rule.has_any_permission(), "use", "any"),
+            // The rule that names the method is the permission.
+            TargetKind::Other => (foreign || rule.has_any_permission(), "use", "any"),
         };
         if allowed {
             return Ok(());
         }
         Err(denied(format!("The role {role:?} may not {what} {name:?}: it lacks the permission {missing}.")))
+    }
+
+    /// A tool shows in lists whatever the scopes: whoever calls it is told which one to get (RFC 6750, section 3.1).
+    fn has_scopes(&self, asked: Asked<'_>, granted: impl FnOnce() -> Option<String>) -> Result<(), Refusal> {
+        if asked.kind != TargetKind::Tool {
+            return Ok(());
+        }
+        let own = own_name(asked.name, asked.backend);
+        let concerns =
+            |tools: &Matcher| tools.matches(asked.name) || own.is_some_and(|own| tools.matches(own));
+        let mut needed: Vec<&str> = Vec::new();
+        for (_, scope) in self.scopes.iter().filter(|(tools, _)| concerns(tools)) {
+            if !needed.contains(&scope.as_str()) {
+                needed.push(scope);
+            }
+        }
+        if needed.is_empty() {
+            return Ok(());
+        }
+        let granted = granted().unwrap_or_default();
+        let has = |scope: &str| granted.split(' ').any(|word| word == scope);
+        if needed.iter().all(|scope| has(scope)) {
+            return Ok(());
+        }
+        let scopes = needed.join(" ");
+        let text = format!("The tool {:?} needs the scope `{scopes}`. Get a token with it.", asked.name);
+        let mut refusal = Refusal::new("insufficient_scope", text);
+        refusal.details.push(Field { name: "scope".to_owned(), value: scopes });
+        Err(refusal)
     }
 
     /// Which entries a caller of this role may know of, in their order.

@@ -11,7 +11,7 @@ use sentinel_plugin_sdk::{
     Admission, Call, ConfigError, Entry, Lifecycle, Outcome, Permit, Refusal, Visibility,
 };
 
-use decide::{Config, Roles};
+use decide::{Asked, Config, Roles};
 
 thread_local! {
     // A guest has one thread; the state lives as long as the instance.
@@ -34,7 +34,9 @@ impl Admission for Rbac {
     fn check(call: &Call) -> Result<Option<Permit>, Refusal> {
         ROLES.with_borrow(|roles| match roles {
             Some(roles) => {
-                roles.check(&call.role(), call.kind(), &call.name(), &call.backend()).map(|()| None)
+                let (method, kind, name, backend) = (call.method(), call.kind(), call.name(), call.backend());
+                let asked = Asked { method: &method, kind, name: &name, backend: &backend };
+                roles.check(&call.role(), asked, || call.claim("scope")).map(|()| None)
             }
             None => Err(Refusal::new("not_configured", "The plugin rbac has not been configured.")),
         })

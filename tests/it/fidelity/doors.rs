@@ -172,6 +172,11 @@ impl Door {
         }
     }
 
+    /// The gateway's record.
+    pub(super) fn audit(&self) -> Vec<serde_json::Value> {
+        self.gateway.audit()
+    }
+
     /// Sends a notification.
     pub(super) fn tell(&mut self, method: &str, params: &str) {
         let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#);

@@ -155,6 +155,31 @@ fn what_the_gateway_judges_is_what_the_server_reads() {
     assert!(done.is_empty(), "the server was asked for what two parsers read differently: {done:#?}");
 }
 
+/// What no machine type holds is judged by where it stands: where the schema says nothing, anything passes.
+#[test]
+fn arguments_that_no_type_holds_pass_where_the_schema_says_nothing() {
+    let tools = r#"[{"name":"mirror","inputSchema":{"type":"object","properties":{"n":{"type":"integer"}}}},{"name":"received","inputSchema":{}}]"#;
+    let mut door = with_tools(tools, "", |setup| setup);
+    let params = r#"{"name":"mirror","arguments":{"n":1,"x":[1e400,"\ud800"],"y":-1E+999,"reply":{}}}"#;
+    let answer = door.ask("tools/call", params, "").answer;
+    assert_eq!(get(&answer, "result"), Some("{}"), "{answer}");
+    let answer = door.ask("tools/call", r#"{"name":"received"}"#, "").answer;
+    let content = get(get(&answer, "result").unwrap(), "structuredContent").unwrap();
+    let heard: Vec<String> = serde_json::from_str(get(content, "messages").unwrap()).unwrap();
+    assert!(heard.iter().any(|message| get(message, "params") == Some(params)), "{heard:?}");
+    // Where it says something, nobody here can tell whether they fit; why, and where.
+    for (arguments, why) in
+        [(r#"{"x":1,"n":1e400}"#, "larger than a 64-bit float"), (r#"{"n":"\ud800"}"#, "surrogate")]
+    {
+        let params = format!(r#"{{"name":"mirror","arguments":{arguments}}}"#);
+        let answer = door.ask("tools/call", &params, "").answer;
+        assert_eq!(code(&answer), -32602, "{answer}");
+        let error = get(&answer, "error").unwrap();
+        assert_eq!(get(get(error, "data").unwrap(), "pointer"), Some(r#""/n""#), "{answer}");
+        assert!(get(error, "message").unwrap().contains(why), "{answer}");
+    }
+}
+
 #[test]
 fn an_extension_is_offered_as_its_server_spells_it() {
     let setup = Setup::new();

@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use sentinel_gateway::call::Credential;
 use sentinel_gateway::config::Secret;
-use sentinel_gateway::plugin::ArtifactError;
+use sentinel_gateway::plugin::{ArtifactError, Auth};
 
 use super::*;
 
@@ -122,4 +123,23 @@ fn many_may_compile_the_same_plugin_at_once() {
     let files: Vec<_> = fs::read_dir(cache).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert_eq!(files.len(), 1, "{files:?}");
     load_from(&wasm, &guard_settings("counting"), &store).unwrap();
+}
+
+/// The HTTP door brings the headers that the operator named, in lower case; a plugin may ask for one in any case.
+#[test]
+fn an_authenticator_reads_the_headers_that_the_door_brings() {
+    let config = json!({ "answer": "accept", "role": "admin", "header": "X-Team-Name" });
+    let plugin = load(&settings("auth", Stage::Authenticate, config), &Store::new());
+    let subject = |attrs: &[(&'static str, &str)]| {
+        let attrs = attrs.iter().map(|(name, value)| ((*name).into(), (*value).to_owned())).collect();
+        let credential = Arc::new(Credential { door: "http", bearer: None, attrs });
+        match plugin.authenticate(&credential).unwrap().unwrap() {
+            Auth::Accepted { principal, .. } => Some(principal.subject),
+            Auth::Abstain => None,
+        }
+    };
+    let here = ("peer.ip", "127.0.0.1");
+    assert_eq!(subject(&[here, ("header.x-team-name", "blue")]).as_deref(), Some("blue"));
+    assert_eq!(subject(&[here, ("header.x-team", "blue"), ("x-team-name", "red")]), None);
+    assert_eq!(subject(&[]), None, "stdio has no headers");
 }

@@ -15,7 +15,7 @@ const METADATA: &str = "/.well-known/oauth-protected-resource/mcp";
 
 /// A token whose claims differ from a good one's in these.
 #[allow(clippy::needless_pass_by_value, reason = "it is called with json!(…) in place")]
-fn odd(changes: Value) -> String {
+pub(super) fn odd(changes: Value) -> String {
     signed(&changes, SECRET)
 }
 
@@ -30,7 +30,7 @@ fn signed(changes: &Value, secret: &str) -> String {
 }
 
 /// A parameter of the challenge.
-fn challenge(answer: &Answer, parameter: &str) -> Option<String> {
+pub(super) fn challenge(answer: &Answer, parameter: &str) -> Option<String> {
     let value = answer.header("www-authenticate").unwrap_or_else(|| panic!("no challenge: {answer:?}"));
     let parameters = value.strip_prefix("Bearer ").unwrap_or_else(|| panic!("another scheme: {value}"));
     let found = parameters.split(", ").find_map(|one| one.strip_prefix(&format!("{parameter}=")));

@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::real_servers::free_port;
-use crate::support::eventually;
+use crate::support::{eventually, within};
 
 /// The password of its superuser; it must appear nowhere else.
 pub(super) const PASSWORD: &str = "leaf-4711-of-the-tests";
@@ -123,10 +123,7 @@ impl Drop for Postgres {
         let Some(mut process) = self.process.take() else { return };
         ask_to_end(&process, Signal::QUIT);
         // It ends its children first, at the latest after five seconds; a failing test must not panic here again.
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while process.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        within(Duration::from_secs(10), || process.try_wait().transpose());
         let _ = process.kill().and_then(|()| process.wait());
     }
 }

@@ -1,7 +1,7 @@
 //! The official Rust SDK as a client of the gateway.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, ElicitRequestParams,
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::stage::Stage;
 use super::{Era, FORBIDDEN};
-use crate::support::eventually;
+use crate::support::{eventually, reached};
 
 /// How long the whole conversation may take, the start of the gateway included.
 const CONVERSATION: Duration = Duration::from_secs(120);
@@ -161,15 +161,12 @@ async fn talk(client: &RunningService<RoleClient, Ann>, ann: &Ann) -> Value {
 
 /// All tools, as soon as the gateway's backend is up; a gateway that has just been started may be earlier.
 async fn listed(client: &RunningService<RoleClient, Ann>) -> Vec<String> {
-    let deadline = Instant::now() + CONVERSATION;
-    loop {
+    reached(CONVERSATION, async || {
         let tools = client.list_all_tools().await.unwrap();
-        if !tools.is_empty() {
-            return tools.into_iter().map(|tool| tool.name.into_owned()).collect();
-        }
-        assert!(Instant::now() < deadline, "no tools are listed");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        let names: Vec<String> = tools.into_iter().map(|tool| tool.name.into_owned()).collect();
+        if names.is_empty() { Err("no tools are listed".to_owned()) } else { Ok(names) }
+    })
+    .await
 }
 
 fn text(result: &CallToolResult) -> String {

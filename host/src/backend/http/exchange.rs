@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::super::STANDING;
 use super::super::spool::{Gather, TooLong};
 use super::super::sse::{Item, Parser};
 use super::super::wire::{Incoming, Outgoing, WireError, excerpt};
@@ -28,9 +29,6 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 /// After the answer the server ends the stream; waiting this long for it lets the connection be used again.
 const EPILOGUE: Duration = Duration::from_millis(250);
-/// A stream of subscriptions may be silent for as long as nothing changes; that its server has vanished is noticed by
-/// TCP's own probes.
-const STANDING: Duration = Duration::from_secs(365 * 24 * 3600);
 /// A body that says it is no longer than this is read in one piece, in bytes.
 const LITTLE: u64 = 64 << 10;
 /// Bytes of a body nobody will read that are read so that the connection can be used again.

@@ -80,6 +80,7 @@ impl Checker<'_> {
             "jwks_max_age_secs",
             "jwks_refetch_secs",
             "jwks_stale_secs",
+            "required_scopes",
         ] {
             let at = format!("/auth/{key}");
             if self.typed(&at) {
@@ -155,6 +156,9 @@ impl Checker<'_> {
             "leeway_s": raw.leeway_secs,
             "keys": keys,
         });
+        if !raw.required_scopes.is_empty() {
+            config["required_scopes"] = json!(raw.required_scopes);
+        }
         if let Some(jwks) = raw.jwks_file.as_ref().and_then(|typed| self.jwks(typed)) {
             config["jwks"] = jwks;
         }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::super::document::escape;
 use super::super::raw::{RawBackend, RawEnv, RawEra, RawType};
 use super::super::secret::Secret;
-use super::super::{Backend, BackendEra, Transport};
+use super::super::{Backend, BackendEra, Transport, file};
 use super::{Checker, duration, is_name};
 
 /// The header that carries `BACKEND_SHARED_SECRET`.
@@ -194,7 +194,11 @@ impl Checker<'_> {
                             "no = in the name, no NUL anywhere",
                         );
                     }
-                    env.extend(self.interpolate(&at, name, typed).map(|value| (name.clone(), value)));
+                    let Some(value) = self.interpolate(&at, name, typed) else { continue };
+                    if value.expose().contains('\0') && !typed.contains('\0') {
+                        self.problem(&at, "the value holds a NUL", "no environment variable can");
+                    }
+                    env.push((name.clone(), value));
                 }
             }
             RawEnv::Names(names) => {
@@ -213,7 +217,27 @@ impl Checker<'_> {
         env
     }
 
-    /// Replaces `${NAME}` by that environment variable; `$${` stands for `${`.
+    /// A secret out of a file; relative paths start at the folder of the configuration.
+    fn secret_file(&mut self, at: &str, typed: &str) -> Option<String> {
+        let path = self.path(typed);
+        match file::read_secret(&path) {
+            Ok(secret) => {
+                if let Some(who) = file::other_readers(&path) {
+                    let hint = format!("chmod go-r {}", path.display());
+                    self.warn(at, format!("{who} may read {}", path.display()), hint);
+                }
+                Some(secret)
+            }
+            Err(why) => {
+                let hint = "relative paths start at this file's folder";
+                self.problem(at, format!("cannot read {}: {why}", path.display()), hint);
+                None
+            }
+        }
+    }
+
+    /// Replaces `${NAME}` by that environment variable and `${file:PATH}` by what stands in that file; `$${` stands for
+    /// `${`.
     fn interpolate(&mut self, at: &str, key: &str, typed: &str) -> Option<Secret> {
         let (mut value, mut hidden) = (String::new(), Vec::new());
         let mut complete = true;
@@ -228,13 +252,18 @@ impl Checker<'_> {
             }
             value.push_str(before);
             let Some((name, after)) = rest[start + 2..].split_once('}') else {
-                self.problem(at, "a ${ without its }", "write ${NAME}, or $${ for the characters themselves");
+                let hint = "write ${NAME} or ${file:PATH}, or $${ for the characters themselves";
+                self.problem(at, "a ${ without its }", hint);
                 return None;
             };
-            match self.needed(at, name) {
+            let (found, secret) = match name.strip_prefix("file:") {
+                Some(path) => (self.secret_file(at, path), true),
+                None => (self.needed(at, name), !is_public(name)),
+            };
+            match found {
                 Some(found) => {
                     value.push_str(&found);
-                    if !is_public(name) {
+                    if secret {
                         hidden.push(found);
                     }
                 }
@@ -244,7 +273,7 @@ impl Checker<'_> {
         }
         value.push_str(rest);
         if hidden.is_empty() && complete && names_a_secret(key) && !value.is_empty() {
-            let hint = "name an environment variable instead: \"${NAME}\"";
+            let hint = "name an environment variable or a file instead: \"${NAME}\", \"${file:PATH}\"";
             self.warn(at, "this looks like a secret written into the file", hint);
             hidden.push(value.clone());
         }

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::raw::{Raw, RawBackend, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
+use super::super::raw::{
+    Raw, RawBackend, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawRbac, RawStage,
+};
 use super::super::secret::Secret;
 use super::super::{HttpGrant, Isolation, Limits, OnFailure, Plugin, Stage};
 use super::{Checker, duration, is_name};
@@ -67,7 +69,7 @@ impl Checker<'_> {
         let rbac = Shipped {
             name: "rbac",
             section: "rbac",
-            config: json!({ "roles": raw.rbac.roles }),
+            config: rbac(&raw.rbac),
             secrets: Vec::new(),
             http: None,
         };
@@ -196,6 +198,15 @@ fn overlay(under: &mut Value, over: &Map<String, Value>) {
             }
         }
     }
+}
+
+/// The roles, and the scopes if there are rules about them.
+fn rbac(raw: &RawRbac) -> Value {
+    let mut config = json!({ "roles": raw.roles });
+    if !raw.scopes.is_empty() {
+        config["scopes"] = json!(raw.scopes);
+    }
+    config
 }
 
 /// What `[[backends]]` says about circuits. Only what was typed: the plugin has the defaults.

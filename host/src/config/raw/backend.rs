@@ -38,14 +38,15 @@ pub(in crate::config) struct RawBackend {
     pub(in crate::config) kind: Option<RawType>,
     /// http: where it listens.
     pub(in crate::config) url: Option<String>,
-    /// http: headers of every request; `${NAME}` in a value is replaced by that environment variable.
+    /// http: headers of every request; `${NAME}` in a value is replaced by that environment variable, and
+    /// `${file:PATH}` by what stands in that file.
     pub(in crate::config) headers: BTreeMap<String, String>,
     /// stdio: the program to start.
     pub(in crate::config) command: Option<String>,
     /// stdio: its arguments.
     pub(in crate::config) args: Vec<String>,
     /// stdio: a table of variables for it, where `${NAME}` in a value is replaced by the gateway's own
-    /// variable; or a list of the gateway's variables to pass on.
+    /// variable, and `${file:PATH}` by what stands in that file; or a list of the gateway's variables to pass on.
     pub(in crate::config) env: RawEnv,
     /// stdio: the folder it runs in; relative to this file.
     pub(in crate::config) cwd: Option<String>,

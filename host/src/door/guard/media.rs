@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, StatusCode, header};
 
-use super::{Rejection, value};
+use super::{Rejection, trimmed};
 
 const JSON: (&str, &str) = ("application", "json");
 const EVENTS: (&str, &str) = ("text", "event-stream");
@@ -15,7 +15,7 @@ const EVENTS: (&str, &str) = ("text", "event-stream");
 pub fn content_type_json(headers: &HeaderMap) -> Result<(), Rejection> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     if let (Some(value), None) = (values.next(), values.next()) {
-        let essence = value::trimmed(value).split(|byte| *byte == b';').next().unwrap_or_default();
+        let essence = trimmed(value).split(|byte| *byte == b';').next().unwrap_or_default();
         if essence.trim_ascii_end().eq_ignore_ascii_case(b"application/json") {
             return Ok(());
         }

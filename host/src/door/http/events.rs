@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::conversation::Conversation;
 use super::super::line::Outbound;
 use super::super::pour::Pour;
+use super::super::respond;
 use super::reply;
 use crate::mcp::payload::Payload;
 
@@ -32,6 +33,10 @@ impl Drop for CancelOnDrop {
     }
 }
 
+/// Noted at a response: the scopes its caller lacks.
+#[derive(Clone, Debug)]
+pub(super) struct Lacking(pub(super) String);
+
 /// Waits for the first message and answers in the form it asks for.
 pub(super) async fn respond(
     mut queue: mpsc::Receiver<Outbound>,
@@ -39,7 +44,14 @@ pub(super) async fn respond(
     stopping: &CancellationToken,
 ) -> Response {
     match queue.recv().await {
-        Some(Outbound::Last { message, status }) => whole(status, message),
+        Some(Outbound::Last { message, status }) => {
+            let lacking = (status == respond::FORBIDDEN).then(|| respond::lacking(message.text())).flatten();
+            let mut response = whole(status, message);
+            if let Some(scopes) = lacking {
+                response.extensions_mut().insert(Lacking(scopes));
+            }
+            response
+        }
         Some(first @ Outbound::Part(_)) => stream(Some(first), queue, guard, stopping),
         // Cancelled by its client: there is no answer.
         None => StatusCode::ACCEPTED.into_response(),

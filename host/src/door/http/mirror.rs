@@ -5,7 +5,6 @@ use axum::http::request::Parts;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::super::guard;
 use super::{Mount, Refused, reply};
 use crate::mcp::{code, header, message, splice};
 
@@ -35,10 +34,9 @@ pub(super) fn check(
     }
     for (name, value) in wanted {
         let sent = match parts.headers.get(name.as_str()) {
-            Some(sent) => match guard::mcp_value(sent) {
-                Ok(sent) => Some(sent),
-                Err(rejection) => return Err(mismatch(id, &rejection.message)),
-            },
+            Some(sent) => {
+                Some(header::decode(sent.as_bytes()).map_err(|error| mismatch(id, &error.to_string()))?)
+            }
             None => None,
         };
         if sent != value {

@@ -141,3 +141,59 @@ fn a_refusal_tells_what_to_do_and_never_repeats_the_token() {
     let refusal = verifier().judge(Some(&support::hs256(&early)), NOW).unwrap_err();
     assert_eq!((refusal.reason.as_str(), refusal.retry_after_ms), ("token_not_yet_valid", Some(100_000)));
 }
+
+#[test]
+fn a_token_needs_every_scope_that_is_asked_for() {
+    let keys = json!([{"alg": "HS256", "secret": "S"}]);
+    let strict = support::with_keys(&keys).requiring(vec!["mcp".to_owned(), "mcp:tools".to_owned()]);
+    for (scope, wanted) in [
+        (json!({"scope": "mcp mcp:tools"}), "accepted"),
+        (json!({"scope": "mcp:tools other mcp"}), "accepted"),
+        (json!({"scp": ["mcp", "mcp:tools"]}), "accepted"),
+        (json!({"scp": "mcp mcp:tools"}), "accepted"),
+        (json!({"scope": "mcp", "scp": ["mcp:tools"]}), "accepted"),
+        (json!({}), "insufficient_scope"),
+        (json!({"scope": "mcp"}), "insufficient_scope"),
+        (json!({"scope": "mcp:tools"}), "insufficient_scope"),
+        (json!({"scope": "MCP mcp:tools"}), "insufficient_scope"),
+        (json!({"scope": "mcp2 mcp:tools"}), "insufficient_scope"),
+        (json!({"scope": "mcp,mcp:tools"}), "insufficient_scope"),
+        (json!({"scp": ["mcp mcp:tools"]}), "insufficient_scope"),
+        (json!({"scp": [["mcp", "mcp:tools"]]}), "insufficient_scope"),
+        (json!({"scope": 7, "scp": {"mcp": true}}), "insufficient_scope"),
+    ] {
+        let mut claims = claims();
+        claims.as_object_mut().unwrap().extend(scope.as_object().unwrap().clone());
+        assert_eq!(reason(&strict, &support::hs256(&claims)), wanted, "{scope}");
+    }
+    let refusal = strict.judge(Some(&support::hs256(&claims())), NOW).unwrap_err();
+    let details: Vec<_> = refusal.details.iter().map(|field| (&*field.name, &*field.value)).collect();
+    assert_eq!(details, [("scope", "mcp mcp:tools")], "what to ask the issuer for");
+}
+
+#[test]
+fn a_token_with_too_few_scopes_that_is_bad_otherwise_is_bad_first() {
+    let strict =
+        support::with_keys(&json!([{"alg": "HS256", "secret": "S"}])).requiring(vec!["mcp".to_owned()]);
+    let mut old = claims();
+    old["exp"] = json!(NOW - 3600);
+    assert_eq!(reason(&strict, &support::hs256(&old)), "token_expired");
+}
+
+#[test]
+fn scopes_are_handed_on_as_one_claim_and_never_cut() {
+    let scope = |changes: serde_json::Value| {
+        let mut claims = claims();
+        for index in 0..100 {
+            claims[format!("a{index}")] = json!(index);
+        }
+        claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let identity = verifier().accept(&support::hs256(&claims), NOW).unwrap();
+        identity.principal.claims.iter().find(|field| field.name == "scope").map(|field| field.value.clone())
+    };
+    assert_eq!(scope(json!({"scp": ["a", "b"]})).as_deref(), Some("a b"));
+    assert_eq!(scope(json!({"scope": "a", "scp": ["b"]})).as_deref(), Some("a b"));
+    assert_eq!(scope(json!({"scope": "x".repeat(4096)})).map(|text| text.len()), Some(4096));
+    assert_eq!(scope(json!({"scope": "x".repeat(4097)})), None);
+    assert_eq!(scope(json!({"scope": 7})), None);
+}

@@ -8,8 +8,19 @@ fn roles(json: &str) -> Roles {
     serde_json::from_str::<Config>(json).unwrap().check().unwrap()
 }
 
+/// The request that is made about each kind.
+fn asked<'text>(kind: TargetKind, name: &'text str, backend: &'text str) -> Asked<'text> {
+    let method = match kind {
+        TargetKind::Tool => "tools/call",
+        TargetKind::Resource => "resources/read",
+        TargetKind::Prompt => "prompts/get",
+        TargetKind::Other => "logging/setLevel",
+    };
+    Asked { method, kind, name, backend }
+}
+
 fn may(roles: &Roles, role: &str, kind: TargetKind, name: &str) -> bool {
-    match roles.check(role, kind, name, "files") {
+    match roles.check(role, asked(kind, name, "files"), || None) {
         Ok(()) => true,
         Err(refusal) => {
             assert_eq!(refusal.reason, "permission_denied");
@@ -107,12 +118,68 @@ fn an_empty_allowance_allows_no_tool() {
 }
 
 #[test]
+fn a_method_that_is_not_mcps_needs_a_rule_that_names_it() {
+    let roles = roles(
+        r#"{"roles":{"admin":{"permissions":["*"]},"vendor":{"permissions":["tools.execute"],"denied_tools":["drop"],"allowed_methods":["acme/*"]}}}"#,
+    );
+    let reason = |role: &str, method: &str, kind: TargetKind, name: &str| {
+        let asked = Asked { method, kind, name, backend: "files" };
+        roles.check(role, asked, || None).err().map(|refusal| refusal.reason)
+    };
+    let unknown = Some("unknown_method".to_owned());
+    assert_eq!(reason("admin", "acme/run", TargetKind::Other, "files"), unknown, "no permission includes it");
+    assert_eq!(reason("admin", "acme/run", TargetKind::Tool, "list"), unknown);
+    assert_eq!(reason("nobody", "acme/run", TargetKind::Other, "files"), unknown);
+    assert_eq!(reason("vendor", "acme/run", TargetKind::Other, "files"), None);
+    assert_eq!(reason("vendor", "acme", TargetKind::Other, "files"), unknown);
+    assert_eq!(reason("vendor", "tools/Call", TargetKind::Tool, "list"), unknown);
+    // What it is about is judged as well.
+    assert_eq!(reason("vendor", "acme/run", TargetKind::Tool, "list"), None);
+    let denied = Some("permission_denied".to_owned());
+    assert_eq!(reason("vendor", "acme/run", TargetKind::Tool, "drop"), denied);
+    assert_eq!(reason("vendor", "acme/run", TargetKind::Prompt, "greet"), denied);
+    // And no method of MCP is opened by it.
+    assert_eq!(reason("vendor", "prompts/get", TargetKind::Prompt, "greet"), denied);
+}
+
+#[test]
+fn a_tool_may_need_a_scope_besides_the_role() {
+    let roles = roles(
+        r#"{"roles":{"admin":{"permissions":["*"]},"viewer":{"permissions":["tools.read"]}},
+            "scopes":[{"tools":["delete_*"],"scope":"mcp:write"},{"tools":["delete_all","drop"],"scope":"mcp:admin"}]}"#,
+    );
+    let needs = |role: &str, tool: &str, granted: Option<&str>| {
+        let refusal =
+            roles.check(role, asked(TargetKind::Tool, tool, "files"), || granted.map(str::to_owned)).err()?;
+        let details = refusal.details.into_iter().map(|field| format!("{} {}", field.name, field.value));
+        Some(std::iter::once(refusal.reason).chain(details).collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(needs("admin", "list", None), None, "no rule, no scope");
+    let write = "insufficient_scope scope mcp:write";
+    let both = "insufficient_scope scope mcp:write mcp:admin";
+    for granted in [None, Some(""), Some("mcp:writer"), Some("MCP:WRITE"), Some("a mcp:admin")] {
+        assert_eq!(needs("admin", "delete_one", granted).as_deref(), Some(write), "{granted:?}");
+    }
+    assert_eq!(needs("admin", "delete_one", Some("a mcp:write")), None);
+    assert_eq!(
+        needs("admin", "delete_all", Some("mcp:write")).as_deref(),
+        Some(both),
+        "all that the call needs"
+    );
+    assert_eq!(needs("admin", "delete_all", Some("mcp:admin mcp:write")), None);
+    assert_eq!(needs("admin", "files_drop", None).as_deref(), Some("insufficient_scope scope mcp:admin"));
+    assert_eq!(needs("viewer", "drop", None).as_deref(), Some("permission_denied"), "no scope would help");
+    assert!(may(&roles, "admin", TargetKind::Resource, "drop"), "the rules speak of tools only");
+    assert!(sees(&roles, "admin", TargetKind::Tool, "drop"), "who sees it can ask for the scope");
+}
+
+#[test]
 fn a_refusal_names_the_role_and_the_tool() {
     let roles = roles(
         r#"{"roles":{"admin":{"permissions":["*"],"denied_tools":["drop"]},"viewer":{"permissions":["tools.read"]}}}"#,
     );
     for role in ["admin", "viewer", "nobody"] {
-        let refusal = roles.check(role, TargetKind::Tool, "drop", "files").unwrap_err();
+        let refusal = roles.check(role, asked(TargetKind::Tool, "drop", "files"), || None).unwrap_err();
         assert!(refusal.message.contains(role) && refusal.message.contains("drop"), "{}", refusal.message);
     }
 }
@@ -120,13 +187,16 @@ fn a_refusal_names_the_role_and_the_tool() {
 #[test]
 fn a_name_cannot_forge_a_line_of_the_message() {
     let roles = roles(r#"{"roles":{}}"#);
-    let refusal = roles.check("x\n\u{1b}[2J", TargetKind::Tool, "a\r\nb", "files").unwrap_err();
-    assert!(!refusal.message.chars().any(char::is_control), "{}", refusal.message);
+    let forged = asked(TargetKind::Tool, "a\r\nb", "files");
+    for forged in [forged, Asked { method: "a\r\nb", ..forged }] {
+        let refusal = roles.check("x\n\u{1b}[2J", forged, || None).unwrap_err();
+        assert!(!refusal.message.chars().any(char::is_control), "{}", refusal.message);
+    }
 }
 
 #[test]
 fn every_mistake_is_reported_at_once_with_a_hint() {
-    let json = r#"{"roles":{"a/b":{"permissions":["tools.exceute","sudo"]},"c":{"denied_tools":[""],"allowed_tools":["ok"," x"]}}}"#;
+    let json = r#"{"roles":{"a/b":{"permissions":["tools.exceute","sudo"]},"c":{"denied_tools":[""],"allowed_tools":["ok"," x"],"allowed_methods":["x "]}},"scopes":[{"tools":[],"scope":"a b"},{"tools":[""],"scope":"a"}]}"#;
     let errors = serde_json::from_str::<Config>(json).unwrap().check().unwrap_err();
     let seen: Vec<_> = errors.iter().map(|error| (error.path.as_str(), error.hint.as_deref())).collect();
     assert_eq!(
@@ -139,6 +209,10 @@ fn every_mistake_is_reported_at_once_with_a_hint() {
             ),
             ("/roles/c/denied_tools/0", None),
             ("/roles/c/allowed_tools/1", None),
+            ("/roles/c/allowed_methods/0", None),
+            ("/scopes/0/scope", Some("mcp:admin")),
+            ("/scopes/0/tools", None),
+            ("/scopes/1/tools/0", None),
         ]
     );
 }
@@ -163,12 +237,14 @@ proptest! {
         tools in proptest::collection::vec("[ab_]{1,5}", 1..8),
         backend in "[ab]{1,2}",
     ) {
-        let role = RoleConfig { permissions: vec!["tools.execute".to_owned()], denied_tools: denied, allowed_tools: allowed };
-        let roles = Config { roles: [("r".to_owned(), role)].into() }.check().unwrap();
+        let permissions = vec!["tools.execute".to_owned()];
+        let role =
+            RoleConfig { permissions, denied_tools: denied, allowed_tools: allowed, allowed_methods: Vec::new() };
+        let roles = Config { roles: [("r".to_owned(), role)].into(), scopes: Vec::new() }.check().unwrap();
         let entry = |name: &String| Entry { kind: TargetKind::Tool, name: name.clone(), backend: backend.clone() };
         let entries: Vec<_> = tools.iter().map(entry).collect();
         let callable: Vec<_> =
-            tools.iter().map(|tool| roles.check("r", TargetKind::Tool, tool, &backend).is_ok()).collect();
+            tools.iter().map(|tool| roles.check("r", asked(TargetKind::Tool, tool, &backend), || None).is_ok()).collect();
         prop_assert_eq!(roles.visible("r", &entries), callable);
     }
 }

@@ -1,7 +1,8 @@
 //! Answers as it is told, so that tests can put authenticators of every mind into a chain.
 //!
-//! Configuration: `{"answer": "abstain" | "refuse" | "accept", "role": "admin", "subject": "guest"}`;
-//! `role` is needed to accept, `subject` is `guest` unless given.
+//! Configuration: `{"answer": "abstain" | "refuse" | "accept", "role": "admin", "subject": "guest", "header": "x"}`;
+//! `role` is needed to accept, `subject` is `guest` unless given. With `header` the subject is what that header says,
+//! and who does not send it is nobody it knows.
 
 use std::sync::OnceLock;
 
@@ -15,6 +16,7 @@ struct Config {
     answer: Answer,
     role: Option<String>,
     subject: Option<String>,
+    header: Option<String>,
 }
 
 #[derive(Clone, Copy, serde::Deserialize)]
@@ -44,15 +46,22 @@ impl Lifecycle for Authenticator {
 }
 
 impl Authentication for Authenticator {
-    fn authenticate(_request: &Request) -> Result<Auth, Refusal> {
+    fn authenticate(request: &Request) -> Result<Auth, Refusal> {
         let refused = || Refusal::new("unauthenticated", "guest-auth lets nobody in.");
         let config = CONFIG.get().ok_or_else(refused)?;
+        let mut subject = config.subject.clone().unwrap_or_else(|| "guest".to_owned());
+        if let Some(name) = &config.header {
+            match request.header(name) {
+                Some(value) => subject = value,
+                None => return Ok(Auth::Abstain),
+            }
+        }
         match config.answer {
             Answer::Abstain => Ok(Auth::Abstain),
             Answer::Refuse => Err(refused()),
             Answer::Accept => Ok(Auth::Accepted(Identity {
                 principal: Principal {
-                    subject: config.subject.clone().unwrap_or_else(|| "guest".to_owned()),
+                    subject,
                     role: config.role.clone().ok_or_else(refused)?,
                     issuer: None,
                     audience: None,

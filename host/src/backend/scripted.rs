@@ -1,0 +1,41 @@
+//! Backends whose server is a few lines of shell: for what a well-behaved server would never show.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Backend;
+use super::open::{Common, Opener};
+use crate::config::{self, BackendEra, Transport};
+
+/// Nothing here takes long; a test that hangs fails instead.
+pub(super) const LONG: Duration = Duration::from_secs(20);
+
+/// What answers the first request as a server of the handshake era that has log levels.
+pub(super) const GREET: &str = r#"read -r line; echo '{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{"logging":{}},"serverInfo":{"name":"s","version":"1"}}}'; read -r line"#;
+
+/// A backend whose server is this script; `patience` is how long a request waits.
+pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
+    let settings = config::Backend {
+        name: "scripted".to_owned(),
+        transport: Transport::Stdio {
+            command: "sh".to_owned(),
+            args: vec!["-c".to_owned(), script.to_owned()],
+            env: Vec::new(),
+            cwd: None,
+        },
+        timeout: patience,
+        retries: 0,
+        restart_on_exit: false,
+        max_restarts: 0,
+        health_interval: LONG,
+        max_in_flight: 8,
+        always_prefix: false,
+        rewritten: false,
+        era: BackendEra::Handshake,
+        max_connections: 8,
+        idle_timeout: 10 * LONG,
+    };
+    let common = Common { max_message: 1 << 20, secrets: Vec::new(), safe_names: false };
+    Arc::new(Backend::new(settings, Arc::new(Opener::new(common))))
+}

@@ -1,0 +1,136 @@
+//! A caller's tasks at all backends, as one list (2025-11-25, "Tasks"): complete, in one page, and nobody else's.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+use super::locate::Located;
+use super::{Answer, Arrival, Failure, Pipeline, Trip};
+use crate::backend::{Backend, Status, whole};
+use crate::call::{Principal, Target, TargetKind};
+use crate::mcp::payload::Payload;
+use crate::mcp::splice::{self, Edit};
+use crate::mcp::{code, era, message};
+use crate::plugin::Row;
+
+/// The method.
+pub(super) const METHOD: &str = "tasks/list";
+/// Pages of one backend's list.
+const MAX_PAGES: usize = 1_000;
+
+/// A task with the tool that began it.
+type Owned = (Target, Box<RawValue>);
+
+impl Pipeline {
+    /// Whether a backend lists its tasks.
+    #[must_use]
+    pub fn lists_tasks(&self) -> bool {
+        !self.registry.capable(METHOD).is_empty()
+    }
+
+    /// The caller's own tasks. Each backend is asked through all decisions; one that gives no list is left out, as a
+    /// backend that is down is left out of the other lists.
+    ///
+    /// # Errors
+    /// The caller is unknown, a cursor was sent (the gateway gives none out), the call was cancelled, or no backend
+    /// could be asked at all.
+    pub async fn list_tasks(
+        &self,
+        arrival: Arrival<'_>,
+        cancelled: &CancellationToken,
+    ) -> Result<Answer, Failure> {
+        let principal = self.policy.identify(arrival.caller)?;
+        super::lists::one_page(&arrival)?;
+        let backends = self.registry.capable(METHOD);
+        let asked = backends
+            .iter()
+            .filter(|backend| backend.status() == Status::Ready)
+            .map(|backend| self.tasks_of(backend, arrival, principal.clone(), cancelled));
+        let (mut owned, mut failed, mut succeeded): (Vec<Owned>, Option<Failure>, bool) = Default::default();
+        for list in futures_util::future::join_all(asked).await {
+            match list {
+                Ok(list) => {
+                    succeeded = true;
+                    owned.extend(list);
+                }
+                Err(Failure::Cancelled) => return Err(Failure::Cancelled),
+                Err(failure) => failed = failed.or(Some(failure)),
+            }
+        }
+        if let Some(failure) = failed.filter(|_| !succeeded) {
+            return Err(failure);
+        }
+        // Whoever may not know of a tool any more does not hear of its tasks either.
+        let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
+        let call = Arc::new(trip.overview(principal));
+        let rows: Vec<Row<'_>> = owned
+            .iter()
+            .map(|(tool, _)| Row { kind: TargetKind::Tool, name: &tool.name, backend: &tool.backend })
+            .collect();
+        let visible = self.policy.visible(&call, &rows)?;
+        let shown: Vec<&str> = owned
+            .iter()
+            .zip(visible)
+            .filter(|(_, visible)| *visible)
+            .map(|((_, task), _)| task.get())
+            .collect();
+        Ok(Answer::Result(format!("{{\"tasks\":[{}]}}", shown.join(",")).into()))
+    }
+
+    /// All pages of one backend, without what is another caller's or nobody's.
+    async fn tasks_of(
+        &self,
+        backend: &Arc<Backend>,
+        arrival: Arrival<'_>,
+        principal: Arc<Principal>,
+        cancelled: &CancellationToken,
+    ) -> Result<Vec<Owned>, Failure> {
+        let mut params = arrival.params.map_or_else(|| message::raw("{}".to_owned()), ToOwned::to_owned);
+        let (mut owned, mut seen) = (Vec::new(), HashSet::new());
+        for _ in 0..MAX_PAGES {
+            let arrival = Arrival { params: Some(&params), ..arrival };
+            let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
+            let located = Located::whole(backend, METHOD);
+            let page = match self.deliver(&trip, principal.clone(), located, cancelled).await? {
+                Answer::Result(page) => page,
+                Answer::Error(error) => {
+                    if era::code_of(error.json()) != Some(code::METHOD_NOT_FOUND) {
+                        tracing::warn!(backend = %backend.name(), "its tasks cannot be listed: {}", error.json());
+                    }
+                    return Ok(owned);
+                }
+            };
+            // Tasks of several pages become one text, so none of it may be elsewhere.
+            let page = match whole(page).await {
+                Ok(page) => Payload::from(page),
+                Err(error) => {
+                    tracing::warn!(backend = %backend.name(), "a page of its tasks was left out: {error}");
+                    return Ok(owned);
+                }
+            };
+            let page = page.json();
+            let tasks = splice::get(page, "/tasks").unwrap_or("[]");
+            let tasks: Vec<Box<RawValue>> = serde_json::from_str(tasks).unwrap_or_default();
+            owned.extend(tasks.into_iter().filter_map(|task| {
+                let id: String = serde_json::from_str(splice::get(task.get(), "/taskId")?).ok()?;
+                let tool = self.tasks.target(&id, &principal)?;
+                (tool.backend == *backend.name()).then_some((tool, task))
+            }));
+            let Some(cursor) = splice::get(page, "/nextCursor").filter(|cursor| *cursor != "null") else {
+                return Ok(owned);
+            };
+            if !seen.insert(cursor.to_owned()) {
+                tracing::warn!(backend = %backend.name(), "it repeats its cursor; its list of tasks ends here");
+                return Ok(owned);
+            }
+            let next = Edit::Set { pointer: "/cursor".to_owned(), json: cursor.to_owned() };
+            let Ok(next) = splice::apply(params.get(), &[next]) else { return Ok(owned) };
+            params = message::raw(next);
+        }
+        tracing::warn!(backend = %backend.name(), "its list of tasks has more than {MAX_PAGES} pages");
+        Ok(owned)
+    }
+}
