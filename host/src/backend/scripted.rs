@@ -36,6 +36,6 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         max_connections: 8,
         idle_timeout: 10 * LONG,
     };
-    let common = Common { max_message: 1 << 20, secrets: Vec::new(), safe_names: false };
+    let common = Common { max_message: 1 << 20, spool: None, secrets: Vec::new(), safe_names: false };
     Arc::new(Backend::new(settings, Arc::new(Opener::new(common))))
 }
