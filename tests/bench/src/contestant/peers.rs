@@ -1,0 +1,162 @@
+//! Others who do a part of the same: bridges and gateways without policy, as their own documents say to set them up,
+//! with logging down to warnings, as ours has it. None of them keeps a record in these configurations.
+//!
+//! Versions are pinned; `cargo xtask bench peers --install` installs them.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use serde_json::json;
+use tokio::process::Command;
+
+use super::{Launch, Place, Route, Way, free_port};
+use crate::client::Door;
+
+/// One of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    RustMcpProxy,
+    PythonMcpProxy,
+    NodeMcpProxy,
+    Supergateway,
+    FastMcp,
+}
+
+impl Peer {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::RustMcpProxy, Self::PythonMcpProxy, Self::NodeMcpProxy, Self::Supergateway, Self::FastMcp];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::RustMcpProxy => "mcp-proxy 0.6.0 (Cargo)",
+            Self::PythonMcpProxy => "mcp-proxy 0.13.0 (PyPI)",
+            Self::NodeMcpProxy => "mcp-proxy 6.7.19 (npm)",
+            Self::Supergateway => "supergateway 4.0.0 (npm)",
+            Self::FastMcp => "fastmcp 4.1.2 proxy (PyPI)",
+        }
+    }
+
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::RustMcpProxy => "one backend, nothing else: no auth, no limits, audit and metrics off",
+            Self::PythonMcpProxy => "one named server, streamable HTTP, log level WARNING",
+            Self::NodeMcpProxy => "--server stream, one session, so one child",
+            Self::Supergateway => {
+                "--stdio to streamable HTTP, --stateful: a child for each session, and there is one"
+            }
+            Self::FastMcp => "create_proxy() over a configuration with one server, log level WARNING",
+        }
+    }
+
+    pub(super) fn takes(self, route: Route) -> bool {
+        match self {
+            Self::RustMcpProxy => route.http_door(),
+            Self::PythonMcpProxy | Self::NodeMcpProxy | Self::Supergateway => route == Route::HttpStdio,
+            Self::FastMcp => true,
+        }
+    }
+
+    /// Its program.
+    pub(crate) fn program(self, place: &Place) -> PathBuf {
+        place.peers.join(match self {
+            Self::RustMcpProxy => "rust/bin/mcp-proxy",
+            Self::PythonMcpProxy => "python-mcp-proxy/bin/mcp-proxy",
+            Self::NodeMcpProxy => "node/node_modules/.bin/mcp-proxy",
+            Self::Supergateway => "node/node_modules/.bin/supergateway",
+            Self::FastMcp => "fastmcp/bin/python",
+        })
+    }
+
+    pub(super) fn launch(self, place: &Place, way: &Way<'_>) -> anyhow::Result<Launch> {
+        let program = self.program(place);
+        if !program.exists() {
+            bail!("not installed; `cargo xtask bench peers --install` does it");
+        }
+        let port = free_port()?;
+        let server = way.server.argv("stdio", "")?;
+        let mut command = Command::new(program);
+        command.current_dir(way.folder);
+        let (mut path, mut tool) = ("/mcp", "echo");
+        match self {
+            Self::RustMcpProxy => {
+                (path, tool) = ("/", "b0/echo");
+                let backend = match way.url {
+                    Some(url) if way.route == Route::HttpHttp => {
+                        format!("transport = \"http\"\nurl = {url:?}\n")
+                    }
+                    _ => format!(
+                        "transport = \"stdio\"\ncommand = {:?}\nargs = {:?}\n",
+                        server[0],
+                        &server[1..]
+                    ),
+                };
+                let text = format!(
+                    "[proxy]\nname = \"bench\"\n[proxy.listen]\nhost = \"127.0.0.1\"\nport = {port}\n\
+                     [[backends]]\nname = \"b0\"\n{backend}\
+                     [observability]\naudit = false\nlog_level = \"warn\"\n"
+                );
+                let config = way.folder.join("proxy.toml");
+                std::fs::write(&config, text)?;
+                command.arg("--config").arg(config);
+            }
+            Self::PythonMcpProxy => {
+                command.args([
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    &port.to_string(),
+                    "--log-level",
+                    "WARNING",
+                    "--",
+                ]);
+                command.args(&server);
+            }
+            Self::NodeMcpProxy => {
+                command.args([
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    &port.to_string(),
+                    "--server",
+                    "stream",
+                    "--no-eventStore",
+                    "--",
+                ]);
+                command.args(&server);
+            }
+            Self::Supergateway => {
+                let line = server.join(" ");
+                command.args(["--stdio", &line, "--outputTransport", "streamableHttp", "--stateful"]);
+                command.args(["--port", &port.to_string(), "--logLevel", "none"]);
+            }
+            Self::FastMcp => {
+                let backend = match way.url {
+                    Some(url) if way.route == Route::HttpHttp => json!({"url": url, "transport": "http"}),
+                    _ => json!({"command": server[0], "args": server[1..]}),
+                };
+                let config = json!({"mcpServers": {"default": backend}});
+                let run = if way.route.http_door() {
+                    format!(
+                        "transport='http', host='127.0.0.1', port={port}, path='/mcp', log_level='warning'"
+                    )
+                } else {
+                    "transport='stdio', log_level='warning'".to_owned()
+                };
+                let script = format!(
+                    "import json\nfrom fastmcp.server import create_proxy\n\
+                     create_proxy(json.loads({:?})).run(show_banner=False, {run})\n",
+                    config.to_string()
+                );
+                let file = way.folder.join("proxy.py");
+                std::fs::write(&file, script)?;
+                command.arg(file);
+            }
+        }
+        let door = way.route.http_door().then(|| Door {
+            address: format!("127.0.0.1:{port}"),
+            path: path.to_owned(),
+            token: None,
+        });
+        Ok(Launch { command: Some(command), door, tool: tool.to_owned() })
+    }
+}
