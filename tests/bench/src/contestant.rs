@@ -21,6 +21,8 @@ use crate::proc::Tree;
 
 /// How long a start may take.
 const START: Duration = Duration::from_secs(60);
+/// How long one attempt may take to get an answer from a contestant whose server was killed.
+const TRY: Duration = Duration::from_secs(3);
 /// How long an orderly end may take.
 const END: Duration = Duration::from_secs(15);
 
@@ -159,6 +161,8 @@ pub(crate) struct Way<'a> {
 pub(crate) struct Launch {
     /// None: there is nothing to start but the server.
     pub(crate) command: Option<Command>,
+    /// What must run to its end once it listens, before it knows its server.
+    pub(crate) prepare: Option<Command>,
     /// None: it is spoken to on its own input and output.
     pub(crate) door: Option<Door>,
     /// What the tool that echoes is called there.
@@ -169,9 +173,9 @@ fn direct(way: &Way<'_>, backend: Option<&HttpServer>) -> anyhow::Result<Launch>
     let tool = "echo".to_owned();
     if let Some(backend) = backend {
         let door = Door { address: backend.address.clone(), path: "/mcp".to_owned(), token: None };
-        return Ok(Launch { command: None, door: Some(door), tool });
+        return Ok(Launch { command: None, prepare: None, door: Some(door), tool });
     }
-    Ok(Launch { command: Some(command(&way.server.argv("stdio", "")?)), door: None, tool })
+    Ok(Launch { command: Some(command(&way.server.argv("stdio", "")?)), prepare: None, door: None, tool })
 }
 
 /// A command of these words.
@@ -253,7 +257,7 @@ impl Running {
         backend: Option<HttpServer>,
         server: Server,
     ) -> anyhow::Result<Self> {
-        let Launch { command, door, tool } = launch;
+        let Launch { command, prepare, door, tool } = launch;
         let since = Instant::now();
         let mut child = None;
         let mut pipes = None;
@@ -279,7 +283,7 @@ impl Running {
         };
         let mut running =
             Self { child, client, door, backend, server, tool, started: Duration::ZERO, folder };
-        let listed = running.first_list(since).await;
+        let listed = running.first_list(since, prepare).await;
         listed.map_err(|error| {
             let log = running.log();
             error.context(format!("it did not start; its log ends with: {log}"))
@@ -288,7 +292,7 @@ impl Running {
         Ok(running)
     }
 
-    async fn first_list(&mut self, since: Instant) -> anyhow::Result<()> {
+    async fn first_list(&mut self, since: Instant, prepare: Option<Command>) -> anyhow::Result<()> {
         if let Some(door) = self.door.clone() {
             while tokio::net::TcpStream::connect(&door.address).await.is_err() {
                 self.alive()?;
@@ -296,6 +300,12 @@ impl Running {
                     bail!("it does not listen");
                 }
                 tokio::time::sleep(KNOCK).await;
+            }
+        }
+        if let Some(mut prepare) = prepare {
+            let output = prepare.stdin(Stdio::null()).output().await?;
+            if !output.status.success() {
+                bail!("it could not be prepared: {}", crate::call::shown(&output.stderr));
             }
         }
         loop {
@@ -368,15 +378,20 @@ impl Running {
             }
         }
         loop {
-            let left = patience.saturating_sub(since.elapsed());
-            match tokio::time::timeout(left, self.client.call(&calls)).await {
-                Ok(Ok(())) => return Ok(since.elapsed()),
-                Ok(Err(error)) if since.elapsed() >= patience => {
-                    return Err(error.context(format!("no good answer within {} s", patience.as_secs())));
-                }
-                Ok(Err(_)) => tokio::time::sleep(Duration::from_millis(1)).await,
-                Err(_) => bail!("no answer within {} s", patience.as_secs()),
+            let Err(error) = within(TRY, self.client.call(&calls)).await else { return Ok(since.elapsed()) };
+            if since.elapsed() >= patience {
+                return Err(error.context(format!("no good answer within {} s", patience.as_secs())));
             }
+            // A session may have died with its server; a client would open another.
+            if let Some(door) = &self.door {
+                let mut client = Client::Http(Box::new(Http::new(door.clone())));
+                if within(TRY, client.greet()).await.is_ok() && within(TRY, client.call(&calls)).await.is_ok()
+                {
+                    self.client = client;
+                    return Ok(since.elapsed());
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -401,6 +416,13 @@ impl Running {
         ended.context("it did not end in time")??;
         Ok(folder)
     }
+}
+
+/// The same, or an error if it takes longer.
+async fn within(limit: Duration, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::time::timeout(limit, work)
+        .await
+        .with_context(|| format!("no answer within {} s", limit.as_secs()))?
 }
 
 /// Sends a signal.

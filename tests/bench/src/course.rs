@@ -51,7 +51,7 @@ pub(crate) struct Options {
     /// How long each load lasts, in seconds [default: 1, quick: 0.15]
     #[arg(long)]
     seconds: Option<f64>,
-    /// Only those whose name contains this; the server alone comes along
+    /// Only those (or, of growth, only those curves) whose name contains this; the server alone comes along
     #[arg(long)]
     only: Vec<String>,
     /// Only this route: HTTP-stdio, HTTP-HTTP, stdio-stdio
@@ -120,6 +120,11 @@ impl Options {
             seconds: self.lasts().as_secs_f64(),
             quick: self.quick,
         }
+    }
+
+    /// Whether this curve is drawn.
+    fn wants_curve(&self, what: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| what.contains(only.as_str()))
     }
 
     /// Whether somebody of this name takes part.

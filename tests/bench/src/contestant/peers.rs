@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -20,11 +20,28 @@ pub(crate) enum Peer {
     NodeMcpProxy,
     Supergateway,
     FastMcp,
+    ContextForge,
 }
 
+/// What ContextForge is told when it listens: its one server. Arguments: its address, the token, the server's URL.
+const REGISTER: &str = "import json,sys,time,urllib.request as u
+base,token,url=sys.argv[1:]
+body=json.dumps({'name':'b0','url':url,'transport':'STREAMABLEHTTP','visibility':'public'}).encode()
+head={'Authorization':'Bearer '+token,'Content-Type':'application/json'}
+u.urlopen(u.Request(base+'/gateways',body,head),timeout=60).read()
+";
+/// For its tokens, for this machine, for as long as it is measured.
+const CONTEXTFORGE_SECRET: &str = "0123456789abcdef0123456789abcdef-bench-only-0123456789";
+
 impl Peer {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::RustMcpProxy, Self::PythonMcpProxy, Self::NodeMcpProxy, Self::Supergateway, Self::FastMcp];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::RustMcpProxy,
+        Self::PythonMcpProxy,
+        Self::NodeMcpProxy,
+        Self::Supergateway,
+        Self::FastMcp,
+        Self::ContextForge,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -33,6 +50,7 @@ impl Peer {
             Self::NodeMcpProxy => "mcp-proxy 6.7.19 (npm)",
             Self::Supergateway => "supergateway 4.0.0 (npm)",
             Self::FastMcp => "fastmcp 4.1.2 proxy (PyPI)",
+            Self::ContextForge => "ContextForge 1.0.7 (PyPI)",
         }
     }
 
@@ -44,6 +62,9 @@ impl Peer {
             Self::Supergateway => {
                 "--stdio to streamable HTTP, --stateful: a child for each session, and there is one"
             }
+            Self::ContextForge => {
+                "one worker, SQLite, one registered server, its own JWT (HS256); UI and rate limits off, log level ERROR"
+            }
             Self::FastMcp => "create_proxy() over a configuration with one server, log level WARNING",
         }
     }
@@ -53,6 +74,7 @@ impl Peer {
             Self::RustMcpProxy => route.http_door(),
             Self::PythonMcpProxy | Self::NodeMcpProxy | Self::Supergateway => route == Route::HttpStdio,
             Self::FastMcp => true,
+            Self::ContextForge => route == Route::HttpHttp,
         }
     }
 
@@ -64,6 +86,7 @@ impl Peer {
             Self::NodeMcpProxy => "node/node_modules/.bin/mcp-proxy",
             Self::Supergateway => "node/node_modules/.bin/supergateway",
             Self::FastMcp => "fastmcp/bin/python",
+            Self::ContextForge => "contextforge/bin/mcpgateway",
         })
     }
 
@@ -76,7 +99,7 @@ impl Peer {
         let server = way.server.argv("stdio", "")?;
         let mut command = Command::new(program);
         command.current_dir(way.folder);
-        let (mut path, mut tool) = ("/mcp", "echo");
+        let (mut path, mut tool, mut token, mut prepare) = ("/mcp", "echo", None, None);
         match self {
             Self::RustMcpProxy => {
                 (path, tool) = ("/", "b0/echo");
@@ -129,6 +152,42 @@ impl Peer {
                 command.args(["--stdio", &line, "--outputTransport", "streamableHttp", "--stateful"]);
                 command.args(["--port", &port.to_string(), "--logLevel", "none"]);
             }
+            Self::ContextForge => {
+                (path, tool) = ("/mcp/", "b0-echo");
+                let python = place.peers.join("contextforge/bin/python");
+                let minted = std::process::Command::new(&python)
+                    .args(["-m", "mcpgateway.utils.create_jwt_token", "--username", "admin@example.com"])
+                    .args(["--exp", "1440", "--admin", "--secret", CONTEXTFORGE_SECRET])
+                    .env("JWT_SECRET_KEY", CONTEXTFORGE_SECRET)
+                    .current_dir(way.folder)
+                    .output()?;
+                let minted = String::from_utf8(minted.stdout)?;
+                let minted = minted.lines().last().context("it minted no token")?.trim().to_owned();
+                command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
+                let database = format!("sqlite:///{}", way.folder.join("contextforge.db").display());
+                command.envs([
+                    ("DATABASE_URL", database.as_str()),
+                    ("JWT_SECRET_KEY", CONTEXTFORGE_SECRET),
+                    ("AUTH_ENCRYPTION_SECRET", CONTEXTFORGE_SECRET),
+                    ("BASIC_AUTH_PASSWORD", "Bench-only-2026"),
+                    ("PLATFORM_ADMIN_PASSWORD", "Bench-only-2026!"),
+                    ("ENVIRONMENT", "development"),
+                    ("CACHE_TYPE", "memory"),
+                    ("LOG_LEVEL", "ERROR"),
+                    ("MCPGATEWAY_UI_ENABLED", "false"),
+                    ("RATE_LIMITING_ENABLED", "false"),
+                    ("TOOL_RATE_LIMIT", "1000000"),
+                    ("SSRF_ALLOW_LOCALHOST", "true"),
+                    ("SSRF_ALLOW_PRIVATE_NETWORKS", "true"),
+                ]);
+                let mut register = Command::new(python);
+                register.args(["-c", REGISTER, &format!("http://127.0.0.1:{port}"), &minted]);
+                prepare = Some(register).zip(way.url).map(|(mut register, url)| {
+                    register.arg(url);
+                    register
+                });
+                token = Some(minted);
+            }
             Self::FastMcp => {
                 let backend = match way.url {
                     Some(url) if way.route == Route::HttpHttp => json!({"url": url, "transport": "http"}),
@@ -155,8 +214,8 @@ impl Peer {
         let door = way.route.http_door().then(|| Door {
             address: format!("127.0.0.1:{port}"),
             path: path.to_owned(),
-            token: None,
+            token,
         });
-        Ok(Launch { command: Some(command), door, tool: tool.to_owned() })
+        Ok(Launch { command: Some(command), prepare, door, tool: tool.to_owned() })
     }
 }

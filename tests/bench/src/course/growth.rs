@@ -39,7 +39,7 @@ impl Planned {
 /// Measures all curves.
 pub(super) async fn measure(options: &Options, place: &Place) -> anyhow::Result<Growth> {
     let mut growth = Growth { about: options.about(place), curves: Vec::new() };
-    for (what, points) in plan(options) {
+    for (what, points) in plan(options).into_iter().filter(|(what, _)| options.wants_curve(what)) {
         eprintln!("growth: {what}");
         growth.curves.push(Curve { what, points: curve(options, place, points).await });
     }
@@ -58,7 +58,7 @@ fn plan(options: &Options) -> Vec<(String, Vec<Planned>)> {
         (what.to_owned(), steps(all).into_iter().map(point).collect())
     };
     vec![
-        curve("tools", &[10, 1_000, 10_000], &|at| Planned {
+        curve("tools", &[10, 100, 1_000, 10_000], &|at| Planned {
             server: Server { tools: at, delay_ms: 0 },
             ..Planned::new(at)
         }),

@@ -21,8 +21,9 @@ Written by `cargo xtask bench`; not edited by hand.
   stall counts for every call it delays. `behind`: it did not keep up.
 * CPU is that of the contestant's processes (children included, the server apart) as the kernel counts it; microseconds a call
   are milliseconds for 1,000 calls. Memory is that of the same processes, in 10^6 bytes, after the 100-byte loads of the first round.
-* Start: until the first list that holds the server's tools, median of five. Recovery: the server is killed with -9 (over HTTP
-  the bench starts another on the same port at once), until a call is answered again, median of three.
+* Start: until the first list that holds the server's tools, median of five (peers: of two). Recovery: the server is killed with -9 (over HTTP
+  the bench starts another on the same port at once), until a call is answered again, in the same session or in a new one,
+  median of three.
 * A core that falls idle takes tens of microseconds to wake here, and one caller at a time leaves cores idle. Trust ratios and
   differences within a table, and CPU a call, more than single times.
 ";

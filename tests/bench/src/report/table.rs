@@ -261,7 +261,8 @@ fn one_curve(curve: &Curve) -> String {
             let value = |cell: &Option<Cell>, base: Option<&Option<Cell>>, of: fn(&Cell) -> f64| {
                 let good = |cell: &Option<Cell>| cell.clone().filter(|cell| cell.void.is_none());
                 let Some(cell) = good(cell) else { return ["void".to_owned(), "–".to_owned()] };
-                let ratio = base.and_then(good).map(|base| of(&cell) / of(&base));
+                let ratio =
+                    base.and_then(good).map(|base| of(&cell) / of(&base)).filter(|ratio| ratio.is_finite());
                 [number(of(&cell)), ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"))]
             };
             #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
