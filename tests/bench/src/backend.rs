@@ -28,6 +28,9 @@ pub(crate) enum Way {
         /// The port on the loopback; 0 for any
         #[arg(long, default_value_t = 0)]
         port: u16,
+        /// What a GET is answered with: the keys that a peer fetches
+        #[arg(long)]
+        serve: Option<std::path::PathBuf>,
     },
 }
 
@@ -57,7 +60,7 @@ impl Options {
 pub(crate) fn serve(way: Way) -> anyhow::Result<()> {
     match way {
         Way::Stdio(options) => stdio::serve(&options),
-        Way::Http { options, port } => http::serve(options, port),
+        Way::Http { options, port, serve } => http::serve(options, port, serve.as_deref()),
     }
 }
 

@@ -163,6 +163,8 @@ pub(crate) struct Launch {
     pub(crate) command: Option<Command>,
     /// What must run to its end once it listens, before it knows its server.
     pub(crate) prepare: Option<Command>,
+    /// What else it needs while it runs: whoever gives it the keys of tokens.
+    pub(crate) helper: Option<HttpServer>,
     /// None: it is spoken to on its own input and output.
     pub(crate) door: Option<Door>,
     /// What the tool that echoes is called there.
@@ -173,9 +175,15 @@ fn direct(way: &Way<'_>, backend: Option<&HttpServer>) -> anyhow::Result<Launch>
     let tool = "echo".to_owned();
     if let Some(backend) = backend {
         let door = Door { address: backend.address.clone(), path: "/mcp".to_owned(), token: None };
-        return Ok(Launch { command: None, prepare: None, door: Some(door), tool });
+        return Ok(Launch { command: None, prepare: None, helper: None, door: Some(door), tool });
     }
-    Ok(Launch { command: Some(command(&way.server.argv("stdio", "")?)), prepare: None, door: None, tool })
+    Ok(Launch {
+        command: Some(command(&way.server.argv("stdio", "")?)),
+        prepare: None,
+        helper: None,
+        door: None,
+        tool,
+    })
 }
 
 /// A command of these words.
@@ -201,6 +209,17 @@ impl HttpServer {
     fn start(server: &Server, port: u16) -> anyhow::Result<Self> {
         let mut argv = server.argv("http", "")?;
         argv.extend(["--port".to_owned(), port.to_string()]);
+        Self::spawn(&argv)
+    }
+
+    /// Answers every GET with this file.
+    fn serving(file: &Path) -> anyhow::Result<Self> {
+        let mut argv = Server::default().argv("http", "")?;
+        argv.extend(["--serve".to_owned(), file.to_string_lossy().into_owned()]);
+        Self::spawn(&argv)
+    }
+
+    fn spawn(argv: &[String]) -> anyhow::Result<Self> {
         let mut child = std::process::Command::new(&argv[0])
             .args(&argv[1..])
             .stdin(Stdio::null())
@@ -243,6 +262,8 @@ pub(crate) struct Running {
     pub(crate) client: Client,
     pub(crate) door: Option<Door>,
     backend: Option<HttpServer>,
+    /// Kept for as long as it runs.
+    _helper: Option<HttpServer>,
     server: Server,
     pub(crate) tool: String,
     /// From its start to the first list with the tool that echoes.
@@ -257,7 +278,7 @@ impl Running {
         backend: Option<HttpServer>,
         server: Server,
     ) -> anyhow::Result<Self> {
-        let Launch { command, prepare, door, tool } = launch;
+        let Launch { command, prepare, helper, door, tool } = launch;
         let since = Instant::now();
         let mut child = None;
         let mut pipes = None;
@@ -281,8 +302,17 @@ impl Running {
             (None, Some((input, output))) => Client::Stdio(Box::new(StdioClient::new(input, output))),
             (None, None) => bail!("nothing to speak to"),
         };
-        let mut running =
-            Self { child, client, door, backend, server, tool, started: Duration::ZERO, folder };
+        let mut running = Self {
+            child,
+            client,
+            door,
+            backend,
+            _helper: helper,
+            server,
+            tool,
+            started: Duration::ZERO,
+            folder,
+        };
         let listed = running.first_list(since, prepare).await;
         listed.map_err(|error| {
             let log = running.log();

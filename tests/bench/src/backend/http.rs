@@ -2,6 +2,8 @@
 //! cores and the others need the second.
 
 use std::io::Write as _;
+use std::path::Path;
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
@@ -14,7 +16,8 @@ use super::{Options, Reply, answer};
 use crate::client::wire;
 
 #[allow(clippy::print_stdout, reason = "whoever started it reads the address from its first line")]
-pub(super) fn serve(options: Options, port: u16) -> anyhow::Result<()> {
+pub(super) fn serve(options: Options, port: u16, file: Option<&Path>) -> anyhow::Result<()> {
+    let file: Option<Rc<[u8]>> = file.map(std::fs::read).transpose()?.map(Into::into);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let waiting = (!options.delay().is_zero()).then(|| {
         let (sender, waits) = channel();
@@ -27,11 +30,11 @@ pub(super) fn serve(options: Options, port: u16) -> anyhow::Result<()> {
         std::io::stdout().flush()?;
         loop {
             let (stream, _) = listener.accept().await.context("cannot accept")?;
-            let (options, waiting) = (options.clone(), waiting.clone());
+            let (options, waiting, file) = (options.clone(), waiting.clone(), file.clone());
             // A connection that breaks is its client's business.
-            tokio::task::spawn_local(
-                async move { drop(connection(stream, &options, waiting.as_ref()).await) },
-            );
+            tokio::task::spawn_local(async move {
+                drop(connection(stream, &options, waiting.as_ref(), file.as_deref()).await)
+            });
         }
     }))
 }
@@ -49,6 +52,7 @@ async fn connection(
     mut stream: TcpStream,
     options: &Options,
     waiting: Option<&Sender<(Instant, oneshot::Sender<()>)>>,
+    file: Option<&[u8]>,
 ) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
     let mut held = Vec::with_capacity(1 << 14);
@@ -71,8 +75,14 @@ async fn connection(
         }
         body.clear();
         out.clear();
-        let reply =
-            if request.post { answer(options, &held[request.head..end], &mut body) } else { Reply::None };
+        let reply = match file {
+            _ if request.post => answer(options, &held[request.head..end], &mut body),
+            Some(file) => {
+                body.extend_from_slice(file);
+                Reply::AtOnce
+            }
+            None => Reply::None,
+        };
         held.drain(..end);
         if reply == Reply::Delayed
             && let Some(waiting) = waiting

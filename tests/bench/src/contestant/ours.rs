@@ -108,7 +108,7 @@ impl Variant {
             crate::record::fill(&place.gateway, way.folder, &config, self.rows)
                 .context("cannot fill the database")?;
         }
-        Ok(Launch { command: Some(command), prepare: None, door, tool: "echo".to_owned() })
+        Ok(Launch { command: Some(command), prepare: None, helper: None, door, tool: "echo".to_owned() })
     }
 
     /// The configuration file.

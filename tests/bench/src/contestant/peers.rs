@@ -9,13 +9,16 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 use tokio::process::Command;
 
-use super::{Launch, Place, Route, Way, free_port};
+use super::{HttpServer, Launch, Place, Route, Way, free_port};
 use crate::client::Door;
+use crate::token::Signer;
 
 /// One of the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     RustMcpProxy,
+    /// The same with what it has of policies.
+    RustMcpProxyPolicies,
     PythonMcpProxy,
     NodeMcpProxy,
     Supergateway,
@@ -30,12 +33,37 @@ body=json.dumps({'name':'b0','url':url,'transport':'STREAMABLEHTTP','visibility'
 head={'Authorization':'Bearer '+token,'Content-Type':'application/json'}
 u.urlopen(u.Request(base+'/gateways',body,head),timeout=60).read()
 ";
+/// What the Rust mcp-proxy has of policies, in a backend's section and after it.
+const RUST_POLICIES: &str = "[backends.default_args]
+limit = 10
+[backends.rate_limit]
+requests = 1000000
+period_seconds = 1
+[backends.circuit_breaker]
+failure_rate_threshold = 0.5
+minimum_calls = 20
+wait_duration_seconds = 30
+[auth]
+type = \"jwt\"
+issuer = \"bench\"
+audience = \"AUDIENCE\"
+jwks_uri = \"JWKS\"
+[[auth.roles]]
+name = \"caller\"
+allow_tools = [\"b0/echo\"]
+[auth.role_mapping]
+claim = \"role\"
+mapping = { \"caller\" = \"caller\" }
+[security]
+admin_token = \"bench-only\"
+";
 /// For its tokens, for this machine, for as long as it is measured.
 const CONTEXTFORGE_SECRET: &str = "0123456789abcdef0123456789abcdef-bench-only-0123456789";
 
 impl Peer {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::RustMcpProxy,
+        Self::RustMcpProxyPolicies,
         Self::PythonMcpProxy,
         Self::NodeMcpProxy,
         Self::Supergateway,
@@ -46,6 +74,7 @@ impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::RustMcpProxy => "mcp-proxy 0.6.0 (Cargo)",
+            Self::RustMcpProxyPolicies => "mcp-proxy 0.6.0 (Cargo) + policies",
             Self::PythonMcpProxy => "mcp-proxy 0.13.0 (PyPI)",
             Self::NodeMcpProxy => "mcp-proxy 6.7.19 (npm)",
             Self::Supergateway => "supergateway 4.0.0 (npm)",
@@ -57,6 +86,9 @@ impl Peer {
     pub(crate) fn what(self) -> &'static str {
         match self {
             Self::RustMcpProxy => "one backend, nothing else: no auth, no limits, audit and metrics off",
+            Self::RustMcpProxyPolicies => {
+                "ES256 token on every request, roles, rate limit, circuit breaker, an injected argument; no record"
+            }
             Self::PythonMcpProxy => "one named server, streamable HTTP, log level WARNING",
             Self::NodeMcpProxy => "--server stream, one session, so one child",
             Self::Supergateway => {
@@ -71,7 +103,7 @@ impl Peer {
 
     pub(super) fn takes(self, route: Route) -> bool {
         match self {
-            Self::RustMcpProxy => route.http_door(),
+            Self::RustMcpProxy | Self::RustMcpProxyPolicies => route.http_door(),
             Self::PythonMcpProxy | Self::NodeMcpProxy | Self::Supergateway => route == Route::HttpStdio,
             Self::FastMcp => true,
             Self::ContextForge => route == Route::HttpHttp,
@@ -81,7 +113,7 @@ impl Peer {
     /// Its program.
     pub(crate) fn program(self, place: &Place) -> PathBuf {
         place.peers.join(match self {
-            Self::RustMcpProxy => "rust/bin/mcp-proxy",
+            Self::RustMcpProxy | Self::RustMcpProxyPolicies => "rust/bin/mcp-proxy",
             Self::PythonMcpProxy => "python-mcp-proxy/bin/mcp-proxy",
             Self::NodeMcpProxy => "node/node_modules/.bin/mcp-proxy",
             Self::Supergateway => "node/node_modules/.bin/supergateway",
@@ -100,8 +132,9 @@ impl Peer {
         let mut command = Command::new(program);
         command.current_dir(way.folder);
         let (mut path, mut tool, mut token, mut prepare) = ("/mcp", "echo", None, None);
+        let mut helper = None;
         match self {
-            Self::RustMcpProxy => {
+            Self::RustMcpProxy | Self::RustMcpProxyPolicies => {
                 (path, tool) = ("/", "b0/echo");
                 let backend = match way.url {
                     Some(url) if way.route == Route::HttpHttp => {
@@ -113,9 +146,21 @@ impl Peer {
                         &server[1..]
                     ),
                 };
+                let mut policies = String::new();
+                if self == Self::RustMcpProxyPolicies {
+                    let (signer, keys) = (Signer::new()?, way.folder.join("jwks.json"));
+                    std::fs::write(&keys, signer.jwks().to_string())?;
+                    let server = HttpServer::serving(&keys)?;
+                    // Its own address, which it asks for whatever audience is configured.
+                    let audience = format!("http://127.0.0.1:{port}");
+                    policies = RUST_POLICIES
+                        .replace("JWKS", &format!("http://{}/jwks.json", server.address))
+                        .replace("AUDIENCE", &audience);
+                    (helper, token) = (Some(server), Some(signer.token("bench", &audience, "caller")?));
+                }
                 let text = format!(
                     "[proxy]\nname = \"bench\"\n[proxy.listen]\nhost = \"127.0.0.1\"\nport = {port}\n\
-                     [[backends]]\nname = \"b0\"\n{backend}\
+                     [[backends]]\nname = \"b0\"\n{backend}{policies}\
                      [observability]\naudit = false\nlog_level = \"warn\"\n"
                 );
                 let config = way.folder.join("proxy.toml");
@@ -216,6 +261,6 @@ impl Peer {
             path: path.to_owned(),
             token,
         });
-        Ok(Launch { command: Some(command), prepare, door, tool: tool.to_owned() })
+        Ok(Launch { command: Some(command), prepare, helper, door, tool: tool.to_owned() })
     }
 }
