@@ -37,6 +37,10 @@ pub(super) fn page(results: &Results, micro: Option<&str>) -> String {
         text += &about(&field.about);
         text.push('\n');
         text += &table::field(field);
+        // The same contestants under one more load.
+        if field.rows.iter().all(|row| row.cells.len() <= 1) {
+            continue;
+        }
         let records = table::records(field);
         if !records.is_empty() {
             let _ = writeln!(text, "{records}");
