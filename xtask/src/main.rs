@@ -6,6 +6,7 @@
     reason = "this program talks to the person who started it"
 )]
 
+mod bench;
 mod build;
 mod conformance;
 mod demo;
@@ -67,12 +68,8 @@ enum Task {
     },
     /// Run the official conformance suite against the fixture backend, alone and through the gateway
     Conformance(conformance::Options),
-    /// Measure: the benches of the gateway
-    Bench {
-        /// Passed on to the benches
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
-    },
+    /// Measure: single steps, the whole gateway, its peers beside it, and how the cost of a call grows
+    Bench(bench::Options),
     /// Make the release archive in dist/
     Dist,
     /// Write config/schema.json from the configuration's types
@@ -113,11 +110,7 @@ fn perform(task: Task, workspace: &Workspace) -> anyhow::Result<()> {
         }
         Task::Test { no_fixtures } => test::run(workspace, !no_fixtures),
         Task::Conformance(options) => conformance::run(workspace, &options),
-        Task::Bench { args } => {
-            // The benches load the shipped plugins from where the release build puts them.
-            build::run(workspace, &Plan { host: Host::Release, guests: false })?;
-            shell::run(workspace.cargo().args(["bench", "--package", "sentinel-gateway", "--"]).args(args))
-        }
+        Task::Bench(options) => bench::run(workspace, &options),
         Task::Dist => dist::run(workspace),
         Task::Schema => dist::schema(workspace),
         Task::Fixtures => fixtures::run(workspace),

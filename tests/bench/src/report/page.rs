@@ -1,0 +1,105 @@
+//! `tests/BENCHMARKS.md`: how it was measured, what came out, and what that means.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::table;
+use crate::result::{About, Field, Results};
+
+const METHOD: &str = "\
+Written by `cargo xtask bench`; not edited by hand.
+
+* All contestants of a table run at the same time and take turns at each load (A B A B …), so that a noisy moment of the
+  machine is noisy for all. Before the next one's turn a contestant has come to rest: work it put off, such as moving records
+  into the database, counts as its own.
+* The server behind all of them is the same echo server (`tests/bench/src/backend.rs`), the caller the same load generator.
+  Both run on the same machine as what is measured, and take their share of its cores.
+* Every call carries a text of its own, and every answer is checked: its id and its whole text. One wrong, missing or doubled
+  answer voids the load, and the reason stands below the table.
+* `c=16`: sixteen calls at once, the next as soon as one is answered (over HTTP each on a connection of its own, in one session).
+  `1000/s`: so many in a second whether or not the other side keeps up; a call's time begins when it was meant to be sent, so a
+  stall counts for every call it delays. `behind`: it did not keep up.
+* CPU is that of the contestant's processes (children included, the server apart) as the kernel counts it; microseconds a call
+  are milliseconds for 1,000 calls. Memory is that of the same processes, in 10^6 bytes, after the 100-byte loads of the first round.
+* Start: until the first list that holds the server's tools, median of five (peers: of two). Recovery: the server is killed with -9 (over HTTP
+  the bench starts another on the same port at once), until a call is answered again, in the same session or in a new one,
+  median of three.
+* A core that falls idle takes tens of microseconds to wake here, and one caller at a time leaves cores idle. Trust ratios and
+  differences within a table, and CPU a call, more than single times.
+";
+
+/// Writes the page.
+pub(super) fn page(results: &Results, micro: Option<&str>) -> String {
+    let mut text = "# Benchmarks\n\n".to_owned();
+    text += METHOD;
+    for (name, field) in &results.fields {
+        let _ = write!(text, "\n## {}\n\n", title(name));
+        text += &about(&field.about);
+        text.push('\n');
+        text += &table::field(field);
+        // The same contestants under one more load.
+        if field.rows.iter().all(|row| row.cells.len() <= 1) {
+            continue;
+        }
+        let records = table::records(field);
+        if !records.is_empty() {
+            let _ = writeln!(text, "{records}");
+        }
+        text += &whats(field);
+    }
+    if let Some(growth) = &results.growth {
+        text += "\n## Growth\n\nWhat a call costs as something grows: all policies and audit, HTTP → stdio, 100-byte calls.\n\n";
+        text += &about(&growth.about);
+        text.push('\n');
+        text += &table::growth(growth);
+    }
+    if let Some(micro) = micro {
+        let _ = write!(text, "\n## Single steps\n\n```text\n{}\n```\n", micro.trim());
+    }
+    text
+}
+
+fn title(name: &str) -> String {
+    name.replace("whole", "The gateway").replace("peers", "The gateway and its peers")
+}
+
+fn about(about: &About) -> String {
+    let About { date, machine, commit, version, load_before, rounds, seconds, quick } = about;
+    let quick = if *quick { "; a quick run, which means nothing" } else { "" };
+    format!(
+        "{date}; {machine}; {version}, commit {commit}; {rounds} rounds of {seconds} s for each load; load of the machine \
+         before: {load_before:.2}{quick}.\n"
+    )
+}
+
+/// How each contestant was configured.
+fn whats(field: &Field) -> String {
+    let whats: BTreeMap<&str, &str> =
+        field.rows.iter().map(|row| (row.name.as_str(), row.what.as_str())).collect();
+    let mut text = "\n".to_owned();
+    for (name, what) in whats {
+        let _ = writeln!(text, "* **{name}**: {what}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_all_parts() {
+        let mut results = Results::default();
+        results.fields.insert("peers".to_owned(), super::super::table::tests::sample());
+        let page = page(&results, Some("splice  3 µs"));
+        for part in [
+            "# Benchmarks",
+            "## The gateway and its peers",
+            "#### HTTP → stdio",
+            "* **ours**: as it comes",
+            "splice",
+        ] {
+            assert!(page.contains(part), "{part} is missing in\n{page}");
+        }
+    }
+}
