@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 mod cli;
 
+/// A call makes hundreds of small allocations on changing threads: measured, the system's allocator took a tenth of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::main()
 }

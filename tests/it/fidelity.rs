@@ -62,7 +62,11 @@ fn mirror(setup: Setup, flags: &[String], keys: &str) -> Setup {
 
 impl Cell {
     fn new(client: (Way, Era), server: (Way, Era)) -> Self {
-        let setup = Setup::new();
+        Self::within(Setup::new(), client, server)
+    }
+
+    /// One whose gateway is set up like this.
+    fn within(setup: Setup, client: (Way, Era), server: (Way, Era)) -> Self {
         let flags = flags(&setup, server.1);
         let (setup, web) = match server.0 {
             Way::Pipe => (mirror(setup, &flags, ""), None),

@@ -10,6 +10,7 @@ use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 
 use super::needles::{Needles, REDACTED};
+use crate::mcp::scan;
 
 /// Keys whose values are never recorded: compared without case and punctuation, with what the key ends in
 /// (`access_token` is a token, `max_tokens` is not), or as the plural of the whole key.
@@ -203,15 +204,7 @@ fn skip_space(bytes: &[u8], mut at: usize) -> usize {
 
 /// The position after the closing quote of the string that begins at `at`.
 fn string_end(bytes: &[u8], at: usize) -> usize {
-    let mut at = at + 1;
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-    bytes.len()
+    scan::string_end(bytes, at).unwrap_or(bytes.len())
 }
 
 /// The position after the number or word that begins at `at`.

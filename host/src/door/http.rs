@@ -240,7 +240,10 @@ async fn posted(
                 return Ok(reply(200, message::result(id.get(), "{}")));
             }
             let conversation = mount.session(parts, &caller)?;
-            conversation.hear(&body, &out).await;
+            if let Some(reply) = conversation.request(id, &method, params, &out) {
+                // The first message of an empty queue.
+                let _ = out.try_send(reply);
+            }
             drop(out);
             Ok(mount.answered(queue, None).await)
         }
@@ -255,7 +258,10 @@ async fn posted(
         }
         Err(_) if body.trim_ascii_start().first() == Some(&b'[') => {
             let conversation = mount.session(parts, &caller)?;
-            conversation.hear(&body, &out).await;
+            if let Some(reply) = conversation.request(id, &method, params, &out) {
+                // The first message of an empty queue.
+                let _ = out.try_send(reply);
+            }
             drop(out);
             Ok(mount.answered(queue, None).await)
         }

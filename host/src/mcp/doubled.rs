@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use super::scan;
+
 /// Objects and arrays within each other.
 const MAX_DEPTH: usize = 1 << 16;
 
@@ -42,10 +44,8 @@ pub fn check(text: &str) -> Result<(), Ambiguous> {
             b',' => key_next = matches!(open.last(), Some(Some(_))),
             b'"' => {
                 let start = at;
-                at += 1;
-                while let Some(byte) = bytes.get(at).filter(|byte| **byte != b'"') {
-                    at += if *byte == b'\\' { 2 } else { 1 };
-                }
+                // One that does not end ends the text.
+                at = scan::string_end(bytes, at).map_or(bytes.len(), |end| end - 1);
                 if std::mem::take(&mut key_next)
                     && let Some(Some(keys)) = open.last_mut()
                     && let Some(quoted) = text.get(start..=at)

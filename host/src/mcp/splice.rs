@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::scan;
+
 /// One change. Pointers are RFC 6901.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
@@ -245,17 +247,7 @@ fn skip_value(bytes: &[u8], start: usize) -> Result<usize, SpliceError> {
     let mut depth = 0usize;
     loop {
         match bytes.get(at).ok_or(SpliceError::Malformed)? {
-            b'"' => {
-                at += 1;
-                loop {
-                    match bytes.get(at).ok_or(SpliceError::Malformed)? {
-                        b'\\' => at += 2,
-                        b'"' => break,
-                        _ => at += 1,
-                    }
-                }
-                at += 1;
-            }
+            b'"' => at = scan::string_end(bytes, at).ok_or(SpliceError::Malformed)?,
             b'{' | b'[' => {
                 depth += 1;
                 at += 1;

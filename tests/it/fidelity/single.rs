@@ -52,12 +52,13 @@ fn an_answer_of_a_megabyte_passes_unchanged() {
 #[test]
 fn an_answer_over_the_limit_costs_its_own_call_and_no_other() {
     for server in [Way::Web, Way::Pipe] {
-        let mut cell = cell(Way::Pipe, server);
+        let setup = Setup::new().gateway("max_result_bytes = 4000000");
+        let mut cell = Cell::within(setup, (Way::Pipe, HANDSHAKE[0]), (server, HANDSHAKE[1]));
         let ready = r#"{"jsonrpc":"2.0","method":"notifications/vendor/ready"}"#;
         let held = format!(r#"{{"name":"mirror","before":[{ready}],"until":"go","reply":{{"held":1.0}}}}"#);
         let held = cell.door.begin("tools/call", &held);
         assert_eq!(cell.door.next(), ready);
-        // 4 MiB is the limit unless the configuration says otherwise.
+        // Without longer results the limit is that of memory, 4 MiB.
         let large = r#"{"name":"mirror","fill":4200000,"reply":{"x":"@fill"}}"#;
         let large = cell.door.begin("tools/call", large);
         let answer = cell.door.next();

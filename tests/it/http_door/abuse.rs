@@ -85,7 +85,7 @@ fn heads_and_bodies_that_do_not_come_are_not_waited_for() {
 
 #[test]
 fn answers_that_nobody_reads_hold_up_nobody() {
-    const EACH: usize = 8;
+    const EACH: usize = 4;
     let keys = "prefix = true";
     let door = Door::open(Setup::echo().backend("other", &[], keys), "");
     let bad = door.client("bad").hello(NEWEST);
@@ -96,14 +96,15 @@ fn answers_that_nobody_reads_hold_up_nobody() {
                 let client = if number == last { bad.with("connection", "close") } else { bad.clone() };
                 post(
                     &client,
-                    &request("tools/call", &tool("other_big", json!({"bytes": 2_000_000}))).to_string(),
+                    &request("tools/call", &tool("other_big", json!({"bytes": 6_000_000}))).to_string(),
                 )
             };
             (1..=last).map(one).collect()
         };
         let deaf = (0..2).map(|_| Raw::sent(&door.address, requests(EACH).as_bytes())).collect();
         let good = door.client("cat").hello(NEWEST);
-        eventually("the calls", || (good.structured("other_calls")["big"].as_u64()? >= 6).then_some(()));
+        // The answer to the first of each is more than half of that, and until it is taken the next is not read.
+        eventually("the calls", || (good.structured("other_calls")["big"].as_u64()? >= 2).then_some(()));
         deaf
     });
     // Whoever is slow gets everything all the same.
