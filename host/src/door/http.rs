@@ -258,10 +258,7 @@ async fn posted(
         }
         Err(_) if body.trim_ascii_start().first() == Some(&b'[') => {
             let conversation = mount.session(parts, &caller)?;
-            if let Some(reply) = conversation.request(id, &method, params, &out) {
-                // The first message of an empty queue.
-                let _ = out.try_send(reply);
-            }
+            conversation.hear(&body, &out).await;
             drop(out);
             Ok(mount.answered(queue, None).await)
         }
