@@ -158,6 +158,8 @@ impl Gather {
             }
         }
         if self.buffer.len() + bytes.len() > self.limit {
+            let room = HEAD.saturating_sub(self.buffer.len());
+            self.buffer.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
             self.fail(self.limit);
         } else {
             self.buffer.extend_from_slice(bytes);
@@ -289,6 +291,22 @@ mod tests {
         assert_eq!(gathered(&many, Some(spool.clone()), 2 << 20).await.map(drop), refused(2 << 20));
         assert_eq!(gathered(&answer(3 << 20), None, 2 << 20).await.map(drop), refused(2 << 20));
         assert_eq!(spool.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn of_what_is_refused_the_beginning_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        for spool in [None, Some(Spool::new(folder.path().to_owned(), 2 << 20))] {
+            for first in [0, 3, 3 << 20] {
+                let mut gather = Gather::new(spool.clone(), 2 << 20);
+                let message = format!(r#"{{"id":7,"result":[{}1]}}"#, "1,".repeat(2 << 20));
+                let (head, rest) = message.split_at(first);
+                gather.push(head.as_bytes());
+                gather.push(rest.as_bytes());
+                assert!(gather.has_failed() && gather.head().starts_with(br#"{"id":7,"#));
+                assert!(gather.head().len() <= HEAD);
+            }
+        }
     }
 
     #[tokio::test]
