@@ -158,7 +158,7 @@ impl Gather {
             }
         }
         if self.buffer.len() + bytes.len() > self.limit {
-            let room = HEAD.saturating_sub(self.buffer.len());
+            let room = HEAD.min(self.limit).saturating_sub(self.buffer.len());
             self.buffer.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
             self.fail(self.limit);
         } else {
