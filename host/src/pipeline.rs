@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 mod lists;
 mod locate;
+mod meters;
 mod news;
 mod outcome;
 mod task_list;
@@ -46,6 +47,7 @@ pub struct Pipeline {
     registry: Arc<Registry>,
     audit: Audit,
     tasks: tasks::Tasks,
+    meters: meters::Meters,
 }
 
 /// A request as a door brings it.
@@ -77,7 +79,7 @@ impl Pipeline {
         registry: Arc<Registry>,
         audit: Audit,
     ) -> Self {
-        Self { policy, rewriters, registry, audit, tasks: tasks::Tasks::default() }
+        Self { policy, rewriters, registry, audit, tasks: tasks::Tasks::default(), meters: meters::Meters::default() }
     }
 
     /// Does one call, or says why not. Cancelling does not tear it: it ends in order, with its record.
@@ -148,7 +150,7 @@ impl Pipeline {
             notes: &prepared.notes,
         };
         self.audit.outcome(trip.id, &closing).await?;
-        outcome::measure(&call.target.name, status, answer.as_ref().err(), trip.since.elapsed());
+        self.meters.count(&call.target.name, status, answer.as_ref().err(), trip.since.elapsed());
         answer
     }
 
@@ -192,7 +194,8 @@ impl Pipeline {
         let closing = Closing { status, error: Some(&message), latency, notes: &[] };
         self.audit.refused(trip.id, &trip.entry(principal, call), &closing).await?;
         // Only names that exist become labels; a client cannot grow the metrics.
-        outcome::measure(call.map_or("unknown", |call| &call.target.name), status, Some(&failure), latency);
+        let tool = call.map_or("unknown", |call| &call.target.name);
+        self.meters.count(tool, status, Some(&failure), latency);
         Err(failure)
     }
 

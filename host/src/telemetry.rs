@@ -1,6 +1,7 @@
 //! Logs on stderr (stdout belongs to the protocol) and metrics for Prometheus.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tracing_subscriber::EnvFilter;
@@ -8,6 +9,9 @@ use tracing_subscriber::EnvFilter;
 /// Buckets of call durations, in seconds: from a fast pipe to a patient tool.
 const BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// How often recorded durations are sorted into their buckets. Until then each takes memory of its own.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Starts logging at a level: `info`, or a filter such as `info,sentinel_gateway::backend=debug`.
 ///
@@ -24,7 +28,7 @@ pub fn log(level: &str) -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))
 }
 
-/// Starts counting; the function renders what was counted so far.
+/// Starts counting; the function renders what was counted so far. Needs a Tokio runtime.
 ///
 /// # Errors
 /// Another recorder is installed already.
@@ -33,6 +37,13 @@ pub fn metrics() -> anyhow::Result<Arc<dyn Fn() -> String + Send + Sync>> {
         .set_buckets_for_metric(Matcher::Suffix("duration_seconds".to_owned()), &BUCKETS)?
         .build_recorder();
     let handle = recorder.handle();
+    let upkeep = recorder.handle();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            upkeep.run_upkeep();
+        }
+    });
     metrics::set_global_recorder(recorder).map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(Arc::new(move || handle.render()))
 }

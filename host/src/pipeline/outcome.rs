@@ -1,7 +1,5 @@
 //! How a call ended, in the words of the guards, of the record and of the metrics.
 
-use std::time::Duration;
-
 use super::Answer;
 use crate::audit::Status;
 use crate::backend::{BackendError, Reply};
@@ -80,34 +78,5 @@ pub(super) fn refused_status(failure: &Failure) -> Status {
         Failure::Unknown { .. } | Failure::Params(_) | Failure::Method(_) => Status::InvalidArgs,
         Failure::Backend(_) | Failure::Audit => Status::Error,
         Failure::Cancelled => Status::Cancelled,
-    }
-}
-
-/// Counts one call (S13). `tool` is a name from the catalog, or `unknown`.
-pub(super) fn measure(tool: &str, status: Status, failure: Option<&Failure>, latency: Duration) {
-    let tool = tool.to_owned();
-    metrics::counter!("sentinel_requests_total", "tool" => tool.clone(), "status" => status.as_str())
-        .increment(1);
-    metrics::histogram!("sentinel_request_duration_seconds", "tool" => tool.clone())
-        .record(latency.as_secs_f64());
-    if status == Status::RateLimited {
-        metrics::counter!("sentinel_rate_limit_hits_total", "tool" => tool.clone()).increment(1);
-    }
-    if let Some(failure) = failure {
-        let kind = match failure {
-            Failure::Denied(_) => status.as_str(),
-            Failure::Unknown { .. } => "unknown_target",
-            Failure::Params(_) => "invalid_args",
-            Failure::Method(_) => "unknown_method",
-            Failure::Backend(BackendError::Timeout { .. }) => "timeout",
-            Failure::Backend(BackendError::Unreachable { .. }) => "unreachable",
-            Failure::Backend(_) => "backend",
-            Failure::Audit => "audit",
-            Failure::Cancelled => "cancelled",
-        };
-        metrics::counter!("sentinel_errors_total", "tool" => tool, "error_type" => kind).increment(1);
-    } else if status == Status::Error {
-        // The backend did answer: with an error, or with a result that says `isError`.
-        metrics::counter!("sentinel_errors_total", "tool" => tool, "error_type" => "answer").increment(1);
     }
 }

@@ -57,6 +57,15 @@ pub(crate) struct Options {
     /// Only this route: HTTP-stdio, HTTP-HTTP, stdio-stdio
     #[arg(long, value_parser = route)]
     route: Option<Route>,
+    /// Only loads of this payload, in bytes
+    #[arg(long)]
+    payload: Vec<usize>,
+    /// Only closed loads of so many calls at once
+    #[arg(long)]
+    at_once: Vec<usize>,
+    /// Another build of the gateway, measured beside this one
+    #[arg(long)]
+    before: Option<PathBuf>,
     /// Growth to ten million rows of audit, too, which takes minutes to fill in
     #[arg(long)]
     ten_million: bool,
@@ -120,6 +129,13 @@ impl Options {
             seconds: self.lasts().as_secs_f64(),
             quick: self.quick,
         }
+    }
+
+    /// Whether this load is put on.
+    fn wants_load(&self, load: &Load) -> bool {
+        let closed = |count: &usize| load.pace == Pace::Closed(*count);
+        (self.payload.is_empty() || self.payload.contains(&load.payload))
+            && (self.at_once.is_empty() || self.at_once.iter().any(closed))
     }
 
     /// Whether this curve is drawn.

@@ -1,7 +1,7 @@
 //! This gateway, with everything from almost no policy to all of them and a record on the disk.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use tokio::process::Command;
@@ -42,6 +42,8 @@ pub(crate) struct Variant {
     pub(crate) rules: usize,
     /// Rows in the database before it starts.
     pub(crate) rows: u64,
+    /// Another build than the one that is measured.
+    pub(crate) program: Option<PathBuf>,
 }
 
 impl Variant {
@@ -56,7 +58,13 @@ impl Variant {
             more_roles: 0,
             rules: 0,
             rows: 0,
+            program: None,
         }
+    }
+
+    /// The same of another build.
+    pub(crate) fn built(self, program: &Path) -> Self {
+        Self { name: format!("{} (before)", self.name), program: Some(program.to_owned()), ..self }
     }
 
     /// As few policies as there can be. The shipped guards cannot be taken out, they can only be told to
@@ -90,7 +98,7 @@ impl Variant {
         let port = free_port()?;
         let config = way.folder.join("sentinel.toml");
         write_private(&config, &self.config(place, way, port)?)?;
-        let mut command = Command::new(&place.gateway);
+        let mut command = Command::new(self.program.as_ref().unwrap_or(&place.gateway));
         command.arg("--config").arg(&config).env_clear().current_dir(way.folder);
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.env("HOME", way.folder).env("XDG_STATE_HOME", way.folder);

@@ -15,6 +15,8 @@ use crate::result::{Field, Kept, Row};
 
 /// How long a contestant may take to answer again after its server was killed.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long everybody runs warm, at most.
+const WARM: Duration = Duration::from_secs(1);
 /// How often a peer is started, at least, before the start that stays.
 const PEER_STARTS: u32 = 1;
 /// Calls at once on a server that takes this long for each.
@@ -33,6 +35,11 @@ pub(super) async fn measure(
         Contestant::Ours(Variant::five()),
         Contestant::Ours(Variant::strict()),
     ];
+    if let Some(before) = &options.before {
+        let before = std::fs::canonicalize(before)?;
+        let ours = [Variant::least(), Variant::unrecorded(), Variant::five(), Variant::strict()];
+        contestants.extend(ours.map(|variant| Contestant::Ours(variant.built(&before))));
+    }
     if part == Part::Peers {
         contestants.extend(Peer::ALL.map(Contestant::Peer));
     }
@@ -46,7 +53,7 @@ pub(super) async fn measure(
         let loads = loads(options);
         let server = Server { tools: 10, delay_ms: 0 };
         field.rows.extend(one_route(options, place, &contestants, route, &server, &loads, true).await);
-        if route.http_door() {
+        if route.http_door() && options.at_once.is_empty() && options.payload.is_empty() {
             let server = Server { tools: 10, delay_ms: SLOW.1 };
             let at_once = if options.quick { 100 } else { SLOW.0 };
             let loads = [options.load(Pace::Closed(at_once), 100)];
@@ -74,6 +81,7 @@ fn loads(options: &Options) -> Vec<Load> {
     }
     loads.push(options.load(Pace::Closed(1), 10_000));
     loads.push(options.load(Pace::Closed(1), 1_000_000));
+    loads.retain(|load| options.wants_load(load));
     loads
 }
 
@@ -122,7 +130,8 @@ async fn one_route(
         }
     }
     for runner in &mut runners {
-        let mut warm = Sum::new(Load { pace: Pace::Closed(8), ..loads[0] });
+        let brief = Load { lasts: options.lasts().min(WARM), ..options.load(Pace::Closed(8), 100) };
+        let mut warm = Sum::new(brief);
         if let Some(running) = &mut runner.running {
             runner.good += warm.turn(running).await;
         }
