@@ -10,6 +10,7 @@ use sentinel_gateway::app::plugins::{self, Loaded};
 use sentinel_gateway::audit::{Audit, Closing, Entry, Mode, Settings, Status, StoreSettings};
 use sentinel_gateway::call::{Call, Credential, Outcome, Target, TargetKind};
 use sentinel_gateway::config::{self, Config, Isolation};
+use sentinel_gateway::mcp::json::Json;
 use sentinel_gateway::mcp::schema::ArgumentSchema;
 use sentinel_gateway::mcp::{envelope, message, splice};
 use sentinel_gateway::plugin::{Engine, Plugin};
@@ -71,9 +72,7 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     let principal = policy.identify(&caller).unwrap();
     let name: Arc<str> = "echo".into();
     let target = Target { kind: TargetKind::Tool, name: name.clone(), backend: name.clone(), upstream: name };
-    let params = message::raw(
-        r#"{"name":"echo","arguments":{"text":"hello hello hello hello hello hello"}}"#.to_owned(),
-    );
+    let params = Json::from(r#"{"name":"echo","arguments":{"text":"hello hello hello hello hello hello"}}"#);
     let call = Arc::new(Call {
         id: "bench-1".to_owned(),
         method: "tools/call".to_owned(),

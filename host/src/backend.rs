@@ -47,6 +47,7 @@ use crate::config;
 use crate::mcp::catalog::Offers;
 use crate::mcp::client::{Affinity, Client};
 use crate::mcp::header::Mirrored;
+use crate::mcp::json::Json;
 use crate::mcp::payload::PayloadError;
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, is_of_protocol, message};
@@ -148,7 +149,7 @@ impl Backend {
     pub async fn call(
         self: &Arc<Self>,
         permitted: &Permitted,
-        params: Option<&RawValue>,
+        params: Option<&Json>,
         headers: Vec<(String, String)>,
         client: &Arc<dyn Client>,
     ) -> Result<Reply, BackendError> {
@@ -223,7 +224,7 @@ impl Backend {
         &self,
         peer: &Peer,
         call: &Call,
-        params: String,
+        params: &str,
         headers: Vec<(String, String)>,
         client: &Arc<dyn Client>,
     ) -> Result<Reply, PeerError> {
@@ -234,7 +235,7 @@ impl Backend {
             let patience = deadline.saturating_duration_since(Instant::now());
             let sent = peer.request(Request {
                 method: &call.method,
-                params: Some(&params),
+                params: Some(params),
                 headers: headers.clone(),
                 client: client.clone(),
                 patience,

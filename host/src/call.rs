@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::mcp::json::Json;
+
 /// What a call is about. The words are those of the plugin contract (`target-kind`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TargetKind {
@@ -101,7 +103,7 @@ pub struct Call {
     pub target: Target,
     pub principal: Arc<Principal>,
     /// The request's `params` as they were sent.
-    pub params: Box<serde_json::value::RawValue>,
+    pub params: Json,
     pub session: Arc<str>,
     pub door: &'static str,
 }

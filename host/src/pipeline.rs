@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 mod lists;
@@ -33,6 +32,7 @@ pub use crate::backend::{BackendError, whole};
 use crate::backend::{Registry, Reply};
 use crate::call::{Call, Denial, Principal};
 use crate::mcp::client::Client;
+use crate::mcp::json::Json;
 use crate::mcp::payload::Payload;
 use crate::plugin::Answer as BackendAnswer;
 pub use crate::policy::Caller;
@@ -59,7 +59,7 @@ pub struct Arrival<'a> {
     /// The JSON-RPC id as the client spelled it.
     pub rpc_id: &'a str,
     pub method: &'a str,
-    pub params: Option<&'a RawValue>,
+    pub params: Option<&'a Json>,
     /// The way back to the client while the call is under way.
     pub client: &'a Arc<dyn Client>,
 }
@@ -79,7 +79,14 @@ impl Pipeline {
         registry: Arc<Registry>,
         audit: Audit,
     ) -> Self {
-        Self { policy, rewriters, registry, audit, tasks: tasks::Tasks::default(), meters: meters::Meters::default() }
+        Self {
+            policy,
+            rewriters,
+            registry,
+            audit,
+            tasks: tasks::Tasks::default(),
+            meters: meters::Meters::default(),
+        }
     }
 
     /// Does one call, or says why not. Cancelling does not tear it: it ends in order, with its record.
@@ -130,7 +137,7 @@ impl Pipeline {
             denial = self.policy.kill().killed(&call.target) => Err(denial.into()),
             () = cancelled.cancelled() => Err(Failure::Cancelled),
             reply = located.backend.call(
-                &permitted, prepared.params.as_deref(), prepared.headers, trip.arrival.client,
+                &permitted, prepared.params.as_ref(), prepared.headers, trip.arrival.client,
             ) => reply.map_err(Failure::from),
         };
         let latency = sent.elapsed();
@@ -231,17 +238,14 @@ impl Trip<'_> {
             method: self.arrival.method.to_owned(),
             target: located.target.clone(),
             principal,
-            params: self
-                .arrival
-                .params
-                .map_or_else(|| crate::mcp::message::raw("{}".to_owned()), ToOwned::to_owned),
+            params: self.arrival.params.map_or_else(Json::empty, Clone::clone),
             session: self.arrival.session.clone(),
             door: self.arrival.door,
         }
     }
 
     fn entry<'b>(&'b self, principal: Option<&'b Principal>, call: Option<&'b Call>) -> Entry<'b> {
-        let params = self.arrival.params.map_or("", RawValue::get);
+        let params = self.arrival.params.map_or("", Json::get);
         let asked = locate::asked(self.arrival.method, params);
         let name = call.map_or(asked, |call| &call.target.name);
         Entry {

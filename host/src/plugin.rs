@@ -38,6 +38,8 @@ use crate::state::{Clock, Quota, Store};
 
 /// Most calls of one plugin that wait for others at once, each on a thread that may block.
 const MAX_WAITING: usize = 16;
+/// Most rows of a list that a plugin judges in one call.
+const ROWS_AT_ONCE: usize = 512;
 /// Longest wait in a call of a plugin that has WASI but no network: there is nothing to come.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 
@@ -195,7 +197,8 @@ impl Plugin {
             .map_err(|error| LoadError::Link(format!("{error:#}")))?;
         let config = settings.config.to_string();
         let blocking = artifact.wasi.http || artifact.wasi.rest;
-        let pool = Pool::new(pre, shared, roles, config, settings.isolation, blocking);
+        let pool =
+            Pool::new(pre, engine.ticker().clone(), shared, roles, config, settings.isolation, blocking);
         pool.warm().map_err(|error| match error {
             BirthError::Fault(fault) => LoadError::Start(fault),
             BirthError::Config(errors) => {
@@ -306,11 +309,20 @@ impl Plugin {
         told.map_err(|fault| self.failed(fault))
     }
 
-    /// Asks which rows of a list the caller may know of; one answer for each.
+    /// Asks which rows of a list the caller may know of; one answer for each. A long list is shown in parts, each
+    /// with a budget of its own.
     ///
     /// # Errors
     /// The plugin failed, or answered for another number of rows.
     pub fn visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, PluginError> {
+        let mut visible = Vec::with_capacity(rows.len());
+        for part in rows.chunks(ROWS_AT_ONCE) {
+            visible.extend(self.part_visible(call, part)?);
+        }
+        Ok(visible)
+    }
+
+    fn part_visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, PluginError> {
         let entries: Vec<wit::Entry> = rows
             .iter()
             .map(|row| wit::Entry {

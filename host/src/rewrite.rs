@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::call::{Denial, Refused, TargetKind};
 use crate::config::OnFailure;
 use crate::mcp::catalog::{List, Offer};
+use crate::mcp::json::Json;
 use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
 use crate::plugin::{Answer, Answered, CatalogEdit, Edits, Fault, Plugin};
@@ -45,7 +46,7 @@ pub struct Rewriters {
 /// A request as the backend shall see it, apart from its own names.
 #[derive(Debug)]
 pub struct Prepared {
-    pub params: Option<Box<RawValue>>,
+    pub params: Option<Json>,
     pub headers: Vec<(String, String)>,
     pub notes: Vec<(String, String)>,
 }
@@ -84,10 +85,10 @@ impl Rewriters {
         let mut prepared = Prepared { params: None, headers: Vec::new(), notes: Vec::new() };
         for plugin in self.of(&call.target.backend) {
             let Some(edits) = outcome(plugin, plugin.on_request(call))? else { continue };
-            let params = prepared.params.as_deref().unwrap_or(&call.params).get();
+            let params = prepared.params.as_ref().unwrap_or(&call.params).get();
             match checked(params, &edits, true) {
                 Ok(changed) => {
-                    prepared.params = changed.map(message::raw).or(prepared.params);
+                    prepared.params = changed.map(Json::from).or(prepared.params);
                     prepared.headers.extend(edits.headers);
                     prepared.notes.extend(edits.notes);
                 }

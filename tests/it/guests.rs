@@ -96,7 +96,7 @@ pub(crate) fn call(tool: &str) -> Arc<Call> {
             expires_at: None,
             claims: Vec::new(),
         }),
-        params: serde_json::value::RawValue::from_string(params).unwrap(),
+        params: params.into(),
         session: "session".into(),
         door: "stdio",
     })

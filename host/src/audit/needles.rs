@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use aho_corasick::{AhoCorasick, Input, MatchKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
@@ -16,10 +17,9 @@ const MIN_FRAGMENT_CHARS: usize = 6;
 
 /// All spellings of all known secrets.
 pub(super) struct Needles {
-    /// Longest first, so that a secret which begins with another one disappears whole.
-    patterns: Vec<Box<[u8]>>,
-    /// One bit for each pair of bytes a pattern begins with: most positions are passed by one look.
-    starts: Vec<u64>,
+    /// Of matches that begin at one place the longest is found, so that a secret which begins with another one
+    /// disappears whole. None: there is no secret.
+    automaton: Option<AhoCorasick>,
 }
 
 impl Needles {
@@ -43,14 +43,12 @@ impl Needles {
             }
         }
         patterns.retain(|pattern| pattern.len() >= MIN_SECRET_BYTES);
-        patterns.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        patterns.dedup();
-        let mut starts = vec![0_u64; 1024];
-        for pattern in &patterns {
-            let pair = pair(pattern[0], pattern[1]);
-            starts[pair / 64] |= 1 << (pair % 64);
+        if patterns.is_empty() {
+            return Self { automaton: None };
         }
-        Self { patterns, starts }
+        let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns);
+        // It fails for more states than 32 bits can number: for secrets of gigabytes, which no configuration holds.
+        Self { automaton: Some(automaton.unwrap_or_else(|error| panic!("too many secrets: {error}"))) }
     }
 
     /// Whether a secret occurs in `text`.
@@ -79,32 +77,17 @@ impl Needles {
 
     /// The first match at or after `from`: its start and its end.
     fn find(&self, text: &[u8], from: usize) -> Option<(usize, usize)> {
-        if self.patterns.is_empty() {
-            return None;
-        }
-        let candidates = text.get(from..)?.windows(2).enumerate().filter(|(_, two)| {
-            let pair = pair(two[0], two[1]);
-            self.starts[pair / 64] >> (pair % 64) & 1 == 1
-        });
-        for (offset, _) in candidates {
-            let at = from + offset;
-            if let Some(pattern) = self.patterns.iter().find(|pattern| text[at..].starts_with(pattern)) {
-                return Some((at, at + pattern.len()));
-            }
-        }
-        None
+        let found = self.automaton.as_ref()?.find(Input::new(text).range(from..))?;
+        Some((found.start(), found.end()))
     }
 }
 
 impl std::fmt::Debug for Needles {
     /// Never shows a pattern: each of them is a secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Needles({} patterns)", self.patterns.len())
+        let patterns = self.automaton.as_ref().map_or(0, AhoCorasick::patterns_len);
+        write!(f, "Needles({patterns} patterns)")
     }
-}
-
-const fn pair(first: u8, second: u8) -> usize {
-    (first as usize) << 8 | second as usize
 }
 
 /// The characters that every base64 text contains in which `secret` is preceded by `lead` bytes (modulo 3) and

@@ -7,7 +7,6 @@
 use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
-use sha2::{Digest as _, Sha256};
 
 use super::needles::{Needles, REDACTED};
 use crate::mcp::scan;
@@ -76,7 +75,7 @@ impl Redactor {
     /// Writes the arguments of a call, which may be any text, as one JSON value without secrets or line breaks.
     ///
     /// Nothing becomes `null`; what is no JSON becomes a string; what is too long becomes an object with the length
-    /// and the SHA-256 of the redacted text and its beginning.
+    /// and the BLAKE3 digest of the redacted text and its beginning.
     pub(super) fn arguments(&self, raw: &str, out: &mut Vec<u8>) {
         let start = out.len();
         if raw.trim_ascii().is_empty() {
@@ -87,22 +86,25 @@ impl Redactor {
             self.string(raw, usize::MAX, out);
         }
         if out.len() - start > self.max_arguments {
-            let full = String::from_utf8_lossy(&out[start..]).into_owned();
-            out.truncate(start);
-            self.cut(&full, out);
+            self.cut(start, out);
         }
     }
 
-    fn cut(&self, full: &str, out: &mut Vec<u8>) {
-        let digest = Sha256::digest(full.as_bytes());
-        let head = format!(r#"{{"truncated":true,"bytes":{},"sha256":""#, full.len());
+    /// Replaces what was written from `start` on.
+    fn cut(&self, start: usize, out: &mut Vec<u8>) {
+        let full = out.get(start..).unwrap_or_default();
+        let head = format!(
+            r#"{{"truncated":true,"bytes":{},"blake3":"{}","prefix":"#,
+            full.len(),
+            blake3::hash(full).to_hex()
+        );
+        // Half, because quotes and backslashes of the JSON text double when it becomes a string. The end may be in
+        // the middle of a character.
+        let prefix = full.get(..self.max_arguments / 2).unwrap_or(full);
+        let prefix = prefix.utf8_chunks().next().map_or("", |chunk| chunk.valid()).to_owned();
+        out.truncate(start);
         out.extend_from_slice(head.as_bytes());
-        for byte in digest {
-            out.extend_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 15)]);
-        }
-        out.extend_from_slice(br#"","prefix":"#);
-        // Half, because quotes and backslashes of the JSON text double when it becomes a string.
-        quote(&full[..full.floor_char_boundary(self.max_arguments / 2)], out);
+        quote(&prefix, out);
         out.push(b'}');
     }
 
@@ -189,10 +191,6 @@ fn letters(key: &str) -> impl Iterator<Item = u8> {
 
 fn letters_backwards(key: &str) -> impl Iterator<Item = u8> {
     key.bytes().rev().filter(|b| b.is_ascii_alphanumeric() || !b.is_ascii()).map(|b| b.to_ascii_lowercase())
-}
-
-const fn hex_digit(half: u8) -> u8 {
-    if half < 10 { b'0' + half } else { b'a' + half - 10 }
 }
 
 fn skip_space(bytes: &[u8], mut at: usize) -> usize {

@@ -4,7 +4,7 @@
 pub(crate) mod stderr;
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -24,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use stderr::{Redactor, Tail};
 
+/// Bytes that a pipe to a server takes before somebody has to wait: a large message is carried over in pieces of this
+/// size. The kernel's own is 64 KiB, and memory is taken only as it is filled.
+const PIPE_SIZE: usize = 256 << 10;
 /// All that a child inherits of the gateway's environment. Everything else may be a secret of another backend.
 const INHERITED: [&str; 8] = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "TZ"];
 /// How long the last words may take once the group is dead: a daemon that left the group may hold the pipe.
@@ -135,6 +138,10 @@ pub(crate) fn spawn(spec: &ChildSpec) -> io::Result<Running> {
     let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
         return Err(io::Error::other("the child's pipes are missing"));
     };
+    for pipe in [stdin.as_fd(), stdout.as_fd()] {
+        // Where the system's allowance for a user is used up, it stays as small as it was.
+        let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_SIZE);
+    }
     let tail = Tail::default();
     let drain = stderr::drain(spec.name.clone(), stderr, Redactor::new(&spec.secrets), tail.clone());
     let (orders, orders_seen) = watch::channel(Order::Run);

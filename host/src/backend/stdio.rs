@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -28,6 +28,8 @@ use crate::mcp::splice;
 const READ_SIZE: usize = 16 * 1024;
 /// Queued messages are joined into one write up to this size.
 const WRITE_SIZE: usize = 64 * 1024;
+/// Messages from this size on are not copied to be joined with others.
+const LARGE: usize = 16 * 1024;
 /// Once the child is dead its pipe is read until it has been silent this long: a daemon may still hold it open.
 const DEAD_SILENCE: Duration = Duration::from_millis(250);
 /// A child that closed stdin or stdout can serve nobody; so long it may take to end by itself.
@@ -166,15 +168,19 @@ async fn write(
             }
             first = queue.recv() => first?,
         };
-        append(&mut buffer, &first.body);
-        while buffer.len() < WRITE_SIZE
+        let mut large = append(&mut buffer, first.body);
+        while large.is_none()
+            && buffer.len() < WRITE_SIZE
             && let Ok(next) = queue.try_recv()
         {
-            append(&mut buffer, &next.body);
+            large = append(&mut buffer, next.body);
         }
+        let end = if large.is_some() { &b"\n"[..] } else { b"" };
+        let large = large.unwrap_or_default().chain(end);
+        let mut all = Buf::chain(buffer.as_slice(), large);
         tokio::select! {
             () = gone.cancelled() => return None,
-            written = stdin.write_all(&buffer) => {
+            written = stdin.write_all_buf(&mut all) => {
                 if let Err(error) = written {
                     return Some(format!("closed its standard input ({})", error.kind()));
                 }
@@ -185,17 +191,22 @@ async fn write(
     }
 }
 
-/// Appends one line. A line break inside a message can only be whitespace between JSON tokens (inside strings it is
-/// escaped), but written as it is it would cut the message in two and let a caller forge the second.
-fn append(buffer: &mut Vec<u8>, body: &[u8]) {
+/// Appends one line, or hands it back, without its line feed, if it is better written as it is.
+///
+/// A line break inside a message can only be whitespace between JSON tokens (inside strings it is escaped), but
+/// written as it is it would cut the message in two and let a caller forge the second.
+fn append(buffer: &mut Vec<u8>, body: Bytes) -> Option<Bytes> {
+    let broken = memchr2(b'\n', b'\r', &body).is_some();
+    if body.len() >= LARGE && !broken {
+        return Some(body);
+    }
     let start = buffer.len();
-    buffer.extend_from_slice(body);
-    if let Some(line) = buffer.get_mut(start..)
-        && memchr2(b'\n', b'\r', line).is_some()
-    {
+    buffer.extend_from_slice(&body);
+    if let Some(line) = buffer.get_mut(start..).filter(|_| broken) {
         line.iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
     }
     buffer.push(b'\n');
+    None
 }
 
 /// Cuts stdout into messages.
@@ -236,7 +247,8 @@ impl Lines {
                 self.long = Some(long);
             }
             searched = self.buffer.len();
-            self.buffer.reserve(READ_SIZE);
+            // A line that is long already gets as much again, so that a large answer is few reads.
+            self.buffer.reserve(READ_SIZE.max(self.buffer.len()));
             let read = tokio::select! {
                 biased;
                 read = stdout.read_buf(&mut self.buffer) => read,

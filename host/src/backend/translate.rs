@@ -38,9 +38,9 @@ pub(super) async fn exchange(
         let mirrored = backend.mirrored(&call.target.upstream);
         headers.extend(header::of_request(&call.method, params, &mirrored));
     }
-    let send = |params: String| backend.request(peer, call, params, headers.clone(), client);
+    let send = async |params: &str| backend.request(peer, call, params, headers.clone(), client).await;
     match (client.hello().era(), peer.era()) {
-        (Era::Handshake, Era::Handshake) | (Era::Stateless, Era::Stateless) => send(params.to_owned()).await,
+        (Era::Handshake, Era::Handshake) | (Era::Stateless, Era::Stateless) => send(params).await,
         (Era::Stateless, Era::Handshake) if splice::get(params, "/requestState").is_some() => {
             // The gateway's own did not come this far, and such a server has none.
             let text = "`requestState` is none that was given out for this request";
@@ -48,7 +48,7 @@ pub(super) async fn exchange(
             Ok(Reply::own(error.to_string(), true))
         }
         (Era::Stateless, Era::Handshake) => {
-            let reply = send(era::request_to_handshake(params)).await?;
+            let reply = send(&era::request_to_handshake(params)).await?;
             let asks = client.hello().answers("elicitation/create");
             let url = (asks && reply.is_error()).then(|| era::url_elicitation(reply.text())).flatten();
             Ok(if let Some(required) = url {
@@ -68,7 +68,7 @@ pub(super) async fn exchange(
             }
             let mut params = era::request_to_stateless(params, client.hello());
             for _ in 0..MAX_ROUNDS {
-                let reply = send(params.clone()).await?;
+                let reply = send(&params).await?;
                 if reply.is_error() {
                     return Ok(reply.rewritten(era::error_to_handshake(reply.text()), true));
                 }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::conversation::{Conversation, complaint, say};
 use super::line::{Out, Outbound};
 use crate::mcp::envelope::{self, Message};
+use crate::mcp::json::Json;
 use crate::mcp::payload::Payload;
 use crate::mcp::{BATCH_REVISION, code, era, message, splice};
 use crate::pipeline::whole;
@@ -47,13 +48,15 @@ impl Conversation {
                         let text = "initialize must not be part of a batch";
                         Some(message::error(id.get(), code::INVALID_REQUEST, text, &Value::Null))
                     }
-                    Ok(Message::Request { id, params, .. }) if era::is_stateless(params) => {
+                    Ok(Message::Request { id, params, .. })
+                        if era::is_stateless(params.map(RawValue::get)) =>
+                    {
                         // Its headers could not be compared with it, and that revision has no batches.
                         let text = "a request of revision 2026-07-28 must not be part of a batch";
                         Some(message::error(id.get(), code::INVALID_REQUEST, text, &Value::Null))
                     }
                     Ok(Message::Request { id, method, params }) => this
-                        .request(id, &method, params, &collect)
+                        .request(id, &method, params.map(Json::from), &collect)
                         .map(|reply| reply.into_message().text().clone()),
                     Ok(Message::Notification { method, params }) => {
                         this.notification(&method, params);

@@ -21,6 +21,7 @@ use super::respond;
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::envelope::{self, Body, EnvelopeError, Message};
+use crate::mcp::json::Json;
 use crate::mcp::splice::Edit;
 use crate::mcp::{Era, code, doubled, era, is_of_protocol, message, negotiate, splice};
 use crate::pipeline::{Answer, Arrival, Caller, Failure, News, Pipeline};
@@ -116,13 +117,14 @@ impl Conversation {
 
     /// Takes one message of the client, and answers on `out`. Requests run on their own; nothing here waits for a
     /// backend.
-    pub async fn hear(self: &Arc<Self>, text: &[u8], out: &Out) {
+    pub async fn hear(self: &Arc<Self>, text: &Bytes, out: &Out) {
         let trimmed = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
         if text.get(trimmed) == Some(&b'[') {
             return self.hear_batch(text, out).await;
         }
         match envelope::parse(text) {
             Ok(Message::Request { id, method, params }) => {
+                let params = params.map(|params| Json::shared(text, params));
                 if let Some(reply) = self.request(id, &method, params, out) {
                     say(out, reply).await;
                 }
@@ -141,7 +143,7 @@ impl Conversation {
         self: &Arc<Self>,
         id: &RawValue,
         method: &str,
-        params: Option<&RawValue>,
+        params: Option<Json>,
         out: &Out,
     ) {
         if let Some(reply) = self.stateless(id, method, params, out) {
@@ -172,22 +174,38 @@ impl Conversation {
         self: &Arc<Self>,
         id: &RawValue,
         method: &str,
-        params: Option<&RawValue>,
+        params: Option<Json>,
         out: &Out,
     ) -> Option<Outbound> {
-        if era::is_stateless(params) || method == "server/discover" {
-            return self.stateless(id, method, params, out);
+        match self.taken_up(id, method, params, out) {
+            Ok(work) => drop(self.tasks.spawn(work)),
+            Err(reply) => return reply,
+        }
+        None
+    }
+
+    /// What there is to do for a request: it ends with the answer on `out`. As an error what was answered at once, or
+    /// nothing, if it goes its own way.
+    pub(super) fn taken_up(
+        self: &Arc<Self>,
+        id: &RawValue,
+        method: &str,
+        params: Option<Json>,
+        out: &Out,
+    ) -> Result<impl Future<Output = ()> + Send + use<>, Option<Outbound>> {
+        if era::is_stateless(params.as_ref().map(Json::get)) || method == "server/discover" {
+            return Err(self.stateless(id, method, params, out));
         }
         if method == "ping" {
-            return Some(Outbound::last(message::result(id.get(), "{}")));
+            return Err(Some(Outbound::last(message::result(id.get(), "{}"))));
         }
         if method == "initialize" {
-            return Some(Outbound::last(self.initialize(id, params, &out.caller)));
+            return Err(Some(Outbound::last(self.initialize(id, params.as_ref(), &out.caller))));
         }
         let Some(hello) = self.hello.load_full() else {
             let text = format!("`{method}` before `initialize`: the session is not initialised");
             let data = json!({ "reason": "not_initialized" });
-            return Some(Outbound::last(message::error(id.get(), code::NOT_INITIALIZED, &text, &data)));
+            return Err(Some(Outbound::last(message::error(id.get(), code::NOT_INITIALIZED, &text, &data))));
         };
         let known = Pipeline::is_targeted(method)
             || List::of_method(method).is_some()
@@ -197,25 +215,25 @@ impl Conversation {
             || (method == "tasks/list" && self.pipeline().lists_tasks())
             || !is_of_protocol(method);
         if !known {
-            return Some(Outbound::last(unknown(id, method)));
+            return Err(Some(Outbound::last(unknown(id, method))));
         }
         let in_flight = match self.session.admit(id) {
             Ok(in_flight) => in_flight,
             Err(error) => {
                 let data = json!({ "reason": "overloaded" });
                 let message = message::error(id.get(), code::INVALID_REQUEST, &error.to_string(), &data);
-                return Some(Outbound::last(message));
+                return Err(Some(Outbound::last(message)));
             }
         };
         if matches!(method, "logging/setLevel" | "resources/subscribe") {
             self.exclusive.store(true, Ordering::Relaxed);
         }
         let (this, out) = (self.clone(), out.of(&in_flight));
-        let (id, method, params) = (id.to_owned(), method.to_owned(), params.map(ToOwned::to_owned));
-        self.tasks.spawn(async move {
+        let (id, method, params) = (id.to_owned(), method.to_owned(), params);
+        Ok(async move {
             let client: Arc<dyn Client> =
                 Arc::new(CallLine { conversation: this.clone(), hello, out: out.clone() });
-            let arrival = this.arrival(&out.caller, &id, &method, params.as_deref(), &client);
+            let arrival = this.arrival(&out.caller, &id, &method, params.as_ref(), &client);
             let answer = this.work(arrival, &in_flight.cancelled).await;
             let cancelled = in_flight.cancelled.is_cancelled();
             drop(in_flight);
@@ -225,8 +243,7 @@ impl Conversation {
             {
                 say(&out, Outbound::Last { message, status }).await;
             }
-        });
-        None
+        })
     }
 
     pub(super) fn arrival<'a>(
@@ -234,7 +251,7 @@ impl Conversation {
         caller: &'a Caller,
         id: &'a RawValue,
         method: &'a str,
-        params: Option<&'a RawValue>,
+        params: Option<&'a Json>,
         client: &'a Arc<dyn Client>,
     ) -> Arrival<'a> {
         Arrival {
@@ -266,8 +283,8 @@ impl Conversation {
         self.pipeline().handle(arrival, cancelled).await
     }
 
-    fn initialize(&self, id: &RawValue, params: Option<&RawValue>, caller: &Caller) -> Bytes {
-        let params = params.map_or("{}", RawValue::get);
+    fn initialize(&self, id: &RawValue, params: Option<&Json>, caller: &Caller) -> Bytes {
+        let params = params.map_or("{}", Json::get);
         let Some(requested) =
             splice::get(params, "/protocolVersion").and_then(|v| serde_json::from_str::<String>(v).ok())
         else {

@@ -7,6 +7,7 @@ mod challenge;
 mod events;
 mod mirror;
 mod sessions;
+mod work;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tokio::sync::mpsc;
 
 pub use self::caller::Callers;
 pub use self::sessions::Sessions;
+use self::work::Work;
 use super::conversation::{Conversation, House};
 use super::guard::{self, Hosts, Origins, Rejection};
 use super::line::{OUT_QUEUE, Out, Outbound};
@@ -32,6 +34,7 @@ use super::respond;
 use super::server::{self, Limits};
 use crate::call::Denial;
 use crate::mcp::envelope::{self, Message};
+use crate::mcp::json::Json;
 use crate::mcp::{Era, REVISIONS, STATELESS, code, era, message};
 use crate::pipeline::{Caller, Failure};
 use crate::session::Session;
@@ -157,8 +160,9 @@ impl Mount {
         &self,
         queue: mpsc::Receiver<Outbound>,
         guard: Option<events::CancelOnDrop>,
+        work: Option<Work>,
     ) -> Response {
-        let mut response = events::respond(queue, guard, &self.house.stopping).await;
+        let mut response = events::respond(queue, guard, work, &self.house.stopping).await;
         match response.extensions_mut().remove::<events::Lacking>() {
             Some(events::Lacking(scopes)) => self.lacking(&scopes, response),
             None => response,
@@ -221,8 +225,9 @@ async fn posted(
     let says_stateless = parts.headers.get(VERSION).is_some_and(|version| version == STATELESS);
     match envelope::parse(&body) {
         Ok(Message::Request { id, method, params }) => {
-            if says_stateless || era::is_stateless(params) || method == "server/discover" {
-                let text = params.map_or("{}", |params| params.get());
+            let params = params.map(|params| Json::shared(&body, params));
+            let text = params.as_ref().map_or("{}", Json::get);
+            if says_stateless || era::is_stateless(Some(text)) || method == "server/discover" {
                 mirror::check(mount, parts, id, &method, text)?;
                 let session = Session::new("stateless", mount.max_in_flight);
                 let conversation = Conversation::new(mount.house.clone(), session);
@@ -230,7 +235,7 @@ async fn posted(
                 let guard = events::CancelOnDrop(conversation.clone());
                 conversation.hear_stateless(id, &method, params, &out);
                 drop(out);
-                return Ok(mount.answered(queue, Some(guard)).await);
+                return Ok(mount.answered(queue, Some(guard), None).await);
             }
             if method == "initialize" && !parts.headers.contains_key(SESSION) {
                 return initialize(mount, &caller, &body).await;
@@ -240,12 +245,16 @@ async fn posted(
                 return Ok(reply(200, message::result(id.get(), "{}")));
             }
             let conversation = mount.session(parts, &caller)?;
-            if let Some(reply) = conversation.request(id, &method, params, &out) {
-                // The first message of an empty queue.
-                let _ = out.try_send(reply);
-            }
+            let work = match conversation.taken_up(id, &method, params, &out) {
+                Ok(work) => Some(Work::new(work, conversation.tasks())),
+                Err(reply) => {
+                    // The first message of an empty queue.
+                    reply.and_then(|reply| out.try_send(reply).err());
+                    None
+                }
+            };
             drop(out);
-            Ok(mount.answered(queue, None).await)
+            Ok(mount.answered(queue, None, work).await)
         }
         Ok(Message::Notification { method, params }) if says_stateless => {
             mirror::check(mount, parts, RawValue::NULL, &method, params.map_or("{}", |params| params.get()))?;
@@ -260,14 +269,14 @@ async fn posted(
             let conversation = mount.session(parts, &caller)?;
             conversation.hear(&body, &out).await;
             drop(out);
-            Ok(mount.answered(queue, None).await)
+            Ok(mount.answered(queue, None, None).await)
         }
         Err(error) => Ok(reply(400, super::conversation::complaint(&error))),
     }
 }
 
 /// A new session (2025-11-25, "Session Management").
-async fn initialize(mount: &Arc<Mount>, caller: &Arc<Caller>, body: &[u8]) -> Result<Response, Refused> {
+async fn initialize(mount: &Arc<Mount>, caller: &Arc<Caller>, body: &Bytes) -> Result<Response, Refused> {
     let full = |text: &str| refused(503, code::INTERNAL_ERROR, text, "overloaded");
     let who = mount.house.pipeline.identify(caller);
     let who = who.map_err(|denial| mount.not_known(&denial, true, code::UNAUTHENTICATED))?;

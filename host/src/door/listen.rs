@@ -12,6 +12,7 @@ use super::hub::Listener;
 use super::line::{Out, Outbound};
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::json::Json;
 use crate::mcp::{REVISIONS, code, era, message, splice};
 use crate::pipeline::{Answer, Arrival, Failure, News};
 
@@ -91,7 +92,7 @@ impl Conversation {
     pub(super) async fn listen(
         &self,
         id: &RawValue,
-        params: &RawValue,
+        params: &Json,
         out: &Out,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
@@ -142,7 +143,7 @@ impl Conversation {
     async fn listen_to_resources(
         &self,
         id: &RawValue,
-        params: &RawValue,
+        params: &Json,
         subscription: &Arc<Subscription>,
         cancelled: &CancellationToken,
     ) -> Result<(Arc<str>, Vec<String>), Failure> {
@@ -165,7 +166,7 @@ impl Conversation {
             Arc::new(Resources { subscription: subscription.clone(), hello, session: session.clone() });
         let mut granted = Vec::new();
         for uri in wanted {
-            let params = message::raw(json!({ "uri": uri }).to_string());
+            let params = Json::from(json!({ "uri": uri }).to_string());
             let arrival = Arrival {
                 session: &session,
                 method: "resources/subscribe",

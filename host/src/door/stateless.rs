@@ -16,6 +16,7 @@ use super::park::{self, Found, Going};
 use super::respond;
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::json::Json;
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, code, era, is_of_protocol, message};
 use crate::pipeline::{Answer, Failure, TASKS};
@@ -82,11 +83,11 @@ impl Conversation {
         self: &Arc<Self>,
         id: &RawValue,
         method: &str,
-        params: Option<&RawValue>,
+        params: Option<Json>,
         out: &Out,
     ) -> Option<Outbound> {
-        let text = params.map_or("{}", RawValue::get);
-        let hello = match era::read_meta(text) {
+        let params = params.unwrap_or_else(Json::empty);
+        let hello = match era::read_meta(params.get()) {
             Ok(hello) => hello,
             Err((code::UNSUPPORTED_VERSION, requested)) => {
                 let data = json!({ "supported": era::all_revisions(), "requested": requested });
@@ -125,7 +126,7 @@ impl Conversation {
             }
         };
         let (this, out) = (self.clone(), out.of(&in_flight));
-        let (id, method, params) = (id.to_owned(), method.to_owned(), message::raw(text.to_owned()));
+        let (id, method) = (id.to_owned(), method.to_owned());
         self.tasks().spawn(async move {
             let answer = if targeted {
                 this.stateless_call(&id, &method, &params, hello, &out, &in_flight.cancelled).await
@@ -150,7 +151,7 @@ impl Conversation {
         &self,
         id: &RawValue,
         method: &str,
-        params: &RawValue,
+        params: &Json,
         hello: Hello,
         out: &Out,
     ) -> Result<Answer, Failure> {
@@ -199,7 +200,7 @@ impl Conversation {
         self: &Arc<Self>,
         id: &RawValue,
         method: &str,
-        params: &RawValue,
+        params: &Json,
         hello: Hello,
         out: &Out,
         cancelled: &CancellationToken,
@@ -261,7 +262,7 @@ impl Conversation {
         self: &Arc<Self>,
         id: &RawValue,
         method: &str,
-        params: &RawValue,
+        params: &Json,
         hello: Hello,
         identity: &str,
         out: &Out,
@@ -279,7 +280,7 @@ impl Conversation {
         let line = StatelessLine { hello, affinity, out: out.clone(), questions: ask };
         let cancel = CancellationToken::new();
         let (this, stop) = (self.clone(), cancel.clone());
-        let (id, method, params) = (id.to_owned(), method.to_owned(), params.to_owned());
+        let (id, method, params) = (id.to_owned(), method.to_owned(), params.clone());
         let work = self.tasks().spawn(async move {
             let client: Arc<dyn Client> = Arc::new(line);
             this.pipeline().handle(this.arrival(&caller, &id, &method, Some(&params), &client), &stop).await

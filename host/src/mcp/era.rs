@@ -64,8 +64,8 @@ pub fn read_meta(params: &str) -> Result<Hello, (i64, String)> {
 
 /// Whether a request's params say that it is of the stateless era.
 #[must_use]
-pub fn is_stateless(params: Option<&RawValue>) -> bool {
-    params.is_some_and(|params| splice::get(params.get(), VERSION).is_some())
+pub fn is_stateless(params: Option<&str>) -> bool {
+    params.is_some_and(|params| splice::get(params, VERSION).is_some())
 }
 
 /// How the gateway names itself.

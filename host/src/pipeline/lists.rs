@@ -205,7 +205,7 @@ impl Trip<'_> {
                 upstream: name,
             },
             principal,
-            params: crate::mcp::message::raw("{}".to_owned()),
+            params: crate::mcp::json::Json::empty(),
             session: session.clone(),
             door,
         }

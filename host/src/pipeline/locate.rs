@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
-
 use super::tasks::is_task_method;
 use super::{Failure, Pipeline};
 use crate::backend::Backend;
 use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::catalog::{Entry, List};
+use crate::mcp::json::Json;
 use crate::mcp::schema::ArgumentSchema;
 use crate::mcp::{doubled, is_of_protocol, splice};
 
@@ -76,10 +75,10 @@ impl Pipeline {
     pub(super) async fn locate(
         &self,
         method: &str,
-        params: Option<&RawValue>,
+        params: Option<&Json>,
         who: &Principal,
     ) -> Result<Located, Failure> {
-        let params = params.map_or("{}", RawValue::get);
+        let params = params.map_or("{}", Json::get);
         // What is judged from here on must be what the backend reads.
         doubled::check(params).map_err(|ambiguous| Failure::Params(format!("`params`: {ambiguous}")))?;
         if is_task_method(method) {

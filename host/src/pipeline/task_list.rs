@@ -11,9 +11,10 @@ use super::locate::Located;
 use super::{Answer, Arrival, Failure, Pipeline, Trip};
 use crate::backend::{Backend, Status, whole};
 use crate::call::{Principal, Target, TargetKind};
+use crate::mcp::json::Json;
 use crate::mcp::payload::Payload;
 use crate::mcp::splice::{self, Edit};
-use crate::mcp::{code, era, message};
+use crate::mcp::{code, era};
 use crate::plugin::Row;
 
 /// The method.
@@ -88,7 +89,7 @@ impl Pipeline {
         principal: Arc<Principal>,
         cancelled: &CancellationToken,
     ) -> Result<Vec<Owned>, Failure> {
-        let mut params = arrival.params.map_or_else(|| message::raw("{}".to_owned()), ToOwned::to_owned);
+        let mut params = arrival.params.map_or_else(Json::empty, Clone::clone);
         let (mut owned, mut seen) = (Vec::new(), HashSet::new());
         for _ in 0..MAX_PAGES {
             let arrival = Arrival { params: Some(&params), ..arrival };
@@ -128,7 +129,7 @@ impl Pipeline {
             }
             let next = Edit::Set { pointer: "/cursor".to_owned(), json: cursor.to_owned() };
             let Ok(next) = splice::apply(params.get(), &[next]) else { return Ok(owned) };
-            params = message::raw(next);
+            params = next.into();
         }
         tracing::warn!(backend = %backend.name(), "its list of tasks has more than {MAX_PAGES} pages");
         Ok(owned)

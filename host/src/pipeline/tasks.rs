@@ -102,7 +102,7 @@ mod tests {
                 upstream: "slow".into(),
             },
             principal: Arc::new(principal),
-            params: crate::mcp::message::raw("{}".to_owned()),
+            params: crate::mcp::json::Json::empty(),
             session: "s".into(),
             door: "http",
         }

@@ -17,6 +17,7 @@ use super::bindings::guard::Guard;
 use super::bindings::list_filter::ListFilter;
 use super::bindings::rewriter::Rewriter;
 use super::bindings::types::ConfigError;
+use super::engine::Ticker;
 use super::guest::{Guest, Shared};
 use super::waiting::Overlong;
 use super::{Fault, Roles};
@@ -30,6 +31,16 @@ thread_local! {
     static SLOT: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 static NEXT_SLOT: AtomicUsize = AtomicUsize::new(0);
+
+/// The number of this thread.
+fn mine() -> usize {
+    SLOT.with(|slot| {
+        if slot.get() == usize::MAX {
+            slot.set(NEXT_SLOT.fetch_add(1, Ordering::Relaxed));
+        }
+        slot.get()
+    })
+}
 
 /// An instance with the bindings of the roles it plays.
 pub(super) struct Instance {
@@ -46,6 +57,7 @@ type Configured = Result<(), Vec<ConfigError>>;
 
 pub(super) struct Pool {
     pre: InstancePre<Guest>,
+    ticker: Ticker,
     shared: Arc<Shared>,
     roles: Roles,
     /// The configuration as JSON, told to every new instance.
@@ -66,6 +78,7 @@ pub(super) enum BirthError {
 impl Pool {
     pub(super) fn new(
         pre: InstancePre<Guest>,
+        ticker: Ticker,
         shared: Arc<Shared>,
         roles: Roles,
         config: String,
@@ -74,7 +87,7 @@ impl Pool {
     ) -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let slots = (0..threads + 2).map(|_| Mutex::new(None)).collect();
-        Self { pre, shared, roles, config, isolation, blocking, slots }
+        Self { pre, ticker, shared, roles, config, isolation, blocking, slots }
     }
 
     /// Makes one instance now, so that a bad configuration is found at start and the first call is warm.
@@ -93,12 +106,7 @@ impl Pool {
         if self.isolation == Isolation::Call {
             return self.fresh(work);
         }
-        let mine = SLOT.with(|slot| {
-            if slot.get() == usize::MAX {
-                slot.set(NEXT_SLOT.fetch_add(1, Ordering::Relaxed));
-            }
-            slot.get()
-        });
+        let mine = mine();
         for offset in 0..self.slots.len() {
             let Some(mut slot) = self.slots[(mine + offset) % self.slots.len()].try_lock() else { continue };
             // Taken out for the call: whatever unwinds or fails leaves an empty slot behind.
@@ -126,6 +134,7 @@ impl Pool {
         work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>,
     ) -> Result<R, Fault> {
         let limits = &self.shared.limits;
+        let _ticking = self.ticker.run(mine());
         instance.calls += 1;
         instance.store.data_mut().begin();
         instance.store.set_epoch_deadline(limits.deadline_ms.max(1));
@@ -138,6 +147,7 @@ impl Pool {
     }
 
     fn birth(&self) -> Result<Instance, BirthError> {
+        let _ticking = self.ticker.run(mine());
         let mut store = Store::new(self.pre.engine(), Guest::new(self.shared.clone()));
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(self.shared.limits.host_bytes.max(64 << 10));

@@ -18,6 +18,7 @@ use super::super::line::Outbound;
 use super::super::pour::Pour;
 use super::super::respond;
 use super::reply;
+use super::work::Work;
 use crate::mcp::payload::Payload;
 
 /// How often a stream shows that it is alive.
@@ -41,9 +42,19 @@ pub(super) struct Lacking(pub(super) String);
 pub(super) async fn respond(
     mut queue: mpsc::Receiver<Outbound>,
     guard: Option<CancelOnDrop>,
+    work: Option<Work>,
     stopping: &CancellationToken,
 ) -> Response {
-    match queue.recv().await {
+    let first = match work {
+        Some(mut work) => tokio::select! {
+            biased;
+            first = queue.recv() => first,
+            // It ended with its answer in the queue, or without one.
+            () = &mut work => queue.recv().await,
+        },
+        None => queue.recv().await,
+    };
+    match first {
         Some(Outbound::Last { message, status }) => {
             let lacking = (status == respond::FORBIDDEN).then(|| respond::lacking(message.text())).flatten();
             let mut response = whole(status, message);
