@@ -6,7 +6,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::mcp::json::Json;
+mod json;
+
+pub use json::Json;
 
 /// What a call is about. The words are those of the plugin contract (`target-kind`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

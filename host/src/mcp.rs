@@ -11,7 +11,6 @@ pub mod doubled;
 pub mod envelope;
 pub mod era;
 pub mod header;
-pub mod json;
 pub mod message;
 pub mod payload;
 mod readable;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use crate::call::Json;
 use crate::call::{Denial, Refused, TargetKind};
 use crate::config::OnFailure;
 use crate::mcp::catalog::{List, Offer};
-use crate::mcp::json::Json;
 use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
 use crate::plugin::{Answer, Answered, CatalogEdit, Edits, Fault, Plugin};

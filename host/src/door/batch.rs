@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 
 use super::conversation::{Conversation, complaint, say};
 use super::line::{Out, Outbound};
+use crate::call::Json;
 use crate::mcp::envelope::{self, Message};
-use crate::mcp::json::Json;
 use crate::mcp::payload::Payload;
 use crate::mcp::{BATCH_REVISION, code, era, message, splice};
 use crate::pipeline::whole;

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::conversation::Conversation;
 use super::hub::Listener;
 use super::line::{Out, Outbound};
+use crate::call::Json;
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
-use crate::mcp::json::Json;
 use crate::mcp::{REVISIONS, code, era, message, splice};
 use crate::pipeline::{Answer, Arrival, Failure, News};
 

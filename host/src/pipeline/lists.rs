@@ -205,7 +205,7 @@ impl Trip<'_> {
                 upstream: name,
             },
             principal,
-            params: crate::mcp::json::Json::empty(),
+            params: crate::call::Json::empty(),
             session: session.clone(),
             door,
         }

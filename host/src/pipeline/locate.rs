@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::tasks::is_task_method;
 use super::{Failure, Pipeline};
 use crate::backend::Backend;
+use crate::call::Json;
 use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::catalog::{Entry, List};
-use crate::mcp::json::Json;
 use crate::mcp::schema::ArgumentSchema;
 use crate::mcp::{doubled, is_of_protocol, splice};
 

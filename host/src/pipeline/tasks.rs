@@ -102,7 +102,7 @@ mod tests {
                 upstream: "slow".into(),
             },
             principal: Arc::new(principal),
-            params: crate::mcp::json::Json::empty(),
+            params: crate::call::Json::empty(),
             session: "s".into(),
             door: "http",
         }
