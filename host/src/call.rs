@@ -57,15 +57,32 @@ pub struct Principal {
     pub claims: Vec<(String, String)>,
 }
 
+/// Stands between the parts of an identity.
+const BETWEEN: &str = "\u{1f}";
+
 impl Principal {
     /// Who this is, for what belongs to somebody: issuer, subject, and the application they use (RFC 9068
     /// `client_id`). Two applications of one person are two.
     #[must_use]
     pub fn identity(&self) -> String {
+        self.parts().join(BETWEEN)
+    }
+
+    /// Whether this is who has that identity.
+    #[must_use]
+    pub fn is(&self, identity: &str) -> bool {
+        let [issuer, client, subject] = self.parts();
+        let rest = identity.strip_prefix(issuer).and_then(|rest| rest.strip_prefix(BETWEEN));
+        let rest =
+            rest.and_then(|rest| rest.strip_prefix(client)).and_then(|rest| rest.strip_prefix(BETWEEN));
+        rest == Some(subject)
+    }
+
+    fn parts(&self) -> [&str; 3] {
         let claim =
             |name: &str| self.claims.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let client = claim("client_id").or_else(|| claim("azp")).unwrap_or("");
-        format!("{}\u{1f}{client}\u{1f}{}", self.issuer.as_deref().unwrap_or(""), self.subject)
+        [self.issuer.as_deref().unwrap_or(""), client, &self.subject]
     }
 }
 

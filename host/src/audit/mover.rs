@@ -15,7 +15,7 @@ use super::store::{BATCH_RECORDS, Store};
 use super::{AuditError, StoreSettings};
 
 /// How long a batch collects: long enough that the ends of quick calls join their beginnings in one row.
-const LINGER: Duration = Duration::from_millis(20);
+const LINGER: Duration = Duration::from_millis(50);
 /// The pause after a failure; it doubles up to the longest.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

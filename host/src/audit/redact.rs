@@ -78,11 +78,18 @@ impl Redactor {
     /// and the BLAKE3 digest of the redacted text and its beginning.
     pub(super) fn arguments(&self, raw: &str, out: &mut Vec<u8>) {
         let start = out.len();
+        // What will be cut becomes a string, whatever it is.
+        let long = raw.len() > self.max_arguments;
         if raw.trim_ascii().is_empty() {
             out.extend_from_slice(b"null");
-        } else if is_json(raw) {
+        } else if long || is_json(raw) {
+            out.reserve(raw.len());
             self.json(raw, MAX_NESTING, out);
         } else {
+            self.string(raw, usize::MAX, out);
+        }
+        if long && out.len() - start <= self.max_arguments && !is_json(raw) {
+            out.truncate(start);
             self.string(raw, usize::MAX, out);
         }
         if out.len() - start > self.max_arguments {

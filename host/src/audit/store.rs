@@ -20,6 +20,8 @@ use super::{AuditError, CallId, StoreSettings, short};
 
 /// At most this many records are moved in one transaction: 18 values each stay below SQLite's limit of 32766.
 pub(super) const BATCH_RECORDS: usize = 512;
+/// Rows are inserted by so many, the largest first: a statement of a size that comes again and again is read once.
+const BLOCKS: [usize; 2] = [64, 16];
 /// How long SQLite waits for another writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for a connection before the attempt counts as failed and is reported.
@@ -101,6 +103,12 @@ fn merge(instance: Uuid, records: &[Record]) -> (Vec<NewRow<'_>>, Vec<(i64, &Out
     (rows, endings)
 }
 
+/// How many of the rows that are left to insert at once, and whether that is one of the recurring sizes.
+fn block(left: usize) -> Option<(usize, bool)> {
+    let recurring = BLOCKS.into_iter().find(|size| *size <= left);
+    (left > 0).then(|| recurring.map_or((left, false), |size| (size, true)))
+}
+
 fn request_id(instance: Uuid, call: i64) -> String {
     CallId { instance: short(instance), number: u64::try_from(call).unwrap_or_default() }.to_string()
 }
@@ -135,8 +143,10 @@ macro_rules! dialect {
                     // The answer to an earlier attempt was lost, its commit was not.
                     return transaction.rollback().await;
                 }
-                if !rows.is_empty() {
-                    insert(&name, rows).build().persistent(false).execute(&mut *transaction).await?;
+                let mut rows = rows.into_iter();
+                while let Some((size, recurring)) = block(rows.len()) {
+                    let rows = rows.by_ref().take(size).collect();
+                    insert(&name, rows).build().persistent(recurring).execute(&mut *transaction).await?;
                 }
                 if !endings.is_empty() {
                     update(&name, endings).build().persistent(false).execute(&mut *transaction).await?;

@@ -24,7 +24,7 @@ pub enum Ambiguous {
 /// The first key that stands twice, however it is spelled; or too much nesting.
 pub fn check(text: &str) -> Result<(), Ambiguous> {
     // None: an array. Some: the keys of an object so far.
-    let mut open: Vec<Option<HashSet<Cow<'_, str>>>> = Vec::new();
+    let mut open: Vec<Option<Keys<'_>>> = Vec::new();
     let mut key_next = false;
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -35,7 +35,7 @@ pub fn check(text: &str) -> Result<(), Ambiguous> {
                     return Err(Ambiguous::Deep);
                 }
                 key_next = *byte == b'{';
-                open.push(key_next.then(HashSet::new));
+                open.push(key_next.then(Keys::default));
             }
             b'}' | b']' => {
                 open.pop();
@@ -63,6 +63,32 @@ pub fn check(text: &str) -> Result<(), Ambiguous> {
     Ok(())
 }
 
+/// The keys of one object.
+#[derive(Default)]
+struct Keys<'a> {
+    few: Vec<Cow<'a, str>>,
+    /// Where there are more than [`FEW`], all of them.
+    many: HashSet<Cow<'a, str>>,
+}
+
+/// So many keys are sooner compared than hashed.
+const FEW: usize = 8;
+
+impl<'a> Keys<'a> {
+    /// False if it was there.
+    fn insert(&mut self, key: Cow<'a, str>) -> bool {
+        if self.few.len() < FEW {
+            let new = !self.few.contains(&key);
+            self.few.push(key);
+            return new;
+        }
+        if self.many.is_empty() {
+            self.many.extend(self.few.iter().cloned());
+        }
+        self.many.insert(key)
+    }
+}
+
 fn plain(quoted: &str) -> Cow<'_, str> {
     let inner = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or("");
     if inner.contains('\\') {
@@ -85,6 +111,9 @@ mod tests {
             r#"{"name":"a","n\u0061me":"b"}"#,
             r#"{"a":[{"x":{}},{"y":1,"z":"y","y":2}]}"#,
             r#"{"a":{"b":1},"c":2, "a" : 3}"#,
+            r#"{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"i":1,"j":1,"c":1}"#,
+            r#"{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"i":1,"j":1,"j":1}"#,
+            r#"{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"h":1}"#,
         ] {
             assert!(matches!(check(text), Err(Ambiguous::Doubled(_))), "{text}");
         }

@@ -75,7 +75,7 @@ impl Sessions {
     pub(super) fn find(&self, id: &str, who: &Principal) -> Option<Arc<Conversation>> {
         let mut open = self.open.lock();
         let session = open.get_mut(id)?;
-        if session.owner != who.identity() {
+        if !who.is(&session.owner) {
             return None;
         }
         session.used = Instant::now();

@@ -10,6 +10,9 @@ use tokio::time::Instant;
 
 use super::Limits;
 
+/// Room for a body is made up to so many times what has come of it.
+const GROWTH: usize = 8;
+
 /// Why a body was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
@@ -61,7 +64,6 @@ pub async fn read_body(mut body: Body, limits: &Limits) -> Result<Bytes, BodyErr
     let mut whole = Bytes::new();
     let mut joined = BytesMut::new();
     loop {
-        // Grown as bytes come, never reserved by what the client declares.
         let received = whole.len().max(joined.len());
         let within = limits.body_time(received);
         let next = match started.checked_add(within) {
@@ -80,6 +82,11 @@ pub async fn read_body(mut body: Body, limits: &Limits) -> Result<Bytes, BodyErr
             whole = data;
         } else {
             joined.extend_from_slice(&std::mem::take(&mut whole));
+            if joined.capacity() - joined.len() < data.len() {
+                // The more has come, the more is believed of what is declared; so most is copied once.
+                let left = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+                joined.reserve(data.len() + left.min(GROWTH * received));
+            }
             joined.extend_from_slice(&data);
         }
     }

@@ -38,6 +38,9 @@ const HYPER_HEADERS: usize = 100;
 /// rest with a reset, and the client may lose the response that tells it why.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How far the clock is put off while the gateway works.
+const UNWATCHED: Duration = Duration::from_secs(3600);
+
 /// To a client over the limit of connections.
 const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nretry-after: 1\r\n\
     connection: close\r\ncontent-length: 65\r\n\r\n\
@@ -70,7 +73,7 @@ pub(super) async fn run<I>(
     let mut told = false;
     let mut seen = pulse.now();
     let mut clock = pin!(tokio::time::sleep(limits.header_timeout));
-    let mut running = true;
+    let mut due = Some(clock.deadline());
     let ended = std::future::poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
             return Poll::Ready(Some(ended));
@@ -86,17 +89,22 @@ pub(super) async fn run<I>(
         let now = pulse.now();
         if now != seen {
             seen = now;
-            let deadline = limits.patience(Phase::of(now)).and_then(|wait| Instant::now().checked_add(wait));
-            running = deadline.is_some();
-            if let Some(deadline) = deadline {
-                clock.as_mut().reset(deadline);
+            due = limits.patience(Phase::of(now)).and_then(|wait| Instant::now().checked_add(wait));
+            // A clock that rings too early is set again when it rings; with most requests it is not touched.
+            if let Some(due) = due.filter(|due| *due < clock.deadline()) {
+                clock.as_mut().reset(due);
             }
         }
-        if running {
+        loop {
             ready!(clock.as_mut().poll(cx));
-            return Poll::Ready(None);
+            let rang = clock.deadline();
+            match due {
+                Some(due) if due <= rang => return Poll::Ready(None),
+                Some(due) => clock.as_mut().reset(due),
+                // Nothing is waited for now; there will be a reason to look again.
+                None => clock.as_mut().reset(rang + UNWATCHED),
+            }
         }
-        Poll::Pending
     })
     .await;
 
