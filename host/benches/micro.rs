@@ -11,6 +11,7 @@ use sentinel_gateway::audit::{Audit, Closing, Entry, Mode, Settings, Status, Sto
 use sentinel_gateway::call::Json;
 use sentinel_gateway::call::{Call, Credential, Outcome, Target, TargetKind};
 use sentinel_gateway::config::{self, Config, Isolation};
+use sentinel_gateway::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part};
 use sentinel_gateway::mcp::schema::ArgumentSchema;
 use sentinel_gateway::mcp::{envelope, message, splice};
 use sentinel_gateway::plugin::{Engine, Plugin};
@@ -143,6 +144,22 @@ fn splice_one_key(bencher: Bencher<'_, '_>, bytes: usize) {
     let text = format!(r#"{{"name":"a","arguments":{{"text":"{}"}}}}"#, "x".repeat(bytes));
     let edit = [splice::Edit::Set { pointer: "/name".to_owned(), json: "\"b\"".to_owned() }];
     bencher.bench_local(|| splice::apply(black_box(&text), &edit).unwrap());
+}
+
+#[divan::bench(args = [10, 1_000, 10_000])]
+fn catalog_lookup(bencher: Bencher<'_, '_>, tools: usize) {
+    let offer = |index: usize| Offer {
+        name: format!("tool_{index}"),
+        upstream: format!("tool_{index}"),
+        item: message::raw(format!(r#"{{"name":"tool_{index}","inputSchema":{{"type":"object"}}}}"#)),
+    };
+    let offers = Offers { tools: (0..tools).map(offer).collect(), ..Offers::default() };
+    let backend: Arc<str> = "echo".into();
+    let part = Part { backend: &backend, always_prefix: false, safe_names: true, offers: &offers };
+    let catalog = Catalog::merge(&[part], &mut Owners::default());
+    let names: Vec<String> = (0..1_000).map(|nth| format!("tool_{}", nth * 7_919 % tools)).collect();
+    let mut next = names.iter().cycle();
+    bencher.bench_local(|| catalog.find(List::Tools, black_box(next.next().unwrap())).unwrap());
 }
 
 #[divan::bench]

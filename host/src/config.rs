@@ -68,6 +68,8 @@ pub struct Gateway {
     pub spool_dir: Option<PathBuf>,
     /// Calls under way at once.
     pub max_in_flight: usize,
+    /// How plugins are kept within their memory.
+    pub plugin_bounds: Bounds,
     /// How long calls may take to finish at shutdown.
     pub shutdown_grace: Duration,
     /// Names of tools and prompts in characters that every client takes.
@@ -157,6 +159,16 @@ pub struct Audit {
     pub max_arguments_bytes: usize,
     /// How far the journal may grow, in bytes, before calls wait.
     pub max_journal_bytes: u64,
+}
+
+/// How plugins are kept within their memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bounds {
+    /// By addresses that are reserved around it: the processor finds every step outside.
+    #[default]
+    Guarded,
+    /// By a comparison before every step.
+    Checked,
 }
 
 /// What a record must survive before the call goes on.

@@ -4,6 +4,7 @@
 #[path = "../support/lib.rs"]
 mod support;
 
+mod allocations;
 mod authoring;
 mod bad_input;
 mod calls;

@@ -49,7 +49,9 @@ enum Layer {
     Peers,
     /// The cost of a call against the number of tools, backends, sessions, plugins, roles, rules, rows
     Growth,
-    /// Micro, peers and growth, and then the report
+    /// Instructions of a call, counted by callgrind
+    Counts,
+    /// Micro, peers, growth and counts, and then the report
     All,
     /// tests/BENCHMARKS.md and the chart from what was measured last
     Report,
@@ -97,12 +99,16 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
             std::fs::write(&micro, text)?;
         }
     }
+    if matches!(layer, Layer::Counts | Layer::All) {
+        valgrind()?;
+    }
     let parts: &[&str] = match layer {
         Layer::Micro | Layer::Report => &[],
         Layer::Whole => &["whole"],
         Layer::Peers => &["peers"],
         Layer::Growth => &["growth"],
-        Layer::All => &["peers", "growth"],
+        Layer::Counts => &["counts"],
+        Layer::All => &["peers", "growth", "counts"],
     };
     if !parts.is_empty() {
         let mut command = Command::new(&tool);
@@ -122,6 +128,14 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         shell::run(command.arg("--chart").arg(workspace.root.join("tests/benchmarks.svg")))?;
     }
     Ok(())
+}
+
+/// Installs what counts, where it is missing and this is a Debian.
+fn valgrind() -> anyhow::Result<()> {
+    if Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        return Ok(());
+    }
+    shell::run(Command::new("apt-get").args(["install", "--yes", "--no-install-recommends", "valgrind"]))
 }
 
 /// The commit that is measured, and whether it is all that is measured.

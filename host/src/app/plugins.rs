@@ -22,9 +22,10 @@ pub struct Loaded {
 /// # Errors
 /// Every problem of every plugin, at the key it was configured with.
 pub fn load(config: &Config, store: &Store, clock: &Clock) -> Result<Loaded, Problems> {
-    let engine = Engine::new().map_err(|error| {
-        let problem =
-            super::problem("plugins", format!("the WebAssembly engine cannot start: {error:#}"), None);
+    let engine = Engine::bounded(config.gateway.plugin_bounds).map_err(|error| {
+        let text = format!("the WebAssembly engine cannot start: {error:#}");
+        let hint = "where a process may not have so many addresses (ulimit -v), write \"checked\"";
+        let problem = super::problem("gateway.plugin_bounds", text, Some(hint.to_owned()));
         Problems::new(&config.path, vec![problem])
     })?;
     let folders = super::plugin_folders(config.gateway.plugin_dir.as_ref());

@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::document::Document;
 use super::problem::{Problem, nearest};
 use super::raw::{
-    Raw, RawAudit, RawAuditMode, RawGateway, RawHttp, RawKillSwitch, RawMode, RawPostgres, Seconds,
+    Raw, RawAudit, RawAuditMode, RawBounds, RawGateway, RawHttp, RawKillSwitch, RawMode, RawPostgres, Seconds,
 };
 use super::secret::Secret;
-use super::{Audit, AuditMode, Config, Gateway, KillSwitch, Scopes, Store};
+use super::{Audit, AuditMode, Bounds, Config, Gateway, KillSwitch, Scopes, Store};
 
 mod auth;
 mod backends;
@@ -185,6 +185,10 @@ impl Checker<'_> {
             max_result_bytes: raw.max_result_bytes,
             spool_dir: raw.spool_dir.as_ref().map(|dir| self.path(dir)),
             max_in_flight: raw.max_in_flight,
+            plugin_bounds: match raw.plugin_bounds {
+                RawBounds::Guarded => Bounds::Guarded,
+                RawBounds::Checked => Bounds::Checked,
+            },
             shutdown_grace: duration(raw.shutdown_grace_secs),
             safe_names: raw.safe_names,
         })

@@ -77,6 +77,10 @@ pub(super) struct RawGateway {
     /// How many calls may be under way at once.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) max_in_flight: usize,
+    /// How plugins are kept within their memory. "guarded": each instance reserves 4 GiB of addresses, which is no memory,
+    /// and the processor checks. "checked": the code checks, which is slower, for where a process may not have so many
+    /// addresses (`ulimit -v`, small processors).
+    pub(super) plugin_bounds: RawBounds,
     /// How long calls may take to finish at shutdown.
     pub(super) shutdown_grace_secs: Seconds,
     /// Show names of tools and prompts in characters that every client takes (letters, digits, `_` and `-`, at most
@@ -96,6 +100,7 @@ impl Default for RawGateway {
             max_result_bytes: 256 << 20,
             spool_dir: None,
             max_in_flight: 1_024,
+            plugin_bounds: RawBounds::Guarded,
             shutdown_grace_secs: Seconds(10.0),
             safe_names: true,
         }
@@ -235,6 +240,14 @@ pub(super) struct RawKey {
 pub(super) enum RawAuditMode {
     Process,
     Strict,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(super) enum RawBounds {
+    Guarded,
+    Checked,
 }
 
 /// The record of every call.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use crate::config::Bounds;
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// How often deadlines are looked at; one unit of `deadline_ms`.
@@ -33,12 +34,20 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
+    /// An engine as the gateway has it by default.
+    ///
+    /// # Errors
+    /// As for [`Self::bounded`].
+    pub fn new() -> wasmtime::Result<Self> {
+        Self::bounded(Bounds::default())
+    }
+
     /// Builds the engine and starts its ticker.
     ///
     /// # Errors
     /// The machine lacks the address space or the processor features, or no thread could be started.
-    pub fn new() -> wasmtime::Result<Self> {
-        let inner = wasmtime::Engine::new(&config())?;
+    pub fn bounded(bounds: Bounds) -> wasmtime::Result<Self> {
+        let inner = wasmtime::Engine::new(&config(bounds))?;
         let (wake, woken) = channel::<()>();
         let activity = Arc::new(Activity::default());
         let (weak, seen) = (inner.weak(), activity.clone());
@@ -123,7 +132,7 @@ impl Drop for Running<'_> {
     }
 }
 
-fn config() -> Config {
+fn config(bounds: Bounds) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(INSTANCES)
         .total_core_instances(4 * INSTANCES)
@@ -145,8 +154,15 @@ fn config() -> Config {
         .max_wasm_stack(256 << 10)
         .wasm_backtrace_max_frames(NonZeroUsize::new(8))
         .wasm_memory64(false)
-        .wasm_relaxed_simd(false)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        .wasm_relaxed_simd(false);
+    match bounds {
+        Bounds::Guarded => config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)),
+        // Instances are kept warm, so it matters little that each is made by calls of the system.
+        Bounds::Checked => config
+            .allocation_strategy(InstanceAllocationStrategy::OnDemand)
+            .memory_reservation(0)
+            .memory_guard_size(64 << 10),
+    };
     config
 }
 

@@ -1,5 +1,6 @@
 //! The order in which everything is measured, and what is measured when.
 
+mod counts;
 mod field;
 mod growth;
 mod turn;
@@ -25,6 +26,8 @@ pub(crate) enum Part {
     Peers,
     /// The cost of a call as everything grows
     Growth,
+    /// Instructions of a call, by callgrind
+    Counts,
 }
 
 impl Part {
@@ -33,6 +36,7 @@ impl Part {
             Self::Whole => "whole",
             Self::Peers => "peers",
             Self::Growth => "growth",
+            Self::Counts => "counts",
         }
     }
 }
@@ -175,6 +179,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
                 voids.extend(growth.curves.iter().flat_map(crate::result::Curve::voids));
                 println!("{}", crate::report::table::growth(&growth));
                 results.growth = Some(growth);
+            }
+            Part::Counts => {
+                let counts = runtime.block_on(counts::measure(options, &place))?;
+                println!("{}", crate::report::table::counts(&counts));
+                results.counts = Some(counts);
             }
         }
         // After each part: a later one that fails takes nothing with it.

@@ -15,6 +15,8 @@ pub(crate) struct Results {
     pub(crate) fields: BTreeMap<String, Field>,
     #[serde(default)]
     pub(crate) growth: Option<Growth>,
+    #[serde(default)]
+    pub(crate) counts: Option<Counts>,
     /// The output of the layer of single steps, as it is.
     #[serde(default)]
     pub(crate) micro: Option<Micro>,
@@ -33,6 +35,20 @@ pub(crate) struct About {
     pub(crate) seconds: f64,
     /// Too short to mean anything.
     pub(crate) quick: bool,
+}
+
+/// Instructions of a call.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    pub(crate) about: About,
+    pub(crate) list: Vec<Count>,
+}
+
+/// What one configuration takes for a call.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Count {
+    pub(crate) name: String,
+    pub(crate) instructions: u64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]

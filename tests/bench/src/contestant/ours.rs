@@ -44,6 +44,17 @@ pub(crate) struct Variant {
     pub(crate) rows: u64,
     /// Another build than the one that is measured.
     pub(crate) program: Option<PathBuf>,
+    /// Run by valgrind, which counts instructions, or at least so that valgrind could.
+    pub(crate) counted: Option<Counted>,
+}
+
+/// How a gateway is run whose instructions are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// As it is, to compile its plugins once.
+    Plain,
+    /// By callgrind.
+    Callgrind,
 }
 
 impl Variant {
@@ -59,7 +70,13 @@ impl Variant {
             rules: 0,
             rows: 0,
             program: None,
+            counted: None,
         }
+    }
+
+    /// The same for counting its instructions.
+    pub(crate) fn counted(self, how: Counted) -> Self {
+        Self { counted: Some(how), ..self }
     }
 
     /// The same of another build.
@@ -98,7 +115,14 @@ impl Variant {
         let port = free_port()?;
         let config = way.folder.join("sentinel.toml");
         write_private(&config, &self.config(place, way, port)?)?;
-        let mut command = Command::new(self.program.as_ref().unwrap_or(&place.gateway));
+        let program = self.program.as_ref().unwrap_or(&place.gateway);
+        let mut command = if self.counted == Some(Counted::Callgrind) {
+            let mut command = Command::new("valgrind");
+            command.args(["--tool=callgrind", "--callgrind-out-file=callgrind.out"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
         command.arg("--config").arg(&config).env_clear().current_dir(way.folder);
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.env("HOME", way.folder).env("XDG_STATE_HOME", way.folder);
@@ -126,6 +150,10 @@ impl Variant {
             "[gateway]\nlisten = \"127.0.0.1:{port}\"\nhealth_listen = \"off\"\nlog_level = \"warn\"\n\
              audit_enabled = {recorded}\nmax_in_flight = 4096\n"
         );
+        if self.counted.is_some() {
+            // Valgrind has not as many addresses as guards reserve.
+            text += "plugin_bounds = \"checked\"\n";
+        }
         if way.route.http_door() {
             let local = !self.policies;
             let _ =

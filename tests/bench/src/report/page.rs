@@ -53,6 +53,12 @@ pub(super) fn page(results: &Results, micro: Option<&str>) -> String {
         text.push('\n');
         text += &table::growth(growth);
     }
+    if let Some(counts) = &results.counts {
+        text += "\n## Instructions\n\nCounted by callgrind, all threads and the moving of records included; plugins checked instead of guarded.\n\n";
+        text += &about(&counts.about);
+        text.push('\n');
+        text += &table::counts(counts);
+    }
     if let Some(micro) = micro {
         let _ = write!(text, "\n## Single steps\n\n```text\n{}\n```\n", micro.trim());
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::contestant::Route;
-use crate::result::{Cell, Curve, Field, Growth, Kept, Row};
+use crate::result::{Cell, Count, Counts, Curve, Field, Growth, Kept, Row};
 
 /// A column whose cells stand on the right.
 const RIGHT: &str = "--:";
@@ -237,6 +237,14 @@ pub(super) fn records(field: &Field) -> String {
         "p50 µs c=64",
     ];
     layout(&head, &lines)
+}
+
+/// Instructions of a call.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+pub(crate) fn counts(counts: &Counts) -> String {
+    let row = |count: &Count| vec![count.name.clone(), number(count.instructions as f64)];
+    let rows: Vec<_> = counts.list.iter().map(row).collect();
+    layout(&["stdio → stdio, 100 B", "instructions a call"], &rows)
 }
 
 /// All curves.

@@ -1,0 +1,63 @@
+//! Instructions of a call: a number that hardly differs between two runs or two machines, so that a change of a few
+//! percent is seen in a commit where a time would say nothing.
+//!
+//! The gateway runs under callgrind twice, with few calls and with many; the difference is what the calls took, all its
+//! threads and the moving of the records included. Valgrind has too few addresses for guarded plugins, so they are
+//! checked, which costs a little more.
+
+use std::fs;
+
+use anyhow::{Context as _, bail};
+
+use super::Options;
+use crate::call::Calls;
+use crate::contestant::ours::{Counted, Variant};
+use crate::contestant::{Contestant, Place, Route, Server};
+use crate::result::{Count, Counts};
+
+/// Calls of the two runs.
+const FEW: u64 = 200;
+const MANY: u64 = 1_200;
+/// The same, to see that it works.
+const QUICK: (u64, u64) = (10, 60);
+
+pub(super) async fn measure(options: &Options, place: &Place) -> anyhow::Result<Counts> {
+    let mut counts = Counts { about: options.about(place), list: Vec::new() };
+    let (few, many) = if options.quick { QUICK } else { (FEW, MANY) };
+    for variant in [Variant::least(), Variant::unrecorded(), Variant::five()] {
+        if !options.wants(&variant.name) {
+            continue;
+        }
+        // Valgrind would take minutes to compile the plugins.
+        run(place, variant.clone().counted(Counted::Plain), 1).await?;
+        let short = run(place, variant.clone().counted(Counted::Callgrind), few).await?;
+        let long = run(place, variant.clone().counted(Counted::Callgrind), many).await?;
+        let instructions = long.saturating_sub(short) / (many - few);
+        counts.list.push(Count { name: variant.name, instructions });
+    }
+    Ok(counts)
+}
+
+/// Instructions of a whole run; 0 if it was not counted.
+async fn run(place: &Place, variant: Variant, calls: u64) -> anyhow::Result<u64> {
+    let counted = variant.counted == Some(Counted::Callgrind);
+    let server = Server { tools: 10, delay_ms: 0 };
+    let mut running = Contestant::Ours(variant).start(place, Route::StdioStdio, &server).await?;
+    let texts = Calls::new(&running.tool, 100);
+    for _ in 0..calls {
+        running.client.call(&texts).await?;
+    }
+    let folder = running.end().await?;
+    if !counted {
+        return Ok(0);
+    }
+    let out = fs::read_to_string(folder.path().join("callgrind.out")).context("callgrind wrote nothing")?;
+    let total = out.lines().rev().find_map(|line| {
+        let rest = line.strip_prefix("totals:").or_else(|| line.strip_prefix("summary:"))?;
+        rest.split_whitespace().next()?.parse().ok()
+    });
+    match total {
+        Some(total) => Ok(total),
+        None => bail!("callgrind counted nothing"),
+    }
+}

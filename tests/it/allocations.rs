@@ -1,0 +1,158 @@
+//! What a call costs in allocations, from the line of the client to the line of the answer, with all five plugins and the
+//! record: a number that is the same on every machine, where a time is not.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sentinel_gateway::app::plugins;
+use sentinel_gateway::audit::{Audit, Mode, Settings, StoreSettings};
+use sentinel_gateway::backend::{Common, Registry};
+use sentinel_gateway::call::Credential;
+use sentinel_gateway::config;
+use sentinel_gateway::door::conversation::{Conversation, House};
+use sentinel_gateway::door::hub::Hub;
+use sentinel_gateway::door::line::{Out, Outbound};
+use sentinel_gateway::door::park::Parking;
+use sentinel_gateway::pipeline::{Caller, Pipeline};
+use sentinel_gateway::policy::{KillSwitch, Policy};
+use sentinel_gateway::session::Session;
+use sentinel_gateway::state::{Clock, Store};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{SECRET, fixture, mint, target};
+
+/// Calls that are counted one by one. The smallest number counts: what goes on in the background (a batch of records, a
+/// list that is read again) may fall into some of them.
+const CALLS: usize = 60;
+
+/// A gateway within this process and on this thread, spoken to as a line of stdio.
+struct Inside {
+    runtime: tokio::runtime::Runtime,
+    conversation: Arc<Conversation>,
+    out: Out,
+    answers: mpsc::Receiver<Outbound>,
+    _events: mpsc::Receiver<sentinel_gateway::backend::Event>,
+    _folder: tempfile::TempDir,
+}
+
+impl Inside {
+    fn start(recorded: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[gateway]\nhealth_listen = \"off\"\nplugin_dir = {:?}\n[auth]\nmode = \"jwt\"\n\
+             [rate_limits]\ndefault_rpm = 1000000000\n[rbac.roles.admin]\npermissions = [\"*\"]\n\
+             [[backends]]\nname = \"echo\"\ntype = \"stdio\"\ncommand = {:?}\nargs = [\"stdio\"]\n\
+             [[backends.rewrite.arguments]]\ndefault = \"/limit\"\nvalue = 10\n",
+            target().join("debug/plugins"),
+            fixture(),
+        );
+        let token = mint("ann", "admin", 3600);
+        let home = folder.path().to_string_lossy().into_owned();
+        let env = |name: &str| match name {
+            "JWT_SECRET_KEY" => Some(SECRET.to_owned()),
+            "SENTINEL_TOKEN" => Some(token.clone()),
+            "HOME" | "XDG_STATE_HOME" => Some(home.clone()),
+            _ => None,
+        };
+        let config = config::parse(&text, Path::new("inside.toml"), &env).unwrap();
+        let (store, clock) = (Store::new(), Clock::real());
+        let loaded = plugins::load(&config, &store, &clock).unwrap();
+        let policy = Policy::new(loaded.chain, KillSwitch::new(&config.kill_switch), clock);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let entered = runtime.enter();
+        let common = Common { max_message: 4 << 20, spool: None, secrets: Vec::new(), safe_names: true };
+        let rewriters = Arc::new(loaded.rewriters);
+        let reshape = rewriters.clone();
+        let (registry, events) = Registry::start(
+            &config.backends,
+            common,
+            Arc::new(move |backend, list, offers| reshape.catalog(backend, list, offers)),
+        );
+        let settings = Settings {
+            mode: Mode::Process,
+            dir: folder.path().to_owned(),
+            store: StoreSettings::Sqlite { path: folder.path().join("audit.db") },
+            redact_keys: Vec::new(),
+            secret_values: vec![SECRET.to_owned()],
+            max_arguments_bytes: 64 << 10,
+            max_journal_bytes: 1 << 30,
+        };
+        let audit =
+            if recorded { runtime.block_on(Audit::open(settings)).unwrap() } else { Audit::disabled() };
+        let pipeline = Pipeline::new(Arc::new(policy), rewriters, registry, audit);
+        let house = House {
+            pipeline: Arc::new(pipeline),
+            hub: Hub::new(),
+            parking: Parking::new().unwrap(),
+            door: "stdio",
+            sole: true,
+            stopping: CancellationToken::new(),
+        };
+        let (sender, answers) = mpsc::channel(16);
+        let credential = Credential { door: "stdio", bearer: Some(token), attrs: Vec::new() };
+        let out = Out::new(sender, Arc::new(Caller::new(credential)));
+        let conversation = Conversation::new(house, Session::new("inside", 16));
+        drop(entered);
+        let mut inside = Self { runtime, conversation, out, answers, _events: events, _folder: folder };
+        let hello = inside.ask(
+            "initialize",
+            r#"{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}"#,
+        );
+        assert!(hello.contains("sentinel-gateway"), "{hello}");
+        inside
+    }
+
+    /// One request and its answer.
+    fn ask(&mut self, method: &str, params: &str) -> String {
+        let line = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"{method}","params":{params}}}"#);
+        let answer = self.exchange(&Bytes::from(line));
+        String::from_utf8(answer.to_vec()).unwrap()
+    }
+
+    fn exchange(&mut self, line: &Bytes) -> Bytes {
+        let Self { runtime, conversation, out, answers, .. } = self;
+        runtime.block_on(async {
+            conversation.hear(line, out).await;
+            answers.recv().await.unwrap().into_message().text().clone()
+        })
+    }
+
+    /// The fewest allocations of a call with a text of so many bytes.
+    fn count(&mut self, bytes: usize) -> u64 {
+        let text = "x".repeat(bytes);
+        let params = format!(r#"{{"name":"echo","arguments":{{"text":"{text}"}}}}"#);
+        let line = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{params}}}"#);
+        let line = Bytes::from(line);
+        for _ in 0..20 {
+            let answer = self.exchange(&line);
+            assert!(String::from_utf8_lossy(&answer).contains(&text), "{answer:?}");
+        }
+        let counts = (0..CALLS).map(|_| {
+            let mut answer = Bytes::new();
+            let info = allocation_counter::measure(|| answer = self.exchange(&line));
+            assert!(answer.len() > bytes, "every answer counts");
+            info.count_total
+        });
+        counts.min().unwrap()
+    }
+}
+
+/// The limits are what was measured, so that whoever adds an allocation to every call says so here.
+#[test]
+fn a_call_allocates_so_often_and_no_more() {
+    let (mut bare, mut recorded) = (Inside::start(false), Inside::start(true));
+    let found = [bare.count(100), recorded.count(100), recorded.count(10_000)];
+    eprintln!(
+        "allocations per call: without a record {}, with it {}, with 10 kB {}",
+        found[0], found[1], found[2]
+    );
+    for (count, limit) in found.into_iter().zip(LIMITS) {
+        assert!(count > 0 && count <= limit, "{found:?} allocations, the limits are {LIMITS:?}");
+    }
+}
+
+/// Without a record, with one, and that with 10 kB.
+const LIMITS: [u64; 3] = [71, 71, 72];
