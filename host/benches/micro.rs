@@ -1,7 +1,7 @@
 //! What single steps cost: a plugin call, the chain of five, the envelope, the journal.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot set itself up should stop")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -47,6 +47,12 @@ struct Bench {
     call: Arc<Call>,
 }
 
+/// The plugins that were built with this.
+fn folder() -> PathBuf {
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(profile).join("plugins")
+}
+
 fn token() -> String {
     let now = jsonwebtoken::get_current_timestamp();
     let claims = serde_json::json!({
@@ -65,7 +71,7 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
         _ => None,
     };
     let mut config = config::parse(CONFIG, Path::new("bench.toml"), &env).unwrap();
-    config.gateway.plugin_dir = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/plugins"));
+    config.gateway.plugin_dir = Some(folder());
     let (store, clock) = (Store::new(), Clock::real());
     let loaded = plugins::load(&config, &store, &clock).unwrap();
     let policy = Policy::new(loaded.chain.clone(), KillSwitch::new(&config.kill_switch), clock);
