@@ -44,15 +44,15 @@ pub(crate) struct Variant {
     pub(crate) rows: u64,
     /// Another build than the one that is measured.
     pub(crate) program: Option<PathBuf>,
-    /// Run by valgrind, which counts instructions, or at least so that valgrind could.
+    /// Run by valgrind, which counts instructions.
     pub(crate) counted: Option<Counted>,
 }
 
 /// How a gateway is run whose instructions are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Counted {
-    /// As it is, to compile its plugins once.
-    Plain,
+    /// To compile its plugins once, for the processor that valgrind plays.
+    Prepared,
     /// By callgrind.
     Callgrind,
 }
@@ -108,7 +108,7 @@ impl Variant {
         Self::new("ours, five plugins + strict audit", what, true, Record::Strict)
     }
 
-    pub(super) fn launch(&self, place: &Place, way: &Way<'_>) -> anyhow::Result<Launch> {
+    pub(crate) fn launch(&self, place: &Place, way: &Way<'_>) -> anyhow::Result<Launch> {
         let signer = Signer::new()?;
         std::fs::write(way.folder.join("jwks.json"), signer.jwks().to_string())?;
         let token = signer.token(ISSUER, AUDIENCE, "caller")?;
@@ -116,12 +116,19 @@ impl Variant {
         let config = way.folder.join("sentinel.toml");
         write_private(&config, &self.config(place, way, port)?)?;
         let program = self.program.as_ref().unwrap_or(&place.gateway);
-        let mut command = if self.counted == Some(Counted::Callgrind) {
-            let mut command = Command::new("valgrind");
-            command.args(["--tool=callgrind", "--callgrind-out-file=callgrind.out"]).arg(program);
-            command
-        } else {
-            Command::new(program)
+        let mut command = match self.counted {
+            None => Command::new(program),
+            Some(how) => {
+                let mut command = Command::new("valgrind");
+                match how {
+                    Counted::Prepared => command.arg("--tool=none"),
+                    Counted::Callgrind => {
+                        command.args(["--tool=callgrind", "--callgrind-out-file=callgrind.out"])
+                    }
+                };
+                command.arg(program);
+                command
+            }
         };
         command.arg("--config").arg(&config).env_clear().current_dir(way.folder);
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));

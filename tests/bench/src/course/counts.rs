@@ -6,13 +6,15 @@
 //! checked, which costs a little more.
 
 use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
 use super::Options;
 use crate::call::Calls;
 use crate::contestant::ours::{Counted, Variant};
-use crate::contestant::{Contestant, Place, Route, Server};
+use crate::contestant::{Contestant, Place, Route, Server, Way};
 use crate::result::{Count, Counts};
 
 /// Calls of the two runs.
@@ -20,6 +22,8 @@ const FEW: u64 = 200;
 const MANY: u64 = 1_200;
 /// The same, to see that it works.
 const QUICK: (u64, u64) = (10, 60);
+/// How long the plugins may compile under valgrind.
+const COMPILES: Duration = Duration::from_secs(900);
 
 pub(super) async fn measure(options: &Options, place: &Place) -> anyhow::Result<Counts> {
     let mut counts = Counts { about: options.about(place), list: Vec::new() };
@@ -28,8 +32,7 @@ pub(super) async fn measure(options: &Options, place: &Place) -> anyhow::Result<
         if !options.wants(&variant.name) {
             continue;
         }
-        // Valgrind would take minutes to compile the plugins.
-        run(place, variant.clone().counted(Counted::Plain), 1).await?;
+        prepare(place, &variant).await?;
         let short = run(place, variant.clone().counted(Counted::Callgrind), few).await?;
         let long = run(place, variant.clone().counted(Counted::Callgrind), many).await?;
         let instructions = long.saturating_sub(short) / (many - few);
@@ -38,9 +41,24 @@ pub(super) async fn measure(options: &Options, place: &Place) -> anyhow::Result<
     Ok(counts)
 }
 
-/// Instructions of a whole run; 0 if it was not counted.
+/// Has the plugins compiled for the processor that valgrind plays; the first time this takes minutes.
+async fn prepare(place: &Place, variant: &Variant) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = Server { tools: 1, delay_ms: 0 };
+    let way = Way { route: Route::StdioStdio, folder: folder.path(), server: &server, url: None };
+    let launch = variant.clone().counted(Counted::Prepared).launch(place, &way)?;
+    let mut command = launch.command.context("nothing to start")?;
+    let checked = command.arg("check").stdin(Stdio::null()).kill_on_drop(true).output();
+    let output =
+        tokio::time::timeout(COMPILES, checked).await.context("the plugins are not compiled yet")??;
+    if !output.status.success() {
+        bail!("under valgrind it does not accept its configuration: {}", crate::call::shown(&output.stderr));
+    }
+    Ok(())
+}
+
+/// Instructions of a whole run.
 async fn run(place: &Place, variant: Variant, calls: u64) -> anyhow::Result<u64> {
-    let counted = variant.counted == Some(Counted::Callgrind);
     let server = Server { tools: 10, delay_ms: 0 };
     let mut running = Contestant::Ours(variant).start(place, Route::StdioStdio, &server).await?;
     let texts = Calls::new(&running.tool, 100);
@@ -48,9 +66,6 @@ async fn run(place: &Place, variant: Variant, calls: u64) -> anyhow::Result<u64>
         running.client.call(&texts).await?;
     }
     let folder = running.end().await?;
-    if !counted {
-        return Ok(0);
-    }
     let out = fs::read_to_string(folder.path().join("callgrind.out")).context("callgrind wrote nothing")?;
     let total = out.lines().rev().find_map(|line| {
         let rest = line.strip_prefix("totals:").or_else(|| line.strip_prefix("summary:"))?;
