@@ -43,7 +43,10 @@ pub(crate) fn write(options: &Options) -> anyhow::Result<()> {
         Some(path) => fs::read_to_string(path).ok(),
         None => None,
     };
+    // What peers said of themselves may name folders of this machine.
+    let here = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
     let put = |path: &PathBuf, text: &str| {
+        let text = if here.len() > 1 { text.replace(&here, "…") } else { text.to_owned() };
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     };
     put(&options.page, &page::page(&results, micro.as_deref()))?;
