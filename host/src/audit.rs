@@ -153,6 +153,9 @@ pub enum AuditError {
     /// The database refused or did not answer.
     #[error("the audit database failed")]
     Store(#[from] sqlx::Error),
+    /// SQLite refused what the mover brought.
+    #[error("the audit database failed")]
+    Sqlite(#[from] rusqlite::Error),
     /// The tables could not be created or updated.
     #[error("the tables of the audit database cannot be brought up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
@@ -103,6 +104,7 @@ async fn replay(store: &Store, orphan: Orphan, progress: &Progress) -> Result<u6
             let known = (position + 1).saturating_sub(begin).min(batch.records.len() as u64);
             batch.records.drain(..usize::try_from(known).unwrap_or_default());
             if !batch.records.is_empty() {
+                let batch = Arc::new(batch);
                 persist(slot, || store.apply(instance, &batch)).await;
             }
         }

@@ -88,6 +88,7 @@ async fn move_all(store: &Store, journal: &Journal, progress: &Progress) {
         let (back, batch) = persist_read(&progress.mover, reader, frontier, last).await;
         reader = back;
         if !batch.records.is_empty() {
+            let batch = Arc::new(batch);
             persist(&progress.mover, || store.apply(instance, &batch)).await;
             journal.moved(batch.bytes);
             if reader.segment() > cleaned {

@@ -12,8 +12,8 @@ use sqlx::sqlite::Sqlite;
 use sqlx::{Pool, QueryBuilder, Row as _};
 
 use super::record::printable;
-use super::store::Store;
-use super::{AuditError, StoreSettings};
+use super::store::Database;
+use super::{AuditError, Status, StoreSettings};
 
 /// How far [`after`] looks back behind what it has seen: a transaction becomes visible only after the time it carries.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(5);
@@ -79,7 +79,7 @@ pub struct Row {
 /// Where a reader of [`after`] stands; it also keeps the connection.
 #[derive(Debug)]
 pub struct Cursor {
-    store: Option<Store>,
+    store: Option<Database>,
     /// How many old rows the first call returns.
     backlog: u32,
     position: Option<Timestamp>,
@@ -114,7 +114,7 @@ struct Filter<'a> {
 /// # Errors
 /// The database cannot be read.
 pub async fn list(settings: &StoreSettings, query: &Query) -> Result<Vec<Row>, AuditError> {
-    let store = Store::connect(settings).await?;
+    let store = Database::connect(settings).await?;
     let filter = Filter {
         since: query.since,
         tool: query.tool.as_deref(),
@@ -138,7 +138,7 @@ pub async fn list(settings: &StoreSettings, query: &Query) -> Result<Vec<Row>, A
 pub async fn after(settings: &StoreSettings, cursor: &mut Cursor) -> Result<Vec<Row>, AuditError> {
     let store = match cursor.store.take() {
         Some(store) => store,
-        None => Store::connect(settings).await?,
+        None => Database::connect(settings).await?,
     };
     let result = match cursor.position {
         None => begin(&store, cursor).await,
@@ -150,7 +150,7 @@ pub async fn after(settings: &StoreSettings, cursor: &mut Cursor) -> Result<Vec<
     result
 }
 
-async fn begin(store: &Store, cursor: &mut Cursor) -> Result<Vec<Row>, AuditError> {
+async fn begin(store: &Database, cursor: &mut Cursor) -> Result<Vec<Row>, AuditError> {
     let newest = Filter {
         finished: true,
         by_change: true,
@@ -170,7 +170,7 @@ async fn begin(store: &Store, cursor: &mut Cursor) -> Result<Vec<Row>, AuditErro
     Ok(rows)
 }
 
-async fn advance(store: &Store, cursor: &mut Cursor, position: Timestamp) -> Result<Vec<Row>, AuditError> {
+async fn advance(store: &Database, cursor: &mut Cursor, position: Timestamp) -> Result<Vec<Row>, AuditError> {
     let rows = window(store, position).await?;
     let newest = rows.last().and_then(|row| row.changed.parse().ok()).unwrap_or(position).max(position);
     let seen = mem::take(&mut cursor.seen);
@@ -180,7 +180,7 @@ async fn advance(store: &Store, cursor: &mut Cursor, position: Timestamp) -> Res
 }
 
 /// All finished calls that changed since shortly before `position`.
-async fn window(store: &Store, position: Timestamp) -> Result<Vec<Row>, AuditError> {
+async fn window(store: &Database, position: Timestamp) -> Result<Vec<Row>, AuditError> {
     let from = position.checked_sub(OVERLAP).unwrap_or(position);
     let mut rows: Vec<Row> = Vec::new();
     let (mut changed, mut id) = (format!("{from:.6}"), String::new());
@@ -217,6 +217,10 @@ macro_rules! select {
             }
             if let Some(status) = filter.status {
                 query.push(" AND status = ").push_bind(status);
+                // What the index of statuses was told to leave out.
+                if status != Status::Success.as_str() {
+                    query.push(" AND status <> 'success'");
+                }
             }
             if filter.finished {
                 query.push(" AND status <> 'pending'");
@@ -266,7 +270,7 @@ select!(
     changed r#"to_char(changed AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"#
 );
 
-impl Store {
+impl Database {
     async fn select(&self, filter: &Filter<'_>) -> Result<Vec<Row>, AuditError> {
         Ok(match self {
             Self::Sqlite(pool) => select_sqlite(pool, filter).await?,

@@ -137,10 +137,10 @@ fn number(key: &[u8], value: u64, out: &mut Vec<u8>) {
 }
 
 /// Text as every store can hold it: PostgreSQL has no NUL, so its visible symbol stands for it.
-pub(super) fn storable(text: String) -> String {
+pub(super) fn storable(text: &str) -> Cow<'_, str> {
     match text.contains('\0') {
-        true => text.replace('\0', "\u{2400}"),
-        false => text,
+        true => Cow::Owned(text.replace('\0', "\u{2400}")),
+        false => Cow::Borrowed(text),
     }
 }
 

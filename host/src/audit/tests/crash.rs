@@ -126,12 +126,12 @@ fn a_position_between_batches_and_an_earlier_open_row_are_completed() {
     phase(async {
         let instance = Uuid::try_parse(folder.file_name().unwrap().to_str().unwrap()).unwrap();
         let store = Store::open(&settings.store).await.unwrap();
-        let half = reader::Reader::new(&folder, 1).batch(1, None).unwrap();
+        let half = Arc::new(reader::Reader::new(&folder, 1).batch(1, None).unwrap());
         store.apply(instance, &half).await.unwrap();
         store.apply(instance, &half).await.unwrap();
         assert_eq!(store.position(&instance.simple().to_string()).await.unwrap(), 1);
         // As if the last commit of the dead instance became visible after its position was read.
-        let all = reader::Reader::new(&folder, 1).batch(10, None).unwrap();
+        let all = Arc::new(reader::Reader::new(&folder, 1).batch(10, None).unwrap());
         store.apply(instance, &all).await.unwrap();
         assert_eq!(count(&rows(&settings).await), HashMap::from([("success", 2)]));
         store.close().await;
