@@ -218,8 +218,6 @@ pub struct Backend {
     pub max_in_flight: usize,
     /// Show its names as `backend_name` even while they are unique.
     pub always_prefix: bool,
-    /// True if it has rewrite rules.
-    pub rewritten: bool,
     /// How it speaks.
     pub era: BackendEra,
     /// Connections of sessions' own, besides the shared one.

@@ -30,8 +30,7 @@ use self::locate::Located;
 use crate::audit::{Audit, CallId, Closing, Entry, Status};
 pub use crate::backend::{BackendError, whole};
 use crate::backend::{Registry, Reply};
-use crate::call::Json;
-use crate::call::{Call, Denial, Principal};
+use crate::call::{Call, Denial, Json, Principal};
 use crate::mcp::client::Client;
 use crate::mcp::payload::Payload;
 use crate::plugin::Answer as BackendAnswer;
@@ -163,7 +162,8 @@ impl Pipeline {
 
     async fn rewritten(&self, permitted: &Permitted, mut reply: Reply) -> Result<Answer, Failure> {
         let backend = &permitted.call().target.backend;
-        if self.rewriters.any(backend) {
+        let mut changed = None;
+        if self.rewriters.see_responses(backend) {
             // A rewriter may be there to take something out, so it sees everything or nobody sees it.
             reply = reply.whole().await.map_err(|error| {
                 Failure::Backend(BackendError::Protocol {
@@ -171,13 +171,13 @@ impl Pipeline {
                     reason: error.to_string(),
                 })
             })?;
+            let answer = BackendAnswer {
+                is_error: reply.is_error() || outcome::is_tool_error(&reply),
+                error_code: reply.error_code(),
+                result: if reply.is_error() { Bytes::new() } else { reply.payload().text().clone() },
+            };
+            changed = self.rewriters.response(permitted, &answer)?;
         }
-        let answer = BackendAnswer {
-            is_error: reply.is_error() || outcome::is_tool_error(&reply),
-            error_code: reply.error_code(),
-            result: if reply.is_error() { Bytes::new() } else { reply.payload().text().clone() },
-        };
-        let changed = self.rewriters.response(permitted, &answer)?;
         Ok(match (reply.is_error(), changed) {
             (true, _) => Answer::Error(reply.payload().clone()),
             (false, changed) => {

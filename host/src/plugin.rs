@@ -19,6 +19,7 @@ mod engine;
 mod guest;
 mod outgoing;
 mod pool;
+mod ticker;
 mod views;
 mod waiting;
 
@@ -26,6 +27,7 @@ pub use artifact::{Artifact, ArtifactError, Grant, Manifest, Wasi, load as load_
 pub use engine::Engine;
 pub use views::{Answer, CatalogEdit, Edits};
 
+use self::bindings::selective::exports::sentinel::plugin::interest::Hooks as WantedHooks;
 use self::bindings::types as wit;
 use self::guest::{Guest, Shared};
 use self::outgoing::Outgoing;
@@ -59,6 +61,22 @@ pub struct Roles {
     pub admission: bool,
     pub visibility: bool,
     pub rewriting: bool,
+    pub interest: bool,
+}
+
+/// Which hooks of a rewriter have anything to do for one backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hooks {
+    pub request: bool,
+    pub response: bool,
+    pub catalog: bool,
+}
+
+impl Hooks {
+    /// Those of a rewriter that does not say.
+    pub const ALL: Self = Self { request: true, response: true, catalog: true };
+    /// Those of what is no rewriter.
+    const NONE: Self = Self { request: false, response: false, catalog: false };
 }
 
 /// What happened inside a plugin.
@@ -166,6 +184,7 @@ impl Plugin {
             admission: plays("admission"),
             visibility: plays("visibility"),
             rewriting: plays("rewriting"),
+            interest: plays("interest"),
         };
         let (fits, stage) = match settings.stage {
             config::Stage::Authenticate => (roles.authentication, "authenticate"),
@@ -347,6 +366,26 @@ impl Plugin {
             return Err(self.failed(Fault::Answers { got: answer.len(), want: rows.len() }));
         }
         Ok(answer)
+    }
+
+    /// Asks a rewriter which of its hooks have anything to do for a backend; the answer holds as long as the plugin.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub fn hooks(&self, backend: &str) -> Result<Hooks, PluginError> {
+        if !self.roles.rewriting {
+            return Ok(Hooks::NONE);
+        }
+        let wanted = self.pool.run(|instance| {
+            let Some(role) = &instance.selective else { return Ok(Hooks::ALL) };
+            let wanted = role.sentinel_plugin_interest().call_hooks_for(&mut instance.store, backend)?;
+            Ok(Hooks {
+                request: wanted.contains(WantedHooks::ON_REQUEST),
+                response: wanted.contains(WantedHooks::ON_RESPONSE),
+                catalog: wanted.contains(WantedHooks::ON_CATALOG),
+            })
+        });
+        wanted.map_err(|fault| self.failed(fault))
     }
 
     /// Collects a rewriter's edits to a request.

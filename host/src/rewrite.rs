@@ -1,18 +1,17 @@
 //! Runs the rewriter plugins around a backend, and checks every edit before it is made.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use crate::call::Json;
-use crate::call::{Denial, Refused, TargetKind};
+use crate::call::{Denial, Json, Refused, TargetKind};
 use crate::config::OnFailure;
 use crate::mcp::catalog::{List, Offer};
 use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
-use crate::plugin::{Answer, Answered, CatalogEdit, Edits, Fault, Plugin};
+use crate::plugin::{Answer, Answered, CatalogEdit, Edits, Fault, Hooks, Plugin, PluginError};
 use crate::policy::{Permitted, denial};
 
 /// A message may not grow past this by rewriting.
@@ -36,11 +35,12 @@ const PINNED_HEADERS: [&str; 15] = [
     "origin",
 ];
 
-/// The rewriters in force and the backends they apply to.
+/// The rewriters in force, and what they have to do for each backend: found out once, so that a call runs no hook in vain.
 #[derive(Debug, Default)]
 pub struct Rewriters {
-    /// Each with the backends it applies to; none = all.
-    plugins: Vec<(Arc<Plugin>, Option<HashSet<String>>)>,
+    by_backend: HashMap<String, Vec<(Arc<Plugin>, Hooks)>>,
+    /// For a backend that nobody was asked about: every hook of all.
+    anywhere: Vec<(Arc<Plugin>, Hooks)>,
 }
 
 /// A request as the backend shall see it, apart from its own names.
@@ -52,28 +52,42 @@ pub struct Prepared {
 }
 
 impl Rewriters {
-    #[must_use]
-    pub fn new(plugins: Vec<(Arc<Plugin>, Option<HashSet<String>>)>) -> Self {
-        Self { plugins }
+    /// Asks every rewriter what it wants to see of every backend.
+    ///
+    /// # Errors
+    /// One that failed when it was asked.
+    pub fn new<'a>(
+        plugins: &[Arc<Plugin>],
+        backends: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, PluginError> {
+        let asked = |backend: &'a str| {
+            let hooks = plugins.iter().map(|plugin| Ok((plugin.clone(), plugin.hooks(backend)?)));
+            Ok((backend.to_owned(), hooks.collect::<Result<_, _>>()?))
+        };
+        let by_backend = backends.into_iter().map(asked).collect::<Result<_, _>>()?;
+        let anywhere = plugins.iter().map(|plugin| (plugin.clone(), Hooks::ALL)).collect();
+        Ok(Self { by_backend, anywhere })
     }
 
     /// All of them, for people.
     pub fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
-        self.plugins.iter().map(|(plugin, _)| plugin)
+        self.anywhere.iter().map(|(plugin, _)| plugin)
     }
 
-    /// Whether any applies to a backend.
+    /// Whether any wants to see a backend's answers.
     #[must_use]
-    pub fn any(&self, backend: &str) -> bool {
-        self.of(backend).next().is_some()
+    pub fn see_responses(&self, backend: &str) -> bool {
+        self.of(backend, |hooks| hooks.response).next().is_some()
     }
 
-    /// Those that apply to a backend; decided by configuration, so most calls run none.
-    fn of<'a>(&'a self, backend: &'a str) -> impl DoubleEndedIterator<Item = &'a Arc<Plugin>> {
-        self.plugins
-            .iter()
-            .filter(move |(_, backends)| backends.as_ref().is_none_or(|backends| backends.contains(backend)))
-            .map(|(plugin, _)| plugin)
+    /// Those that want a hook of a backend.
+    fn of(
+        &self,
+        backend: &str,
+        wanted: impl Fn(Hooks) -> bool,
+    ) -> impl DoubleEndedIterator<Item = &Arc<Plugin>> {
+        let all = self.by_backend.get(backend).unwrap_or(&self.anywhere);
+        all.iter().filter(move |(_, hooks)| wanted(*hooks)).map(|(plugin, _)| plugin)
     }
 
     /// The request after all rewriters; `params: None` means unchanged.
@@ -83,7 +97,7 @@ impl Rewriters {
     pub fn request(&self, permitted: &Permitted) -> Result<Prepared, Denial> {
         let call = permitted.call();
         let mut prepared = Prepared { params: None, headers: Vec::new(), notes: Vec::new() };
-        for plugin in self.of(&call.target.backend) {
+        for plugin in self.of(&call.target.backend, |hooks| hooks.request) {
             let Some(edits) = outcome(plugin, plugin.on_request(call))? else { continue };
             let params = prepared.params.as_ref().unwrap_or(&call.params).get();
             match checked(params, &edits, true) {
@@ -105,7 +119,7 @@ impl Rewriters {
     pub fn response(&self, permitted: &Permitted, answer: &Answer) -> Result<Option<Bytes>, Denial> {
         let call = permitted.call();
         let mut changed: Option<Bytes> = None;
-        for plugin in self.of(&call.target.backend).rev() {
+        for plugin in self.of(&call.target.backend, |hooks| hooks.response).rev() {
             let mut answer = answer.clone();
             if let Some(changed) = &changed {
                 answer.result = changed.clone();
@@ -139,7 +153,7 @@ impl Rewriters {
             List::Prompts => TargetKind::Prompt,
         };
         let mut offers = offers;
-        for plugin in self.of(backend) {
+        for plugin in self.of(backend, |hooks| hooks.catalog) {
             let shared: Arc<[Offer]> = offers.into();
             match outcome(plugin, plugin.on_catalog(backend, kind, &shared)) {
                 Ok(Some(edits)) => offers = edited(plugin, list, &shared, edits),

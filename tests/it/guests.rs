@@ -15,8 +15,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sentinel_gateway::call::{Call, Denial, Outcome, Principal, Refused, Target, TargetKind};
-use sentinel_gateway::config::{self, Isolation, Limits, OnFailure, Stage};
-use sentinel_gateway::plugin::{Engine, Fault, LoadError, Plugin};
+use sentinel_gateway::config::{self, Bounds, Isolation, Limits, OnFailure, Stage};
+use sentinel_gateway::plugin::{Engine, Fault, LoadError, Plugin, Row};
 use sentinel_gateway::policy::{Chain, KillSwitch, Policy};
 use sentinel_gateway::state::{Clock, Store};
 use serde_json::{Value, json};
@@ -75,6 +75,12 @@ fn load(settings: &config::Plugin, store: &Store) -> Arc<Plugin> {
     Arc::new(load_from(&guest(&settings.name), settings, store).unwrap())
 }
 
+/// One of the plugins that come with the gateway.
+fn shipped(name: &str, stage: Stage, config: Value) -> Arc<Plugin> {
+    let wasm = crate::support::target().join("debug/plugins").join(name).with_extension("wasm");
+    Arc::new(load_from(&wasm, &settings(name, stage, config), &Store::new()).unwrap())
+}
+
 /// A call of a tool, by somebody the guests do not care about.
 pub(crate) fn call(tool: &str) -> Arc<Call> {
     let params = json!({ "name": tool, "arguments": { "untouched": 1.50 } }).to_string();
@@ -110,6 +116,27 @@ fn policy(guards: Vec<Arc<Plugin>>) -> Policy {
 /// The fault of a check that must fail.
 fn fault_of(plugin: &Plugin) -> Fault {
     plugin.check(&call("order")).expect_err("the guest came back").fault
+}
+
+#[test]
+fn a_list_of_ten_thousand_is_judged_within_the_limits_of_one_call() {
+    let rules = json!({ "roles": { "admin": { "permissions": ["*"], "denied_tools": ["tool_77*"] } } });
+    let rbac = shipped("rbac", Stage::Guard, rules);
+    let names: Vec<String> = (0..10_000).map(|number| format!("tool_{number}")).collect();
+    let row = |name| Row { kind: TargetKind::Tool, name, backend: "shop" };
+    let rows: Vec<Row<'_>> = names.iter().map(|name| row(name)).collect();
+    let visible = rbac.visible(&call("order"), &rows).unwrap();
+    let hidden = visible.iter().filter(|shown| !**shown).count();
+    assert_eq!((visible.len(), hidden), (10_000, 1 + 10 + 100));
+}
+
+#[test]
+fn plugins_kept_within_their_memory_by_checks_decide_alike() {
+    let engine = Engine::bounded(Bounds::Checked).unwrap();
+    let settings = settings("tag", Stage::Guard, json!({ "deny_tools": ["order"] }));
+    let tag = Plugin::load(&engine, &guest("tag"), &settings, &Store::new(), &Clock::real()).unwrap();
+    assert!(tag.check(&call("refund")).unwrap().unwrap().is_none());
+    assert_eq!(tag.check(&call("order")).unwrap().unwrap_err().reason, "tagged");
 }
 
 #[test]

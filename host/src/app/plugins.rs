@@ -55,24 +55,19 @@ pub fn load(config: &Config, store: &Store, clock: &Clock) -> Result<Loaded, Pro
             Stage::Authenticate => chain.authenticators.push(plugin),
             Stage::Guard => chain.guards.push(plugin),
             Stage::Breaker => chain.breakers.push(plugin),
-            Stage::Rewrite => {
-                // The shipped rules concern the backends that have some; other rewriters see all.
-                let backends = (settings.name == "rewrite-rules").then(|| {
-                    config
-                        .backends
-                        .iter()
-                        .filter(|backend| backend.rewritten)
-                        .map(|b| b.name.clone())
-                        .collect()
-                });
-                rewriters.push((plugin, backends));
-            }
+            Stage::Rewrite => rewriters.push(plugin),
         }
     }
+    let backends = config.backends.iter().map(|backend| backend.name.as_str());
+    let rewriters = Rewriters::new(&rewriters, backends).unwrap_or_else(|error| {
+        let text = format!("{error}, when it was asked which hooks it wants");
+        problems.push(super::problem(&format!("plugins.{}", error.plugin), text, None));
+        Rewriters::default()
+    });
     if !problems.is_empty() {
         return Err(Problems::new(&config.path, problems));
     }
-    Ok(Loaded { engine, chain, rewriters: Rewriters::new(rewriters) })
+    Ok(Loaded { engine, chain, rewriters })
 }
 
 /// Loads one plugin.

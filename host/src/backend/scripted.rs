@@ -31,7 +31,6 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         health_interval: LONG,
         max_in_flight: 8,
         always_prefix: false,
-        rewritten: false,
         era: BackendEra::Handshake,
         max_connections: 8,
         idle_timeout: 10 * LONG,

@@ -130,7 +130,7 @@ fn the_original_layout_loads_as_it_is() {
     assert_eq!(env[0].1.expose(), "c7-key");
     assert_eq!(env[1].1.expose(), "C");
     assert_eq!(config.backends[1].timeout, Duration::from_secs(60));
-    assert!(config.backends[1].restart_on_exit && !config.backends[1].rewritten);
+    assert!(config.backends[1].restart_on_exit);
     assert_eq!(config.kill_switch.disabled_backends, ["n8n"]);
 
     let chain = [
@@ -334,7 +334,7 @@ config = { default = { window_ms = 1000 }, backends = { a = { min_calls = 3 } } 
     assert_eq!(breaker.config["backends"]["a"], circuit);
     let rules = json!({ "arguments": [], "results": [], "headers": { "X-Team": "blue" }, "tools": [] });
     assert_eq!(config.plugins[6].config, json!({ "backends": { "a": rules } }));
-    assert!(config.backends[0].always_prefix && config.backends[2].rewritten);
+    assert!(config.backends[0].always_prefix);
 }
 
 #[test]

@@ -44,6 +44,16 @@ pub struct House {
     pub stopping: CancellationToken,
 }
 
+/// What became of a request that was heard.
+pub(super) enum TakenUp<W> {
+    /// It was answered at once.
+    Answered(Outbound),
+    /// It goes its own way, and is answered there.
+    Away,
+    /// It has to be done; that ends with its answer.
+    ToDo(W),
+}
+
 /// One client's conversation.
 #[derive(Debug)]
 pub struct Conversation {
@@ -178,34 +188,35 @@ impl Conversation {
         out: &Out,
     ) -> Option<Outbound> {
         match self.taken_up(id, method, params, out) {
-            Ok(work) => drop(self.tasks.spawn(work)),
-            Err(reply) => return reply,
+            TakenUp::Answered(reply) => return Some(reply),
+            TakenUp::Away => {}
+            TakenUp::ToDo(work) => drop(self.tasks.spawn(work)),
         }
         None
     }
 
-    /// What there is to do for a request: it ends with the answer on `out`. As an error what was answered at once, or
-    /// nothing, if it goes its own way.
+    /// Answers at once what needs no backend, and says what there is to do for the rest.
     pub(super) fn taken_up(
         self: &Arc<Self>,
         id: &RawValue,
         method: &str,
         params: Option<Json>,
         out: &Out,
-    ) -> Result<impl Future<Output = ()> + Send + use<>, Option<Outbound>> {
+    ) -> TakenUp<impl Future<Output = ()> + Send + use<>> {
         if era::is_stateless(params.as_ref().map(Json::get)) || method == "server/discover" {
-            return Err(self.stateless(id, method, params, out));
+            return self.stateless(id, method, params, out).map_or(TakenUp::Away, TakenUp::Answered);
         }
         if method == "ping" {
-            return Err(Some(Outbound::last(message::result(id.get(), "{}"))));
+            return TakenUp::Answered(Outbound::last(message::result(id.get(), "{}")));
         }
         if method == "initialize" {
-            return Err(Some(Outbound::last(self.initialize(id, params.as_ref(), &out.caller))));
+            return TakenUp::Answered(Outbound::last(self.initialize(id, params.as_ref(), &out.caller)));
         }
         let Some(hello) = self.hello.load_full() else {
             let text = format!("`{method}` before `initialize`: the session is not initialised");
             let data = json!({ "reason": "not_initialized" });
-            return Err(Some(Outbound::last(message::error(id.get(), code::NOT_INITIALIZED, &text, &data))));
+            let message = message::error(id.get(), code::NOT_INITIALIZED, &text, &data);
+            return TakenUp::Answered(Outbound::last(message));
         };
         let known = Pipeline::is_targeted(method)
             || List::of_method(method).is_some()
@@ -215,22 +226,22 @@ impl Conversation {
             || (method == "tasks/list" && self.pipeline().lists_tasks())
             || !is_of_protocol(method);
         if !known {
-            return Err(Some(Outbound::last(unknown(id, method))));
+            return TakenUp::Answered(Outbound::last(unknown(id, method)));
         }
         let in_flight = match self.session.admit(id) {
             Ok(in_flight) => in_flight,
             Err(error) => {
                 let data = json!({ "reason": "overloaded" });
                 let message = message::error(id.get(), code::INVALID_REQUEST, &error.to_string(), &data);
-                return Err(Some(Outbound::last(message)));
+                return TakenUp::Answered(Outbound::last(message));
             }
         };
         if matches!(method, "logging/setLevel" | "resources/subscribe") {
             self.exclusive.store(true, Ordering::Relaxed);
         }
         let (this, out) = (self.clone(), out.of(&in_flight));
-        let (id, method, params) = (id.to_owned(), method.to_owned(), params);
-        Ok(async move {
+        let (id, method) = (id.to_owned(), method.to_owned());
+        TakenUp::ToDo(async move {
             let client: Arc<dyn Client> =
                 Arc::new(CallLine { conversation: this.clone(), hello, out: out.clone() });
             let arrival = this.arrival(&out.caller, &id, &method, params.as_ref(), &client);

@@ -27,13 +27,12 @@ use tokio::sync::mpsc;
 pub use self::caller::Callers;
 pub use self::sessions::Sessions;
 use self::work::Work;
-use super::conversation::{Conversation, House};
+use super::conversation::{Conversation, House, TakenUp};
 use super::guard::{self, Hosts, Origins, Rejection};
 use super::line::{OUT_QUEUE, Out, Outbound};
 use super::respond;
 use super::server::{self, Limits};
-use crate::call::Denial;
-use crate::call::Json;
+use crate::call::{self, Denial, Json};
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::{Era, REVISIONS, STATELESS, code, era, message};
 use crate::pipeline::{Caller, Failure};
@@ -135,7 +134,7 @@ impl Mount {
     /// Nobody could say who this is: a token that cannot be checked right now is not a wrong one, and whoever holds it
     /// must not throw it away.
     fn not_known(&self, denial: &Denial, brought: bool, code: i64) -> Refused {
-        if denial.refused != crate::call::Refused::Unavailable {
+        if denial.refused != call::Refused::Unavailable {
             return self.unauthenticated(&denial.message, brought, code);
         }
         let mut response = status(503, code::INTERNAL_ERROR, &denial.message, &denial.reason);
@@ -246,10 +245,11 @@ async fn posted(
             }
             let conversation = mount.session(parts, &caller)?;
             let work = match conversation.taken_up(id, &method, params, &out) {
-                Ok(work) => Some(Work::new(work, conversation.tasks())),
-                Err(reply) => {
-                    // The first message of an empty queue.
-                    reply.and_then(|reply| out.try_send(reply).err());
+                TakenUp::ToDo(work) => Some(Work::new(work, conversation.tasks())),
+                TakenUp::Away => None,
+                TakenUp::Answered(reply) => {
+                    // The first message of a queue that is read below.
+                    let _infallible = out.try_send(reply);
                     None
                 }
             };

@@ -57,12 +57,7 @@ pub fn get<'a>(text: &'a str, pointer: &str) -> Option<&'a str> {
         return text.get(range);
     }
     for step in pointer.strip_prefix('/')?.split('/') {
-        // Plain steps, as nearly all are, cost no memory.
-        range = if step.contains('~') {
-            child(text, range, tokens(&format!("/{step}")).ok()?.first()?).ok()??.value
-        } else {
-            child(text, range, step).ok()??.value
-        };
+        range = child(text, range, &unescaped(step)?).ok()??.value;
     }
     text.get(range)
 }
@@ -165,21 +160,16 @@ pub fn tokens(pointer: &str) -> Result<Vec<Cow<'_, str>>, SpliceError> {
     }
     let wrong = || SpliceError::Pointer(pointer.to_owned());
     let steps = pointer.strip_prefix('/').ok_or_else(wrong)?.split('/');
-    steps
-        .map(|step| {
-            if !step.contains('~') {
-                return Ok(Cow::Borrowed(step));
-            }
-            let mut rest = step;
-            while let Some(at) = rest.find('~') {
-                if !rest[at + 1..].starts_with(['0', '1']) {
-                    return Err(wrong());
-                }
-                rest = &rest[at + 1..];
-            }
-            Ok(Cow::Owned(step.replace("~1", "/").replace("~0", "~")))
-        })
-        .collect()
+    steps.map(|step| unescaped(step).ok_or_else(wrong)).collect()
+}
+
+/// One step of a JSON pointer as the key it stands for; none if it holds a `~` that is no escape.
+fn unescaped(step: &str) -> Option<Cow<'_, str>> {
+    if !step.contains('~') {
+        return Some(Cow::Borrowed(step));
+    }
+    let escapes = step.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    escapes.then(|| Cow::Owned(step.replace("~1", "/").replace("~0", "~")))
 }
 
 #[derive(Clone, Debug)]

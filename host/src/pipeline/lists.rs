@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::locate::{self, Located};
 use super::{Answer, Arrival, Failure, Pipeline, Trip};
 use crate::backend::Status;
-use crate::call::{Call, Principal, Target, TargetKind};
+use crate::call::{Call, Json, Principal, Target, TargetKind};
 use crate::mcp::catalog::List;
 use crate::mcp::client::Client;
 use crate::mcp::header::Mirrored;
@@ -205,7 +205,7 @@ impl Trip<'_> {
                 upstream: name,
             },
             principal,
-            params: crate::call::Json::empty(),
+            params: Json::empty(),
             session: session.clone(),
             door,
         }

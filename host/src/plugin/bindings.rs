@@ -33,5 +33,6 @@ role!(authenticator, "sentinel:plugin/authenticator");
 role!(guard, "sentinel:plugin/guard");
 role!(list_filter, "sentinel:plugin/list-filter");
 role!(rewriter, "sentinel:plugin/rewriter");
+role!(selective, "sentinel:plugin/selective-rewriter");
 
 pub use imports::sentinel::plugin::{cells, clock, counters, log, secrets, types, view};

@@ -16,9 +16,10 @@ use super::bindings::authenticator::Authenticator;
 use super::bindings::guard::Guard;
 use super::bindings::list_filter::ListFilter;
 use super::bindings::rewriter::Rewriter;
+use super::bindings::selective::SelectiveRewriter;
 use super::bindings::types::ConfigError;
-use super::engine::Ticker;
 use super::guest::{Guest, Shared};
+use super::ticker::Ticker;
 use super::waiting::Overlong;
 use super::{Fault, Roles};
 use crate::config::Isolation;
@@ -49,10 +50,13 @@ pub(super) struct Instance {
     pub(super) guard: Option<Guard>,
     pub(super) filter: Option<ListFilter>,
     pub(super) rewriter: Option<Rewriter>,
+    /// The same rewriter, if it also says which hooks it wants.
+    pub(super) selective: Option<SelectiveRewriter>,
     calls: u64,
 }
 
-type Bindings = (Option<Authenticator>, Option<Guard>, Option<ListFilter>, Option<Rewriter>);
+type Bindings =
+    (Option<Authenticator>, Option<Guard>, Option<ListFilter>, Option<Rewriter>, Option<SelectiveRewriter>);
 type Configured = Result<(), Vec<ConfigError>>;
 
 pub(super) struct Pool {
@@ -162,6 +166,8 @@ impl Pool {
             let filter =
                 self.roles.visibility.then(|| ListFilter::new(&mut *store, &instance)).transpose()?;
             let rewriter = self.roles.rewriting.then(|| Rewriter::new(&mut *store, &instance)).transpose()?;
+            let selective = self.roles.rewriting && self.roles.interest;
+            let selective = selective.then(|| SelectiveRewriter::new(&mut *store, &instance)).transpose()?;
             // Whatever the role, `lifecycle` is the same export; any one of the bindings reaches it.
             let configured = if let Some(role) = &guard {
                 role.sentinel_plugin_lifecycle().call_configure(&mut *store, &self.config)?
@@ -174,14 +180,14 @@ impl Pool {
             } else {
                 Ok(())
             };
-            Ok(((authenticator, guard, filter, rewriter), configured))
+            Ok(((authenticator, guard, filter, rewriter, selective), configured))
         };
         let made = if self.blocking { blocking(|| born(&mut store)) } else { born(&mut store) };
-        let ((authenticator, guard, filter, rewriter), configured) = made.map_err(|error| {
+        let ((authenticator, guard, filter, rewriter, selective), configured) = made.map_err(|error| {
             BirthError::Fault(fault(&error, store.data_mut(), CONFIGURE_FUEL, CONFIGURE_TICKS))
         })?;
         configured.map_err(BirthError::Config)?;
-        Ok(Instance { store, authenticator, guard, filter, rewriter, calls: 0 })
+        Ok(Instance { store, authenticator, guard, filter, rewriter, selective, calls: 0 })
     }
 }
 

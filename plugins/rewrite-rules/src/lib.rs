@@ -10,7 +10,8 @@ mod decide;
 use std::cell::RefCell;
 
 use sentinel_plugin_sdk::{
-    Call, Catalog, ConfigError, Lifecycle, Patch, Refusal, Response, Rewriting, TargetKind, log, read_config,
+    Call, Catalog, ConfigError, Hooks, Interest, Lifecycle, Patch, Refusal, Response, Rewriting, TargetKind,
+    log, read_config,
 };
 
 use decide::{Action, Backend, Rules};
@@ -68,6 +69,23 @@ impl Rewriting for RewriteRules {
     }
 }
 
+impl Interest for RewriteRules {
+    fn hooks_for(backend: String) -> Hooks {
+        RULES.with_borrow(|rules| match rules {
+            Some(rules) => rules.of(&backend).map_or(Hooks::empty(), wanted),
+            None => Hooks::ON_REQUEST | Hooks::ON_RESPONSE | Hooks::ON_CATALOG,
+        })
+    }
+}
+
+/// The hooks that have something to do for a backend of these rules.
+fn wanted(backend: &Backend) -> Hooks {
+    let when = |wanted, hook| if wanted { hook } else { Hooks::empty() };
+    when(!backend.headers.is_empty() || !backend.arguments.is_empty(), Hooks::ON_REQUEST)
+        | when(!backend.results.is_empty(), Hooks::ON_RESPONSE)
+        | when(!backend.tools.is_empty(), Hooks::ON_CATALOG)
+}
+
 fn with_rules(backend: &str, edit: impl FnOnce(&Backend)) -> Result<(), Refusal> {
     RULES.with_borrow(|rules| {
         let rules = rules.as_ref().ok_or_else(|| {
@@ -114,4 +132,4 @@ fn edit_list(name: &str, backend: &Backend, entries: &Catalog) {
 
 // The names it exports are no symbols that a native linker takes.
 #[cfg(target_arch = "wasm32")]
-sentinel_plugin_sdk::export!(RewriteRules: rewriting);
+sentinel_plugin_sdk::export!(RewriteRules: rewriting, interest);

@@ -45,10 +45,7 @@ pub mod bindings {
                     path: "../../wit/0.1",
                     inline: $inline,
                     world: $world,
-                    with: {
-                        "sentinel:plugin/types@0.1.0": crate::bindings::imports::sentinel::plugin::types,
-                        $($with)*
-                    },
+                    with: { $($with)* },
                     pub_export_macro: true,
                     default_bindings_module: "sentinel_plugin_sdk::bindings",
                 });
@@ -59,31 +56,49 @@ pub mod bindings {
         lifecycle,
         "package sdk:lifecycle; world with-lifecycle { export sentinel:plugin/lifecycle@0.1.0; }",
         "sdk:lifecycle/with-lifecycle",
-        []
+        ["sentinel:plugin/types@0.1.0": crate::bindings::imports::sentinel::plugin::types]
     );
     role!(
         authentication,
         "package sdk:authentication; world with-authentication { export sentinel:plugin/authentication@0.1.0; }",
         "sdk:authentication/with-authentication",
-        ["sentinel:plugin/view@0.1.0": crate::bindings::imports::sentinel::plugin::view,]
+        [
+            "sentinel:plugin/types@0.1.0": crate::bindings::imports::sentinel::plugin::types,
+            "sentinel:plugin/view@0.1.0": crate::bindings::imports::sentinel::plugin::view
+        ]
     );
     role!(
         admission,
         "package sdk:admission; world with-admission { export sentinel:plugin/admission@0.1.0; }",
         "sdk:admission/with-admission",
-        ["sentinel:plugin/view@0.1.0": crate::bindings::imports::sentinel::plugin::view,]
+        [
+            "sentinel:plugin/types@0.1.0": crate::bindings::imports::sentinel::plugin::types,
+            "sentinel:plugin/view@0.1.0": crate::bindings::imports::sentinel::plugin::view
+        ]
     );
     role!(
         visibility,
         "package sdk:visibility; world with-visibility { export sentinel:plugin/visibility@0.1.0; }",
         "sdk:visibility/with-visibility",
-        ["sentinel:plugin/view@0.1.0": crate::bindings::imports::sentinel::plugin::view,]
+        [
+            "sentinel:plugin/types@0.1.0": crate::bindings::imports::sentinel::plugin::types,
+            "sentinel:plugin/view@0.1.0": crate::bindings::imports::sentinel::plugin::view
+        ]
     );
     role!(
         rewriting,
         "package sdk:rewriting; world with-rewriting { export sentinel:plugin/rewriting@0.1.0; }",
         "sdk:rewriting/with-rewriting",
-        ["sentinel:plugin/view@0.1.0": crate::bindings::imports::sentinel::plugin::view,]
+        [
+            "sentinel:plugin/types@0.1.0": crate::bindings::imports::sentinel::plugin::types,
+            "sentinel:plugin/view@0.1.0": crate::bindings::imports::sentinel::plugin::view
+        ]
+    );
+    role!(
+        interest,
+        "package sdk:interest; world with-interest { export sentinel:plugin/interest@0.1.0; }",
+        "sdk:interest/with-interest",
+        []
     );
 }
 
@@ -94,6 +109,7 @@ pub use bindings::imports::sentinel::plugin::types::{
 };
 pub use bindings::imports::sentinel::plugin::view::{Call, Catalog, Patch, Request, Response};
 pub use bindings::imports::sentinel::plugin::{cells, clock, counters, log, secrets};
+pub use bindings::interest::exports::sentinel::plugin::interest::{Guest as Interest, Hooks};
 pub use bindings::lifecycle::exports::sentinel::plugin::lifecycle::Guest as Lifecycle;
 pub use bindings::rewriting::exports::sentinel::plugin::rewriting::Guest as Rewriting;
 pub use bindings::visibility::exports::sentinel::plugin::visibility::Guest as Visibility;

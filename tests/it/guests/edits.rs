@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sentinel_gateway::mcp::catalog::{List, Offer};
-use sentinel_gateway::plugin::Answer;
+use sentinel_gateway::plugin::{Answer, Hooks};
 use sentinel_gateway::policy::Permitted;
 use sentinel_gateway::rewrite::Rewriters;
 use serde_json::value::RawValue;
@@ -25,7 +25,7 @@ fn rewriters(deed: &str, hook: &str, on_failure: OnFailure) -> Rewriters {
     // Making the 4 MiB of `huge` must not be what fails, but handing them over.
     settings.limits.fuel = 100_000_000;
     settings.limits.memory_bytes = 64 << 20;
-    Rewriters::new(vec![(load(&settings, &Store::new()), None)])
+    Rewriters::new(&[load(&settings, &Store::new())], ["shop"]).unwrap()
 }
 
 fn permitted() -> Permitted {
@@ -113,9 +113,21 @@ fn a_list_whose_edits_are_forbidden_hides_what_they_were_about() {
 }
 
 #[test]
-fn a_rewriter_of_other_backends_is_not_asked() {
-    let settings = settings("patch", Stage::Rewrite, json!({ "do": "set-name" }));
-    let elsewhere = Some(std::iter::once("elsewhere".to_owned()).collect());
-    let rewriters = Rewriters::new(vec![(load(&settings, &Store::new()), elsewhere)]);
-    assert!(rewriters.request(&permitted()).unwrap().params.is_none());
+fn a_hook_that_has_nothing_to_do_is_not_called() {
+    let none = Hooks { request: false, response: false, catalog: false };
+    let header = json!({ "headers": { "X-Team": "blue" } });
+    let result = json!({ "results": [{ "remove": "/structuredContent" }] });
+    let tool = json!({ "tools": [{ "tool": "order", "hide": true }] });
+    let rules = json!({ "backends": { "a": header, "b": result, "c": tool } });
+    let rules = shipped("rewrite-rules", Stage::Rewrite, rules);
+    let wanted = ["a", "b", "c", "shop"].map(|backend| rules.hooks(backend).unwrap());
+    let only_for_a = Hooks { request: true, ..none };
+    let only_for_b = Hooks { response: true, ..none };
+    assert_eq!(wanted, [only_for_a, only_for_b, Hooks { catalog: true, ..none }, none]);
+    // One that does not say is asked for everything; so is every one about a backend that came later.
+    let other = load(&settings("patch", Stage::Rewrite, json!({ "do": "set-name" })), &Store::new());
+    assert_eq!(other.hooks("a").unwrap(), Hooks::ALL);
+    let rewriters = Rewriters::new(&[rules], ["b", "shop"]).unwrap();
+    let answers = ["b", "shop", "later"].map(|backend| rewriters.see_responses(backend));
+    assert_eq!(answers, [true, false, true]);
 }

@@ -63,7 +63,8 @@ impl Writer {
     /// See [`super::Store::abandon`].
     pub(super) async fn abandon(&self, instance: &str, reason: &str) -> Result<u64, AuditError> {
         let (instance, reason) = (instance.to_owned(), reason.to_owned());
-        let changed = self.with(move |connection| connection.execute(ABANDON, params![instance, reason, now()]));
+        let changed =
+            self.with(move |connection| connection.execute(ABANDON, params![instance, reason, now()]));
         Ok(changed.await? as u64)
     }
 

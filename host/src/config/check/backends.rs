@@ -65,7 +65,6 @@ impl Checker<'_> {
             health_interval: duration(raw.health_interval_secs),
             max_in_flight: raw.max_in_flight,
             always_prefix: raw.prefix,
-            rewritten: raw.rewrite.is_some(),
             era: match raw.era {
                 RawEra::Auto => BackendEra::Auto,
                 RawEra::Handshake => BackendEra::Handshake,
