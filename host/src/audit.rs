@@ -1,7 +1,7 @@
 //! The record of every call: written to a journal before the effect, moved into a database behind it.
 //!
 //! ```text
-//! intent, outcome ─ redact ─ seal ─ write(2) ─▶ journal folder ─ mover ─▶ SQLite or PostgreSQL
+//! intent, outcome ─ redact ─ queue ─ seal ─ write(2) ─▶ journal folder ─ mover ─▶ SQLite or PostgreSQL
 //!                                     └ strict: fdatasync, one for all who wait
 //! ```
 //!
@@ -15,6 +15,7 @@ mod journal;
 mod mover;
 mod needles;
 pub mod query;
+mod queue;
 mod reader;
 mod record;
 mod redact;
@@ -130,6 +131,9 @@ pub enum AuditError {
     /// The journal could not be read.
     #[error("the audit journal cannot be read")]
     Read(#[from] std::io::Error),
+    /// The record was to be written together with others, and that failed.
+    #[error(transparent)]
+    Together(Arc<Self>),
     /// The database has fallen too far behind.
     #[error("the audit journal holds {backlog} bytes that are not in the database yet; its limit is {limit}")]
     Full {
@@ -282,7 +286,8 @@ impl Audit {
     ) -> Result<(), AuditError> {
         let Some(live) = &self.0.live else { return Ok(()) };
         let append = |bytes: &[u8]| live.journal.append(bytes, admission);
-        let sequence = record::build(&live.redactor, id.number, entry, closing, append)?;
+        let turn = record::build(&live.redactor, id.number, entry, closing, append)?;
+        let sequence = live.journal.settle(turn).await?;
         live.journal.wait_synced(sequence).await
     }
 

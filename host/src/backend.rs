@@ -54,6 +54,8 @@ use crate::policy::Permitted;
 
 /// A call on a backend that is just starting waits this long for it.
 const START_PATIENCE: Duration = Duration::from_secs(5);
+/// A server that is down is waited for as well if it is started again within this time of a call's arrival.
+const PAUSE_PATIENCE: Duration = Duration::from_secs(1);
 /// The pause before a first retry; it doubles.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -81,9 +83,11 @@ pub enum BackendError {
 pub enum Status {
     Starting,
     Ready,
-    /// Not there; tried again after a pause.
+    /// Not there.
     Down {
         reason: String,
+        /// When it is tried again; `None`: never.
+        again: Option<Instant>,
     },
     Stopped,
 }
@@ -256,13 +260,26 @@ impl Backend {
             return Ok(peer);
         }
         let mut status = self.status.subscribe();
+        let soon = Instant::now() + PAUSE_PATIENCE;
+        // Whoever is refused asks again, and every refusal looks like a failure to a circuit breaker.
+        let coming = |status: &Status| match status {
+            Status::Starting => true,
+            Status::Down { again, .. } => again.is_some_and(|again| again < soon),
+            // It was lost a moment ago, and what follows is not known yet.
+            Status::Ready => self.peer().is_none(),
+            Status::Stopped => false,
+        };
         let settled = tokio::time::timeout(
             START_PATIENCE.min(self.settings.timeout),
-            status.wait_for(|status| *status != Status::Starting),
+            status.wait_for(|status| !coming(status)),
         );
         let reason = match settled.await {
             Ok(Ok(status)) => match &*status {
-                Status::Down { reason } => reason.clone(),
+                Status::Down { reason, again: None } => reason.clone(),
+                Status::Down { reason, again: Some(again) } => {
+                    let seconds = again.saturating_duration_since(Instant::now()).as_secs() + 1;
+                    format!("{reason}; it is started again within {seconds} s")
+                }
                 Status::Stopped => "the gateway is shutting down".to_owned(),
                 Status::Starting | Status::Ready => String::new(),
             },

@@ -187,3 +187,34 @@ impl Denial {
         (self.reason == "insufficient_scope").then(|| scope.unwrap_or(""))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_compared_without_being_made() {
+        let words = ["", "a", "ab", BETWEEN];
+        let mut principals = Vec::new();
+        for issuer in words {
+            for client in words {
+                for subject in words {
+                    principals.push(Principal {
+                        subject: subject.to_owned(),
+                        role: "r".to_owned(),
+                        issuer: (!issuer.is_empty()).then(|| issuer.to_owned()),
+                        audience: None,
+                        token_id: None,
+                        expires_at: None,
+                        claims: vec![("client_id".to_owned(), client.to_owned())],
+                    });
+                }
+            }
+        }
+        for one in &principals {
+            for other in &principals {
+                assert_eq!(one.is(&other.identity()), one.identity() == other.identity());
+            }
+        }
+    }
+}

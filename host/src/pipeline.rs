@@ -246,8 +246,10 @@ impl Trip<'_> {
 
     fn entry<'b>(&'b self, principal: Option<&'b Principal>, call: Option<&'b Call>) -> Entry<'b> {
         let params = self.arrival.params.map_or("", Json::get);
-        let asked = locate::asked(self.arrival.method, params);
-        let name = call.map_or(asked, |call| &call.target.name);
+        let name = match call {
+            Some(call) => &call.target.name,
+            None => locate::asked(self.arrival.method, params),
+        };
         Entry {
             rpc_id: self.arrival.rpc_id.get(..MAX_NAME).unwrap_or(self.arrival.rpc_id),
             method: self.arrival.method,

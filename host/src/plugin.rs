@@ -376,7 +376,7 @@ impl Plugin {
         if !self.roles.rewriting {
             return Ok(Hooks::NONE);
         }
-        let wanted = self.pool.run(|instance| {
+        let wanted = self.pool.run_once(|instance| {
             let Some(role) = &instance.selective else { return Ok(Hooks::ALL) };
             let wanted = role.sentinel_plugin_interest().call_hooks_for(&mut instance.store, backend)?;
             Ok(Hooks {

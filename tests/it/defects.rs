@@ -31,6 +31,19 @@ fn crashed_stdio_backend_comes_back_and_ready_tells_the_truth() {
 }
 
 #[test]
+fn a_server_that_comes_back_in_a_moment_is_waited_for() {
+    let mut gateway = Gateway::start(Setup::echo());
+    gateway.await_tool("echo");
+    // Each death is followed by a longer pause. Only the calls that died with it may fail: five in a row would open the circuit.
+    for _ in 0..4 {
+        assert_eq!(reason(&gateway.call("crash", json!({}))), "backend_unreachable");
+        for _ in 0..3 {
+            assert_eq!(gateway.ask("echo")["name"], "echo");
+        }
+    }
+}
+
+#[test]
 fn chatty_stderr_does_not_kill_a_server() {
     let setup = Setup::new();
     let pid = setup.text("pid");

@@ -10,8 +10,8 @@ use anyhow::bail;
 use clap::ValueEnum;
 
 use crate::build::{self, Host, Plan};
-use crate::shell;
 use crate::workspace::Workspace;
+use crate::{debian, shell};
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -33,8 +33,8 @@ pub(crate) struct Options {
     /// Measure the debug build, which only makes sense with --quick
     #[arg(long)]
     debug: bool,
-    /// What else the load generator takes: --rounds N, --seconds N, --only NAME, --route HTTP-stdio, --ten-million;
-    /// for `micro` the filter of the benches
+    /// What else the load generator takes: --rounds N, --seconds N, --only NAME, --route HTTP-stdio, --payload BYTES,
+    /// --at-once CALLS, --before GATEWAY, --ten-million; for `micro` the filter of the benches
     #[arg(last = true)]
     rest: Vec<String>,
 }
@@ -137,12 +137,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     Ok(())
 }
 
-/// Installs what counts, where it is missing and this is a Debian.
+/// Installs what counts instructions, where it is missing.
 fn valgrind() -> anyhow::Result<()> {
-    if Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        return Ok(());
-    }
-    shell::run(Command::new("apt-get").args(["install", "--yes", "--no-install-recommends", "valgrind"]))
+    let missing = !shell::succeeds(Command::new("valgrind").arg("--version"));
+    debian::install(if missing { &["valgrind"] } else { &[] })
 }
 
 /// The commit that is measured, and whether it is all that is measured.

@@ -9,6 +9,7 @@
 mod bench;
 mod build;
 mod conformance;
+mod debian;
 mod demo;
 mod dist;
 mod encode;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 
 use crate::build::{self, Host, Plan};
 use crate::workspace::{Workspace, package_name};
-use crate::{fixtures, shell};
+use crate::{debian, fixtures, shell};
 
 /// The release of cargo-component that the component example is built with.
 const CARGO_COMPONENT: &str = "0.21.1";
@@ -45,13 +45,7 @@ fn install_packages(with_fixtures: bool) -> anyhow::Result<()> {
     if !has_postgres() {
         missing.push("postgresql");
     }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    eprintln!("missing on this machine, installing: {}", missing.join(", "));
-    apt(&["update", "--quiet", "--quiet"])?;
-    apt(&[&["install", "--yes", "--quiet", "--quiet", "--no-install-recommends"], missing.as_slice()]
-        .concat())
+    debian::install(&missing)
 }
 
 /// The server's programs; Debian keeps them out of the search path, in a folder for each version.
@@ -61,19 +55,6 @@ fn has_postgres() -> bool {
     }
     let Ok(versions) = fs::read_dir("/usr/lib/postgresql") else { return false };
     versions.flatten().any(|version| version.path().join("bin/initdb").is_file())
-}
-
-fn apt(args: &[&str]) -> anyhow::Result<()> {
-    let mut command = if rustix::process::geteuid().is_root() {
-        Command::new("apt-get")
-    } else {
-        // Never asks: a build that waits for a password looks like one that hangs.
-        let mut sudo = Command::new("sudo");
-        sudo.args(["--non-interactive", "apt-get"]);
-        sudo
-    };
-    command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
-    shell::run(&mut command).context("install the packages named above by hand, then try again")
 }
 
 /// Builds the example in the layout of cargo-component twice, with that tool and with plain cargo: an author

@@ -1,5 +1,5 @@
-//! The file that makes an intent survive the death of the process: appended to with one `write` per record, and read
-//! by the mover as a queue.
+//! The file that makes an intent survive the death of the process: appended to with one `write`, and read by the mover
+//! as a queue.
 
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -15,6 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{Notify, watch};
 
 use super::AuditError;
+use super::queue::{Queue, Records, Turn};
 use super::record::seal;
 
 /// A segment that reached this length is followed by the next one, so that moved records can be deleted.
@@ -31,6 +32,7 @@ pub(super) struct Journal {
     pub(super) folder: PathBuf,
     /// The opened and locked folder: as long as this lives, nobody else takes the folder for a dead one.
     lock: File,
+    queue: Queue,
     writer: Mutex<Writer>,
     /// Wakes the syncer thread.
     written: Condvar,
@@ -111,6 +113,7 @@ impl Journal {
             instance: instance.to_owned(),
             folder,
             lock,
+            queue: Queue::default(),
             writer: Mutex::new(writer),
             written: Condvar::new(),
             work: Notify::new(),
@@ -123,12 +126,29 @@ impl Journal {
         })
     }
 
-    /// Appends one record and returns its sequence number.
+    /// Takes one record in; [`Self::settle`] has it written.
     ///
     /// # Errors
-    /// The journal is full (only for [`Admission::New`]), closed, poisoned, or the write failed; then the record is
-    /// not in the journal, and what reached the file of it is cut off again.
-    pub(super) fn append(&self, record: &[u8], admission: Admission) -> Result<u64, AuditError> {
+    /// The journal is full (only for [`Admission::New`]).
+    pub(super) fn append(&self, record: &[u8], admission: Admission) -> Result<Turn, AuditError> {
+        let backlog = self.backlog();
+        if admission == Admission::New && backlog >= self.limit {
+            return Err(AuditError::Full { backlog, limit: self.limit });
+        }
+        Ok(self.queue.push(record))
+    }
+
+    /// Waits until the record is written. Returns its sequence number, or that of a later one.
+    ///
+    /// # Errors
+    /// The journal is closed, poisoned, or the write failed; then the record is not in the journal, and what reached
+    /// the file of it is cut off again.
+    pub(super) async fn settle(&self, turn: Turn) -> Result<u64, AuditError> {
+        self.queue.settle(turn, |records| self.write(records)).await
+    }
+
+    /// Writes records with one `write`, all of them or none.
+    fn write(&self, records: &Records) -> Result<u64, AuditError> {
         let mut writer = self.writer.lock();
         let writer = &mut *writer;
         if let Some(reason) = &writer.poison {
@@ -137,19 +157,18 @@ impl Journal {
         if writer.closed {
             return Err(AuditError::Closed);
         }
-        let backlog = self.backlog();
-        if admission == Admission::New && backlog >= self.limit {
-            return Err(AuditError::Full { backlog, limit: self.limit });
-        }
         if writer.length >= self.segment_bytes
             && let Err(error) = self.rotate(writer)
         {
             writer.complaint = Some(format!("the audit journal cannot be continued: {error}"));
             return Err(error);
         }
-        let sequence = writer.next;
         writer.line.clear();
-        seal(sequence, record, &mut writer.line);
+        let mut next = writer.next;
+        for record in records.iter() {
+            seal(next, record, &mut writer.line);
+            next += 1;
+        }
         if let Err(error) = write_once(&writer.file, &writer.line) {
             writer.complaint = Some(format!("the audit journal cannot be written: {error}"));
             // A torn record in the middle would end the journal for the reader, so it has to go.
@@ -159,18 +178,16 @@ impl Journal {
             return Err(AuditError::Write(error));
         }
         let bytes = writer.line.len() as u64;
-        writer.next += 1;
+        writer.next = next;
         writer.length += bytes;
         writer.complaint = None;
-        if writer.line.capacity() > KEPT_BUFFER_BYTES {
-            writer.line = Vec::new();
-        }
+        writer.line.shrink_to(KEPT_BUFFER_BYTES);
         self.appended.fetch_add(bytes, Ordering::Release);
         if self.strict {
             self.written.notify_one();
         }
         self.work.notify_one();
-        Ok(sequence)
+        Ok(next - 1)
     }
 
     /// Waits until the record `sequence` is on stable storage; returns at once outside strict mode.

@@ -24,7 +24,7 @@ use super::record::{Intent, Outcome, Record, storable};
 use super::{AuditError, CallId, StoreSettings, short};
 
 /// At most this many records are moved in one transaction: the more, the less each pays for its end.
-pub(super) const BATCH_RECORDS: usize = 2048;
+pub(super) const BATCH_RECORDS: usize = 1024;
 /// How long SQLite waits for another writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for a connection before the attempt counts as failed and is reported.

@@ -207,7 +207,7 @@ impl Registry {
                 status.wait_for(|status| *status != Status::Starting).await.map(|status| status.clone());
             let result = match settled {
                 Ok(Status::Ready) => Ok(backend.offers.load().tools.len()),
-                Ok(Status::Down { reason }) => Err(reason),
+                Ok(Status::Down { reason, .. }) => Err(reason),
                 Ok(Status::Starting | Status::Stopped) | Err(_) => Err("it was stopped".to_owned()),
             };
             report.push((backend.name.to_string(), result));

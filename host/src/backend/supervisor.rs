@@ -59,15 +59,17 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
         }
         deaths = deaths.saturating_add(1);
         tracing::warn!(backend = %backend.name, deaths, "backend is down: {reason}");
-        backend.status.send_replace(Status::Down { reason });
-        registry.changed(&backend);
         let process = matches!(backend.settings.transport, Transport::Stdio { .. });
         if process && !backend.settings.restart_on_exit {
             // Said by the operator: a server that goes stays gone.
+            backend.status.send_replace(Status::Down { reason, again: None });
+            registry.changed(&backend);
             registry.stopping().await;
             break;
         }
         let pause = if deaths > backend.settings.max_restarts { LONGEST_PAUSE } else { pause(deaths) };
+        backend.status.send_replace(Status::Down { reason, again: Some(Instant::now() + pause) });
+        registry.changed(&backend);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = registry.stopping() => break,

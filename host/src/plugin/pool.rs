@@ -105,12 +105,27 @@ impl Pool {
         Ok(())
     }
 
-    /// Runs one call on an instance.
+    /// Runs one call on an instance, best the one of this thread.
     pub(super) fn run<R>(&self, work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>) -> Result<R, Fault> {
+        self.run_in(mine(), work)
+    }
+
+    /// Runs a call that no thread makes again, best on the instance that was made first.
+    pub(super) fn run_once<R>(
+        &self,
+        work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>,
+    ) -> Result<R, Fault> {
+        self.run_in(0, work)
+    }
+
+    fn run_in<R>(
+        &self,
+        mine: usize,
+        work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>,
+    ) -> Result<R, Fault> {
         if self.isolation == Isolation::Call {
             return self.fresh(work);
         }
-        let mine = mine();
         for offset in 0..self.slots.len() {
             let Some(mut slot) = self.slots[(mine + offset) % self.slots.len()].try_lock() else { continue };
             // Taken out for the call: whatever unwinds or fails leaves an empty slot behind.
