@@ -46,8 +46,7 @@ pub(crate) fn write(options: &Options) -> anyhow::Result<()> {
     // What peers said of themselves may name folders of this machine.
     let here = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
     let put = |path: &PathBuf, text: &str| {
-        let text = if here.len() > 1 { text.replace(&here, "…") } else { text.to_owned() };
-        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+        fs::write(path, without(text, &here)).with_context(|| format!("cannot write {}", path.display()))
     };
     put(&options.page, &page::page(&results, micro.as_deref()))?;
     if let Some(field) = results.fields.get("peers").or_else(|| results.fields.get("whole")) {
@@ -55,4 +54,21 @@ pub(crate) fn write(options: &Options) -> anyhow::Result<()> {
     }
     println!("written: {}, {}", options.page.display(), options.chart.display());
     Ok(())
+}
+
+/// A text that does not name the folder we stand in.
+fn without(text: &str, here: &str) -> String {
+    // Whoever stands at the root has nothing to hide.
+    if here.len() > 1 { text.replace(here, "…") } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_said_names_no_folder_of_this_machine() {
+        assert_eq!(without("/home/ann/x/peer: no such file", "/home/ann/x"), "…/peer: no such file");
+        assert_eq!(without("/usr/bin/peer", "/"), "/usr/bin/peer");
+    }
 }
