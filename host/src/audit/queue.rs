@@ -160,7 +160,7 @@ impl Queue {
                 }
             }
         }
-        own.unwrap_or(Err(Arc::new(AuditError::Closed)))
+        own.unwrap_or_else(|| Err(Arc::new(AuditError::Closed)))
     }
 }
 
