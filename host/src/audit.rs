@@ -5,7 +5,7 @@
 //!                                     └ strict: fdatasync, one for all who wait
 //! ```
 //!
-//! The journal is the queue. Its records are numbered without gaps; a batch goes into the database in one transaction
+//! The journal is what the database works off. Its records are numbered without gaps; a batch goes in in one transaction
 //! with the number of its last record, so each record arrives exactly once, whatever dies in between. An instance
 //! holds a lock on its folder; a folder nobody holds belongs to a dead instance and is taken over at the next start.
 //! A database that is down delays nothing: the journal grows to its limit, and only then are calls refused.

@@ -35,6 +35,16 @@ fn over_stdio_the_memory_is_the_windows() {
     slim(&gateway, before);
 }
 
+#[test]
+fn a_rewriter_that_has_no_rule_for_results_holds_none() {
+    let rule = "[[backends.rewrite.arguments]]\ndefault = \"/bytes\"\nvalue = 10";
+    let mut gateway = Gateway::start(Setup::new().backend("echo", &[], rule));
+    is_large(&gateway.call("big", json!({})), 10);
+    let before = gateway.peak_memory();
+    is_large(&gateway.call("big", json!({"bytes": SIZES[2]})), SIZES[2]);
+    slim(&gateway, before);
+}
+
 /// Both forms of an answer and both eras of a client, before this backend.
 fn over_http(setup: Setup) {
     let door = Door::open(setup, "");

@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const WARM: Duration = Duration::from_secs(1);
 /// How often a peer is started, at least, before the start that stays.
 const PEER_STARTS: u32 = 1;
+/// How long those calls go on, at least.
+const SLOW_LASTS: Duration = Duration::from_secs(2);
 /// Calls at once on a server that takes this long for each.
 const SLOW: (usize, u64) = (1_000, 10);
 
@@ -56,7 +58,9 @@ pub(super) async fn measure(
         if route.http_door() && options.at_once.is_empty() && options.payload.is_empty() {
             let server = Server { tools: 10, delay_ms: SLOW.1 };
             let at_once = if options.quick { 100 } else { SLOW.0 };
-            let loads = [options.load(Pace::Closed(at_once), 100)];
+            // Shorter, it would be the beginning that is measured, when all of them come at once.
+            let lasts = options.lasts().max(if options.quick { Duration::ZERO } else { SLOW_LASTS });
+            let loads = [Load { lasts, ..options.load(Pace::Closed(at_once), 100) }];
             slow.rows.extend(one_route(options, place, &contestants, route, &server, &loads, false).await);
         }
     }
@@ -143,8 +147,8 @@ async fn one_route(
             let last_small =
                 load.payload == 100 && loads.get(index + 1).is_none_or(|next| next.payload != 100);
             for runner in &mut runners {
-                let Some(running) = &mut runner.running else { continue };
-                runner.good += runner.sums[index].turn(running).await;
+                runner.turn(index, place, route, server).await;
+                let Some(running) = &runner.running else { continue };
                 if round == 1 && last_small {
                     (runner.row.after_rss_mb, _) = megabytes(running.tree().memory());
                 }
@@ -180,6 +184,25 @@ impl Runner<'_> {
                 }
             }
             Err(error) => self.row.void = Some(format!("{error:#}")),
+        }
+    }
+
+    /// A round of one load. A peer that got stuck on it is started anew: the load is void, the others are not.
+    async fn turn(&mut self, index: usize, place: &Place, route: Route, server: &Server) {
+        let Some(running) = &mut self.running else { return };
+        let sum = &mut self.sums[index];
+        let was_void = sum.is_void();
+        self.good += sum.turn(running).await;
+        if was_void || !sum.is_void() || !matches!(self.contestant, Contestant::Peer(_)) {
+            return;
+        }
+        if let Some(stuck) = self.running.take() {
+            // How it ends does not matter any more.
+            let _ = stuck.end().await;
+        }
+        match self.contestant.start(place, route, server).await {
+            Ok(running) => self.running = Some(running),
+            Err(error) => self.row.void = Some(format!("it did not start again: {error:#}")),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::load::{Load, Tally};
 use crate::result::Cell;
 
 /// How long a contestant may go on working after its load before the next one's turn.
-const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(20);
 /// It is quiet when it used less than a tick of the kernel's clock in this time.
 const QUIET: Duration = Duration::from_millis(30);
 
@@ -28,7 +28,7 @@ impl Sum {
 
     /// Lets it work once more, unless this load is void already. Returns how many calls were good.
     pub(super) async fn turn(&mut self, running: &mut Running) -> u64 {
-        if self.tally.void.is_some() {
+        if self.is_void() {
             return 0;
         }
         let calls = Calls::new(&running.tool, self.load.payload);
@@ -42,6 +42,11 @@ impl Sum {
         self.server_cpu += after.backend_cpu().saturating_sub(server_cpu);
         self.tally.add(&tally);
         tally.calls()
+    }
+
+    /// Whether an answer was wrong or missing.
+    pub(super) fn is_void(&self) -> bool {
+        self.tally.void.is_some()
     }
 
     pub(super) fn cell(&self) -> Cell {

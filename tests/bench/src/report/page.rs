@@ -15,7 +15,7 @@ Written by `cargo xtask bench`; not edited by hand.
 * The server behind all of them is the same echo server (`tests/bench/src/backend.rs`), the caller the same load generator.
   Both run on the same machine as what is measured, and take their share of its cores.
 * Every call carries a text of its own, and every answer is checked: its id and its whole text. One wrong, missing or doubled
-  answer voids the load, and the reason stands below the table.
+  answer voids the load, and the reason stands below the table; a peer that got stuck on it is started anew for the next.
 * `c=16`: sixteen calls at once, the next as soon as one is answered (over HTTP each on a connection of its own, in one session).
   `1000/s`: so many in a second whether or not the other side keeps up; a call's time begins when it was meant to be sent, so a
   stall counts for every call it delays. `behind`: it did not keep up.
