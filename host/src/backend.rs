@@ -278,7 +278,7 @@ impl Backend {
                 Status::Down { reason, again: None } => reason.clone(),
                 Status::Down { reason, again: Some(again) } => {
                     let seconds = again.saturating_duration_since(Instant::now()).as_secs() + 1;
-                    format!("{reason}; it is started again within {seconds} s")
+                    format!("{reason}; it is tried again within {seconds} s")
                 }
                 Status::Stopped => "the gateway is shutting down".to_owned(),
                 Status::Starting | Status::Ready => String::new(),

@@ -16,14 +16,12 @@ use tokio::sync::{Notify, watch};
 
 use super::AuditError;
 use super::queue::{Queue, Records, Turn};
-use super::record::seal;
+use super::record::{KEPT_BUFFER_BYTES, seal};
 
 /// A segment that reached this length is followed by the next one, so that moved records can be deleted.
 pub(super) const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// How long a call waits for the disk in strict mode before it is refused.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
-/// A line buffer that grew past this is given back after use.
-const KEPT_BUFFER_BYTES: usize = 256 * 1024;
 
 /// The journal of one instance: a locked folder of segments named after their first sequence number.
 #[derive(Debug)]

@@ -79,7 +79,7 @@ pub struct Row {
 /// Where a reader of [`after`] stands; it also keeps the connection.
 #[derive(Debug)]
 pub struct Cursor {
-    store: Option<Database>,
+    database: Option<Database>,
     /// How many old rows the first call returns.
     backlog: u32,
     position: Option<Timestamp>,
@@ -91,7 +91,7 @@ impl Cursor {
     /// Begins with the `backlog` newest finished calls.
     #[must_use]
     pub fn new(backlog: u32) -> Self {
-        Self { store: None, backlog, position: None, seen: HashSet::new() }
+        Self { database: None, backlog, position: None, seen: HashSet::new() }
     }
 }
 
@@ -114,7 +114,7 @@ struct Filter<'a> {
 /// # Errors
 /// The database cannot be read.
 pub async fn list(settings: &StoreSettings, query: &Query) -> Result<Vec<Row>, AuditError> {
-    let store = Database::connect(settings).await?;
+    let database = Database::connect(settings).await?;
     let filter = Filter {
         since: query.since,
         tool: query.tool.as_deref(),
@@ -123,8 +123,8 @@ pub async fn list(settings: &StoreSettings, query: &Query) -> Result<Vec<Row>, A
         limit: query.limit,
         ..Filter::default()
     };
-    let rows = store.select(&filter).await;
-    store.close().await;
+    let rows = database.select(&filter).await;
+    database.close().await;
     let mut rows = rows?;
     rows.reverse();
     Ok(rows)
@@ -136,21 +136,21 @@ pub async fn list(settings: &StoreSettings, query: &Query) -> Result<Vec<Row>, A
 /// # Errors
 /// The database cannot be read; the cursor stays where it is.
 pub async fn after(settings: &StoreSettings, cursor: &mut Cursor) -> Result<Vec<Row>, AuditError> {
-    let store = match cursor.store.take() {
-        Some(store) => store,
+    let database = match cursor.database.take() {
+        Some(database) => database,
         None => Database::connect(settings).await?,
     };
     let result = match cursor.position {
-        None => begin(&store, cursor).await,
-        Some(position) => advance(&store, cursor, position).await,
+        None => begin(&database, cursor).await,
+        Some(position) => advance(&database, cursor, position).await,
     };
     if result.is_ok() {
-        cursor.store = Some(store);
+        cursor.database = Some(database);
     }
     result
 }
 
-async fn begin(store: &Database, cursor: &mut Cursor) -> Result<Vec<Row>, AuditError> {
+async fn begin(database: &Database, cursor: &mut Cursor) -> Result<Vec<Row>, AuditError> {
     let newest = Filter {
         finished: true,
         by_change: true,
@@ -158,11 +158,11 @@ async fn begin(store: &Database, cursor: &mut Cursor) -> Result<Vec<Row>, AuditE
         limit: cursor.backlog.max(1),
         ..Filter::default()
     };
-    let mut rows = store.select(&newest).await?;
+    let mut rows = database.select(&newest).await?;
     // Without any row everything is new, whatever the clock of the database says.
     let position = rows.first().and_then(|row| row.changed.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH);
     // What stands within the overlap now is old, whether it is among the rows returned or not.
-    cursor.seen = window(store, position).await?.into_iter().map(|row| row.request_id).collect();
+    cursor.seen = window(database, position).await?.into_iter().map(|row| row.request_id).collect();
     cursor.position = Some(position);
     rows.truncate(cursor.backlog as usize);
     rows.reverse();
@@ -170,8 +170,12 @@ async fn begin(store: &Database, cursor: &mut Cursor) -> Result<Vec<Row>, AuditE
     Ok(rows)
 }
 
-async fn advance(store: &Database, cursor: &mut Cursor, position: Timestamp) -> Result<Vec<Row>, AuditError> {
-    let rows = window(store, position).await?;
+async fn advance(
+    database: &Database,
+    cursor: &mut Cursor,
+    position: Timestamp,
+) -> Result<Vec<Row>, AuditError> {
+    let rows = window(database, position).await?;
     let newest = rows.last().and_then(|row| row.changed.parse().ok()).unwrap_or(position).max(position);
     let seen = mem::take(&mut cursor.seen);
     cursor.position = Some(newest);
@@ -180,14 +184,14 @@ async fn advance(store: &Database, cursor: &mut Cursor, position: Timestamp) -> 
 }
 
 /// All finished calls that changed since shortly before `position`.
-async fn window(store: &Database, position: Timestamp) -> Result<Vec<Row>, AuditError> {
+async fn window(database: &Database, position: Timestamp) -> Result<Vec<Row>, AuditError> {
     let from = position.checked_sub(OVERLAP).unwrap_or(position);
     let mut rows: Vec<Row> = Vec::new();
     let (mut changed, mut id) = (format!("{from:.6}"), String::new());
     for _ in 0..MAX_PAGES {
         let page = Some((changed.as_str(), id.as_str()));
         let filter = Filter { finished: true, by_change: true, limit: PAGE, page, ..Filter::default() };
-        let found = store.select(&filter).await?;
+        let found = database.select(&filter).await?;
         let full = found.len() == PAGE as usize;
         rows.extend(found);
         match rows.last() {

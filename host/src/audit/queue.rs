@@ -8,9 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::AuditError;
+use super::record::KEPT_BUFFER_BYTES;
 
-/// A buffer that grew past this is given back after use.
-const KEPT_BUFFER_BYTES: usize = 256 * 1024;
 /// So many groups one caller writes for others before one of those has to.
 const ROUNDS: usize = 8;
 

@@ -16,7 +16,7 @@ const MAX_TEXT_BYTES: usize = 4096;
 /// More notes than this are left out of the record.
 const MAX_NOTES: usize = 64;
 /// A buffer that grew past this is given back after use.
-const KEPT_BUFFER_BYTES: usize = 256 * 1024;
+pub(super) const KEPT_BUFFER_BYTES: usize = 256 * 1024;
 
 /// One record as read back: what was intended, how it ended, or both.
 #[derive(Debug, Deserialize)]
