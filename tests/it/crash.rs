@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Setup, eventually};
+use crate::support::{Gateway, Setup};
 
 const ROUNDS: u64 = 20;
 const CALLS: u64 = 120;
@@ -43,8 +43,7 @@ fn every_acknowledged_call_is_on_record_after_twenty_kills() {
     assert!(acknowledged.len() as u64 > ROUNDS * 5, "only {} calls were answered", acknowledged.len());
     // The next start replays what the killed ones left.
     let mut gateway = Gateway::start(setup);
-    eventually("the replay", || {
-        let rows = gateway.audit();
+    gateway.await_audit("what was acknowledged", |rows| {
         let pending = rows.iter().filter(|row| row["status"] == "pending").count();
         let known = |text: &String| rows.iter().any(|row| row["arguments"]["text"] == **text);
         (pending == 0 && acknowledged.keys().all(known)).then_some(())

@@ -58,9 +58,9 @@ fn every_call_is_a_row_with_who_what_and_how_it_ended() {
         ["echo|success|ann|admin|echo|tool|tools/call|t|t", "fail|error|ann|admin|echo|tool|tools/call|t|t",]
     );
     // The command reads the same record.
+    gateway.end();
     let listed = gateway.audit();
     assert_eq!(database.query("SELECT count(*) FROM audit_calls").unwrap(), listed.len().to_string());
-    gateway.end();
     recorded_once(&database, 0..3);
     // A journal that is in the database as a whole is gone, with its position.
     assert_eq!(database.query("SELECT count(*) FROM journal_position").unwrap(), "0");

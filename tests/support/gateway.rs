@@ -265,8 +265,19 @@ impl Gateway {
         });
     }
 
-    /// The record as `audit list` shows it.
-    pub(crate) fn audit(&self) -> Vec<Value> {
+    /// The whole record, as `audit list` shows it. Only of a gateway that has ended: the rows of one that lives reach
+    /// the database behind its answers, see [`Self::await_audit`].
+    pub(crate) fn audit(&mut self) -> Vec<Value> {
+        assert!(self.child.try_wait().unwrap().is_some(), "the record of a living gateway is never complete");
+        self.audit_so_far()
+    }
+
+    /// What `audit list` shows, as soon as there is in it what is looked for.
+    pub(crate) fn await_audit<T>(&self, what: &str, mut find: impl FnMut(&[Value]) -> Option<T>) -> T {
+        eventually(&format!("{what} on record"), || find(&self.audit_so_far()))
+    }
+
+    fn audit_so_far(&self) -> Vec<Value> {
         let output = self.setup.run(&["audit", "list", "--json", "--limit", "100000"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();

@@ -172,8 +172,9 @@ impl Door {
         }
     }
 
-    /// The gateway's record.
-    pub(super) fn audit(&self) -> Vec<serde_json::Value> {
+    /// Ends the gateway: what it has on record.
+    pub(super) fn into_audit(mut self) -> Vec<serde_json::Value> {
+        self.gateway.end();
         self.gateway.audit()
     }
 

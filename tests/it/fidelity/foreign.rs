@@ -89,7 +89,7 @@ fn it_is_on_record_by_its_method_and_its_server() {
     let mut door = one((Way::Pipe, Era::Handshake), Era::Handshake);
     door.ask("acme/run", r#"{"reply":{}}"#, "");
     door.ask("vendor/run", r#"{"reply":{}}"#, "");
-    let rows = door.audit();
+    let rows = door.into_audit();
     let of = |method: &str| {
         let row = rows.iter().find(|row| row["method"] == method).unwrap_or_else(|| panic!("{rows:?}"));
         (row["status"].as_str().unwrap().to_owned(), row["backend"].as_str().unwrap().to_owned())

@@ -145,9 +145,8 @@ fn a_minted_token_opens_the_door_in_both_eras() {
     assert_eq!(cat.hello(NEWEST).structured("echo")["name"], "echo");
     let answer = cat.ask("tools/call", &tool("echo", json!({})));
     assert_eq!(answer.value()["result"]["structuredContent"]["name"], "echo", "{answer:?}");
-    let rows = eventually("the record", || {
-        let rows = door.gateway.audit();
-        (rows.iter().filter(|row| row["status"] == "success").count() == 2).then_some(rows)
+    let rows = door.gateway.await_audit("both calls", |rows| {
+        (rows.iter().filter(|row| row["status"] == "success").count() == 2).then(|| rows.to_vec())
     });
     assert!(rows.iter().all(|row| row["subject"] == "cat"), "{rows:?}");
 }
@@ -195,7 +194,10 @@ fn what_a_client_proves_itself_with_stays_at_the_door() {
     let log = get(&format!("127.0.0.1:{}", server.port()), "/log", None).unwrap();
     let calls = log.body.matches("\\\"tools/call\\\"").count();
     assert_eq!(calls, 2, "{}", log.body);
-    let audit = Value::from(door.gateway.audit()).to_string();
+    let audit = door.gateway.await_audit("both calls", |rows| {
+        let done = rows.iter().filter(|row| row["tool"] == "echo" && row["status"] == "success").count();
+        (done == 2).then(|| Value::from(rows).to_string())
+    });
     for (place, text) in
         [("the backend", &log.body), ("the log", &door.gateway.log()), ("the record", &audit)]
     {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::auth::{challenge, odd};
 use super::client::{Answer, Door, NEWEST, request, tool};
-use crate::support::{Setup, code, eventually, reason};
+use crate::support::{Setup, code, reason};
 
 const OAUTH: &str = "[http.oauth]
 resource = \"https://mcp.example.org/mcp\"
@@ -75,8 +75,7 @@ fn a_tool_that_needs_more_says_so_and_works_with_it() {
     assert_eq!((unknown.status, unknown.header("www-authenticate")), (200, None), "{unknown:?}");
     let metadata = door.anyone().at(METADATA).get().value();
     assert_eq!(metadata["scopes_supported"], json!(["mcp:read", "mcp:write", "mcp:admin"]), "{metadata}");
-    eventually("the record", || {
-        let rows = door.gateway.audit();
+    door.gateway.await_audit("three refusals", |rows| {
         (rows.iter().filter(|row| row["status"] == "denied").count() == 3).then_some(())
     });
 }

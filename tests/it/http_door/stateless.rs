@@ -231,8 +231,8 @@ fn closing_the_connection_cancels_the_request_at_the_backend() {
     eventually("the cancellation", || {
         (session.structured("cancelled")["requestIds"].as_array()?.len() == 1).then_some(())
     });
-    let row = eventually("its record", || {
-        door.gateway.audit().into_iter().find(|row| row["tool"] == "slow" && row["status"] == "cancelled")
+    let row = door.gateway.await_audit("the cancelled call", |rows| {
+        rows.iter().find(|row| row["tool"] == "slow" && row["status"] == "cancelled").cloned()
     });
     assert_eq!(row["subject"], "ann", "{row}");
     assert!(kept.silent(), "the other's request, of the same id, goes on");
@@ -254,12 +254,9 @@ fn a_stream_that_is_closed_cancels_as_well() {
     let mut stream = client.follow(&body);
     assert_eq!(stream.next().unwrap()["params"]["progressToken"], "p");
     drop(stream);
-    let row = eventually("its record", || {
-        door.gateway
-            .audit()
-            .into_iter()
-            .find(|row| row["tool"] == "test_tool_with_progress")
-            .filter(|row| row["status"] != "pending")
+    let row = door.gateway.await_audit("the call", |rows| {
+        let mut ended = rows.iter().filter(|row| row["status"] != "pending");
+        ended.find(|row| row["tool"] == "test_tool_with_progress").cloned()
     });
     assert_eq!(row["status"], "cancelled", "{row}");
     assert!(!session.tools().is_empty());
