@@ -9,7 +9,7 @@ use divan::{Bencher, black_box};
 use sentinel_gateway::app::plugins::{self, Loaded};
 use sentinel_gateway::audit::{Audit, Closing, Entry, Mode, Settings, Status, StoreSettings};
 use sentinel_gateway::call::Json;
-use sentinel_gateway::call::{Call, Credential, Outcome, Target, TargetKind};
+use sentinel_gateway::call::{Call, Credential, Outcome, Principal, Target, TargetKind};
 use sentinel_gateway::config::{self, Config, Isolation};
 use sentinel_gateway::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part};
 use sentinel_gateway::mcp::schema::ArgumentSchema;
@@ -99,9 +99,20 @@ fn plugin(name: &str) -> Arc<Plugin> {
     BENCH.loaded.chain.plugins().find(|plugin| plugin.name() == name).unwrap().clone()
 }
 
+/// By another caller each time, so that no answer is known.
 #[divan::bench(args = ["rate-limit", "rbac"])]
 fn plugin_call_warm(bencher: Bencher<'_, '_>, name: &str) {
     let plugin = plugin(name);
+    let anew = || {
+        let principal = Arc::new(Principal::clone(&BENCH.call.principal));
+        Arc::new(Call { principal, ..Call::clone(&BENCH.call) })
+    };
+    bencher.with_inputs(anew).bench_local_refs(|call| plugin.check(black_box(call)).unwrap().unwrap());
+}
+
+#[divan::bench]
+fn plugin_call_known_rbac(bencher: Bencher<'_, '_>) {
+    let plugin = plugin("rbac");
     bencher.bench_local(|| plugin.check(black_box(&BENCH.call)).unwrap().unwrap());
 }
 
@@ -134,6 +145,23 @@ fn chain_of_five_with_schema_check(bencher: Bencher<'_, '_>) {
         permitted.settle(Outcome::Success, Duration::from_micros(50));
         prepared
     });
+}
+
+#[divan::bench]
+fn caller_known(bencher: Bencher<'_, '_>) {
+    bencher.bench_local(|| BENCH.policy.identify(black_box(&BENCH.caller)).unwrap());
+}
+
+#[divan::bench]
+fn schema_check(bencher: Bencher<'_, '_>) {
+    bencher.bench_local(|| BENCH.schema.check(black_box(Some(r#"{"text":"hello hello hello hello hello hello"}"#))).unwrap());
+}
+
+#[divan::bench]
+fn rewrite_of_a_request(bencher: Bencher<'_, '_>) {
+    let permitted = BENCH.policy.decide(&BENCH.call, None).unwrap();
+    bencher.bench_local(|| BENCH.loaded.rewriters.request(black_box(&permitted)).unwrap());
+    permitted.settle(Outcome::Success, Duration::from_micros(50));
 }
 
 #[divan::bench(args = [100, 10_000, 1_000_000])]

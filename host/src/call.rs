@@ -33,7 +33,7 @@ impl TargetKind {
 }
 
 /// Where a call goes: a name the client used, and what the backend knows it by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub kind: TargetKind,
     /// The name the client used: the tool, the prompt, the URI.

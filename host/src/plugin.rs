@@ -19,6 +19,7 @@ mod engine;
 mod guest;
 mod outgoing;
 mod pool;
+mod reuse;
 mod ticker;
 mod views;
 mod waiting;
@@ -31,7 +32,8 @@ use self::bindings::selective::exports::sentinel::plugin::interest::Hooks as Wan
 use self::bindings::types as wit;
 use self::guest::{Guest, Shared};
 use self::outgoing::Outgoing;
-use self::pool::{BirthError, Pool};
+use self::pool::{BirthError, Instance, Pool};
+use self::reuse::Known;
 use self::waiting::Patience;
 use crate::call::{Call, Credential, Outcome, Principal, TargetKind};
 use crate::config;
@@ -62,6 +64,7 @@ pub struct Roles {
     pub visibility: bool,
     pub rewriting: bool,
     pub interest: bool,
+    pub reuse: bool,
 }
 
 /// Which hooks of a rewriter have anything to do for one backend.
@@ -185,6 +188,7 @@ impl Plugin {
             visibility: plays("visibility"),
             rewriting: plays("rewriting"),
             interest: plays("interest"),
+            reuse: plays("reuse"),
         };
         let (fits, stage) = match settings.stage {
             config::Stage::Authenticate => (roles.authentication, "authenticate"),
@@ -284,17 +288,21 @@ impl Plugin {
         }))
     }
 
-    /// Asks whether the call may go on.
+    /// Asks whether the call may go on, unless that is known.
     ///
     /// # Errors
     /// The plugin failed.
     pub fn check(&self, call: &Arc<Call>) -> Answered<Option<u64>> {
-        let answer = self.pool.run(|instance| {
+        let recall = |answers: &reuse::Answers| answers.allowed(call).then_some(Ok(None));
+        let answer = self.pool.recall_or_run(recall, |instance| {
             let Some(role) = &instance.guard else { return Ok(Ok(None)) };
             instance.store.data_mut().subject.call = Some(call.clone());
             let answer =
                 role.sentinel_plugin_admission().call_check(&mut instance.store, Resource::new_borrow(0));
             instance.store.data_mut().subject.call = None;
+            if matches!(answer, Ok(Ok(None))) {
+                instance.keep(call, Known::Allowed);
+            }
             answer
         });
         Ok(answer.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
@@ -388,43 +396,28 @@ impl Plugin {
         wanted.map_err(|fault| self.failed(fault))
     }
 
-    /// Collects a rewriter's edits to a request.
+    /// A rewriter's edits to a request: collected, unless they are known.
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn on_request(&self, call: &Arc<Call>) -> Answered<Edits> {
-        self.edits(call, None)
+    pub fn on_request(&self, call: &Arc<Call>) -> Answered<Arc<Edits>> {
+        let recall = |answers: &reuse::Answers| answers.edits(call).map(Ok);
+        let edits = self.pool.recall_or_run(recall, |instance| {
+            let edits = edits(instance, call, None)?;
+            if let Ok(edits) = &edits {
+                instance.keep(call, Known::Edits(edits.clone()));
+            }
+            Ok(edits)
+        });
+        Ok(edits.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
     }
 
     /// Collects a rewriter's edits to a response.
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn on_response(&self, call: &Arc<Call>, answer: Answer) -> Answered<Edits> {
-        self.edits(call, Some(answer))
-    }
-
-    fn edits(&self, call: &Arc<Call>, answer: Option<Answer>) -> Answered<Edits> {
-        let edits = self.pool.run(|instance| {
-            let Some(role) = &instance.rewriter else { return Ok(Ok(Edits::default())) };
-            let role = role.sentinel_plugin_rewriting();
-            let subject = &mut instance.store.data_mut().subject;
-            subject.call = Some(call.clone());
-            subject.edits = Edits::default();
-            let on_response = answer.is_some();
-            subject.answer = answer;
-            let (call, patch) = (Resource::new_borrow(0), Resource::new_borrow(0));
-            let done = if on_response {
-                role.call_on_response(&mut instance.store, call, Resource::new_borrow(0), patch)
-            } else {
-                role.call_on_request(&mut instance.store, call, patch)
-            };
-            let subject = &mut instance.store.data_mut().subject;
-            subject.call = None;
-            subject.answer = None;
-            let edits = std::mem::take(&mut subject.edits);
-            Ok(done?.map(|()| edits))
-        });
+    pub fn on_response(&self, call: &Arc<Call>, answer: Answer) -> Answered<Arc<Edits>> {
+        let edits = self.pool.run(|instance| edits(instance, call, Some(answer)));
         Ok(edits.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
     }
 
@@ -453,6 +446,32 @@ impl Plugin {
         });
         Ok(edits.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
     }
+}
+
+/// Has a rewriter's hook called: that of a request, or with an answer that of a response.
+fn edits(
+    instance: &mut Instance,
+    call: &Arc<Call>,
+    answer: Option<Answer>,
+) -> wasmtime::Result<Result<Arc<Edits>, wit::Refusal>> {
+    let Some(role) = &instance.rewriter else { return Ok(Ok(Arc::default())) };
+    let role = role.sentinel_plugin_rewriting();
+    let subject = &mut instance.store.data_mut().subject;
+    subject.call = Some(call.clone());
+    subject.edits = Edits::default();
+    let on_response = answer.is_some();
+    subject.answer = answer;
+    let (call, patch) = (Resource::new_borrow(0), Resource::new_borrow(0));
+    let done = if on_response {
+        role.call_on_response(&mut instance.store, call, Resource::new_borrow(0), patch)
+    } else {
+        role.call_on_request(&mut instance.store, call, patch)
+    };
+    let subject = &mut instance.store.data_mut().subject;
+    subject.call = None;
+    subject.answer = None;
+    let edits = std::mem::take(&mut subject.edits);
+    Ok(done?.map(|()| Arc::new(edits)))
 }
 
 /// How long its calls may wait. Without a network there is nothing that is worth waiting for.

@@ -103,8 +103,8 @@ impl Rewriters {
             match checked(params, &edits, true) {
                 Ok(changed) => {
                     prepared.params = changed.map(Json::from).or(prepared.params);
-                    prepared.headers.extend(edits.headers);
-                    prepared.notes.extend(edits.notes);
+                    prepared.headers.extend_from_slice(&edits.headers);
+                    prepared.notes.extend_from_slice(&edits.notes);
                 }
                 Err(reason) => broken(plugin, &reason)?,
             }

@@ -6,6 +6,7 @@ mod capabilities;
 mod edits;
 mod logs;
 mod network;
+mod reuse;
 mod state;
 
 pub(crate) use capabilities::{alone, missing};

@@ -34,5 +34,6 @@ role!(guard, "sentinel:plugin/guard");
 role!(list_filter, "sentinel:plugin/list-filter");
 role!(rewriter, "sentinel:plugin/rewriter");
 role!(selective, "sentinel:plugin/selective-rewriter");
+role!(reusable, "sentinel:plugin/reusable");
 
 pub use imports::sentinel::plugin::{cells, clock, counters, log, secrets, types, view};

@@ -9,6 +9,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::bindings::{cells, clock, counters, log, secrets, types};
 use super::outgoing::{Hooks, Outgoing};
+use super::reuse::Read;
 use super::views::Subject;
 use super::waiting::{Patience, Waiting, Waits};
 use crate::config::{Limits, Secret};
@@ -37,6 +38,8 @@ pub(super) struct Shared {
 pub(super) struct Guest {
     pub(super) shared: Arc<Shared>,
     pub(super) subject: Subject,
+    /// What it has looked at in this call.
+    pub(super) read: Read,
     log_lines: u32,
     host_bytes: usize,
     /// The last error the guest logged in this call: what its panic hook said before the trap.
@@ -70,6 +73,7 @@ impl Guest {
             waiting: Waiting::new(shared.patience.clone()),
             shared,
             subject: Subject::default(),
+            read: Read::default(),
             log_lines: 0,
             host_bytes: 0,
             last_error: None,
@@ -83,12 +87,18 @@ impl Guest {
 
     /// A new call: the budget is whole again.
     pub(super) fn begin(&mut self) {
+        self.read = Read::default();
         self.log_lines = 0;
         self.host_bytes = 0;
         self.last_error = None;
         self.limit_hit = None;
         self.overtime = None;
         self.waiting.begin();
+    }
+
+    /// Bytes of this call that have crossed the border so far.
+    pub(super) fn exchanged(&self) -> usize {
+        self.host_bytes
     }
 
     pub(super) fn table(&mut self) -> &mut ResourceTable {
@@ -172,15 +182,18 @@ impl types::Host for Guest {}
 
 impl clock::Host for Guest {
     fn now_ns(&mut self) -> wasmtime::Result<u64> {
+        self.read.more = true;
         Ok(self.shared.clock.now_ns())
     }
     fn unix_ms(&mut self) -> wasmtime::Result<u64> {
+        self.read.more = true;
         Ok(self.shared.clock.unix_ms())
     }
 }
 
 impl log::Host for Guest {
     fn emit(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        self.read.more = true;
         if level == log::Level::Error {
             self.last_error = Some(clip(&message));
         }
@@ -223,6 +236,7 @@ impl counters::Host for Guest {
         cost: u32,
         rate: counters::Rate,
     ) -> wasmtime::Result<Result<counters::Take, counters::Failure>> {
+        self.read.more = true;
         let rate = Rate { limit: rate.limit, window_ms: rate.window_ms, burst: rate.burst };
         let taken = self.shared.state.acquire(&key, cost, rate, self.shared.clock.now_ns());
         Ok(taken.map_err(counters::Failure::from).map(|take| counters::Take {
@@ -237,6 +251,7 @@ impl counters::Host for Guest {
         delta: u32,
         window_ms: u32,
     ) -> wasmtime::Result<Result<u64, counters::Failure>> {
+        self.read.more = true;
         let now = self.shared.clock.now_ns();
         Ok(self.shared.state.window_add(&key, delta, window_ms, now).map_err(Into::into))
     }
@@ -246,6 +261,7 @@ impl counters::Host for Guest {
         delta: i64,
         ttl_ms: u32,
     ) -> wasmtime::Result<Result<i64, counters::Failure>> {
+        self.read.more = true;
         let now = self.shared.clock.now_ns();
         Ok(self.shared.state.gauge_add(&key, delta, ttl_ms, now).map_err(Into::into))
     }
@@ -262,6 +278,7 @@ impl From<Failure> for counters::Failure {
 
 impl cells::Host for Guest {
     fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<cells::Cell>, cells::Failure>> {
+        self.read.more = true;
         let found = self.shared.state.cell_get(&key, self.shared.clock.now_ns());
         Ok(match found {
             Ok(found) => {
@@ -281,6 +298,7 @@ impl cells::Host for Guest {
         value: Vec<u8>,
         ttl_ms: u32,
     ) -> wasmtime::Result<Result<u64, cells::Failure>> {
+        self.read.more = true;
         self.charge(value.len())?;
         let swapped = self.shared.state.cell_swap(&key, expect, &value, ttl_ms, self.shared.clock.now_ns());
         Ok(swapped.map_err(|failure| match failure {

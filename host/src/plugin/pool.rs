@@ -15,13 +15,16 @@ use wasmtime::{Store, Trap};
 use super::bindings::authenticator::Authenticator;
 use super::bindings::guard::Guard;
 use super::bindings::list_filter::ListFilter;
+use super::bindings::reusable::Reusable;
 use super::bindings::rewriter::Rewriter;
 use super::bindings::selective::SelectiveRewriter;
 use super::bindings::types::ConfigError;
 use super::guest::{Guest, Shared};
+use super::reuse::{Answers, Known};
 use super::ticker::Ticker;
 use super::waiting::Overlong;
 use super::{Fault, Roles};
+use crate::call::Call;
 use crate::config::Isolation;
 
 /// Steps a guest may take inside `configure`, where it may build tables.
@@ -52,12 +55,13 @@ pub(super) struct Instance {
     pub(super) rewriter: Option<Rewriter>,
     /// The same rewriter, if it also says which hooks it wants.
     pub(super) selective: Option<SelectiveRewriter>,
+    answers: Answers,
     calls: u64,
 }
 
 type Bindings =
     (Option<Authenticator>, Option<Guard>, Option<ListFilter>, Option<Rewriter>, Option<SelectiveRewriter>);
-type Configured = Result<(), Vec<ConfigError>>;
+type Configured = Result<Answers, Vec<ConfigError>>;
 
 pub(super) struct Pool {
     pre: InstancePre<Guest>,
@@ -107,7 +111,16 @@ impl Pool {
 
     /// Runs one call on an instance, best the one of this thread.
     pub(super) fn run<R>(&self, work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>) -> Result<R, Fault> {
-        self.run_in(mine(), work)
+        self.run_in(mine(), |_| None, work)
+    }
+
+    /// The same, unless the instance has answered this before.
+    pub(super) fn recall_or_run<R>(
+        &self,
+        recall: impl FnOnce(&Answers) -> Option<R>,
+        work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>,
+    ) -> Result<R, Fault> {
+        self.run_in(mine(), recall, work)
     }
 
     /// Runs a call that no thread makes again, best on the instance that was made first.
@@ -115,12 +128,13 @@ impl Pool {
         &self,
         work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>,
     ) -> Result<R, Fault> {
-        self.run_in(0, work)
+        self.run_in(0, |_| None, work)
     }
 
     fn run_in<R>(
         &self,
         mine: usize,
+        recall: impl FnOnce(&Answers) -> Option<R>,
         work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>,
     ) -> Result<R, Fault> {
         if self.isolation == Isolation::Call {
@@ -128,6 +142,9 @@ impl Pool {
         }
         for offset in 0..self.slots.len() {
             let Some(mut slot) = self.slots[(mine + offset) % self.slots.len()].try_lock() else { continue };
+            if let Some(known) = slot.as_ref().and_then(|instance| recall(&instance.answers)) {
+                return Ok(known);
+            }
             // Taken out for the call: whatever unwinds or fails leaves an empty slot behind.
             let mut instance = match slot.take() {
                 Some(instance) => instance,
@@ -195,18 +212,41 @@ impl Pool {
             } else {
                 Ok(())
             };
+            let configured = match configured {
+                Ok(()) => Ok(self.answers(&mut *store, &instance)?),
+                Err(errors) => Err(errors),
+            };
             Ok(((authenticator, guard, filter, rewriter, selective), configured))
         };
         let made = if self.blocking { blocking(|| born(&mut store)) } else { born(&mut store) };
         let ((authenticator, guard, filter, rewriter, selective), configured) = made.map_err(|error| {
             BirthError::Fault(fault(&error, store.data_mut(), CONFIGURE_FUEL, CONFIGURE_TICKS))
         })?;
-        configured.map_err(BirthError::Config)?;
-        Ok(Instance { store, authenticator, guard, filter, rewriter, selective, calls: 0 })
+        let answers = configured.map_err(BirthError::Config)?;
+        Ok(Instance { store, authenticator, guard, filter, rewriter, selective, answers, calls: 0 })
+    }
+
+    /// Asks what its answers depend on. One that may ask others, or is there for one call, is asked every time.
+    fn answers(
+        &self,
+        store: &mut Store<Guest>,
+        instance: &wasmtime::component::Instance,
+    ) -> wasmtime::Result<Answers> {
+        if !self.roles.reuse || self.blocking || self.isolation == Isolation::Call {
+            return Ok(Answers::new(None));
+        }
+        let role = Reusable::new(&mut *store, instance)?;
+        Ok(Answers::new(Some(role.sentinel_plugin_reuse().call_depends_on(store)?)))
     }
 }
 
 impl Instance {
+    /// Keeps what it has just answered, if that may be given again.
+    pub(super) fn keep(&mut self, call: &Call, known: Known) {
+        let guest = self.store.data();
+        self.answers.keep(call, guest.read, guest.exchanged(), known);
+    }
+
     fn spent(&self, shared: &Shared) -> bool {
         self.calls >= shared.limits.max_calls
     }

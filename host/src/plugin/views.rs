@@ -83,11 +83,30 @@ impl Guest {
             .ok_or_else(|| wasmtime::format_err!("there is no request in this call"))
     }
 
+    /// The call, for one of the facts of its target.
+    fn target(&mut self) -> wasmtime::Result<&Call> {
+        self.read.target = true;
+        self.the_call()
+    }
+
+    /// The call, for one of the facts of its caller.
+    fn caller(&mut self) -> wasmtime::Result<&Call> {
+        self.read.caller = true;
+        self.the_call()
+    }
+
+    /// The call, for what is in this one only.
+    fn itself(&mut self) -> wasmtime::Result<&Call> {
+        self.read.more = true;
+        self.the_call()
+    }
+
     fn the_call(&self) -> wasmtime::Result<&Call> {
         self.subject.call.as_deref().ok_or_else(|| wasmtime::format_err!("there is no call in this hook"))
     }
 
-    fn answer(&self) -> wasmtime::Result<&Answer> {
+    fn answer(&mut self) -> wasmtime::Result<&Answer> {
+        self.read.more = true;
         self.subject.answer.as_ref().ok_or_else(|| wasmtime::format_err!("there is no response in this hook"))
     }
 
@@ -143,45 +162,45 @@ impl view::HostRequest for Guest {
 
 impl view::HostCall for Guest {
     fn id(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
-        Ok(self.the_call()?.id.clone())
+        Ok(self.itself()?.id.clone())
     }
     fn method(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
-        Ok(self.the_call()?.method.clone())
+        Ok(self.target()?.method.clone())
     }
     fn kind(&mut self, _: Resource<CallView>) -> wasmtime::Result<WitKind> {
-        Ok(self.the_call()?.target.kind.into())
+        Ok(self.target()?.target.kind.into())
     }
     fn name(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
-        Ok((*self.the_call()?.target.name).to_owned())
+        Ok((*self.target()?.target.name).to_owned())
     }
     fn backend(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
-        Ok((*self.the_call()?.target.backend).to_owned())
+        Ok((*self.target()?.target.backend).to_owned())
     }
     fn upstream_name(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
-        Ok((*self.the_call()?.target.upstream).to_owned())
+        Ok((*self.target()?.target.upstream).to_owned())
     }
     fn subject(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
-        Ok(self.the_call()?.principal.subject.clone())
+        Ok(self.caller()?.principal.subject.clone())
     }
     fn role(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
-        Ok(self.the_call()?.principal.role.clone())
+        Ok(self.caller()?.principal.role.clone())
     }
     fn claim(&mut self, _: Resource<CallView>, name: String) -> wasmtime::Result<Option<String>> {
-        let claims = &self.the_call()?.principal.claims;
+        let claims = &self.caller()?.principal.claims;
         let found = claims.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
         self.text(found)
     }
     fn param(&mut self, _: Resource<CallView>, pointer: String) -> wasmtime::Result<Option<String>> {
-        let found = splice::get(self.the_call()?.params.get(), &pointer).map(str::to_owned);
+        let found = splice::get(self.itself()?.params.get(), &pointer).map(str::to_owned);
         self.text(found)
     }
     fn body(&mut self, _: Resource<CallView>, max: u32) -> wasmtime::Result<Option<String>> {
-        let params = self.the_call()?.params.get();
+        let params = self.itself()?.params.get();
         let body = (params.len() <= max as usize).then(|| params.to_owned());
         self.text(body)
     }
     fn attr(&mut self, _: Resource<CallView>, key: String) -> wasmtime::Result<Option<String>> {
-        let call = self.the_call()?;
+        let call = self.itself()?;
         let found = match key.as_str() {
             "session.id" => Some((*call.session).to_owned()),
             "door" => Some(call.door.to_owned()),

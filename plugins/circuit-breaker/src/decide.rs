@@ -119,11 +119,12 @@ pub(crate) enum Check {
 }
 
 impl Circuit {
-    /// Whether a call may pass now.
-    pub(crate) fn check(&self, rules: &Rules, now: u64) -> Check {
+    /// Whether a call may pass now. A closed circuit does not ask for the time.
+    pub(crate) fn check(&self, rules: &Rules, now: impl FnOnce() -> u64) -> Check {
         match self.state {
             State::Closed { .. } => Check::Pass(self.generation << 1),
             State::Open { until, trips } => {
+                let now = now();
                 let wait = until.saturating_sub(now);
                 // No circuit is open for longer than the cap: such a time is another clock's, or an old rule's.
                 if wait == 0 || wait > rules.max_recovery_ms.saturating_mul(MS) {
@@ -132,6 +133,7 @@ impl Circuit {
                 Check::Refuse { retry_after_ms: wait.div_ceil(MS), probing: false }
             }
             State::HalfOpen { since, trips } => {
+                let now = now();
                 let patience = rules.probe_timeout_ms.saturating_mul(MS);
                 match now.checked_sub(since).map(|age| patience.saturating_sub(age)) {
                     Some(left) if left > 0 => {

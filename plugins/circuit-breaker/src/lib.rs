@@ -45,7 +45,7 @@ impl Admission for CircuitBreaker {
         let rules = rules(&backend).ok_or_else(|| decide::unavailable(&backend))?;
         for _ in 0..ATTEMPTS {
             let Ok((circuit, version)) = load(&backend) else { break };
-            match circuit.check(&rules, clock::now_ns()) {
+            match circuit.check(&rules, clock::now_ns) {
                 Check::Pass(permit) => return Ok(Some(permit)),
                 Check::Refuse { retry_after_ms, probing } => {
                     return Err(decide::refused(&backend, retry_after_ms, probing));

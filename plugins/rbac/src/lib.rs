@@ -8,7 +8,7 @@ pub mod glob;
 use std::cell::RefCell;
 
 use sentinel_plugin_sdk::{
-    Admission, Call, ConfigError, Entry, Lifecycle, Outcome, Permit, Refusal, Visibility,
+    Admission, Call, ConfigError, Entry, Facts, Lifecycle, Outcome, Permit, Refusal, Reuse, Visibility,
 };
 
 use decide::{Asked, Config, Roles};
@@ -56,6 +56,13 @@ impl Visibility for Rbac {
     }
 }
 
+impl Reuse for Rbac {
+    // A role, its claims and the target decide, and nothing is remembered.
+    fn depends_on() -> Facts {
+        Facts::CALLER | Facts::TARGET
+    }
+}
+
 // Natively the exported names (`sentinel:plugin/...`) are more than a linker accepts.
 #[cfg(target_arch = "wasm32")]
-sentinel_plugin_sdk::export!(Rbac: admission, visibility);
+sentinel_plugin_sdk::export!(Rbac: admission, visibility, reuse);

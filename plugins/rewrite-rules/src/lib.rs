@@ -10,8 +10,8 @@ mod decide;
 use std::cell::RefCell;
 
 use sentinel_plugin_sdk::{
-    Call, Catalog, ConfigError, Hooks, Interest, Lifecycle, Patch, Refusal, Response, Rewriting, TargetKind,
-    log, read_config,
+    Call, Catalog, ConfigError, Facts, Hooks, Interest, Lifecycle, Patch, Refusal, Response, Reuse, Rewriting,
+    TargetKind, log, read_config,
 };
 
 use decide::{Action, Backend, Rules};
@@ -78,6 +78,13 @@ impl Interest for RewriteRules {
     }
 }
 
+impl Reuse for RewriteRules {
+    // The rules of a tool of a backend are the same for every call of it.
+    fn depends_on() -> Facts {
+        Facts::TARGET
+    }
+}
+
 /// The hooks that have something to do for a backend of these rules.
 fn wanted(backend: &Backend) -> Hooks {
     let when = |wanted, hook| if wanted { hook } else { Hooks::empty() };
@@ -132,4 +139,4 @@ fn edit_list(name: &str, backend: &Backend, entries: &Catalog) {
 
 // The names it exports are no symbols that a native linker takes.
 #[cfg(target_arch = "wasm32")]
-sentinel_plugin_sdk::export!(RewriteRules: rewriting, interest);
+sentinel_plugin_sdk::export!(RewriteRules: rewriting, interest, reuse);

@@ -100,6 +100,12 @@ pub mod bindings {
         "sdk:interest/with-interest",
         []
     );
+    role!(
+        reuse,
+        "package sdk:reuse; world with-reuse { export sentinel:plugin/reuse@0.1.0; }",
+        "sdk:reuse/with-reuse",
+        []
+    );
 }
 
 pub use bindings::admission::exports::sentinel::plugin::admission::{Guest as Admission, Permit};
@@ -111,6 +117,7 @@ pub use bindings::imports::sentinel::plugin::view::{Call, Catalog, Patch, Reques
 pub use bindings::imports::sentinel::plugin::{cells, clock, counters, log, secrets};
 pub use bindings::interest::exports::sentinel::plugin::interest::{Guest as Interest, Hooks};
 pub use bindings::lifecycle::exports::sentinel::plugin::lifecycle::Guest as Lifecycle;
+pub use bindings::reuse::exports::sentinel::plugin::reuse::{Facts, Guest as Reuse};
 pub use bindings::rewriting::exports::sentinel::plugin::rewriting::Guest as Rewriting;
 pub use bindings::visibility::exports::sentinel::plugin::visibility::Guest as Visibility;
 

@@ -71,12 +71,12 @@ fn run(rules: &Rules, events: Vec<Event>) -> Result<(), TestCaseError> {
     for event in events {
         match event {
             Event::Wait(ms) => now += ms * MS,
-            Event::Call => match circuit.check(rules, now) {
+            Event::Call => match circuit.check(rules, || now) {
                 Check::Refuse { retry_after_ms, .. } => {
                     // P3: a refusal is never for ever. Whoever waits, and whatever became of a probe:
                     prop_assert!(retry_after_ms > 0);
                     let late = now + (rules.max_recovery_ms + rules.probe_timeout_ms) * MS;
-                    let is_probe = matches!(circuit.check(rules, late), Check::Probe(..));
+                    let is_probe = matches!(circuit.check(rules, || late), Check::Probe(..));
                     prop_assert!(is_probe);
                 }
                 Check::Pass(permit) => {
@@ -229,7 +229,7 @@ fn a_state_from_another_clock_does_not_lock_anybody_out() {
     let far = u64::MAX / 2;
     for state in [State::Open { until: far, trips: 1 }, State::HalfOpen { since: far, trips: 1 }] {
         let circuit = Circuit { generation: 7, state };
-        assert!(matches!(circuit.check(&rules(), 10), Check::Probe(next, 17) if next.generation == 8));
+        assert!(matches!(circuit.check(&rules(), || 10), Check::Probe(next, 17) if next.generation == 8));
     }
     let old = Recent { width_ms: 100, head: far, buckets: [(9, 9); BUCKETS] };
     let circuit = Circuit { generation: 0, state: State::Closed { consecutive: 0, recent: old } };
