@@ -154,7 +154,9 @@ fn caller_known(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn schema_check(bencher: Bencher<'_, '_>) {
-    bencher.bench_local(|| BENCH.schema.check(black_box(Some(r#"{"text":"hello hello hello hello hello hello"}"#))).unwrap());
+    bencher.bench_local(|| {
+        BENCH.schema.check(black_box(Some(r#"{"text":"hello hello hello hello hello hello"}"#))).unwrap()
+    });
 }
 
 #[divan::bench]

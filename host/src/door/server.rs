@@ -6,6 +6,7 @@
 mod body;
 mod connection;
 mod pulse;
+mod turns;
 
 #[cfg(test)]
 mod tests;

@@ -144,7 +144,12 @@ mod tests {
         Call {
             id: "1".to_owned(),
             method: "tools/call".to_owned(),
-            target: Target { kind: TargetKind::Tool, name: name.clone(), backend: "b".into(), upstream: name },
+            target: Target {
+                kind: TargetKind::Tool,
+                name: name.clone(),
+                backend: "b".into(),
+                upstream: name,
+            },
             principal: principal.clone(),
             params: Json::from("{}"),
             session: "s".into(),

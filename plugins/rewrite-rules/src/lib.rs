@@ -10,8 +10,8 @@ mod decide;
 use std::cell::RefCell;
 
 use sentinel_plugin_sdk::{
-    Call, Catalog, ConfigError, Facts, Hooks, Interest, Lifecycle, Patch, Refusal, Response, Reuse, Rewriting,
-    TargetKind, log, read_config,
+    Call, Catalog, ConfigError, Facts, Hooks, Interest, Lifecycle, Patch, Refusal, Response, Reuse,
+    Rewriting, TargetKind, log, read_config,
 };
 
 use decide::{Action, Backend, Rules};

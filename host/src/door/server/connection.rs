@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 use super::pulse::{Phase, Pulse, Watched};
+use super::turns::in_turns;
 
 /// hyper's buffers per direction; its own default of 400 KiB times a thousand connections is too much.
 const BUFFER: usize = 64 << 10;
@@ -74,7 +75,7 @@ pub(super) async fn run<I>(
     let mut seen = pulse.now();
     let mut clock = pin!(tokio::time::sleep(limits.header_timeout));
     let mut due = Some(clock.deadline());
-    let ended = std::future::poll_fn(|cx| {
+    let ended = in_turns(std::future::poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
             return Poll::Ready(Some(ended));
         }
@@ -105,7 +106,7 @@ pub(super) async fn run<I>(
                 None => clock.as_mut().reset(rang + UNWATCHED),
             }
         }
-    })
+    }))
     .await;
 
     match ended {

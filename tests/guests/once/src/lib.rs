@@ -6,8 +6,8 @@
 use std::cell::{Cell, RefCell};
 
 use sentinel_plugin_sdk::{
-    Admission, Call, Catalog, ConfigError, Facts, Lifecycle, Outcome, Patch, Permit, Refusal, Response, Reuse,
-    Rewriting, cells, clock, counters, log, read_config,
+    Admission, Call, Catalog, ConfigError, Facts, Lifecycle, Outcome, Patch, Permit, Refusal, Response,
+    Reuse, Rewriting, cells, clock, counters, log, read_config,
 };
 
 #[derive(serde::Deserialize)]
