@@ -97,8 +97,17 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         None | Some(Command::Run) => {
             let level = cli.common.log_level;
-            runtime()?.block_on(app::run(&path, level.as_deref()))?;
-            Ok(ExitCode::SUCCESS)
+            // On a thread of the runtime. This one is none, and whatever is waited for here is handed over and back
+            // between threads: every line of stdin was.
+            let run =
+                async move { tokio::spawn(async move { app::run(&path, level.as_deref()).await }).await };
+            match runtime()?.block_on(run) {
+                Ok(done) => done.map(|()| ExitCode::SUCCESS),
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(error) => Err(error.into()),
+                },
+            }
         }
         Some(Command::Check(options)) => check::execute(&path, &options),
         Some(Command::Token(command)) => token::execute(&path, command),
