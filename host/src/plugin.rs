@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use wasmtime::component::{HasSelf, Linker, Resource};
+use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 
 mod artifact;
+mod asked;
 #[allow(unreachable_pub, missing_debug_implementations, clippy::all, reason = "generated")]
 mod bindings;
 mod engine;
@@ -28,22 +29,16 @@ pub use artifact::{Artifact, ArtifactError, Grant, Manifest, Wasi, load as load_
 pub use engine::Engine;
 pub use views::{Answer, CatalogEdit, Edits};
 
-use self::bindings::selective::exports::sentinel::plugin::interest::Hooks as WantedHooks;
-use self::bindings::types as wit;
 use self::guest::{Guest, Shared};
 use self::outgoing::Outgoing;
-use self::pool::{BirthError, Instance, Pool};
-use self::reuse::Known;
+use self::pool::{BirthError, Pool};
 use self::waiting::Patience;
-use crate::call::{Call, Credential, Outcome, Principal, TargetKind};
+use crate::call::{Principal, TargetKind};
 use crate::config;
-use crate::mcp::catalog::Offer;
 use crate::state::{Clock, Quota, Store};
 
 /// Most calls of one plugin that wait for others at once, each on a thread that may block.
 const MAX_WAITING: usize = 16;
-/// Most rows of a list that a plugin judges in one call.
-const ROWS_AT_ONCE: usize = 512;
 /// Longest wait in a call of a plugin that has WASI but no network: there is nothing to come.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 
@@ -251,227 +246,6 @@ impl Plugin {
     pub fn on_failure(&self) -> config::OnFailure {
         self.on_failure
     }
-
-    fn failed(&self, fault: Fault) -> PluginError {
-        PluginError { plugin: self.name.clone(), fault }
-    }
-
-    /// Asks who is calling.
-    ///
-    /// # Errors
-    /// The plugin failed.
-    pub fn authenticate(&self, credential: &Arc<Credential>) -> Answered<Auth> {
-        let answer = self.pool.run(|instance| {
-            let Some(role) = &instance.authenticator else { return Ok(Ok(wit::Auth::Abstain)) };
-            instance.store.data_mut().subject.credential = Some(credential.clone());
-            let answer = role
-                .sentinel_plugin_authentication()
-                .call_authenticate(&mut instance.store, Resource::new_borrow(0));
-            instance.store.data_mut().subject.credential = None;
-            answer
-        });
-        let answer = answer.map_err(|fault| self.failed(fault))?;
-        Ok(answer.map_err(Refusal::from).map(|auth| match auth {
-            wit::Auth::Abstain => Auth::Abstain,
-            wit::Auth::Accepted(identity) => Auth::Accepted {
-                principal: Principal {
-                    subject: identity.principal.subject,
-                    role: identity.principal.role,
-                    issuer: identity.principal.issuer,
-                    audience: identity.principal.audience,
-                    token_id: identity.principal.token_id,
-                    expires_at: identity.principal.expires_at,
-                    claims: identity.principal.claims.into_iter().map(|f| (f.name, f.value)).collect(),
-                },
-                cache_until_ms: identity.cache_until,
-            },
-        }))
-    }
-
-    /// Asks whether the call may go on, unless that is known.
-    ///
-    /// # Errors
-    /// The plugin failed.
-    pub fn check(&self, call: &Arc<Call>) -> Answered<Option<u64>> {
-        let recall = |answers: &reuse::Answers| answers.allowed(call).then_some(Ok(None));
-        let answer = self.pool.recall_or_run(recall, |instance| {
-            let Some(role) = &instance.guard else { return Ok(Ok(None)) };
-            instance.store.data_mut().subject.call = Some(call.clone());
-            let answer =
-                role.sentinel_plugin_admission().call_check(&mut instance.store, Resource::new_borrow(0));
-            instance.store.data_mut().subject.call = None;
-            if matches!(answer, Ok(Ok(None))) {
-                instance.keep(call, Known::Allowed);
-            }
-            answer
-        });
-        Ok(answer.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
-    }
-
-    /// Tells a guard how the call ended that it gave a permit for.
-    ///
-    /// # Errors
-    /// The plugin failed.
-    pub fn settle(
-        &self,
-        call: &Arc<Call>,
-        permit: u64,
-        outcome: Outcome,
-        latency: Duration,
-    ) -> Result<(), PluginError> {
-        let latency = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        let told = self.pool.run(|instance| {
-            let Some(role) = &instance.guard else { return Ok(()) };
-            instance.store.data_mut().subject.call = Some(call.clone());
-            let told = role.sentinel_plugin_admission().call_settle(
-                &mut instance.store,
-                Resource::new_borrow(0),
-                permit,
-                outcome.into(),
-                latency,
-            );
-            instance.store.data_mut().subject.call = None;
-            told
-        });
-        told.map_err(|fault| self.failed(fault))
-    }
-
-    /// Asks which rows of a list the caller may know of; one answer for each. A long list is shown in parts, each
-    /// with a budget of its own.
-    ///
-    /// # Errors
-    /// The plugin failed, or answered for another number of rows.
-    pub fn visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, PluginError> {
-        let mut visible = Vec::with_capacity(rows.len());
-        for part in rows.chunks(ROWS_AT_ONCE) {
-            visible.extend(self.part_visible(call, part)?);
-        }
-        Ok(visible)
-    }
-
-    fn part_visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, PluginError> {
-        let entries: Vec<wit::Entry> = rows
-            .iter()
-            .map(|row| wit::Entry {
-                kind: row.kind.into(),
-                name: row.name.to_owned(),
-                backend: row.backend.to_owned(),
-            })
-            .collect();
-        let answer = self.pool.run(|instance| {
-            let Some(role) = &instance.filter else { return Ok(vec![true; entries.len()]) };
-            instance.store.data_mut().subject.call = Some(call.clone());
-            let answer = role.sentinel_plugin_visibility().call_visible(
-                &mut instance.store,
-                Resource::new_borrow(0),
-                &entries,
-            );
-            instance.store.data_mut().subject.call = None;
-            answer
-        });
-        let answer = answer.map_err(|fault| self.failed(fault))?;
-        if answer.len() != rows.len() {
-            return Err(self.failed(Fault::Answers { got: answer.len(), want: rows.len() }));
-        }
-        Ok(answer)
-    }
-
-    /// Asks a rewriter which of its hooks have anything to do for a backend; the answer holds as long as the plugin.
-    ///
-    /// # Errors
-    /// The plugin failed.
-    pub fn hooks(&self, backend: &str) -> Result<Hooks, PluginError> {
-        if !self.roles.rewriting {
-            return Ok(Hooks::NONE);
-        }
-        let wanted = self.pool.run_once(|instance| {
-            let Some(role) = &instance.selective else { return Ok(Hooks::ALL) };
-            let wanted = role.sentinel_plugin_interest().call_hooks_for(&mut instance.store, backend)?;
-            Ok(Hooks {
-                request: wanted.contains(WantedHooks::ON_REQUEST),
-                response: wanted.contains(WantedHooks::ON_RESPONSE),
-                catalog: wanted.contains(WantedHooks::ON_CATALOG),
-            })
-        });
-        wanted.map_err(|fault| self.failed(fault))
-    }
-
-    /// A rewriter's edits to a request: collected, unless they are known.
-    ///
-    /// # Errors
-    /// The plugin failed.
-    pub fn on_request(&self, call: &Arc<Call>) -> Answered<Arc<Edits>> {
-        let recall = |answers: &reuse::Answers| answers.edits(call).map(Ok);
-        let edits = self.pool.recall_or_run(recall, |instance| {
-            let edits = edits(instance, call, None)?;
-            if let Ok(edits) = &edits {
-                instance.keep(call, Known::Edits(edits.clone()));
-            }
-            Ok(edits)
-        });
-        Ok(edits.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
-    }
-
-    /// Collects a rewriter's edits to a response.
-    ///
-    /// # Errors
-    /// The plugin failed.
-    pub fn on_response(&self, call: &Arc<Call>, answer: Answer) -> Answered<Arc<Edits>> {
-        let edits = self.pool.run(|instance| edits(instance, call, Some(answer)));
-        Ok(edits.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
-    }
-
-    /// Collects a rewriter's edits to one list of one backend.
-    ///
-    /// # Errors
-    /// The plugin failed.
-    pub fn on_catalog(
-        &self,
-        backend: &Arc<str>,
-        kind: TargetKind,
-        offers: &Arc<[Offer]>,
-    ) -> Answered<Vec<CatalogEdit>> {
-        let edits = self.pool.run(|instance| {
-            let Some(role) = &instance.rewriter else { return Ok(Ok(Vec::new())) };
-            let subject = &mut instance.store.data_mut().subject;
-            subject.catalog = Some((backend.clone(), kind, offers.clone()));
-            subject.catalog_edits.clear();
-            let done = role
-                .sentinel_plugin_rewriting()
-                .call_on_catalog(&mut instance.store, Resource::new_borrow(0));
-            let subject = &mut instance.store.data_mut().subject;
-            subject.catalog = None;
-            let edits = std::mem::take(&mut subject.catalog_edits);
-            Ok(done?.map(|()| edits))
-        });
-        Ok(edits.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
-    }
-}
-
-/// Has a rewriter's hook called: that of a request, or with an answer that of a response.
-fn edits(
-    instance: &mut Instance,
-    call: &Arc<Call>,
-    answer: Option<Answer>,
-) -> wasmtime::Result<Result<Arc<Edits>, wit::Refusal>> {
-    let Some(role) = &instance.rewriter else { return Ok(Ok(Arc::default())) };
-    let role = role.sentinel_plugin_rewriting();
-    let subject = &mut instance.store.data_mut().subject;
-    subject.call = Some(call.clone());
-    subject.edits = Edits::default();
-    let on_response = answer.is_some();
-    subject.answer = answer;
-    let (call, patch) = (Resource::new_borrow(0), Resource::new_borrow(0));
-    let done = if on_response {
-        role.call_on_response(&mut instance.store, call, Resource::new_borrow(0), patch)
-    } else {
-        role.call_on_request(&mut instance.store, call, patch)
-    };
-    let subject = &mut instance.store.data_mut().subject;
-    subject.call = None;
-    subject.answer = None;
-    let edits = std::mem::take(&mut subject.edits);
-    Ok(done?.map(|()| Arc::new(edits)))
 }
 
 /// How long its calls may wait. Without a network there is nothing that is worth waiting for.
@@ -500,31 +274,4 @@ fn linker(engine: &Engine, wasi: Wasi) -> wasmtime::Result<Linker<Guest>> {
         waiting::add_to_linker(&mut linker)?;
     }
     Ok(linker)
-}
-
-impl From<wit::Refusal> for Refusal {
-    fn from(refusal: wit::Refusal) -> Self {
-        Self {
-            reason: refusal.reason,
-            message: refusal.message,
-            retry_after: refusal.retry_after_ms.map(Duration::from_millis),
-            details: refusal.details.into_iter().map(|field| (field.name, field.value)).collect(),
-        }
-    }
-}
-
-impl From<Outcome> for wit::Outcome {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Success => Self::Success,
-            Outcome::ToolError => Self::ToolError,
-            Outcome::InvalidRequest => Self::InvalidRequest,
-            Outcome::Throttled => Self::Throttled,
-            Outcome::ServerError => Self::ServerError,
-            Outcome::Timeout => Self::Timeout,
-            Outcome::Unreachable => Self::Unreachable,
-            Outcome::ProtocolError => Self::ProtocolError,
-            Outcome::Cancelled => Self::Cancelled,
-        }
-    }
 }
