@@ -140,6 +140,7 @@ impl Http {
             address: self.door.address.clone(),
             head: self.head.clone(),
             calls: calls.clone(),
+            first: self.next,
             next: Cell::new(self.next),
             end: start + load.lasts,
             open: matches!(load.pace, Pace::Open(_)),
@@ -178,6 +179,7 @@ struct Shared {
     address: String,
     head: Rc<[u8]>,
     calls: Calls,
+    first: u64,
     next: Cell<u64>,
     end: Instant,
     open: bool,
@@ -195,7 +197,8 @@ impl Shared {
     async fn begin(&self) -> Option<Instant> {
         if !self.open {
             let now = Instant::now();
-            return (now < self.end).then_some(now);
+            // One call at least, also where the machine stood still for the whole of the time.
+            return (now < self.end || self.next.get() == self.first).then_some(now);
         }
         self.due.acquire().await.ok()?.forget();
         let index = self.index.replace(self.index.get() + 1);

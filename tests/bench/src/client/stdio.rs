@@ -137,7 +137,8 @@ impl Stdio {
         tokio::pin!(give_up);
         loop {
             let now = Instant::now();
-            while now < end && open.count < at_once {
+            // One call at least, also where the machine stood still for the whole of the time.
+            while (now < end || self.next == open.first) && open.count < at_once {
                 calls.request(self.number(), &mut out);
                 out.push(b'\n');
                 open.begin(Instant::now());
