@@ -92,8 +92,8 @@ fn half_open_admits_one_probe() {
 fn a_late_success_does_not_close_an_open_breaker() {
     let mut gateway = Gateway::start(Setup::new().backend("echo", &[], "circuit_breaker_threshold = 2"));
     gateway.await_tool("slow");
-    let slow = gateway.begin("slow", json!({"ms": 1500}));
-    // Both are read by one backend in this order, so the slow call is out before the circuit opens.
+    let slow = gateway.begin("slow", json!({"ms": 3000}));
+    eventually("the call under way", || (gateway.counted("", "slow") == 1).then_some(()));
     for _ in 0..2 {
         assert_eq!(code(&gateway.call("internal", json!({}))), -32603);
     }

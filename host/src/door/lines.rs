@@ -29,6 +29,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Self { input, buffer: BytesMut::with_capacity(16 << 10), searched: 0, limit }
     }
 
+    /// Whether more has come than the lines so far.
+    pub(super) fn more(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// The next line without its end; none at the end of the input. Empty lines are skipped. Cancel-safe.
     pub(super) async fn next(&mut self) -> std::io::Result<Option<Line>> {
         let mut head: Option<Bytes> = None;

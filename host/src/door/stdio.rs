@@ -1,8 +1,10 @@
 //! The stdio door: one client that spawned the gateway, newline-delimited JSON on stdin and stdout (MCP "stdio").
 
+use std::future::poll_fn;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use memchr::memchr2;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -59,7 +61,12 @@ pub async fn serve(
     loop {
         tokio::select! {
             line = lines.next() => match line? {
-                Some(Line::Message(line)) => conversation.hear(&line, &out).await,
+                Some(Line::Message(line)) => {
+                    conversation.hear(&line, &out).await;
+                    if lines.more() {
+                        after_you().await;
+                    }
+                }
                 Some(Line::TooLong(head)) => conversation.too_long(&head, limits.max_message, &out).await,
                 None => break,
             },
@@ -77,6 +84,21 @@ pub async fn serve(
     conversation.leave();
     drop((conversation, out));
     writer.await.unwrap_or(Ok(()))
+}
+
+/// Lets what was begun last go first. Of requests that come together the runtime begins the last one first, unless it gets
+/// to it in between; servers that take one after the other should get them as they were sent.
+async fn after_you() {
+    let mut asked = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut asked, true) {
+            return Poll::Ready(());
+        }
+        // Not `yield_now`, which puts a look at the sockets before every line.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn write(mut output: Output, mut queue: mpsc::Receiver<Outbound>) -> std::io::Result<()> {

@@ -121,6 +121,7 @@ impl Stdio {
     }
 
     async fn run(&mut self, load: &Load, calls: &Calls, tally: &mut Tally) -> anyhow::Result<()> {
+        let first = self.next;
         let start = Instant::now();
         let end = start + load.lasts;
         let (at_once, mut pacer) = match load.pace {
@@ -130,7 +131,7 @@ impl Stdio {
             }
         };
         let schedule = Schedule::new(start, pacer.as_ref().map_or(1, |pacer| pacer.1), load.lasts);
-        let mut open = Open { first: self.next, began: VecDeque::new(), count: 0 };
+        let mut open = Open { first, began: VecDeque::new(), count: 0 };
         let (mut out, mut written, mut searched) = (Vec::new(), 0, 0);
         let mut last = start;
         let give_up = tokio::time::sleep(load.lasts + GRACE);
@@ -138,7 +139,7 @@ impl Stdio {
         loop {
             let now = Instant::now();
             // One call at least, also where the machine stood still for the whole of the time.
-            while (now < end || self.next == open.first) && open.count < at_once {
+            while (now < end || self.next == first) && open.count < at_once {
                 calls.request(self.number(), &mut out);
                 out.push(b'\n');
                 open.begin(Instant::now());
