@@ -105,8 +105,7 @@ impl Guest {
         self.subject.call.as_deref().ok_or_else(|| wasmtime::format_err!("there is no call in this hook"))
     }
 
-    fn answer(&mut self) -> wasmtime::Result<&Answer> {
-        self.read.more = true;
+    fn answer(&self) -> wasmtime::Result<&Answer> {
         self.subject.answer.as_ref().ok_or_else(|| wasmtime::format_err!("there is no response in this hook"))
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Much of what happens on a connection is said by one part of its task to another: hyper's reader hands the body to the
 //! handler, the handler its answer to the response. Each wakes the task that is running. To the scheduler that is one more
-//! task that is ready: it queues it and wakes a second thread to take it over. Two or three times a call, that was a third of
-//! all changes between threads.
+//! task that is ready: it queues it and wakes a second thread to take it over. With one caller at a time that was half of all
+//! changes of context: 4.8 a call, and 2.5 without.
 
 use std::future::poll_fn;
 use std::pin::pin;
