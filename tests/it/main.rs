@@ -5,6 +5,7 @@
 mod support;
 
 mod allocations;
+mod attacks;
 mod authoring;
 mod bad_input;
 mod calls;

@@ -110,6 +110,24 @@ impl Setup {
         self
     }
 
+    /// A stdio backend that is `scripted.py` with this code of the test's own. It works in the folder of this gateway.
+    pub(crate) fn scripted(mut self, name: &str, code: &str, more: &str) -> Self {
+        let file = self.path(&format!("{name}.py"));
+        std::fs::write(&file, format!("{}\n{code}\nserve()\n", include_str!("scripted.py"))).unwrap();
+        self.prompt.push(name.to_owned());
+        self.rest += &format!(
+            "[[backends]]\nname = {name:?}\ntype = \"stdio\"\ncommand = \"python3\"\nargs = [{:?}]\ncwd = \".\"\n{more}\n",
+            file.to_str().unwrap()
+        );
+        self
+    }
+
+    /// The backends that are there need not be up before the first call.
+    pub(crate) fn unawaited(mut self) -> Self {
+        self.prompt.clear();
+        self
+    }
+
     /// An HTTP backend.
     pub(crate) fn http(mut self, name: &str, url: &str, more: &str) -> Self {
         self.rest += &format!("[[backends]]\nname = {name:?}\ntype = \"http\"\nurl = {url:?}\n{more}\n");

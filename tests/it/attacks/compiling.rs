@@ -1,0 +1,1 @@
+//! Compiling a plugin is bounded in time, memory and nesting, and happens in a process of its own.

@@ -1,0 +1,1 @@
+//! Guests written by hand, in ways no compiler would: nothing they do reaches beyond their budget.

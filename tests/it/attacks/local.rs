@@ -1,0 +1,1 @@
+//! Local means a person on this machine, not whoever a proxy or a child brings.
