@@ -14,6 +14,7 @@ pub mod server;
 pub mod stdio;
 
 mod asked;
+mod backlog;
 mod batch;
 mod lines;
 mod listen;

@@ -11,6 +11,7 @@ pub mod telemetry;
 
 // 2: organs
 pub mod plugin;
+pub mod queue;
 pub mod session;
 pub mod state;
 

@@ -13,7 +13,7 @@ use sentinel_gateway::call::Credential;
 use sentinel_gateway::config;
 use sentinel_gateway::door::conversation::{Conversation, House};
 use sentinel_gateway::door::hub::Hub;
-use sentinel_gateway::door::line::{Out, Outbound};
+use sentinel_gateway::door::line::{self, Out, Outbox};
 use sentinel_gateway::door::park::Parking;
 use sentinel_gateway::pipeline::{Caller, Pipeline};
 use sentinel_gateway::policy::{KillSwitch, Policy};
@@ -33,7 +33,7 @@ struct Inside {
     runtime: tokio::runtime::Runtime,
     conversation: Arc<Conversation>,
     out: Out,
-    answers: mpsc::Receiver<Outbound>,
+    answers: Outbox,
     _events: mpsc::Receiver<sentinel_gateway::backend::Event>,
     _folder: tempfile::TempDir,
 }
@@ -91,9 +91,10 @@ impl Inside {
             sole: true,
             stopping: CancellationToken::new(),
         };
-        let (sender, answers) = mpsc::channel(16);
         let credential = Credential { door: "stdio", bearer: Some(token), attrs: Vec::new() };
-        let out = Out::new(sender, Arc::new(Caller::new(credential)));
+        let caller = Arc::new(Caller::new(credential));
+        let (sender, answers) = line::stream(&caller);
+        let out = Out::new(sender, caller);
         let conversation = Conversation::new(house, Session::new("inside", 16));
         drop(entered);
         let mut inside = Self { runtime, conversation, out, answers, _events: events, _folder: folder };

@@ -32,6 +32,8 @@ pub(crate) struct Gateway {
     kept: VecDeque<Message>,
     stderr: Arc<Mutex<String>>,
     last_id: u64,
+    /// Whoever holds it keeps us from reading stdout.
+    ears: Arc<Mutex<()>>,
 }
 
 impl Gateway {
@@ -50,8 +52,11 @@ impl Gateway {
         let stdin = child.stdin.take();
         let (sender, messages) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
+        let ears = Arc::new(Mutex::new(()));
+        let hearing = ears.clone();
         std::thread::spawn(move || {
             for raw in stdout.lines().map_while(Result::ok) {
+                drop(hearing.lock());
                 let value = serde_json::from_str(&raw).unwrap_or_else(|_| Value::String(raw.clone()));
                 if sender.send(Message { raw, value }).is_err() {
                     return;
@@ -66,7 +71,14 @@ impl Gateway {
                 log.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
             }
         });
-        Self { setup, child, stdin, messages, kept: VecDeque::new(), stderr, last_id: 0 }
+        Self { setup, child, stdin, messages, kept: VecDeque::new(), stderr, last_id: 0, ears }
+    }
+
+    /// Does something while we read nothing of what the gateway writes.
+    pub(crate) fn deafen(&mut self, meanwhile: impl FnOnce(&mut Self)) {
+        let ears = self.ears.clone();
+        let _held = ears.lock().unwrap();
+        meanwhile(self);
     }
 
     /// Ends it the hard way and starts another with the same files.

@@ -16,16 +16,16 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::spool::Spool;
 use super::wire::{
-    Control, End, Flights, INCOMING_QUEUE, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire,
-    WireError,
+    self, Control, End, Flights, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire, WireError,
 };
+use crate::queue::{self, Held};
 
 /// Requests under way per server; more wait in a queue of [`OUTGOING_QUEUE`].
 const REQUESTS: usize = 256;
@@ -104,8 +104,8 @@ fn builder() -> reqwest::ClientBuilder {
 pub(crate) fn open(spec: &HttpSpec, client: reqwest::Client) -> Wire {
     let link = Arc::new(Link::new(spec, client));
     let (end, flights) = (Arc::clone(&link.end), Arc::clone(&link.flights));
-    let (sender, outgoing) = mpsc::channel(OUTGOING_QUEUE);
-    let (incoming, receiver) = mpsc::channel(INCOMING_QUEUE);
+    let (sender, outgoing) = wire::outgoing();
+    let (incoming, receiver) = wire::incoming();
     let handle = Handle {
         link: Arc::clone(&link),
         closing: CancellationToken::new(),
@@ -271,16 +271,16 @@ impl Drop for Handle {
 /// Gives every queued message its task, within the limits.
 struct Dispatcher {
     link: Arc<Link>,
-    incoming: mpsc::Sender<Incoming>,
+    incoming: queue::Sender<Incoming>,
     tracker: TaskTracker,
     requests: Arc<Semaphore>,
     notes: Arc<Semaphore>,
     /// Requests without a place; what follows them in the queue may pass.
-    waiting: VecDeque<Outgoing>,
+    waiting: VecDeque<Held<Outgoing>>,
 }
 
 impl Dispatcher {
-    async fn run(mut self, mut queue: mpsc::Receiver<Outgoing>, closing: CancellationToken) {
+    async fn run(mut self, mut queue: queue::Receiver<Outgoing>, closing: CancellationToken) {
         let (mut open, mut ended) = (true, false);
         while !(ended && self.waiting.is_empty()) {
             tokio::select! {
@@ -292,13 +292,13 @@ impl Dispatcher {
                 }
                 Ok(place) = Arc::clone(&self.requests).acquire_owned(), if !self.waiting.is_empty() => {
                     if let Some(message) = self.waiting.pop_front() {
-                        self.start(message, place);
+                        self.start(message.release(), place);
                     }
                 }
-                next = queue.recv(), if !ended && self.waiting.len() < OUTGOING_QUEUE => match next {
+                next = queue.held(), if !ended && self.waiting.len() < OUTGOING_QUEUE => match next {
                     None => ended = true,
-                    Some(message) if message.id.is_some() => self.waiting.push_back(message),
-                    Some(message) => self.note(message).await,
+                    Some(message) if message.item.id.is_some() => self.waiting.push_back(message),
+                    Some(message) => self.note(message.release()).await,
                 }
             }
         }

@@ -11,18 +11,15 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::process::stderr::{Cap, Redactor};
 use super::process::{self, ChildSpec, Running, Watcher};
 use super::spool::{Gather, Spool, TooLong, WINDOW};
-use super::wire::{
-    Control, End, INCOMING_QUEUE, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire, WireError,
-    excerpt,
-};
+use super::wire::{self, Control, End, Incoming, Outgoing, Receiver, Sender, Wire, WireError, excerpt};
 use crate::mcp::splice;
+use crate::queue;
 
 /// One read asks for at least this much.
 const READ_SIZE: usize = 16 * 1024;
@@ -84,8 +81,8 @@ pub(crate) fn open(spec: &StdioSpec) -> Result<Wire, WireError> {
     };
     let cannot = |error| WireError::Unreachable(format!("cannot start `{}`: {error}", spec.command));
     let Running { stdin, stdout, closing, care } = process::spawn(&child).map_err(cannot)?;
-    let (sender, outgoing) = mpsc::channel(OUTGOING_QUEUE);
-    let (incoming, receiver) = mpsc::channel(INCOMING_QUEUE);
+    let (sender, outgoing) = wire::outgoing();
+    let (incoming, receiver) = wire::incoming();
     let end = Arc::new(End::default());
     let watcher = care.watcher();
     let lines = Lines {
@@ -117,7 +114,7 @@ async fn attend(
     mut watcher: Watcher,
     mut reader: Task<()>,
     mut writer: Task<Option<String>>,
-    incoming: mpsc::Sender<Incoming>,
+    incoming: queue::Sender<Incoming>,
     end: Arc<End>,
 ) {
     let mut read_all = false;
@@ -151,7 +148,7 @@ async fn attend(
 /// stdin. Some text: the child cannot be written to.
 async fn write(
     mut stdin: impl AsyncWrite + Unpin,
-    mut queue: mpsc::Receiver<Outgoing>,
+    mut queue: queue::Receiver<Outgoing>,
     closing: CancellationToken,
     gone: CancellationToken,
 ) -> Option<String> {
@@ -216,7 +213,7 @@ struct Lines {
     spool: Option<Arc<Spool>>,
     /// The line that is arriving, if it is too long for the buffer.
     long: Option<Gather>,
-    incoming: mpsc::Sender<Incoming>,
+    incoming: queue::Sender<Incoming>,
     noise: Noise,
 }
 

@@ -11,16 +11,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 
 use super::{http, process};
 use crate::mcp::payload::Payload;
+use crate::queue::{self, Budget, Weight};
 
 /// Messages waiting to leave; a full queue is [`WireError::Busy`], never growth.
 pub(super) const OUTGOING_QUEUE: usize = 1024;
+/// Bytes of them. A server that does not read keeps no more than this and one message in memory.
+const OUTGOING_BYTES: u32 = 16 << 20;
 /// Messages waiting to be read by the peer; when full, nothing more is read from the server.
-pub(super) const INCOMING_QUEUE: usize = 256;
+const INCOMING_QUEUE: usize = 256;
+/// Bytes of them.
+const INCOMING_BYTES: u32 = 16 << 20;
 /// Characters of a foreign text that may stand in an error or a log line.
 const EXCERPT_CHARS: usize = 200;
 
@@ -50,6 +55,12 @@ impl fmt::Debug for Outgoing {
     }
 }
 
+impl Weight for Outgoing {
+    fn weight(&self) -> usize {
+        self.body.len()
+    }
+}
+
 /// What comes back.
 #[derive(Clone, Debug)]
 pub(crate) enum Incoming {
@@ -73,6 +84,26 @@ pub(crate) enum Incoming {
     },
     /// The wire has ended, and why, for people. Always the last item; every pending request has failed with it.
     Closed(String),
+}
+
+impl Weight for Incoming {
+    /// What is in memory; large strings wait on the disk, and have a bound of their own there.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Message(message) | Self::About { message, .. } => message.text().len(),
+            Self::Failed { .. } | Self::Oversized { .. } | Self::Closed(_) => 0,
+        }
+    }
+}
+
+/// Messages on their way to a server.
+pub(super) fn outgoing() -> (queue::Sender<Outgoing>, queue::Receiver<Outgoing>) {
+    queue::bounded(OUTGOING_QUEUE, Budget::new(OUTGOING_BYTES))
+}
+
+/// Messages that a server sent.
+pub(super) fn incoming() -> (queue::Sender<Incoming>, queue::Receiver<Incoming>) {
+    queue::bounded(INCOMING_QUEUE, Budget::new(INCOMING_BYTES))
 }
 
 /// Why a message could not be sent, or a request not be answered.
@@ -125,13 +156,13 @@ pub(crate) struct Wire {
 /// Takes messages to the server, through a bounded queue that one writer empties in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Sender {
-    queue: mpsc::Sender<Outgoing>,
+    queue: queue::Sender<Outgoing>,
     end: Arc<End>,
     flights: Option<Arc<Flights>>,
 }
 
 impl Sender {
-    pub(super) fn new(queue: mpsc::Sender<Outgoing>, end: Arc<End>, flights: Option<Arc<Flights>>) -> Self {
+    pub(super) fn new(queue: queue::Sender<Outgoing>, end: Arc<End>, flights: Option<Arc<Flights>>) -> Self {
         Self { queue, end, flights }
     }
 
@@ -140,20 +171,20 @@ impl Sender {
     /// # Errors
     /// [`WireError::Busy`] if the queue is full, [`WireError::Closed`] if the wire has ended.
     pub(crate) fn try_send(&self, message: Outgoing) -> Result<(), WireError> {
-        let place = self.queue.try_reserve().map_err(|error| match error {
-            mpsc::error::TrySendError::Full(()) => WireError::Busy,
-            mpsc::error::TrySendError::Closed(()) => WireError::Closed(self.end.reason()),
+        let place = self.queue.try_reserve(message.weight()).map_err(|error| match error {
+            TrySendError::Full(()) => WireError::Busy,
+            TrySendError::Closed(()) => WireError::Closed(self.end.reason()),
         })?;
-        self.depart(place, message);
+        self.enter(&message);
+        place.send(message);
         Ok(())
     }
 
     /// Queues a message, waiting for a place: for tests, which send more than anybody waits for.
     #[cfg(test)]
     pub(crate) async fn send(&self, message: Outgoing) -> Result<(), WireError> {
-        let place = self.queue.reserve().await.map_err(|_| WireError::Closed(self.end.reason()))?;
-        self.depart(place, message);
-        Ok(())
+        self.enter(&message);
+        self.queue.send(message).await.map_err(|_| WireError::Closed(self.end.reason()))
     }
 
     /// Forgets a request nobody waits for any more: unsent it is not sent, under way its HTTP exchange is dropped,
@@ -165,23 +196,23 @@ impl Sender {
         }
     }
 
-    fn depart(&self, place: mpsc::Permit<'_, Outgoing>, message: Outgoing) {
+    /// Before it is in the queue, so that whoever takes it out finds it here.
+    fn enter(&self, message: &Outgoing) {
         if let (Some(flights), Some(id)) = (&self.flights, message.id) {
             flights.enter(id);
         }
-        place.send(message);
     }
 }
 
 /// Yields what the server sends.
 #[derive(Debug)]
 pub(crate) struct Receiver {
-    queue: mpsc::Receiver<Incoming>,
+    queue: queue::Receiver<Incoming>,
     end: Arc<End>,
 }
 
 impl Receiver {
-    pub(super) fn new(queue: mpsc::Receiver<Incoming>, end: Arc<End>) -> Self {
+    pub(super) fn new(queue: queue::Receiver<Incoming>, end: Arc<End>) -> Self {
         Self { queue, end }
     }
 
@@ -335,7 +366,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_is_busy_and_an_ended_wire_says_why() {
-        let (queue, mut rest) = mpsc::channel(1);
+        let (queue, mut rest) = queue::bounded(1, Budget::new(64));
         let end = Arc::new(End::default());
         let sender = Sender::new(queue, Arc::clone(&end), None);
         sender.try_send(message(Some(1))).unwrap();
@@ -350,7 +381,7 @@ mod tests {
 
     #[tokio::test]
     async fn closed_is_last_and_stays() {
-        let (queue, items) = mpsc::channel(4);
+        let (queue, items) = queue::bounded(4, Budget::new(64));
         let end = Arc::new(End::default());
         let mut receiver = Receiver::new(items, Arc::clone(&end));
         queue.send(Incoming::Oversized { limit: 3, answers: None }).await.unwrap();

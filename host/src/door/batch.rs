@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
 
 use super::conversation::{Conversation, complaint, say};
 use super::line::{Out, Outbound};
@@ -14,6 +13,7 @@ use crate::mcp::envelope::{self, Message};
 use crate::mcp::payload::Payload;
 use crate::mcp::{BATCH_REVISION, code, era, message, splice};
 use crate::pipeline::whole;
+use crate::queue;
 
 /// Most messages in one batch.
 const MAX_BATCH: usize = 100;
@@ -35,7 +35,7 @@ impl Conversation {
             let text = format!("a batch holds 1 to {MAX_BATCH} messages");
             return say(out, refuse(code::INVALID_REQUEST, &text)).await;
         }
-        let (collect, mut collected) = mpsc::channel(MAX_BATCH);
+        let (collect, mut collected) = queue::bounded(MAX_BATCH, out.caller.unread().clone());
         let collect = Out::new(collect, out.caller.clone());
         // What belongs to a request of the batch but is no answer goes its own way, at once.
         let parts: Vec<Box<RawValue>> = parts.into_iter().map(ToOwned::to_owned).collect();

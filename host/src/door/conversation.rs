@@ -1,6 +1,5 @@
 //! Speaks with one client: what each of its messages means, and what it is told unasked.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::asked::{self, Asked};
+use super::backlog::Backlog;
 use super::hub::{Hub, Listener};
 use super::line::{CallLine, Out, Outbound, Stream};
 use super::park::Parking;
@@ -26,9 +26,6 @@ use crate::mcp::splice::Edit;
 use crate::mcp::{Era, code, doubled, era, is_of_protocol, message, negotiate, splice};
 use crate::pipeline::{Answer, Arrival, Caller, Failure, News, Pipeline};
 use crate::session::Session;
-
-/// Messages kept for a client that does not read its standing stream at the moment.
-const MAX_BACKLOG: usize = 64;
 
 /// What all conversations of a door share.
 #[derive(Clone, Debug)]
@@ -64,7 +61,7 @@ pub struct Conversation {
     /// Where messages go that belong to no request; bounded, so a client that does not read slows itself down.
     standing: Mutex<Option<Stream>>,
     /// What was said while nobody read the standing stream.
-    backlog: Mutex<VecDeque<Bytes>>,
+    backlog: Mutex<Backlog>,
     /// The session has something at the backends that it shares with nobody.
     exclusive: AtomicBool,
     tasks: TaskTracker,
@@ -89,7 +86,7 @@ impl Conversation {
     /// Where messages go that belong to no request. A second stream takes over from the first.
     pub fn stand(&self, out: Stream) {
         let mut standing = self.standing.lock();
-        for message in self.backlog.lock().drain(..) {
+        for message in self.backlog.lock().take() {
             // A new stream has room for all of them.
             let _ = out.try_send(Outbound::Part(message));
         }
@@ -398,11 +395,7 @@ impl Conversation {
             }
             // Between two streams of a client, or before the first: the oldest go first.
             Some(Err(TrySendError::Closed(_))) | None => {
-                let mut backlog = self.backlog.lock();
-                if backlog.len() >= MAX_BACKLOG {
-                    backlog.pop_front();
-                }
-                backlog.push_back(message);
+                self.backlog.lock().push(message);
             }
         }
     }

@@ -22,14 +22,13 @@ use axum::routing::get;
 use bytes::Bytes;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
 
 pub use self::caller::Callers;
 pub use self::sessions::Sessions;
 use self::work::Work;
 use super::conversation::{Conversation, House, TakenUp};
 use super::guard::{self, Hosts, Origins, Rejection};
-use super::line::{OUT_QUEUE, Out, Outbound};
+use super::line::{self, Out, Outbound, Outbox};
 use super::respond;
 use super::server::{self, Limits};
 use crate::call::{self, Denial, Json};
@@ -157,7 +156,7 @@ impl Mount {
     /// The answer to a request that went its way.
     async fn answered(
         &self,
-        queue: mpsc::Receiver<Outbound>,
+        queue: Outbox,
         guard: Option<events::CancelOnDrop>,
         work: Option<Work>,
     ) -> Response {
@@ -219,7 +218,7 @@ async fn posted(
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         Box::new(response)
     })?;
-    let (stream, queue) = mpsc::channel(OUT_QUEUE);
+    let (stream, queue) = line::stream(&caller);
     let out = Out::new(stream, caller.clone());
     let says_stateless = parts.headers.get(VERSION).is_some_and(|version| version == STATELESS);
     match envelope::parse(&body) {
@@ -283,7 +282,7 @@ async fn initialize(mount: &Arc<Mount>, caller: &Arc<Caller>, body: &Bytes) -> R
     let id = mount.house.parking.id().map_err(|error| full(&error.to_string()))?;
     let session = Session::new(&id, mount.max_in_flight);
     let conversation = Conversation::new(mount.house.clone(), session);
-    let (stream, mut queue) = mpsc::channel(OUT_QUEUE);
+    let (stream, mut queue) = line::stream(caller);
     let out = Out::new(stream, caller.clone());
     conversation.hear(body, &out).await;
     drop(out);
@@ -316,11 +315,12 @@ async fn standing(
             return Err(Box::new(not_here()));
         }
         guard::accept_events(&parts.headers).map_err(|rejection| rejected(&rejection))?;
-        mount.session(&parts, &caller)
+        let conversation = mount.session(&parts, &caller)?;
+        Ok((caller, conversation))
     };
     match open() {
-        Ok(conversation) => {
-            let (out, queue) = mpsc::channel(OUT_QUEUE);
+        Ok((caller, conversation)) => {
+            let (out, queue) = line::stream(&caller);
             conversation.stand(out);
             events::stream(None, queue, None, &mount.house.stopping)
         }

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::conversation::Conversation;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::payload::Payload;
 use crate::pipeline::Caller;
+use crate::queue::{self, Weight};
 use crate::session::{InFlight, Said};
 
 /// Messages waiting for a client to read them.
-pub(super) const OUT_QUEUE: usize = 256;
+const OUT_QUEUE: usize = 256;
 
 /// A message to a client.
 #[derive(Clone, Debug)]
@@ -45,8 +46,28 @@ impl Outbound {
     }
 }
 
+impl Weight for Outbound {
+    /// An answer counts nothing: its sender waits for room and holds it meanwhile, and calls under way are bounded.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Part(message) => message.len(),
+            Self::Last { .. } => 0,
+        }
+    }
+}
+
 /// Messages on their way to a client.
-pub type Stream = mpsc::Sender<Outbound>;
+pub type Stream = queue::Sender<Outbound>;
+
+/// Where they come out.
+pub type Outbox = queue::Receiver<Outbound>;
+
+/// A way to this caller. What waits on all of its ways together has a bound in bytes: whoever does not read loses
+/// notifications, and nobody else does.
+#[must_use]
+pub fn stream(caller: &Caller) -> (Stream, Outbox) {
+    queue::bounded(OUT_QUEUE, caller.unread().clone())
+}
 
 /// Where messages for one request go, and who sent it: in one session every request brings its own token.
 #[derive(Clone, Debug)]
@@ -102,7 +123,7 @@ impl Client for CallLine {
     fn tell(&self, message: Bytes) {
         if let Err(error) = self.out.try_send(Outbound::Part(message)) {
             match error {
-                mpsc::error::TrySendError::Closed(Outbound::Part(message)) => self.conversation.tell(message),
+                TrySendError::Closed(Outbound::Part(message)) => self.conversation.tell(message),
                 _ => tracing::debug!("a client does not read; a notification was dropped"),
             }
         }

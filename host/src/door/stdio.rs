@@ -10,11 +10,10 @@ use memchr::memchr2;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
 
 use super::conversation::{Conversation, House, Sole};
 use super::hub::Listener;
-use super::line::{OUT_QUEUE, Out, Outbound};
+use super::line::{self, Out, Outbox};
 use super::lines::{Line, Lines};
 use super::pour::Pour;
 use crate::mcp::payload::Payload;
@@ -46,7 +45,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
     grace: std::time::Duration,
 ) -> std::io::Result<()> {
-    let (out, queue) = mpsc::channel(OUT_QUEUE);
+    let (out, queue) = line::stream(&caller);
     let writer = tokio::spawn(write(output()?, queue));
     let session = Session::new("stdio", limits.max_in_flight);
     let conversation = Conversation::new(house.clone(), session.clone());
@@ -101,7 +100,7 @@ async fn after_you() {
     .await;
 }
 
-async fn write(mut output: Output, mut queue: mpsc::Receiver<Outbound>) -> std::io::Result<()> {
+async fn write(mut output: Output, mut queue: Outbox) -> std::io::Result<()> {
     let mut buffer = Vec::with_capacity(WRITE_SIZE);
     while let Some(message) = queue.recv().await {
         buffer.clear();

@@ -7,12 +7,17 @@ use arc_swap::ArcSwapOption;
 use super::chain::Chain;
 use crate::call::{Credential, Denial, Principal};
 use crate::plugin::Auth;
+use crate::queue::Budget;
+
+/// Bytes of notifications and questions that may wait for one caller to read them, in all of its sessions together.
+const UNREAD_BYTES: u32 = 8 << 20;
 
 /// Somebody at a door. The authenticator's answer is kept until it expires, so that a call costs a comparison.
 #[derive(Debug)]
 pub struct Caller {
     credential: Arc<Credential>,
     known: ArcSwapOption<Known>,
+    unread: Budget,
 }
 
 #[derive(Debug)]
@@ -24,7 +29,17 @@ struct Known {
 impl Caller {
     #[must_use]
     pub fn new(credential: Credential) -> Self {
-        Self { credential: Arc::new(credential), known: ArcSwapOption::empty() }
+        Self {
+            credential: Arc::new(credential),
+            known: ArcSwapOption::empty(),
+            unread: Budget::new(UNREAD_BYTES),
+        }
+    }
+
+    /// What may wait until this caller reads it.
+    #[must_use]
+    pub fn unread(&self) -> &Budget {
+        &self.unread
     }
 
     pub(super) fn identify(&self, chain: &Chain, now_ms: u64) -> Result<Arc<Principal>, Denial> {

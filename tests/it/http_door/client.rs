@@ -199,10 +199,28 @@ impl Client {
         Stream::of(self.begin(Method::POST, Some(body.to_string())))
     }
 
+    /// A POST whose answer nobody has read yet; it goes on its own.
+    pub(crate) fn begin_post(&self, body: &Value) -> tokio::task::JoinHandle<()> {
+        let (this, body) = (self.clone(), body.to_string());
+        runtime().spawn(async move {
+            let mut request = this.http.post(&this.url);
+            for (name, value) in &this.headers {
+                request = request.header(name, value);
+            }
+            // What comes of it is somebody else's question.
+            let _ = request.body(body).send().await;
+        })
+    }
+
     /// Opens a session; the client that is in it.
     pub(crate) fn hello(&self, revision: &str) -> Self {
+        self.greeting(revision, &json!({}))
+    }
+
+    /// The same, of a client with these capabilities.
+    pub(crate) fn greeting(&self, revision: &str, capabilities: &Value) -> Self {
         let info = json!({"name": "it", "version": "1"});
-        let params = json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": info});
+        let params = json!({"protocolVersion": revision, "capabilities": capabilities, "clientInfo": info});
         let opened = self.post(&request("initialize", &params));
         assert_eq!(opened.status, 200, "{opened:?}");
         assert_eq!(opened.value()["result"]["protocolVersion"], revision, "{opened:?}");

@@ -8,18 +8,19 @@ use super::source::{code_only, is_test_file, without_tests};
 
 /// Each module with those it may use; itself is understood. The names are those of section "Layers" in
 /// `host/ARCHITECTURE.md`, from the words at the bottom to the assembly at the top.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("call", &[]),
     ("mcp", &["call"]),
     ("telemetry", &["call", "mcp"]),
     ("config", &["call", "mcp", "telemetry"]),
+    ("queue", &[]),
     ("session", &["call", "mcp", "telemetry", "config"]),
     ("state", &["call", "mcp", "telemetry", "config"]),
     ("plugin", &["call", "mcp", "telemetry", "config", "state"]),
-    ("policy", &["call", "mcp", "telemetry", "config", "state", "plugin"]),
+    ("policy", &["call", "mcp", "telemetry", "config", "queue", "state", "plugin"]),
     ("audit", &["call", "mcp", "telemetry", "config", "state", "plugin"]),
     ("rewrite", &["call", "mcp", "telemetry", "config", "policy", "plugin"]),
-    ("backend", &["call", "mcp", "telemetry", "config", "policy"]),
+    ("backend", &["call", "mcp", "telemetry", "config", "queue", "policy"]),
     // A backend that is itself a component; the one place where a backend meets plugins.
     ("backend::wasm", &["call", "mcp", "telemetry", "config", "policy", "plugin"]),
     (
@@ -38,7 +39,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "backend",
         ],
     ),
-    ("door", &["call", "mcp", "telemetry", "config", "pipeline", "session"]),
+    ("door", &["call", "mcp", "telemetry", "config", "queue", "pipeline", "session"]),
     ("cli", &["app", "config", "audit", "telemetry", "plugin", "call"]),
     ("main", &["cli", "app"]),
 ];

@@ -11,7 +11,6 @@ use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::super::STANDING;
@@ -20,6 +19,7 @@ use super::super::sse::{Item, Parser};
 use super::super::wire::{Incoming, Outgoing, WireError, excerpt};
 use super::{Link, explain, headers, session_is_over};
 use crate::mcp::payload::Payload;
+use crate::queue;
 
 /// Attempts to resume a broken stream that bring no new event.
 const RESUMPTIONS: u32 = 3;
@@ -35,7 +35,7 @@ const LITTLE: u64 = 64 << 10;
 const REMNANT: usize = 64 * 1024;
 
 /// Sends a message, delivers all that comes back, or the failure.
-pub(super) async fn run(link: &Link, incoming: &mpsc::Sender<Incoming>, message: &Outgoing) {
+pub(super) async fn run(link: &Link, incoming: &queue::Sender<Incoming>, message: &Outgoing) {
     let Err(error) = post(link, incoming, message).await else { return };
     let lost = error == WireError::SessionLost;
     match message.id {
@@ -49,7 +49,7 @@ pub(super) async fn run(link: &Link, incoming: &mpsc::Sender<Incoming>, message:
     }
 }
 
-async fn post(link: &Link, incoming: &mpsc::Sender<Incoming>, message: &Outgoing) -> Result<(), WireError> {
+async fn post(link: &Link, incoming: &queue::Sender<Incoming>, message: &Outgoing) -> Result<(), WireError> {
     let (request, in_session) = link.request(Method::POST, &message.headers)?;
     let request = request
         .header(ACCEPT, "application/json, text/event-stream")
@@ -107,7 +107,7 @@ fn remember_session(link: &Link, headers: &HeaderMap) {
 /// Reads an answer that streams, and resumes it where it broke off, until it contains the response.
 async fn follow(
     link: &Link,
-    incoming: &mpsc::Sender<Incoming>,
+    incoming: &queue::Sender<Incoming>,
     response: Response,
     id: u64,
     standing: bool,
@@ -177,7 +177,7 @@ enum Pumped {
 /// Delivers the messages of one stream in order, until it ends.
 async fn pump(
     link: &Link,
-    incoming: &mpsc::Sender<Incoming>,
+    incoming: &queue::Sender<Incoming>,
     mut response: Response,
     parser: &mut Parser,
     id: u64,
@@ -228,14 +228,14 @@ pub(super) async fn message(item: Item, limit: usize) -> Option<Result<Payload, 
 }
 
 /// Delivers the answer. From here on the request cannot be abandoned, so that the answer is not lost half-way.
-async fn deliver_answer(link: &Link, incoming: &mpsc::Sender<Incoming>, id: u64, body: Payload) {
+async fn deliver_answer(link: &Link, incoming: &queue::Sender<Incoming>, id: u64, body: Payload) {
     if link.flights.land(id) {
         deliver(incoming, Incoming::Message(body)).await;
     }
 }
 
 /// A full queue is waited for: the server's bytes then wait in the kernel. Without a receiver nobody minds.
-pub(super) async fn deliver(incoming: &mpsc::Sender<Incoming>, item: Incoming) {
+pub(super) async fn deliver(incoming: &queue::Sender<Incoming>, item: Incoming) {
     let _ = incoming.send(item).await;
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
-use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +15,7 @@ use super::super::sse::Parser;
 use super::super::wire::Incoming;
 use super::exchange::{deliver, get, is_event_stream, message};
 use super::{Link, session_is_over};
+use crate::queue;
 
 /// The wait before the first reconnection; it doubles while the stream brings nothing.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Listens from the end of the handshake to the end of the wire.
 pub(super) async fn run(
     link: Arc<Link>,
-    incoming: mpsc::Sender<Incoming>,
+    incoming: queue::Sender<Incoming>,
     start: CancellationToken,
     closing: CancellationToken,
 ) {
@@ -38,7 +38,7 @@ pub(super) async fn run(
     }
 }
 
-async fn listen(link: &Link, incoming: &mpsc::Sender<Incoming>) {
+async fn listen(link: &Link, incoming: &queue::Sender<Incoming>) {
     let mut parser = Parser::new(link.max_body, link.spool.clone());
     let mut wait = FIRST_WAIT;
     loop {
@@ -100,7 +100,7 @@ fn judge(response: &Response, in_session: bool, resuming: bool) -> Verdict {
 
 /// Delivers the messages of one stream until it ends; true if there was any.
 async fn receive(
-    incoming: &mpsc::Sender<Incoming>,
+    incoming: &queue::Sender<Incoming>,
     mut response: Response,
     parser: &mut Parser,
     limit: usize,

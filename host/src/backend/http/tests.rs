@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 use super::super::wire::Wire;
 use super::*;
@@ -474,7 +475,7 @@ async fn a_server_without_a_standing_stream_is_asked_once() {
     for status in ["405 Method Not Allowed", "501 Not Implemented", "404 Not Found", "200 OK"] {
         let server = Server::start(move |_| plain(status)).await;
         let link = Arc::new(Link::new(&spec(&server.url), client().unwrap()));
-        let (incoming, mut receiver) = mpsc::channel(1);
+        let (incoming, mut receiver) = wire::incoming();
         let (start, closing) = (CancellationToken::new(), CancellationToken::new());
         start.cancel();
         timeout(LONG, listen::run(Arc::clone(&link), incoming, start, closing)).await.unwrap();

@@ -10,11 +10,10 @@ use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::super::conversation::Conversation;
-use super::super::line::Outbound;
+use super::super::line::{Outbound, Outbox};
 use super::super::pour::Pour;
 use super::super::respond;
 use super::reply;
@@ -40,7 +39,7 @@ pub(super) struct Lacking(pub(super) String);
 
 /// Waits for the first message and answers in the form it asks for.
 pub(super) async fn respond(
-    mut queue: mpsc::Receiver<Outbound>,
+    mut queue: Outbox,
     guard: Option<CancelOnDrop>,
     work: Option<Work>,
     stopping: &CancellationToken,
@@ -86,7 +85,7 @@ fn whole(status: u16, message: Payload) -> Response {
 
 struct Events {
     first: Option<Outbound>,
-    queue: mpsc::Receiver<Outbound>,
+    queue: Outbox,
     stopping: CancellationToken,
     /// The standing stream ends with the gateway; a request's with its answer.
     standing: bool,
@@ -99,7 +98,7 @@ struct Events {
 /// An event stream that ends with the answer.
 pub(super) fn stream(
     first: Option<Outbound>,
-    queue: mpsc::Receiver<Outbound>,
+    queue: Outbox,
     guard: Option<CancelOnDrop>,
     stopping: &CancellationToken,
 ) -> Response {

@@ -1,0 +1,61 @@
+//! What was said to a client while nobody read its standing stream: between two streams of it, or before the first.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// Messages that are kept.
+const MAX_MESSAGES: usize = 64;
+/// Bytes of them: a list that changed is a hundred.
+const MAX_BYTES: usize = 256 << 10;
+
+/// The newest messages, within both bounds; the oldest go first.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    messages: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Backlog {
+    /// Keeps a message. One that is larger than everything that may be kept is dropped, and says so in the log.
+    pub(super) fn push(&mut self, message: Bytes) {
+        if message.len() > MAX_BYTES {
+            tracing::debug!(bytes = message.len(), "no client listens; a long notification was dropped");
+            return;
+        }
+        self.bytes += message.len();
+        self.messages.push_back(message);
+        while self.messages.len() > MAX_MESSAGES || self.bytes > MAX_BYTES {
+            let Some(oldest) = self.messages.pop_front() else { return };
+            self.bytes -= oldest.len();
+        }
+    }
+
+    /// Takes everything out, the oldest first.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Bytes> + use<> {
+        self.bytes = 0;
+        std::mem::take(&mut self.messages).into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_stay_within_both_bounds() {
+        let mut backlog = Backlog::default();
+        for number in 0..100_u8 {
+            backlog.push(Bytes::from(vec![number; 10]));
+        }
+        let kept: Vec<u8> = backlog.take().map(|message| message[0]).collect();
+        assert_eq!(kept, (36..100).collect::<Vec<u8>>());
+        for number in 0..10_u8 {
+            backlog.push(Bytes::from(vec![number; 100 << 10]));
+        }
+        backlog.push(Bytes::from(vec![99; MAX_BYTES + 1]));
+        let kept: Vec<u8> = backlog.take().map(|message| message[0]).collect();
+        assert_eq!(kept, [8, 9]);
+        assert_eq!(backlog.take().count(), 0);
+    }
+}
