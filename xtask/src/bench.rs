@@ -51,7 +51,9 @@ enum Layer {
     Growth,
     /// Instructions of a call, counted by callgrind
     Counts,
-    /// Micro, peers, growth and counts, and then the report
+    /// Good calls beside a thousand hostile clients
+    Hostile,
+    /// Micro, peers, growth, counts and hostile, and then the report
     All,
     /// tests/BENCHMARKS.md and the chart from what was measured last
     Report,
@@ -115,7 +117,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         Layer::Peers => &["peers"],
         Layer::Growth => &["growth"],
         Layer::Counts => &["counts"],
-        Layer::All => &["peers", "growth", "counts"],
+        Layer::Hostile => &["hostile"],
+        Layer::All => &["peers", "growth", "counts", "hostile"],
     };
     if !parts.is_empty() {
         let mut command = Command::new(&tool);

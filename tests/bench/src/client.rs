@@ -1,5 +1,6 @@
 //! The caller: shakes hands once, then calls as a load says and judges every answer.
 
+mod hostile;
 mod http;
 mod pacer;
 mod stdio;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use crate::call::Calls;
 use crate::load::{Load, Tally};
 
+pub(crate) use hostile::Crowd;
 pub(crate) use http::{Door, Http, KNOCK, idle_sessions};
 pub(crate) use stdio::Stdio;
 

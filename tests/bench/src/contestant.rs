@@ -174,7 +174,8 @@ pub(crate) struct Launch {
 fn direct(way: &Way<'_>, backend: Option<&HttpServer>) -> anyhow::Result<Launch> {
     let tool = "echo".to_owned();
     if let Some(backend) = backend {
-        let door = Door { address: backend.address.clone(), path: "/mcp".to_owned(), token: None };
+        let door =
+            Door { address: backend.address.clone(), path: "/mcp".to_owned(), token: None, other: None };
         return Ok(Launch { command: None, prepare: None, helper: None, door: Some(door), tool });
     }
     Ok(Launch {

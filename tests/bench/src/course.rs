@@ -3,6 +3,7 @@
 mod counts;
 mod field;
 mod growth;
+mod hostile;
 mod turn;
 
 use std::fs;
@@ -28,6 +29,8 @@ pub(crate) enum Part {
     Growth,
     /// Instructions of a call, by callgrind
     Counts,
+    /// Good calls beside a thousand hostile clients
+    Hostile,
 }
 
 impl Part {
@@ -37,6 +40,7 @@ impl Part {
             Self::Peers => "peers",
             Self::Growth => "growth",
             Self::Counts => "counts",
+            Self::Hostile => "hostile",
         }
     }
 }
@@ -184,6 +188,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
                 let counts = runtime.block_on(counts::measure(options, &place))?;
                 println!("{}", crate::report::table::counts(&counts));
                 results.counts = Some(counts);
+            }
+            Part::Hostile => {
+                let hostile = runtime.block_on(hostile::measure(options, &place))?;
+                voids.extend(hostile.voids());
+                println!("{}", crate::report::table::hostile(&hostile));
+                results.hostile = Some(hostile);
             }
         }
         // After each part: a later one that fails takes nothing with it.

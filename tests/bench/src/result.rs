@@ -17,6 +17,8 @@ pub(crate) struct Results {
     pub(crate) growth: Option<Growth>,
     #[serde(default)]
     pub(crate) counts: Option<Counts>,
+    #[serde(default)]
+    pub(crate) hostile: Option<Hostile>,
     /// The output of the layer of single steps, as it is.
     #[serde(default)]
     pub(crate) micro: Option<Micro>,
@@ -35,6 +37,33 @@ pub(crate) struct About {
     pub(crate) seconds: f64,
     /// Too short to mean anything.
     pub(crate) quick: bool,
+}
+
+/// Good calls alone, and beside hostile clients.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Hostile {
+    pub(crate) about: About,
+    /// How many hostile clients there were.
+    pub(crate) crowd: u64,
+    pub(crate) alone: Option<Cell>,
+    pub(crate) beside: Option<Cell>,
+    /// Resident memory before and at its most, in MB (10^6).
+    pub(crate) memory_before_mb: f64,
+    pub(crate) memory_beside_mb: f64,
+    /// Connections that the crowd made, and requests that it sent whole.
+    pub(crate) connections: u64,
+    pub(crate) requests: u64,
+}
+
+impl Hostile {
+    /// Everything about it that does not count, and why.
+    pub(crate) fn voids(&self) -> Vec<String> {
+        let cells = [("alone", &self.alone), ("beside a crowd", &self.beside)];
+        cells
+            .into_iter()
+            .filter_map(|(name, cell)| Some(format!("ours, {name}: {}", cell.as_ref()?.void.as_ref()?)))
+            .collect()
+    }
 }
 
 /// Instructions of a call.

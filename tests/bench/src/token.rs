@@ -42,11 +42,17 @@ impl Signer {
     ///
     /// # Errors
     /// If the system gives no random bytes.
-    pub(crate) fn token(&self, issuer: &str, audience: &str, role: &str) -> anyhow::Result<String> {
+    pub(crate) fn token(
+        &self,
+        subject: &str,
+        issuer: &str,
+        audience: &str,
+        role: &str,
+    ) -> anyhow::Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let header = json!({"alg": "ES256", "typ": "JWT", "kid": KID});
         let claims = json!({
-            "sub": "bench", "role": role, "scope": role, "iss": issuer, "aud": audience,
+            "sub": subject, "role": role, "scope": role, "iss": issuer, "aud": audience,
             "jti": "bench", "iat": now, "nbf": now, "exp": now + 86_400,
         });
         let signed = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(claims.to_string()));
@@ -68,7 +74,7 @@ mod tests {
     #[test]
     fn a_token_verifies_with_the_public_key() {
         let signer = Signer::new().unwrap();
-        let token = signer.token("issuer", "audience", "admin").unwrap();
+        let token = signer.token("bench", "issuer", "audience", "admin").unwrap();
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let jwks = signer.jwks();
         let part = |name: &str| BASE64.decode(jwks["keys"][0][name].as_str().unwrap()).unwrap();

@@ -109,3 +109,17 @@ fn a_wrong_answer_voids_the_row_and_fails_the_run() {
         said(&output)
     );
 }
+
+#[test]
+fn good_calls_are_answered_beside_hostile_clients() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("results.json");
+    let output = run(&json, &["hostile"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let results: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let hostile = &results["hostile"];
+    for load in ["alone", "beside"] {
+        assert!(hostile[load]["calls"].as_u64() > Some(0) && hostile[load]["void"].is_null(), "{hostile}");
+    }
+    assert!(hostile["requests"].as_u64() > Some(0) && hostile["connections"].as_u64() > Some(0), "{hostile}");
+}

@@ -27,6 +27,8 @@ pub(crate) struct Door {
     pub(crate) address: String,
     pub(crate) path: String,
     pub(crate) token: Option<String>,
+    /// The token of another caller.
+    pub(crate) other: Option<String>,
 }
 
 #[derive(Debug)]
@@ -288,7 +290,7 @@ fn judge(calls: &Calls, number: u64, status: u16, messages: &[Vec<u8>]) -> anyho
 
 /// The head of every request, without the length. `session` is none before the handshake.
 fn head(door: &Door, session: Option<Option<&str>>) -> Vec<u8> {
-    let Door { address, path, token } = door;
+    let Door { address, path, token, other: _ } = door;
     let mut head = format!(
         "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
          Accept: application/json, text/event-stream\r\n"

@@ -44,6 +44,8 @@ pub(crate) struct Variant {
     pub(crate) rows: u64,
     /// Another build than the one that is measured.
     pub(crate) program: Option<PathBuf>,
+    /// With the bounds of its door as they come, because many will try them.
+    pub(crate) besieged: bool,
     /// Run by valgrind, which counts instructions.
     pub(crate) counted: Option<Counted>,
 }
@@ -70,6 +72,7 @@ impl Variant {
             rules: 0,
             rows: 0,
             program: None,
+            besieged: false,
             counted: None,
         }
     }
@@ -103,6 +106,11 @@ impl Variant {
         Self::new("ours, five plugins + audit", what, true, Record::Process)
     }
 
+    /// Everything, and the bounds of the door as they come.
+    pub(crate) fn besieged() -> Self {
+        Self { besieged: true, ..Self::five() }
+    }
+
     pub(crate) fn strict() -> Self {
         let what = "the same with audit (strict): a record is synced to the disk before the call goes on";
         Self::new("ours, five plugins + strict audit", what, true, Record::Strict)
@@ -111,7 +119,8 @@ impl Variant {
     pub(crate) fn launch(&self, place: &Place, way: &Way<'_>) -> anyhow::Result<Launch> {
         let signer = Signer::new()?;
         std::fs::write(way.folder.join("jwks.json"), signer.jwks().to_string())?;
-        let token = signer.token(ISSUER, AUDIENCE, "caller")?;
+        let token = signer.token("bench", ISSUER, AUDIENCE, "caller")?;
+        let other = signer.token("eve", ISSUER, AUDIENCE, "caller")?;
         let port = free_port()?;
         let config = way.folder.join("sentinel.toml");
         write_private(&config, &self.config(place, way, port)?)?;
@@ -142,6 +151,7 @@ impl Variant {
             address: format!("127.0.0.1:{port}"),
             path: "/mcp".to_owned(),
             token: self.policies.then_some(token),
+            other: self.policies.then_some(other),
         });
         if self.rows > 0 {
             crate::record::fill(&place.gateway, way.folder, &config, self.rows)
@@ -163,8 +173,10 @@ impl Variant {
         }
         if way.route.http_door() {
             let local = !self.policies;
-            let _ =
-                write!(text, "[http]\nallow_local = {local}\nmax_sessions = 50000\nmax_connections = 4096\n");
+            let _ = write!(text, "[http]\nallow_local = {local}\n");
+            if !self.besieged {
+                text += "max_sessions = 50000\nmax_connections = 4096\n";
+            }
         }
         text += if self.policies {
             // The secret is used by no caller here, but a gateway that knows public keys alone does not start:
@@ -176,7 +188,11 @@ impl Variant {
         if self.record == Record::Strict {
             text += "[audit]\nmode = \"strict\"\n";
         }
-        text += "[rate_limits]\ndefault_rpm = 1000000000\n";
+        text += if self.besieged {
+            "[rate_limits]\nper_tool = { echo = 1000000000 }\n"
+        } else {
+            "[rate_limits]\ndefault_rpm = 1000000000\n"
+        };
         let denied: Vec<String> = (0..self.rules).map(|index| format!("forbidden_{index}_*")).collect();
         let _ = write!(text, "[rbac.roles.caller]\npermissions = [\"*\"]\ndenied_tools = {denied:?}\n");
         for index in 0..self.more_roles {

@@ -156,7 +156,8 @@ impl Peer {
                     policies = RUST_POLICIES
                         .replace("JWKS", &format!("http://{}/jwks.json", server.address))
                         .replace("AUDIENCE", &audience);
-                    (helper, token) = (Some(server), Some(signer.token("bench", &audience, "caller")?));
+                    (helper, token) =
+                        (Some(server), Some(signer.token("bench", "bench", &audience, "caller")?));
                 }
                 let text = format!(
                     "[proxy]\nname = \"bench\"\n[proxy.listen]\nhost = \"127.0.0.1\"\nport = {port}\n\
@@ -260,6 +261,7 @@ impl Peer {
             address: format!("127.0.0.1:{port}"),
             path: path.to_owned(),
             token,
+            other: None,
         });
         Ok(Launch { command: Some(command), prepare, helper, door, tool: tool.to_owned() })
     }

@@ -28,6 +28,14 @@ Written by `cargo xtask bench`; not edited by hand.
   differences within a table, and CPU a call, more than single times.
 ";
 
+const HOSTILE: &str = "\
+Fifty good calls a second, alone and beside clients that mean no good, in turns, with every bound of the gateway at its default.
+A sixth of them each: heads that come byte by byte; another wrong token a second; one request and then rest; session after
+session with a long greeting; calls of tools that do not exist; large answers that nobody reads. Each comes from an address of
+its own; the last three have the token of one caller, who may do what the good one may. Loads last ten times as long as said.
+
+";
+
 /// Writes the page.
 pub(super) fn page(results: &Results, micro: Option<&str>) -> String {
     let mut text = "# Benchmarks\n\n".to_owned();
@@ -58,6 +66,13 @@ pub(super) fn page(results: &Results, micro: Option<&str>) -> String {
         text += &about(&counts.about);
         text.push('\n');
         text += &table::counts(counts);
+    }
+    if let Some(hostile) = &results.hostile {
+        text += "\n## Hostile clients\n\n";
+        text += HOSTILE;
+        text += &about(&hostile.about);
+        text.push('\n');
+        text += &table::hostile(hostile);
     }
     if let Some(micro) = micro {
         let _ = write!(text, "\n## Single steps\n\n```text\n{}\n```\n", micro.trim());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::contestant::Route;
-use crate::result::{Cell, Count, Counts, Curve, Field, Growth, Kept, Row};
+use crate::result::{Cell, Count, Counts, Curve, Field, Growth, Hostile, Kept, Row};
 
 /// A column whose cells stand on the right.
 const RIGHT: &str = "--:";
@@ -245,6 +245,42 @@ pub(crate) fn counts(counts: &Counts) -> String {
     let row = |count: &Count| vec![count.name.clone(), number(count.instructions as f64)];
     let rows: Vec<_> = counts.list.iter().map(row).collect();
     layout(&["stdio → stdio, 100 B", "instructions a call"], &rows)
+}
+
+/// Good calls alone and beside hostile clients.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+pub(crate) fn hostile(hostile: &Hostile) -> String {
+    let base = hostile.alone.as_ref().map_or(0.0, |cell| cell.p99_us);
+    let row = |name: String, cell: &Option<Cell>, memory: f64| {
+        let of = |value: fn(&Cell) -> f64| cell.as_ref().map_or(String::new(), |cell| number(value(cell)));
+        let ratio =
+            cell.as_ref().filter(|_| base > 0.0).map_or(String::new(), |cell| number(cell.p99_us / base));
+        vec![
+            name,
+            of(|cell| cell.calls as f64),
+            of(|cell| cell.p50_us),
+            of(|cell| cell.p99_us),
+            ratio,
+            number(memory),
+        ]
+    };
+    let beside = format!("beside {} hostile clients", number(hostile.crowd as f64));
+    let rows = [
+        row("alone".to_owned(), &hostile.alone, hostile.memory_before_mb),
+        row(beside, &hostile.beside, hostile.memory_beside_mb),
+    ];
+    let head = ["HTTP → stdio, 50/s, 100 B", "calls", "p50 µs", "p99 µs", "p99 / alone", "memory MB"];
+    let mut text = layout(&head, &rows);
+    let _ = writeln!(
+        text,
+        "\nThe crowd made {} connections and sent {} requests.",
+        number(hostile.connections as f64),
+        number(hostile.requests as f64)
+    );
+    for void in hostile.voids() {
+        let _ = writeln!(text, "* void: {void}");
+    }
+    text
 }
 
 /// All curves.
