@@ -11,6 +11,8 @@
 //! A database that is down delays nothing: the journal grows to its limit, and only then are calls refused.
 
 mod adopt;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod journal;
 mod mover;
 mod needles;

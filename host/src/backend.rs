@@ -4,6 +4,8 @@
 //! them together are the [`Registry`], which merges what they offer. A backend does nothing but what comes with a
 //! [`crate::policy::Permitted`].
 
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod registry;
 
 mod http;
@@ -42,6 +44,8 @@ use self::open::Opener;
 use self::peer::Request;
 use self::subscribe::Subscriptions;
 use self::wire::WireError;
+#[cfg(feature = "fuzz")]
+use self::wire::excerpt;
 use crate::call::{Call, Json, TargetKind};
 use crate::config;
 use crate::mcp::catalog::Offers;

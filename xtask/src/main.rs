@@ -14,6 +14,7 @@ mod demo;
 mod dist;
 mod encode;
 mod fixtures;
+mod fuzz;
 mod shell;
 mod test;
 mod tidy;
@@ -71,6 +72,8 @@ enum Task {
     Conformance(conformance::Options),
     /// Measure: single steps, the whole gateway, its peers beside it, and how the cost of a call grows
     Bench(bench::Options),
+    /// Feed the readers of foreign bytes with what nobody meant well, guided by coverage
+    Fuzz(fuzz::Options),
     /// Make the release archive in dist/
     Dist,
     /// Write config/schema.json from the configuration's types
@@ -112,6 +115,7 @@ fn perform(task: Task, workspace: &Workspace) -> anyhow::Result<()> {
         Task::Test { no_fixtures } => test::run(workspace, !no_fixtures),
         Task::Conformance(options) => conformance::run(workspace, &options),
         Task::Bench(options) => bench::run(workspace, &options),
+        Task::Fuzz(options) => fuzz::run(workspace, &options),
         Task::Dist => dist::run(workspace),
         Task::Schema => dist::schema(workspace),
         Task::Fixtures => fixtures::run(workspace),

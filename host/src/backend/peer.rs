@@ -243,6 +243,11 @@ impl Peer {
                 client.tell(message::notification(&method, Some(&params)));
                 None
             }
+            // It is passed on as it is, and members that nobody here knows were not looked into.
+            Ok(Message::Notification { method, .. }) if std::str::from_utf8(raw.text()).is_err() => {
+                tracing::warn!(%method, "the backend sent a notification that is not UTF-8; it was dropped");
+                None
+            }
             Ok(Message::Notification { method, .. }) => {
                 Some(Spontaneous::Notification { method: method.into_owned(), message: raw.text().clone() })
             }

@@ -34,6 +34,9 @@ impl Edit {
     }
 }
 
+/// Steps of a pointer. Readers of JSON give up soon after that many levels; serde_json at 128.
+const MAX_STEPS: usize = 100;
+
 /// Why an edit cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpliceError {
@@ -45,6 +48,9 @@ pub enum SpliceError {
     OutOfBounds(String),
     #[error("`{0}` would collide with a member of that name")]
     Collision(String),
+    /// What is missing on the way is made, level by level: a plugin's long pointer would make a text that nobody can read.
+    #[error("the pointer has more than {MAX_STEPS} steps")]
+    Deep,
     #[error("the text is not valid JSON")]
     Malformed,
 }
@@ -153,13 +159,18 @@ fn write(text: &mut String, pointer: &str, json: &str, replace: bool) -> Result<
 /// Splits a JSON pointer into its steps.
 ///
 /// # Errors
-/// [`SpliceError::Pointer`] if it neither is empty nor begins with `/`, or holds a `~` that is no escape.
+/// [`SpliceError::Pointer`] if it neither is empty nor begins with `/`, or holds a `~` that is no escape;
+/// [`SpliceError::Deep`] if it has too many steps.
 pub fn tokens(pointer: &str) -> Result<Vec<Cow<'_, str>>, SpliceError> {
     if pointer.is_empty() {
         return Ok(Vec::new());
     }
     let wrong = || SpliceError::Pointer(pointer.to_owned());
-    let steps = pointer.strip_prefix('/').ok_or_else(wrong)?.split('/');
+    let rest = pointer.strip_prefix('/').ok_or_else(wrong)?;
+    if memchr::memchr_iter(b'/', rest.as_bytes()).nth(MAX_STEPS - 1).is_some() {
+        return Err(SpliceError::Deep);
+    }
+    let steps = rest.split('/');
     steps.map(|step| unescaped(step).ok_or_else(wrong)).collect()
 }
 
@@ -305,6 +316,15 @@ mod tests {
     }
     fn remove(pointer: &str) -> Edit {
         Edit::Remove { pointer: pointer.to_owned() }
+    }
+
+    #[test]
+    fn a_pointer_with_too_many_steps_makes_nothing() {
+        let set =
+            |steps: usize| apply("{}", &[Edit::Set { pointer: "/a".repeat(steps), json: "1".to_owned() }]);
+        assert!(set(MAX_STEPS).is_ok());
+        assert_eq!(set(MAX_STEPS + 1), Err(SpliceError::Deep));
+        assert_eq!(set(500_000), Err(SpliceError::Deep));
     }
 
     #[test]

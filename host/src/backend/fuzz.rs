@@ -1,0 +1,115 @@
+//! The ways in from servers, for `tests/fuzz`: bytes are read as a server's, and what must hold of any is asserted.
+
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::peer::{Peer, Request};
+use super::sse::{Item, Parser};
+use super::wire::{self, End, Sender};
+use super::{excerpt, pass_on};
+use crate::mcp::Era;
+use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::payload::Payload;
+
+/// A limit that inputs can pass.
+const LIMIT: usize = 4096;
+
+/// An event stream means the same wherever its chunks are cut.
+///
+/// # Panics
+/// It does not.
+pub fn event_stream(data: &[u8]) {
+    // The first byte says where it is cut.
+    let Some((&step, text)) = data.split_first() else { return };
+    let read = |step: usize| {
+        let mut parser = Parser::new(LIMIT, None);
+        let mut items = Vec::new();
+        for chunk in text.chunks(step.max(1)) {
+            for item in parser.push(chunk) {
+                items.push(match item {
+                    Item::Event { name, data } => {
+                        assert!(data.len() <= LIMIT, "an event over the limit");
+                        Some((name, data))
+                    }
+                    // Without a spool nothing is long.
+                    Item::Long { .. } | Item::Oversized => None,
+                });
+            }
+        }
+        (items, parser.last_id().map(str::to_owned), parser.retry())
+    };
+    assert_eq!(read(text.len()), read(usize::from(step)), "cut every {step} bytes");
+}
+
+/// A server's line changes nothing that is not its business, whatever stands in it.
+///
+/// # Panics
+/// An answer was given to a request that it does not name, or a word for a log has a control character.
+pub fn server_line(data: &[u8]) {
+    static RUNTIME: OnceLock<Option<tokio::runtime::Runtime>> = OnceLock::new();
+    // Only for its clock; nothing here is waited for.
+    let runtime =
+        RUNTIME.get_or_init(|| tokio::runtime::Builder::new_current_thread().enable_time().build().ok());
+    let Some(runtime) = runtime else { return };
+    let _entered = runtime.enter();
+    let (queue, mut sent) = wire::outgoing();
+    let peer = Arc::new(Peer::new(Sender::new(queue, Arc::new(End::default()), None)));
+    peer.speaks(Era::Handshake);
+    let client: Arc<dyn Client> = Arc::new(Ears(hello()));
+    let mut request = Box::pin(peer.request(Request {
+        method: "tools/call",
+        params: Some(r#"{"name":"x","_meta":{"progressToken":"p"}}"#),
+        headers: Vec::new(),
+        client: client.clone(),
+        patience: Duration::from_secs(3600),
+    }));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(request.as_mut().poll(&mut context).is_pending(), "nobody has answered yet");
+    let name: Arc<str> = "fuzz".into();
+    for line in data.split(|byte| *byte == b'\n') {
+        let payload = Payload::from(Bytes::copy_from_slice(line));
+        if let Some((spontaneous, about)) = peer.receive(&payload, None) {
+            pass_on(&name, &peer, about.or(Some(client.clone())), spontaneous);
+        }
+        while sent.try_recv().is_ok() {}
+        let shown = excerpt(line);
+        assert!(!shown.chars().any(char::is_control), "{shown:?}");
+        if let Poll::Ready(answer) = request.as_mut().poll(&mut context) {
+            // Its id is the first that the gateway gives. What serde_json cannot hold (half a surrogate pair) passes.
+            let named = serde_json::from_slice::<serde_json::Value>(line);
+            let right = named.is_err() || named.is_ok_and(|line| line["id"] == 1);
+            assert!(answer.is_err() || right, "answered by {shown}");
+            return;
+        }
+    }
+}
+
+fn hello() -> Hello {
+    Hello {
+        version: crate::mcp::REVISIONS[0],
+        capabilities: crate::mcp::message::raw(r#"{"sampling":{},"roots":{}}"#.to_owned()),
+        info: None,
+        log_level: None,
+    }
+}
+
+/// A client that listens and answers nothing.
+#[derive(Debug)]
+struct Ears(Hello);
+
+impl Client for Ears {
+    fn hello(&self) -> &Hello {
+        &self.0
+    }
+    fn affinity(&self) -> Affinity {
+        Affinity::Shared
+    }
+    fn tell(&self, message: Bytes) {
+        assert!(serde_json::from_slice::<&serde_json::value::RawValue>(&message).is_ok(), "told no JSON");
+    }
+    fn ask(&self, _: Arc<Question>) {}
+    fn take_back(&self, _: &str, _: Option<&str>) {}
+}

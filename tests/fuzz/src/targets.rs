@@ -1,0 +1,9 @@
+//! One module for each kind of bytes.
+
+pub(crate) mod audit;
+pub(crate) mod client;
+pub(crate) mod config;
+pub(crate) mod http;
+pub(crate) mod jwt;
+pub(crate) mod schema;
+pub(crate) mod splice;
