@@ -8,12 +8,14 @@
 pub mod fuzz;
 pub mod registry;
 
+mod errand;
 mod http;
 mod links;
 mod listing;
 mod open;
 mod peer;
 mod process;
+mod reply;
 #[cfg(test)]
 mod scripted;
 mod spool;
@@ -35,25 +37,26 @@ use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, watch};
 
 pub use open::Common;
-pub use peer::{Peer, Reply};
 pub use registry::{Event, Registry};
+pub use reply::Reply;
 pub use spool::{Spool, whole};
 
+use self::errand::Errand;
 use self::links::Links;
 use self::open::Opener;
-use self::peer::Request;
+use self::peer::{Peer, Request};
 use self::subscribe::Subscriptions;
 use self::wire::WireError;
 #[cfg(feature = "fuzz")]
 use self::wire::excerpt;
-use crate::call::{Call, Json, TargetKind};
+use crate::call::Json;
 use crate::config;
 use crate::mcp::catalog::Offers;
-use crate::mcp::client::{Affinity, Client};
+use crate::mcp::client::{Affinity, Answered, Client};
 use crate::mcp::header::Mirrored;
+use crate::mcp::notice::ClientNotice;
 use crate::mcp::payload::PayloadError;
-use crate::mcp::splice::{self, Edit};
-use crate::mcp::{Era, is_of_protocol, message};
+use crate::mcp::{Era, message, method, splice};
 use crate::policy::Permitted;
 
 /// A call on a backend that is just starting waits this long for it.
@@ -144,12 +147,13 @@ impl Backend {
 
     /// The connection, if there is one.
     #[must_use]
-    pub fn peer(&self) -> Option<Arc<Peer>> {
+    fn peer(&self) -> Option<Arc<Peer>> {
         self.peer.load_full()
     }
 
     /// Does what was permitted. `params` are those of the call unless a rewriter changed them; names are turned
-    /// into the backend's own here. Dropping the future cancels the request at the backend.
+    /// into the backend's own here. Dropping the future cancels the request at the backend. What wants no answer, a
+    /// notification that is not MCP's, is passed on, and the answer is the gateway's own.
     ///
     /// # Errors
     /// There is no answer; a JSON-RPC error is an answer.
@@ -159,6 +163,7 @@ impl Backend {
         params: Option<&Json>,
         headers: Vec<(String, String)>,
         client: &Arc<dyn Client>,
+        answered: bool,
     ) -> Result<Reply, BackendError> {
         let call = permitted.call();
         let Ok(_slot) = self.slots.try_acquire() else {
@@ -169,19 +174,7 @@ impl Backend {
         };
         let peer = self.connected().await?;
         let params = params.unwrap_or(&call.params).get();
-        let key = match (call.target.kind, call.method.as_str()) {
-            (TargetKind::Prompt, "completion/complete") => Some("/ref/name"),
-            (_, "tools/call" | "prompts/get") => Some("/name"),
-            // A method that is not MCP's names it where one of MCP's would.
-            (TargetKind::Tool | TargetKind::Prompt, method) if !is_of_protocol(method) => {
-                ["/name", "/ref/name"].into_iter().find(|place| splice::get(params, place).is_some())
-            }
-            _ => None,
-        };
-        let renamed = key.filter(|_| call.target.name != call.target.upstream).and_then(|key| {
-            let json = message::quoted(&call.target.upstream);
-            splice::apply(params, &[Edit::Set { pointer: key.to_owned(), json }]).ok()
-        });
+        let renamed = translate::own_names(call, params);
         let params = renamed.as_deref().unwrap_or(params);
         // To a stateless server a connection is no session: everybody shares it.
         let alone = match peer.era() {
@@ -198,18 +191,23 @@ impl Backend {
                 (peer, Some(held))
             }
         };
-        let reply = translate::exchange(self, &peer, call, params, headers, client).await;
+        let reply = if answered {
+            translate::exchange(self, &peer, permitted, params, headers, client).await
+        } else {
+            translate::pass(self, &peer, permitted, params, headers, client)
+        };
         reply.map_err(|error| self.failed(error))
     }
 
-    /// A notification of a client: over its own connection, or over the shared one if that is its own.
-    pub fn tell(&self, session: Option<&Arc<str>>, method: &str, params: Option<&RawValue>) {
+    /// What a client says of its own accord: over its own connection, or over the shared one if that is its own. There is
+    /// nothing of the kind in the stateless era.
+    pub fn tell(&self, session: Option<&Arc<str>>, notice: &ClientNotice) {
         let peer = match session {
             None => self.peer(),
             Some(session) => self.links.of(session),
         };
-        if let Some(peer) = peer {
-            peer.notify(method, params.map(RawValue::get));
+        if let Some(peer) = peer.filter(|peer| peer.era() == Era::Handshake) {
+            peer.tell(notice);
         }
     }
 
@@ -230,7 +228,7 @@ impl Backend {
     async fn request(
         &self,
         peer: &Peer,
-        call: &Call,
+        permitted: &Permitted,
         params: &str,
         headers: Vec<(String, String)>,
         client: &Arc<dyn Client>,
@@ -241,7 +239,7 @@ impl Backend {
         loop {
             let patience = deadline.saturating_duration_since(Instant::now());
             let sent = peer.request(Request {
-                method: &call.method,
+                errand: Errand::Call(permitted),
                 params: Some(params),
                 headers: headers.clone(),
                 client: client.clone(),
@@ -341,7 +339,7 @@ pub enum Spontaneous {
         method: String,
         message: Bytes,
     },
-    /// To be answered through [`Peer::answer`] with this id.
+    /// To be answered with this id.
     Request {
         id: Box<RawValue>,
         method: String,
@@ -358,12 +356,9 @@ fn is_list_change(message: &Spontaneous) -> bool {
 fn pass_on(backend: &Arc<str>, peer: &Arc<Peer>, client: Option<Arc<dyn Client>>, message: Spontaneous) {
     match (message, client) {
         (Spontaneous::Request { id, method, .. }, _) if method == "ping" => {
-            let empty = message::raw("{}".to_owned());
-            peer.answer(&id, crate::mcp::envelope::Body::Result(&empty));
+            peer.answer(&id, &Answered::Result(message::raw("{}".to_owned())));
         }
-        (Spontaneous::Notification { method, message }, Some(client))
-            if method == "notifications/cancelled" =>
-        {
+        (Spontaneous::Notification { method, message }, Some(client)) if method == method::CANCELLED => {
             let text = std::str::from_utf8(&message).unwrap_or("{}");
             let id = splice::get(text, "/params/requestId").unwrap_or("null");
             client.take_back(&peer.question_key(id), splice::get(text, "/params"));

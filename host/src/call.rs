@@ -98,6 +98,14 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// How many credentials this is: a token, and each header that authenticators may read. What the gateway itself knows
+    /// of the connection is none.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let headers = self.attrs.iter().filter(|(name, _)| name.starts_with("header."));
+        usize::from(self.bearer.is_some()) + headers.count()
+    }
+
     /// A fact by its key.
     #[must_use]
     pub fn attr(&self, key: &str) -> Option<&str> {

@@ -18,6 +18,7 @@ mod backlog;
 mod batch;
 mod lines;
 mod listen;
+mod notices;
 mod pour;
 mod respond;
 mod seal;

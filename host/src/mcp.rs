@@ -7,15 +7,20 @@
 pub mod catalog;
 pub mod client;
 pub mod cutter;
-pub mod doubled;
+mod doubled;
 pub mod envelope;
 pub mod era;
 pub mod header;
+mod members;
 pub mod message;
+pub mod method;
+pub mod notice;
+pub mod params;
 pub mod payload;
 mod readable;
 pub mod scan;
 pub mod schema;
+mod spelling;
 pub mod splice;
 
 /// JSON-RPC and MCP error codes the gateway itself sends (JSON-RPC 2.0 §5.1; S7 for the -320xx ones).
@@ -43,47 +48,16 @@ pub mod code {
     pub const UNSUPPORTED_VERSION: i64 = -32022;
 }
 
+pub use doubled::Ambiguous;
 pub use era::{Era, STATELESS};
+pub use method::{is_custom, is_of_protocol};
+pub use params::Params;
 
 /// The handshake-era revisions the gateway speaks, newest first (MCP "Versioning").
 pub const REVISIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
 /// The only revision that allows JSON-RPC batches (2025-03-26 "Batching"; removed in 2025-06-18).
 pub const BATCH_REVISION: &str = "2025-03-26";
-
-/// Whether a request's method is one of MCP's, of any revision, whoever sends it. JSON-RPC keeps `rpc.` for itself.
-#[must_use]
-pub fn is_of_protocol(method: &str) -> bool {
-    const OWN: [&str; 23] = [
-        "completion/complete",
-        "elicitation/create",
-        "initialize",
-        "logging/setLevel",
-        "ping",
-        "prompts/get",
-        "prompts/list",
-        "resources/list",
-        "resources/read",
-        "resources/subscribe",
-        "resources/templates/list",
-        "resources/unsubscribe",
-        "roots/list",
-        "sampling/createMessage",
-        "server/discover",
-        "subscriptions/listen",
-        "tasks/cancel",
-        "tasks/get",
-        "tasks/list",
-        "tasks/result",
-        "tasks/update",
-        "tools/call",
-        "tools/list",
-    ];
-    OWN.contains(&method)
-        || method.is_empty()
-        || method.starts_with("rpc.")
-        || method.starts_with("notifications/")
-}
 
 /// The revision to answer `initialize` with: the requested one if the gateway speaks it, else its newest.
 #[must_use]

@@ -33,6 +33,7 @@ use crate::backend::{Registry, Reply};
 use crate::call::{Call, Denial, Json, Principal};
 use crate::mcp::client::Client;
 use crate::mcp::payload::Payload;
+use crate::mcp::{Ambiguous, Params};
 use crate::plugin::Answer as BackendAnswer;
 pub use crate::policy::Caller;
 use crate::policy::{Permitted, Policy};
@@ -55,10 +56,10 @@ pub struct Arrival<'a> {
     pub caller: &'a Caller,
     pub door: &'static str,
     pub session: &'a Arc<str>,
-    /// The JSON-RPC id as the client spelled it.
-    pub rpc_id: &'a str,
+    /// The JSON-RPC id as the client spelled it; none if it wants no answer.
+    pub rpc_id: Option<&'a str>,
     pub method: &'a str,
-    pub params: Option<&'a Json>,
+    pub params: Option<&'a Params>,
     /// The way back to the client while the call is under way.
     pub client: &'a Arc<dyn Client>,
 }
@@ -104,11 +105,26 @@ impl Pipeline {
             Err(denial) => return self.refuse(&trip, None, None, denial.into()).await,
         };
         // Where to?
-        let located = match self.locate(arrival.method, arrival.params, &principal).await {
+        let located = match self.locate(&arrival, &principal).await {
             Ok(located) => located,
             Err(failure) => return self.refuse(&trip, Some(&principal), None, failure).await,
         };
         self.deliver(&trip, principal, located, cancelled).await
+    }
+
+    /// What is not taken up, because its params have no one meaning, leaves a record too. The arrival is without them.
+    ///
+    /// # Errors
+    /// Always; the caller may be unknown, or the record not be written.
+    pub async fn misread<T>(&self, arrival: Arrival<'_>, ambiguous: &Ambiguous) -> Result<T, Failure> {
+        let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
+        match self.policy.identify(arrival.caller) {
+            Ok(who) => {
+                let failure = Failure::Params(format!("`params`: {ambiguous}"));
+                self.refuse(&trip, Some(&who), None, failure).await
+            }
+            Err(denial) => self.refuse(&trip, None, None, denial.into()).await,
+        }
     }
 
     async fn deliver(
@@ -120,7 +136,7 @@ impl Pipeline {
     ) -> Result<Answer, Failure> {
         let call = Arc::new(trip.call(principal, &located));
         // May it? Kill switch, guards, arguments, breaker; then the rewriters' say on the request.
-        let permitted = match self.policy.decide(&call, located.schema()) {
+        let permitted = match self.policy.decide_all(&call, &located.also, located.schema()) {
             Ok(permitted) => permitted,
             Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
         };
@@ -133,16 +149,22 @@ impl Pipeline {
         let sent = Instant::now();
         let done = tokio::select! {
             biased;
-            denial = self.policy.kill().killed(&call.target) => Err(denial.into()),
+            denial = self.policy.kill().killed(&call.target, &located.also) => Err(denial.into()),
             () = cancelled.cancelled() => Err(Failure::Cancelled),
             reply = located.backend.call(
-                &permitted, prepared.params.as_ref(), prepared.headers, trip.arrival.client,
+                &permitted,
+                prepared.params.as_ref(),
+                prepared.headers,
+                trip.arrival.client,
+                trip.arrival.rpc_id.is_some(),
             ) => reply.map_err(Failure::from),
         };
         let latency = sent.elapsed();
         // What came of it: for the guards as the backend gave it, for the client as the rewriters leave it.
         let verdict = outcome::of(&done);
         let answer = match done {
+            // Nobody answered, so there is nothing to rewrite.
+            Ok(reply) if trip.arrival.rpc_id.is_none() => Ok(Answer::Result(reply.payload().clone())),
             Ok(reply) => self.rewritten(&permitted, reply).await,
             Err(failure) => Err(failure),
         };
@@ -238,20 +260,21 @@ impl Trip<'_> {
             method: self.arrival.method.to_owned(),
             target: located.target.clone(),
             principal,
-            params: self.arrival.params.map_or_else(Json::empty, Clone::clone),
+            params: self.arrival.params.map_or_else(Json::empty, |params| params.json().clone()),
             session: self.arrival.session.clone(),
             door: self.arrival.door,
         }
     }
 
     fn entry<'b>(&'b self, principal: Option<&'b Principal>, call: Option<&'b Call>) -> Entry<'b> {
-        let params = self.arrival.params.map_or("", Json::get);
+        let params = self.arrival.params.map_or("", Params::get);
+        let rpc_id = self.arrival.rpc_id.unwrap_or("");
         let name = match call {
             Some(call) => &call.target.name,
             None => locate::asked(self.arrival.method, params),
         };
         Entry {
-            rpc_id: self.arrival.rpc_id.get(..MAX_NAME).unwrap_or(self.arrival.rpc_id),
+            rpc_id: rpc_id.get(..MAX_NAME).unwrap_or(rpc_id),
             method: self.arrival.method,
             subject: principal.map_or("", |principal| &principal.subject),
             role: principal.map_or("", |principal| &principal.role),

@@ -20,7 +20,7 @@ pub use kill::KillSwitch;
 pub use permit::Permitted;
 
 use self::permit::Permits;
-use crate::call::{Call, Denial, Principal, Refused};
+use crate::call::{Call, Denial, Principal, Refused, Target};
 use crate::mcp::schema::{ArgumentError, ArgumentSchema};
 use crate::mcp::splice;
 use crate::plugin::Row;
@@ -70,15 +70,35 @@ impl Policy {
     /// # Errors
     /// The first refusal. Permits given before it are settled as cancelled.
     pub fn decide(&self, call: &Arc<Call>, schema: Option<&ArgumentSchema>) -> Result<Permitted, Denial> {
-        self.kill.check(&call.target)?;
+        self.decide_all(call, &[], schema)
+    }
+
+    /// The same for a call that names more than its target: the switch and the guards are asked about each of them.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub fn decide_all(
+        &self,
+        call: &Arc<Call>,
+        also: &[Target],
+        schema: Option<&ArgumentSchema>,
+    ) -> Result<Permitted, Denial> {
+        self.kill.check_all(&call.target, also)?;
         let chain = self.chain.load();
         let mut permits = Permits::new(call.clone());
         chain.admit(call, &chain.guards, &mut permits)?;
+        let mut others = Vec::new();
+        for target in also {
+            let other = Arc::new(Call { target: target.clone(), ..Call::clone(call) });
+            let mut permits = Permits::new(other.clone());
+            chain.admit(&other, &chain.guards, &mut permits)?;
+            others.push(permits);
+        }
         if let Some(schema) = schema {
             arguments_fit(call, schema)?;
         }
         chain.admit(call, &chain.breakers, &mut permits)?;
-        Ok(Permitted::new(permits))
+        Ok(Permitted::new(permits, others))
     }
 
     /// Which rows of a list the caller may know of.

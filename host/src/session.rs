@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use crate::mcp::client::Hello;
-use crate::mcp::{doubled, splice};
+use crate::mcp::{method, params, splice};
 
 /// What the client said when it cancelled a request: the params of its `notifications/cancelled`.
 pub type Said = Arc<OnceLock<Box<RawValue>>>;
@@ -86,8 +86,8 @@ impl Session {
     pub fn cancel(&self, params: &RawValue) {
         let Some(id) = splice::get(params.get(), "/requestId") else { return };
         if let Some((token, said)) = self.in_flight.lock().get(id) {
-            // With a member twice, the server could read the id of another request than the gateway did.
-            if doubled::check(params.get()).is_ok() {
+            // Of two spellings, the server could read the id of another request than the gateway did.
+            if params::check(method::CANCELLED, params.get()).is_ok() {
                 // The first one counts.
                 let _ = said.set(params.to_owned());
             }
@@ -127,6 +127,9 @@ mod tests {
         session.cancel(&id(r#"{"requestId":1,"requestId":7}"#));
         assert!(number.cancelled.is_cancelled() && number.said.get().is_none(), "not passed on");
         assert_eq!(session.admit(&id("1")).unwrap_err(), AdmitError::Doubled);
+        let other = session.admit(&id("2")).unwrap();
+        session.cancel(&id(r#"{"requestId":2,"RequestId":7}"#));
+        assert!(other.cancelled.is_cancelled() && other.said.get().is_none(), "not passed on");
         drop(number);
         assert!(session.admit(&id("1")).is_ok());
     }

@@ -288,7 +288,7 @@ impl Cell {
         }
     }
 
-    /// From the client to the server: notifications, which the stateless era has none of.
+    /// From the client to the server: what it may say of its own accord. The stateless era has nothing of the kind.
     fn told_by_client(&mut self) {
         if (self.door.era, self.server) != (Era::Handshake, Era::Handshake) {
             return;
@@ -298,7 +298,14 @@ impl Cell {
         for line in self.lines(corpus::TOLD) {
             let [about, method] = ["about", "method"].map(|key| plain(get(&line, key).unwrap()));
             let params = get(&line, "params").unwrap();
-            self.door.tell(&method, params);
+            match get(&line, "question") {
+                // What is about a question is heard by whoever asked it, and over a pipe it can be told in the middle.
+                Some(question) if self.door.is_pipe() => {
+                    self.told_of_a_question(question, get(&line, "answer"), &method, params);
+                }
+                Some(_) => continue,
+                None => self.door.tell(&method, params),
+            }
             let wanted = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#);
             // Over HTTP it may come after the call that asks for it.
             let got = eventually(&about, || {
@@ -307,6 +314,25 @@ impl Cell {
             });
             self.found.same(&about, &wanted, &got);
         }
+    }
+
+    /// Has the server ask, and tells it something of its question: after the answer if there is one, or before it.
+    fn told_of_a_question(&mut self, question: &str, answer: Option<&str>, method: &str, params: &str) {
+        self.door.begin("tools/call", &format!(r#"{{"name":"mirror","ask":{question},"reply":{{}}}}"#));
+        let asked = self.door.next();
+        let id = get(&asked, "id").unwrap().to_owned();
+        if let Some(answer) = answer {
+            self.door.reply(&id, answer);
+        }
+        // The client knows the question by the gateway's id, and so is its token.
+        let token = get(get(&asked, "params").unwrap(), "_meta").and_then(|meta| get(meta, "progressToken"));
+        assert_eq!(token.unwrap_or(&id), id, "{asked}");
+        self.door.tell(method, &params.replace(r#""m\u0031""#, &id));
+        if answer.is_none() {
+            self.door.reply(&id, r#"{"roots":[]}"#);
+        }
+        let done = self.door.next();
+        assert!(get(&done, "result").is_some(), "{done}");
     }
 
     /// From the server to the client: what it offers. The lists are merged, so their order is the gateway's.

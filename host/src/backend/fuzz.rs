@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::errand::{Errand, Own};
 use super::peer::{Peer, Request};
 use super::sse::{Item, Parser};
 use super::wire::{self, End, Sender};
@@ -60,7 +61,7 @@ pub fn server_line(data: &[u8]) {
     peer.speaks(Era::Handshake);
     let client: Arc<dyn Client> = Arc::new(Ears(hello()));
     let mut request = Box::pin(peer.request(Request {
-        method: "tools/call",
+        errand: Errand::Own(Own::Ping),
         params: Some(r#"{"name":"x","_meta":{"progressToken":"p"}}"#),
         headers: Vec::new(),
         client: client.clone(),

@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::errand::{Errand, Own};
 use super::peer::{Peer, Request};
 use super::wire::{Control, Incoming, Receiver, Wire};
 use super::{Backend, BackendError, PeerError, listing};
@@ -207,7 +208,7 @@ impl Backend {
         if let Some(level) = hello.log_level.as_ref().filter(|_| greeting.has("logging")) {
             let params = format!("{{\"level\":{}}}", level.get());
             let set = Request {
-                method: "logging/setLevel",
+                errand: Errand::Own(Own::SetLevel),
                 params: Some(&params),
                 headers: Vec::new(),
                 client: client.clone(),

@@ -6,16 +6,22 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::peer::{Peer, Reply, Request};
+use super::errand::{Errand, Own};
+use super::peer::{Peer, Request};
+use super::reply::Reply;
 use super::{Backend, PeerError, STANDING};
 use crate::config;
 use crate::mcp::catalog::{List, Offer};
 use crate::mcp::client::{Client as _, Nobody};
-use crate::mcp::{Era, REVISIONS, STATELESS, code, era, header, message, splice};
+use crate::mcp::{Era, REVISIONS, STATELESS, code, era, header, message, params, splice};
 
 /// Bounds of one list of one backend.
 const MAX_PAGES: usize = 1_000;
 const MAX_ITEMS: usize = 20_000;
+/// Entries of one list that the log names if they are left out.
+const MAX_NAMED: usize = 8;
+/// Characters of an entry's name that a log line shows.
+const MAX_SHOWN: usize = 128;
 /// How long a server may think about whether it knows `server/discover`. The old ones answer at once that they do
 /// not; one that stays silent is asked to shake hands on the same connection.
 const PROBE: Duration = Duration::from_secs(10);
@@ -51,16 +57,17 @@ struct InitializeResult {
 /// A request of the gateway's own, in the era of the server.
 pub(super) async fn ask(
     peer: &Peer,
-    method: &str,
+    own: Own,
     params: Option<&str>,
     patience: Duration,
 ) -> Result<Reply, PeerError> {
     let client = Nobody::new();
     let stateless = peer.era() == Era::Stateless;
     let dressed = stateless.then(|| era::request_to_stateless(params.unwrap_or("{}"), client.hello()));
-    let headers = dressed.as_deref().map(|params| header::of_request(method, params, &[]));
+    let headers = dressed.as_deref().map(|params| header::of_request(own.method(), params, &[]));
     let params = dressed.as_deref().or(params);
-    let request = Request { method, params, headers: headers.unwrap_or_default(), client, patience };
+    let (errand, headers) = (Errand::Own(own), headers.unwrap_or_default());
+    let request = Request { errand, params, headers, client, patience };
     Ok(peer.request(request).await?.whole().await?)
 }
 
@@ -95,8 +102,9 @@ async fn discover(peer: &Peer, patience: Duration) -> Result<Option<Greeting>, P
     }
     let client = Nobody::new();
     let params = era::request_to_stateless("{}", client.hello());
-    let headers = header::of_request("server/discover", &params, &[]);
-    let request = Request { method: "server/discover", params: Some(&params), headers, client, patience };
+    let headers = header::of_request(Own::Discover.method(), &params, &[]);
+    let errand = Errand::Own(Own::Discover);
+    let request = Request { errand, params: Some(&params), headers, client, patience };
     let reply = match peer.request(request).await {
         Ok(reply) => reply.whole().await?,
         Err(PeerError::Wire(error @ (super::WireError::Unreachable(_) | super::WireError::Closed(_)))) => {
@@ -135,7 +143,7 @@ pub(super) async fn listen(peer: &Peer, greeting: &Greeting) {
     let params = format!(
         "{{\"notifications\":{{\"toolsListChanged\":{tools},\"promptsListChanged\":{prompts},\"resourcesListChanged\":{resources}}}}}"
     );
-    if let Err(error) = ask(peer, "subscriptions/listen", Some(&params), STANDING).await {
+    if let Err(error) = ask(peer, Own::Listen, Some(&params), STANDING).await {
         tracing::debug!("the server no longer says what changes: {error}");
     }
 }
@@ -151,7 +159,7 @@ pub(super) async fn greet(
         REVISIONS[0],
         env!("CARGO_PKG_VERSION"),
     );
-    let reply = ask(peer, "initialize", Some(&params), patience).await?;
+    let reply = ask(peer, Own::Initialize, Some(&params), patience).await?;
     if reply.is_error() {
         return Err(PeerError::Garbage(format!("it refused to initialize: {}", reply.text())));
     }
@@ -163,7 +171,7 @@ pub(super) async fn greet(
             "it wants protocol version `{version}`, which this gateway does not speak"
         )));
     }
-    peer.notify("notifications/initialized", None);
+    peer.initialized();
     Ok(Greeting {
         version: result.protocol_version,
         capabilities: result.capabilities.unwrap_or_else(|| message::raw("{}".to_owned())),
@@ -177,9 +185,10 @@ pub(super) async fn drain(peer: &Peer, list: List, patience: Duration) -> Result
     let (method, items, key) = list.wire();
     let mut offers = Vec::new();
     let mut seen = HashSet::new();
-    let mut params: Option<String> = None;
+    let mut left_out = 0usize;
+    let mut next: Option<String> = None;
     for _ in 0..MAX_PAGES {
-        let reply = ask(peer, method, params.as_deref(), patience).await?;
+        let reply = ask(peer, Own::List(list), next.as_deref(), patience).await?;
         if reply.is_error() {
             return match reply.error_code() {
                 Some(code::METHOD_NOT_FOUND) => Ok(offers),
@@ -196,6 +205,19 @@ pub(super) async fn drain(peer: &Peer, list: List, patience: Duration) -> Result
                 tracing::warn!(method, "an entry without `{key}` was left out");
                 continue;
             };
+            // Others may read another name in it than the one that is judged here.
+            if let Err(ambiguous) = params::check_item(list, item.get()) {
+                left_out += 1;
+                if left_out <= MAX_NAMED {
+                    let name: String = name.escape_debug().take(MAX_SHOWN).collect();
+                    tracing::warn!(
+                        method,
+                        name,
+                        "an entry that can be read in two ways was left out: {ambiguous}"
+                    );
+                }
+                continue;
+            }
             if offers.len() >= MAX_ITEMS {
                 return Err(PeerError::Garbage(format!("{method} lists more than {MAX_ITEMS} entries")));
             }
@@ -208,7 +230,7 @@ pub(super) async fn drain(peer: &Peer, list: List, patience: Duration) -> Result
                 tracing::warn!(method, "the server repeats its cursor; its list ends here");
                 return Ok(offers);
             }
-            Some(cursor) => params = Some(format!("{{\"cursor\":{cursor}}}")),
+            Some(cursor) => next = Some(format!("{{\"cursor\":{cursor}}}")),
         }
     }
     Err(PeerError::Garbage(format!("{method} has more than {MAX_PAGES} pages")))

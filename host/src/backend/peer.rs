@@ -4,73 +4,26 @@
 //! cancel, a kill) drops the future, and the server hears `notifications/cancelled`.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
+use super::errand::{Errand, Own};
+use super::reply::Reply;
 use super::wire::{Outgoing, Sender, WireError};
 use super::{PeerError, Spontaneous};
 use crate::mcp::client::{Answered, Client, Question};
-use crate::mcp::envelope::{self, Body, Message};
-use crate::mcp::payload::{Payload, PayloadError};
+use crate::mcp::envelope::{self, Message};
+use crate::mcp::notice::ClientNotice;
+use crate::mcp::payload::Payload;
 use crate::mcp::splice::{self, Edit};
-use crate::mcp::{Era, era, message};
-
-/// An answer: a result or a JSON-RPC error, still in the bytes it came in.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    payload: Payload,
-    is_error: bool,
-}
-
-impl Reply {
-    /// An answer of the gateway's own.
-    pub(super) fn own(text: String, is_error: bool) -> Self {
-        Self { payload: text.into(), is_error }
-    }
-
-    /// This answer, rewritten for the client's era.
-    pub(super) fn rewritten(&self, text: String, is_error: bool) -> Self {
-        Self { payload: self.payload.reworded(text), is_error }
-    }
-
-    /// The result's or the error's JSON text; large strings may be missing from it.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        self.payload.json()
-    }
-
-    /// The same with everything that belongs to it.
-    #[must_use]
-    pub fn payload(&self) -> &Payload {
-        &self.payload
-    }
-
-    /// The answer with nothing missing, for whoever must see all of it.
-    ///
-    /// # Errors
-    /// It is too long for that.
-    pub async fn whole(self) -> Result<Self, PayloadError> {
-        let Self { payload, is_error } = self;
-        Ok(Self { payload: super::whole(payload).await?.into(), is_error })
-    }
-
-    /// Whether this is a JSON-RPC error.
-    #[must_use]
-    pub fn is_error(&self) -> bool {
-        self.is_error
-    }
-
-    /// The JSON-RPC error code.
-    #[must_use]
-    pub fn error_code(&self) -> Option<i64> {
-        self.is_error.then(|| splice::get(self.text(), "/code")?.parse().ok()).flatten()
-    }
-}
+use crate::mcp::{Era, code, era, message, method, params};
+use crate::policy::Permitted;
 
 /// Where a stateless notification says which subscription it belongs to.
 const SUBSCRIPTION: &str = "/params/_meta/io.modelcontextprotocol~1subscriptionId";
@@ -89,7 +42,7 @@ struct Pending {
 /// One request to a server.
 #[derive(Clone, Debug)]
 pub(super) struct Request<'a> {
-    pub(super) method: &'a str,
+    pub(super) errand: Errand<'a>,
     pub(super) params: Option<&'a str>,
     pub(super) headers: Vec<(String, String)>,
     /// Who hears what the server says about it.
@@ -100,7 +53,7 @@ pub(super) struct Request<'a> {
 
 /// One connection.
 #[derive(Debug)]
-pub struct Peer {
+pub(super) struct Peer {
     sender: Sender,
     next: AtomicU64,
     pending: Mutex<HashMap<u64, Pending>>,
@@ -110,6 +63,8 @@ pub struct Peer {
     era: OnceLock<Era>,
     /// Tells questions of one connection from those of another.
     serial: u64,
+    /// It has been logged that the server says things that can be read in two ways.
+    ambiguous: AtomicBool,
 }
 
 impl Peer {
@@ -122,12 +77,13 @@ impl Peer {
             ended: Mutex::default(),
             era: OnceLock::new(),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            ambiguous: AtomicBool::new(false),
         }
     }
 
     /// How the server speaks.
     #[must_use]
-    pub fn era(&self) -> Era {
+    pub(super) fn era(&self) -> Era {
         self.era.get().copied().unwrap_or(Era::Handshake)
     }
 
@@ -141,7 +97,8 @@ impl Peer {
     /// # Errors
     /// No answer came: see [`PeerError`].
     pub(super) async fn request(&self, request: Request<'_>) -> Result<Reply, PeerError> {
-        let Request { method, params, headers, client, patience } = request;
+        let Request { errand, params, headers, client, patience } = request;
+        let method = errand.method();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let token = params.and_then(|params| splice::get(params, "/_meta/progressToken"));
         // Tokens are unique per client only; the upstream one is the gateway's id.
@@ -152,9 +109,8 @@ impl Peer {
         let token = token.map(|token| message::raw(token.to_owned()));
         let body = message::request(id, method, replaced.as_deref().or(params));
         let (reply, answer) = oneshot::channel();
-        self.pending
-            .lock()
-            .insert(id, Pending { reply, client, token, standing: method == "subscriptions/listen" });
+        let standing = method == Own::Listen.method();
+        self.pending.lock().insert(id, Pending { reply, client, token, standing });
         // From here on the entry is removed whatever happens, and the server told if it still works on it.
         let mut waiting = Waiting { peer: self, id, method, sent: false };
         if let Some(error) = self.ended.lock().clone() {
@@ -172,26 +128,47 @@ impl Peer {
         }
     }
 
-    /// Sends a notification; a full queue drops it with a warning, for nobody waits for it.
-    pub fn notify(&self, method: &str, params: Option<&str>) {
-        let body = message::notification(method, params);
-        let sent =
-            self.sender.try_send(Outgoing { id: None, method: method.to_owned(), body, headers: Vec::new() });
-        if let Err(error) = sent {
-            tracing::debug!(method, "notification not sent: {error}");
-        }
+    /// Sends what a client may say of its own accord.
+    pub(super) fn tell(&self, notice: &ClientNotice) {
+        self.say(notice.method(), notice.message());
     }
 
-    /// Answers a request of the server.
-    pub fn answer(&self, id: &RawValue, body: Body<'_>) {
-        let body = match body {
-            Body::Result(result) => message::result(id.get(), result.get()),
-            Body::Error(error) => message::error_object(id.get(), error.get()),
-        };
-        let sent =
-            self.sender.try_send(Outgoing { id: None, method: String::new(), body, headers: Vec::new() });
-        if let Err(error) = sent {
-            tracing::warn!("an answer to the backend was not sent: {error}");
+    /// Sends a notification that is not MCP's, which was permitted as a call is.
+    ///
+    /// # Errors
+    /// It cannot be sent.
+    pub(super) fn pass(
+        &self,
+        permitted: &Permitted,
+        params: &str,
+        headers: Vec<(String, String)>,
+    ) -> Result<(), WireError> {
+        let method = permitted.call().method.clone();
+        let body = message::notification(&method, Some(params));
+        self.sender.try_send(Outgoing { id: None, method, body, headers })
+    }
+
+    /// Says that the handshake is over.
+    pub(super) fn initialized(&self) {
+        self.say(method::INITIALIZED, message::notification(method::INITIALIZED, None));
+    }
+
+    /// Answers a request of the server: with what a question was answered with.
+    pub(super) fn answer(&self, id: &RawValue, answered: &Answered) {
+        self.say(
+            "",
+            match answered {
+                Answered::Result(result) => message::result(id.get(), result.get()),
+                Answered::Error(error) => message::error_object(id.get(), error.get()),
+            },
+        );
+    }
+
+    /// Sends a message that has no answer. Nobody waits for it: a queue that is full drops it.
+    fn say(&self, method: &'static str, body: Bytes) {
+        let message = Outgoing { id: None, method: method.to_owned(), body, headers: Vec::new() };
+        if let Err(error) = self.sender.try_send(message) {
+            tracing::warn!(method, "a notification or an answer was not sent to the server: {error}");
         }
     }
 
@@ -218,11 +195,11 @@ impl Peer {
         match envelope::parse(raw.text()) {
             Ok(Message::Response { id, body }) => {
                 let (text, is_error) = match body {
-                    Body::Result(result) => (result.get(), false),
-                    Body::Error(error) => (error.get(), true),
+                    envelope::Body::Result(result) => (result.get(), false),
+                    envelope::Body::Error(error) => (error.get(), true),
                 };
                 let payload = raw.reworded(raw.text().slice_ref(text.as_bytes()));
-                let reply = Reply { payload, is_error };
+                let reply = Reply::new(payload, is_error);
                 match id.get().parse().ok().and_then(|id: u64| self.pending.lock().remove(&id)) {
                     // Nobody listens any more if the caller gave up at this moment.
                     Some(pending) => drop(pending.reply.send(Ok(reply))),
@@ -230,7 +207,10 @@ impl Peer {
                 }
                 None
             }
-            Ok(Message::Notification { method, params }) if method == "notifications/progress" => {
+            Ok(Message::Notification { method, params }) if method == method::PROGRESS => {
+                if !self.has_one_meaning(&method, params) {
+                    return None;
+                }
                 let params = params?.get();
                 let id: u64 = splice::get(params, "/progressToken")?.parse().ok()?;
                 let (client, token) = {
@@ -248,8 +228,18 @@ impl Peer {
                 tracing::warn!(%method, "the backend sent a notification that is not UTF-8; it was dropped");
                 None
             }
-            Ok(Message::Notification { method, .. }) => {
-                Some(Spontaneous::Notification { method: method.into_owned(), message: raw.text().clone() })
+            Ok(Message::Notification { method, params }) => {
+                self.has_one_meaning(&method, params).then(|| Spontaneous::Notification {
+                    method: method.into_owned(),
+                    message: raw.text().clone(),
+                })
+            }
+            Ok(Message::Request { id, method, params }) if !self.has_one_meaning(&method, params) => {
+                let text =
+                    "the params can be read in two ways: each key must stand once, in its own spelling";
+                let error = serde_json::json!({ "code": code::INVALID_PARAMS, "message": text });
+                self.answer(id, &Answered::Error(message::raw(error.to_string())));
+                None
             }
             Ok(Message::Request { id, method, params }) => Some(Spontaneous::Request {
                 id: id.to_owned(),
@@ -257,10 +247,25 @@ impl Peer {
                 params: params.map(ToOwned::to_owned),
             }),
             Err(error) => {
-                self.garbage(&error);
+                self.garbage(raw, &error);
                 None
             }
         }
+    }
+
+    /// Whether the params of what a server says by itself can be read in one way only. Logged once for a connection.
+    fn has_one_meaning(&self, method: &str, params: Option<&RawValue>) -> bool {
+        let Err(ambiguous) = params.map_or(Ok(()), |params| params::check(method, params.get())) else {
+            return true;
+        };
+        if !self.ambiguous.swap(true, Ordering::Relaxed) {
+            let method: String = method.escape_debug().take(64).collect();
+            tracing::warn!(
+                method,
+                "a message of a server was not passed on, and none like it will be: {ambiguous}"
+            );
+        }
+        false
     }
 
     /// The client of the newest request under way: on a connection that one client has for itself, whoever caused
@@ -287,11 +292,15 @@ impl Peer {
         params: Option<Box<RawValue>>,
     ) -> Arc<Question> {
         let (peer, own) = (Arc::downgrade(self), id.to_owned());
-        Question::new(self.question_key(id.get()), method, params, move |answered| {
-            let Some(peer) = peer.upgrade() else { return };
-            match &answered {
-                Answered::Result(result) => peer.answer(&own, Body::Result(result)),
-                Answered::Error(error) => peer.answer(&own, Body::Error(error)),
+        let hearing = peer.clone();
+        let reply = move |answered| {
+            if let Some(peer) = peer.upgrade() {
+                peer.answer(&own, &answered);
+            }
+        };
+        Question::heard(self.question_key(id.get()), method, params, reply, move |notice| {
+            if let Some(peer) = hearing.upgrade() {
+                peer.tell(notice);
             }
         })
     }
@@ -302,11 +311,13 @@ impl Peer {
     }
 
     /// A line that is JSON-like but no message: if it names a waiting request, that one failed.
-    fn garbage(&self, error: &envelope::EnvelopeError<'_>) {
+    fn garbage(&self, raw: &Payload, error: &envelope::EnvelopeError<'_>) {
         tracing::warn!("the backend sent something that is no message: {error}");
-        if let envelope::EnvelopeError::Shape { id: Some(id), .. } = error
-            && let Some(pending) = id.get().parse().ok().and_then(|id: u64| self.pending.lock().remove(&id))
-        {
+        let envelope::EnvelopeError::Shape { id, .. } = error else { return };
+        // A member that stands twice is noticed before the id is, perhaps.
+        let id = id.map_or_else(|| splice::get(raw.json(), "/id"), |id| Some(id.get()));
+        let waiting = id.and_then(|id| id.parse().ok()).and_then(|id: u64| self.pending.lock().remove(&id));
+        if let Some(pending) = waiting {
             let _ = pending.reply.send(Err(PeerError::Garbage(error.to_string())));
         }
     }
@@ -350,10 +361,10 @@ impl Drop for Waiting<'_> {
         let unanswered = self.peer.pending.lock().remove(&self.id);
         // MCP "Cancellation": `initialize` must not be cancelled. A server that did not answer whether it knows the
         // stateless era may take a notification before the handshake for the end of everything; rmcp does.
-        let first_words = matches!(self.method, "initialize" | "server/discover");
+        let first_words = [Own::Initialize, Own::Discover].iter().any(|own| own.method() == self.method);
         if let Some(pending) = unanswered.filter(|_| self.sent && !first_words) {
             let params = self.parting(&pending);
-            self.peer.notify("notifications/cancelled", Some(&params));
+            self.peer.say(method::CANCELLED, message::notification(method::CANCELLED, Some(&params)));
             self.peer.sender.abandon(self.id);
         }
     }

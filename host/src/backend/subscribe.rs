@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::peer::{Peer, Reply, Request};
+use super::errand::{Errand, Own};
+use super::peer::{Peer, Request};
+use super::reply::Reply;
 use super::{Backend, PeerError, STANDING};
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::splice::{self, Edit};
@@ -147,10 +149,10 @@ impl Backend {
         let params = era::request_to_stateless(&params, client.hello());
         let this = self.clone();
         self.links.spawn(async move {
-            let method = "subscriptions/listen";
-            let headers = header::of_request(method, &params, &[]);
+            let headers = header::of_request(Own::Listen.method(), &params, &[]);
             let client = listener.clone();
-            let request = Request { method, params: Some(&params), headers, client, patience: STANDING };
+            let errand = Errand::Own(Own::Listen);
+            let request = Request { errand, params: Some(&params), headers, client, patience: STANDING };
             tokio::select! {
                 () = token.cancelled() => {}
                 ended = peer.request(request) => {

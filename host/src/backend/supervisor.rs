@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::errand::Own;
 use super::listing::{self, Greeting};
 use super::peer::Peer;
 use super::registry::Registry;
@@ -185,7 +186,7 @@ async fn talk(
     loop {
         tokio::select! {
             _ = beat.tick() => {
-                let alive = if stateless { "server/discover" } else { "ping" };
+                let alive = if stateless { Own::Discover } else { Own::Ping };
                 if let Err(error) = listing::ask(peer, alive, None, patience).await
                     && !matches!(error, PeerError::Wire(WireError::Status { .. } | WireError::Busy))
                 {

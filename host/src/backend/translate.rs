@@ -10,13 +10,15 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use super::peer::{Peer, Reply};
+use super::peer::Peer;
+use super::reply::Reply;
 use super::{Backend, PeerError};
-use crate::call::Call;
+use crate::call::{Call, TargetKind};
 use crate::config::Transport;
 use crate::mcp::client::{Answered, Client, Question};
 use crate::mcp::splice::{self, Edit};
-use crate::mcp::{Era, code, era, header, message};
+use crate::mcp::{Era, code, era, header, is_custom, message};
+use crate::policy::Permitted;
 
 /// How often a stateless server may ask back within one call.
 const MAX_ROUNDS: usize = 8;
@@ -29,16 +31,17 @@ const THINKING: Duration = Duration::from_secs(300);
 pub(super) async fn exchange(
     backend: &Arc<Backend>,
     peer: &Arc<Peer>,
-    call: &Call,
+    permitted: &Permitted,
     params: &str,
     mut headers: Vec<(String, String)>,
     client: &Arc<dyn Client>,
 ) -> Result<Reply, PeerError> {
+    let call = permitted.call();
     if peer.era() == Era::Stateless && matches!(backend.settings.transport, Transport::Http { .. }) {
         let mirrored = backend.mirrored(&call.target.upstream);
         headers.extend(header::of_request(&call.method, params, &mirrored));
     }
-    let send = async |params: &str| backend.request(peer, call, params, headers.clone(), client).await;
+    let send = async |params: &str| backend.request(peer, permitted, params, headers.clone(), client).await;
     match (client.hello().era(), peer.era()) {
         (Era::Handshake, Era::Handshake) | (Era::Stateless, Era::Stateless) => send(params).await,
         (Era::Stateless, Era::Handshake) if splice::get(params, "/requestState").is_some() => {
@@ -92,6 +95,51 @@ pub(super) async fn exchange(
             Err(PeerError::Garbage(format!("it asked back more than {MAX_ROUNDS} times")))
         }
     }
+}
+
+/// Passes a notification on that is not MCP's, in the server's era.
+pub(super) fn pass(
+    backend: &Backend,
+    peer: &Peer,
+    permitted: &Permitted,
+    params: &str,
+    mut headers: Vec<(String, String)>,
+    client: &Arc<dyn Client>,
+) -> Result<Reply, PeerError> {
+    let translated = match (client.hello().era(), peer.era()) {
+        (Era::Handshake, Era::Handshake) | (Era::Stateless, Era::Stateless) => None,
+        (Era::Stateless, Era::Handshake) => Some(era::request_to_handshake(params)),
+        (Era::Handshake, Era::Stateless) => Some(era::request_to_stateless(params, client.hello())),
+    };
+    let params = translated.as_deref().unwrap_or(params);
+    if peer.era() == Era::Stateless && matches!(backend.settings.transport, Transport::Http { .. }) {
+        headers.extend(header::of_request(&permitted.call().method, params, &[]));
+    }
+    peer.pass(permitted, params, headers)?;
+    Ok(Reply::own("{}".to_owned(), false))
+}
+
+/// The params with the server's own name for what the call is about; none if it has no other.
+pub(super) fn own_names(call: &Call, params: &str) -> Option<String> {
+    let target = &call.target;
+    if target.name == target.upstream {
+        return None;
+    }
+    let is_it = |place: &&&str| {
+        let name = splice::get(params, place).and_then(|name| serde_json::from_str::<String>(name).ok());
+        name.as_deref() == Some(&*target.name)
+    };
+    let places: &[&str] = match (target.kind, call.method.as_str()) {
+        (TargetKind::Prompt, "completion/complete") => &["/ref/name"],
+        (_, "tools/call" | "prompts/get") => &["/name"],
+        // A method that is not MCP's names it where one of MCP's would.
+        (TargetKind::Tool | TargetKind::Prompt, method) if is_custom(method) => &["/name", "/ref/name"],
+        _ => &[],
+    };
+    let json = message::quoted(&target.upstream);
+    let set = |place: &&str| Edit::Set { pointer: (*place).to_owned(), json: json.clone() };
+    let edits: Vec<Edit> = places.iter().filter(is_it).map(set).collect();
+    splice::apply(params, &edits).ok().filter(|_| !edits.is_empty())
 }
 
 /// Asks the client what a server wants to know; the edits that turn the request into its repetition, or the error

@@ -1,6 +1,6 @@
 //! Questions of backends on their way to a client and back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,26 +9,38 @@ use serde_json::value::RawValue;
 use crate::mcp::client::{Answered, Question};
 use crate::mcp::envelope::Body;
 use crate::mcp::message;
+use crate::mcp::splice::{self, Edit};
 
 /// Most questions that wait for one client's answer.
 const MAX_ASKED: usize = 256;
+/// Tasks of one client that are remembered; the oldest go first.
+const MAX_TASKS: usize = 64;
+/// Longest id of a task that is remembered, as JSON.
+const MAX_TASK_ID: usize = 512;
 
 /// What one client has been asked.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     next: u64,
     waiting: HashMap<u64, Arc<Question>>,
+    /// What it answered with a task, by the id that the client gave the task.
+    tasks: VecDeque<(String, Arc<Question>)>,
 }
 
 impl Asked {
-    /// The message that asks; none if too many wait.
+    /// The message that asks; none if too many wait. Tokens for progress are unique for one server only, so the client
+    /// gets the gateway's id of the question in its place.
     pub(super) fn add(&mut self, question: &Arc<Question>) -> Option<(u64, Bytes)> {
         if self.waiting.len() >= MAX_ASKED {
             return None;
         }
         self.next += 1;
         let params = question.params.as_deref().map(RawValue::get);
-        let text = message::request(self.next, &question.method, params);
+        let replaced = params.zip(question.progress_token()).and_then(|(params, _)| {
+            let json = self.next.to_string();
+            splice::apply(params, &[Edit::Set { pointer: "/_meta/progressToken".to_owned(), json }]).ok()
+        });
+        let text = message::request(self.next, &question.method, replaced.as_deref().or(params));
         self.waiting.insert(self.next, question.clone());
         Some((self.next, text))
     }
@@ -37,9 +49,33 @@ impl Asked {
         self.waiting.remove(&id)
     }
 
-    /// The question a client's answer is for.
+    /// The question a client's answer is for, which is answered with it.
     pub(super) fn answered(&mut self, id: &RawValue) -> Option<Arc<Question>> {
         self.waiting.remove(&id.get().parse().ok()?)
+    }
+
+    /// The question that waits under this token for progress.
+    pub(super) fn under_way(&self, token: &str) -> Option<&Arc<Question>> {
+        self.waiting.get(&token.parse().ok()?)
+    }
+
+    /// Remembers the task that a question was answered with.
+    pub(super) fn note_task(&mut self, question: &Arc<Question>, body: Body<'_>) {
+        let Body::Result(result) = body else { return };
+        let id = splice::get(result.get(), "/task/taskId")
+            .filter(|id| id.len() <= MAX_TASK_ID && question.may_be_task())
+            .and_then(|id| serde_json::from_str(id).ok());
+        let Some(id) = id else { return };
+        if self.tasks.len() >= MAX_TASKS {
+            self.tasks.pop_front();
+        }
+        self.tasks.push_back((id, question.clone()));
+    }
+
+    /// The question that was answered with this task; of two the later.
+    pub(super) fn with_task(&self, id: &str) -> Option<&Arc<Question>> {
+        let id: String = serde_json::from_str(id).ok()?;
+        self.tasks.iter().rev().find(|(task, _)| *task == id).map(|(_, question)| question)
     }
 
     /// Forgets a question; the id it had.

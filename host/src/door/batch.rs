@@ -59,7 +59,7 @@ impl Conversation {
                         .request(id, &method, params.map(Json::from), &collect)
                         .map(|reply| reply.into_message().text().clone()),
                     Ok(Message::Notification { method, params }) => {
-                        this.notification(&method, params);
+                        this.notification(&method, params, &collect.caller);
                         None
                     }
                     Ok(Message::Response { id, body }) => {

@@ -12,18 +12,21 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::asked::{self, Asked};
+use super::asked::Asked;
 use super::backlog::Backlog;
 use super::hub::{Hub, Listener};
 use super::line::{CallLine, Out, Outbound, Stream};
+use super::notices::Notices;
 use super::park::Parking;
 use super::respond;
 use crate::call::Json;
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
-use crate::mcp::envelope::{self, Body, EnvelopeError, Message};
+use crate::mcp::envelope::{self, EnvelopeError, Message};
 use crate::mcp::splice::Edit;
-use crate::mcp::{Era, code, doubled, era, is_of_protocol, message, negotiate, splice};
+use crate::mcp::{
+    Ambiguous, Era, Params, code, era, is_of_protocol, message, method, negotiate, params, splice,
+};
 use crate::pipeline::{Answer, Arrival, Caller, Failure, News, Pipeline};
 use crate::session::Session;
 
@@ -65,7 +68,8 @@ pub struct Conversation {
     /// The session has something at the backends that it shares with nobody.
     exclusive: AtomicBool,
     tasks: TaskTracker,
-    asked: Mutex<Asked>,
+    pub(super) asked: Mutex<Asked>,
+    pub(super) notices: Notices,
 }
 
 impl Conversation {
@@ -80,6 +84,7 @@ impl Conversation {
             exclusive: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             asked: Mutex::default(),
+            notices: Notices::default(),
         })
     }
 
@@ -136,7 +141,7 @@ impl Conversation {
                     say(out, reply).await;
                 }
             }
-            Ok(Message::Notification { method, params }) => self.notification(&method, params),
+            Ok(Message::Notification { method, params }) => self.notification(&method, params, &out.caller),
             Ok(Message::Response { id, body }) => self.response(id, body),
             Err(error) => {
                 let message = complaint(&error);
@@ -206,6 +211,8 @@ impl Conversation {
         if method == "ping" {
             return TakenUp::Answered(Outbound::last(message::result(id.get(), "{}")));
         }
+        // What is judged from here on must be what the server reads.
+        let params = params.map(|params| Params::read(method, params)).transpose();
         if method == "initialize" {
             return TakenUp::Answered(Outbound::last(self.initialize(id, params.as_ref(), &out.caller)));
         }
@@ -241,8 +248,13 @@ impl Conversation {
         TakenUp::ToDo(async move {
             let client: Arc<dyn Client> =
                 Arc::new(CallLine { conversation: this.clone(), hello, out: out.clone() });
-            let arrival = this.arrival(&out.caller, &id, &method, params.as_ref(), &client);
-            let answer = this.work(arrival, &in_flight.cancelled).await;
+            let arrival = this.arrival(&out.caller, Some(&id), &method, &client);
+            let answer = match &params {
+                Ok(params) => {
+                    this.work(Arrival { params: params.as_ref(), ..arrival }, &in_flight.cancelled).await
+                }
+                Err(ambiguous) => this.pipeline().misread(arrival, ambiguous).await,
+            };
             let cancelled = in_flight.cancelled.is_cancelled();
             drop(in_flight);
             let status = respond::status(&answer, Era::Handshake);
@@ -254,21 +266,21 @@ impl Conversation {
         })
     }
 
+    /// What arrives, without its params.
     pub(super) fn arrival<'a>(
         &'a self,
         caller: &'a Caller,
-        id: &'a RawValue,
+        id: Option<&'a RawValue>,
         method: &'a str,
-        params: Option<&'a Json>,
         client: &'a Arc<dyn Client>,
     ) -> Arrival<'a> {
         Arrival {
             caller,
             door: self.house.door,
             session: self.session.id(),
-            rpc_id: id.get(),
+            rpc_id: id.map(RawValue::get),
             method,
-            params,
+            params: None,
             client,
         }
     }
@@ -291,8 +303,24 @@ impl Conversation {
         self.pipeline().handle(arrival, cancelled).await
     }
 
-    fn initialize(&self, id: &RawValue, params: Option<&Json>, caller: &Caller) -> Bytes {
-        let params = params.map_or("{}", Json::get);
+    fn initialize(
+        &self,
+        id: &RawValue,
+        params: Result<&Option<Params>, &Ambiguous>,
+        caller: &Caller,
+    ) -> Bytes {
+        let params = match params {
+            Ok(params) => params.as_ref().map_or("{}", Params::get),
+            Err(ambiguous) => {
+                let data = json!({ "reason": "invalid_arguments" });
+                return message::error(
+                    id.get(),
+                    code::INVALID_PARAMS,
+                    &format!("`params`: {ambiguous}"),
+                    &data,
+                );
+            }
+        };
         let Some(requested) =
             splice::get(params, "/protocolVersion").and_then(|v| serde_json::from_str::<String>(v).ok())
         else {
@@ -356,32 +384,6 @@ impl Conversation {
         self.hello.load_full()
     }
 
-    pub(super) fn notification(&self, method: &str, params: Option<&RawValue>) {
-        match method {
-            "notifications/initialized" => {}
-            "notifications/cancelled" => {
-                if let Some(params) = params {
-                    self.session.cancel(params);
-                }
-            }
-            // Progress on a question a backend asked: its token is the backend's own, so all may hear it.
-            _ if self.hello.load().is_some() => {
-                let session = (!self.house.sole).then(|| self.session.id());
-                self.pipeline().tell_all(session, method, params);
-            }
-            _ => tracing::debug!(method, "a notification before `initialize` was dropped"),
-        }
-    }
-
-    /// The client answers a backend's question.
-    pub(super) fn response(&self, id: &RawValue, body: Body<'_>) {
-        let question = self.asked.lock().answered(id);
-        match question {
-            Some(question) => question.answer(asked::answer(body)),
-            None => tracing::debug!("the client answered something nobody asked"),
-        }
-    }
-
     /// Says something that belongs to no request.
     pub(super) fn tell(&self, message: Bytes) {
         if self.hello.load().is_none() {
@@ -426,11 +428,11 @@ impl Conversation {
         let id = self.asked.lock().take_back(key);
         if let Some(id) = id {
             let set = Edit::Set { pointer: "/requestId".to_owned(), json: id.to_string() };
-            // With a member twice, the client could read the id of another question.
-            let said = said.filter(|said| doubled::check(said).is_ok());
+            // Of two spellings, the client could read the id of another question.
+            let said = said.filter(|said| params::check(method::CANCELLED, said).is_ok());
             let params = said.and_then(|said| splice::apply(said, &[set]).ok());
             let params = params.unwrap_or_else(|| format!("{{\"requestId\":{id}}}"));
-            self.tell(message::notification("notifications/cancelled", Some(&params)));
+            self.tell(message::notification(method::CANCELLED, Some(&params)));
         }
     }
 }

@@ -15,14 +15,17 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 pub use media::{accept_events, accept_rpc, content_type_json};
 pub use names::{Hosts, ListError, Origins};
 
-/// Headers that may appear once only. All `Mcp-*` headers belong to them too: see [`singles`].
-const SINGLE: [&str; 7] = [
+/// Headers that may appear once only. All `Mcp-*` headers and all that bring credentials belong to them too: see
+/// [`singles`].
+const SINGLE: [&str; 9] = [
     "authorization",
     "content-length",
     "content-type",
     "host",
     "origin",
+    "proxy-authorization",
     "transfer-encoding",
+    "x-api-key",
     "x-capability-token",
 ];
 
@@ -49,25 +52,33 @@ impl Rejection {
 ///
 /// # Errors
 /// The first check that says no.
-pub fn head(parts: &Parts, hosts: &Hosts, origins: &Origins) -> Result<(), Rejection> {
-    singles(&parts.headers)?;
+pub fn head(
+    parts: &Parts,
+    hosts: &Hosts,
+    origins: &Origins,
+    credentials: &[String],
+) -> Result<(), Rejection> {
+    singles(&parts.headers, credentials)?;
     framing(parts)?;
     host(parts, hosts)?;
     origin(&parts.headers, origins)
 }
 
-/// No header twice that two readers could pick differently (`reference/mcp.md` section 5, header/body split).
+/// No header twice that two readers could pick differently: what a proxy in front judged must be what is read here.
+/// `credentials` are the headers that authenticators read.
 ///
 /// # Errors
 /// 400, naming the header.
-pub fn singles(headers: &HeaderMap) -> Result<(), Rejection> {
+pub fn singles(headers: &HeaderMap, credentials: &[String]) -> Result<(), Rejection> {
     // A map with as many values as names, which is nearly every one, repeats nothing.
     if headers.len() == headers.keys_len() {
         return Ok(());
     }
     for name in headers.keys() {
         // `MCP-Protocol-Version`, `Mcp-Session-Id`, `Mcp-Method`, `Mcp-Name` and every `Mcp-Param-*`.
-        let single = name.as_str().starts_with("mcp-") || SINGLE.contains(&name.as_str());
+        let single = name.as_str().starts_with("mcp-")
+            || SINGLE.contains(&name.as_str())
+            || credentials.iter().any(|credential| credential == name.as_str());
         if single && headers.get_all(name).iter().nth(1).is_some() {
             return Err(Rejection::bad(format!("the header {name} appears more than once: send it once")));
         }

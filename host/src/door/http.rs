@@ -33,6 +33,7 @@ use super::respond;
 use super::server::{self, Limits};
 use crate::call::{self, Denial, Json};
 use crate::mcp::envelope::{self, Message};
+use crate::mcp::method::Notice;
 use crate::mcp::{Era, REVISIONS, STATELESS, code, era, message};
 use crate::pipeline::{Caller, Failure};
 use crate::session::Session;
@@ -109,7 +110,8 @@ fn reply(status: u16, body: Bytes) -> Response {
 impl Mount {
     /// Who sends this, if an authenticator knows them.
     fn caller(&self, parts: &Parts, peer: SocketAddr) -> Result<Arc<Caller>, Refused> {
-        guard::head(parts, &self.hosts, &self.origins).map_err(|rejection| rejected(&rejection))?;
+        guard::head(parts, &self.hosts, &self.origins, self.callers.headers())
+            .map_err(|rejection| rejected(&rejection))?;
         let stateless = parts.headers.get(VERSION).is_some_and(|version| version == STATELESS);
         let code = respond::unauthenticated(if stateless { Era::Stateless } else { Era::Handshake });
         let bearer = guard::bearer(&parts.headers)
@@ -257,6 +259,19 @@ async fn posted(
         }
         Ok(Message::Notification { method, params }) if says_stateless => {
             mirror::check(mount, parts, RawValue::NULL, &method, params.map_or("{}", |params| params.get()))?;
+            let notice = Notice::of(&method);
+            if notice == Notice::NotForClients {
+                let text = "a notification cannot have this name: a request needs an id";
+                return Err(refused(400, code::INVALID_REQUEST, text, "not_a_notification"));
+            }
+            // Of the others, this era has none: a request is cancelled by closing its connection.
+            if notice == Notice::Custom {
+                let session = Session::new("stateless", mount.max_in_flight);
+                let conversation = Conversation::new(mount.house.clone(), session);
+                if let Some(work) = conversation.noticed(&method, params, &caller) {
+                    work.await;
+                }
+            }
             Ok(StatusCode::ACCEPTED.into_response())
         }
         Ok(Message::Notification { .. } | Message::Response { .. }) => {
@@ -360,7 +375,7 @@ async fn farewell(
 /// The live version, for whoever routes to this mount (H1).
 async fn health(State(mount): State<Arc<Mount>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    if let Err(rejection) = guard::head(&parts, &mount.hosts, &mount.origins) {
+    if let Err(rejection) = guard::head(&parts, &mount.hosts, &mount.origins, mount.callers.headers()) {
         return *rejected(&rejection);
     }
     let body = json!({

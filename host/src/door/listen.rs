@@ -10,10 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::conversation::Conversation;
 use super::hub::Listener;
 use super::line::{Out, Outbound};
-use crate::call::Json;
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
-use crate::mcp::{REVISIONS, code, era, message, splice};
+use crate::mcp::{Params, REVISIONS, code, era, message, splice};
 use crate::pipeline::{Answer, Arrival, Failure, News};
 
 /// Resources one request may listen to.
@@ -92,7 +91,7 @@ impl Conversation {
     pub(super) async fn listen(
         &self,
         id: &RawValue,
-        params: &Json,
+        params: &Params,
         out: &Out,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
@@ -143,7 +142,7 @@ impl Conversation {
     async fn listen_to_resources(
         &self,
         id: &RawValue,
-        params: &Json,
+        params: &Params,
         subscription: &Arc<Subscription>,
         cancelled: &CancellationToken,
     ) -> Result<(Arc<str>, Vec<String>), Failure> {
@@ -166,11 +165,13 @@ impl Conversation {
             Arc::new(Resources { subscription: subscription.clone(), hello, session: session.clone() });
         let mut granted = Vec::new();
         for uri in wanted {
-            let params = Json::from(json!({ "uri": uri }).to_string());
+            let method = "resources/subscribe";
+            let params = Params::read(method, json!({ "uri": uri }).to_string().into());
+            let params = params.map_err(|ambiguous| Failure::Params(ambiguous.to_string()))?;
             let arrival = Arrival {
                 session: &session,
-                method: "resources/subscribe",
-                ..self.arrival(&subscription.out.caller, id, "", Some(&params), &client)
+                params: Some(&params),
+                ..self.arrival(&subscription.out.caller, Some(id), method, &client)
             };
             match self.pipeline().handle(arrival, cancelled).await {
                 Ok(Answer::Result(_)) => granted.push(uri),

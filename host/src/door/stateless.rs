@@ -16,10 +16,10 @@ use super::park::{self, Found, Going};
 use super::respond;
 use crate::call::Json;
 use crate::mcp::catalog::List;
-use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::client::{Affinity, Client, Hello, Nobody, Question};
 use crate::mcp::splice::{self, Edit};
-use crate::mcp::{Era, code, era, is_of_protocol, message};
-use crate::pipeline::{Answer, Failure, TASKS};
+use crate::mcp::{Era, Params, code, era, is_of_protocol, message};
+use crate::pipeline::{Answer, Arrival, Failure, TASKS};
 
 /// Questions that come this close together are asked together.
 const TOGETHER: Duration = Duration::from_millis(5);
@@ -87,6 +87,7 @@ impl Conversation {
         out: &Out,
     ) -> Option<Outbound> {
         let params = params.unwrap_or_else(Json::empty);
+        // What the sender says of itself is read first; if it can be read in two ways, so can the rest.
         let hello = match era::read_meta(params.get()) {
             Ok(hello) => hello,
             Err((code::UNSUPPORTED_VERSION, requested)) => {
@@ -126,14 +127,22 @@ impl Conversation {
             }
         };
         let (this, out) = (self.clone(), out.of(&in_flight));
+        let params = Params::read(method, params);
         let (id, method) = (id.to_owned(), method.to_owned());
         self.tasks().spawn(async move {
-            let answer = if targeted {
-                this.stateless_call(&id, &method, &params, hello, &out, &in_flight.cancelled).await
-            } else if method == "subscriptions/listen" {
-                this.listen(&id, &params, &out, &in_flight.cancelled).await
-            } else {
-                this.stateless_list(&id, &method, &params, hello, &out).await
+            let answer = match &params {
+                Err(ambiguous) => {
+                    let client: Arc<dyn Client> = Nobody::new();
+                    let arrival = this.arrival(&out.caller, Some(&id), &method, &client);
+                    this.pipeline().misread(arrival, ambiguous).await
+                }
+                Ok(params) if targeted => {
+                    this.stateless_call(&id, &method, params, hello, &out, &in_flight.cancelled).await
+                }
+                Ok(params) if method == "subscriptions/listen" => {
+                    this.listen(&id, params, &out, &in_flight.cancelled).await
+                }
+                Ok(params) => this.stateless_list(&id, &method, params, hello, &out).await,
             };
             let cancelled = in_flight.cancelled.is_cancelled();
             drop(in_flight);
@@ -151,7 +160,7 @@ impl Conversation {
         &self,
         id: &RawValue,
         method: &str,
-        params: &Json,
+        params: &Params,
         hello: Hello,
         out: &Out,
     ) -> Result<Answer, Failure> {
@@ -162,7 +171,8 @@ impl Conversation {
             Arc::new(StatelessLine { hello, affinity: Affinity::Shared, out, questions });
         let result = match List::of_method(method) {
             Some(list) => {
-                self.pipeline().list(self.arrival(&caller, id, method, Some(params), &client), list).await?
+                let arrival = self.arrival(&caller, Some(id), method, &client);
+                self.pipeline().list(Arrival { params: Some(params), ..arrival }, list).await?
             }
             None => {
                 self.pipeline().identify(&caller)?;
@@ -200,7 +210,7 @@ impl Conversation {
         self: &Arc<Self>,
         id: &RawValue,
         method: &str,
-        params: &Json,
+        params: &Params,
         hello: Hello,
         out: &Out,
         cancelled: &CancellationToken,
@@ -262,7 +272,7 @@ impl Conversation {
         self: &Arc<Self>,
         id: &RawValue,
         method: &str,
-        params: &Json,
+        params: &Params,
         hello: Hello,
         identity: &str,
         out: &Out,
@@ -283,7 +293,8 @@ impl Conversation {
         let (id, method, params) = (id.to_owned(), method.to_owned(), params.clone());
         let work = self.tasks().spawn(async move {
             let client: Arc<dyn Client> = Arc::new(line);
-            this.pipeline().handle(this.arrival(&caller, &id, &method, Some(&params), &client), &stop).await
+            let arrival = this.arrival(&caller, Some(&id), &method, &client);
+            this.pipeline().handle(Arrival { params: Some(&params), ..arrival }, &stop).await
         });
         Going { work, questions, open: Vec::new(), asked: 0, out, cancel }
     }

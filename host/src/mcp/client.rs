@@ -8,7 +8,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
-use super::{Era, REVISIONS, code, message, splice};
+use super::notice::ClientNotice;
+use super::{Era, REVISIONS, code, message, params, splice};
 
 /// What a client said of itself: in `initialize`, or in the `_meta` of a stateless request.
 #[derive(Clone, Debug)]
@@ -89,6 +90,7 @@ pub enum Answered {
 }
 
 type Reply = Box<dyn FnOnce(Answered) + Send>;
+type Hear = Box<dyn Fn(&ClientNotice) + Send + Sync>;
 
 /// A question of a server to the client. It is answered once; a question nobody answers is refused when it is dropped.
 pub struct Question {
@@ -99,6 +101,8 @@ pub struct Question {
     pub method: String,
     pub params: Option<Box<RawValue>>,
     reply: Mutex<Option<Reply>>,
+    /// Takes what the client says about it before or after the answer; none where the server has no place for that.
+    hear: Option<Hear>,
 }
 
 impl Question {
@@ -109,24 +113,82 @@ impl Question {
         params: Option<Box<RawValue>>,
         reply: impl FnOnce(Answered) + Send + 'static,
     ) -> Arc<Self> {
-        static SERIAL: AtomicU64 = AtomicU64::new(1);
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { serial, key, method, params, reply: Mutex::new(Some(Box::new(reply))) })
+        Arc::new(Self::made(key, method, params, Box::new(reply), None))
     }
 
-    /// Hands the answer over; a second one is dropped.
+    /// One whose server also hears what the client says about it.
+    #[must_use]
+    pub fn heard(
+        key: String,
+        method: String,
+        params: Option<Box<RawValue>>,
+        reply: impl FnOnce(Answered) + Send + 'static,
+        hear: impl Fn(&ClientNotice) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self::made(key, method, params, Box::new(reply), Some(Box::new(hear))))
+    }
+
+    fn made(
+        key: String,
+        method: String,
+        params: Option<Box<RawValue>>,
+        reply: Reply,
+        hear: Option<Hear>,
+    ) -> Self {
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        Self { serial, key, method, params, reply: Mutex::new(Some(reply)), hear }
+    }
+
+    /// Hands the answer over; a second one is dropped. One that two readers could read differently is not passed on: the
+    /// server is told so in its place.
     pub fn answer(&self, answer: Answered) {
-        let reply = self.reply.lock().take();
-        if let Some(reply) = reply {
-            reply(answer);
+        let Some(reply) = self.reply.lock().take() else { return };
+        let checked = match &answer {
+            Answered::Result(result) => params::check_answer(&self.method, Ok(result)),
+            Answered::Error(error) => params::check_answer(&self.method, Err(error)),
+        };
+        reply(match checked {
+            Ok(()) => answer,
+            Err(ambiguous) => {
+                tracing::warn!(method = %self.method.escape_debug(), "a client's answer was not passed on to the server: {ambiguous}");
+                error(
+                    code::INTERNAL_ERROR,
+                    "the client's answer can be read in two ways, so it is not passed on",
+                )
+            }
+        });
+    }
+
+    /// Passes on what the client says about it.
+    pub fn tell(&self, notice: &ClientNotice) {
+        if let Some(hear) = &self.hear {
+            hear(notice);
         }
+    }
+
+    /// The server's own token, if it wants to hear how far the client is.
+    #[must_use]
+    pub fn progress_token(&self) -> Option<&str> {
+        splice::get(self.params.as_deref()?.get(), "/_meta/progressToken")
+    }
+
+    /// Whether the server lets the client answer with a task (2025-11-25, "Tasks").
+    #[must_use]
+    pub fn may_be_task(&self) -> bool {
+        self.params.as_deref().is_some_and(|params| splice::get(params.get(), "/task").is_some())
     }
 
     /// Answers with an error of the gateway's.
     pub fn refuse(&self, code: i64, text: &str) {
-        let error = serde_json::json!({ "code": code, "message": text }).to_string();
-        self.answer(Answered::Error(message::raw(error)));
+        self.answer(error(code, text));
     }
+}
+
+/// An error of the gateway's.
+fn error(code: i64, text: &str) -> Answered {
+    let error = serde_json::json!({ "code": code, "message": text }).to_string();
+    Answered::Error(message::raw(error))
 }
 
 impl fmt::Debug for Question {
@@ -196,6 +258,27 @@ mod tests {
         assert_eq!(seen.len(), 2);
         assert_eq!(seen[0], "{\"roots\":[]}");
         assert!(seen[1].contains("-32603"), "{}", seen[1]);
+    }
+
+    #[test]
+    fn an_answer_that_can_be_read_in_two_ways_is_an_error_for_the_server() {
+        for (method, answer, passed) in [
+            ("elicitation/create", r#"{"action":"decline","action":"accept"}"#, false),
+            ("elicitation/create", r#"{"action":"decline","Action":"accept"}"#, false),
+            ("elicitation/create", r#"{"action":"accept","content":{"Name":"a","name":"b"}}"#, true),
+            ("elicitation/create", r#"{"action":"accept","content":{"a":1,"a":2}}"#, false),
+            ("sampling/createMessage", r#"{"role":"user","content":{"Type":"text"}}"#, false),
+            ("roots/list", r#"{"roots":[{"uri":"file:///a","URI":"file:///"}]}"#, false),
+            ("vendor/ask", r#"{"x":{"Name":1}}"#, true),
+        ] {
+            let seen = Arc::new(Mutex::new(None));
+            let note = seen.clone();
+            let question =
+                Question::new("1".into(), method.into(), None, move |answer| *note.lock() = Some(answer));
+            question.answer(Answered::Result(message::raw(answer.to_owned())));
+            let seen = seen.lock().take();
+            assert_eq!(matches!(seen, Some(Answered::Result(_))), passed, "{answer}: {seen:?}");
+        }
     }
 
     #[test]

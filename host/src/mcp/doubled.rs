@@ -1,9 +1,16 @@
-//! Finds keys that stand twice in one object. Of two members with one name the gateway reads the first and many servers
-//! the last, so what was judged would not be what is done (RFC 8259, section 4: the behaviour is unpredictable).
+//! Finds what two readers would read differently: a key that stands twice in one object, and one that only some take for
+//! a name of the protocol.
+//!
+//! Of two members with one name the gateway reads the first and many servers the last, so what was judged would not be
+//! what is done (RFC 8259, section 4: the behaviour is unpredictable). The same holds for spellings of one name, see
+//! [`super::members`].
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use smallvec::SmallVec;
+
+use super::members::Level;
 use super::scan;
 
 /// Objects and arrays within each other.
@@ -14,18 +21,33 @@ const MAX_DEPTH: usize = 1 << 16;
 pub enum Ambiguous {
     #[error("the key {0:?} stands twice in one object")]
     Doubled(String),
+    #[error("the key {0:?} is not `{1}`, and some servers would read it as that: spell it `{1}`")]
+    Misspelled(String, &'static str),
     #[error("it is nested more than {MAX_DEPTH} times")]
     Deep,
 }
 
-/// One scan of a valid JSON text.
+/// An object or an array that is open.
+struct Open<'a> {
+    /// Where its keys begin among all keys; none in an array.
+    keys: Option<usize>,
+    level: &'static Level,
+    /// Where there are more than [`FEW`], all of its keys.
+    many: Option<HashSet<Cow<'a, str>>>,
+}
+
+/// So many keys are sooner compared than hashed.
+const FEW: usize = 8;
+
+/// One scan of a valid JSON text, of which the protocol knows `level`. What nearly every message holds fits on the stack.
 ///
 /// # Errors
-/// The first key that stands twice, however it is spelled; or too much nesting.
-pub fn check(text: &str) -> Result<(), Ambiguous> {
-    // None: an array. Some: the keys of an object so far.
-    let mut open: Vec<Option<Keys<'_>>> = Vec::new();
-    let mut key_next = false;
+/// The first key that stands twice, however it is spelled, or that could be taken for another; or too much nesting.
+pub(super) fn check(text: &str, level: &'static Level) -> Result<(), Ambiguous> {
+    let mut open: SmallVec<[Open<'_>; 8]> = SmallVec::new();
+    // The keys of all open objects, the outermost first.
+    let mut keys: SmallVec<[Cow<'_, str>; 24]> = SmallVec::new();
+    let (mut key_next, mut next) = (false, level);
     let bytes = text.as_bytes();
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
@@ -35,25 +57,38 @@ pub fn check(text: &str) -> Result<(), Ambiguous> {
                     return Err(Ambiguous::Deep);
                 }
                 key_next = *byte == b'{';
-                open.push(key_next.then(Keys::default));
+                open.push(Open { keys: key_next.then_some(keys.len()), level: next, many: None });
             }
             b'}' | b']' => {
-                open.pop();
+                if let Some(Open { keys: Some(start), .. }) = open.pop() {
+                    keys.truncate(start);
+                }
                 key_next = false;
             }
-            b',' => key_next = matches!(open.last(), Some(Some(_))),
+            b',' => match open.last() {
+                Some(Open { keys: Some(_), .. }) => key_next = true,
+                Some(array) => (key_next, next) = (false, array.level),
+                None => key_next = false,
+            },
             b'"' => {
                 let start = at;
                 // One that does not end ends the text.
                 at = scan::string_end(bytes, at).map_or(bytes.len(), |end| end - 1);
                 if std::mem::take(&mut key_next)
-                    && let Some(Some(keys)) = open.last_mut()
+                    && let Some(object) = open.last_mut()
                     && let Some(quoted) = text.get(start..=at)
                 {
                     let key = plain(quoted);
-                    if !keys.insert(key.clone()) {
-                        return Err(Ambiguous::Doubled(key.chars().take(64).collect()));
+                    let short = |key: &str| key.chars().take(64).collect();
+                    next =
+                        object.level.inside(&key).map_err(|name| Ambiguous::Misspelled(short(&key), name))?;
+                    if !object.is_new(&keys, &key) {
+                        return Err(Ambiguous::Doubled(short(&key)));
                     }
+                    if let Some(many) = &mut object.many {
+                        many.insert(key.clone());
+                    }
+                    keys.push(key);
                 }
             }
             _ => {}
@@ -63,29 +98,14 @@ pub fn check(text: &str) -> Result<(), Ambiguous> {
     Ok(())
 }
 
-/// The keys of one object.
-#[derive(Default)]
-struct Keys<'a> {
-    few: Vec<Cow<'a, str>>,
-    /// Where there are more than [`FEW`], all of them.
-    many: HashSet<Cow<'a, str>>,
-}
-
-/// So many keys are sooner compared than hashed.
-const FEW: usize = 8;
-
-impl<'a> Keys<'a> {
-    /// False if it was there.
-    fn insert(&mut self, key: Cow<'a, str>) -> bool {
-        if self.few.len() < FEW {
-            let new = !self.few.contains(&key);
-            self.few.push(key);
-            return new;
+impl<'a> Open<'a> {
+    /// Whether the object does not have this key yet.
+    fn is_new(&mut self, keys: &[Cow<'a, str>], key: &str) -> bool {
+        let own = keys.get(self.keys.unwrap_or(keys.len())..).unwrap_or_default();
+        if own.len() < FEW {
+            return !own.iter().any(|other| other == key);
         }
-        if self.many.is_empty() {
-            self.many.extend(self.few.iter().cloned());
-        }
-        self.many.insert(key)
+        !self.many.get_or_insert_with(|| own.iter().cloned().collect()).contains(key)
     }
 }
 
@@ -102,7 +122,12 @@ fn plain(quoted: &str) -> Cow<'_, str> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::members::FREE;
     use super::*;
+
+    fn check(text: &str) -> Result<(), Ambiguous> {
+        super::check(text, &FREE)
+    }
 
     #[test]
     fn a_key_that_stands_twice_is_found_however_it_is_spelled() {

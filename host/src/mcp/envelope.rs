@@ -1,9 +1,13 @@
 //! Reads one JSON-RPC message without reading what is inside it.
 
 use std::borrow::Cow;
+use std::fmt;
 
+use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+
+use super::members;
 
 /// A message with its parts still in their own spelling.
 #[derive(Debug)]
@@ -29,25 +33,109 @@ pub enum EnvelopeError<'a> {
     Shape { id: Option<&'a RawValue>, reason: &'static str },
 }
 
-#[derive(Deserialize)]
+/// The members of a message. What else it holds is somebody else's, but for what some readers take for one of these.
+#[derive(Default)]
 struct Raw<'a> {
-    #[serde(borrow, default)]
     jsonrpc: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     method: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "present")]
     params: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
     result: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
     error: Option<&'a RawValue>,
 }
 
-/// Keeps `"id": null` apart from no `id` at all: the first is a mistake, the second a notification.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+/// A text that is borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+enum Member {
+    Jsonrpc,
+    Id,
+    Method,
+    Params,
+    Result,
+    Error,
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Member {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Key;
+        impl Visitor<'_> for Key {
+            type Value = Member;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_str<E: de::Error>(self, key: &str) -> Result<Member, E> {
+                Ok(match key {
+                    "jsonrpc" => Member::Jsonrpc,
+                    "id" => Member::Id,
+                    "method" => Member::Method,
+                    "params" => Member::Params,
+                    "result" => Member::Result,
+                    "error" => Member::Error,
+                    _ => match members::ENVELOPE.inside(key) {
+                        Ok(_) => Member::Other,
+                        Err(name) => return Err(E::custom(format_args!("it could be read as `{name}`"))),
+                    },
+                })
+            }
+        }
+        deserializer.deserialize_identifier(Key)
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Raw<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON-RPC message")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw<'de>, A::Error> {
+                let mut raw = Raw::default();
+                let (mut named, mut spoken) = (false, false);
+                while let Some(member) = map.next_key::<Member>()? {
+                    let (place, name) = match member {
+                        Member::Jsonrpc => {
+                            once(&mut spoken, "jsonrpc")?;
+                            raw.jsonrpc = map.next_value::<Option<Text<'de>>>()?.map(|text| text.0);
+                            continue;
+                        }
+                        Member::Method => {
+                            once(&mut named, "method")?;
+                            raw.method = map.next_value::<Option<Text<'de>>>()?.map(|text| text.0);
+                            continue;
+                        }
+                        Member::Other => {
+                            map.next_value::<IgnoredAny>()?;
+                            continue;
+                        }
+                        Member::Id => (&mut raw.id, "id"),
+                        Member::Params => (&mut raw.params, "params"),
+                        Member::Result => (&mut raw.result, "result"),
+                        Member::Error => (&mut raw.error, "error"),
+                    };
+                    // `"id": null` is kept apart from no `id` at all: the first is a mistake, the second a notification.
+                    if place.replace(map.next_value()?).is_some() {
+                        return Err(de::Error::duplicate_field(name));
+                    }
+                }
+                Ok(raw)
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// Notes that a member has come.
+fn once<E: de::Error>(seen: &mut bool, name: &'static str) -> Result<(), E> {
+    if std::mem::replace(seen, true) { Err(E::duplicate_field(name)) } else { Ok(()) }
 }
 
 /// Reads one message.
@@ -58,9 +146,10 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 pub fn parse(text: &[u8]) -> Result<Message<'_>, EnvelopeError<'_>> {
     let raw: Raw<'_> = serde_json::from_slice(text).map_err(|error| match error.classify() {
         // A duplicate key or a method that is no string: JSON all right, but no message.
-        serde_json::error::Category::Data => {
-            EnvelopeError::Shape { id: None, reason: "a member is missing, doubled or of the wrong type" }
-        }
+        serde_json::error::Category::Data => EnvelopeError::Shape {
+            id: None,
+            reason: "a member is missing, doubled, of the wrong type or in another spelling (`ID` for `id`)",
+        },
         _ => EnvelopeError::Syntax(error),
     })?;
     let shape = |reason| EnvelopeError::Shape { id: raw.id.filter(|id| valid_id(id)), reason };
@@ -140,6 +229,26 @@ mod tests {
         assert!(matches!(
             parse(br#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#),
             Err(EnvelopeError::Shape { .. })
+        ));
+    }
+
+    #[test]
+    fn a_member_has_one_spelling_and_stands_once() {
+        for text in [
+            r#"{"jsonrpc":"2.0","ID":1,"method":"ping"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"ping","Method":"tools/call"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","param\u017f":{}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":null}"#,
+            r#"{"jsonrpc":"2.0","jsonrpc":"2.0","id":1,"method":"ping"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":null,"result":{}}"#,
+        ] {
+            assert!(matches!(parse(text.as_bytes()), Err(EnvelopeError::Shape { .. })), "{text}");
+        }
+        let vendors = br#"{"jsonrpc":"2.0","id":1,"m\u0065thod":"ping","trace":1,"x":{"ID":1}}"#;
+        assert!(matches!(parse(vendors), Ok(Message::Request { .. })));
+        assert!(matches!(
+            parse(br#"{"jsonrpc":"2.0","id":1,"method":null,"result":{}}"#),
+            Ok(Message::Response { .. })
         ));
     }
 }

@@ -14,6 +14,7 @@ use crate::call::{Call, Json, Principal, Target, TargetKind};
 use crate::mcp::catalog::List;
 use crate::mcp::client::Client;
 use crate::mcp::header::Mirrored;
+use crate::mcp::notice::ClientNotice;
 use crate::mcp::splice;
 use crate::plugin::Row;
 
@@ -94,10 +95,10 @@ impl Pipeline {
         Ok(Answer::Result("{}".to_owned().into()))
     }
 
-    /// A notification of a client for every backend: over the connections of this session, or over the shared ones
-    /// if there is one client only.
-    pub fn tell_all(&self, session: Option<&Arc<str>>, method: &str, params: Option<&RawValue>) {
-        self.registry.backends().iter().for_each(|backend| backend.tell(session, method, params));
+    /// What a client says of its own accord, for every backend: over the connections of this session, or over the shared
+    /// ones if there is one client only.
+    pub fn tell_all(&self, session: Option<&Arc<str>>, notice: &ClientNotice) {
+        self.registry.backends().iter().for_each(|backend| backend.tell(session, notice));
     }
 
     /// Waits until every backend has come up or failed once, bounded.

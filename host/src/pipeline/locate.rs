@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::tasks::is_task_method;
-use super::{Failure, Pipeline};
+use super::{Arrival, Failure, Pipeline};
 use crate::backend::Backend;
-use crate::call::{Json, Principal, Target, TargetKind};
+use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::catalog::{Entry, List};
 use crate::mcp::schema::ArgumentSchema;
-use crate::mcp::{doubled, is_of_protocol, splice};
+use crate::mcp::{Params, is_custom, splice};
 
 /// A target with the backend that serves it.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(super) struct Located {
     pub(super) target: Target,
     pub(super) backend: Arc<Backend>,
     entry: Option<Arc<Entry>>,
+    /// What else a method that is not MCP's names, all at the same backend.
+    pub(super) also: Vec<Target>,
 }
 
 impl Located {
@@ -31,7 +33,7 @@ impl Located {
             backend: backend.name().clone(),
             upstream: method.into(),
         };
-        Self { target, backend: backend.clone(), entry: None }
+        Self { target, backend: backend.clone(), entry: None, also: Vec::new() }
     }
 }
 
@@ -63,6 +65,40 @@ pub(super) fn is_targeted(method: &str) -> bool {
     )
 }
 
+/// Why what a call names cannot be one call.
+enum Apart {
+    /// It is at two servers.
+    Servers,
+    /// One of the names would have to be replaced, and then the other would be, too.
+    Names,
+}
+
+/// All that a call names as one target with others beside it; none if it names nothing.
+fn together(found: impl Iterator<Item = Located>) -> Result<Option<Located>, Apart> {
+    let mut first: Option<Located> = None;
+    for next in found {
+        let Some(first) = &mut first else {
+            first = Some(next);
+            continue;
+        };
+        if next.target == first.target || first.also.contains(&next.target) {
+            continue;
+        }
+        if next.target.backend != first.target.backend {
+            return Err(Apart::Servers);
+        }
+        first.also.push(next.target);
+    }
+    if let Some(Located { target, also, .. }) = &first {
+        let renamed = |target: &Target| target.name != target.upstream;
+        let alike = |other: &Target| (&other.name, &other.upstream) == (&target.name, &target.upstream);
+        if (renamed(target) || also.iter().any(renamed)) && !also.iter().all(alike) {
+            return Err(Apart::Names);
+        }
+    }
+    Ok(first)
+}
+
 /// The target a client asked for as it stands in the message, for the record of what could not be found.
 pub(super) fn asked<'a>(method: &str, params: &'a str) -> &'a str {
     place(method, params)
@@ -71,20 +107,18 @@ pub(super) fn asked<'a>(method: &str, params: &'a str) -> &'a str {
 }
 
 impl Pipeline {
-    pub(super) async fn locate(
-        &self,
-        method: &str,
-        params: Option<&Json>,
-        who: &Principal,
-    ) -> Result<Located, Failure> {
-        let params = params.map_or("{}", Json::get);
-        // What is judged from here on must be what the backend reads.
-        doubled::check(params).map_err(|ambiguous| Failure::Params(format!("`params`: {ambiguous}")))?;
+    pub(super) async fn locate(&self, arrival: &Arrival<'_>, who: &Principal) -> Result<Located, Failure> {
+        let method = arrival.method;
+        let params = arrival.params.map_or("{}", Params::get);
+        if is_custom(method) {
+            return self.locate_custom(method, params, who).await;
+        }
+        // What MCP has a request for is done as one, or not at all.
+        if arrival.rpc_id.is_none() {
+            return Err(Failure::Method(method.to_owned()));
+        }
         if is_task_method(method) {
             return self.locate_task(params, who);
-        }
-        if !is_of_protocol(method) {
-            return self.locate_foreign(method, params, who).await;
         }
         let (pointer, kind) = place(method, params)
             .ok_or_else(|| Failure::Params(format!("`{method}` needs to say what it is about")))?;
@@ -106,51 +140,70 @@ impl Pipeline {
         let unknown = || Failure::Params(format!("there is no task {id:?} of yours"));
         let target = self.tasks.target(&id, who).ok_or_else(unknown)?;
         let backend = self.registry.find(&target.backend).ok_or_else(unknown)?.clone();
-        Ok(Located { target, backend, entry: None })
+        Ok(Located { target, backend, entry: None, also: Vec::new() })
     }
 
     /// A method that is not MCP's goes to whoever serves what it is about, or to the only backend there is.
-    async fn locate_foreign(&self, method: &str, params: &str, who: &Principal) -> Result<Located, Failure> {
+    async fn locate_custom(&self, method: &str, params: &str, who: &Principal) -> Result<Located, Failure> {
         let unknown = || Failure::Method(method.to_owned());
         // Another's task is nobody's.
-        if splice::get(params, "/taskId").is_some() {
-            return self.locate_task(params, who).map_err(|_| unknown());
-        }
-        if let Some(located) = self.about(params) {
-            return Ok(located);
-        }
-        self.registry.settled().await;
-        if let Some(located) = self.about(params) {
-            return Ok(located);
-        }
-        match self.registry.backends() {
-            // Named after the backend: what a client calls its methods is in no metric and no counter.
-            [backend] => Ok(Located::whole(backend, backend.name())),
-            _ => Err(unknown()),
+        let task = splice::get(params, "/taskId").map(|_| self.locate_task(params, who)).transpose();
+        let task = task.map_err(|_| unknown())?;
+        let named = self.about(params);
+        let named = if named.is_empty() && task.is_none() {
+            self.registry.settled().await;
+            self.about(params)
+        } else {
+            named
+        };
+        match together(task.into_iter().chain(named)) {
+            Ok(Some(mut located)) => {
+                // Without arguments there is nothing that the tool's schema could be about.
+                located.entry = located.entry.filter(|_| splice::get(params, "/arguments").is_some());
+                Ok(located)
+            }
+            Ok(None) => match self.registry.backends() {
+                // Named after the backend: what a client calls its methods is in no metric and no counter.
+                [backend] => Ok(Located::whole(backend, backend.name())),
+                _ => Err(unknown()),
+            },
+            Err(Apart::Servers) => Err(unknown()),
+            Err(Apart::Names) => {
+                let text =
+                    format!("`{method}` names two things that its server knows by other names: name one");
+                Err(Failure::Params(text))
+            }
         }
     }
 
-    /// What params name, wherever they may; none if that is nothing, or something of two backends.
-    fn about(&self, params: &str) -> Option<Located> {
+    /// What params name, wherever they may: by the name that clients know, or by that of the server itself.
+    fn about(&self, params: &str) -> Vec<Located> {
         let places = [
             ("/name", TargetKind::Tool),
             ("/name", TargetKind::Prompt),
             ("/uri", TargetKind::Resource),
+            ("/ref/name", TargetKind::Tool),
             ("/ref/name", TargetKind::Prompt),
             ("/ref/uri", TargetKind::Resource),
         ];
         let found = places.into_iter().filter_map(|(pointer, kind)| {
             let name: String = serde_json::from_str(splice::get(params, pointer)?).ok()?;
-            self.lookup(kind, &name)
+            Some(self.lookup(kind, &name).map_or_else(|| self.by_own_name(kind, &name), |found| vec![found]))
         });
-        let mut found: Vec<Located> = found.collect();
-        if found.windows(2).any(|pair| pair[0].target.backend != pair[1].target.backend) || found.is_empty() {
-            return None;
-        }
-        let mut first = found.swap_remove(0);
-        // Without arguments there is nothing that the tool's schema could be about.
-        first.entry = first.entry.filter(|_| splice::get(params, "/arguments").is_some());
-        Some(first)
+        found.flatten().collect()
+    }
+
+    /// Whoever offers something by this name of its own: a method that is not MCP's is passed on as it is, so a server
+    /// would take it for that.
+    fn by_own_name(&self, kind: TargetKind, name: &str) -> Vec<Located> {
+        let list = match kind {
+            TargetKind::Tool => List::Tools,
+            TargetKind::Prompt => List::Prompts,
+            TargetKind::Resource | TargetKind::Other => return Vec::new(),
+        };
+        let catalog = self.registry.catalog();
+        let its = catalog.list(list).iter().filter(|entry| *entry.upstream == *name);
+        its.filter_map(|entry| self.lookup(kind, &entry.name)).collect()
     }
 
     fn lookup(&self, kind: TargetKind, name: &str) -> Option<Located> {
@@ -168,7 +221,7 @@ impl Pipeline {
             let backend = self.registry.find(&entry.backend)?.clone();
             let upstream = if kind == TargetKind::Resource { name.into() } else { entry.upstream.clone() };
             let target = Target { kind, name: name.into(), backend: entry.backend.clone(), upstream };
-            return Some(Located { target, backend, entry: Some(entry.clone()) });
+            return Some(Located { target, backend, entry: Some(entry.clone()), also: Vec::new() });
         }
         // Resources need not be listed (MCP "Resources"): with one backend that has any, it is the one.
         if kind == TargetKind::Resource
@@ -176,7 +229,7 @@ impl Pipeline {
         {
             let target =
                 Target { kind, name: name.into(), backend: backend.name().clone(), upstream: name.into() };
-            return Some(Located { target, backend: backend.clone(), entry: None });
+            return Some(Located { target, backend: backend.clone(), entry: None, also: Vec::new() });
         }
         None
     }

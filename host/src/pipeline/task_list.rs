@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::locate::Located;
 use super::{Answer, Arrival, Failure, Pipeline, Trip};
 use crate::backend::{Backend, Status, whole};
-use crate::call::{Json, Principal, Target, TargetKind};
+use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::payload::Payload;
 use crate::mcp::splice::{self, Edit};
-use crate::mcp::{code, era};
+use crate::mcp::{Params, code, era, params};
 use crate::plugin::Row;
 
 /// The method.
@@ -88,10 +88,10 @@ impl Pipeline {
         principal: Arc<Principal>,
         cancelled: &CancellationToken,
     ) -> Result<Vec<Owned>, Failure> {
-        let mut params = arrival.params.map_or_else(Json::empty, Clone::clone);
+        let mut params = arrival.params.cloned();
         let (mut owned, mut seen) = (Vec::new(), HashSet::new());
         for _ in 0..MAX_PAGES {
-            let arrival = Arrival { params: Some(&params), ..arrival };
+            let arrival = Arrival { params: params.as_ref(), ..arrival };
             let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
             let located = Located::whole(backend, METHOD);
             let page = match self.deliver(&trip, principal.clone(), located, cancelled).await? {
@@ -115,6 +115,10 @@ impl Pipeline {
             let tasks = splice::get(page, "/tasks").unwrap_or("[]");
             let tasks: Vec<Box<RawValue>> = serde_json::from_str(tasks).unwrap_or_default();
             owned.extend(tasks.into_iter().filter_map(|task| {
+                if let Err(ambiguous) = params::check_task(task.get()) {
+                    tracing::warn!(backend = %backend.name(), "a task that can be read in two ways was left out: {ambiguous}");
+                    return None;
+                }
                 let id: String = serde_json::from_str(splice::get(task.get(), "/taskId")?).ok()?;
                 let tool = self.tasks.target(&id, &principal)?;
                 (tool.backend == *backend.name()).then_some((tool, task))
@@ -127,8 +131,10 @@ impl Pipeline {
                 return Ok(owned);
             }
             let next = Edit::Set { pointer: "/cursor".to_owned(), json: cursor.to_owned() };
-            let Ok(next) = splice::apply(params.get(), &[next]) else { return Ok(owned) };
-            params = next.into();
+            let Ok(next) = splice::apply(params.as_ref().map_or("{}", Params::get), &[next]) else {
+                return Ok(owned);
+            };
+            params = Params::read(METHOD, next.into()).ok();
         }
         tracing::warn!(backend = %backend.name(), "its list of tasks has more than {MAX_PAGES} pages");
         Ok(owned)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::permit::Permits;
-use crate::call::{Call, Credential, Denial, Refused};
+use crate::call::{Call, Credential, Denial, Principal, Refused};
 use crate::config::OnFailure;
 use crate::plugin::{Auth, Plugin, PluginError, Refusal, Row};
 
@@ -43,16 +43,30 @@ impl Chain {
         self.authenticators.iter().chain(&self.guards).chain(&self.breakers)
     }
 
-    /// Asks the authenticators in turn until one does not abstain.
+    /// Asks the authenticators in turn until one does not abstain. Whoever brings several credentials is asked about by
+    /// all of them, and all have to know the same person: somebody in front of the gateway may have judged another one.
     pub(super) fn authenticate(&self, credential: &Arc<Credential>) -> Result<Auth, Denial> {
+        let several = credential.count() > 1;
+        let mut known: Option<(Principal, Option<u64>)> = None;
         for plugin in &self.authenticators {
             match plugin.authenticate(credential) {
                 Ok(Ok(Auth::Abstain)) => {}
-                Ok(Ok(accepted)) => return Ok(accepted),
+                Ok(Ok(Auth::Accepted { principal, cache_until_ms })) => {
+                    known = Some(match known.take() {
+                        Some(first) => same(first, (&principal, cache_until_ms))?,
+                        None => (principal, cache_until_ms),
+                    });
+                    if !several {
+                        break;
+                    }
+                }
                 Ok(Err(refusal)) => return Err(denial(&refusal, Refused::Unauthenticated)),
                 // An authenticator that fails can at best abstain; it never lets anybody in.
                 Err(error) => failed(plugin, &error)?,
             }
+        }
+        if let Some((principal, cache_until_ms)) = known {
+            return Ok(Auth::Accepted { principal, cache_until_ms });
         }
         Err(Denial::new(
             Refused::Unauthenticated,
@@ -92,6 +106,21 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+/// The person that two authenticators know, for as long as both say.
+fn same(
+    (first, until): (Principal, Option<u64>),
+    (other, other_until): (&Principal, Option<u64>),
+) -> Result<(Principal, Option<u64>), Denial> {
+    if (&first.subject, &first.role) == (&other.subject, &other.role) {
+        return Ok((first, until.zip(other_until).map(|(one, other)| one.min(other))));
+    }
+    Err(Denial::new(
+        Refused::Unauthenticated,
+        "credentials_differ",
+        "the request brings credentials of different callers: send one of them only",
+    ))
 }
 
 /// What follows from a plugin's failure: by default a refusal.
@@ -144,6 +173,30 @@ pub(crate) fn denial(refusal: &Refusal, stage: Refused) -> Denial {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_credentials_are_one_person_or_nobody() {
+        let person = |subject: &str, role: &str| Principal {
+            subject: subject.to_owned(),
+            role: role.to_owned(),
+            issuer: None,
+            audience: None,
+            token_id: None,
+            expires_at: None,
+            claims: Vec::new(),
+        };
+        let ann = || person("ann", "user");
+        assert_eq!(same((ann(), Some(7)), (&ann(), Some(5))), Ok((ann(), Some(5))));
+        assert_eq!(
+            same((ann(), Some(7)), (&ann(), None)),
+            Ok((ann(), None)),
+            "what one would not keep is not kept"
+        );
+        for other in [person("eve", "user"), person("ann", "admin")] {
+            let refused = same((ann(), None), (&other, None)).map_err(|denial| denial.refused);
+            assert_eq!(refused, Err(Refused::Unauthenticated));
+        }
+    }
 
     #[test]
     fn a_plugins_words_are_bounded_and_printable() {

@@ -63,6 +63,15 @@ impl KillSwitch {
         Ok(())
     }
 
+    /// The same for a call that names more than its target.
+    ///
+    /// # Errors
+    /// A denial that says what is off.
+    pub fn check_all(&self, target: &Target, also: &[Target]) -> Result<(), Denial> {
+        self.check(target)?;
+        also.iter().try_for_each(|target| self.check(target))
+    }
+
     /// Whether a list must not show this.
     #[must_use]
     pub fn hides(&self, kind: TargetKind, name: &str, backend: &str) -> bool {
@@ -70,11 +79,11 @@ impl KillSwitch {
         off.backends.contains(backend) || (kind == TargetKind::Tool && off.tools.contains(name))
     }
 
-    /// Ends when the target is switched off; a running call races against it.
-    pub async fn killed(&self, target: &Target) -> Denial {
+    /// Ends when the target, or what else the call names, is switched off; a running call races against it.
+    pub async fn killed(&self, target: &Target, also: &[Target]) -> Denial {
         let mut flips = self.flips.subscribe();
         loop {
-            if let Err(denial) = self.check(target) {
+            if let Err(denial) = self.check_all(target, also) {
                 return denial;
             }
             if flips.changed().await.is_err() {

@@ -42,21 +42,26 @@ impl Drop for Permits {
 
 /// A call that may be done. Only [`super::Policy::decide`] makes one, and a backend takes nothing else.
 #[derive(Debug)]
-pub struct Permitted(Permits);
+pub struct Permitted {
+    permits: Permits,
+    /// Those for what else the call names.
+    others: Vec<Permits>,
+}
 
 impl Permitted {
-    pub(super) fn new(permits: Permits) -> Self {
-        Self(permits)
+    pub(super) fn new(permits: Permits, others: Vec<Permits>) -> Self {
+        Self { permits, others }
     }
 
     /// The call that was permitted.
     #[must_use]
     pub fn call(&self) -> &Arc<Call> {
-        &self.0.call
+        &self.permits.call
     }
 
     /// Tells the guards how it ended. Exactly once: it takes the permit away.
     pub fn settle(mut self, outcome: Outcome, latency: Duration) {
-        self.0.settle(outcome, latency);
+        self.permits.settle(outcome, latency);
+        self.others.iter_mut().for_each(|permits| permits.settle(outcome, latency));
     }
 }

@@ -161,6 +161,16 @@ impl Door {
         id
     }
 
+    /// Whether it speaks over a pipe.
+    pub(super) fn is_pipe(&self) -> bool {
+        self.web.is_none()
+    }
+
+    /// Answers a question over a pipe.
+    pub(super) fn reply(&mut self, id: &str, result: &str) {
+        self.gateway.send_raw(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
+    }
+
     /// The next message that came through a pipe, but for what the gateway says of its lists by itself.
     pub(super) fn next(&mut self) -> String {
         loop {

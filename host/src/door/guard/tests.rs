@@ -199,7 +199,11 @@ fn the_client_must_take_what_may_come() {
 
 #[test]
 fn what_decides_comes_once() {
+    let own = ["x-tenant-key".to_owned()];
     for name in [
+        "X-API-Key",
+        "X-Tenant-Key",
+        "Proxy-Authorization",
         "Host",
         "Origin",
         "Authorization",
@@ -212,12 +216,12 @@ fn what_decides_comes_once() {
         "Mcp-Param-Region",
         "X-Capability-Token",
     ] {
-        assert_eq!(status(singles(&headers(&[(name, "a")]))), 200, "{name}");
-        let rejection = singles(&headers(&[("accept", "b"), (name, "a"), (name, "a")])).unwrap_err();
+        assert_eq!(status(singles(&headers(&[(name, "a")]), &own)), 200, "{name}");
+        let rejection = singles(&headers(&[("accept", "b"), (name, "a"), (name, "a")]), &own).unwrap_err();
         assert_eq!(rejection.status, 400, "{name}");
         assert!(rejection.message.contains(&name.to_ascii_lowercase()), "{rejection}");
     }
-    assert_eq!(status(singles(&headers(&[("accept", "a"), ("accept", "b"), ("host", "c")]))), 200);
+    assert_eq!(status(singles(&headers(&[("accept", "a"), ("accept", "b"), ("host", "c")]), &own)), 200);
 }
 
 #[test]
@@ -240,7 +244,7 @@ fn framing_is_simple_or_refused() {
 fn the_head_is_checked_whole() {
     let (hosts, origins) =
         (Hosts::new::<&str>(LOOPBACK, &[]).unwrap(), Origins::new::<&str>(LOOPBACK, &[]).unwrap());
-    let whole = |lines: &[(&str, &str)]| status(head(&parts("/mcp", lines), &hosts, &origins));
+    let whole = |lines: &[(&str, &str)]| status(head(&parts("/mcp", lines), &hosts, &origins, &[]));
     assert_eq!(whole(&[("host", "localhost:1"), ("origin", "http://localhost:2")]), 200);
     assert_eq!(whole(&[("host", "evil.example")]), 403);
     assert_eq!(whole(&[("host", "localhost"), ("origin", "http://evil.example")]), 403);
@@ -323,7 +327,7 @@ proptest! {
             parts.headers.insert(name, value.clone());
         }
         let (hosts, origins) = (Hosts::new::<&str>(LOOPBACK, &[]).unwrap(), Origins::default());
-        prop_assert!(head(&parts, &hosts, &origins).is_err());
+        prop_assert!(head(&parts, &hosts, &origins, &[]).is_err());
         let _ = (content_type_json(&parts.headers), accept_rpc(&parts.headers), bearer(&parts.headers));
     }
 

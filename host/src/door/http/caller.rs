@@ -28,6 +28,11 @@ impl Callers {
         Self { headers, host_user, known: Mutex::default() }
     }
 
+    /// The headers that authenticators may read.
+    pub(super) fn headers(&self) -> &[String] {
+        &self.headers
+    }
+
     /// Whether a request brings any credential besides a bearer token.
     pub(super) fn brought(&self, headers: &HeaderMap) -> bool {
         self.headers.iter().any(|name| headers.contains_key(name))

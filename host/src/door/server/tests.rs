@@ -102,7 +102,7 @@ fn app(limits: Limits) -> (Router, Stage) {
 /// Checks the framing as the real doors do, and gives the body back.
 async fn echo(request: Request, limits: Limits) -> Response {
     let (parts, body) = request.into_parts();
-    if let Err(no) = guard::singles(&parts.headers).and_then(|()| guard::framing(&parts)) {
+    if let Err(no) = guard::singles(&parts.headers, &[]).and_then(|()| guard::framing(&parts)) {
         return (no.status, no.message).into_response();
     }
     match read_body(body, &limits).await {

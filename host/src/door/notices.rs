@@ -1,0 +1,207 @@
+//! What a client says without wanting an answer: notifications, and its answers to the questions of servers.
+//!
+//! Many servers look at the method of a message alone, so one with the name of a request and no id would be a request that
+//! nobody judged. Nothing of this is passed on as it came: a few notifications are a client's own right, judged by its
+//! session ([`ClientNotice`]); what is not MCP's goes through the pipeline as a call does, without an answer; the rest is
+//! dropped, and the log says so.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::asked;
+use super::conversation::Conversation;
+use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::envelope::Body;
+use crate::mcp::method::Notice;
+use crate::mcp::notice::ClientNotice;
+use crate::mcp::{Params, code, era, splice};
+use crate::pipeline::{Arrival, Caller};
+
+/// Notifications of one client that are under way through the pipeline at once.
+const MAX_UNDER_WAY: usize = 32;
+/// Methods that the log names for one session.
+const MAX_NAMED: usize = 16;
+/// Characters of a method that a log line shows.
+const MAX_SHOWN: usize = 64;
+
+/// What became of the notifications of one client.
+#[derive(Debug)]
+pub(super) struct Notices {
+    /// Methods that were dropped and logged.
+    named: Mutex<HashSet<String>>,
+    under_way: Arc<Semaphore>,
+}
+
+impl Default for Notices {
+    fn default() -> Self {
+        Self { named: Mutex::default(), under_way: Arc::new(Semaphore::new(MAX_UNDER_WAY)) }
+    }
+}
+
+impl Notices {
+    /// Says that a notification was dropped: once for a session and method.
+    fn dropped(&self, session: &str, method: &str, why: &str) {
+        let method: String = method.escape_debug().take(MAX_SHOWN).collect();
+        let mut named = self.named.lock();
+        if named.len() < MAX_NAMED && named.insert(method.clone()) {
+            tracing::warn!(session, method, "a notification of the client was dropped: {why}");
+        }
+    }
+}
+
+/// Whoever says something and hears nothing of it.
+#[derive(Debug)]
+struct Speaker {
+    hello: Hello,
+    affinity: Affinity,
+}
+
+impl Client for Speaker {
+    fn hello(&self) -> &Hello {
+        &self.hello
+    }
+    fn affinity(&self) -> Affinity {
+        self.affinity.clone()
+    }
+    fn tell(&self, _: Bytes) {}
+    fn ask(&self, question: Arc<Question>) {
+        question.refuse(code::INTERNAL_ERROR, "the client waits for no answer, so it is not asked");
+    }
+    fn take_back(&self, _: &str, _: Option<&str>) {}
+}
+
+impl Conversation {
+    /// Takes a notification; what is work goes its own way.
+    pub(super) fn notification(
+        self: &Arc<Self>,
+        method: &str,
+        params: Option<&RawValue>,
+        caller: &Arc<Caller>,
+    ) {
+        let Some(work) = self.noticed(method, params, caller) else { return };
+        let Ok(place) = self.notices.under_way.clone().try_acquire_owned() else {
+            return self.dropped(method, "too many are under way");
+        };
+        self.tasks().spawn(async move {
+            work.await;
+            drop(place);
+        });
+    }
+
+    /// Takes a notification, and says what there is to do for one that is not MCP's.
+    pub(super) fn noticed(
+        self: &Arc<Self>,
+        method: &str,
+        params: Option<&RawValue>,
+        caller: &Arc<Caller>,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let notice = Notice::of(method);
+        match notice {
+            Notice::Initialized => return None,
+            Notice::Cancelled => {
+                if let Some(params) = params {
+                    self.session.cancel(params);
+                }
+                return None;
+            }
+            Notice::NotForClients => {
+                self.dropped(method, "what has this name needs an id, or is not for clients to say");
+                return None;
+            }
+            Notice::Progress | Notice::RootsChanged | Notice::TaskStatus | Notice::Custom => {}
+        }
+        let params = match params.map(|params| Params::read(method, params.into())).transpose() {
+            Ok(params) => params,
+            Err(ambiguous) => {
+                self.dropped(method, &format!("`params`: {ambiguous}"));
+                return None;
+            }
+        };
+        if notice == Notice::Custom {
+            return self.passed(method, params, caller.clone());
+        }
+        self.own_accord(notice, params.as_ref());
+        None
+    }
+
+    /// What a client may say of its own accord, to whom it may say it.
+    fn own_accord(&self, notice: Notice, params: Option<&Params>) {
+        let Some(hello) = self.hello() else { return };
+        if notice == Notice::RootsChanged {
+            if let Some(notice) = ClientNotice::roots_changed(&hello, params) {
+                let session = (!self.house.sole).then(|| self.session.id());
+                self.pipeline().tell_all(session, &notice);
+            }
+            return;
+        }
+        let Some(params) = params else { return };
+        let asked = self.asked.lock();
+        let of = |pointer: &str| splice::get(params.get(), pointer);
+        let (question, made): (_, fn(&Question, &Params) -> Option<ClientNotice>) = match notice {
+            Notice::Progress => {
+                (of("/progressToken").and_then(|id| asked.under_way(id)), ClientNotice::progress)
+            }
+            _ => (of("/taskId").and_then(|id| asked.with_task(id)), ClientNotice::task_status),
+        };
+        match question.and_then(|question| Some((question, made(question, params)?))) {
+            Some((question, notice)) => question.tell(&notice),
+            None => tracing::debug!("the client spoke of something that nobody asked for"),
+        }
+    }
+
+    /// Passes on what is not MCP's, as a call that has no answer.
+    fn passed(
+        self: &Arc<Self>,
+        method: &str,
+        params: Option<Params>,
+        caller: Arc<Caller>,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let text = params.as_ref().map(Params::get);
+        let hello = if era::is_stateless(text) {
+            era::read_meta(text.unwrap_or("{}")).map_err(|(_, text)| text)
+        } else {
+            self.hello()
+                .map(|hello| Hello::clone(&hello))
+                .ok_or_else(|| "it came before `initialize`".to_owned())
+        };
+        let hello = match hello {
+            Ok(hello) => hello,
+            Err(why) => {
+                self.dropped(method, &why);
+                return None;
+            }
+        };
+        let affinity = if hello.era() == era::Era::Handshake { self.affinity() } else { Affinity::Shared };
+        let (this, method) = (self.clone(), method.to_owned());
+        Some(async move {
+            let client: Arc<dyn Client> = Arc::new(Speaker { hello, affinity });
+            let arrival =
+                Arrival { params: params.as_ref(), ..this.arrival(&caller, None, &method, &client) };
+            if let Err(failure) = this.pipeline().handle(arrival, &CancellationToken::new()).await {
+                this.dropped(&method, &failure.to_string());
+            }
+        })
+    }
+
+    /// The client answers a backend's question. Nobody else's: ids are this session's own, and each is answered once.
+    pub(super) fn response(&self, id: &RawValue, body: Body<'_>) {
+        let question = self.asked.lock().answered(id);
+        match question {
+            Some(question) => {
+                self.asked.lock().note_task(&question, body);
+                question.answer(asked::answer(body));
+            }
+            None => tracing::debug!("the client answered something nobody asked"),
+        }
+    }
+
+    fn dropped(&self, method: &str, why: &str) {
+        self.notices.dropped(self.session.id(), method, why);
+    }
+}

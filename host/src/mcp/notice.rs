@@ -1,0 +1,51 @@
+//! What a client may say to servers of its own accord, beside its calls. The list is closed: a [`ClientNotice`] is made
+//! only from what gives the client the right to say it, and a connection takes no other.
+
+use super::client::{Hello, Question};
+use super::params::Params;
+use super::splice::{self, Edit};
+use super::{message, method};
+
+/// A notification of a client that may be passed on to a server.
+#[derive(Clone, Debug)]
+pub struct ClientNotice {
+    method: &'static str,
+    params: Option<String>,
+}
+
+impl ClientNotice {
+    /// The client's roots have changed. None if it did not declare that it has any.
+    #[must_use]
+    pub fn roots_changed(hello: &Hello, params: Option<&Params>) -> Option<Self> {
+        let declared = splice::get(hello.capabilities.get(), "/roots").is_some();
+        let params = params.map(|params| params.get().to_owned());
+        declared.then_some(Self { method: method::ROOTS_CHANGED, params })
+    }
+
+    /// How far the client is with a question. None if its server did not ask to hear of it.
+    #[must_use]
+    pub fn progress(question: &Question, params: &Params) -> Option<Self> {
+        let json = question.progress_token()?.to_owned();
+        let edit = Edit::Set { pointer: "/progressToken".to_owned(), json };
+        let params = splice::apply(params.get(), &[edit]).ok()?;
+        Some(Self { method: method::PROGRESS, params: Some(params) })
+    }
+
+    /// How a task stands with which the client answered a question. None if its server did not allow one.
+    #[must_use]
+    pub fn task_status(question: &Question, params: &Params) -> Option<Self> {
+        let params = Some(params.get().to_owned());
+        question.may_be_task().then_some(Self { method: method::TASK_STATUS, params })
+    }
+
+    #[must_use]
+    pub fn method(&self) -> &'static str {
+        self.method
+    }
+
+    /// The whole message.
+    #[must_use]
+    pub fn message(&self) -> bytes::Bytes {
+        message::notification(self.method, self.params.as_deref())
+    }
+}

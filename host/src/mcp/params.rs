@@ -1,0 +1,71 @@
+//! The params of a message, read once, where it comes in: whoever holds them knows that every reader reads the same.
+
+use serde_json::value::RawValue;
+
+use super::doubled::{self, Ambiguous};
+use super::{members, method};
+use crate::call::Json;
+
+/// Params that have one meaning. Nothing else is taken into the pipeline or passed on to a server.
+#[derive(Clone, Debug)]
+pub struct Params(Json);
+
+impl Params {
+    /// Reads the params of a message of this method.
+    ///
+    /// # Errors
+    /// A member that two readers could read differently.
+    pub fn read(method: &str, json: Json) -> Result<Self, Ambiguous> {
+        check(method, json.get())?;
+        Ok(Self(json))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn get(&self) -> &str {
+        self.0.get()
+    }
+
+    #[must_use]
+    pub fn json(&self) -> &Json {
+        &self.0
+    }
+}
+
+/// Whether the params of a message of this method have one meaning, for whoever only looks at them.
+///
+/// # Errors
+/// A member that two readers could read differently.
+pub fn check(method: &str, params: &str) -> Result<(), Ambiguous> {
+    doubled::check(params, method::params(method))
+}
+
+/// The same for the answer of a client to a question of this method, its result or its error.
+///
+/// # Errors
+/// A member that two readers could read differently.
+pub(super) fn check_answer(method: &str, answer: Result<&RawValue, &RawValue>) -> Result<(), Ambiguous> {
+    match answer {
+        Ok(result) => doubled::check(result.get(), method::answer(method)),
+        Err(error) => doubled::check(error.get(), &members::ERROR),
+    }
+}
+
+/// The same for an item of a list of a server.
+///
+/// # Errors
+/// A member that two readers could read differently.
+pub fn check_item(list: super::catalog::List, item: &str) -> Result<(), Ambiguous> {
+    doubled::check(item, method::item(list))
+}
+
+/// The same for a task, as a list of tasks has it.
+///
+/// # Errors
+/// A member that two readers could read differently.
+pub fn check_task(task: &str) -> Result<(), Ambiguous> {
+    doubled::check(task, &members::TASK)
+}
+
+#[cfg(test)]
+mod tests;
