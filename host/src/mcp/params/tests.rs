@@ -200,7 +200,7 @@ fn all_readers_agree_on_what_is_judged_or_the_text_is_refused() {
             Err(ambiguous) => {
                 refused += 1;
                 assert!(odd, "{method}: {ambiguous}: {text}");
-                would_differ += u32::from(pointers.iter().any(|pointer| differs(pointer)));
+                would_differ += u32::from(pointers.iter().any(differs));
             }
         }
     }
