@@ -29,11 +29,11 @@ use self::work::Work;
 use super::conversation::{Conversation, House, TakenUp};
 use super::guard::{self, Hosts, Origins, Rejection};
 use super::line::{self, Out, Outbound, Outbox};
+use super::notices::Noticed;
 use super::respond;
 use super::server::{self, Limits};
 use crate::call::{self, Denial, Json};
 use crate::mcp::envelope::{self, Message};
-use crate::mcp::method::Notice;
 use crate::mcp::{Era, REVISIONS, STATELESS, code, era, message};
 use crate::pipeline::{Caller, Failure};
 use crate::session::Session;
@@ -259,17 +259,18 @@ async fn posted(
         }
         Ok(Message::Notification { method, params }) if says_stateless => {
             mirror::check(mount, parts, RawValue::NULL, &method, params.map_or("{}", |params| params.get()))?;
-            let notice = Notice::of(&method);
-            if notice == Notice::NotForClients {
-                let text = "a notification cannot have this name: a request needs an id";
-                return Err(refused(400, code::INVALID_REQUEST, text, "not_a_notification"));
-            }
-            // Of the others, this era has none: a request is cancelled by closing its connection.
-            if notice == Notice::Custom {
-                let session = Session::new("stateless", mount.max_in_flight);
-                let conversation = Conversation::new(mount.house.clone(), session);
-                if let Some(work) = conversation.noticed(&method, params, &caller) {
-                    work.await;
+            let session = Session::new("stateless", mount.max_in_flight);
+            let conversation = Conversation::new(mount.house.clone(), session);
+            match conversation.noticed(&method, params, &caller) {
+                // Of MCP's own, this era has none here: a request is cancelled by closing its connection.
+                Noticed::Done => {}
+                // There is no session that the log could name it for, so its sender is told.
+                Noticed::Dropped(why) => return Err(refused(400, code::INVALID_REQUEST, &why, "not_taken")),
+                // Refused or not, it is on record.
+                Noticed::ToDo(work) => {
+                    if let Err(failure) = work.await {
+                        tracing::debug!("a notification was not passed on: {failure}");
+                    }
                 }
             }
             Ok(StatusCode::ACCEPTED.into_response())

@@ -21,7 +21,7 @@ use crate::mcp::envelope::Body;
 use crate::mcp::method::Notice;
 use crate::mcp::notice::ClientNotice;
 use crate::mcp::{Params, code, era, splice};
-use crate::pipeline::{Arrival, Caller};
+use crate::pipeline::{Arrival, Caller, Failure};
 
 /// Notifications of one client that are under way through the pipeline at once.
 const MAX_UNDER_WAY: usize = 32;
@@ -76,6 +76,16 @@ impl Client for Speaker {
     fn take_back(&self, _: &str, _: Option<&str>) {}
 }
 
+/// What became of a notification.
+pub(super) enum Noticed<W> {
+    /// It was taken.
+    Done,
+    /// It is not passed on, and why.
+    Dropped(String),
+    /// It is not MCP's, and has to pass the pipeline.
+    ToDo(W),
+}
+
 impl Conversation {
     /// Takes a notification; what is work goes its own way.
     pub(super) fn notification(
@@ -84,12 +94,19 @@ impl Conversation {
         params: Option<&RawValue>,
         caller: &Arc<Caller>,
     ) {
-        let Some(work) = self.noticed(method, params, caller) else { return };
+        let work = match self.noticed(method, params, caller) {
+            Noticed::Done => return,
+            Noticed::Dropped(why) => return self.dropped(method, &why),
+            Noticed::ToDo(work) => work,
+        };
         let Ok(place) = self.notices.under_way.clone().try_acquire_owned() else {
             return self.dropped(method, "too many are under way");
         };
+        let (this, method) = (self.clone(), method.to_owned());
         self.tasks().spawn(async move {
-            work.await;
+            if let Err(failure) = work.await {
+                this.dropped(&method, &failure.to_string());
+            }
             drop(place);
         });
     }
@@ -100,34 +117,36 @@ impl Conversation {
         method: &str,
         params: Option<&RawValue>,
         caller: &Arc<Caller>,
-    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+    ) -> Noticed<impl Future<Output = Result<(), Failure>> + Send + use<>> {
         let notice = Notice::of(method);
         match notice {
-            Notice::Initialized => return None,
+            Notice::Initialized => return Noticed::Done,
             Notice::Cancelled => {
                 if let Some(params) = params {
                     self.session.cancel(params);
                 }
-                return None;
+                return Noticed::Done;
             }
             Notice::NotForClients => {
-                self.dropped(method, "what has this name needs an id, or is not for clients to say");
-                return None;
+                let why = "what has this name needs an id, or is not for clients to say";
+                return Noticed::Dropped(why.to_owned());
             }
             Notice::Progress | Notice::RootsChanged | Notice::TaskStatus | Notice::Custom => {}
         }
         let params = match params.map(|params| Params::read(method, params.into())).transpose() {
             Ok(params) => params,
-            Err(ambiguous) => {
-                self.dropped(method, &format!("`params`: {ambiguous}"));
-                return None;
-            }
+            Err(ambiguous) => return Noticed::Dropped(format!("`params`: {ambiguous}")),
         };
         if notice == Notice::Custom {
-            return self.passed(method, params, caller.clone());
+            return match self.speaker(params.as_ref()) {
+                Ok(speaker) => {
+                    Noticed::ToDo(self.clone().passed(method.to_owned(), params, speaker, caller.clone()))
+                }
+                Err(why) => Noticed::Dropped(why),
+            };
         }
         self.own_accord(notice, params.as_ref());
-        None
+        Noticed::Done
     }
 
     /// What a client may say of its own accord, to whom it may say it.
@@ -155,38 +174,28 @@ impl Conversation {
         }
     }
 
+    /// Who says something that is not MCP's: in the stateless era the message itself says so.
+    fn speaker(&self, params: Option<&Params>) -> Result<Speaker, String> {
+        let text = params.map(Params::get);
+        if era::is_stateless(text) {
+            let hello = era::read_meta(text.unwrap_or("{}")).map_err(|(_, text)| text)?;
+            return Ok(Speaker { hello, affinity: Affinity::Shared });
+        }
+        let hello = self.hello().ok_or("it came before `initialize`")?;
+        Ok(Speaker { hello: Hello::clone(&hello), affinity: self.affinity() })
+    }
+
     /// Passes on what is not MCP's, as a call that has no answer.
-    fn passed(
-        self: &Arc<Self>,
-        method: &str,
+    async fn passed(
+        self: Arc<Self>,
+        method: String,
         params: Option<Params>,
+        speaker: Speaker,
         caller: Arc<Caller>,
-    ) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let text = params.as_ref().map(Params::get);
-        let hello = if era::is_stateless(text) {
-            era::read_meta(text.unwrap_or("{}")).map_err(|(_, text)| text)
-        } else {
-            self.hello()
-                .map(|hello| Hello::clone(&hello))
-                .ok_or_else(|| "it came before `initialize`".to_owned())
-        };
-        let hello = match hello {
-            Ok(hello) => hello,
-            Err(why) => {
-                self.dropped(method, &why);
-                return None;
-            }
-        };
-        let affinity = if hello.era() == era::Era::Handshake { self.affinity() } else { Affinity::Shared };
-        let (this, method) = (self.clone(), method.to_owned());
-        Some(async move {
-            let client: Arc<dyn Client> = Arc::new(Speaker { hello, affinity });
-            let arrival =
-                Arrival { params: params.as_ref(), ..this.arrival(&caller, None, &method, &client) };
-            if let Err(failure) = this.pipeline().handle(arrival, &CancellationToken::new()).await {
-                this.dropped(&method, &failure.to_string());
-            }
-        })
+    ) -> Result<(), Failure> {
+        let client: Arc<dyn Client> = Arc::new(speaker);
+        let arrival = Arrival { params: params.as_ref(), ..self.arrival(&caller, None, &method, &client) };
+        self.pipeline().handle(arrival, &CancellationToken::new()).await.map(drop)
     }
 
     /// The client answers a backend's question. Nobody else's: ids are this session's own, and each is answered once.
