@@ -126,13 +126,13 @@ async fn ready(State(health): State<Health>, headers: HeaderMap) -> Response {
     let mut body = json!({ "ready": ready });
     if health.knows(&headers) {
         body["reasons"] = reasons.into();
-        body["backends"] = backends.into_iter().map(shown).collect();
+        body["backends"] = backends.iter().map(shown).collect();
     }
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
-fn shown(backend: BackendState) -> Value {
+fn shown(backend: &BackendState) -> Value {
     json!({ "name": *backend.name, "up": backend.down.is_none(), "reason": backend.down })
 }
 
