@@ -8,7 +8,7 @@ mod framing;
 mod jwks;
 mod owners;
 mod parked;
-mod raw;
+pub(crate) mod raw;
 mod scopes;
 mod sessions;
 mod standing;

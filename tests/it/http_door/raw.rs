@@ -1,7 +1,7 @@
 //! HTTP byte by byte, for what no library would send.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use super::client::Client;
@@ -9,30 +9,30 @@ use crate::support::PATIENCE;
 
 /// One connection.
 #[derive(Debug)]
-pub(super) struct Raw(TcpStream);
+pub(crate) struct Raw(TcpStream);
 
 /// What came until the other side closed.
 #[derive(Debug)]
-pub(super) struct Ending {
-    pub(super) text: String,
+pub(crate) struct Ending {
+    pub(crate) text: String,
     /// False if the connection was still open when the patience was over.
-    pub(super) closed: bool,
+    pub(crate) closed: bool,
 }
 
 impl Ending {
     /// The status of the first response; 0 without one.
-    pub(super) fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.text.split_whitespace().nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
     }
 
     /// How many responses came.
-    pub(super) fn responses(&self) -> usize {
+    pub(crate) fn responses(&self) -> usize {
         self.text.matches("HTTP/1.1 ").count() + self.text.matches("HTTP/1.0 ").count()
     }
 }
 
 impl Raw {
-    pub(super) fn connect(address: &str) -> Self {
+    pub(crate) fn connect(address: &str) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -40,19 +40,50 @@ impl Raw {
         Self(stream)
     }
 
+    /// The same from another address of this machine's loopback.
+    pub(crate) fn connect_from(from: Ipv4Addr, address: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let stream = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind((from, 0).into()).unwrap();
+            socket.connect(address.parse().unwrap()).await.unwrap().into_std().unwrap()
+        });
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    /// The next response, if it has a length and a body; the connection goes on.
+    pub(crate) fn response(&mut self) -> String {
+        let mut text = String::new();
+        let mut byte = [0; 1];
+        loop {
+            self.0.read_exact(&mut byte).unwrap();
+            text.push(char::from(byte[0]));
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                let length: usize = length.unwrap_or("0").parse().unwrap();
+                if body.len() >= length {
+                    return text;
+                }
+            }
+        }
+    }
+
     /// Connects and sends.
-    pub(super) fn sent(address: &str, bytes: &[u8]) -> Self {
+    pub(crate) fn sent(address: &str, bytes: &[u8]) -> Self {
         let mut raw = Self::connect(address);
         raw.send(bytes);
         raw
     }
 
-    pub(super) fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).unwrap();
     }
 
     /// Sends one byte more; false if the other side has closed.
-    pub(super) fn trickle(&mut self, byte: u8) -> bool {
+    pub(crate) fn trickle(&mut self, byte: u8) -> bool {
         self.0.set_nonblocking(true).unwrap();
         let mut waste = [0; 1024];
         let open = match self.0.read(&mut waste) {
@@ -65,7 +96,7 @@ impl Raw {
     }
 
     /// Everything until the other side closes.
-    pub(super) fn ending(mut self) -> Ending {
+    pub(crate) fn ending(mut self) -> Ending {
         let (mut bytes, mut buffer) = (Vec::new(), [0; 8192]);
         let closed = loop {
             match self.0.read(&mut buffer) {
@@ -79,7 +110,7 @@ impl Raw {
     }
 
     /// Whether nothing has come for a moment: enough to know that a reply which was due at once is not there.
-    pub(super) fn silent(&mut self) -> bool {
+    pub(crate) fn silent(&mut self) -> bool {
         self.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let read = self.0.read(&mut [0; 1]);
         self.0.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -88,12 +119,12 @@ impl Raw {
 }
 
 /// The head of a request with a client's headers, without `Host`, a length, and the empty line.
-pub(super) fn headers(client: &Client) -> String {
+pub(crate) fn headers(client: &Client) -> String {
     client.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
 }
 
 /// A whole correct POST.
-pub(super) fn post(client: &Client, body: &str) -> String {
+pub(crate) fn post(client: &Client, body: &str) -> String {
     let length = body.len();
     format!(
         "POST /mcp HTTP/1.1\r\nHost: localhost\r\n{}Content-Length: {length}\r\n\r\n{body}",
