@@ -37,10 +37,23 @@ impl Caller {
         }
     }
 
+    /// One whom an authenticator has accepted for ever.
+    #[cfg(test)]
+    pub(crate) fn accepted(credential: Credential, principal: Principal) -> Self {
+        let known = Known { principal: Arc::new(principal), until_ms: u64::MAX };
+        Self { known: ArcSwapOption::from_pointee(known), ..Self::new(credential) }
+    }
+
     /// What may wait until this caller reads it.
     #[must_use]
     pub fn unread(&self) -> &Budget {
         &self.unread
+    }
+
+    /// The same caller, whose unread messages are counted with those of others: of the same person with another token.
+    #[must_use]
+    pub fn counted_in(self, unread: &Budget) -> Self {
+        Self { unread: unread.clone(), ..self }
     }
 
     /// The same caller without what they brought, to be remembered: what may stay in memory for hours is who it is, not

@@ -13,6 +13,7 @@ use parking_lot::RwLock;
 use crate::call::shares::Crowd;
 use crate::call::{Credential, Denial, Principal, Share};
 use crate::pipeline::{Caller, Pipeline};
+use crate::queue::Budget;
 
 /// Callers that are remembered, and the bytes of what is known of them. Beyond either the oldest of whoever has most goes.
 const MAX_CALLERS: usize = 10_000;
@@ -36,6 +37,8 @@ pub struct Callers {
 struct Known {
     by_digest: HashMap<Digest, Remembered>,
     by_caller: Crowd<Share, Digest>,
+    /// What may wait for each of them to read it, whichever token they come with.
+    unread: HashMap<Share, Budget>,
     bytes: usize,
     /// Counts those that were remembered.
     came: u64,
@@ -44,6 +47,7 @@ struct Known {
 #[derive(Debug)]
 struct Remembered {
     caller: Arc<Caller>,
+    share: Share,
     number: u64,
     bytes: usize,
 }
@@ -104,11 +108,10 @@ impl Callers {
             self.known.write().forget(&digest);
         }
         let who = who?;
-        if pipeline.knows(&caller, 0).is_some()
-            && let Some(remembered) = caller.remembered()
-        {
-            self.known.write().remember(digest, Arc::new(remembered), &who);
+        if pipeline.knows(&caller, 0).is_none() {
+            return Ok((Arc::new(caller), who));
         }
+        let caller = self.known.write().remember(digest, caller, &who);
         Ok((Arc::new(caller), who))
     }
 
@@ -148,24 +151,32 @@ impl Callers {
 }
 
 impl Known {
-    fn remember(&mut self, digest: Digest, caller: Arc<Caller>, who: &Principal) {
+    /// Remembers a caller whom an authenticator has accepted; the same caller, for the request at hand.
+    fn remember(&mut self, digest: Digest, caller: Caller, who: &Principal) -> Caller {
         self.forget(&digest);
-        let bytes = size(who);
+        let (share, bytes) = (who.share(), size(who));
+        let unread = self.unread.entry(share).or_insert_with(|| caller.unread().clone());
+        let caller = caller.counted_in(unread);
+        let Some(remembered) = caller.remembered() else { return caller };
         self.came += 1;
-        let number = self.by_caller.insert(who.share(), self.came, digest);
-        self.by_digest.insert(digest, Remembered { caller, number, bytes });
+        let number = self.by_caller.insert(share, self.came, digest);
+        self.by_digest.insert(digest, Remembered { caller: Arc::new(remembered), share, number, bytes });
         self.bytes += bytes;
         while self.by_digest.len() > MAX_CALLERS || self.bytes > MAX_BYTES {
             let oldest = self.by_caller.largest().next().and_then(|(_, most)| self.by_caller.first(most));
-            let Some(oldest) = oldest.map(|(_, digest)| *digest) else { return };
+            let Some(oldest) = oldest.map(|(_, digest)| *digest) else { break };
             self.forget(&oldest);
         }
+        caller
     }
 
     fn forget(&mut self, digest: &Digest) {
         if let Some(gone) = self.by_digest.remove(digest) {
             self.by_caller.remove(gone.number);
             self.bytes -= gone.bytes;
+            if self.by_caller.held(gone.share) == 0 {
+                self.unread.remove(&gone.share);
+            }
         }
     }
 }
@@ -207,7 +218,7 @@ mod tests {
 
     fn remember(known: &mut Known, number: usize, who: &Principal) {
         let credential = Credential { door: "http", bearer: None, attrs: Vec::new() };
-        known.remember(digest(number), Arc::new(Caller::new(credential)), who);
+        drop(known.remember(digest(number), Caller::accepted(credential, who.clone()), who));
     }
 
     #[test]
@@ -232,6 +243,6 @@ mod tests {
         for number in 0..3_000 {
             known.forget(&digest(number));
         }
-        assert_eq!((known.bytes, known.by_caller.len()), (0, 0));
+        assert_eq!((known.bytes, known.by_caller.len(), known.unread.len()), (0, 0, 0));
     }
 }

@@ -72,13 +72,13 @@ struct All {
 pub(super) struct Seat {
     places: Arc<Places>,
     pulse: Arc<Pulse>,
-    /// Its number among the strangers or the known.
+    /// Its number among the strangers or the known; 0 for one that is not counted, because it was sent away.
     number: AtomicU64,
     /// [`STRANGER`], [`SEVERAL`], or the number of the caller's share.
     holder: AtomicU64,
     /// Since when it is as its pulse says, in milliseconds.
     since: AtomicU64,
-    /// It was told to make room, and is not counted any more.
+    /// It was told to make room: it closes as soon as what it had begun is done.
     left: AtomicBool,
     /// Of its task, to tell it.
     task: AtomicWaker,
@@ -198,6 +198,7 @@ impl Seat {
     }
 
     fn leave(&self) {
+        self.number.store(0, Ordering::Relaxed);
         self.left.store(true, Ordering::Release);
         self.task.wake();
     }
@@ -237,18 +238,18 @@ impl Seat {
     /// A credential was accepted on it. False if its caller has more connections than are theirs, and none that rests.
     fn known(self: &Arc<Self>, whose: Share) -> bool {
         let held_by = self.holder.load(Ordering::Relaxed);
-        if held_by == whose.number() || held_by == SEVERAL {
+        if (held_by == whose.number() || held_by == SEVERAL) && !self.has_to_leave() {
             return true;
         }
         let mut all = self.places.all.lock();
-        if self.left.load(Ordering::Relaxed) {
-            return true;
-        }
-        if held_by == STRANGER {
+        let number = self.number.load(Ordering::Relaxed);
+        if held_by == STRANGER || number == 0 {
             return self.belongs_to(whose, &mut all);
         }
-        all.known.give(self.number.load(Ordering::Relaxed), Holder::Several);
-        self.holder.store(SEVERAL, Ordering::Relaxed);
+        if held_by != whose.number() {
+            all.known.give(number, Holder::Several);
+            self.holder.store(SEVERAL, Ordering::Relaxed);
+        }
         true
     }
 
@@ -256,25 +257,28 @@ impl Seat {
     fn held(self: &Arc<Self>, whose: Share) -> bool {
         let mut all = self.places.all.lock();
         let mine = self.holder.load(Ordering::Relaxed) == whose.number();
-        mine || self.left.load(Ordering::Relaxed) || self.belongs_to(whose, &mut all)
+        (mine && self.number.load(Ordering::Relaxed) != 0) || self.belongs_to(whose, &mut all)
     }
 
     fn belongs_to(self: &Arc<Self>, whose: Share, all: &mut All) -> bool {
-        let (most, holder) = (self.places.most, Holder::Caller(whose));
-        // The place it has now is free for this.
-        let free = (most + 1).saturating_sub(all.len());
-        let fits = may_have(all.known.held(holder), 1, free, most);
-        if !fits && !all.shorten(holder, self.places.now()) {
+        let (most, now, holder) = (self.places.most, self.places.now(), Holder::Caller(whose));
+        let mut number = self.number.load(Ordering::Relaxed);
+        // One that was sent away while its request came needs a place again, or it would not be counted.
+        if number == 0 && all.len() >= most && !all.make_room(most, now) {
             return false;
         }
-        let number = self.number.load(Ordering::Relaxed);
-        if self.holder.load(Ordering::Relaxed) == STRANGER {
-            all.strangers.remove(number);
-            let number = all.known.insert(holder, self.places.now(), Arc::clone(self));
-            self.number.store(number, Ordering::Relaxed);
-        } else {
-            all.known.give(number, holder);
+        // The place it has now is free for this.
+        let free = (most + usize::from(number != 0)).saturating_sub(all.len());
+        if !may_have(all.known.held(holder), 1, free, most) && !all.shorten(holder, now) {
+            return false;
         }
+        if self.holder.load(Ordering::Relaxed) != STRANGER && number != 0 {
+            all.known.give(number, holder);
+        } else {
+            all.strangers.remove(number);
+            number = all.known.insert(holder, now, Arc::clone(self));
+        }
+        self.number.store(number, Ordering::Relaxed);
         self.holder.store(whose.number(), Ordering::Relaxed);
         true
     }
@@ -282,10 +286,7 @@ impl Seat {
     /// The connection is over.
     pub(super) fn gone(&self) {
         let mut all = self.places.all.lock();
-        if self.left.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let number = self.number.load(Ordering::Relaxed);
+        let number = self.number.swap(0, Ordering::Relaxed);
         if self.holder.load(Ordering::Relaxed) == STRANGER {
             all.strangers.remove(number);
         } else {
@@ -460,16 +461,30 @@ mod tests {
     }
 
     #[test]
-    fn who_made_room_is_counted_once() {
+    fn who_was_sent_away_while_a_request_came_is_counted_again() {
         let places = places(2, 1);
         let first = places.enter(address(1)).unwrap();
         pass(&places);
         let second = places.enter(address(1)).unwrap();
         assert!(left(&first));
-        assert!(first.known(caller("ann")), "what it had begun goes on");
-        first.gone();
         assert_eq!(places.all.lock().len(), 1);
-        second.gone();
+        first.pulse.serve();
+        assert!(first.known(caller("ann")), "what it had begun goes on");
+        assert_eq!(places.all.lock().len(), 2);
+        assert!(first.known(caller("ann")) && left(&first));
+        assert_eq!(places.all.lock().len(), 2);
+        // With all places taken by who works, one that was sent away gets none.
+        pass(&places);
+        let third = places.enter(address(1)).unwrap();
+        assert!(left(&second));
+        third.pulse.serve();
+        assert!(third.known(caller("bob")));
+        second.pulse.serve();
+        assert!(!second.known(caller("cat")));
+        for seat in [first, second, third] {
+            seat.gone();
+            seat.gone();
+        }
         assert_eq!(places.all.lock().len(), 0);
     }
 }
