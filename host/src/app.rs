@@ -18,7 +18,8 @@ use self::suite::{Prepared, Suite};
 use crate::audit::{self, Audit};
 use crate::config::{self, Config, Problem, Problems};
 use crate::door::conversation::House;
-use crate::door::health;
+use crate::door::guard::{Hosts, Origins};
+use crate::door::health::{self, Health};
 use crate::pipeline::Pipeline;
 use crate::state::{Clock, Store};
 use crate::telemetry;
@@ -150,11 +151,16 @@ async fn health_server(
     stop: &CancellationToken,
 ) -> Option<tokio::task::JoinHandle<()>> {
     let address = config.gateway.health_listen?;
+    let of_door = config.http.as_ref();
+    let names: &[String] = of_door.map_or(&[], |http| &http.allowed_hosts);
+    let pages: &[String] = of_door.map_or(&[], |http| &http.allowed_origins);
+    // Nobody is served by a name that cannot be read; the door says what is wrong with it.
+    let hosts = Hosts::new(address.ip(), names).unwrap_or_default();
+    let origins = Origins::new(address.ip(), pages).unwrap_or_default();
+    let token = config.gateway.health_token.clone();
+    let health = Health { pipelines: pipelines.into(), token, render, hosts, origins };
     match health::bind(address).await {
-        Ok(listener) => {
-            let (token, stop) = (config.gateway.health_token.clone(), stop.clone().cancelled_owned());
-            Some(tokio::spawn(health::serve(listener, pipelines, token, render, stop)))
-        }
+        Ok(listener) => Some(tokio::spawn(health::serve(listener, health, stop.clone().cancelled_owned()))),
         // Every client spawns a gateway of its own; the second must still serve its client.
         Err(error) => {
             tracing::warn!(

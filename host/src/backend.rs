@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 pub use open::Common;
 pub use registry::{Event, Registry};
@@ -49,7 +49,8 @@ use self::subscribe::Subscriptions;
 use self::wire::WireError;
 #[cfg(feature = "fuzz")]
 use self::wire::excerpt;
-use crate::call::Json;
+use crate::call::shares::{Full, Shares};
+use crate::call::{Call, Json, Share};
 use crate::config;
 use crate::mcp::catalog::Offers;
 use crate::mcp::client::{Affinity, Answered, Client};
@@ -83,6 +84,8 @@ pub enum BackendError {
     Status { backend: Arc<str>, status: u16, retry_after: Option<Duration> },
     #[error("backend \"{backend}\" already works on {limit} calls")]
     Busy { backend: Arc<str>, limit: usize },
+    #[error("too many of your {what} at backend \"{backend}\": wait for one of them to end")]
+    Share { backend: Arc<str>, what: &'static str },
 }
 
 /// Where a backend is in its life.
@@ -107,7 +110,8 @@ pub struct Backend {
     pub(self) peer: ArcSwapOption<Peer>,
     pub(self) offers: ArcSwap<Offers>,
     pub(self) status: watch::Sender<Status>,
-    pub(self) slots: Semaphore,
+    /// Calls under way, by caller.
+    pub(self) slots: Arc<Shares>,
     pub(self) opener: Arc<Opener>,
     /// Connections that are not shared.
     pub(self) links: Links,
@@ -122,7 +126,7 @@ impl Backend {
     fn new(settings: config::Backend, opener: Arc<Opener>) -> Self {
         Self {
             opener,
-            links: Links::default(),
+            links: Links::new(settings.max_connections),
             subscriptions: Subscriptions::default(),
             shakes_hands: AtomicBool::new(false),
             mirrored: ArcSwap::default(),
@@ -130,7 +134,7 @@ impl Backend {
             peer: ArcSwapOption::empty(),
             offers: ArcSwap::default(),
             status: watch::Sender::new(Status::Starting),
-            slots: Semaphore::new(settings.max_in_flight),
+            slots: Shares::new(settings.max_in_flight),
             settings,
         }
     }
@@ -138,6 +142,12 @@ impl Backend {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Whether the gateway is said not to be ready without it.
+    #[must_use]
+    pub fn required(&self) -> bool {
+        self.settings.required
     }
 
     #[must_use]
@@ -166,12 +176,9 @@ impl Backend {
         answered: bool,
     ) -> Result<Reply, BackendError> {
         let call = permitted.call();
-        let Ok(_slot) = self.slots.try_acquire() else {
-            return Err(BackendError::Busy {
-                backend: self.name.clone(),
-                limit: self.settings.max_in_flight,
-            });
-        };
+        let share = share_of(call);
+        let slot = self.slots.take(share, 1);
+        let _slot = slot.map_err(|full| self.full(full, self.settings.max_in_flight, "calls"))?;
         let peer = self.connected().await?;
         let params = params.unwrap_or(&call.params).get();
         let renamed = translate::own_names(call, params);
@@ -187,7 +194,7 @@ impl Backend {
             Affinity::Shared => (peer, None),
             _ if !alone => (peer, None),
             affinity => {
-                let (peer, held) = self.own(&affinity, client).await?;
+                let (peer, held) = self.own(&affinity, share, client).await?;
                 (peer, Some(held))
             }
         };
@@ -197,6 +204,12 @@ impl Backend {
             translate::pass(self, &peer, permitted, params, headers, client)
         };
         reply.map_err(|error| self.failed(error))
+    }
+
+    /// What follows when there is no place for a caller: none of it is the server's fault.
+    fn full(&self, full: Full, limit: usize, what: &'static str) -> BackendError {
+        let backend = self.name.clone();
+        if full.own { BackendError::Share { backend, what } } else { BackendError::Busy { backend, limit } }
     }
 
     /// What a client says of its own accord: over its own connection, or over the shared one if that is its own. There is
@@ -310,6 +323,11 @@ impl Backend {
             },
         }
     }
+}
+
+/// Whose share a call is counted to. On stdio there is one client, who shares with nobody.
+fn share_of(call: &Call) -> Share {
+    if call.door == "stdio" { Share::SOLE } else { call.principal.share() }
 }
 
 /// Why a request on one connection got no answer.

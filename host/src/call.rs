@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod json;
+pub mod shares;
 
 pub use json::Json;
+pub use shares::Share;
 
 /// What a call is about. The words are those of the plugin contract (`target-kind`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -186,6 +188,13 @@ impl Denial {
             retry_after: None,
             details: Vec::new(),
         }
+    }
+
+    /// A refusal of somebody whose own share of what belongs to all is used up, or who came when nothing was left.
+    #[must_use]
+    pub fn overloaded(message: impl Into<String>) -> Self {
+        let retry_after = Some(Duration::from_secs(1));
+        Self { retry_after, ..Self::new(Refused::RateLimited, "overloaded", message) }
     }
 
     /// The scopes a caller lacks who was refused for that (RFC 6750, section 3.1); empty if the policy names none.

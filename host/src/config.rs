@@ -54,7 +54,7 @@ pub struct Gateway {
     pub listen: SocketAddr,
     /// Health and metrics; `None` if switched off.
     pub health_listen: Option<SocketAddr>,
-    /// The bearer token that `/metrics` asks for (`HEALTH_TOKEN`).
+    /// The bearer token that `/metrics` and the reasons of `/ready` ask for (`HEALTH_TOKEN`).
     pub health_token: Option<Secret>,
     /// A level, or filters in the syntax of `tracing_subscriber::EnvFilter`.
     pub log_level: String,
@@ -91,6 +91,8 @@ pub struct Http {
     pub session_idle: Duration,
     /// Connections at once.
     pub max_connections: usize,
+    /// Of them those from one address without a credential.
+    pub max_connections_per_address: usize,
     /// Request headers that authenticators may read, in lower case.
     pub credential_headers: Vec<String>,
     /// Mode "local" holds for whoever comes from this machine.
@@ -224,6 +226,8 @@ pub struct Backend {
     pub max_connections: usize,
     /// How long such a connection stays without a call.
     pub idle_timeout: Duration,
+    /// Whether the gateway is not ready without it.
+    pub required: bool,
 }
 
 /// How a server speaks (MCP "Versioning").

@@ -4,6 +4,7 @@
 //! are [`splice`]d, everything else is copied byte for byte. So unknown fields, key order and number
 //! spelling survive, and a megabyte of result costs one scan.
 
+pub mod bounds;
 pub mod catalog;
 pub mod client;
 pub mod cutter;

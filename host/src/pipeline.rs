@@ -21,7 +21,7 @@ mod outcome;
 mod task_list;
 mod tasks;
 
-pub use lists::Readiness;
+pub use lists::{BackendState, Readiness};
 pub use news::News;
 pub use outcome::Failure;
 pub use tasks::EXTENSION as TASKS;
@@ -30,7 +30,8 @@ use self::locate::Located;
 use crate::audit::{Audit, CallId, Closing, Entry, Status};
 pub use crate::backend::{BackendError, whole};
 use crate::backend::{Registry, Reply};
-use crate::call::{Call, Denial, Json, Principal};
+use crate::call::shares::Shares;
+use crate::call::{Call, Denial, Json, Principal, Share};
 use crate::mcp::client::Client;
 use crate::mcp::payload::Payload;
 use crate::mcp::{Ambiguous, Params};
@@ -48,7 +49,15 @@ pub struct Pipeline {
     audit: Audit,
     tasks: tasks::Tasks,
     meters: meters::Meters,
+    /// Calls under way, by caller.
+    calls: Arc<Shares>,
 }
+
+/// The door with one client, who shares with nobody.
+const SOLE_DOOR: &str = "stdio";
+
+/// Calls under way at once, unless it is said.
+const CALLS: usize = 1_024;
 
 /// A request as a door brings it.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +95,14 @@ impl Pipeline {
             audit,
             tasks: tasks::Tasks::default(),
             meters: meters::Meters::default(),
+            calls: Shares::new(CALLS),
         }
+    }
+
+    /// The same with so many calls under way at once, of which each caller may have a share.
+    #[must_use]
+    pub fn bearing(self, calls: usize) -> Self {
+        Self { calls: Shares::new(calls), ..self }
     }
 
     /// Does one call, or says why not. Cancelling does not tear it: it ends in order, with its record.
@@ -103,6 +119,19 @@ impl Pipeline {
         let principal = match self.policy.identify(arrival.caller) {
             Ok(principal) => principal,
             Err(denial) => return self.refuse(&trip, None, None, denial.into()).await,
+        };
+        // One caller's slow calls never cost others more than that caller's share.
+        let share = if arrival.door == SOLE_DOOR { Share::SOLE } else { principal.share() };
+        let _place = match self.calls.take(share, 1) {
+            Ok(place) => place,
+            Err(full) => {
+                let denial = Denial::overloaded(if full.own {
+                    "too many of your calls are under way: wait for one of them"
+                } else {
+                    "the gateway works on as many calls as it may: try again in a second or two"
+                });
+                return self.refuse(&trip, Some(&principal), None, denial.into()).await;
+            }
         };
         // Where to?
         let located = match self.locate(&arrival, &principal).await {
@@ -232,6 +261,12 @@ impl Pipeline {
     #[must_use]
     pub fn policy(&self) -> &Arc<Policy> {
         &self.policy
+    }
+
+    /// Who a caller is, if that is known and holds for so many milliseconds more.
+    #[must_use]
+    pub fn knows(&self, caller: &Caller, margin_ms: u64) -> Option<Arc<Principal>> {
+        self.policy.knows(caller, margin_ms)
     }
 
     /// Who is calling.

@@ -65,6 +65,12 @@ impl Policy {
         caller.identify(&self.chain.load(), self.clock.unix_ms())
     }
 
+    /// Who a caller is, if that is known and holds for so many milliseconds more; no authenticator is asked.
+    #[must_use]
+    pub fn knows(&self, caller: &Caller, margin_ms: u64) -> Option<Arc<Principal>> {
+        caller.known_until(self.clock.unix_ms().saturating_add(margin_ms))
+    }
+
     /// Everything between knowing the caller and doing what was asked.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! One client's conversation: its revision, its abilities, and which of its requests are under way.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -13,6 +14,9 @@ use crate::mcp::{method, params, splice};
 /// What the client said when it cancelled a request: the params of its `notifications/cancelled`.
 pub type Said = Arc<OnceLock<Box<RawValue>>>;
 
+/// Longest words of a client that cancels, in bytes; longer ones cancel, and are not passed on.
+const MAX_SAID: usize = 4 << 10;
+
 /// A session of the handshake era.
 #[derive(Debug)]
 pub struct Session {
@@ -21,6 +25,8 @@ pub struct Session {
     /// Requests under way by the spelling of their id, to be cancelled by it.
     in_flight: Mutex<HashMap<Box<str>, (CancellationToken, Said)>>,
     max_in_flight: usize,
+    /// Something was asked in it since it was opened.
+    used: AtomicBool,
 }
 
 /// Why a request is not taken up.
@@ -46,7 +52,14 @@ pub struct InFlight {
 impl Session {
     #[must_use]
     pub fn new(id: &str, max_in_flight: usize) -> Arc<Self> {
-        Arc::new(Self { id: id.into(), hello: OnceLock::new(), in_flight: Mutex::default(), max_in_flight })
+        let used = AtomicBool::new(false);
+        Arc::new(Self {
+            id: id.into(),
+            hello: OnceLock::new(),
+            in_flight: Mutex::default(),
+            max_in_flight,
+            used,
+        })
     }
 
     #[must_use]
@@ -65,6 +78,12 @@ impl Session {
         self.hello.set(hello).is_ok()
     }
 
+    /// Whether a request was ever taken up in it.
+    #[must_use]
+    pub fn used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
     /// Takes up a request.
     ///
     /// # Errors
@@ -77,6 +96,7 @@ impl Session {
         if in_flight.contains_key(id.get()) {
             return Err(AdmitError::Doubled);
         }
+        self.used.store(true, Ordering::Relaxed);
         let (cancelled, said) = (CancellationToken::new(), Said::default());
         in_flight.insert(id.get().into(), (cancelled.clone(), said.clone()));
         Ok(InFlight { session: self.clone(), id: id.get().into(), cancelled, said })
@@ -86,8 +106,9 @@ impl Session {
     pub fn cancel(&self, params: &RawValue) {
         let Some(id) = splice::get(params.get(), "/requestId") else { return };
         if let Some((token, said)) = self.in_flight.lock().get(id) {
-            // Of two spellings, the server could read the id of another request than the gateway did.
-            if params::check(method::CANCELLED, params.get()).is_ok() {
+            // What is long is not kept until the call ends. Of two spellings, the server could read the id of another request
+            // than the gateway did.
+            if params.get().len() <= MAX_SAID && params::check(method::CANCELLED, params.get()).is_ok() {
                 // The first one counts.
                 let _ = said.set(params.to_owned());
             }

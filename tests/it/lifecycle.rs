@@ -80,16 +80,27 @@ fn health_ready_and_metrics_say_how_it_is() {
     let setup = Setup::new()
         .gateway(&format!("health_listen = {health:?}"))
         .backend("echo", &[], "")
-        .gated("dead", &[], "")
+        .gated("dead", &[], "required = true")
         .rate_limits("per_tool = { whoami = 0 }")
         .env("HEALTH_TOKEN", "let-me-see");
     let mut gateway = Gateway::start(setup);
     let answer = eventually("health", || get(&health, "/health", None));
     assert_eq!((answer.status, answer.json()), (200, json!({"status": "ok"})));
+    // Why it is not ready is for whoever brings the token.
     let answer = eventually("the reason", || {
-        get(&health, "/ready", None).filter(|answer| answer.status == 503 && !answer.body.contains("echo"))
+        let answer = get(&health, "/ready", Some("let-me-see"))?;
+        let echo = answer.json()["backends"]
+            .as_array()?
+            .iter()
+            .any(|one| one["name"] == "echo" && one["up"] == true);
+        (answer.status == 503 && echo).then_some(answer)
     });
-    assert!(answer.body.contains("backend dead"), "{}", answer.body);
+    let reasons = answer.json()["reasons"].to_string();
+    assert!(reasons.contains("backend dead") && !reasons.contains("echo"), "{}", answer.body);
+    for bearer in [None, Some("let-me-se")] {
+        let answer = get(&health, "/ready", bearer).unwrap();
+        assert_eq!((answer.status, answer.json()), (503, json!({"ready": false})));
+    }
 
     assert!(gateway.call("echo", json!({}))["result"].is_object());
     assert_eq!(code(&gateway.call("internal", json!({}))), -32603);

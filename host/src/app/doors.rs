@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::user_name;
 use crate::call::Credential;
-use crate::config::{Auth, Config, Http, Scopes};
+use crate::config::{Auth, Config, Http};
 use crate::door::conversation::House;
 use crate::door::guard::{Hosts, Origins};
 use crate::door::http::{self, Callers, Mount, Resource, Sessions};
@@ -54,16 +54,17 @@ pub(super) async fn http(
     let limits = server::Limits {
         max_body: config.gateway.max_message_bytes,
         max_connections: settings.max_connections,
+        max_per_address: settings.max_connections_per_address,
         ..server::Limits::default()
     };
     let bound = listener.local_addr().unwrap_or(address);
-    let further = settings.mounts.iter().map(|mount| (&mount.path, &mount.config.scopes));
-    let endpoints = std::iter::once((&settings.path, &config.scopes)).chain(further);
+    let further = settings.mounts.iter().map(|mount| (&mount.path, &mount.config));
+    let endpoints = std::iter::once((&settings.path, config)).chain(further);
     let mut mounts = Vec::new();
-    for ((path, scopes), house) in endpoints.zip(houses) {
+    for ((path, own), house) in endpoints.zip(houses) {
         // Clients come and go; what each can do is said on connections of their own.
         house.pipeline.client_declares("{}");
-        mounts.push(Arc::new(mount(config, settings, (path, scopes), house, limits)?));
+        mounts.push(Arc::new(mount(config, settings, (path, own), house, limits)?));
         tracing::info!("listening on http://{bound}{path}");
     }
     let keepers: Vec<_> =
@@ -84,11 +85,11 @@ pub(super) async fn http(
 fn mount(
     config: &Config,
     settings: &Http,
-    (path, scopes): (&str, &Scopes),
+    (path, own): (&str, &Config),
     house: House,
     limits: server::Limits,
 ) -> anyhow::Result<Mount> {
-    let ip = config.gateway.listen.ip();
+    let (ip, scopes) = (config.gateway.listen.ip(), &own.scopes);
     let resource = settings.oauth.as_ref().map(|oauth| Resource {
         uri: oauth.resource.clone(),
         authorization_servers: oauth.authorization_servers.clone(),
@@ -112,6 +113,7 @@ fn mount(
         callers: Callers::new(settings.credential_headers.clone(), user),
         sessions: Sessions::new(pipeline, hub, settings.max_sessions, settings.session_idle),
         max_in_flight: config.gateway.max_in_flight,
+        local: settings.allow_local && matches!(own.auth, Auth::Local),
         resource,
     })
 }

@@ -66,7 +66,8 @@ impl Prepared {
         let parking = Parking::new()?;
         let (registry, events) = start_backends(config, &self.rewriters);
         let pipeline =
-            Pipeline::new(self.policy.clone(), self.rewriters.clone(), registry.clone(), audit.clone());
+            Pipeline::new(self.policy.clone(), self.rewriters.clone(), registry.clone(), audit.clone())
+                .bearing(config.gateway.max_in_flight);
         let (news_in, news) = mpsc::channel(EVENT_QUEUE);
         let hub = Hub::new();
         let tasks = [tokio::spawn(relay(events, news_in.clone())), tokio::spawn(hub.clone().relay(news))];

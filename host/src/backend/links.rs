@@ -16,6 +16,8 @@ use super::errand::{Errand, Own};
 use super::peer::{Peer, Request};
 use super::wire::{Control, Incoming, Receiver, Wire};
 use super::{Backend, BackendError, PeerError, listing};
+use crate::call::Share;
+use crate::call::shares::{Full, Place, Shares};
 use crate::mcp::client::{Affinity, Client};
 use crate::mcp::payload::Payload;
 
@@ -23,9 +25,11 @@ use crate::mcp::payload::Payload;
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
 /// The connections of one backend that are not shared.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Links {
     held: Mutex<HashMap<Affinity, Vec<Arc<Slot>>>>,
+    /// How many each caller has.
+    places: Arc<Shares>,
     tasks: TaskTracker,
 }
 
@@ -33,6 +37,9 @@ pub(super) struct Links {
 #[derive(Debug)]
 pub(super) struct Slot {
     peer: OnceCell<Arc<Peer>>,
+    /// Who needed it, and the place it takes up until it is given up.
+    whose: Share,
+    place: Mutex<Option<Place>>,
     /// Leased: one call at a time.
     busy: AtomicBool,
     used: Mutex<Instant>,
@@ -71,14 +78,22 @@ impl Drop for Attempt<'_> {
 }
 
 impl Slot {
-    fn new() -> Arc<Self> {
+    fn new(whose: Share, place: Place) -> Arc<Self> {
         Arc::new(Self {
             peer: OnceCell::new(),
+            whose,
+            place: Mutex::new(Some(place)),
             busy: AtomicBool::new(true),
             used: Mutex::new(Instant::now()),
             owner: Mutex::default(),
             end: CancellationToken::new(),
         })
+    }
+
+    /// Ends the connection; its place is free at once.
+    fn give_up(&self) {
+        self.place.lock().take();
+        self.end.cancel();
     }
 
     fn idle_for(&self) -> Option<Duration> {
@@ -88,35 +103,47 @@ impl Slot {
 }
 
 impl Links {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { held: Mutex::default(), places: Shares::new(limit), tasks: TaskTracker::new() }
+    }
+
     /// A place for a call: the session's own, or a free one for callers alike. None if there are too many.
-    fn place(&self, affinity: &Affinity, limit: usize) -> Option<Arc<Slot>> {
+    fn place(&self, affinity: &Affinity, whose: Share) -> Result<Arc<Slot>, Full> {
         let mut held = self.held.lock();
         let lease = matches!(affinity, Affinity::Lease(_));
         let found = held.get(affinity).and_then(|slots| {
             slots.iter().find(|slot| !lease || !slot.busy.swap(true, Ordering::AcqRel)).cloned()
         });
-        if found.is_some() {
-            return found;
+        if let Some(found) = found {
+            return Ok(found);
         }
-        if held.values().map(Vec::len).sum::<usize>() >= limit {
-            // The leased one that has been idle longest makes room; a session's own holds state and stays.
-            let (_, idle) = held
-                .iter()
-                .filter(|(affinity, _)| matches!(affinity, Affinity::Lease(_)))
-                .flat_map(|(_, slots)| slots)
-                .filter(|slot| !slot.busy.load(Ordering::Acquire))
-                .filter_map(|slot| Some((slot.idle_for()?, slot)))
-                .max_by_key(|(idle, _)| *idle)?;
-            let idle = idle.clone();
-            idle.end.cancel();
-            held.values_mut().for_each(|slots| slots.retain(|slot| !Arc::ptr_eq(slot, &idle)));
-        }
-        let slot = Slot::new();
+        let place = match self.places.take(whose, 1) {
+            Ok(place) => place,
+            Err(full) => {
+                // The leased one that has been idle longest makes room, of the caller's own if it is their share that is
+                // used up; a session's own holds state and stays.
+                let (_, idle) = held
+                    .iter()
+                    .filter(|(affinity, _)| matches!(affinity, Affinity::Lease(_)))
+                    .flat_map(|(_, slots)| slots)
+                    .filter(|slot| !slot.busy.load(Ordering::Acquire) && (!full.own || slot.whose == whose))
+                    .filter_map(|slot| Some((slot.idle_for()?, slot)))
+                    .max_by_key(|(idle, _)| *idle)
+                    .ok_or(full)?;
+                let idle = idle.clone();
+                idle.give_up();
+                held.values_mut().for_each(|slots| slots.retain(|slot| !Arc::ptr_eq(slot, &idle)));
+                held.retain(|_, slots| !slots.is_empty());
+                self.places.take(whose, 1)?
+            }
+        };
+        let slot = Slot::new(whose, place);
         held.entry(affinity.clone()).or_default().push(slot.clone());
-        Some(slot)
+        Ok(slot)
     }
 
     fn forget(&self, gone: &Arc<Slot>) {
+        gone.place.lock().take();
         let mut held = self.held.lock();
         held.values_mut().for_each(|slots| slots.retain(|slot| !Arc::ptr_eq(slot, gone)));
         held.retain(|_, slots| !slots.is_empty());
@@ -136,14 +163,14 @@ impl Links {
     /// Ends a session's connection.
     pub(super) fn end(&self, affinity: &Affinity) {
         if let Some(slots) = self.held.lock().remove(affinity) {
-            slots.iter().for_each(|slot| slot.end.cancel());
+            slots.iter().for_each(|slot| slot.give_up());
         }
     }
 
     /// Ends all and waits for their processes to be gone.
     pub(super) async fn stop(&self) {
         let all: Vec<_> = self.held.lock().drain().flat_map(|(_, slots)| slots).collect();
-        all.iter().for_each(|slot| slot.end.cancel());
+        all.iter().for_each(|slot| slot.give_up());
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -154,13 +181,13 @@ impl Backend {
     pub(super) async fn own(
         self: &Arc<Self>,
         affinity: &Affinity,
+        whose: Share,
         client: &Arc<dyn Client>,
     ) -> Result<(Arc<Peer>, Held), BackendError> {
         let limit = self.settings.max_connections;
         loop {
-            let Some(slot) = self.links.place(affinity, limit) else {
-                return Err(BackendError::Busy { backend: self.name.clone(), limit });
-            };
+            let place = self.links.place(affinity, whose);
+            let slot = place.map_err(|full| self.full(full, limit, "connections of your own"))?;
             let held = Held(slot.clone());
             *slot.used.lock() = Instant::now();
             if matches!(affinity, Affinity::Session(_)) {
@@ -324,7 +351,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let backend = scripted::backend(&silent(&dir.path().join("heard")), Duration::from_millis(500));
         let client = Ann::arrives();
-        let failed = backend.own(&client.affinity(), &client).await.unwrap_err();
+        let failed = backend.own(&client.affinity(), Share::SOLE, &client).await.unwrap_err();
         assert!(matches!(failed, BackendError::Timeout { .. }), "{failed}");
         nothing_is_left(&backend).await;
     }
@@ -342,7 +369,7 @@ mod tests {
             }
         };
         tokio::select! {
-            done = backend.own(&affinity, &client) => panic!("nobody answered: {done:?}"),
+            done = backend.own(&affinity, Share::SOLE, &client) => panic!("nobody answered: {done:?}"),
             reached = tokio::time::timeout(LONG, half_way) => reached.unwrap(),
         }
         nothing_is_left(&backend).await;
@@ -361,7 +388,10 @@ mod tests {
         let backend = scripted::backend(&script, Duration::from_secs(2));
         let client = Ann::arrives();
         let affinity = Affinity::Session("s".into());
-        let (one, other) = tokio::join!(backend.own(&affinity, &client), backend.own(&affinity, &client));
+        let (one, other) = tokio::join!(
+            backend.own(&affinity, Share::SOLE, &client),
+            backend.own(&affinity, Share::SOLE, &client)
+        );
         assert!(matches!(one, Err(BackendError::Timeout { .. })), "{one:?}");
         let (peer, held) = other.unwrap();
         let session: Arc<str> = "s".into();

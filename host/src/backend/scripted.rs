@@ -34,6 +34,7 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         era: BackendEra::Handshake,
         max_connections: 8,
         idle_timeout: 10 * LONG,
+        required: false,
     };
     let common = Common { max_message: 1 << 20, spool: None, secrets: Vec::new(), safe_names: false };
     Arc::new(Backend::new(settings, Arc::new(Opener::new(common))))

@@ -14,6 +14,8 @@ use super::errand::{Errand, Own};
 use super::peer::{Peer, Request};
 use super::reply::Reply;
 use super::{Backend, PeerError, STANDING};
+use crate::call::shares::{Place, Shares};
+use crate::call::{Call, Share};
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{era, header, message};
@@ -26,27 +28,39 @@ const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 type Key = (Arc<str>, String);
 
 /// Who has subscribed to what: by session and URI.
-#[derive(Debug, Default)]
-pub(super) struct Subscriptions(Mutex<HashMap<Key, CancellationToken>>);
+#[derive(Debug)]
+pub(super) struct Subscriptions(Mutex<HashMap<Key, Held>>, Arc<Shares>);
+
+/// What ends a subscription, and the place that it takes up.
+type Held = (CancellationToken, Place);
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        Self(Mutex::default(), Shares::new(MAX_SUBSCRIPTIONS))
+    }
+}
 
 impl Subscriptions {
-    /// Takes a place; an earlier subscription to the same ends. None if there are too many.
-    fn begin(&self, key: &Key) -> Option<CancellationToken> {
+    /// Takes a place; an earlier subscription to the same ends. None if there are too many, or too many of this caller.
+    fn begin(&self, key: &Key, whose: Share) -> Option<CancellationToken> {
         let mut all = self.0.lock();
-        if all.len() >= MAX_SUBSCRIPTIONS && !all.contains_key(key) {
-            return None;
-        }
+        let place = match all.remove(key) {
+            // Whoever had a place keeps it.
+            Some((earlier, place)) => {
+                earlier.cancel();
+                place
+            }
+            None => self.1.take(whose, 1).ok()?,
+        };
         let token = CancellationToken::new();
-        if let Some(earlier) = all.insert(key.clone(), token.clone()) {
-            earlier.cancel();
-        }
+        all.insert(key.clone(), (token.clone(), place));
         Some(token)
     }
 
     /// The client wants to hear no more.
     fn end(&self, key: &Key) {
         let mut all = self.0.lock();
-        if let Some(token) = all.remove(key) {
+        if let Some((token, _)) = all.remove(key) {
             token.cancel();
         }
     }
@@ -62,7 +76,7 @@ impl Subscriptions {
 
     /// The session is over.
     pub(super) fn forget(&self, session: &Arc<str>) {
-        self.0.lock().retain(|(owner, _), token| {
+        self.0.lock().retain(|(owner, _), (token, _)| {
             let gone = owner == session;
             if gone {
                 token.cancel();
@@ -110,17 +124,18 @@ impl Backend {
     pub(super) async fn courtesy(
         self: &Arc<Self>,
         peer: &Arc<Peer>,
-        session: &Arc<str>,
-        method: &str,
+        call: &Call,
         params: &str,
         client: &Arc<dyn Client>,
     ) -> Option<Result<Reply, PeerError>> {
-        match method {
+        let session = &call.session;
+        match call.method.as_str() {
             // The level goes along with every request from now on.
             "logging/setLevel" => {}
             "resources/subscribe" => {
                 let uri: String = serde_json::from_str(splice::get(params, "/uri")?).ok()?;
-                if let Err(error) = self.subscribe(peer, session, uri, client).await {
+                if let Err(error) = self.subscribe(peer, (session, super::share_of(call)), uri, client).await
+                {
                     return Some(Err(error));
                 }
             }
@@ -136,12 +151,12 @@ impl Backend {
     async fn subscribe(
         self: &Arc<Self>,
         peer: &Arc<Peer>,
-        session: &Arc<str>,
+        (session, whose): (&Arc<str>, Share),
         uri: String,
         client: &Arc<dyn Client>,
     ) -> Result<(), PeerError> {
         let key = (session.clone(), uri);
-        let token = self.subscriptions.begin(&key).ok_or(super::WireError::Busy)?;
+        let token = self.subscriptions.begin(&key, whose).ok_or(super::WireError::Busy)?;
         let subscriber = Arc::new(Subscriber { client: client.clone(), acknowledged: Notify::new() });
         let (peer, listener) = (peer.clone(), subscriber.clone());
         let quoted = message::quoted(&key.1);
@@ -181,14 +196,15 @@ mod tests {
     fn an_ended_subscription_frees_its_place_and_no_others() {
         let all = Subscriptions::default();
         let key = |number: usize| -> Key { ("s".into(), format!("a://{number}")) };
-        let tokens: Vec<_> = (0..MAX_SUBSCRIPTIONS).map(|number| all.begin(&key(number)).unwrap()).collect();
-        assert!(all.begin(&key(MAX_SUBSCRIPTIONS)).is_none(), "bounded");
-        let second = all.begin(&key(0)).unwrap();
+        let tokens: Vec<_> =
+            (0..MAX_SUBSCRIPTIONS).map(|number| all.begin(&key(number), Share::SOLE).unwrap()).collect();
+        assert!(all.begin(&key(MAX_SUBSCRIPTIONS), Share::SOLE).is_none(), "bounded");
+        let second = all.begin(&key(0), Share::SOLE).unwrap();
         assert!(tokens[0].is_cancelled(), "the same again takes over");
         all.ended(&key(0), &tokens[0]);
-        assert!(all.begin(&key(MAX_SUBSCRIPTIONS)).is_none(), "the place is the second one's");
+        assert!(all.begin(&key(MAX_SUBSCRIPTIONS), Share::SOLE).is_none(), "the place is the second one's");
         all.ended(&key(0), &second);
-        assert!(all.begin(&key(MAX_SUBSCRIPTIONS)).is_some());
+        assert!(all.begin(&key(MAX_SUBSCRIPTIONS), Share::SOLE).is_some());
     }
 
     #[tokio::test]
@@ -207,7 +223,7 @@ mod tests {
         let (session, client): (Arc<str>, Arc<dyn Client>) = ("s".into(), Nobody::new());
         for number in 0..MAX_SUBSCRIPTIONS + 5 {
             let uri = format!("a://{number}");
-            let subscribed = backend.subscribe(&peer, &session, uri, &client);
+            let subscribed = backend.subscribe(&peer, (&session, Share::SOLE), uri, &client);
             tokio::time::timeout(LONG, subscribed).await.unwrap().unwrap();
         }
         assert!(backend.subscriptions.0.lock().is_empty());

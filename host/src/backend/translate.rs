@@ -65,7 +65,7 @@ pub(super) async fn exchange(
             })
         }
         (Era::Handshake, Era::Stateless) => {
-            let courtesy = backend.courtesy(peer, &call.session, &call.method, params, client).await;
+            let courtesy = backend.courtesy(peer, call, params, client).await;
             if let Some(reply) = courtesy {
                 return reply;
             }

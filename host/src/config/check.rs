@@ -172,7 +172,9 @@ impl Checker<'_> {
         let health_token = self.var("HEALTH_TOKEN").map(Secret::new);
         if health_token.is_none() && health_listen.is_some_and(|address| !address.ip().is_loopback()) {
             let hint = "set HEALTH_TOKEN, or listen on 127.0.0.1";
-            self.warn("/gateway/health_listen", "the metrics are open to the network", hint);
+            let text =
+                "the network can see whether the gateway is ready, and nobody can see why not or the metrics";
+            self.warn("/gateway/health_listen", text, hint);
         }
         self.log_level(&raw.log_level);
         Some(Gateway {

@@ -55,8 +55,9 @@ pub(super) struct Seconds(pub(super) f64);
 pub(super) struct RawGateway {
     /// Address and port of the HTTP door.
     pub(super) listen: String,
-    /// Address and port of `/health`, `/ready` and `/metrics`; "off" for none. The metrics ask for the
-    /// bearer token in the environment variable `HEALTH_TOKEN`, if that is set.
+    /// Address and port of `/health`, `/ready` and `/metrics`; "off" for none. `/metrics`, and the reasons of
+    /// `/ready`, ask for the bearer token in the environment variable `HEALTH_TOKEN`; without that they are closed.
+    /// Requests have to name this address, or one of `allowed_hosts` of [http].
     pub(super) health_listen: String,
     /// off, error, warn, info, debug or trace; or filters such as `info,sentinel_gateway::backend=debug`.
     pub(super) log_level: String,
@@ -74,7 +75,8 @@ pub(super) struct RawGateway {
     pub(super) max_result_bytes: u64,
     /// The folder for them, by default `spool` in audit.dir. Its files have no names and end with the answer.
     pub(super) spool_dir: Option<String>,
-    /// How many calls may be under way at once.
+    /// How many calls may be under way at once. Over HTTP one caller alone may have half of them; the more are under way,
+    /// the fewer one caller may have.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) max_in_flight: usize,
     /// How plugins are kept within their memory. "guarded": each instance reserves 4 GiB of addresses, which is no memory,

@@ -1,8 +1,12 @@
 //! What was said to a client while nobody read its standing stream: between two streams of it, or before the first.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
+
+use crate::call::Share;
+use crate::call::shares::{Place, Shares};
 
 /// Messages that are kept.
 const MAX_MESSAGES: usize = 64;
@@ -12,8 +16,11 @@ const MAX_BYTES: usize = 256 << 10;
 /// The newest messages, within both bounds; the oldest go first.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    messages: VecDeque<Bytes>,
+    /// Each with the place it takes up among what is kept for all callers.
+    messages: VecDeque<(Bytes, Option<Place>)>,
     bytes: usize,
+    /// Where that is counted, and whose it is; nowhere if there is one client only.
+    counted: Option<(Arc<Shares>, Share)>,
 }
 
 impl Backlog {
@@ -23,18 +30,28 @@ impl Backlog {
             tracing::debug!(bytes = message.len(), "no client listens; a long notification was dropped");
             return;
         }
-        self.bytes += message.len();
-        self.messages.push_back(message);
-        while self.messages.len() > MAX_MESSAGES || self.bytes > MAX_BYTES {
-            let Some(oldest) = self.messages.pop_front() else { return };
+        while self.messages.len() >= MAX_MESSAGES || self.bytes + message.len() > MAX_BYTES {
+            let Some((oldest, _)) = self.messages.pop_front() else { return };
             self.bytes -= oldest.len();
         }
+        let take = |(shares, whose): &(Arc<Shares>, Share)| shares.take(*whose, message.len());
+        let Ok(place) = self.counted.as_ref().map(take).transpose() else {
+            tracing::debug!("what is kept for a caller is too much; a notification was dropped");
+            return;
+        };
+        self.bytes += message.len();
+        self.messages.push_back((message, place));
+    }
+
+    /// From now on what is kept is counted as this caller's.
+    pub(super) fn count(&mut self, shares: Arc<Shares>, whose: Share) {
+        self.counted = Some((shares, whose));
     }
 
     /// Takes everything out, the oldest first.
     pub(super) fn take(&mut self) -> impl Iterator<Item = Bytes> + use<> {
         self.bytes = 0;
-        std::mem::take(&mut self.messages).into_iter()
+        std::mem::take(&mut self.messages).into_iter().map(|(message, _)| message)
     }
 }
 

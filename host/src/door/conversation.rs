@@ -19,13 +19,14 @@ use super::line::{CallLine, Out, Outbound, Stream};
 use super::notices::Notices;
 use super::park::Parking;
 use super::respond;
-use crate::call::Json;
+use crate::call::shares::Shares;
+use crate::call::{Json, Share};
 use crate::mcp::catalog::List;
-use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::client::{self, Affinity, Client, Hello, Question};
 use crate::mcp::envelope::{self, EnvelopeError, Message};
 use crate::mcp::splice::Edit;
 use crate::mcp::{
-    Ambiguous, Era, Params, code, era, is_of_protocol, message, method, negotiate, params, splice,
+    Ambiguous, Era, Params, bounds, code, era, is_of_protocol, message, method, negotiate, params, splice,
 };
 use crate::pipeline::{Answer, Arrival, Caller, Failure, News, Pipeline};
 use crate::session::Session;
@@ -86,6 +87,11 @@ impl Conversation {
             asked: Mutex::default(),
             notices: Notices::default(),
         })
+    }
+
+    /// From now on what is kept for the client is counted, as this caller's.
+    pub(super) fn count_kept(&self, shares: Arc<Shares>, whose: Share) {
+        self.backlog.lock().count(shares, whose);
     }
 
     /// Where messages go that belong to no request. A second stream takes over from the first.
@@ -205,6 +211,9 @@ impl Conversation {
         params: Option<Json>,
         out: &Out,
     ) -> TakenUp<impl Future<Output = ()> + Send + use<>> {
+        if let Err(error) = bounds::check(id, method, params.as_ref().map(Json::get)) {
+            return TakenUp::Answered(Outbound::with(respond::too_long(id, error), 400));
+        }
         if era::is_stateless(params.as_ref().map(Json::get)) || method == "server/discover" {
             return self.stateless(id, method, params, out).map_or(TakenUp::Away, TakenUp::Answered);
         }
@@ -235,8 +244,7 @@ impl Conversation {
         let in_flight = match self.session.admit(id) {
             Ok(in_flight) => in_flight,
             Err(error) => {
-                let data = json!({ "reason": "overloaded" });
-                let message = message::error(id.get(), code::INVALID_REQUEST, &error.to_string(), &data);
+                let message = respond::not_admitted(id.get(), error, Era::Handshake);
                 return TakenUp::Answered(Outbound::last(message));
             }
         };
@@ -291,6 +299,9 @@ impl Conversation {
         }
         if arrival.method == "logging/setLevel" {
             let level = arrival.params.and_then(|params| splice::get(params.get(), "/level"));
+            if let Some((_, most)) = client::too_long(None, None, level) {
+                return Err(Failure::Params(format!("`level` may have {most} bytes at most")));
+            }
             if let Some((level, hello)) = level.zip(self.hello.load_full()) {
                 let level = Some(message::raw(level.to_owned()));
                 self.hello.store(Some(Arc::new(Hello { log_level: level, ..(*hello).clone() })));
@@ -335,6 +346,11 @@ impl Conversation {
         let version = negotiate(&requested);
         let object = |pointer: &str| splice::get(params, pointer).filter(|json| json.starts_with('{'));
         let capabilities = object("/capabilities").unwrap_or("{}");
+        if let Some((what, most)) = client::too_long(Some(capabilities), object("/clientInfo"), None) {
+            let data = json!({ "reason": "greeting_too_large" });
+            let text = format!("`{what}` of initialize is longer than {most} bytes: say less of the client");
+            return message::error(id.get(), code::INVALID_PARAMS, &text, &data);
+        }
         if self.hello.load().is_some() {
             let data = json!({ "reason": "already_initialized" });
             let text = "the session is already initialised";

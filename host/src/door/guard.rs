@@ -9,6 +9,8 @@ mod names;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 
@@ -157,6 +159,28 @@ pub fn host(parts: &Parts, allowed: &Hosts) -> Result<(), Rejection> {
         shown(value.as_bytes())
     );
     Err(Rejection::new(StatusCode::FORBIDDEN, message))
+}
+
+/// Whether a request is addressed to a name of the loopback, whatever other names are allowed.
+#[must_use]
+pub fn by_loopback_name(parts: &Parts) -> bool {
+    let host = parts.headers.get(header::HOST).map(trimmed);
+    host.and_then(names::Authority::parse).is_some_and(|host| host.loopback())
+}
+
+/// The request is meant for one of our names, or for the very address its connection came to: a page whose name was
+/// re-pointed at this machine sends that name, never an address.
+///
+/// # Errors
+/// As for [`host`].
+pub fn host_or_address(parts: &Parts, allowed: &Hosts, local: Option<IpAddr>) -> Result<(), Rejection> {
+    let refused = match host(parts, allowed) {
+        Err(refused) if refused.status == StatusCode::FORBIDDEN => refused,
+        settled => return settled,
+    };
+    let sent = parts.headers.get(header::HOST).map(trimmed).and_then(names::Authority::parse);
+    let addressed = local.is_some_and(|local| sent.is_some_and(|sent| sent.is(local)));
+    if addressed { Ok(()) } else { Err(refused) }
 }
 
 /// No Origin (not a browser), or an allowed one.

@@ -1,35 +1,57 @@
 //! The health server on its own port (S9): is it alive, is it ready, and its metrics.
+//!
+//! Whoever reaches the port learns two things, that the gateway lives and whether it can serve. Names, reasons and numbers
+//! are for whoever brings the token. Requests are checked as at the door: a web page must not read them through a name of
+//! its own that was re-pointed at this machine.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::server::{self, Limits};
+use super::guard::{self, Hosts, Origins};
+use super::server::{self, Limits, Peer};
+use crate::call::Share;
 use crate::config::Secret;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{BackendState, Pipeline};
 
-/// Probes and scrapers at once.
+/// Probes and scrapers at once, and those of them from one address that did not bring the token.
 const MAX_CONNECTIONS: usize = 64;
+const MAX_PER_ADDRESS: usize = 16;
+/// What a head may take, and how long a connection may rest: probes are quick.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What an answer under way gets at the stop.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Renders the metrics in the Prometheus text format.
 pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
 
+/// What the health server answers with, and to whom.
 #[derive(Clone)]
-struct Health {
+pub struct Health {
     /// One for each endpoint.
-    pipelines: Arc<Vec<Arc<Pipeline>>>,
-    token: Option<Secret>,
-    render: Render,
+    pub pipelines: Arc<[Arc<Pipeline>]>,
+    pub token: Option<Secret>,
+    pub render: Render,
+    /// Names it may be reached by.
+    pub hosts: Hosts,
+    /// Web pages that may read it.
+    pub origins: Origins,
+}
+
+impl std::fmt::Debug for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Health").field("endpoints", &self.pipelines.len()).finish_non_exhaustive()
+    }
 }
 
 /// Listens on a port of its own.
@@ -41,43 +63,85 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Serves until `stop` ends. `/metrics` needs the bearer token; without a token it is closed.
-pub async fn serve(
-    listener: TcpListener,
-    pipelines: Vec<Arc<Pipeline>>,
-    token: Option<Secret>,
-    render: Render,
-    stop: impl Future<Output = ()> + Send + 'static,
-) {
+pub async fn serve(listener: TcpListener, health: Health, stop: impl Future<Output = ()> + Send + 'static) {
     let app = Router::new()
-        .route(
-            "/health",
-            get(|| async { axum::response::Response::new(json!({ "status": "ok" }).to_string()) }),
-        )
+        .route("/health", get(|| async { Response::new(json!({ "status": "ok" }).to_string()) }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Health { pipelines: Arc::new(pipelines), token, render });
-    let limits = Limits { max_connections: MAX_CONNECTIONS, ..Limits::default() };
+        .layer(axum::middleware::from_fn_with_state(health.clone(), checked))
+        .with_state(health);
+    let limits = Limits {
+        max_connections: MAX_CONNECTIONS,
+        max_per_address: MAX_PER_ADDRESS,
+        header_timeout: HEADER_TIMEOUT,
+        idle_timeout: IDLE_TIMEOUT,
+        ..Limits::default()
+    };
     server::serve(listener, app, limits, stop, GRACE).await;
 }
 
-async fn ready(State(health): State<Health>) -> Response {
-    let reasons: Vec<String> =
-        health.pipelines.iter().flat_map(|pipeline| pipeline.readiness().reasons).collect();
-    if reasons.is_empty() {
-        return json!({ "status": "ready" }).to_string().into_response();
+/// What holds for every request, whatever its path.
+async fn checked(
+    State(health): State<Health>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let local = peer.local().map(|local| local.ip());
+    let fits = guard::singles(&parts.headers, &[])
+        .and_then(|()| guard::framing(&parts))
+        .and_then(|()| guard::host_or_address(&parts, &health.hosts, local))
+        .and_then(|()| guard::origin(&parts.headers, &health.origins));
+    if let Err(refused) = fits {
+        return (refused.status, format!("{}\n", refused.message)).into_response();
     }
-    let body = json!({ "status": "not ready", "reasons": reasons }).to_string();
-    (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+    if health.knows(&parts.headers) {
+        // Strangers cannot take the places of whoever watches. More than enough are left.
+        let _ = peer.known(Share::SOLE);
+    }
+    next.run(Request::from_parts(parts, body)).await
+}
+
+impl Health {
+    /// Whether a request brings the token.
+    fn knows(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else { return false };
+        let sent = guard::bearer(headers).ok().flatten().unwrap_or("");
+        same(sent.as_bytes(), token.expose().as_bytes())
+    }
+}
+
+async fn ready(State(health): State<Health>, headers: HeaderMap) -> Response {
+    let (mut reasons, mut backends) = (Vec::new(), Vec::new());
+    for pipeline in health.pipelines.iter() {
+        let readiness = pipeline.readiness();
+        reasons.extend(readiness.reasons);
+        backends.extend(readiness.backends);
+    }
+    if !backends.is_empty() && backends.iter().all(|backend| backend.down.is_some()) {
+        reasons.push("no backend is up".to_owned());
+    }
+    let ready = reasons.is_empty();
+    let mut body = json!({ "ready": ready });
+    if health.knows(&headers) {
+        body["reasons"] = reasons.into();
+        body["backends"] = backends.iter().map(shown).collect();
+    }
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+fn shown(backend: &BackendState) -> Value {
+    json!({ "name": *backend.name, "up": backend.down.is_none(), "reason": backend.down })
 }
 
 async fn metrics(State(health): State<Health>, headers: HeaderMap) -> Response {
-    let Some(token) = &health.token else {
+    if health.token.is_none() {
         return (StatusCode::FORBIDDEN, "metrics are closed: set HEALTH_TOKEN and send it as bearer token\n")
             .into_response();
-    };
-    let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let sent = sent.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("");
-    if !same(sent.as_bytes(), token.expose().as_bytes()) {
+    }
+    if !health.knows(&headers) {
         let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
         return (StatusCode::UNAUTHORIZED, challenge, "the bearer token is not HEALTH_TOKEN's\n")
             .into_response();

@@ -5,16 +5,17 @@
 mod caller;
 mod challenge;
 mod events;
+mod kin;
+mod local;
 mod mirror;
 mod sessions;
 mod work;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use self::caller::Brought;
 pub use self::caller::Callers;
 pub use self::sessions::Sessions;
 use self::work::Work;
@@ -31,8 +33,8 @@ use super::guard::{self, Hosts, Origins, Rejection};
 use super::line::{self, Out, Outbound, Outbox};
 use super::notices::Noticed;
 use super::respond;
-use super::server::{self, Limits};
-use crate::call::{self, Denial, Json};
+use super::server::{self, Limits, Peer};
+use crate::call::{self, Denial, Json, Principal};
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::{Era, REVISIONS, STATELESS, code, era, message};
 use crate::pipeline::{Caller, Failure};
@@ -54,6 +56,8 @@ pub struct Mount {
     pub sessions: Arc<Sessions>,
     /// Requests of one session under way at once.
     pub max_in_flight: usize,
+    /// Whoever comes from this machine may be its user, without a credential.
+    pub local: bool,
     /// What says where tokens come from (RFC 9728); none if they are not an authorization server's.
     pub resource: Option<Resource>,
 }
@@ -102,6 +106,27 @@ fn status(status: u16, code: i64, text: &str, reason: &str) -> Response {
     reply(status, body)
 }
 
+/// To a caller whose own share is used up. HTTP has a status and a header for it, too.
+fn overloaded(text: &str, era: Era) -> Refused {
+    let data = json!({ "reason": "overloaded", "retryAfter": 1 });
+    let mut response = reply(503, message::error("null", respond::overloaded(era), text, &data));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    Box::new(response)
+}
+
+/// To a caller who holds more connections than are theirs, all of them at work.
+fn too_many_connections(era: Era) -> Refused {
+    let mut refused =
+        overloaded("too many connections of yours are open: wait for a call on one to end", era);
+    refused.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    refused
+}
+
+/// Whether a request says that it is of the stateless era.
+fn says_stateless(parts: &Parts) -> bool {
+    parts.headers.get(VERSION).is_some_and(|version| version == STATELESS)
+}
+
 fn reply(status: u16, body: Bytes) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, [(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
@@ -109,23 +134,34 @@ fn reply(status: u16, body: Bytes) -> Response {
 
 impl Mount {
     /// Who sends this, if an authenticator knows them.
-    fn caller(&self, parts: &Parts, peer: SocketAddr) -> Result<Arc<Caller>, Refused> {
+    async fn caller(&self, parts: &Parts, peer: &Peer) -> Result<(Arc<Caller>, Arc<Principal>), Refused> {
         guard::head(parts, &self.hosts, &self.origins, self.callers.headers())
             .map_err(|rejection| rejected(&rejection))?;
-        let stateless = parts.headers.get(VERSION).is_some_and(|version| version == STATELESS);
-        let code = respond::unauthenticated(if stateless { Era::Stateless } else { Era::Handshake });
+        let era = if says_stateless(parts) { Era::Stateless } else { Era::Handshake };
+        let code = respond::unauthenticated(era);
         let bearer = guard::bearer(&parts.headers)
             .map_err(|rejection| self.unauthenticated(&rejection.message, true, code))?;
-        let caller = self.callers.find(bearer, &parts.headers, peer.ip());
-        match self.house.pipeline.identify(&caller) {
-            Ok(_) => Ok(caller),
+        let far = if self.local { local::far(parts, peer).await } else { None };
+        let (headers, ip) = (&parts.headers, peer.address().ip());
+        let brought = Brought { bearer, headers, peer: ip, near: far.is_none() };
+        if let Some(header) = self.callers.too_long(&brought) {
+            let most = caller::MAX_CREDENTIAL;
+            let text =
+                format!("the credential in the header {header} is longer than {most} bytes, which none is");
+            return Err(self.unauthenticated(&text, true, code));
+        }
+        match self.callers.identify(&brought, &self.house.pipeline) {
+            Ok((_, who)) if !peer.known(who.share()) => Err(too_many_connections(era)),
+            Ok(known) => Ok(known),
             Err(denial) if denial.lacks_scopes().is_some() => {
-                let era = if stateless { Era::Stateless } else { Era::Handshake };
                 let scopes = denial.lacks_scopes().unwrap_or_default().to_owned();
                 let message = respond::failed("null", &Failure::Denied(denial), era).unwrap_or_default();
                 Err(Box::new(self.lacking(&scopes, reply(respond::FORBIDDEN, message))))
             }
-            Err(denial) => {
+            Err(mut denial) => {
+                if let Some(far) = far {
+                    denial.message = format!("{}; {far}", denial.message);
+                }
                 let brought = bearer.is_some() || self.callers.brought(&parts.headers);
                 Err(self.not_known(&denial, brought, code))
             }
@@ -170,13 +206,12 @@ impl Mount {
     }
 
     /// The conversation a request belongs to; 404 for another's as for none, so that ids cannot be tried out.
-    fn session(&self, parts: &Parts, caller: &Caller) -> Result<Arc<Conversation>, Refused> {
+    fn session(&self, parts: &Parts, who: &Principal) -> Result<Arc<Conversation>, Refused> {
         let Some(id) = parts.headers.get(SESSION).and_then(|id| id.to_str().ok()) else {
             let text = "this request needs the header Mcp-Session-Id that `initialize` was answered with";
             return Err(refused(400, code::INVALID_REQUEST, text, "session_missing"));
         };
-        let found = self.house.pipeline.identify(caller).ok().and_then(|who| self.sessions.find(id, &who));
-        let Some(conversation) = found else {
+        let Some(conversation) = self.sessions.find(id, who) else {
             let text = "there is no such session (any more): send `initialize` again";
             return Err(refused(404, code::INVALID_REQUEST, text, "session_unknown"));
         };
@@ -195,23 +230,18 @@ impl Mount {
 
 async fn post(
     State(mount): State<Arc<Mount>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    match posted(&mount, &parts, peer, body).await {
+    match posted(&mount, &parts, &peer, body).await {
         Ok(response) => response,
         Err(refused) => *refused,
     }
 }
 
-async fn posted(
-    mount: &Arc<Mount>,
-    parts: &Parts,
-    peer: SocketAddr,
-    body: Body,
-) -> Result<Response, Refused> {
-    let caller = mount.caller(parts, peer)?;
+async fn posted(mount: &Arc<Mount>, parts: &Parts, peer: &Peer, body: Body) -> Result<Response, Refused> {
+    let (caller, who) = mount.caller(parts, peer).await?;
     guard::content_type_json(&parts.headers).map_err(|rejection| rejected(&rejection))?;
     guard::accept_rpc(&parts.headers).map_err(|rejection| rejected(&rejection))?;
     let body = server::read_body(body, &mount.limits).await.map_err(|error| {
@@ -222,13 +252,16 @@ async fn posted(
     })?;
     let (stream, queue) = line::stream(&caller);
     let out = Out::new(stream, caller.clone());
-    let says_stateless = parts.headers.get(VERSION).is_some_and(|version| version == STATELESS);
+    let says_stateless = says_stateless(parts);
     match envelope::parse(&body) {
         Ok(Message::Request { id, method, params }) => {
             let params = params.map(|params| Json::shared(&body, params));
             let text = params.as_ref().map_or("{}", Json::get);
             if says_stateless || era::is_stateless(Some(text)) || method == "server/discover" {
                 mirror::check(mount, parts, id, &method, text)?;
+                if method == "subscriptions/listen" && !peer.held(who.share()) {
+                    return Err(too_many_connections(Era::Stateless));
+                }
                 let session = Session::new("stateless", mount.max_in_flight);
                 let conversation = Conversation::new(mount.house.clone(), session);
                 // A connection that is closed is a request that is cancelled (2026-07-28, "Cancellation").
@@ -238,13 +271,13 @@ async fn posted(
                 return Ok(mount.answered(queue, Some(guard), None).await);
             }
             if method == "initialize" && !parts.headers.contains_key(SESSION) {
-                return initialize(mount, &caller, &body).await;
+                return initialize(mount, &caller, &who, &body).await;
             }
             if method == "ping" && !parts.headers.contains_key(SESSION) {
                 // Allowed before `initialize` is done.
                 return Ok(reply(200, message::result(id.get(), "{}")));
             }
-            let conversation = mount.session(parts, &caller)?;
+            let conversation = mount.session(parts, &who)?;
             let work = match conversation.taken_up(id, &method, params, &out) {
                 TakenUp::ToDo(work) => Some(Work::new(work, conversation.tasks())),
                 TakenUp::Away => None,
@@ -276,12 +309,12 @@ async fn posted(
             Ok(StatusCode::ACCEPTED.into_response())
         }
         Ok(Message::Notification { .. } | Message::Response { .. }) => {
-            let conversation = mount.session(parts, &caller)?;
+            let conversation = mount.session(parts, &who)?;
             conversation.hear(&body, &out).await;
             Ok(StatusCode::ACCEPTED.into_response())
         }
         Err(_) if body.trim_ascii_start().first() == Some(&b'[') => {
-            let conversation = mount.session(parts, &caller)?;
+            let conversation = mount.session(parts, &who)?;
             conversation.hear(&body, &out).await;
             drop(out);
             Ok(mount.answered(queue, None, None).await)
@@ -291,11 +324,14 @@ async fn posted(
 }
 
 /// A new session (2025-11-25, "Session Management").
-async fn initialize(mount: &Arc<Mount>, caller: &Arc<Caller>, body: &Bytes) -> Result<Response, Refused> {
-    let full = |text: &str| refused(503, code::INTERNAL_ERROR, text, "overloaded");
-    let who = mount.house.pipeline.identify(caller);
-    let who = who.map_err(|denial| mount.not_known(&denial, true, code::UNAUTHENTICATED))?;
-    let id = mount.house.parking.id().map_err(|error| full(&error.to_string()))?;
+async fn initialize(
+    mount: &Arc<Mount>,
+    caller: &Arc<Caller>,
+    who: &Principal,
+    body: &Bytes,
+) -> Result<Response, Refused> {
+    let failed = |text: &str| refused(503, code::INTERNAL_ERROR, text, "overloaded");
+    let id = mount.house.parking.id().map_err(|error| failed(&error.to_string()))?;
     let session = Session::new(&id, mount.max_in_flight);
     let conversation = Conversation::new(mount.house.clone(), session);
     let (stream, mut queue) = line::stream(caller);
@@ -304,13 +340,11 @@ async fn initialize(mount: &Arc<Mount>, caller: &Arc<Caller>, body: &Bytes) -> R
     drop(out);
     let answer = match queue.recv().await {
         Some(Outbound::Last { message, .. }) => message,
-        Some(Outbound::Part(_)) | None => return Err(full("initialize was not answered")),
+        Some(Outbound::Part(_)) | None => return Err(failed("initialize was not answered")),
     };
     let mut response = reply(200, answer.text().clone());
     if conversation.hello().is_some() {
-        if !mount.sessions.add(conversation, &who) {
-            return Err(full("too many sessions are open; end one with DELETE, or raise http.max_sessions"));
-        }
+        mount.sessions.add(conversation, who).map_err(|text| overloaded(text, Era::Handshake))?;
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(SESSION, value);
         }
@@ -321,20 +355,24 @@ async fn initialize(mount: &Arc<Mount>, caller: &Arc<Caller>, body: &Bytes) -> R
 /// The session's standing stream.
 async fn standing(
     State(mount): State<Arc<Mount>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
     let (parts, _) = request.into_parts();
-    let open = || {
-        let caller = mount.caller(&parts, peer)?;
-        if parts.headers.get(VERSION).is_some_and(|version| version == STATELESS) {
+    let open = async {
+        let (caller, who) = mount.caller(&parts, &peer).await?;
+        if says_stateless(&parts) {
             return Err(Box::new(not_here()));
         }
         guard::accept_events(&parts.headers).map_err(|rejection| rejected(&rejection))?;
-        let conversation = mount.session(&parts, &caller)?;
+        let conversation = mount.session(&parts, &who)?;
+        // A stream takes up its connection for as long as it stands.
+        if !peer.held(who.share()) {
+            return Err(too_many_connections(Era::Handshake));
+        }
         Ok((caller, conversation))
     };
-    match open() {
+    match open.await {
         Ok((caller, conversation)) => {
             let (out, queue) = line::stream(&caller);
             conversation.stand(out);
@@ -353,18 +391,18 @@ fn not_here() -> Response {
 
 async fn farewell(
     State(mount): State<Arc<Mount>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
     let (parts, _) = request.into_parts();
-    let end = || {
-        let caller = mount.caller(&parts, peer)?;
-        if parts.headers.get(VERSION).is_some_and(|version| version == STATELESS) {
+    let end = async {
+        let (_, who) = mount.caller(&parts, &peer).await?;
+        if says_stateless(&parts) {
             return Err(Box::new(not_here()));
         }
-        mount.session(&parts, &caller)
+        mount.session(&parts, &who)
     };
-    match end() {
+    match end.await {
         Ok(conversation) => {
             mount.sessions.end(conversation.session().id());
             StatusCode::NO_CONTENT.into_response()

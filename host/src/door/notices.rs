@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::asked;
 use super::conversation::Conversation;
+use crate::mcp::bounds;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::envelope::Body;
 use crate::mcp::method::Notice;
@@ -118,6 +119,9 @@ impl Conversation {
         params: Option<&RawValue>,
         caller: &Arc<Caller>,
     ) -> Noticed<impl Future<Output = Result<(), Failure>> + Send + use<>> {
+        if method.len() > bounds::METHOD {
+            return Noticed::Dropped(bounds::TooLong::Method.to_string());
+        }
         let notice = Notice::of(method);
         match notice {
             Notice::Initialized => return Noticed::Done,

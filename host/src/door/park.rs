@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::line::Out;
 use super::seal::{NoRandom, PREFIX, Sealer};
+use crate::call::Share;
+use crate::call::shares::{Place, Shares};
 use crate::mcp::client::{Answered, Question};
 use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
@@ -25,8 +27,9 @@ use crate::pipeline::{Answer, Failure};
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How often those who wait are looked at.
 const SWEEP: Duration = Duration::from_secs(10);
-/// Calls that wait at once.
+/// Calls that wait at once, and the bytes of what they were asked with. Each caller may have a share of both.
 const MAX_PARKED: usize = 1_024;
+const MAX_PARKED_BYTES: usize = 64 << 20;
 
 /// A call under way, with the questions it asks.
 #[derive(Debug)]
@@ -46,6 +49,7 @@ pub(super) struct Going {
 struct Parked {
     going: Going,
     since: Instant,
+    _places: [Place; 2],
 }
 
 /// All calls that wait.
@@ -53,6 +57,8 @@ struct Parked {
 pub struct Parking {
     sealer: Sealer,
     parked: Mutex<HashMap<String, Parked>>,
+    calls: Arc<Shares>,
+    bytes: Arc<Shares>,
 }
 
 /// What came of a state that a client brought.
@@ -71,7 +77,12 @@ impl Parking {
     /// # Errors
     /// The system gives no random bytes.
     pub fn new() -> Result<Arc<Self>, NoRandom> {
-        let parking = Arc::new(Self { sealer: Sealer::new()?, parked: Mutex::default() });
+        let parking = Arc::new(Self {
+            sealer: Sealer::new()?,
+            parked: Mutex::default(),
+            calls: Shares::new(MAX_PARKED),
+            bytes: Shares::new(MAX_PARKED_BYTES),
+        });
         let weak = Arc::downgrade(&parking);
         tokio::spawn(async move {
             let mut beat = tokio::time::interval(SWEEP);
@@ -100,16 +111,17 @@ impl Parking {
         self.sealer.id()
     }
 
-    /// Sets a call aside; the state by which it is found again. None if too many wait already: the call is ended.
-    pub(super) fn park(&self, going: Going, bound: &[u8]) -> Option<String> {
-        let id = self.sealer.id().ok()?;
-        let state = self.sealer.seal(&id, bound).ok()?;
-        let mut parked = self.parked.lock();
-        if parked.len() >= MAX_PARKED {
+    /// Sets a call aside; the state by which it is found again. `bytes` is how much it holds. None if too many wait
+    /// already, or too many of this caller: the call is ended.
+    pub(super) fn park(&self, going: Going, bound: &[u8], whose: Share, bytes: usize) -> Option<String> {
+        let places = self.calls.take(whose, 1).and_then(|call| Ok([call, self.bytes.take(whose, bytes)?]));
+        let Ok(places) = places else {
             going.cancel.cancel();
             return None;
-        }
-        parked.insert(id, Parked { going, since: Instant::now() });
+        };
+        let id = self.sealer.id().ok()?;
+        let state = self.sealer.seal(&id, bound).ok()?;
+        self.parked.lock().insert(id, Parked { going, since: Instant::now(), _places: places });
         Some(state)
     }
 
@@ -175,4 +187,62 @@ pub(super) fn bound(identity: &str, method: &str, params: &str) -> Vec<u8> {
         digest.update(part);
     }
     digest.finalize().to_vec()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::call::{Credential, Principal};
+    use crate::door::line;
+    use crate::pipeline::Caller;
+
+    fn going() -> Going {
+        let credential = Credential { door: "http", bearer: None, attrs: Vec::new() };
+        let caller = Arc::new(Caller::new(credential));
+        let (stream, _) = line::stream(&caller);
+        let (_, questions) = mpsc::channel(1);
+        Going {
+            work: tokio::spawn(async { Err(Failure::Cancelled) }),
+            questions,
+            open: Vec::new(),
+            asked: 0,
+            out: Arc::new(Mutex::new(Out::new(stream, caller))),
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    fn share(subject: &str) -> Share {
+        let principal = Principal {
+            subject: subject.to_owned(),
+            role: "r".to_owned(),
+            issuer: None,
+            audience: None,
+            token_id: None,
+            expires_at: None,
+            claims: Vec::new(),
+        };
+        principal.share()
+    }
+
+    #[tokio::test]
+    async fn calls_that_wait_are_shared_in_number_and_in_bytes() {
+        let parking = Parking::new().unwrap();
+        let states: Vec<String> =
+            std::iter::from_fn(|| parking.park(going(), b"eve", share("eve"), 100)).collect();
+        assert!((MAX_PARKED / 2..MAX_PARKED / 2 + 2).contains(&states.len()), "{}", states.len());
+        assert!(parking.park(going(), b"bob", share("bob"), 100).is_some());
+        // Who comes back gives the place back.
+        assert!(matches!(parking.find(&states[0], b"eve"), Found::Call(_)));
+        assert!(parking.park(going(), b"eve", share("eve"), 100).is_some());
+        let refused = going();
+        let cancel = refused.cancel.clone();
+        assert!(parking.park(refused, b"eve", share("eve"), 100).is_none());
+        assert!(cancel.is_cancelled(), "what cannot wait ends");
+
+        let parking = Parking::new().unwrap();
+        let large = std::iter::from_fn(|| parking.park(going(), b"eve", share("eve"), 4 << 20)).count();
+        assert!((2..=9).contains(&large), "{large}");
+        assert!(parking.park(going(), b"bob", share("bob"), 4 << 20).is_some());
+    }
 }

@@ -4,12 +4,15 @@
 //! What the client sees says what happened and what to do; causes that are the operator's go to the log.
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::call::{Denial, Refused, TargetKind};
+use crate::mcp::bounds::TooLong;
 use crate::mcp::payload::Payload;
 use crate::mcp::{Era, code, message, splice};
 use crate::pipeline::{Answer, BackendError, Failure};
+use crate::session::AdmitError;
 
 /// The reply to a request; none where the client asked for none (it cancelled).
 pub(super) fn reply(id: &str, answer: Result<Answer, Failure>, era: Era) -> Option<Payload> {
@@ -64,12 +67,33 @@ pub(super) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
         Failure::Unknown { .. } => (code::INVALID_PARAMS, json!({ "reason": "unknown_target" })),
         Failure::Params(_) => (code::INVALID_PARAMS, json!({ "reason": "invalid_arguments" })),
         Failure::Method(_) => (code::METHOD_NOT_FOUND, Value::Null),
+        // The caller's own doing, and no failure of the server.
+        Failure::Backend(error @ BackendError::Share { .. }) => (overloaded(era), backend(error)),
         Failure::Backend(error) => (code::INTERNAL_ERROR, backend(error)),
         Failure::Audit => (code::INTERNAL_ERROR, json!({ "reason": "audit_unavailable" })),
         // MCP "Cancellation": the receiver should not respond.
         Failure::Cancelled => return None,
     };
     Some(message::error(id, code, &text, &data))
+}
+
+/// A request with something in it that is too long to be kept. An id that is, is not repeated either.
+pub(super) fn too_long(id: &RawValue, error: TooLong) -> Bytes {
+    let (id, code) = match error {
+        TooLong::Id => ("null", code::INVALID_REQUEST),
+        TooLong::Method => (id.get(), code::METHOD_NOT_FOUND),
+        TooLong::Token => (id.get(), code::INVALID_PARAMS),
+    };
+    message::error(id, code, &error.to_string(), &json!({ "reason": "too_long" }))
+}
+
+/// A request that a session does not take up.
+pub(super) fn not_admitted(id: &str, error: AdmitError, era: Era) -> Bytes {
+    let (code, data) = match error {
+        AdmitError::Doubled => (code::INVALID_REQUEST, json!({ "reason": "id_in_use" })),
+        AdmitError::Full => (overloaded(era), json!({ "reason": "overloaded", "retryAfter": 1 })),
+    };
+    message::error(id, code, &error.to_string(), &data)
 }
 
 fn denied(denial: &Denial, era: Era) -> i64 {
@@ -83,17 +107,24 @@ fn denied(denial: &Denial, era: Era) -> i64 {
         Refused::InvalidArguments => return code::INVALID_PARAMS,
         Refused::Unavailable => return code::INTERNAL_ERROR,
     };
-    match era {
-        Era::Handshake => code,
-        Era::Stateless => code + OUTSIDE,
-    }
+    of_era(code, era)
 }
 
 /// The code of a request whose sender nobody knows.
 pub(super) fn unauthenticated(era: Era) -> i64 {
+    of_era(code::UNAUTHENTICATED, era)
+}
+
+/// The code of a request that comes when its sender's share is used up.
+pub(super) fn overloaded(era: Era) -> i64 {
+    of_era(code::RATE_LIMITED, era)
+}
+
+/// A code of the gateway's own, as it is in this era.
+fn of_era(code: i64, era: Era) -> i64 {
     match era {
-        Era::Handshake => code::UNAUTHENTICATED,
-        Era::Stateless => code::UNAUTHENTICATED + OUTSIDE,
+        Era::Handshake => code,
+        Era::Stateless => code + OUTSIDE,
     }
 }
 
@@ -123,7 +154,12 @@ fn backend(error: &BackendError) -> Value {
         BackendError::Protocol { backend, .. } => {
             json!({ "reason": "backend_protocol_error", "backend": **backend })
         }
-        BackendError::Busy { backend, .. } => json!({ "reason": "backend_busy", "backend": **backend }),
+        BackendError::Busy { backend, .. } => {
+            json!({ "reason": "backend_busy", "backend": **backend, "retryAfter": 1 })
+        }
+        BackendError::Share { backend, .. } => {
+            json!({ "reason": "overloaded", "backend": **backend, "retryAfter": 1 })
+        }
         BackendError::Status { backend, status, retry_after } => {
             let mut data = json!({ "reason": "backend_http_status", "backend": **backend, "status": status });
             if let Some(after) = retry_after {

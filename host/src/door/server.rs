@@ -5,6 +5,7 @@
 
 mod body;
 mod connection;
+mod places;
 mod pulse;
 mod turns;
 
@@ -25,6 +26,9 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use body::{BodyError, read_body};
+pub use places::Peer;
+
+use places::Places;
 
 /// How many clients over [`Limits::max_connections`] are told so at a time; further ones are closed without a word.
 const REFUSALS: usize = 64;
@@ -48,9 +52,13 @@ pub struct Limits {
     pub max_headers: usize,
     /// Bytes of a body, chunk framing not counted. Over it: 413. Default 4 MiB.
     pub max_body: usize,
-    /// Connections at once. The next one is accepted, told 503 and closed: a client left waiting in the kernel's
-    /// queue would learn nothing and could not try another gateway. Default 1024.
+    /// Connections at once. When they are all taken those that rest make room, strangers' first. If none does, the next
+    /// one is accepted, told 503 and closed: a client left waiting in the kernel's queue would learn nothing and could
+    /// not try another gateway. Default 1024.
     pub max_connections: usize,
+    /// Connections from one address (an IPv4 address, an IPv6 network of 64 bits) over which no credential was accepted.
+    /// One more takes the place of the one that has rested longest. Default 256.
+    pub max_per_address: usize,
     /// How long a connection may rest between two requests, and how long a client may leave a response untaken.
     /// A handler at work and a quiet event stream do not count. Longer than the 90 s for which common clients keep
     /// connections, so that it is they who close and no request meets a closing door. Default 120 s.
@@ -67,6 +75,7 @@ impl Default for Limits {
             max_headers: 100,
             max_body: 4 << 20,
             max_connections: 1024,
+            max_per_address: 256,
             idle_timeout: Duration::from_secs(120),
         }
     }
@@ -75,11 +84,11 @@ impl Default for Limits {
 /// Serves until `stop` ends, then drains: no new connections, resting ones closed, requests under way finished.
 /// Long streams are the application's to end at the same signal. What is left after `grace` is cut.
 ///
-/// Dropping the future cuts everything at once. Handlers find the peer as `ConnectInfo<SocketAddr>`; one whose client
-/// goes away is dropped. Bodies are limited by [`read_body`] only: a handler must read them with it.
+/// Dropping the future cuts everything at once. Handlers find the other end as the extension [`Peer`], and say by it
+/// whose credential they accepted; one whose client goes away is dropped. Bodies are limited by [`read_body`] only: a handler must read them with it.
 pub async fn serve(listener: TcpListener, app: Router, limits: Limits, stop: impl Future, grace: Duration) {
     let app = TowerToHyperService::new(app);
-    let slots = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
+    let places = Places::new(&limits);
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let draining = CancellationToken::new();
     let mut connections = JoinSet::new();
@@ -107,12 +116,12 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits, stop: imp
             }
         };
         pause = Pause::default();
-        if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+        if let Some(seat) = places.enter(peer.ip()) {
             let (app, draining) = (app.clone(), draining.clone());
             connections.spawn(async move {
                 no_delay(&stream, peer);
+                let peer = Peer::new(peer, stream.local_addr().ok(), seat);
                 connection::run(stream, peer, app, limits, draining).await;
-                drop(slot);
             });
         } else if let Ok(slot) = Arc::clone(&refusals).try_acquire_owned() {
             tracing::debug!(%peer, "refused: {} connections are open", limits.max_connections);

@@ -14,11 +14,11 @@ use super::conversation::{Conversation, say, unknown};
 use super::line::{Out, Outbound};
 use super::park::{self, Found, Going};
 use super::respond;
-use crate::call::Json;
+use crate::call::{Denial, Json, Share};
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Nobody, Question};
 use crate::mcp::splice::{self, Edit};
-use crate::mcp::{Era, Params, code, era, is_of_protocol, message};
+use crate::mcp::{Era, Params, bounds, code, era, is_of_protocol, message};
 use crate::pipeline::{Answer, Arrival, Failure, TASKS};
 
 /// Questions that come this close together are asked together.
@@ -87,6 +87,9 @@ impl Conversation {
         out: &Out,
     ) -> Option<Outbound> {
         let params = params.unwrap_or_else(Json::empty);
+        if let Err(error) = bounds::check(id, method, Some(params.get())) {
+            return Some(Outbound::with(respond::too_long(id, error), 400));
+        }
         // What the sender says of itself is read first; if it can be read in two ways, so can the rest.
         let hello = match era::read_meta(params.get()) {
             Ok(hello) => hello,
@@ -122,8 +125,7 @@ impl Conversation {
         let in_flight = match self.session.admit(id) {
             Ok(in_flight) => in_flight,
             Err(error) => {
-                let data = json!({ "reason": "overloaded" });
-                return Some(refused(id, 200, code::INVALID_REQUEST, &error.to_string(), &data));
+                return Some(Outbound::last(respond::not_admitted(id.get(), error, Era::Stateless)));
             }
         };
         let (this, out) = (self.clone(), out.of(&in_flight));
@@ -215,7 +217,8 @@ impl Conversation {
         out: &Out,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        let identity = self.pipeline().identify(&out.caller)?.identity();
+        let who = self.pipeline().identify(&out.caller)?;
+        let identity = who.identity();
         let bound = park::bound(&identity, method, params.get());
         let state = splice::get(params.get(), "/requestState");
         let state = state.and_then(|state| serde_json::from_str::<String>(state).ok());
@@ -254,13 +257,11 @@ impl Conversation {
         }
         let required = going.required();
         let parking = &self.house.parking;
-        let state = parking.park(going, &bound).ok_or_else(|| {
-            let denial = crate::call::Denial::new(
-                crate::call::Refused::Unavailable,
-                "overloaded",
-                "too many calls wait for their clients",
-            );
-            Failure::Denied(denial)
+        // On stdio there is nobody to share with.
+        let share = if self.house.sole { Share::SOLE } else { who.share() };
+        let state = parking.park(going, &bound, share, params.get().len()).ok_or_else(|| {
+            let text = "too many of your calls wait for an answer of yours: answer one of them first";
+            Failure::Denied(Denial::overloaded(text))
         })?;
         let set = Edit::Set { pointer: "/requestState".to_owned(), json: message::quoted(&state) };
         let required = era::result_to_stateless("", &required, &era::server_info());

@@ -53,12 +53,17 @@ pub fn read_meta(params: &str) -> Result<Hello, (i64, String)> {
     let capabilities = splice::get(params, CAPABILITIES)
         .filter(|capabilities| capabilities.starts_with('{'))
         .ok_or_else(|| missing("clientCapabilities"))?;
-    let owned = |pointer: &str| splice::get(params, pointer).map(|json| message::raw(json.to_owned()));
+    let (info, level) = (splice::get(params, INFO), splice::get(params, LOG_LEVEL));
+    if let Some((what, most)) = super::client::too_long(Some(capabilities), info, level) {
+        let text = format!("`params._meta`: what it says of the client's {what} is longer than {most} bytes");
+        return Err((code::INVALID_PARAMS, text));
+    }
+    let owned = |json: Option<&str>| json.map(|json| message::raw(json.to_owned()));
     Ok(Hello {
         version: STATELESS,
         capabilities: message::raw(capabilities.to_owned()),
-        info: owned(INFO).filter(|info| info.get().starts_with('{')),
-        log_level: owned(LOG_LEVEL).filter(|level| level.get().starts_with('"')),
+        info: owned(info).filter(|info| info.get().starts_with('{')),
+        log_level: owned(level).filter(|level| level.get().starts_with('"')),
     })
 }
 

@@ -18,11 +18,21 @@ use crate::mcp::notice::ClientNotice;
 use crate::mcp::splice;
 use crate::plugin::Row;
 
-/// Whether the gateway can do its work, and if not, why (S9).
-#[derive(Clone, Debug)]
+/// How the parts of an endpoint are (S9).
+#[derive(Clone, Debug, Default)]
 pub struct Readiness {
-    pub ready: bool,
+    /// Why this endpoint cannot serve anybody.
     pub reasons: Vec<String>,
+    /// The backends that are not switched off.
+    pub backends: Vec<BackendState>,
+}
+
+/// How a backend is.
+#[derive(Clone, Debug)]
+pub struct BackendState {
+    pub name: Arc<str>,
+    /// Why it is not up; none if it is.
+    pub down: Option<String>,
 }
 
 impl Pipeline {
@@ -159,26 +169,31 @@ impl Pipeline {
         (!text.is_empty()).then_some(text)
     }
 
-    /// Whether everything is well: all backends that are not switched off, and the record.
+    /// How the backends that are not switched off are, and what keeps the endpoint from serving: the record, or a backend
+    /// that it is said to need.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        let mut reasons = Vec::new();
+        let mut readiness = Readiness::default();
         for backend in self.registry.backends() {
-            let reason = match backend.status() {
-                Status::Ready => continue,
-                Status::Starting => "starting".to_owned(),
-                Status::Down { reason, .. } => reason,
-                Status::Stopped => "stopped".to_owned(),
-            };
-            if !self.policy.kill().hides(TargetKind::Other, "", backend.name()) {
-                reasons.push(format!("backend {}: {reason}", backend.name()));
+            if self.policy.kill().hides(TargetKind::Other, "", backend.name()) {
+                continue;
             }
+            let down = match backend.status() {
+                Status::Ready => None,
+                Status::Starting => Some("starting".to_owned()),
+                Status::Down { reason, .. } => Some(reason),
+                Status::Stopped => Some("stopped".to_owned()),
+            };
+            if let Some(down) = down.as_ref().filter(|_| backend.required()) {
+                readiness.reasons.push(format!("backend {}: {down}", backend.name()));
+            }
+            readiness.backends.push(BackendState { name: backend.name().clone(), down });
         }
         let audit = self.audit.status();
         if !audit.healthy {
-            reasons.push(format!("audit: {}", audit.reason.unwrap_or_default()));
+            readiness.reasons.push(format!("audit: {}", audit.reason.unwrap_or_default()));
         }
-        Readiness { ready: reasons.is_empty(), reasons }
+        readiness
     }
 }
 

@@ -8,7 +8,7 @@ use crate::backend::Backend;
 use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::catalog::{Entry, List};
 use crate::mcp::schema::ArgumentSchema;
-use crate::mcp::{Params, is_custom, splice};
+use crate::mcp::{Params, bounds, is_custom, splice};
 
 /// A target with the backend that serves it.
 #[derive(Debug)]
@@ -49,6 +49,11 @@ fn place(method: &str, params: &str) -> Option<(&'static str, TargetKind)> {
         },
         _ => return None,
     })
+}
+
+/// Longest name of such a target: it goes on record, and into keys.
+fn longest(kind: TargetKind) -> usize {
+    if kind == TargetKind::Resource { bounds::URI } else { bounds::NAME }
 }
 
 /// Whether a method is about one target of one backend.
@@ -125,6 +130,10 @@ impl Pipeline {
         let name: String = splice::get(params, pointer)
             .and_then(|name| serde_json::from_str(name).ok())
             .ok_or_else(|| Failure::Params(format!("`{pointer}` must be a string")))?;
+        let most = longest(kind);
+        if name.len() > most {
+            return Err(Failure::Params(format!("`{pointer}` may have {most} bytes at most")));
+        }
         if let Some(located) = self.lookup(kind, &name) {
             return Ok(located);
         }
@@ -137,6 +146,9 @@ impl Pipeline {
     fn locate_task(&self, params: &str, who: &Principal) -> Result<Located, Failure> {
         let id = splice::get(params, "/taskId").and_then(|id| serde_json::from_str::<String>(id).ok());
         let id = id.ok_or_else(|| Failure::Params("`/taskId` must be a string".to_owned()))?;
+        if id.len() > bounds::NAME {
+            return Err(Failure::Params(format!("`/taskId` may have {} bytes at most", bounds::NAME)));
+        }
         let unknown = || Failure::Params(format!("there is no task {id:?} of yours"));
         let target = self.tasks.target(&id, who).ok_or_else(unknown)?;
         let backend = self.registry.find(&target.backend).ok_or_else(unknown)?.clone();
@@ -188,6 +200,9 @@ impl Pipeline {
         ];
         let found = places.into_iter().filter_map(|(pointer, kind)| {
             let name: String = serde_json::from_str(splice::get(params, pointer)?).ok()?;
+            if name.len() > longest(kind) {
+                return None;
+            }
             Some(self.lookup(kind, &name).map_or_else(|| self.by_own_name(kind, &name), |found| vec![found]))
         });
         found.flatten().collect()

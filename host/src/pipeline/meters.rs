@@ -77,7 +77,7 @@ fn duration(tool: &str) -> Histogram {
 
 fn kind(failure: &Failure, status: Status) -> &'static str {
     match failure {
-        Failure::Denied(_) => status.as_str(),
+        Failure::Denied(_) | Failure::Backend(BackendError::Share { .. }) => status.as_str(),
         Failure::Unknown { .. } => "unknown_target",
         Failure::Params(_) => "invalid_args",
         Failure::Method(_) => "unknown_method",

@@ -43,7 +43,7 @@ pub(super) fn of(done: &Result<Reply, Failure>) -> Outcome {
             BackendError::Status { status: 500.., .. } => Outcome::ServerError,
             BackendError::Status { .. } => Outcome::InvalidRequest,
             // It was never sent.
-            BackendError::Busy { .. } => Outcome::Cancelled,
+            BackendError::Busy { .. } | BackendError::Share { .. } => Outcome::Cancelled,
         },
         Err(_) => Outcome::Cancelled,
     }
@@ -76,6 +76,7 @@ pub(super) fn refused_status(failure: &Failure) -> Status {
             Refused::Unavailable => Status::Error,
         },
         Failure::Unknown { .. } | Failure::Params(_) | Failure::Method(_) => Status::InvalidArgs,
+        Failure::Backend(BackendError::Share { .. }) => Status::RateLimited,
         Failure::Backend(_) | Failure::Audit => Status::Error,
         Failure::Cancelled => Status::Cancelled,
     }

@@ -3,15 +3,17 @@
 //! Rule: the extension `io.modelcontextprotocol/tasks` (SEP-2663), and the tasks of 2025-11-25 before it. An id is no secret between callers, so a task is
 //! found only by whoever began it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::call::{Call, Principal, Target, TargetKind};
+use crate::call::shares::Crowd;
+use crate::call::{Call, Principal, Share, Target, TargetKind};
 use crate::mcp::{era, splice};
 
-/// Tasks that are remembered; the oldest go first.
+/// Tasks that are remembered. Beyond them the oldest of whoever began most goes first, so that nobody's tasks are pushed
+/// out by another's many.
 const MAX_TASKS: usize = 10_000;
 /// Longest id that is remembered.
 const MAX_ID: usize = 512;
@@ -25,7 +27,9 @@ pub(super) struct Tasks(Mutex<Known>);
 #[derive(Debug, Default)]
 struct Known {
     by_id: HashMap<Arc<str>, Begun>,
-    order: VecDeque<Arc<str>>,
+    by_owner: Crowd<Share, Arc<str>>,
+    /// Counts the tasks that were begun.
+    begun: u64,
 }
 
 #[derive(Debug)]
@@ -55,11 +59,15 @@ impl Tasks {
             return;
         }
         if known.by_id.insert(id.clone(), begun).is_none() {
-            known.order.push_back(id);
+            known.begun += 1;
+            let at = known.begun;
+            known.by_owner.insert(call.principal.share(), at, id);
         }
-        while known.order.len() > MAX_TASKS {
-            if let Some(oldest) = known.order.pop_front() {
-                known.by_id.remove(&oldest);
+        while known.by_owner.len() > MAX_TASKS {
+            let oldest = known.by_owner.largest().next().and_then(|(_, owner)| known.by_owner.first(owner));
+            let Some(number) = oldest.map(|(number, _)| number) else { return };
+            if let Some(gone) = known.by_owner.remove(number) {
+                known.by_id.remove(&gone);
             }
         }
     }
@@ -129,5 +137,16 @@ mod tests {
         }
         assert!(tasks.target("0", &ada.principal).is_none());
         assert!(tasks.target("1", &ada.principal).is_some());
+    }
+
+    #[test]
+    fn nobody_pushes_out_the_tasks_of_others() {
+        let (tasks, ada, eve) = (Tasks::default(), call("ada", "a"), call("eve", "a"));
+        tasks.note(&ada, r#"{"resultType":"task","taskId":"adas"}"#);
+        for number in 0..=MAX_TASKS {
+            tasks.note(&eve, &format!(r#"{{"resultType":"task","taskId":"{number}"}}"#));
+        }
+        assert!(tasks.target("adas", &ada.principal).is_some());
+        assert!(tasks.target("0", &eve.principal).is_none());
     }
 }

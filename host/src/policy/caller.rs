@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use super::chain::Chain;
-use crate::call::{Credential, Denial, Principal};
+use crate::call::{Credential, Denial, Principal, Refused};
 use crate::plugin::Auth;
 use crate::queue::Budget;
 
@@ -15,7 +15,8 @@ const UNREAD_BYTES: u32 = 8 << 20;
 /// Somebody at a door. The authenticator's answer is kept until it expires, so that a call costs a comparison.
 #[derive(Debug)]
 pub struct Caller {
-    credential: Arc<Credential>,
+    /// None for one who is remembered beyond the request that brought it.
+    credential: Option<Arc<Credential>>,
     known: ArcSwapOption<Known>,
     unread: Budget,
 }
@@ -30,10 +31,17 @@ impl Caller {
     #[must_use]
     pub fn new(credential: Credential) -> Self {
         Self {
-            credential: Arc::new(credential),
+            credential: Some(Arc::new(credential)),
             known: ArcSwapOption::empty(),
             unread: Budget::new(UNREAD_BYTES),
         }
+    }
+
+    /// One whom an authenticator has accepted for ever.
+    #[cfg(test)]
+    pub(crate) fn accepted(credential: Credential, principal: Principal) -> Self {
+        let known = Known { principal: Arc::new(principal), until_ms: u64::MAX };
+        Self { known: ArcSwapOption::from_pointee(known), ..Self::new(credential) }
     }
 
     /// What may wait until this caller reads it.
@@ -42,13 +50,42 @@ impl Caller {
         &self.unread
     }
 
+    /// The same caller, whose unread messages are counted with those of others: of the same person with another token.
+    #[must_use]
+    pub fn counted_in(self, unread: &Budget) -> Self {
+        Self { unread: unread.clone(), ..self }
+    }
+
+    /// The same caller without what they brought, to be remembered: what may stay in memory for hours is who it is, not
+    /// the token. None for somebody whom no authenticator has accepted.
+    #[must_use]
+    pub fn remembered(&self) -> Option<Self> {
+        let known = ArcSwapOption::from(Some(self.known.load_full()?));
+        Some(Self { credential: None, known, unread: self.unread.clone() })
+    }
+
+    /// A caller who was remembered, with what this request brings: for one whose time ends soon.
+    #[must_use]
+    pub fn again(&self, credential: Credential) -> Self {
+        let known = ArcSwapOption::from(self.known.load_full());
+        Self { credential: Some(Arc::new(credential)), known, unread: self.unread.clone() }
+    }
+
+    /// Who it is, if that is known until then at least.
+    pub(super) fn known_until(&self, ms: u64) -> Option<Arc<Principal>> {
+        let known = self.known.load();
+        known.as_ref().filter(|known| ms < known.until_ms).map(|known| known.principal.clone())
+    }
+
     pub(super) fn identify(&self, chain: &Chain, now_ms: u64) -> Result<Arc<Principal>, Denial> {
-        if let Some(known) = &*self.known.load()
-            && now_ms < known.until_ms
-        {
-            return Ok(known.principal.clone());
+        if let Some(principal) = self.known_until(now_ms) {
+            return Ok(principal);
         }
-        match chain.authenticate(&self.credential) {
+        let Some(credential) = &self.credential else {
+            let text = "the time of the credential ended while the request came in: send the request again";
+            return Err(Denial::new(Refused::Unauthenticated, "expired", text));
+        };
+        match chain.authenticate(credential) {
             Ok(Auth::Accepted { principal, cache_until_ms }) => {
                 let principal = Arc::new(principal);
                 let until_ms = cache_until_ms.unwrap_or(0);
@@ -66,9 +103,5 @@ impl Caller {
 
 /// The chain turns a last abstention into a refusal; should that ever change, nobody gets in by it.
 fn unreachable_abstain() -> Result<Arc<Principal>, Denial> {
-    Err(Denial::new(
-        crate::call::Refused::Unauthenticated,
-        "no_credential",
-        "no authenticator accepted the credential",
-    ))
+    Err(Denial::new(Refused::Unauthenticated, "no_credential", "no authenticator accepted the credential"))
 }

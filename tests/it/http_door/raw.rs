@@ -1,7 +1,7 @@
 //! HTTP byte by byte, for what no library would send.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use super::client::Client;
@@ -38,6 +38,37 @@ impl Raw {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self(stream)
+    }
+
+    /// The same from another address of this machine's loopback.
+    pub(crate) fn connect_from(from: Ipv4Addr, address: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let stream = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind((from, 0).into()).unwrap();
+            socket.connect(address.parse().unwrap()).await.unwrap().into_std().unwrap()
+        });
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    /// The next response, if it has a length and a body; the connection goes on.
+    pub(crate) fn response(&mut self) -> String {
+        let mut text = String::new();
+        let mut byte = [0; 1];
+        loop {
+            self.0.read_exact(&mut byte).unwrap();
+            text.push(char::from(byte[0]));
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                let length: usize = length.unwrap_or("0").parse().unwrap();
+                if body.len() >= length {
+                    return text;
+                }
+            }
+        }
     }
 
     /// Connects and sends.

@@ -6,41 +6,37 @@ use std::collections::BTreeSet;
 use super::File;
 use super::source::{code_only, is_test_file, without_tests};
 
-/// Each module with those it may use; itself is understood. The names are those of section "Layers" in
-/// `host/ARCHITECTURE.md`, from the words at the bottom to the assembly at the top.
-const LAYERS: [(&str, &[&str]); 17] = [
+/// Words and small tools: what everything above may use, once it stands.
+const WORDS: [&str; 4] = ["text", "call", "mcp", "redact"];
+/// Settings: the same, one step up.
+const SETTINGS: [&str; 3] = ["files", "telemetry", "config"];
+
+/// Each module with those it may use besides `WORDS` and `SETTINGS` that stand above it; itself is understood. The names are
+/// those of section "Layers" in `host/ARCHITECTURE.md`, from the words at the bottom to the assembly at the top.
+const LAYERS: [(&str, &[&str]); 21] = [
+    ("text", &[]),
     ("call", &[]),
-    ("mcp", &["call"]),
-    ("telemetry", &["call", "mcp"]),
-    ("config", &["call", "mcp", "telemetry"]),
+    ("mcp", &[]),
+    ("redact", &[]),
+    // Who may change a file is asked by everything that reads what decides, or writes a record.
+    ("files", &[]),
+    ("telemetry", &[]),
+    ("config", &[]),
     ("queue", &[]),
-    ("session", &["call", "mcp", "telemetry", "config"]),
-    ("state", &["call", "mcp", "telemetry", "config"]),
-    ("plugin", &["call", "mcp", "telemetry", "config", "state"]),
-    ("policy", &["call", "mcp", "telemetry", "config", "queue", "state", "plugin"]),
-    ("audit", &["call", "mcp", "telemetry", "config", "state", "plugin"]),
-    ("rewrite", &["call", "mcp", "telemetry", "config", "policy", "plugin"]),
-    ("backend", &["call", "mcp", "telemetry", "config", "queue", "policy"]),
+    // A child of our own program; it knows nothing of what it is asked.
+    ("confined", &[]),
+    ("session", &[]),
+    ("state", &[]),
+    ("plugin", &["state", "confined"]),
+    ("policy", &["queue", "state", "plugin", "confined"]),
+    ("audit", &["state", "plugin"]),
+    ("rewrite", &["policy", "plugin"]),
+    ("backend", &["queue", "policy"]),
     // A backend that is itself a component; the one place where a backend meets plugins.
-    ("backend::wasm", &["call", "mcp", "telemetry", "config", "policy", "plugin"]),
-    (
-        "pipeline",
-        &[
-            "call",
-            "mcp",
-            "telemetry",
-            "config",
-            "session",
-            "state",
-            "plugin",
-            "policy",
-            "audit",
-            "rewrite",
-            "backend",
-        ],
-    ),
-    ("door", &["call", "mcp", "telemetry", "config", "queue", "pipeline", "session"]),
-    ("cli", &["app", "config", "audit", "telemetry", "plugin", "call"]),
+    ("backend::wasm", &["queue", "policy", "plugin"]),
+    ("pipeline", &["session", "state", "plugin", "policy", "audit", "rewrite", "backend"]),
+    ("door", &["queue", "pipeline", "session"]),
+    ("cli", &["app", "audit", "plugin", "confined"]),
     ("main", &["cli", "app"]),
 ];
 
@@ -78,10 +74,15 @@ pub(super) fn check(files: &[File]) -> Vec<String> {
 }
 
 /// What a file may use, by the row with the longest matching name; none if it may use everything.
-fn allowed(steps: &[&str]) -> Option<&'static [&'static str]> {
+fn allowed(steps: &[&str]) -> Option<Vec<&'static str>> {
     let deep = steps.get(..2).map(|steps| steps.join("::"));
-    let row = |name: &str| LAYERS.iter().find(|(module, _)| *module == name).map(|(_, allowed)| *allowed);
-    deep.and_then(|name| row(&name)).or_else(|| row(steps[0]))
+    let row = |name: &str| LAYERS.iter().position(|(module, _)| *module == name);
+    let at = deep.and_then(|name| row(&name)).or_else(|| row(steps[0]))?;
+    let (name, besides) = LAYERS[at];
+    // `main` starts what `cli` does, and knows nothing else.
+    let common = WORDS.into_iter().chain(SETTINGS).filter(|_| name != "main");
+    let above = common.filter(|module| row(module).is_some_and(|module| module < at));
+    Some(above.chain(besides.iter().copied()).collect())
 }
 
 /// The modules of the root that the code names, with the line: by `crate::`, by the library's name, or by

@@ -72,6 +72,7 @@ impl Checker<'_> {
             },
             max_connections: raw.max_connections,
             idle_timeout: duration(raw.idle_timeout_secs),
+            required: raw.required,
         })
     }
 

@@ -4,6 +4,12 @@ use super::super::raw::{RawHttp, RawMode, RawOauth};
 use super::super::{Gateway, Http, Mount, Oauth, Problems, file};
 use super::{Checker, duration};
 
+/// A quarter of all; with few connections a little more, so that two clients can come at once.
+fn per_address(raw: &RawHttp) -> usize {
+    let most = raw.max_connections;
+    raw.max_connections_per_address.unwrap_or((most / 4).max((most / 2).min(4))).clamp(1, most.max(1))
+}
+
 impl Checker<'_> {
     pub(super) fn http_door(
         &mut self,
@@ -51,6 +57,7 @@ impl Checker<'_> {
             max_sessions: raw.max_sessions,
             session_idle: duration(raw.session_idle_secs),
             max_connections: raw.max_connections,
+            max_connections_per_address: per_address(raw),
             credential_headers: raw.credential_headers.clone(),
             allow_local: raw.allow_local,
             oauth: raw.oauth.as_ref().map(|raw| self.oauth(raw)),

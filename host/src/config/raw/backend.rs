@@ -61,9 +61,13 @@ pub(in crate::config) struct RawBackend {
     pub(in crate::config) max_restarts: Option<u32>,
     /// How often its health is probed.
     pub(in crate::config) health_interval_secs: Seconds,
-    /// How many calls it may have under way at once.
+    /// How many calls it may have under way at once. One caller alone may have half of them; the more are under way, the
+    /// fewer one caller may have.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(in crate::config) max_in_flight: usize,
+    /// Whether the gateway is not ready (`/ready`) while this backend is down. Without it the gateway is ready as long as
+    /// any backend is up.
+    pub(in crate::config) required: bool,
     /// Show its tools as `name_tool` always, not only where two backends have the same name.
     pub(in crate::config) prefix: bool,
     /// Failures in a row that open its circuit; 0 for never. By default 5.
@@ -80,7 +84,7 @@ pub(in crate::config) struct RawBackend {
     /// when the gateway connects.
     pub(in crate::config) era: RawEra,
     /// How many sessions may have a connection (stdio: a process) of their own, because the client can be asked
-    /// something, subscribes or sets a log level. All others share one.
+    /// something, subscribes or sets a log level; each caller may have a share of them. All others share one.
     #[schemars(range(min = 1, max = 10_000))]
     pub(in crate::config) max_connections: usize,
     /// How long such a connection is kept without a call.
@@ -106,6 +110,7 @@ impl Default for RawBackend {
             max_restarts: None,
             health_interval_secs: Seconds(300.0),
             max_in_flight: 256,
+            required: false,
             prefix: false,
             circuit_breaker_threshold: None,
             circuit_breaker_recovery_secs: None,

@@ -17,15 +17,21 @@ pub(in crate::config) struct RawHttp {
     pub(in crate::config) allowed_hosts: Vec<String>,
     /// Origins of web pages that may call it, such as "https://example.org". Clients that are no web pages send none.
     pub(in crate::config) allowed_origins: Vec<String>,
-    /// Sessions open at once.
+    /// Sessions open at once. One caller alone may have half of them; the more are taken, the fewer one caller may have.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(in crate::config) max_sessions: usize,
     /// How long a session stays open without a request.
     pub(in crate::config) session_idle_secs: Seconds,
-    /// Connections at once.
+    /// Connections at once. When they are all taken, those that rest make room: first those over which no credential was
+    /// accepted, then those of callers who have more than an equal part. One caller alone may have half of them.
     #[schemars(range(min = 1, max = 100_000))]
     pub(in crate::config) max_connections: usize,
-    /// Mode "local": take whoever reaches the address from this machine for the local user. Loopback only.
+    /// Connections from one address (an IPv4 address, an IPv6 network of 64 bits) over which no credential was accepted;
+    /// by default a quarter of max_connections.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(in crate::config) max_connections_per_address: Option<usize>,
+    /// Mode "local": take whoever reaches the address from this machine for the local user. Loopback only, and not what
+    /// comes through a proxy or from a server that the gateway started.
     pub(in crate::config) allow_local: bool,
     /// Headers besides `Authorization` that authenticators may read.
     pub(in crate::config) credential_headers: Vec<String>,
@@ -55,6 +61,7 @@ impl Default for RawHttp {
             max_sessions: 10_000,
             session_idle_secs: Seconds(1_800.0),
             max_connections: 1_024,
+            max_connections_per_address: None,
             allow_local: false,
             credential_headers: vec!["x-api-key".to_owned()],
             oauth: None,

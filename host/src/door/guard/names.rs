@@ -40,6 +40,19 @@ pub(super) struct Authority {
 }
 
 impl Authority {
+    /// Whether it is a name or an address of the loopback.
+    pub(super) fn loopback(&self) -> bool {
+        self.name.loopback()
+    }
+
+    /// Whether it is this address.
+    pub(super) fn is(&self, address: IpAddr) -> bool {
+        match self.name {
+            Name::Ip(sent) => sent.to_canonical() == address.to_canonical(),
+            Name::Text(_) => false,
+        }
+    }
+
     /// None for user information, paths, broken addresses, empty names and everything that is not plain ASCII.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;

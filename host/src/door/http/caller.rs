@@ -1,17 +1,28 @@
 //! Callers by what they bring, so that a token is verified once and not with every request.
+//!
+//! Only those are remembered whom an authenticator accepted, by the digest of what they brought and without it. So
+//! whoever has no valid credential leaves nothing behind, and pushes nobody out who has.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 
-use crate::call::Credential;
-use crate::pipeline::Caller;
+use crate::call::shares::Crowd;
+use crate::call::{Credential, Denial, Principal, Share};
+use crate::pipeline::{Caller, Pipeline};
+use crate::queue::Budget;
 
-/// Callers that are remembered; over it those are forgotten that nobody uses.
+/// Callers that are remembered, and the bytes of what is known of them. Beyond either the oldest of whoever has most goes.
 const MAX_CALLERS: usize = 10_000;
+const MAX_BYTES: usize = 16 << 20;
+/// Longest credential that is looked at, in bytes. No token that a plugin accepts is longer.
+pub(super) const MAX_CREDENTIAL: usize = 16 << 10;
+/// Whoever is known for longer than this needs no credential with the request: no body takes so long to come. In
+/// milliseconds.
+const MARGIN: u64 = 300_000;
 
 /// Everybody who came lately. What a token says is kept by the [`Caller`] until the authenticator's own limit.
 #[derive(Debug)]
@@ -19,13 +30,44 @@ pub struct Callers {
     /// Headers that authenticators may read, besides `Authorization`.
     headers: Vec<String>,
     host_user: String,
-    known: Mutex<HashMap<[u8; 32], Arc<Caller>>>,
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_digest: HashMap<Digest, Remembered>,
+    by_caller: Crowd<Share, Digest>,
+    /// What may wait for each of them to read it, whichever token they come with.
+    unread: HashMap<Share, Budget>,
+    bytes: usize,
+    /// Counts those that were remembered.
+    came: u64,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    caller: Arc<Caller>,
+    share: Share,
+    number: u64,
+    bytes: usize,
+}
+
+type Digest = [u8; 32];
+
+/// What a request brings to be known by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Brought<'a> {
+    pub(super) bearer: Option<&'a str>,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) peer: IpAddr,
+    /// False if it came through somebody in between, so that the address is not the caller's.
+    pub(super) near: bool,
 }
 
 impl Callers {
     #[must_use]
     pub fn new(headers: Vec<String>, host_user: String) -> Self {
-        Self { headers, host_user, known: Mutex::default() }
+        Self { headers, host_user, known: RwLock::default() }
     }
 
     /// The headers that authenticators may read.
@@ -38,8 +80,47 @@ impl Callers {
         self.headers.iter().any(|name| headers.contains_key(name))
     }
 
-    /// The caller with this credential. Only its digest is kept as a key.
-    pub(super) fn find(&self, bearer: Option<&str>, headers: &HeaderMap, peer: IpAddr) -> Arc<Caller> {
+    /// The name of what is longer than any credential.
+    pub(super) fn too_long(&self, brought: &Brought<'_>) -> Option<&str> {
+        let long = |name: &&String| brought.headers.get_all(*name).iter().any(|v| v.len() > MAX_CREDENTIAL);
+        let bearer = brought.bearer.filter(|bearer| bearer.len() > MAX_CREDENTIAL).map(|_| "Authorization");
+        bearer.or_else(|| self.headers.iter().find(long).map(String::as_str))
+    }
+
+    /// Who sends a request: as remembered, or as the authenticators say.
+    ///
+    /// # Errors
+    /// Their refusal.
+    pub(super) fn identify(
+        &self,
+        brought: &Brought<'_>,
+        pipeline: &Pipeline,
+    ) -> Result<(Arc<Caller>, Arc<Principal>), Denial> {
+        let digest = self.digest(brought);
+        let remembered = self.known.read().by_digest.get(&digest).map(|known| known.caller.clone());
+        if let Some(caller) = &remembered {
+            if let Some(who) = pipeline.knows(caller, MARGIN) {
+                return Ok((caller.clone(), who));
+            }
+            // Nearly over: should it be asked for again, the credential is at hand.
+            if let Some(who) = pipeline.knows(caller, 0) {
+                return Ok((Arc::new(caller.again(self.credential(brought))), who));
+            }
+        }
+        let caller = Caller::new(self.credential(brought));
+        let who = pipeline.identify(&caller);
+        if remembered.is_some() {
+            self.known.write().forget(&digest);
+        }
+        let who = who?;
+        if pipeline.knows(&caller, 0).is_none() {
+            return Ok((Arc::new(caller), who));
+        }
+        let caller = self.known.write().remember(digest, caller, &who);
+        Ok((Arc::new(caller), who))
+    }
+
+    fn digest(&self, brought: &Brought<'_>) -> Digest {
         // With each request, so by a digest that needs no instruction of its own to be quick.
         let mut digest = blake3::Hasher::new();
         let mut add = |part: Option<&[u8]>| {
@@ -47,40 +128,126 @@ impl Callers {
             digest.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
             digest.update(part.unwrap_or_default());
         };
-        add(bearer.map(str::as_bytes));
-        match peer {
+        add(brought.bearer.map(str::as_bytes));
+        match brought.peer {
             IpAddr::V4(address) => add(Some(&address.octets())),
             IpAddr::V6(address) => add(Some(&address.octets())),
         }
+        add(Some(&[u8::from(brought.near)]));
         for name in &self.headers {
-            add(value(headers, name).map(str::as_bytes));
+            add(value(brought.headers, name).map(str::as_bytes));
         }
-        let key = *digest.finalize().as_bytes();
-        let mut known = self.known.lock();
-        if let Some(caller) = known.get(&key) {
-            return caller.clone();
+        *digest.finalize().as_bytes()
+    }
+
+    fn credential(&self, brought: &Brought<'_>) -> Credential {
+        let mut attrs = Vec::with_capacity(2 + self.headers.len());
+        // An address that is not the caller's must not be taken for it.
+        if brought.near {
+            attrs.push(("peer.ip".into(), brought.peer.to_string()));
         }
-        if known.len() >= MAX_CALLERS {
-            // Whoever holds a session or a call still has theirs.
-            known.retain(|_, caller| Arc::strong_count(caller) > 1);
-            if known.len() >= MAX_CALLERS {
-                known.clear();
-            }
-        }
-        let mut attrs =
-            vec![("peer.ip".into(), peer.to_string()), ("host.user".into(), self.host_user.clone())];
+        attrs.push(("host.user".into(), self.host_user.clone()));
         for name in &self.headers {
-            attrs.extend(
-                value(headers, name).map(|value| (format!("header.{name}").into(), value.to_owned())),
-            );
+            let value = value(brought.headers, name);
+            attrs.extend(value.map(|value| (format!("header.{name}").into(), value.to_owned())));
         }
-        let credential = Credential { door: "http", bearer: bearer.map(str::to_owned), attrs };
-        let caller = Arc::new(Caller::new(credential));
-        known.insert(key, caller.clone());
+        Credential { door: "http", bearer: brought.bearer.map(str::to_owned), attrs }
+    }
+}
+
+impl Known {
+    /// Remembers a caller whom an authenticator has accepted; the same caller, for the request at hand.
+    fn remember(&mut self, digest: Digest, caller: Caller, who: &Principal) -> Caller {
+        self.forget(&digest);
+        let (share, bytes) = (who.share(), size(who));
+        let unread = self.unread.entry(share).or_insert_with(|| caller.unread().clone());
+        let caller = caller.counted_in(unread);
+        let Some(remembered) = caller.remembered() else { return caller };
+        self.came += 1;
+        let number = self.by_caller.insert(share, self.came, digest);
+        self.by_digest.insert(digest, Remembered { caller: Arc::new(remembered), share, number, bytes });
+        self.bytes += bytes;
+        while self.by_digest.len() > MAX_CALLERS || self.bytes > MAX_BYTES {
+            let oldest = self.by_caller.largest().next().and_then(|(_, most)| self.by_caller.first(most));
+            let Some(oldest) = oldest.map(|(_, digest)| *digest) else { break };
+            self.forget(&oldest);
+        }
         caller
     }
+
+    fn forget(&mut self, digest: &Digest) {
+        if let Some(gone) = self.by_digest.remove(digest) {
+            self.by_caller.remove(gone.number);
+            self.bytes -= gone.bytes;
+            if self.by_caller.held(gone.share) == 0 {
+                self.unread.remove(&gone.share);
+            }
+        }
+    }
+}
+
+/// About how much memory it takes to know somebody.
+fn size(who: &Principal) -> usize {
+    const EACH: usize = 48;
+    let optional = [&who.issuer, &who.audience, &who.token_id];
+    let optional = optional.into_iter().flatten().map(|text| text.len() + EACH);
+    let claims = who.claims.iter().map(|(name, value)| name.len() + value.len() + EACH);
+    who.subject.len() + who.role.len() + 8 * EACH + optional.sum::<usize>() + claims.sum::<usize>()
 }
 
 fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn principal(subject: &str, claim: usize) -> Principal {
+        Principal {
+            subject: subject.to_owned(),
+            role: "r".to_owned(),
+            issuer: None,
+            audience: None,
+            token_id: None,
+            expires_at: None,
+            claims: vec![("c".to_owned(), "x".repeat(claim))],
+        }
+    }
+
+    fn digest(number: usize) -> Digest {
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&(number as u64).to_le_bytes());
+        digest
+    }
+
+    fn remember(known: &mut Known, number: usize, who: &Principal) {
+        let credential = Credential { door: "http", bearer: None, attrs: Vec::new() };
+        drop(known.remember(digest(number), Caller::accepted(credential, who.clone()), who));
+    }
+
+    #[test]
+    fn many_tokens_of_one_caller_push_out_only_their_own() {
+        let mut known = Known::default();
+        remember(&mut known, 1, &principal("ann", 10));
+        for number in 2..MAX_CALLERS + 100 {
+            remember(&mut known, number, &principal("eve", 10));
+        }
+        assert_eq!(known.by_digest.len(), MAX_CALLERS);
+        assert!(known.by_digest.contains_key(&digest(1)));
+        assert!(!known.by_digest.contains_key(&digest(2)), "the oldest of hers");
+    }
+
+    #[test]
+    fn what_is_known_is_bounded_in_bytes() {
+        let mut known = Known::default();
+        for number in 0..3_000 {
+            remember(&mut known, number, &principal(&format!("s{number}"), 12_000));
+        }
+        assert!(known.bytes <= MAX_BYTES && known.by_digest.len() > 1_000);
+        for number in 0..3_000 {
+            known.forget(&digest(number));
+        }
+        assert_eq!((known.bytes, known.by_caller.len(), known.unread.len()), (0, 0, 0));
+    }
 }

@@ -1,4 +1,8 @@
 //! The sessions of the handshake era: bounded, bound to whoever opened them, and gone when nobody uses them.
+//!
+//! Each caller may have a share of them, which shrinks as they are taken. When there is no place for a newcomer, a session
+//! in which nothing was ever asked makes room, of whoever has most of those; then one that rests, of whoever has most of
+//! all. One with a call under way, or with a stream that is read, never does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,11 +13,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::conversation::Conversation;
 use super::super::hub::{Hub, Listener, Membership};
-use crate::call::Principal;
+use crate::call::shares::{Crowd, Look, Place, Shares, may_have};
+use crate::call::{Principal, Share};
 use crate::pipeline::Pipeline;
 
-/// With fewer sessions than this there is nothing to share.
-const FEW: usize = 8;
+/// How long a client may take until it first asks something; after that its session may make room for any other.
+const FIRST: Duration = Duration::from_secs(60);
+/// Bytes that all sessions keep together: what their clients said of themselves, and what waits for them. Each caller may
+/// have a share.
+const MAX_KEPT: usize = 64 << 20;
+/// So many callers are asked for a session that can go.
+const ASKED: usize = 16;
+/// Sessions that nobody uses are not looked for more often than this when one is opened.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// All open sessions of one mount.
 #[derive(Debug)]
@@ -22,7 +34,24 @@ pub struct Sessions {
     hub: Arc<Hub>,
     max: usize,
     idle: Duration,
-    open: Mutex<HashMap<Arc<str>, Open>>,
+    began: Instant,
+    kept: Arc<Shares>,
+    room: Mutex<Room>,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    open: HashMap<Arc<str>, Open>,
+    /// The same by caller, those apart in which nothing was asked.
+    crowd: Crowd<(Share, Stage), Arc<str>>,
+    swept: Option<Instant>,
+}
+
+/// Whether something was asked in a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Stage {
+    New,
+    Used,
 }
 
 #[derive(Debug)]
@@ -31,20 +60,29 @@ struct Open {
     /// Whoever else brings the id is not let in.
     owner: String,
     used: Instant,
+    number: u64,
+    _kept: Place,
     _membership: Membership,
+}
+
+impl Open {
+    fn busy(&self) -> bool {
+        self.conversation.listens() || !self.conversation.tasks().is_empty()
+    }
 }
 
 impl Sessions {
     /// `idle`: how long a session stays without a request.
     #[must_use]
     pub fn new(pipeline: Arc<Pipeline>, hub: Arc<Hub>, max: usize, idle: Duration) -> Arc<Self> {
-        Arc::new(Self { pipeline, hub, max, idle, open: Mutex::default() })
+        let (began, kept) = (Instant::now(), Shares::new(MAX_KEPT));
+        Arc::new(Self { pipeline, hub, max, idle, began, kept, room: Mutex::default() })
     }
 
     /// Open sessions.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.open.lock().len()
+        self.room.lock().open.len()
     }
 
     #[must_use]
@@ -52,29 +90,103 @@ impl Sessions {
         self.len() == 0
     }
 
-    /// False if there are too many, even after those are gone that nobody used.
-    pub(super) fn add(&self, conversation: Arc<Conversation>, owner: &Principal) -> bool {
+    /// Takes a session in, if need be in the place of another.
+    ///
+    /// # Errors
+    /// In words: its caller has as many as may be theirs, or there is no place.
+    pub(super) fn add(&self, conversation: Arc<Conversation>, owner: &Principal) -> Result<(), &'static str> {
         if self.len() >= self.max {
-            self.expire();
+            self.sweep();
         }
-        let owner = owner.identity();
-        let mut open = self.open.lock();
-        // Among many, one caller leaves a quarter to others.
-        let share = if self.max < FEW { self.max } else { self.max / 4 * 3 };
-        let theirs = open.values().filter(|session| session.owner == owner).count();
-        if open.len() >= self.max || theirs >= share {
-            return false;
-        }
+        let share = owner.share();
+        let kept = conversation.hello().map_or(0, |hello| hello.length());
+        let kept = self.kept.take(share, kept);
+        let kept = kept
+            .map_err(|_| "what your sessions keep of `clientInfo` and `capabilities` is too much: end one")?;
+        conversation.count_kept(self.kept.clone(), share);
+        let mut room = self.room.lock();
+        let gone = self.made_room(&mut room, share)?;
         let listener: Arc<dyn Listener> = conversation.clone();
         let membership = self.hub.join(&listener);
         let id = conversation.session().id().clone();
-        open.insert(id, Open { conversation, owner, used: Instant::now(), _membership: membership });
-        true
+        let number = room.crowd.insert((share, Stage::New), self.at(Instant::now()), id.clone());
+        let owner = owner.identity();
+        let used = Instant::now();
+        room.open
+            .insert(id, Open { conversation, owner, used, number, _kept: kept, _membership: membership });
+        drop(room);
+        if let Some(gone) = gone {
+            tracing::debug!("a session made room for another");
+            self.close(&gone);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that there is a place for one more session of this caller; the one that had to go.
+    fn made_room(&self, room: &mut Room, share: Share) -> Result<Option<Open>, &'static str> {
+        let held = room.held(share);
+        let free = self.max.saturating_sub(room.open.len());
+        if may_have(held, 1, free, self.max) {
+            return Ok(None);
+        }
+        let now = Instant::now();
+        let victim = if held > 0 {
+            // Somebody who forgets sessions loses the forgotten ones.
+            self.longest(room, (share, Stage::New), now).filter(|number| self.forgotten(room, *number, now))
+        } else {
+            self.of_another(room, now)
+        };
+        match victim {
+            Some(number) => Ok(room.take(number)),
+            None if held > 0 => Err("too many sessions of yours are open: end one with DELETE"),
+            None => Err("too many sessions are open: try again later, or raise http.max_sessions"),
+        }
+    }
+
+    /// A session that makes room for somebody who has none.
+    fn of_another(&self, room: &mut Room, now: Instant) -> Option<u64> {
+        for stage in [Stage::New, Stage::Used] {
+            let most = room.crowd.largest().map(|(_, holder)| holder).filter(|(_, of)| *of == stage);
+            let most: Vec<_> = most.take(ASKED).collect();
+            for holder in most {
+                let Some(number) = self.longest(room, holder, now) else { continue };
+                // Whoever has only one keeps it, unless it was never needed.
+                if room.held(holder.0) > 1 || (stage == Stage::New && self.forgotten(room, number, now)) {
+                    return Some(number);
+                }
+            }
+        }
+        None
+    }
+
+    /// The session that has rested longest of those.
+    fn longest(&self, room: &mut Room, holder: (Share, Stage), now: Instant) -> Option<u64> {
+        let Room { open, crowd, .. } = room;
+        crowd.longest(holder, self.at(now), |id| {
+            let Some(session) = open.get(id) else { return Look::Busy };
+            if session.busy() {
+                Look::Busy
+            } else if holder.1 == Stage::New && session.conversation.session().used() {
+                Look::Moved((holder.0, Stage::Used))
+            } else {
+                Look::Since(self.at(session.used))
+            }
+        })
+    }
+
+    /// Whether nothing was asked in a session for longer than a client takes to begin.
+    fn forgotten(&self, room: &Room, number: u64, now: Instant) -> bool {
+        let session = room.crowd.get(number).and_then(|id| room.open.get(id));
+        session.is_some_and(|session| now.duration_since(session.used) > FIRST)
+    }
+
+    fn at(&self, time: Instant) -> u64 {
+        u64::try_from(time.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn find(&self, id: &str, who: &Principal) -> Option<Arc<Conversation>> {
-        let mut open = self.open.lock();
-        let session = open.get_mut(id)?;
+        let mut room = self.room.lock();
+        let session = room.open.get_mut(id)?;
         if !who.is(&session.owner) {
             return None;
         }
@@ -84,7 +196,7 @@ impl Sessions {
 
     /// Ends a session: its calls are cancelled and its connections closed.
     pub(super) fn end(&self, id: &Arc<str>) {
-        let gone = self.open.lock().remove(id);
+        let gone = self.room.lock().end(id);
         if let Some(gone) = gone {
             self.close(&gone);
         }
@@ -96,23 +208,34 @@ impl Sessions {
         self.pipeline.forget(gone.conversation.session().id());
     }
 
+    /// As [`Self::expire`], but not for everybody who comes when all is full.
+    fn sweep(&self) {
+        let now = Instant::now();
+        let mut room = self.room.lock();
+        if room.swept.is_some_and(|swept| now.duration_since(swept) < SWEEP) {
+            return;
+        }
+        room.swept = Some(now);
+        drop(room);
+        self.expire();
+    }
+
     fn expire(&self) {
+        let mut room = self.room.lock();
         let mut late = Vec::new();
-        self.open.lock().retain(|_, session| {
-            let busy = session.conversation.listens() || !session.conversation.tasks().is_empty();
-            if busy {
+        for (id, session) in &mut room.open {
+            if session.busy() {
                 // The time without a request begins with its end.
                 session.used = Instant::now();
+            } else if session.used.elapsed() >= self.idle {
+                late.push(id.clone());
             }
-            let keep = busy || session.used.elapsed() < self.idle;
-            if !keep {
-                late.push(session.conversation.clone());
-            }
-            keep
-        });
-        for conversation in late {
-            conversation.leave();
-            self.pipeline.forget(conversation.session().id());
+        }
+        let late: Vec<Open> = late.iter().filter_map(|id| room.end(id)).collect();
+        drop(room);
+        for session in &late {
+            session.conversation.leave();
+            self.pipeline.forget(session.conversation.session().id());
         }
     }
 
@@ -130,7 +253,7 @@ impl Sessions {
 
     /// Waits for the calls under way, then cancels them.
     pub async fn drain(&self, grace: Duration) {
-        let all: Vec<_> = self.open.lock().values().map(|open| open.conversation.clone()).collect();
+        let all: Vec<_> = self.room.lock().open.values().map(|open| open.conversation.clone()).collect();
         let ended = async {
             for conversation in &all {
                 conversation.tasks().close();
@@ -140,7 +263,25 @@ impl Sessions {
         if tokio::time::timeout(grace, ended).await.is_err() {
             all.iter().for_each(|conversation| conversation.session().cancel_all());
         }
-        let open: Vec<_> = self.open.lock().drain().map(|(_, open)| open).collect();
-        open.iter().for_each(|open| self.close(open));
+        let room = std::mem::take(&mut *self.room.lock());
+        room.open.values().for_each(|open| self.close(open));
+    }
+}
+
+impl Room {
+    /// How many sessions a caller has.
+    fn held(&self, share: Share) -> usize {
+        [Stage::New, Stage::Used].into_iter().map(|stage| self.crowd.held((share, stage))).sum()
+    }
+
+    fn take(&mut self, number: u64) -> Option<Open> {
+        let id = self.crowd.remove(number)?;
+        self.open.remove(&id)
+    }
+
+    fn end(&mut self, id: &Arc<str>) -> Option<Open> {
+        let gone = self.open.remove(id)?;
+        self.crowd.remove(gone.number);
+        Some(gone)
     }
 }

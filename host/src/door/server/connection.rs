@@ -6,7 +6,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,7 +13,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -25,9 +23,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Limits;
 use super::pulse::{Phase, Pulse, Watched};
 use super::turns::in_turns;
+use super::{Limits, Peer};
 
 /// hyper's buffers per direction; its own default of 400 KiB times a thousand connections is too much.
 const BUFFER: usize = 64 << 10;
@@ -47,17 +45,22 @@ const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain
     connection: close\r\ncontent-length: 65\r\n\r\n\
     the gateway has no free connection: try again in a second or two\n";
 
-/// Serves one connection to its end: the client's, the clock's, or the drain's.
+/// How long a response may take to leave on a connection that makes room for another.
+const LEAVING: Duration = Duration::from_secs(5);
+
+/// Serves one connection to its end: the client's, the clock's, or the drain's, or until it makes room for another.
 pub(super) async fn run<I>(
     io: I,
-    peer: SocketAddr,
+    peer: Peer,
     app: TowerToHyperService<Router>,
     limits: Limits,
     draining: CancellationToken,
 ) where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let pulse = Arc::new(Pulse::default());
+    let _seated = Seated(peer.clone());
+    let (address, seat) = (peer.address(), Arc::clone(peer.seat()));
+    let pulse = Arc::clone(seat.pulse());
     let io = TokioIo::new(Watched::new(io, Arc::clone(&pulse)));
     let service = Door { app, peer, pulse: Arc::clone(&pulse) };
     let mut http = http1::Builder::new();
@@ -71,26 +74,38 @@ pub(super) async fn run<I>(
     let mut connection = http.serve_connection(io, service);
 
     let mut drain = pin!(draining.cancelled());
-    let mut told = false;
+    let (mut told, mut leaving, mut wakes) = (false, false, false);
     let mut seen = pulse.now();
     let mut clock = pin!(tokio::time::sleep(limits.header_timeout));
     let mut due = Some(clock.deadline());
     let ended = in_turns(std::future::poll_fn(|cx| {
+        if !std::mem::replace(&mut wakes, true) {
+            // Once is enough: what runs in turns has one waker.
+            seat.wake(cx.waker());
+        }
         if let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
             return Poll::Ready(Some(ended));
         }
         // After the first look at the socket, so that a request which already arrived counts as under way.
-        if !told && drain.as_mut().poll(cx).is_ready() {
-            told = true;
+        let leaves = !leaving && seat.has_to_leave();
+        if leaves || !told && drain.as_mut().poll(cx).is_ready() {
+            (told, leaving) = (true, leaving || leaves);
             Pin::new(&mut connection).graceful_shutdown();
             if let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
                 return Poll::Ready(Some(ended));
             }
         }
+        if leaving && seat.may_be_cut() {
+            return Poll::Ready(None);
+        }
         let now = pulse.now();
-        if now != seen {
+        if now != seen || leaves {
             seen = now;
-            due = limits.patience(Phase::of(now)).and_then(|wait| Instant::now().checked_add(wait));
+            due = limits.patience(Phase::of(now)).and_then(|wait| {
+                let now = Instant::now();
+                seat.note(now);
+                now.checked_add(if leaving { wait.min(LEAVING) } else { wait })
+            });
             // A clock that rings too early is set again when it rings; with most requests it is not touched.
             if let Some(due) = due.filter(|due| *due < clock.deadline()) {
                 clock.as_mut().reset(due);
@@ -110,10 +125,11 @@ pub(super) async fn run<I>(
     .await;
 
     match ended {
-        None => tracing::debug!(%peer, "cut: {}", Phase::of(seen).complaint()),
+        None if leaving => tracing::debug!(peer = %address, "closed: it made room for another connection"),
+        None => tracing::debug!(peer = %address, "cut: {}", Phase::of(seen).complaint()),
         Some(ended) => {
             if let Err(error) = &ended {
-                tracing::debug!(%peer, "the connection broke: {error}");
+                tracing::debug!(peer = %address, "the connection broke: {error}");
             }
             let parts = connection.into_parts();
             if ended.is_err() || pulse.left_unread() || !parts.read_buf.is_empty() {
@@ -149,10 +165,19 @@ async fn linger<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, most: usize) {
     let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
+/// Gives the place of a connection back.
+struct Seated(Peer);
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.0.seat().gone();
+    }
+}
+
 /// The application as hyper calls it.
 struct Door {
     app: TowerToHyperService<Router>,
-    peer: SocketAddr,
+    peer: Peer,
     pulse: Arc<Pulse>,
 }
 
@@ -168,7 +193,7 @@ impl Service<Request<Incoming>> for Door {
             let complete = body.is_end_stream();
             Body::new(Arriving { body, complete, pulse: Arc::clone(&pulse) })
         });
-        request.extensions_mut().insert(ConnectInfo(self.peer));
+        request.extensions_mut().insert(self.peer.clone());
         let answer = self.app.call(request);
         Box::pin(async move { answer.await.map(|response| response.map(|body| Outgoing { body, pulse })) })
     }
@@ -189,7 +214,9 @@ impl HttpBody for Arriving {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.pulse.await_body(frame.is_pending());
+        let frame = ready!(frame);
         self.complete = frame.is_none() || self.body.is_end_stream();
         Poll::Ready(frame)
     }
@@ -205,6 +232,7 @@ impl HttpBody for Arriving {
 
 impl Drop for Arriving {
     fn drop(&mut self) {
+        self.pulse.await_body(false);
         if !self.complete {
             self.pulse.leave_unread();
         }

@@ -63,6 +63,8 @@ pub(super) struct Pulse {
     state: AtomicU32,
     /// Of the request at hand.
     unread: AtomicBool,
+    /// More of its body is waited for.
+    awaits_body: AtomicBool,
 }
 
 impl Pulse {
@@ -78,7 +80,17 @@ impl Pulse {
     /// A request goes to the application.
     pub(super) fn serve(&self) {
         self.unread.store(false, Ordering::Relaxed);
+        self.awaits_body.store(false, Ordering::Relaxed);
         self.enter(Phase::Serving);
+    }
+
+    /// Whether the rest of the request's body is what the application waits for.
+    pub(super) fn awaits_body(&self) -> bool {
+        self.awaits_body.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn await_body(&self, awaits: bool) {
+        self.awaits_body.store(awaits, Ordering::Relaxed);
     }
 
     /// The application has given its whole response.

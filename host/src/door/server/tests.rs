@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::{Extension, Request};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Limits, read_body, serve};
+use super::{Limits, Peer, read_body, serve};
 use crate::door::guard;
 
 /// Longer than anything here takes on a busy machine; running into it fails the test.
@@ -91,7 +91,7 @@ fn app(limits: Limits) -> (Router, Stage) {
     };
     let router = Router::new()
         .route("/", get(|| async { "hello\n" }))
-        .route("/peer", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }))
+        .route("/peer", get(|Extension(peer): Extension<Peer>| async move { peer.address().to_string() }))
         .route("/echo", post(move |request| echo(request, limits)))
         .route("/wait", get(wait))
         .route("/stream", get(streaming))

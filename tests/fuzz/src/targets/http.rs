@@ -44,7 +44,7 @@ fn stage() -> &'static Stage {
             let (seen, hosts, origins) = (seen.clone(), hosts.clone(), origins.clone());
             async move {
                 let (parts, body): (_, Body) = request.into_parts();
-                if let Err(rejection) = guard::head(&parts, &hosts, &origins) {
+                if let Err(rejection) = guard::head(&parts, &hosts, &origins, &[]) {
                     return rejection.status.into_response();
                 }
                 match server::read_body(body, &limits()).await {

@@ -1,5 +1,7 @@
 //! Edits of a JSON text: a pointer, a value and the text, with zero bytes between them.
 
+use sentinel_gateway::call::Json;
+use sentinel_gateway::mcp::Params;
 use sentinel_gateway::mcp::splice::{self, Edit};
 use serde_json::Value;
 
@@ -25,7 +27,7 @@ pub(crate) fn edit(data: &[u8]) {
         return;
     }
     // With a member twice, which of them is read is another question.
-    if found.is_some() && sentinel_gateway::mcp::doubled::check(text).is_ok() {
+    if found.is_some() && Params::read("acme/x", Json::from(text)).is_ok() {
         assert_eq!(after.pointer(pointer), Some(&value), "{pointer} in {before}");
     }
 }

@@ -9,6 +9,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
+use super::super::places::Places;
 use super::super::{BodyError, Pause, connection};
 use super::*;
 
@@ -105,9 +106,11 @@ async fn a_response_takes_one_write_and_an_event_another() {
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let writes = Arc::new(AtomicUsize::new(0));
     let (router, stage) = app(limits());
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    let seat = Places::new(&limits()).enter(address.ip()).unwrap();
     let served = tokio::spawn(connection::run(
         Counted(server, Arc::clone(&writes)),
-        SocketAddr::from(([127, 0, 0, 1], 1)),
+        Peer::new(address, None, seat),
         TowerToHyperService::new(router),
         limits(),
         CancellationToken::new(),
