@@ -29,6 +29,7 @@ mod waiting;
 pub use artifact::{Artifact, ArtifactError, Grant, Manifest, Wasi, load as load_artifact};
 pub use compile::compile_here;
 pub use engine::Engine;
+pub(crate) use pool::blocking;
 pub use views::{Answer, CatalogEdit, Edits};
 
 use self::guest::{Guest, Shared};

@@ -4,16 +4,22 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use sentinel_gateway::{confined, plugin};
+use sentinel_gateway::{app, confined, plugin};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Work {
     /// A component in, its native code out.
     Compile,
+    /// A schema and arguments in, whether they fit out.
+    Schema,
 }
 
 pub(crate) fn execute(work: Work) -> anyhow::Result<ExitCode> {
     Ok(match work {
         Work::Compile => confined::serve(plugin::compile_here)?,
+        Work::Schema => {
+            let mut helper = app::judge_arguments();
+            confined::serve(move |question| helper.work(question))?
+        }
     })
 }
