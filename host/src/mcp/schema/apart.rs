@@ -69,7 +69,7 @@ impl Helper {
     fn judge(&mut self, schema: &str) -> &Result<Judge, String> {
         let at = self.kept.iter().position(|(text, _)| text == schema).unwrap_or_else(|| {
             if self.kept.len() >= KEPT {
-                self.kept.remove(0);
+                drop(self.kept.remove(0));
             }
             let judge = lower::lower(schema).and_then(|mut lowered| {
                 if !lowered.flaws.is_empty() {

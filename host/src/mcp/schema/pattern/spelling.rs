@@ -140,7 +140,7 @@ impl Reader<'_> {
                 ']' => return Ok(class::class(negated, &members)),
                 c => self.member(c)?,
             };
-            if !(self.rest.starts_with('-') && !self.rest.starts_with("-]")) {
+            if !self.rest.starts_with('-') || self.rest.starts_with("-]") {
                 members.push(member);
                 continue;
             }
