@@ -125,7 +125,7 @@ fn refused(call: &Call, schema: &ArgumentSchema, error: ArgumentError) -> Denial
             };
             // What is wrong with the schema was said when it was listed; only what shows in a call is said here, once.
             if schema.fails_first() {
-                tracing::warn!(tool = %tool, backend = %backend, "a call was refused because of the tool's inputSchema: {reason}");
+                tracing::warn!(tool = ?tool, backend = %backend, "a call was refused because of the tool's inputSchema: {reason}");
             }
             Denial::new(
                 Refused::Unavailable,

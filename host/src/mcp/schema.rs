@@ -10,18 +10,21 @@
 //! Real schemas have flaws. What is wrong is read in its old meaning or left out, and said once ([`Flaws`]).
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::value::RawValue;
 
 pub mod apart;
 mod cost;
+mod data;
 mod find;
 mod flaws;
 mod graph;
 mod judge;
 mod keyword;
 mod lower;
+mod node;
 mod pattern;
 mod raise;
 #[cfg(test)]
@@ -40,6 +43,8 @@ const MAX_TEXT: usize = 16 << 20;
 /// Most memory for all compiled schemas of one backend, by a rough count that is rather too high; the schemas after that
 /// are heavy.
 const MAX_COMPILED: usize = 64 << 20;
+/// Most steps of looking at the schemas of one backend; those after that are heavy.
+const MAX_STEPS: usize = 20_000_000;
 /// Longer arguments are looked at before they are read.
 const LONG_ARGUMENTS: usize = 64 << 10;
 /// Most values in arguments that are read where calls are served. Each takes up to a hundred bytes.
@@ -81,11 +86,13 @@ pub enum ArgumentError {
 pub struct Room {
     text: usize,
     compiled: usize,
+    /// Steps of looking at them.
+    steps: usize,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Self { text: MAX_TEXT, compiled: MAX_COMPILED }
+        Self { text: MAX_TEXT, compiled: MAX_COMPILED, steps: MAX_STEPS }
     }
 }
 
@@ -137,7 +144,11 @@ impl ArgumentSchema {
     pub fn read(text: Option<Box<RawValue>>, strict: bool, room: &mut Room) -> (Self, Vec<Notice>) {
         let Some(text) = text else { return (Self::of(None, Kind::Open), Vec::new()) };
         let mut notices = Vec::new();
-        let kind = sorted(text.get(), strict, room, &mut notices);
+        // A mistake of ours in reading one costs that one.
+        let sorting = AssertUnwindSafe(|| sorted(text.get(), strict, room, &mut notices));
+        let kind = std::panic::catch_unwind(sorting).unwrap_or_else(|_| {
+            Kind::Unusable("it cannot be read: this is a defect of the gateway".to_owned())
+        });
         if let Kind::Unusable(reason) = &kind {
             notices.push(Notice::Unusable(reason.clone()));
         }
@@ -204,7 +215,7 @@ impl Room {
 }
 
 /// Reads and sorts a schema.
-fn sorted(text: &str, strict: bool, room: &Room, notices: &mut Vec<Notice>) -> Kind {
+fn sorted(text: &str, strict: bool, room: &mut Room, notices: &mut Vec<Notice>) -> Kind {
     if text.len() > MAX_SCHEMA_BYTES {
         return Kind::Unusable(format!("it is {} bytes long, the limit is {MAX_SCHEMA_BYTES}", text.len()));
     }
@@ -227,7 +238,7 @@ fn sorted(text: &str, strict: bool, room: &Room, notices: &mut Vec<Notice>) -> K
         notices.push(Notice::Flawed(lowered.flaws.clone()));
         weaken::weaken(&mut lowered.nodes);
     }
-    let heavy = match cost::class(&lowered) {
+    let heavy = match cost::class(&lowered, &mut room.steps) {
         Class::Unusable(reason) => return Kind::Unusable(reason),
         Class::Heavy(reason) => reason,
         Class::Light(cost) if cost.memory <= room.compiled => {

@@ -6,7 +6,8 @@
 //! arguments can have, so a schema that contains itself twice doubles from level to level, as its judging would.
 
 use super::graph::{Entangled, Graph};
-use super::lower::{Lowered, Node, Word};
+use super::lower::Lowered;
+use super::node::{Node, Word};
 use serde_json::Value;
 
 /// Deepest arguments: JSON that is nested deeper is not read.
@@ -24,6 +25,8 @@ const VISITS_FOR_PLACE: f64 = 100_000.0;
 const NODES: usize = 10_000;
 const PATTERNS: usize = 500;
 const STATES: f64 = 50_000.0;
+/// The same if it says something about what no other keyword has looked at.
+const UNEVALUATED: usize = 300;
 /// Where not even a helper tries.
 const HOPELESS_PATTERNS: usize = 5_000;
 const HOPELESS_STATES: f64 = 1_000_000.0;
@@ -137,7 +140,7 @@ pub(super) enum Class {
 }
 
 /// Sorts a schema.
-pub(super) fn class(lowered: &Lowered) -> Class {
+pub(super) fn class(lowered: &Lowered, steps: &mut usize) -> Class {
     let nodes = &lowered.nodes;
     let patterns: usize = nodes.iter().map(patterns_of).sum();
     let states: f64 = nodes.iter().map(|node| node.states + node.key_states).sum();
@@ -149,6 +152,11 @@ pub(super) fn class(lowered: &Lowered) -> Class {
     if nodes.len() > NODES || patterns > PATTERNS || states > STATES {
         return Class::Heavy(format!("it has {} schemas and {patterns} patterns", nodes.len()));
     }
+    // Their compiler follows every reference on its stack.
+    let unevaluated = nodes.iter().any(Node::looks_at_the_rest);
+    if unevaluated && nodes.len() > UNEVALUATED {
+        return Class::Heavy(format!("it has `unevaluated…` and {} schemas", nodes.len()));
+    }
     let compared = |(keyword, word): &(&str, Word)| match word {
         // Up to draft 6 the items of this list are compared with each other when the schema is compiled.
         Word::Data(Value::Array(list)) => {
@@ -159,7 +167,7 @@ pub(super) fn class(lowered: &Lowered) -> Class {
     if lowered.draft <= jsonschema::Draft::Draft6 && nodes.iter().flat_map(|node| &node.words).any(compared) {
         return Class::Heavy("it has a long list of lists or objects under `enum`".to_owned());
     }
-    let graph = match Graph::new(nodes) {
+    let graph = match Graph::new(nodes, steps) {
         Ok(graph) => graph,
         Err(Entangled::Cycle) => {
             return Class::Heavy("a schema in it refers to itself at the same place".to_owned());

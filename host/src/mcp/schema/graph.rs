@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::cost::{LEVELS, Load, count};
 use super::keyword;
-use super::lower::{Id, Node, ROOT, Word};
+use super::node::{Id, Node, ROOT, Word};
 
 /// Most steps that the search for a bound takes itself.
 const BUDGET: usize = 2_000_000;
@@ -49,25 +49,14 @@ struct Search<'n> {
 }
 
 impl Graph {
-    pub(super) fn new(nodes: &[Node]) -> Result<Self, Entangled> {
-        let unevaluated = |node: &Node| {
-            node.get("unevaluatedProperties").is_some() || node.get("unevaluatedItems").is_some()
-        };
-        let again = if nodes.iter().any(unevaluated) { 3.0 } else { 1.0 };
-        let mut search = Search { nodes, again, budget: BUDGET };
-        let mut graph = Self { places: HashMap::new(), chain: 1.0 };
-        let mut open = vec![ROOT];
-        while let Some(id) = open.pop() {
-            if graph.places.contains_key(&id) {
-                continue;
-            }
-            let (together, chain) = search.together(id)?;
-            graph.chain = graph.chain.max(chain);
-            let place = search.place(&together)?;
-            open.extend(place.steps.iter().flat_map(|step| step.to.iter().map(|(id, _)| *id)));
-            graph.places.insert(id, place);
-        }
-        Ok(graph)
+    /// Looks at a schema; `steps` are those that may be taken for all schemas together.
+    pub(super) fn new(nodes: &[Node], steps: &mut usize) -> Result<Self, Entangled> {
+        let budget = BUDGET.min(*steps);
+        let again = if nodes.iter().any(Node::looks_at_the_rest) { 3.0 } else { 1.0 };
+        let mut search = Search { nodes, again, budget };
+        let graph = search.graph();
+        *steps -= budget - search.budget;
+        graph
     }
 
     /// The longest chain of schemas that call each other at one place.
@@ -115,6 +104,22 @@ impl<'n> Search<'n> {
     fn spend(&mut self, steps: usize) -> Result<(), Entangled> {
         self.budget = self.budget.checked_sub(steps).ok_or(Entangled::Large)?;
         Ok(())
+    }
+
+    fn graph(&mut self) -> Result<Graph, Entangled> {
+        let mut graph = Graph { places: HashMap::new(), chain: 1.0 };
+        let mut open = vec![ROOT];
+        while let Some(id) = open.pop() {
+            if graph.places.contains_key(&id) {
+                continue;
+            }
+            let (together, chain) = self.together(id)?;
+            graph.chain = graph.chain.max(chain);
+            let place = self.place(&together)?;
+            open.extend(place.steps.iter().flat_map(|step| step.to.iter().map(|(id, _)| *id)));
+            graph.places.insert(id, place);
+        }
+        Ok(graph)
     }
 
     /// The schemas under a keyword that judge the same place, and how often.
@@ -245,7 +250,7 @@ impl<'n> Search<'n> {
                     Some(id) => step.to.push((*id, *times)),
                     None => step.all(rest, *times),
                 }
-                step.all(node.get("contains"), 2.0 * times);
+                step.all(node.get("contains"), 2.0 * self.again * times);
                 step.all(node.get("unevaluatedItems"), 3.0 * times);
             }
             place.steps.push(step);

@@ -1,75 +1,17 @@
 //! From the text of a schema to what is judged: a graph of the keywords that count, with every reference resolved and
 //! every flaw named. What authors write wrongly is read in its old meaning where it can have no other, and else left out.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use jsonschema::Draft;
 use serde_json::{Map, Value, json};
 
+use super::data::data;
 use super::find::{Index, Resource};
 use super::flaws::Flaws;
-use super::keyword::{self, Shape, TYPES};
+use super::keyword::{self, Shape};
+use super::node::{Id, Node, ROOT, Word};
 use super::pattern;
-
-/// The number of a node.
-pub(super) type Id = usize;
-
-/// One schema of a document.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Node {
-    pub(super) words: Vec<(&'static str, Word)>,
-    /// The schema `false`.
-    pub(super) never: bool,
-    /// Something was left out: it accepts more than was meant.
-    pub(super) cut: bool,
-    /// Something was left out that says which properties or items have been looked at.
-    pub(super) lost: bool,
-    /// States of the machine of its own pattern, and of those for the names of properties.
-    pub(super) states: f64,
-    pub(super) key_states: f64,
-}
-
-/// What stands under a keyword.
-#[derive(Clone, Debug)]
-pub(super) enum Word {
-    Data(Value),
-    One(Id),
-    Many(Vec<Id>),
-    Named(Vec<(String, Id)>),
-}
-
-impl Word {
-    /// The schemas under it.
-    pub(super) fn ids(&self) -> Vec<Id> {
-        match self {
-            Self::Data(_) => Vec::new(),
-            Self::One(id) => vec![*id],
-            Self::Many(ids) => ids.clone(),
-            Self::Named(named) => named.iter().map(|(_, id)| *id).collect(),
-        }
-    }
-}
-
-impl Node {
-    pub(super) fn get(&self, keyword: &str) -> Option<&Word> {
-        self.words.iter().find(|(name, _)| *name == keyword).map(|(_, word)| word)
-    }
-
-    /// Takes a keyword away; whether there was one.
-    pub(super) fn remove(&mut self, keyword: &str) -> bool {
-        let before = self.words.len();
-        self.words.retain(|(name, _)| *name != keyword);
-        self.words.len() < before
-    }
-
-    /// One more schema that must fit.
-    pub(super) fn all_of(&mut self, id: Id) {
-        match self.words.iter_mut().find(|(name, _)| *name == "allOf") {
-            Some((_, Word::Many(all))) => all.push(id),
-            _ => self.words.push(("allOf", Word::Many(vec![id]))),
-        }
-    }
-}
 
 /// A schema that was read.
 #[derive(Debug)]
@@ -80,9 +22,6 @@ pub(super) struct Lowered {
     /// What the engine's patterns were in the schema, for messages.
     pub(super) spelled: Vec<(String, String)>,
 }
-
-/// The number of the schema itself.
-pub(super) const ROOT: Id = 0;
 
 /// Reads a schema.
 ///
@@ -99,12 +38,12 @@ pub(super) fn lower(text: &str) -> Result<Lowered, String> {
         nodes: Vec::new(),
         places: Vec::new(),
         known: HashMap::new(),
-        open: Vec::new(),
+        open: VecDeque::new(),
         flaws,
         spelled: Vec::new(),
     };
     lowering.node(&value, 0, (ROOT, "", ""));
-    while let Some((id, value, resource)) = lowering.open.pop() {
+    while let Some((id, value, resource)) = lowering.open.pop_front() {
         lowering.schema(id, value, resource);
     }
     let Lowering { nodes, flaws, spelled, .. } = lowering;
@@ -131,7 +70,7 @@ struct Lowering<'v> {
     /// Where each node was found first: in which other, under which keyword, by which name.
     places: Vec<(Id, &'v str, &'v str)>,
     known: HashMap<*const Value, Id>,
-    open: Vec<(Id, &'v Value, Resource)>,
+    open: VecDeque<(Id, &'v Value, Resource)>,
     flaws: Flaws,
     spelled: Vec<(String, String)>,
 }
@@ -149,7 +88,7 @@ impl<'v> Lowering<'v> {
             Value::Object(_) => {
                 self.known.insert(std::ptr::from_ref(value), id);
                 let begun = self.index.resource(value).unwrap_or(resource);
-                self.open.push((id, value, begun));
+                self.open.push_back((id, value, begun));
             }
             Value::Bool(true) => {}
             Value::Bool(false) => self.nodes[id].never = true,
@@ -440,57 +379,4 @@ impl<'v> Lowering<'v> {
 fn shown(pattern: &str) -> String {
     let cut: String = pattern.chars().take(60).collect();
     format!("{cut:?}{}", if cut.len() < pattern.len() { "…" } else { "" })
-}
-
-/// What stands under a keyword that holds no schemas; none if it has no meaning.
-fn data(shape: Shape, value: &Value, draft: Draft) -> Option<Value> {
-    let names = |value: &Value| {
-        let mut seen = HashSet::new();
-        let names: Option<Vec<&str>> = value.as_array()?.iter().map(Value::as_str).collect();
-        let different: Vec<Value> =
-            names?.into_iter().filter(|name| seen.insert(*name)).map(Value::from).collect();
-        Some(Value::Array(different))
-    };
-    let fits = match shape {
-        Shape::Count => return whole(value).map(Value::from),
-        Shape::Names => return names(value),
-        Shape::NamesBy => {
-            let named = value.as_object()?.iter().map(|(name, value)| Some((name.clone(), names(value)?)));
-            return named.collect::<Option<Map<_, _>>>().map(Value::Object);
-        }
-        Shape::Types => {
-            let known = |value: &Value| value.as_str().is_some_and(|name| TYPES.contains(&name));
-            let several = names(value).filter(|names| {
-                names.as_array().is_some_and(|names| !names.is_empty() && names.iter().all(known))
-            });
-            return if known(value) { Some(value.clone()) } else { several };
-        }
-        Shape::Number => value.is_number(),
-        Shape::Positive => value.as_f64().is_some_and(|number| number > 0.0),
-        Shape::Flag => value.is_boolean(),
-        Shape::Text => value.is_string(),
-        // Until draft 6 an empty list was no list.
-        Shape::List => value.as_array().is_some_and(|list| draft > Draft::Draft6 || !list.is_empty()),
-        Shape::Any => true,
-        Shape::Pattern
-        | Shape::Patterns
-        | Shape::One
-        | Shape::Many
-        | Shape::Named
-        | Shape::Items
-        | Shape::Dependencies
-        | Shape::Reference => false,
-    };
-    fits.then(|| value.clone())
-}
-
-/// A count, also one that is spelled `3.0`.
-fn whole(value: &Value) -> Option<u64> {
-    /// Up to here every whole number is a float of its own.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    value.as_u64().or_else(|| {
-        let number =
-            value.as_f64().filter(|number| number.fract() == 0.0 && (0.0..=EXACT).contains(number))?;
-        format!("{number:.0}").parse().ok()
-    })
 }

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use jsonschema::Draft;
 use serde_json::{Map, Value, json};
 
-use super::lower::{Id, Lowered, Node, ROOT, Word};
+use super::lower::Lowered;
+use super::node::{Id, Node, ROOT, Word};
 
 /// The schema of a graph.
 pub(super) fn raise(lowered: &Lowered) -> Value {

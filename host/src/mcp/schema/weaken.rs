@@ -2,7 +2,7 @@
 //! keyword means more outside of it (`not`, `oneOf`, `if`), the keyword goes as well or becomes one that can bear it.
 
 use super::keyword;
-use super::lower::{Id, Node};
+use super::node::{Id, Node};
 
 const UNEVALUATED: [&str; 2] = ["unevaluatedProperties", "unevaluatedItems"];
 
