@@ -20,6 +20,7 @@ use crate::config::{self, Config, Problem, Problems};
 use crate::door::conversation::House;
 use crate::door::guard::{Hosts, Origins};
 use crate::door::health::{self, Health};
+use crate::mcp::schema::apart;
 use crate::pipeline::Pipeline;
 use crate::state::{Clock, Store};
 use crate::telemetry;
@@ -28,6 +29,12 @@ use crate::telemetry;
 #[must_use]
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// The work of a process that judges arguments for a gateway; see `policy`.
+#[must_use]
+pub fn judge_arguments() -> apart::Helper {
+    apart::Helper::default()
 }
 
 /// Runs the gateway until its client leaves or it is told to stop.

@@ -8,6 +8,7 @@
 pub mod fuzz;
 pub mod registry;
 
+mod arguments;
 mod errand;
 mod http;
 mod links;
@@ -118,6 +119,8 @@ pub struct Backend {
     pub(self) subscriptions: Subscriptions,
     /// It knows both eras; a session that needs a connection of its own gets one of its own era.
     pub(self) shakes_hands: AtomicBool,
+    /// Held while its lists are read.
+    pub(self) reading: tokio::sync::Mutex<()>,
     /// Tools whose arguments are repeated in headers, by the server's name for them.
     pub(self) mirrored: ArcSwap<HashMap<String, Vec<Mirrored>>>,
 }
@@ -129,6 +132,7 @@ impl Backend {
             links: Links::new(settings.max_connections),
             subscriptions: Subscriptions::default(),
             shakes_hands: AtomicBool::new(false),
+            reading: tokio::sync::Mutex::default(),
             mirrored: ArcSwap::default(),
             name: settings.name.as_str().into(),
             peer: ArcSwapOption::empty(),

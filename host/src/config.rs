@@ -222,6 +222,8 @@ pub struct Backend {
     pub always_prefix: bool,
     /// How it speaks.
     pub era: BackendEra,
+    /// A tool whose schema has flaws refuses its calls, instead of checking them by the rest.
+    pub strict_schemas: bool,
     /// Connections of sessions' own, besides the shared one.
     pub max_connections: usize,
     /// How long such a connection stays without a call.

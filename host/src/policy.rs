@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 
 mod caller;
 mod chain;
+mod judges;
 mod kill;
 mod permit;
 
@@ -19,6 +20,7 @@ pub(crate) use chain::denial;
 pub use kill::KillSwitch;
 pub use permit::Permitted;
 
+use self::judges::Judges;
 use self::permit::Permits;
 use crate::call::{Call, Denial, Principal, Refused, Target};
 use crate::mcp::schema::{ArgumentError, ArgumentSchema};
@@ -32,12 +34,13 @@ pub struct Policy {
     chain: ArcSwap<Chain>,
     kill: KillSwitch,
     clock: Clock,
+    judges: Judges,
 }
 
 impl Policy {
     #[must_use]
     pub fn new(chain: Chain, kill: KillSwitch, clock: Clock) -> Self {
-        Self { chain: ArcSwap::from_pointee(chain), kill, clock }
+        Self { chain: ArcSwap::from_pointee(chain), kill, clock, judges: Judges::default() }
     }
 
     /// The kill switch, to flip it or to be told when it flips.
@@ -101,7 +104,7 @@ impl Policy {
             others.push(permits);
         }
         if let Some(schema) = schema {
-            arguments_fit(call, schema)?;
+            self.arguments_fit(call, schema)?;
         }
         chain.admit(call, &chain.breakers, &mut permits)?;
         Ok(Permitted::new(permits, others))
@@ -117,12 +120,20 @@ impl Policy {
         self.chain.load().visible(call, rows, &mut visible)?;
         Ok(visible)
     }
+
+    fn arguments_fit(&self, call: &Call, schema: &ArgumentSchema) -> Result<(), Denial> {
+        let arguments = splice::get(call.params.get(), "/arguments");
+        let checked = match schema.check(arguments) {
+            Err(ArgumentError::Elsewhere) => self.judges.ask(call, schema, arguments.unwrap_or("{}")),
+            checked => checked,
+        };
+        checked.map_err(|error| refused(call, schema, error))
+    }
 }
 
-fn arguments_fit(call: &Call, schema: &ArgumentSchema) -> Result<(), Denial> {
-    let arguments = splice::get(call.params.get(), "/arguments");
-    let tool = &call.target.name;
-    schema.check(arguments).map_err(|error| match error {
+fn refused(call: &Call, schema: &ArgumentSchema, error: ArgumentError) -> Denial {
+    let (tool, backend) = (&call.target.name, &call.target.backend);
+    match error {
         ArgumentError::Mismatch { pointer, message } => {
             let place = if pointer.is_empty() { "the arguments".to_owned() } else { format!("`{pointer}`") };
             let mut denial = Denial::new(
@@ -133,16 +144,22 @@ fn arguments_fit(call: &Call, schema: &ArgumentSchema) -> Result<(), Denial> {
             denial.details.push(("pointer".to_owned(), pointer));
             denial
         }
-        ArgumentError::Schema(reason) => {
-            tracing::error!(tool = %tool, backend = %call.target.backend, "unusable inputSchema: {reason}");
+        error => {
+            let reason = match error {
+                ArgumentError::Schema(reason) => reason,
+                error => error.to_string(),
+            };
+            // What is wrong with the schema was said when it was listed; only what shows in a call is said here, once.
+            if schema.fails_first() {
+                tracing::warn!(tool = ?tool, backend = %backend, "a call was refused because of the tool's inputSchema: {reason}");
+            }
             Denial::new(
                 Refused::Unavailable,
                 "schema_unusable",
                 format!(
-                    "backend \"{}\" describes \"{tool}\" with a schema that cannot be used: {reason}",
-                    call.target.backend
+                    "backend \"{backend}\" describes \"{tool}\" with a schema that cannot be used: {reason}; other tools are not affected"
                 ),
             )
         }
-    })
+    }
 }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::arguments;
 use super::listing::Greeting;
 use super::open::{Common, Opener};
 use super::peer::Peer;
@@ -234,20 +235,34 @@ impl Registry {
         self.merging.lock().originals.get(&backend.name).cloned().unwrap_or_default()
     }
 
-    /// Takes what a backend offers, through the rewriters.
-    pub(super) fn offer(&self, backend: &Backend, offers: Offers) {
-        let mut shaped = Offers::default();
-        for list in List::ALL {
-            shaped.set(list, (self.reshape)(&backend.name, list, offers.get(list).to_vec()));
+    /// Takes what a backend offers, through the rewriters. Reading it takes as long as its server makes it, so it is not
+    /// done where calls are served.
+    pub(super) async fn offer(&self, backend: &Arc<Backend>, offers: Offers) {
+        // One list after the other, so that an older one never takes the place of a newer one.
+        let _turn = backend.reading.lock().await;
+        let (reshape, of) = (self.reshape.clone(), backend.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let mut shaped = Offers::default();
+            for list in List::ALL {
+                shaped.set(list, reshape(&of.name, list, offers.get(list).to_vec()));
+            }
+            arguments::read(&of, &mut shaped);
+            let mirrored = |offer: &Offer| {
+                let schema = splice::get(offer.item.get(), "/inputSchema")?;
+                let found = header::mirrored(&crate::mcp::message::raw(schema.to_owned())).ok()?;
+                (!found.is_empty()).then(|| (offer.upstream.clone(), found))
+            };
+            let mirrored = offers.tools.iter().filter_map(mirrored).collect();
+            (offers, shaped, mirrored)
+        });
+        match read.await {
+            Ok((offers, shaped, mirrored)) => {
+                backend.mirrored.store(Arc::new(mirrored));
+                self.merging.lock().originals.insert(backend.name.clone(), offers);
+                backend.offers.store(Arc::new(shaped));
+            }
+            Err(error) => tracing::error!(backend = %backend.name, "its lists cannot be read: {error}"),
         }
-        let mirrored = |offer: &Offer| {
-            let schema = splice::get(offer.item.get(), "/inputSchema")?;
-            let found = header::mirrored(&crate::mcp::message::raw(schema.to_owned())).ok()?;
-            (!found.is_empty()).then(|| (offer.upstream.clone(), found))
-        };
-        backend.mirrored.store(Arc::new(offers.tools.iter().filter_map(mirrored).collect()));
-        self.merging.lock().originals.insert(backend.name.clone(), offers);
-        backend.offers.store(Arc::new(shaped));
     }
 
     /// A backend came, went or changed its lists.

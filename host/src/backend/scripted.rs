@@ -31,6 +31,7 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         health_interval: LONG,
         max_in_flight: 8,
         always_prefix: false,
+        strict_schemas: false,
         era: BackendEra::Handshake,
         max_connections: 8,
         idle_timeout: 10 * LONG,

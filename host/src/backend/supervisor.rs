@@ -169,7 +169,7 @@ async fn talk(
         control.set_protocol_version(&greeting.version);
     }
     match offers(peer, &greeting, patience).await {
-        Ok(offers) => registry.offer(backend, offers),
+        Ok(offers) => registry.offer(backend, offers).await,
         Err(error) => return End::Lost(format!("its lists cannot be read: {error}")),
     }
     tracing::info!(backend = %backend.name, version = %greeting.version, pid = control.pid(), "backend is ready");
@@ -236,7 +236,7 @@ pub(super) async fn refresh(backend: &Arc<Backend>, registry: &Arc<Registry>, li
             }
         }
     }
-    registry.offer(backend, offers);
+    registry.offer(backend, offers).await;
     registry.changed(backend);
     // The server says so, even where the names are the same.
     registry.announce(lists);

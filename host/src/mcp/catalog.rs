@@ -53,7 +53,7 @@ pub struct Entry {
     /// The item as clients see it.
     pub item: Box<RawValue>,
     /// Tools only; accepts everything for the rest.
-    pub arguments: ArgumentSchema,
+    pub arguments: Arc<ArgumentSchema>,
 }
 
 /// An item of one backend before it is merged: shown as `name`, known to the backend as `upstream`.
@@ -71,6 +71,8 @@ pub struct Offers {
     pub resources: Vec<Offer>,
     pub templates: Vec<Offer>,
     pub prompts: Vec<Offer>,
+    /// What the arguments of each tool must be, by the tool's name here. A tool that is missing refuses its calls.
+    pub arguments: HashMap<String, Arc<ArgumentSchema>>,
 }
 
 impl Offers {
@@ -134,7 +136,7 @@ impl Catalog {
                         tracing::warn!(backend = %part.backend, name = %offer.name, "another backend already serves this; left out");
                         continue;
                     };
-                    let entry = Arc::new(entry(list, part.backend, offer, name));
+                    let entry = Arc::new(entry(list, part, offer, name));
                     index.insert(entry.name.clone(), entry.clone());
                     entries.push(entry);
                 }
@@ -221,7 +223,7 @@ fn safe(name: String) -> String {
     format!("{}_{:08x}", &spelled[..MAX_SAFE_NAME - 9], crc32fast::hash(name.as_bytes()))
 }
 
-fn entry(list: List, backend: &Arc<str>, offer: &Offer, name: String) -> Entry {
+fn entry(list: List, part: &Part<'_>, offer: &Offer, name: String) -> Entry {
     let (_, _, key) = list.wire();
     let mut item = offer.item.clone();
     let set = Edit::Set { pointer: format!("/{key}"), json: super::message::quoted(&name) };
@@ -232,16 +234,16 @@ fn entry(list: List, backend: &Arc<str>, offer: &Offer, name: String) -> Entry {
     {
         item = super::message::raw(renamed);
     }
-    let schema = (list == List::Tools)
-        .then(|| splice::get(item.get(), "/inputSchema"))
-        .flatten()
-        .map(|schema| super::message::raw(schema.to_owned()));
+    let arguments = match list {
+        List::Tools => part.offers.arguments.get(&offer.name).cloned(),
+        List::Resources | List::Templates | List::Prompts => Some(Arc::new(ArgumentSchema::new(None))),
+    };
     Entry {
         name: name.into(),
         upstream: offer.upstream.as_str().into(),
-        backend: backend.clone(),
+        backend: part.backend.clone(),
         item,
-        arguments: ArgumentSchema::new(schema),
+        arguments: arguments.unwrap_or_else(|| Arc::new(ArgumentSchema::unread())),
     }
 }
 

@@ -1,23 +1,70 @@
 //! Checks the arguments of a call against the tool's JSON Schema before a backend sees them.
+//!
+//! The schema comes from a server and the arguments from a client, and either may be made so that judging does not end. So
+//! every schema is read when it is listed, away from the threads that serve calls, and sorted by what it can cost:
+//!
+//! * light: it is compiled there and then, and judges where calls are served, as long as the arguments are not too large;
+//! * heavy: it is judged in another process, with limits of time and memory ([`apart`]);
+//! * unusable: it is no schema, or hopeless; calls of its tool are refused.
+//!
+//! Real schemas have flaws. What is wrong is read in its old meaning or left out, and said once ([`Flaws`]).
 
-use std::sync::OnceLock;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use jsonschema::{PatternOptions, Validator};
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
-use super::readable;
+pub mod apart;
+mod cost;
+mod data;
+mod find;
+mod flaws;
+mod graph;
+mod judge;
+mod keyword;
+mod lower;
+mod node;
+mod pattern;
+mod raise;
+#[cfg(test)]
+mod tests;
+mod weaken;
 
-/// Longest schema that is compiled; a larger one is treated as unusable.
+pub use flaws::Flaws;
+
+use self::cost::{Class, Cost};
+use self::judge::{Judge, bounded};
+
+/// Longest schema that is read; a larger one is unusable.
 const MAX_SCHEMA_BYTES: usize = 1 << 20;
-/// Most steps a pattern may backtrack, so that a schema cannot be used to burn time.
-const BACKTRACK_LIMIT: usize = 10_000;
+/// Longest text of all schemas of one backend.
+const MAX_TEXT: usize = 16 << 20;
+/// Most memory for all compiled schemas of one backend, by a rough count that is rather too high; the schemas after that
+/// are heavy.
+const MAX_COMPILED: usize = 64 << 20;
+/// Most steps of looking at the schemas of one backend; those after that are heavy.
+const MAX_STEPS: usize = 20_000_000;
+/// Longer arguments are looked at before they are read.
+const LONG_ARGUMENTS: usize = 64 << 10;
+/// Most values in arguments that are read where calls are served. Each takes up to a hundred bytes.
+const MAX_VALUES: usize = 100_000;
 
-/// A tool's `inputSchema`, compiled at its first use.
+/// A tool's `inputSchema`.
 #[derive(Debug)]
 pub struct ArgumentSchema {
     text: Option<Box<RawValue>>,
-    compiled: OnceLock<Result<Validator, String>>,
+    kind: Kind,
+    told: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// No schema accepts everything.
+    Open,
+    Light(Box<(Judge, Cost)>),
+    Heavy,
+    Unusable(String),
 }
 
 /// Why arguments are refused.
@@ -29,163 +76,181 @@ pub enum ArgumentError {
     /// The schema itself cannot be used, so nothing can be said: the call is refused.
     #[error("the tool's inputSchema cannot be used: {0}")]
     Schema(String),
+    /// Nothing is said yet: they are to be judged in another process.
+    #[error("the arguments take long to judge, and nobody is there to do it")]
+    Elsewhere,
+}
+
+/// What is left for the schemas of one backend.
+#[derive(Debug)]
+pub struct Room {
+    text: usize,
+    compiled: usize,
+    /// Steps of looking at them.
+    steps: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { text: MAX_TEXT, compiled: MAX_COMPILED, steps: MAX_STEPS }
+    }
+}
+
+/// What the operator should know of a schema.
+#[derive(Debug)]
+pub enum Notice {
+    Flawed(Flaws),
+    Heavy(String),
+    Unusable(String),
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flawed(flaws) => write!(f, "its inputSchema has flaws; the rest of it is checked: {flaws}"),
+            Self::Heavy(reason) => write!(
+                f,
+                "its inputSchema may take long to judge by ({reason}); a process with limits does it, and calls that take longer are refused"
+            ),
+            Self::Unusable(reason) => {
+                write!(f, "its inputSchema cannot be used, so calls of this tool are refused: {reason}")
+            }
+        }
+    }
 }
 
 impl ArgumentSchema {
-    /// No schema accepts everything.
+    /// Reads a schema by itself, forgiving its flaws.
     #[must_use]
     pub fn new(text: Option<Box<RawValue>>) -> Self {
-        Self { text, compiled: OnceLock::new() }
+        Self::read(text, false, &mut Room::default()).0
+    }
+
+    /// A schema that nobody has read: everything is refused.
+    #[must_use]
+    pub fn unread() -> Self {
+        Self::of(None, Kind::Unusable("it was not read when it was listed".to_owned()))
+    }
+
+    fn of(text: Option<Box<RawValue>>, kind: Kind) -> Self {
+        // What is wrong with one that is unusable is said when it is listed.
+        let told = AtomicBool::new(matches!(kind, Kind::Unusable(_)));
+        Self { text, kind, told }
+    }
+
+    /// Reads a schema that a backend lists. This may take a while and a deep stack; it is not for the threads that serve
+    /// calls.
+    #[must_use]
+    pub fn read(text: Option<Box<RawValue>>, strict: bool, room: &mut Room) -> (Self, Vec<Notice>) {
+        let Some(text) = text else { return (Self::of(None, Kind::Open), Vec::new()) };
+        let mut notices = Vec::new();
+        // A mistake of ours in reading one costs that one.
+        let sorting = AssertUnwindSafe(|| sorted(text.get(), strict, room, &mut notices));
+        let kind = std::panic::catch_unwind(sorting).unwrap_or_else(|_| {
+            Kind::Unusable("it cannot be read: this is a defect of the gateway".to_owned())
+        });
+        if let Kind::Unusable(reason) = &kind {
+            notices.push(Notice::Unusable(reason.clone()));
+        }
+        room.take(text.get().len(), &kind);
+        (Self::of(Some(text), kind), notices)
+    }
+
+    /// The same schema listed once more: it takes its room again.
+    #[must_use]
+    pub fn is(&self, text: Option<&str>, room: &mut Room) -> bool {
+        let same = self.text.as_deref().map(RawValue::get) == text;
+        let fits = text.is_none_or(|text| text.len() <= room.text)
+            && match &self.kind {
+                Kind::Light(light) => light.1.memory <= room.compiled,
+                Kind::Open | Kind::Heavy | Kind::Unusable(_) => true,
+            };
+        if same && fits {
+            room.take(text.map_or(0, str::len), &self.kind);
+        }
+        same && fits
     }
 
     /// Checks a call's `arguments`; missing arguments count as `{}` (MCP "Calling Tools").
     ///
     /// # Errors
-    /// The first mismatch with its place, or why the schema is unusable.
+    /// The first mismatch with its place, why the schema is unusable, or that it must be done [`apart`].
     pub fn check(&self, arguments: Option<&str>) -> Result<(), ArgumentError> {
-        let Some(text) = &self.text else { return Ok(()) };
-        let validator = match self.compiled.get_or_init(|| compile(text.get())) {
-            Ok(validator) => validator,
-            Err(error) => return Err(ArgumentError::Schema(error.clone())),
+        let light = match &self.kind {
+            Kind::Open => return Ok(()),
+            Kind::Light(light) => light,
+            Kind::Heavy => return Err(ArgumentError::Elsewhere),
+            Kind::Unusable(reason) => return Err(ArgumentError::Schema(reason.clone())),
         };
         let text = arguments.unwrap_or("{}");
-        match serde_json::from_str(text) {
-            Ok(arguments) => judge(validator, &arguments),
-            Err(error) => judge_partly(validator, text, &error),
+        // Every value and key stands at the beginning or after one of these.
+        let many = || memchr::memchr3_iter(b',', b'[', b'{', text.as_bytes()).count() > MAX_VALUES;
+        if text.len() > LONG_ARGUMENTS && many() {
+            return Err(ArgumentError::Elsewhere);
+        }
+        let (judge, cost) = &**light;
+        judge.judge(text, Some(cost))
+    }
+
+    /// The schema as it was listed.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.text.as_deref().map_or("{}", RawValue::get)
+    }
+
+    /// Whether this is the first time that its judging has failed.
+    #[must_use]
+    pub fn fails_first(&self) -> bool {
+        !self.told.swap(true, Ordering::Relaxed)
+    }
+}
+
+impl Room {
+    fn take(&mut self, text: usize, kind: &Kind) {
+        self.text = self.text.saturating_sub(text);
+        if let Kind::Light(light) = kind {
+            self.compiled = self.compiled.saturating_sub(light.1.memory);
         }
     }
 }
 
-fn judge(validator: &Validator, arguments: &Value) -> Result<(), ArgumentError> {
-    validator.validate(arguments).map_err(|error| ArgumentError::Mismatch {
-        pointer: error.instance_path().to_string(),
-        message: bounded(&error.masked().to_string()),
-    })
-}
-
-/// Arguments with something in them that no machine type holds (`1e400`, half a surrogate pair). They pass if the
-/// schema accepts anything where that stands: a value of every type is tried in its place. Otherwise nobody here can
-/// tell whether they fit.
-fn judge_partly(validator: &Validator, text: &str, error: &serde_json::Error) -> Result<(), ArgumentError> {
-    let Some(mut partly) = readable::partly(text) else {
-        let message = format!("they cannot be read, so they cannot be checked: {error}");
-        return Err(ArgumentError::Mismatch { pointer: String::new(), message });
-    };
-    let probes =
-        [json!(null), json!(true), json!(-7.5), json!(1e308), json!("?"), json!([null]), json!({"?": 0})];
-    let mut judged: Vec<_> = Vec::new();
-    for probe in probes {
-        for (pointer, _) in &partly.places {
-            if let Some(place) = partly.value.pointer_mut(pointer) {
-                *place = probe.clone();
-            }
-        }
-        judged.push(judge(validator, &partly.value));
-    }
-    let Some(Err(mismatch)) = judged.iter().find(|result| result.is_err()) else { return Ok(()) };
-    let ArgumentError::Mismatch { pointer: at, .. } = mismatch else { return Err(mismatch.clone()) };
-    // Whatever stood there, it would not fit.
-    if judged.windows(2).all(|pair| pair[0] == pair[1]) {
-        return Err(mismatch.clone());
-    }
-    let found = partly.places.iter().find(|(place, _)| within(place, at)).or(partly.places.first());
-    let (pointer, what) = found.cloned().unwrap_or_default();
-    let message = format!("{what}, so it cannot be checked against what the schema says about this place");
-    Err(ArgumentError::Mismatch { pointer, message })
-}
-
-/// Whether a mismatch at a pointer may be about a place: it is there, in it, or in what holds it.
-fn within(place: &str, at: &str) -> bool {
-    let under = |inner: &str, outer: &str| {
-        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    under(at, place) || under(place, at)
-}
-
-fn compile(text: &str) -> Result<Validator, String> {
+/// Reads and sorts a schema.
+fn sorted(text: &str, strict: bool, room: &mut Room, notices: &mut Vec<Notice>) -> Kind {
     if text.len() > MAX_SCHEMA_BYTES {
-        return Err(format!("it is {} bytes long, the limit is {MAX_SCHEMA_BYTES}", text.len()));
+        return Kind::Unusable(format!("it is {} bytes long, the limit is {MAX_SCHEMA_BYTES}", text.len()));
     }
-    let schema: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    // 2020-12 unless `$schema` says otherwise (MCP 2025-11-25). Nothing is ever fetched: the crate is built
-    // without its resolvers, so a remote `$ref` is an error here.
-    jsonschema::options()
-        .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(BACKTRACK_LIMIT))
-        .build(&schema)
-        .map_err(|error| bounded(&error.to_string()))
-}
-
-fn bounded(message: &str) -> String {
-    if message.chars().count() <= 300 {
-        message.to_owned()
-    } else {
-        message.chars().take(300).chain(['…']).collect()
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    fn schema(text: &str) -> ArgumentSchema {
-        ArgumentSchema::new(Some(RawValue::from_string(text.to_owned()).unwrap()))
-    }
-
-    #[test]
-    fn names_the_pointer_that_is_wrong() {
-        let schema = schema(
-            r#"{"type":"object","properties":{"a":{"type":"object","properties":{"n":{"type":"integer"}}}},"required":["a"]}"#,
-        );
-        assert_eq!(schema.check(Some(r#"{"a":{"n":3}}"#)), Ok(()));
-        let Err(ArgumentError::Mismatch { pointer, .. }) = schema.check(Some(r#"{"a":{"n":"x"}}"#)) else {
-            panic!()
-        };
-        assert_eq!(pointer, "/a/n");
-        assert!(matches!(schema.check(None), Err(ArgumentError::Mismatch { .. })));
-    }
-
-    #[test]
-    fn an_unusable_schema_refuses_instead_of_letting_everything_pass() {
-        assert!(matches!(schema(r#"{"type":"no-such-type"}"#).check(None), Err(ArgumentError::Schema(_))));
-        assert!(matches!(
-            schema(r#"{"$ref":"http://127.0.0.1:9/x"}"#).check(None),
-            Err(ArgumentError::Schema(_))
+    if text.len() > room.text {
+        return Kind::Unusable(format!(
+            "the schemas of its backend are longer than {MAX_TEXT} bytes together"
         ));
     }
-
-    #[test]
-    fn what_no_type_holds_passes_where_the_schema_says_nothing() {
-        let open = schema(r#"{"type":"object","properties":{"n":{"type":"integer"},"any":{}}}"#);
-        for fits in
-            [r#"{"any":1e400}"#, r#"{"n":1,"x":["\ud800",{"y":-1e999}]}"#, r#"{"any":[1e400,"\udfff"]}"#]
-        {
-            assert_eq!(open.check(Some(fits)), Ok(()), "{fits}");
+    let mut lowered = match lower::lower(text) {
+        Ok(lowered) => lowered,
+        Err(reason) => return Kind::Unusable(bounded(&reason)),
+    };
+    if !lowered.flaws.is_empty() {
+        if strict {
+            return Kind::Unusable(format!(
+                "it has flaws, and `argument_check` is \"strict\": {}",
+                lowered.flaws
+            ));
         }
-        assert_eq!(schema("{}").check(Some(r#"{"n":1e400}"#)), Ok(()));
-        let refused = |arguments: &str| match open.check(Some(arguments)) {
-            Err(ArgumentError::Mismatch { pointer, message }) => (pointer, message),
-            other => panic!("{arguments}: {other:?}"),
-        };
-        let (pointer, message) = refused(r#"{"any":1e400,"n":1e400}"#);
-        assert_eq!(pointer, "/n");
-        assert!(message.contains("larger than a 64-bit float") && message.contains("schema"), "{message}");
-        let (pointer, message) = refused(r#"{"n":"\ud800"}"#);
-        assert_eq!(pointer, "/n");
-        assert!(message.contains("surrogate"), "{message}");
-        let required = schema(r#"{"required":["a"]}"#).check(Some(r#"{"b":1e400}"#)).unwrap_err();
-        assert!(required.to_string().contains("required"), "{required}");
-        assert_eq!(refused(r#"{"any":1e400,"n":"x"}"#).0, "/n", "the rest is judged as ever");
-        assert!(refused(r#"{"\ud800":1}"#).1.contains("cannot be read"));
-        let closed = schema(r#"{"additionalProperties":{"type":"number"}}"#);
-        assert!(matches!(closed.check(Some(r#"{"x":1e400}"#)), Err(ArgumentError::Mismatch { .. })));
+        notices.push(Notice::Flawed(lowered.flaws.clone()));
+        weaken::weaken(&mut lowered.nodes);
     }
-
-    #[test]
-    fn values_are_not_repeated_in_messages() {
-        let error = schema(r#"{"properties":{"k":{"type":"integer"}}}"#)
-            .check(Some(r#"{"k":"hunter2"}"#))
-            .unwrap_err();
-        assert!(!error.to_string().contains("hunter2"), "{error}");
-    }
+    let heavy = match cost::class(&lowered, &mut room.steps) {
+        Class::Unusable(reason) => return Kind::Unusable(reason),
+        Class::Heavy(reason) => reason,
+        Class::Light(cost) if cost.memory <= room.compiled => {
+            return match Judge::new(lowered) {
+                Ok(judge) => Kind::Light(Box::new((judge, cost))),
+                Err(reason) => Kind::Unusable(reason),
+            };
+        }
+        Class::Light(_) => {
+            format!("the schemas of its backend take more than {} MiB of memory together", MAX_COMPILED >> 20)
+        }
+    };
+    notices.push(Notice::Heavy(heavy));
+    Kind::Heavy
 }

@@ -23,7 +23,7 @@ pub(super) struct Located {
 impl Located {
     /// The schema the arguments must fit; tools only.
     pub(super) fn schema(&self) -> Option<&ArgumentSchema> {
-        self.entry.as_ref().filter(|_| self.target.kind == TargetKind::Tool).map(|entry| &entry.arguments)
+        self.entry.as_ref().filter(|_| self.target.kind == TargetKind::Tool).map(|entry| &*entry.arguments)
     }
 
     pub(super) fn whole(backend: &Arc<Backend>, method: &str) -> Self {

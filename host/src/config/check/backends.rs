@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::super::document::escape;
-use super::super::raw::{RawBackend, RawEnv, RawEra, RawType};
+use super::super::raw::{RawArgumentCheck, RawBackend, RawEnv, RawEra, RawType};
 use super::super::secret::Secret;
 use super::super::{Backend, BackendEra, Transport, file};
 use super::{Checker, duration, is_name};
@@ -70,6 +70,7 @@ impl Checker<'_> {
                 RawEra::Handshake => BackendEra::Handshake,
                 RawEra::Stateless => BackendEra::Stateless,
             },
+            strict_schemas: raw.argument_check == RawArgumentCheck::Strict,
             max_connections: raw.max_connections,
             idle_timeout: duration(raw.idle_timeout_secs),
             required: raw.required,

@@ -27,6 +27,15 @@ pub(in crate::config) enum RawEra {
     Stateless,
 }
 
+/// What becomes of tools whose schema has flaws.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(in crate::config) enum RawArgumentCheck {
+    Lenient,
+    Strict,
+}
+
 /// A server behind the gateway.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -83,6 +92,9 @@ pub(in crate::config) struct RawBackend {
     /// How it speaks: "handshake" (MCP revisions up to 2025-11-25), "stateless" (2026-07-28), or "auto": it is asked
     /// when the gateway connects.
     pub(in crate::config) era: RawEra,
+    /// What becomes of a tool whose `inputSchema` has flaws: "lenient" says so in the log, leaves out what has no meaning
+    /// and checks the arguments by the rest; "strict" refuses the calls of this tool.
+    pub(in crate::config) argument_check: RawArgumentCheck,
     /// How many sessions may have a connection (stdio: a process) of their own, because the client can be asked
     /// something, subscribes or sets a log level; each caller may have a share of them. All others share one.
     #[schemars(range(min = 1, max = 10_000))]
@@ -117,6 +129,7 @@ impl Default for RawBackend {
             circuit_breaker_failure_rate: None,
             circuit_breaker_min_calls: None,
             era: RawEra::Auto,
+            argument_check: RawArgumentCheck::Lenient,
             max_connections: 32,
             idle_timeout_secs: Seconds(300.0),
             rewrite: None,

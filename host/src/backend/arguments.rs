@@ -1,0 +1,73 @@
+//! Reads the schemas of a backend's tools when they are listed, and says what is wrong with them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Backend;
+use crate::mcp::catalog::{Offer, Offers};
+use crate::mcp::message;
+use crate::mcp::schema::{ArgumentSchema, Notice, Room};
+use crate::mcp::splice;
+
+/// Tools of one list that are named in the log; the others are counted.
+const NAMED: usize = 20;
+/// Schemas are as deep as their author likes, up to what JSON allows, and each level takes some frames to compile.
+const STACK: usize = 64 << 20;
+
+/// Reads the schemas of all tools. Those that have not changed are not read again.
+pub(super) fn read(backend: &Backend, shaped: &mut Offers) {
+    let before = backend.offers.load_full();
+    let tools = &shaped.tools;
+    let all = std::thread::scope(|scope| {
+        let reading = std::thread::Builder::new().name("schemas".to_owned()).stack_size(STACK);
+        let reading = reading.spawn_scoped(scope, || all(backend, tools, &before));
+        reading.ok().and_then(|reading| reading.join().ok())
+    });
+    match all {
+        Some(all) => shaped.arguments = all,
+        // Without its schema every tool refuses its calls.
+        None => {
+            tracing::error!(backend = %backend.name, "the schemas of its tools cannot be read, so their calls are refused")
+        }
+    }
+}
+
+fn all(backend: &Backend, tools: &[Offer], before: &Offers) -> HashMap<String, Arc<ArgumentSchema>> {
+    let mut room = Room::default();
+    let mut all: HashMap<String, Arc<ArgumentSchema>> = HashMap::with_capacity(tools.len());
+    let mut said = 0_usize;
+    for tool in tools {
+        // Of two with one name the first is shown.
+        if all.contains_key(&tool.name) {
+            continue;
+        }
+        let text = splice::get(tool.item.get(), "/inputSchema");
+        let known = before.arguments.get(&tool.name).filter(|known| known.is(text, &mut room));
+        let schema = known.cloned().unwrap_or_else(|| {
+            let text = text.map(|text| message::raw(text.to_owned()));
+            let (schema, notices) = ArgumentSchema::read(text, backend.settings.strict_schemas, &mut room);
+            if !notices.is_empty() {
+                said += 1;
+            }
+            if said <= NAMED {
+                notices.iter().for_each(|notice| say(backend, &tool.name, notice));
+            }
+            Arc::new(schema)
+        });
+        all.insert(tool.name.clone(), schema);
+    }
+    if said > NAMED {
+        let more = said - NAMED;
+        tracing::warn!(backend = %backend.name, "the schemas of {more} more of its tools have flaws or cannot be used");
+    }
+    all
+}
+
+fn say(backend: &Backend, tool: &str, notice: &Notice) {
+    match notice {
+        Notice::Unusable(_) => tracing::error!(backend = %backend.name, tool = ?tool, "{notice}"),
+        Notice::Flawed(_) | Notice::Heavy(_) => {
+            tracing::warn!(backend = %backend.name, tool = ?tool, "{notice}")
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The hidden command behind [`confined`]: this program as a child of itself, doing one kind of work under limits.
+//! Another kind is one more line here and a function that takes bytes and returns bytes.
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use sentinel_gateway::{app, confined, plugin};
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Work {
+    /// A component in, its native code out.
+    Compile,
+    /// A schema and arguments in, whether they fit out.
+    Schema,
+}
+
+pub(crate) fn execute(work: Work) -> anyhow::Result<ExitCode> {
+    Ok(match work {
+        Work::Compile => confined::serve(plugin::compile_here)?,
+        Work::Schema => {
+            let mut helper = app::judge_arguments();
+            confined::serve(move |question| helper.work(question))?
+        }
+    })
+}
