@@ -10,6 +10,7 @@ use sentinel_gateway::{app, config};
 mod audit;
 mod check;
 mod client;
+mod confined;
 mod plugin;
 mod token;
 
@@ -71,6 +72,12 @@ enum Command {
     /// About the configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// What a gateway has a process of its own do; see `confined`
+    #[command(hide = true)]
+    Confined {
+        #[arg(value_enum)]
+        work: confined::Work,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -82,6 +89,7 @@ enum ConfigCommand {
 /// Runs a command and says what went wrong, once.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
+    sentinel_gateway::confined::use_this_program();
     match execute(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -115,6 +123,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Plugin(command)) => plugin::execute(command),
         Some(Command::Client(command)) => client::execute(&path, &command),
         Some(Command::Config(ConfigCommand::Schema)) => say(&config::schema_json()),
+        Some(Command::Confined { work }) => confined::execute(work),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod config;
 pub mod telemetry;
 
 // 2: organs
+pub mod confined;
 pub mod plugin;
 pub mod session;
 pub mod state;

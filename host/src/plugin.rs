@@ -16,6 +16,7 @@ mod artifact;
 mod asked;
 #[allow(unreachable_pub, missing_debug_implementations, clippy::all, reason = "generated")]
 mod bindings;
+mod compile;
 mod engine;
 mod guest;
 mod outgoing;
@@ -26,6 +27,7 @@ mod views;
 mod waiting;
 
 pub use artifact::{Artifact, ArtifactError, Grant, Manifest, Wasi, load as load_artifact};
+pub use compile::compile_here;
 pub use engine::Engine;
 pub use views::{Answer, CatalogEdit, Edits};
 

@@ -53,7 +53,7 @@ impl Engine {
     }
 }
 
-fn config(bounds: Bounds) -> Config {
+pub(super) fn config(bounds: Bounds) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(INSTANCES)
         .total_core_instances(4 * INSTANCES)

@@ -8,15 +8,17 @@ use super::source::{code_only, is_test_file, without_tests};
 
 /// Each module with those it may use; itself is understood. The names are those of section "Layers" in
 /// `host/ARCHITECTURE.md`, from the words at the bottom to the assembly at the top.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("call", &[]),
     ("mcp", &["call"]),
     ("telemetry", &["call", "mcp"]),
     ("config", &["call", "mcp", "telemetry"]),
     ("session", &["call", "mcp", "telemetry", "config"]),
     ("state", &["call", "mcp", "telemetry", "config"]),
-    ("plugin", &["call", "mcp", "telemetry", "config", "state"]),
-    ("policy", &["call", "mcp", "telemetry", "config", "state", "plugin"]),
+    // A child of our own program; it knows nothing of what it is asked.
+    ("confined", &[]),
+    ("plugin", &["call", "mcp", "telemetry", "config", "state", "confined"]),
+    ("policy", &["call", "mcp", "telemetry", "config", "state", "plugin", "confined"]),
     ("audit", &["call", "mcp", "telemetry", "config", "state", "plugin"]),
     ("rewrite", &["call", "mcp", "telemetry", "config", "policy", "plugin"]),
     ("backend", &["call", "mcp", "telemetry", "config", "policy"]),
@@ -39,7 +41,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
         ],
     ),
     ("door", &["call", "mcp", "telemetry", "config", "pipeline", "session"]),
-    ("cli", &["app", "config", "audit", "telemetry", "plugin", "call"]),
+    ("cli", &["app", "config", "audit", "telemetry", "plugin", "call", "confined"]),
     ("main", &["cli", "app"]),
 ];
 
