@@ -114,9 +114,3 @@ fn a_thread_that_ends_does_not_take_its_worker_along() {
             .unwrap();
     assert_eq!(echo.ask(b"still here", PLENTY).unwrap(), b"still here");
 }
-
-#[test]
-fn without_a_program_there_is_no_worker() {
-    // Nobody names one in this test harness, which could not do the work.
-    assert!(matches!(Worker::spawn("compile", &LIMITS), Err(ConfinedError::NoProgram(_))));
-}
