@@ -118,9 +118,9 @@ fn function(body: &FunctionBody<'_>, number: usize) -> Result<(), Beyond> {
     let mut locals = 0_usize;
     for group in body.get_locals_reader()? {
         locals = locals.saturating_add(group?.0 as usize);
-        within("locals", locals, LOCALS)?;
     }
-    let (mut blocks, mut nesting) = (0, 0_usize);
+    within("locals", locals, LOCALS)?;
+    let (mut blocks, mut nesting, mut deepest) = (0_usize, 0_usize, 0);
     let mut operators = body.get_operators_reader()?;
     while !operators.eof() {
         match operators.read()? {
@@ -130,13 +130,14 @@ fn function(body: &FunctionBody<'_>, number: usize) -> Result<(), Beyond> {
             | Operator::TryTable { .. } => {
                 blocks += 1;
                 nesting += 1;
-                within("blocks within each other", nesting, NESTING)?;
-                within("blocks", blocks, BLOCKS)?;
+                deepest = deepest.max(nesting);
             }
             Operator::End => nesting = nesting.saturating_sub(1),
             _ => {}
         }
     }
+    within("blocks within each other", deepest, NESTING)?;
+    within("blocks", blocks, BLOCKS)?;
     within("blocks times locals", blocks.saturating_mul(locals), BLOCKS_TIMES_LOCALS)
 }
 
