@@ -70,6 +70,8 @@ pub struct Gateway {
     pub max_in_flight: usize,
     /// How plugins are kept within their memory.
     pub plugin_bounds: Bounds,
+    /// What compiling one plugin may take.
+    pub plugin_compile: CompileLimits,
     /// How long calls may take to finish at shutdown.
     pub shutdown_grace: Duration,
     /// Names of tools and prompts in characters that every client takes.
@@ -171,6 +173,21 @@ pub enum Bounds {
     Guarded,
     /// By a comparison before every step.
     Checked,
+}
+
+/// What compiling one plugin may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// On the clock.
+    pub time: Duration,
+    /// Memory of the process that does it.
+    pub memory_bytes: u64,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        Self { time: Duration::from_secs(20), memory_bytes: 1 << 30 }
+    }
 }
 
 /// What a record must survive before the call goes on.

@@ -16,17 +16,19 @@ mod artifact;
 mod asked;
 #[allow(unreachable_pub, missing_debug_implementations, clippy::all, reason = "generated")]
 mod bindings;
+mod bounds;
 mod compile;
 mod engine;
 mod guest;
 mod outgoing;
 mod pool;
+mod precompiled;
 mod reuse;
 mod ticker;
 mod views;
 mod waiting;
 
-pub use artifact::{Artifact, ArtifactError, Grant, Manifest, Wasi, load as load_artifact};
+pub use artifact::{Artifact, ArtifactError, Grant, Manifest, Wasi, load as load_artifact, precompile};
 pub use compile::compile_here;
 pub use engine::Engine;
 pub(crate) use pool::blocking;

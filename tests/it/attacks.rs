@@ -2,7 +2,7 @@
 
 mod compiling;
 mod files;
-mod hostile_guests;
+pub(crate) mod hostile_guests;
 mod local;
 mod names;
 mod one_meaning;

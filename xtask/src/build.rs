@@ -80,7 +80,11 @@ pub(crate) fn run(workspace: &Workspace, plan: &Plan) -> anyhow::Result<()> {
         }
     }
     shell::run(&mut cargo)?;
-    precompile(workspace, plan.host, &beside)
+    precompile(workspace, plan.host, &beside)?;
+    if plan.guests {
+        precompile(workspace, plan.host, &workspace.target.join("guests"))?;
+    }
+    Ok(())
 }
 
 /// Builds the gateway alone.

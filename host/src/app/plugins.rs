@@ -28,6 +28,7 @@ pub fn load(config: &Config, store: &Store, clock: &Clock) -> Result<Loaded, Pro
         let problem = super::problem("gateway.plugin_bounds", text, Some(hint.to_owned()));
         Problems::new(&config.path, vec![problem])
     })?;
+    let engine = engine.compiling(config.gateway.plugin_compile);
     let folders = super::plugin_folders(config.gateway.plugin_dir.as_ref());
     let (engine_ref, folders_ref) = (&engine, &folders);
     let results: Vec<Result<Plugin, Vec<Problem>>> = std::thread::scope(|scope| {

@@ -13,7 +13,7 @@ use super::raw::{
     Raw, RawAudit, RawAuditMode, RawBounds, RawGateway, RawHttp, RawKillSwitch, RawMode, RawPostgres, Seconds,
 };
 use super::secret::Secret;
-use super::{Audit, AuditMode, Bounds, Config, Gateway, KillSwitch, Scopes, Store};
+use super::{Audit, AuditMode, Bounds, CompileLimits, Config, Gateway, KillSwitch, Scopes, Store};
 
 mod auth;
 mod backends;
@@ -190,6 +190,10 @@ impl Checker<'_> {
             plugin_bounds: match raw.plugin_bounds {
                 RawBounds::Guarded => Bounds::Guarded,
                 RawBounds::Checked => Bounds::Checked,
+            },
+            plugin_compile: CompileLimits {
+                time: duration(raw.plugin_compile_secs),
+                memory_bytes: raw.plugin_compile_memory_bytes,
             },
             shutdown_grace: duration(raw.shutdown_grace_secs),
             safe_names: raw.safe_names,

@@ -83,6 +83,12 @@ pub(super) struct RawGateway {
     /// and the processor checks. "checked": the code checks, which is slower, for where a process may not have so many
     /// addresses (`ulimit -v`, small processors).
     pub(super) plugin_bounds: RawBounds,
+    /// How long compiling one plugin may take, in seconds. It is done once, by a process of its own.
+    #[schemars(range(min = 1.0, max = 3_600.0))]
+    pub(super) plugin_compile_secs: Seconds,
+    /// How much memory that process may use, in bytes.
+    #[schemars(range(min = 67_108_864, max = 68_719_476_736_u64))]
+    pub(super) plugin_compile_memory_bytes: u64,
     /// How long calls may take to finish at shutdown.
     pub(super) shutdown_grace_secs: Seconds,
     /// Show names of tools and prompts in characters that every client takes (letters, digits, `_` and `-`, at most
@@ -103,6 +109,8 @@ impl Default for RawGateway {
             spool_dir: None,
             max_in_flight: 1_024,
             plugin_bounds: RawBounds::Guarded,
+            plugin_compile_secs: Seconds(20.0),
+            plugin_compile_memory_bytes: 1 << 30,
             shutdown_grace_secs: Seconds(10.0),
             safe_names: true,
         }

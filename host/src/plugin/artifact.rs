@@ -2,20 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::hash::{Hash, Hasher};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use super::engine::Engine;
+use super::precompiled::Cache;
 
 /// Largest artifact that is read.
 const MAX_ARTIFACT: u64 = 64 << 20;
+/// Largest manifest that is read.
+const MAX_MANIFEST: u64 = 1 << 20;
 /// Interfaces that give a plugin nothing but values and its own state: no manifest and no grant needed.
 const PURE: [&str; 6] = ["types", "view", "clock", "counters", "cells", "log"];
 /// Outgoing HTTP.
@@ -37,6 +38,8 @@ pub enum ArtifactError {
     Digest { path: PathBuf, found: String, pinned: String },
     #[error("{path} is not a component this gateway can run: {reason}")]
     Compile { path: PathBuf, reason: String },
+    #[error("what {path} was compiled to cannot be kept beside it: {source}")]
+    Keep { path: PathBuf, source: io::Error },
     #[error("the manifest {path} cannot be read: {reason}")]
     Manifest { path: PathBuf, reason: String },
     #[error("it imports {missing}, which {who}; write {fix}")]
@@ -122,6 +125,30 @@ pub fn load(
     pin: Option<&str>,
     grant: Option<Grant<'_>>,
 ) -> Result<Artifact, ArtifactError> {
+    read_and_check(engine, path, pin, grant, &Cache::of(path))
+}
+
+/// Compiles one artifact ahead of time: its native code stands beside it then, for whoever may read the key there.
+///
+/// # Errors
+/// The first check that fails, or why it cannot be kept.
+pub fn precompile(engine: &Engine, path: &Path) -> Result<(), ArtifactError> {
+    let failed = |source| ArtifactError::Keep { path: path.to_owned(), source };
+    let cache = Cache::beside(path).map_err(failed)?;
+    let Artifact { digest, .. } = read_and_check(engine, path, None, None, &cache)?;
+    if cache.find(&digest, engine).is_none() {
+        return Err(failed(io::Error::other("see the debug log")));
+    }
+    Ok(())
+}
+
+fn read_and_check(
+    engine: &Engine,
+    path: &Path,
+    pin: Option<&str>,
+    grant: Option<Grant<'_>>,
+    cache: &Cache,
+) -> Result<Artifact, ArtifactError> {
     let wasm = read(path)?;
     let digest = hex(&Sha256::digest(&wasm));
     if let Some(pinned) = pin
@@ -133,7 +160,7 @@ pub fn load(
             pinned: pinned.to_owned(),
         });
     }
-    let component = compiled(engine, path, &wasm, &digest)?;
+    let component = compiled(engine, path, &wasm, &digest, cache)?;
     let kind = component.component_type();
     let imports: Vec<String> = kind.imports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
     let mut exports = BTreeSet::new();
@@ -225,102 +252,55 @@ fn permitted(
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ArtifactError> {
-    let failed = |source| ArtifactError::Read { path: path.to_owned(), source };
-    if fs::metadata(path).map_err(failed)?.len() > MAX_ARTIFACT {
-        return Err(ArtifactError::TooLarge { path: path.to_owned() });
-    }
-    fs::read(path).map_err(failed)
+    let bytes = read_at_most(path, MAX_ARTIFACT)
+        .map_err(|source| ArtifactError::Read { path: path.to_owned(), source })?;
+    bytes.ok_or_else(|| ArtifactError::TooLarge { path: path.to_owned() })
 }
 
 fn manifest(wasm: &Path) -> Result<Manifest, ArtifactError> {
     let path = wasm.with_extension("toml");
     let failed = |reason: String| ArtifactError::Manifest { path: path.clone(), reason };
-    match fs::read_to_string(&path) {
-        Ok(text) => toml::from_str(&text).map_err(|error| failed(error.to_string())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Manifest::default()),
+    match read_at_most(&path, MAX_MANIFEST) {
+        Ok(Some(text)) => {
+            let text = String::from_utf8(text).map_err(|error| failed(error.to_string()))?;
+            toml::from_str(&text).map_err(|error| failed(error.to_string()))
+        }
+        Ok(None) => Err(failed("it is larger than 1 MiB".to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Manifest::default()),
         Err(error) => Err(failed(error.to_string())),
     }
 }
 
-fn compiled(engine: &Engine, path: &Path, wasm: &[u8], digest: &str) -> Result<Component, ArtifactError> {
-    let compile = || {
-        // A bad artifact can make the compiler itself panic; that must not take the gateway along.
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            engine.wasmtime().precompile_component(wasm)
-        }))
-        .unwrap_or_else(|_| Err(wasmtime::format_err!("the compiler gave up on it")))
-        .map_err(|error| ArtifactError::Compile { path: path.to_owned(), reason: format!("{error:#}") })
-    };
-    let wrong = |error: wasmtime::Error| ArtifactError::Compile {
-        path: path.to_owned(),
-        reason: format!("{error:#}"),
-    };
-    let file = format!("{digest}-{:016x}.cwasm", engine_key(engine));
-    for folder in cache_folders(path) {
-        let cached = folder.join(&file);
-        if cached.is_file() && trusted(&folder) && trusted(&cached) {
-            #[expect(unsafe_code, reason = "deserialize_file is unsafe")]
-            // SAFETY: deserialize_file runs native code, so the file must be one that wasmtime wrote. It lies in
-            // a folder that only this user (or root) can write to, was put there by an atomic rename of what
-            // `precompile_component` returned, and its name holds the digest of the .wasm and of the engine.
-            let component = unsafe { Component::deserialize_file(engine.wasmtime(), &cached) };
-            match component {
-                Ok(component) => return Ok(component),
-                Err(error) => {
-                    tracing::warn!(file = %cached.display(), "precompiled plugin is unusable, compiling again: {error:#}")
-                }
-            }
-        }
+/// A file's content; none if it is longer. What is no file, and may have no end, is not waited for.
+fn read_at_most(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
     }
-    let native = compile()?;
-    for folder in cache_folders(path) {
-        if store(&folder, &file, &native).is_ok() {
-            break;
-        }
+    let mut content = Vec::new();
+    file.take(most + 1).read_to_end(&mut content)?;
+    Ok((content.len() as u64 <= most).then_some(content))
+}
+
+/// What was compiled before, or else what is compiled now.
+fn compiled(
+    engine: &Engine,
+    path: &Path,
+    wasm: &[u8],
+    digest: &str,
+    cache: &Cache,
+) -> Result<Component, ArtifactError> {
+    if let Some(component) = cache.find(digest, engine) {
+        return Ok(component);
     }
+    let failed = |reason| ArtifactError::Compile { path: path.to_owned(), reason };
+    let native = engine.compile(wasm).map_err(failed)?;
+    cache.keep(digest, engine, &native);
     #[expect(unsafe_code, reason = "deserialize is unsafe")]
-    // SAFETY: these are the bytes that this engine's own `precompile_component` returned just now.
+    // SAFETY: these are the bytes that this engine's compiler, in a process of our own program, made just now.
     let component = unsafe { Component::deserialize(engine.wasmtime(), &native) };
-    component.map_err(wrong)
-}
-
-/// Compiled code of another wasmtime, or of this one with other settings, has another key.
-fn engine_key(engine: &Engine) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    engine.wasmtime().precompile_compatibility_hash().hash(&mut hasher);
-    hasher.finish()
-}
-
-/// Beside the artifact, or else in the user's cache folder.
-fn cache_folders(wasm: &Path) -> Vec<PathBuf> {
-    let beside = wasm.parent().map(|folder| folder.join(".precompiled"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    beside.into_iter().chain(cache.map(|cache| cache.join("sentinel-gateway"))).collect()
-}
-
-/// Owned by this user or root, and writable by nobody else.
-fn trusted(path: &Path) -> bool {
-    let me = rustix::process::geteuid().as_raw();
-    fs::symlink_metadata(path).is_ok_and(|meta| {
-        (meta.uid() == me || meta.uid() == 0) && meta.mode() & 0o022 == 0 && !meta.file_type().is_symlink()
-    })
-}
-
-fn store(folder: &Path, file: &str, native: &[u8]) -> std::io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    if !trusted(folder) {
-        return Err(std::io::Error::other("the cache folder can be written by others"));
-    }
-    // Two threads may compile the same artifact; each has a file of its own until it is whole.
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let temporary = folder.join(format!("{file}.{}-{number}", std::process::id()));
-    let mut out =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    out.write_all(native)?;
-    out.sync_all()?;
-    fs::rename(&temporary, folder.join(file))
+    component.map_err(|error| failed(format!("{error:#}")))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,11 +1,12 @@
 //! One wasmtime engine for all plugins.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroUsize;
 
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::ticker::Ticker;
-use crate::config::Bounds;
+use crate::config::{Bounds, CompileLimits};
 
 /// Most instances of all plugins together. Each may have four core instances (an adapted component has).
 const INSTANCES: u32 = 256;
@@ -17,6 +18,8 @@ pub(super) const MAX_MEMORY: usize = 256 << 20;
 pub struct Engine {
     inner: wasmtime::Engine,
     ticker: Ticker,
+    bounds: Bounds,
+    compiling: CompileLimits,
 }
 
 impl std::fmt::Debug for Engine {
@@ -41,7 +44,23 @@ impl Engine {
     pub fn bounded(bounds: Bounds) -> wasmtime::Result<Self> {
         let inner = wasmtime::Engine::new(&config(bounds))?;
         let ticker = Ticker::start(&inner)?;
-        Ok(Self { inner, ticker })
+        Ok(Self { inner, ticker, bounds, compiling: CompileLimits::default() })
+    }
+
+    /// The same, with other limits for compiling what is loaded with it.
+    #[must_use]
+    pub fn compiling(self, compiling: CompileLimits) -> Self {
+        Self { compiling, ..self }
+    }
+
+    /// Has a component compiled for this engine, in a process of its own.
+    pub(super) fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>, String> {
+        super::compile::compile(wasm, self.bounds, self.compiling)
+    }
+
+    /// Compiled code of another wasmtime, or of this one with other settings, has another.
+    pub(super) fn fingerprint(&self) -> u64 {
+        fingerprint(&self.inner)
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -53,7 +72,20 @@ impl Engine {
     }
 }
 
-pub(super) fn config(bounds: Bounds) -> Config {
+fn fingerprint(engine: &wasmtime::Engine) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// An engine that only compiles: the same code comes out, and nothing is reserved for instances.
+pub(super) fn compiler(bounds: Bounds) -> wasmtime::Result<wasmtime::Engine> {
+    let mut config = config(bounds);
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    wasmtime::Engine::new(&config)
+}
+
+fn config(bounds: Bounds) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(INSTANCES)
         .total_core_instances(4 * INSTANCES)
@@ -85,4 +117,20 @@ pub(super) fn config(bounds: Bounds) -> Config {
             .memory_guard_size(64 << 10),
     };
     config
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_compiler_makes_fits_the_engine_that_runs_it() {
+        let engines = [Bounds::Guarded, Bounds::Checked].map(|bounds| {
+            let running = Engine::bounded(bounds).unwrap();
+            assert_eq!(running.fingerprint(), fingerprint(&compiler(bounds).unwrap()), "{bounds:?}");
+            running.fingerprint()
+        });
+        assert_ne!(engines[0], engines[1]);
+    }
 }

@@ -46,6 +46,9 @@ pub(super) struct Guest {
     pub(super) last_error: Option<String>,
     /// Which limit of ours ended the call, in words.
     pub(super) limit_hit: Option<String>,
+    /// All its memories together, and all elements of its tables: a component may have many of both.
+    memory: usize,
+    elements: usize,
     /// The thread's processor time when the deadline first passed in this call, and how often it has since.
     overtime: Option<(Duration, u32)>,
     wasi: WasiCtx,
@@ -78,6 +81,8 @@ impl Guest {
             host_bytes: 0,
             last_error: None,
             limit_hit: None,
+            memory: 0,
+            elements: 0,
             overtime: None,
             wasi,
             http: WasiHttpCtx::new(),
@@ -144,25 +149,63 @@ impl Guest {
     }
 }
 
+/// Whether one part of what an instance has may grow, given all of it. What was allowed and failed then counts as well: it
+/// cannot be told from a failure before anybody was asked.
+fn grows(
+    all: &mut usize,
+    (current, desired): (usize, usize),
+    declared: Option<usize>,
+    most: usize,
+) -> Growth {
+    if declared.is_some_and(|declared| desired > declared) {
+        return Growth::Undeclared;
+    }
+    let after = all.saturating_add(desired.saturating_sub(current));
+    if after > most {
+        return Growth::TooMuch;
+    }
+    *all = after;
+    Growth::Fine
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Growth {
+    Fine,
+    /// More than the component said it would ever have; the guest is told, and it is no limit of ours.
+    Undeclared,
+    TooMuch,
+}
+
 impl ResourceLimiter for Guest {
-    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let fits = desired <= self.shared.limits.memory_bytes;
-        if fits {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        declared: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let most = self.shared.limits.memory_bytes;
+        let growth = grows(&mut self.memory, (current, desired), declared, most);
+        match growth {
             // A guest that survived a refusal and grows again is no longer dying of it.
-            self.limit_hit = None;
-        } else {
-            self.limit_hit =
-                Some(format!("more than {} MiB of memory", self.shared.limits.memory_bytes >> 20));
+            Growth::Fine => self.limit_hit = None,
+            Growth::Undeclared => {}
+            Growth::TooMuch => self.limit_hit = Some(format!("more than {} MiB of memory", most >> 20)),
         }
-        Ok(fits)
+        Ok(growth == Growth::Fine)
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let fits = desired <= self.shared.limits.table_elements;
-        if !fits {
-            self.limit_hit = Some(format!("more than {} table elements", self.shared.limits.table_elements));
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        declared: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let most = self.shared.limits.table_elements;
+        let growth = grows(&mut self.elements, (current, desired), declared, most);
+        if growth == Growth::TooMuch {
+            self.limit_hit = Some(format!("more than {most} table elements"));
         }
-        Ok(fits)
+        Ok(growth == Growth::Fine)
     }
 }
 
@@ -194,6 +237,7 @@ impl clock::Host for Guest {
 impl log::Host for Guest {
     fn emit(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
         self.read.more = true;
+        self.charge(message.len())?;
         if level == log::Level::Error {
             self.last_error = Some(clip(&message));
         }
@@ -224,8 +268,11 @@ fn clip(message: &str) -> String {
 
 impl secrets::Host for Guest {
     fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
+        self.charge(name.len())?;
         let found = self.shared.secrets.iter().find(|(granted, _)| *granted == name);
-        Ok(found.map(|(_, secret)| secret.expose().to_owned()))
+        let found = found.map(|(_, secret)| secret.expose().to_owned());
+        self.charge(found.as_ref().map_or(0, String::len))?;
+        Ok(found)
     }
 }
 
@@ -237,6 +284,7 @@ impl counters::Host for Guest {
         rate: counters::Rate,
     ) -> wasmtime::Result<Result<counters::Take, counters::Failure>> {
         self.read.more = true;
+        self.charge(key.len())?;
         let rate = Rate { limit: rate.limit, window_ms: rate.window_ms, burst: rate.burst };
         let taken = self.shared.state.acquire(&key, cost, rate, self.shared.clock.now_ns());
         Ok(taken.map_err(counters::Failure::from).map(|take| counters::Take {
@@ -252,6 +300,7 @@ impl counters::Host for Guest {
         window_ms: u32,
     ) -> wasmtime::Result<Result<u64, counters::Failure>> {
         self.read.more = true;
+        self.charge(key.len())?;
         let now = self.shared.clock.now_ns();
         Ok(self.shared.state.window_add(&key, delta, window_ms, now).map_err(Into::into))
     }
@@ -262,6 +311,7 @@ impl counters::Host for Guest {
         ttl_ms: u32,
     ) -> wasmtime::Result<Result<i64, counters::Failure>> {
         self.read.more = true;
+        self.charge(key.len())?;
         let now = self.shared.clock.now_ns();
         Ok(self.shared.state.gauge_add(&key, delta, ttl_ms, now).map_err(Into::into))
     }
@@ -279,6 +329,7 @@ impl From<Failure> for counters::Failure {
 impl cells::Host for Guest {
     fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<cells::Cell>, cells::Failure>> {
         self.read.more = true;
+        self.charge(key.len())?;
         let found = self.shared.state.cell_get(&key, self.shared.clock.now_ns());
         Ok(match found {
             Ok(found) => {
@@ -299,6 +350,7 @@ impl cells::Host for Guest {
         ttl_ms: u32,
     ) -> wasmtime::Result<Result<u64, cells::Failure>> {
         self.read.more = true;
+        self.charge(key.len())?;
         self.charge(value.len())?;
         let swapped = self.shared.state.cell_swap(&key, expect, &value, ttl_ms, self.shared.clock.now_ns());
         Ok(swapped.map_err(|failure| match failure {

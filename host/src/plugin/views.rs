@@ -109,6 +109,12 @@ impl Guest {
         self.subject.answer.as_ref().ok_or_else(|| wasmtime::format_err!("there is no response in this hook"))
     }
 
+    /// The same for a text that is always there.
+    fn word(&mut self, text: String) -> wasmtime::Result<String> {
+        self.charge(text.len())?;
+        Ok(text)
+    }
+
     /// Hands a text to the guest and charges its bytes.
     fn text(&mut self, text: Option<String>) -> wasmtime::Result<Option<String>> {
         if let Some(text) = &text {
@@ -117,11 +123,17 @@ impl Guest {
         Ok(text)
     }
 
-    fn record(&mut self, bytes: usize, edit: Edit) -> wasmtime::Result<()> {
-        self.charge(bytes)?;
-        if self.subject.edits.body.len() >= MAX_EDITS {
+    /// Edits of one kind are bounded in number as well: one may have no bytes.
+    fn one_more(&mut self, so_far: impl FnOnce(&Edits) -> usize) -> wasmtime::Result<()> {
+        if so_far(&self.subject.edits) >= MAX_EDITS {
             return Err(self.limit("more than 4096 edits in one hook"));
         }
+        Ok(())
+    }
+
+    fn record(&mut self, bytes: usize, edit: Edit) -> wasmtime::Result<()> {
+        self.charge(bytes)?;
+        self.one_more(|edits| edits.body.len())?;
         self.subject.edits.body.push(edit);
         Ok(())
     }
@@ -140,17 +152,20 @@ impl view::Host for Guest {}
 
 impl view::HostRequest for Guest {
     fn door(&mut self, _: Resource<RequestView>) -> wasmtime::Result<String> {
-        Ok(self.credential()?.door.to_owned())
+        let word = self.credential()?.door.to_owned();
+        self.word(word)
     }
     fn bearer(&mut self, _: Resource<RequestView>) -> wasmtime::Result<Option<String>> {
         let bearer = self.credential()?.bearer.clone();
         self.text(bearer)
     }
     fn header(&mut self, _: Resource<RequestView>, name: String) -> wasmtime::Result<Option<String>> {
+        self.charge(name.len())?;
         let found = self.credential()?.header(&name).map(str::to_owned);
         self.text(found)
     }
     fn attr(&mut self, _: Resource<RequestView>, key: String) -> wasmtime::Result<Option<String>> {
+        self.charge(key.len())?;
         let found = self.credential()?.attr(&key).map(str::to_owned);
         self.text(found)
     }
@@ -161,35 +176,44 @@ impl view::HostRequest for Guest {
 
 impl view::HostCall for Guest {
     fn id(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
-        Ok(self.itself()?.id.clone())
+        let word = self.itself()?.id.clone();
+        self.word(word)
     }
     fn method(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
-        Ok(self.target()?.method.clone())
+        let word = self.target()?.method.clone();
+        self.word(word)
     }
     fn kind(&mut self, _: Resource<CallView>) -> wasmtime::Result<WitKind> {
         Ok(self.target()?.target.kind.into())
     }
     fn name(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
-        Ok((*self.target()?.target.name).to_owned())
+        let word = (*self.target()?.target.name).to_owned();
+        self.word(word)
     }
     fn backend(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
-        Ok((*self.target()?.target.backend).to_owned())
+        let word = (*self.target()?.target.backend).to_owned();
+        self.word(word)
     }
     fn upstream_name(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
-        Ok((*self.target()?.target.upstream).to_owned())
+        let word = (*self.target()?.target.upstream).to_owned();
+        self.word(word)
     }
     fn subject(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
-        Ok(self.caller()?.principal.subject.clone())
+        let word = self.caller()?.principal.subject.clone();
+        self.word(word)
     }
     fn role(&mut self, _: Resource<CallView>) -> wasmtime::Result<String> {
-        Ok(self.caller()?.principal.role.clone())
+        let word = self.caller()?.principal.role.clone();
+        self.word(word)
     }
     fn claim(&mut self, _: Resource<CallView>, name: String) -> wasmtime::Result<Option<String>> {
+        self.charge(name.len())?;
         let claims = &self.caller()?.principal.claims;
         let found = claims.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
         self.text(found)
     }
     fn param(&mut self, _: Resource<CallView>, pointer: String) -> wasmtime::Result<Option<String>> {
+        self.charge(pointer.len())?;
         let found = splice::get(self.itself()?.params.get(), &pointer).map(str::to_owned);
         self.text(found)
     }
@@ -199,6 +223,7 @@ impl view::HostCall for Guest {
         self.text(body)
     }
     fn attr(&mut self, _: Resource<CallView>, key: String) -> wasmtime::Result<Option<String>> {
+        self.charge(key.len())?;
         let call = self.itself()?;
         let found = match key.as_str() {
             "session.id" => Some((*call.session).to_owned()),
@@ -220,6 +245,7 @@ impl view::HostResponse for Guest {
         Ok(self.answer()?.error_code)
     }
     fn value(&mut self, _: Resource<ResponseView>, pointer: String) -> wasmtime::Result<Option<String>> {
+        self.charge(pointer.len())?;
         let result = std::str::from_utf8(&self.answer()?.result)?;
         let found = splice::get(result, &pointer).map(str::to_owned);
         self.text(found)
@@ -249,11 +275,13 @@ impl view::HostPatch for Guest {
     }
     fn set_header(&mut self, _: Resource<PatchView>, name: String, value: String) -> wasmtime::Result<()> {
         self.charge(name.len() + value.len())?;
+        self.one_more(|edits| edits.headers.len())?;
         self.subject.edits.headers.push((name, value));
         Ok(())
     }
     fn note(&mut self, _: Resource<PatchView>, key: String, value: String) -> wasmtime::Result<()> {
         self.charge(key.len() + value.len())?;
+        self.one_more(|edits| edits.notes.len())?;
         self.subject.edits.notes.push((key, value));
         Ok(())
     }
@@ -264,7 +292,9 @@ impl view::HostPatch for Guest {
 
 impl view::HostCatalog for Guest {
     fn backend(&mut self, _: Resource<CatalogView>) -> wasmtime::Result<String> {
-        Ok(self.subject.catalog.as_ref().map_or_else(String::new, |(backend, ..)| (**backend).to_owned()))
+        let catalog = self.subject.catalog.as_ref();
+        let word = catalog.map_or_else(String::new, |(backend, ..)| (**backend).to_owned());
+        self.word(word)
     }
     fn kind(&mut self, _: Resource<CatalogView>) -> wasmtime::Result<WitKind> {
         Ok(self.subject.catalog.as_ref().map_or(TargetKind::Other, |(_, kind, _)| *kind).into())
@@ -276,8 +306,7 @@ impl view::HostCatalog for Guest {
     fn name(&mut self, _: Resource<CatalogView>, index: u32) -> wasmtime::Result<String> {
         let name = self.subject.catalog.as_ref().and_then(|(.., offers)| offers.get(index as usize));
         let name = name.map_or_else(String::new, |offer| offer.upstream.clone());
-        self.charge(name.len())?;
-        Ok(name)
+        self.word(name)
     }
     fn item(
         &mut self,
@@ -285,6 +314,7 @@ impl view::HostCatalog for Guest {
         index: u32,
         pointer: String,
     ) -> wasmtime::Result<Option<String>> {
+        self.charge(pointer.len())?;
         let offer = self.subject.catalog.as_ref().and_then(|(.., offers)| offers.get(index as usize));
         let found = offer.and_then(|offer| splice::get(offer.item.get(), &pointer)).map(str::to_owned);
         self.text(found)

@@ -1,0 +1,147 @@
+//! A guard in WebAssembly text whose parts are replaced one at a time. The parts that are not are well behaved.
+
+use std::path::{Path, PathBuf};
+
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+
+use super::*;
+
+/// Where the guest keeps what it says; the heap begins behind it.
+pub(crate) const WORDS: usize = 1024;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    world: &'static str,
+    /// Bodies of functions.
+    configure: String,
+    after_configure: String,
+    check: String,
+    after_check: String,
+    settle: String,
+    realloc: String,
+    /// The memory that the host knows.
+    memory: String,
+    /// Further fields of the module.
+    more: String,
+    role: &'static str,
+    pub(crate) settings: sentinel_gateway::config::Plugin,
+}
+
+/// A guard that lets everything pass. Its results are zeros: `ok`, and no permit.
+pub(crate) fn guard() -> Written {
+    Written {
+        world: "guard",
+        configure: "(i32.const 512)".to_owned(),
+        after_configure: String::new(),
+        check: "(call $drop (local.get $call)) (i32.const 512)".to_owned(),
+        after_check: String::new(),
+        settle: "(call $drop (local.get $call))".to_owned(),
+        realloc: "(local $at i32)
+            (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
+            (global.set $heap (i32.add (local.get $at) (local.get $size)))
+            (local.get $at)"
+            .to_owned(),
+        memory: "2".to_owned(),
+        more: String::new(),
+        role: "admission",
+        settings: guard_settings("written"),
+    }
+}
+
+/// A filter of lists, whose parameters are lists and whose result is one.
+pub(crate) fn list_filter() -> Written {
+    Written {
+        world: "list-filter",
+        role: "visibility",
+        check: "(call $drop (local.get $call)) (i32.const 512)".to_owned(),
+        settings: settings("written", Stage::Guard, json!({})),
+        ..guard()
+    }
+}
+
+macro_rules! parts {
+    ($($part:ident)*) => {
+        $(pub(crate) fn $part(mut self, text: &str) -> Self {
+            self.$part = text.to_owned();
+            self
+        })*
+    };
+}
+
+impl Written {
+    parts! { configure after_configure check after_check realloc memory more }
+
+    pub(crate) fn settings(mut self, change: impl FnOnce(&mut sentinel_gateway::config::Plugin)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    fn text(&self) -> String {
+        let Self { configure, after_configure, check, after_check, settle, realloc, memory, more, .. } = self;
+        let asked = match self.role {
+            "visibility" => format!(
+                "(func (export \"sentinel:plugin/visibility@0.1.0#visible\")
+                    (param $call i32) (param $entries i32) (param $count i32) (result i32) {check})
+                (func (export \"cabi_post_sentinel:plugin/visibility@0.1.0#visible\") (param i32) {after_check})"
+            ),
+            _ => format!(
+                "(func (export \"sentinel:plugin/admission@0.1.0#check\") (param $call i32) (result i32) {check})
+                (func (export \"cabi_post_sentinel:plugin/admission@0.1.0#check\") (param i32) {after_check})
+                (func (export \"sentinel:plugin/admission@0.1.0#settle\")
+                    (param $call i32) (param i64) (param i32) (param i64) {settle})"
+            ),
+        };
+        format!(
+            "(module
+                (import \"sentinel:plugin/view@0.1.0\" \"[resource-drop]call\" (func $drop (param i32)))
+                (import \"sentinel:plugin/view@0.1.0\" \"[method]call.name\" (func $name (param i32 i32)))
+                (import \"sentinel:plugin/log@0.1.0\" \"emit\" (func $emit (param i32 i32 i32)))
+                (import \"sentinel:plugin/counters@0.1.0\" \"window-add\"
+                    (func $add (param i32 i32 i32 i32 i32)))
+                (memory (export \"memory\") {memory})
+                (global $heap (mut i32) (i32.const 8192))
+                (global $calls (mut i32) (i32.const 0))
+                (data (i32.const {WORDS}) \"words of the guest\")
+                (func $realloc (export \"cabi_realloc\")
+                    (param $old i32) (param $had i32) (param $align i32) (param $size i32) (result i32) {realloc})
+                (func (export \"sentinel:plugin/lifecycle@0.1.0#configure\") (param i32 i32) (result i32) {configure})
+                (func (export \"cabi_post_sentinel:plugin/lifecycle@0.1.0#configure\") (param i32) {after_configure})
+                {asked}
+                {more})"
+        )
+    }
+
+    fn component(&self) -> Vec<u8> {
+        let mut module = wat::parse_str(self.text()).unwrap_or_else(|error| panic!("{error}"));
+        let mut resolve = wit_parser::Resolve::default();
+        let contract = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit/0.1");
+        let (package, _) = resolve.push_dir(contract).unwrap();
+        let world = resolve.select_world(&[package], Some(self.world)).unwrap();
+        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+        ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
+    }
+
+    /// Writes it where a gateway can find it.
+    pub(crate) fn write(&self, folder: &Path, name: &str) -> PathBuf {
+        let path = folder.join(name).with_extension("wasm");
+        std::fs::write(&path, self.component()).unwrap();
+        path
+    }
+
+    pub(crate) fn load(&self) -> Result<Plugin, LoadError> {
+        let dir = tempfile::tempdir().unwrap();
+        load_from(&self.write(dir.path(), "written"), &self.settings, &Store::new())
+    }
+
+    pub(crate) fn loaded(&self, name: &str) -> Arc<Plugin> {
+        Arc::new(self.load().unwrap_or_else(|error| panic!("{name}: {error}")))
+    }
+}
+
+/// A component that was written whole.
+pub(crate) fn whole(text: &str) -> Result<Plugin, LoadError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("written.wasm");
+    std::fs::write(&path, wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"))).unwrap();
+    load_from(&path, &guard_settings("written"), &Store::new())
+}
