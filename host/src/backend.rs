@@ -34,6 +34,8 @@ use tokio::sync::{Semaphore, watch};
 
 pub use open::Common;
 pub use peer::{Peer, Reply};
+pub use process::keeper::serve_if_asked as serve_as_keeper_if_asked;
+pub use process::kin::settle;
 pub use registry::{Event, Registry};
 pub use spool::{Spool, whole};
 

@@ -123,7 +123,8 @@ fn the_original_layout_loads_as_it_is() {
     assert_eq!(url, "http://127.0.0.1:3001");
     assert_eq!(headers[0].0, "X-Sentinel-Auth");
     assert_eq!(headers[0].1.expose(), "between us");
-    let Transport::Stdio { command, args, env, cwd: None } = &config.backends[1].transport else {
+    let Transport::Stdio { command, args, env, cwd: None, sandbox: None } = &config.backends[1].transport
+    else {
         panic!("stdio")
     };
     assert_eq!((command.as_str(), args.as_slice()), ("node", ["index.js".to_owned()].as_slice()));
