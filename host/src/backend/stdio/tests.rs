@@ -134,7 +134,7 @@ async fn a_dying_child_says_why_after_its_last_message() {
 #[tokio::test]
 async fn lines_over_the_limit_are_discarded_and_reported() {
     let mut wire = sh(
-        "python3 -c 'print(\"{\" + \"x\" * 3000000).await; print(\"{}\"); print(\"[\" + \"1\" * 999); print(\"[\" + \"1\" * 1000)'",
+        "python3 -c 'print(\"{\" + \"x\" * 3000000); print(\"{}\"); print(\"[\" + \"1\" * 999); print(\"[\" + \"1\" * 1000)'",
     ).await;
     assert!(matches!(next(&mut wire).await, Incoming::Oversized { limit: 1000, .. }));
     assert_eq!(text(&mut wire).await, "{}");

@@ -37,6 +37,12 @@ def write(path, mode="w"):
         out.write("x")
 
 
+def scribble(folder):
+    path = f"{folder}/sentinel-it-{os.getpid()}"
+    write(path)
+    os.remove(path)
+
+
 def family(number, kind=socket.SOCK_STREAM):
     return lambda: socket.socket(number, kind).close()
 
@@ -77,15 +83,15 @@ def call(id, params):
         "append to a readable file": lambda: write("shown/file", "a"),
         "truncate a readable file": lambda: os.truncate("shown/file", 0),
         "remove a readable file": lambda: os.remove("shown/spare"),
-        "move a readable file out": lambda: os.rename("shown/spare", "kept/spare"),
+        "move a readable file out": lambda: os.rename("shown/third", "kept/third"),
         "link a hidden file in": lambda: os.link("hidden/file", f"kept/link{os.getpid()}"),
         "read through a link": lambda: (os.path.lexists("kept/way") or os.symlink("../hidden/file", "kept/way"),
                                         open("kept/way").read()),
         "read around": lambda: open("shown/../hidden/file").read(),
         "the configuration": lambda: open("sentinel.toml").read(),
         "shadow": lambda: open("/etc/shadow").read(1),
-        "tmp": lambda: write(f"/tmp/sentinel-it-{os.getpid()}"),
-        "shm": lambda: write(f"/dev/shm/sentinel-it-{os.getpid()}"),
+        "tmp": lambda: scribble("/tmp"),
+        "shm": lambda: scribble("/dev/shm"),
         "arguments of others": lambda: open(f"/proc/{a['other']}/cmdline").read(),
         "environment of others": lambda: open(f"/proc/{a['other']}/environ").read(),
         "mount": lambda: check(libc.mount(b"none", b"kept", b"tmpfs", 0, None)),
@@ -156,14 +162,16 @@ const NETWORK: [&str; 12] = [
     "socket by its second number",
 ];
 
-fn folders(setup: &Setup) {
+/// Files to try, and a Python of the system: one in somebody's home is out of reach.
+fn folders(setup: Setup) -> Setup {
     use std::os::unix::fs::PermissionsExt;
-    for file in ["shown/file", "shown/spare", "kept/file", "hidden/file", "hidden/run"] {
+    for file in ["shown/file", "shown/spare", "shown/third", "kept/file", "hidden/file", "hidden/run"] {
         let path = setup.path(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, "#!/bin/sh\n").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
+    setup.env("PATH", "/usr/bin:/bin")
 }
 
 /// What a server gets with this sandbox.
@@ -171,8 +179,7 @@ fn attempts(setup: Setup, sandbox: &str) -> Value {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let other = std::process::Command::new("sleep").arg("100").spawn();
     let mut other = other.unwrap();
-    let setup = setup.scripted("srv", TRY, sandbox);
-    folders(&setup);
+    let setup = folders(setup).scripted("srv", TRY, sandbox);
     let mut gateway = Gateway::start(setup);
     let arguments = json!({
         "other": other.id(), "gateway": gateway.pid(), "port": listener.local_addr().unwrap().port(),
@@ -236,8 +243,7 @@ fn sandbox_ends_with_all_in_it() {
     let code =
         format!("{LEAVE}os.chdir('kept')\nleave('daemon', deaf=True)\nwrite_pid('server')\nos.chdir('..')\n");
     for kill in [true, false] {
-        let setup = Setup::new();
-        folders(&setup);
+        let setup = folders(Setup::new());
         let mut gateway = Gateway::start(setup.scripted("srv", &code, WALLS));
         let pids = pids(&gateway, &["kept/daemon", "kept/server"]);
         if kill {
@@ -268,7 +274,7 @@ def call(id, params):
     text(id, f'no end after {made}')
 ";
     // A user of its own, so that what others do beside this test does not count. The kernel counts by user, and not root.
-    let setup = Setup::new().user(61_234);
+    let setup = Setup::new().user(61_234).env("PATH", "/usr/bin:/bin");
     let walls = "sandbox = { read = [\"srv.py\"], processes = 20, open_files = 64 }";
     let mut gateway = Gateway::start(setup.scripted("srv", code, walls));
     let answer = said(&gateway.call("echo", json!({}))).to_owned();
@@ -279,8 +285,7 @@ def call(id, params):
 #[test]
 fn sandbox_with_a_door_that_is_gone() {
     // Checked when the file was read; by the time the server is started again, the folder is not there.
-    let setup = Setup::new();
-    folders(&setup);
+    let setup = folders(Setup::new());
     let code = "
 def call(id, params):
     os._exit(0)
@@ -295,8 +300,7 @@ def call(id, params):
 
 #[test]
 fn sandbox_that_does_not_let_its_program_start() {
-    let setup = Setup::new();
-    folders(&setup);
+    let setup = folders(Setup::new());
     let setup = setup.more(
         "[[backends]]\nname = \"own\"\ncommand = \"sh\"\nargs = [\"-c\", \"exec ./hidden/run\"]\ncwd = \".\"\nsandbox = {}\n\
          [[backends]]\nname = \"interpreted\"\ncommand = \"hidden/script\"\ncwd = \".\"\nsandbox = {}\n",
