@@ -205,7 +205,7 @@ async fn begin(name: String, start: Start, redactor: Redactor) -> io::Result<Run
 }
 
 impl Care {
-    /// The child's process id, which is also its group's.
+    /// The child's process id, which is also its group's; not that of its keeper.
     #[must_use]
     pub(crate) fn pid(&self) -> u32 {
         self.watcher.pid

@@ -1,9 +1,9 @@
 //! Who of the gateway's children is a keeper, and who is a stranger: something that a server started and that lost its
 //! parent and its keeper. The gateway adopts such processes, as the second line behind the keepers, and ends them.
 
-use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -19,6 +19,9 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// The keepers that are not reaped, by their process ids, each with a number that is never used again.
 static KEEPERS: LazyLock<watch::Sender<HashMap<u32, u64>>> = LazyLock::new(watch::Sender::default);
+/// Children that this process had before it adopted any: a shell may have started something and then become us. Nobody
+/// reaps them, so their ids are not used again.
+static BEFORE: OnceLock<HashSet<Pid>> = OnceLock::new();
 
 /// Holds a keeper's place among the gateway's own.
 #[derive(Debug)]
@@ -50,6 +53,7 @@ impl Drop for Kept {
 
 /// From now on the gateway is the parent of what loses its own below it.
 pub(super) fn adopt() {
+    let _ = BEFORE.set(family::children(rustix::process::getpid()).into_iter().collect());
     match rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
         Ok(()) => tracing::info!(
             "a keeper process for each server ends what the server started, also when this process is killed \
@@ -106,8 +110,8 @@ fn strangers(own: Pid) -> Vec<Pid> {
     let keepers = KEEPERS.borrow();
     let is_stranger = |child: &Pid| {
         let pid = child.as_raw_nonzero().get().unsigned_abs();
-        !keepers.contains_key(&pid)
-            && rustix::process::getsid(Some(*child)).is_ok_and(|session| session != own)
+        let known = keepers.contains_key(&pid) || BEFORE.get().is_some_and(|before| before.contains(child));
+        !known && rustix::process::getsid(Some(*child)).is_ok_and(|session| session != own)
     };
     family::children(rustix::process::getpid()).into_iter().filter(is_stranger).collect()
 }

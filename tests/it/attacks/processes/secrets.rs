@@ -63,6 +63,15 @@ def steal(pid):
     return str(check(libc.syscall(438, os.pidfd_open(pid), 0, 0)))
 
 
+def unshared(*command):
+    """As the root of a user namespace of one's own, where the system allows such."""
+    import subprocess
+    done = subprocess.run(["unshare", "-Ur", *command], stdin=subprocess.DEVNULL, capture_output=True)
+    if done.returncode:
+        raise OSError("refused")
+    return done.stdout
+
+
 WAYS = {
     "environ": lambda pid: first(pid, "environ"), "maps": lambda pid: first(pid, "maps"),
     "auxv": lambda pid: first(pid, "auxv"), "pagemap": lambda pid: first(pid, "pagemap"),
@@ -74,6 +83,7 @@ WAYS = {
     "map_files": lambda pid: os.listdir(f"/proc/{pid}/map_files"),
     "process_vm_readv": vm, "pidfd_getfd": steal,
     "kcmp": lambda pid: str(check(libc.syscall(KCMP, pid, os.getpid(), 0, 0, 0))),
+    "root of a namespace": lambda pid: unshared("cat", f"/proc/{pid}/environ"),
     "PTRACE_ATTACH": lambda pid: attach(pid, 16), "PTRACE_SEIZE": lambda pid: attach(pid, 0x4206),
 }
 
