@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,11 +12,13 @@ use tokio_util::sync::CancellationToken;
 mod doors;
 pub mod plugins;
 mod reload;
+mod shield;
 mod suite;
 
 use self::plugins::Loaded;
 use self::suite::{Prepared, Suite};
 use crate::audit::{self, Audit};
+use crate::backend;
 use crate::config::{self, Config, Problem, Problems};
 use crate::door::conversation::House;
 use crate::door::guard::{Hosts, Origins};
@@ -24,6 +27,12 @@ use crate::mcp::schema::apart;
 use crate::pipeline::Pipeline;
 use crate::state::{Clock, Store};
 use crate::telemetry;
+
+pub use self::shield::shield;
+pub use crate::backend::serve_as_keeper_if_asked;
+
+/// How long servers that were just being started when everything stopped may take to be gone.
+const SERVERS_LEFT: Duration = Duration::from_secs(5);
 
 /// Reads the environment of this process.
 #[must_use]
@@ -76,6 +85,7 @@ pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
     reload.abort();
     signals.abort();
     futures_util::future::join_all(suites.into_iter().map(Suite::end)).await;
+    backend::settle(SERVERS_LEFT).await;
     if let Some(health) = health {
         let _ = health.await;
     }
@@ -107,6 +117,7 @@ pub async fn probe(config: &Config, loaded: Loaded) -> Vec<(String, Result<usize
     registry.client_declares("{}");
     let report = registry.probe().await;
     registry.stop().await;
+    backend::settle(SERVERS_LEFT).await;
     report
 }
 

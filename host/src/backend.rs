@@ -38,6 +38,8 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 pub use open::Common;
+pub use process::keeper::serve_if_asked as serve_as_keeper_if_asked;
+pub use process::kin::settle;
 pub use registry::{Event, Registry};
 pub use reply::Reply;
 pub use spool::{Spool, whole};

@@ -88,6 +88,16 @@ enum ConfigCommand {
 
 /// Runs a command and says what went wrong, once.
 pub(crate) fn main() -> ExitCode {
+    // Before anything is read: what this process knows is closed to the servers it will start.
+    if let Err(error) = app::shield() {
+        complain(&format!(
+            "the secrets of this process cannot be protected from others of its user: {error}"
+        ));
+        return ExitCode::from(1);
+    }
+    if let Some(code) = app::serve_as_keeper_if_asked() {
+        return ExitCode::from(code);
+    }
     let cli = Cli::parse();
     sentinel_gateway::confined::use_this_program();
     match execute(cli) {

@@ -13,12 +13,14 @@ mod document;
 mod file;
 mod problem;
 mod raw;
+pub mod sandbox;
 mod schema;
 mod secret;
 #[cfg(test)]
 mod tests;
 
 pub use problem::{Problem, Problems};
+pub use sandbox::Sandbox;
 pub use schema::schema_json;
 pub use secret::Secret;
 
@@ -273,6 +275,8 @@ pub enum Transport {
         env: Vec<(String, Secret)>,
         /// The folder it runs in.
         cwd: Option<PathBuf>,
+        /// What it may reach; all that the gateway's user may, if absent.
+        sandbox: Option<Sandbox>,
     },
     /// An HTTP server.
     Http {

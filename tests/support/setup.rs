@@ -53,6 +53,8 @@ pub(crate) struct Setup {
     /// The backends that are up soon after the start.
     prompt: Vec<String>,
     whole: Option<String>,
+    /// The user it runs as, instead of the test's own.
+    user: Option<u32>,
 }
 
 impl Setup {
@@ -69,6 +71,7 @@ impl Setup {
             rest: String::new(),
             prompt: Vec::new(),
             whole: None,
+            user: None,
             dir,
         };
         setup = setup.env("JWT_SECRET_KEY", SECRET).env("SENTINEL_TOKEN", &mint("ann", "admin", 3600));
@@ -119,6 +122,17 @@ impl Setup {
             "[[backends]]\nname = {name:?}\ntype = \"stdio\"\ncommand = \"python3\"\nargs = [{:?}]\ncwd = \".\"\n{more}\n",
             file.to_str().unwrap()
         );
+        self
+    }
+
+    /// The gateway runs as an ordinary user. A test that root runs makes it `nobody`.
+    pub(crate) fn ordinary_user(self) -> Self {
+        self.user(65_534)
+    }
+
+    /// The gateway runs as this user, where the test is free to choose one.
+    pub(crate) fn user(mut self, id: u32) -> Self {
+        self.user = rustix::process::geteuid().is_root().then_some(id);
         self
     }
 
@@ -259,6 +273,16 @@ impl Setup {
         let mut command = Command::new(gateway());
         command.env_clear().envs(&self.env).current_dir(self.dir.path());
         command.args(args).arg("--config").arg(self.write());
+        if let Some(user) = self.user {
+            // All files so far are the test's; from now on the gateway makes its own.
+            for path in self.files("").iter().flat_map(|file| file.ancestors().collect::<Vec<_>>()) {
+                if path.starts_with(self.dir.path()) {
+                    std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+                }
+            }
+            std::os::unix::process::CommandExt::uid(&mut command, user);
+            std::os::unix::process::CommandExt::gid(&mut command, user);
+        }
         command
     }
 

@@ -222,7 +222,7 @@ impl Backend {
         slot: &Arc<Slot>,
         client: &Arc<dyn Client>,
     ) -> Result<Arc<Peer>, PeerError> {
-        let Wire { sender, receiver, control } = self.opener.open(&self.settings)?;
+        let Wire { sender, receiver, control } = self.opener.open(&self.settings).await?;
         let peer = Arc::new(Peer::new(sender));
         let (greeted, version) = tokio::sync::oneshot::channel();
         let care = care(self.clone(), slot.clone(), peer.clone(), receiver, control, version);

@@ -41,9 +41,9 @@ impl Opener {
     ///
     /// # Errors
     /// The program cannot be started, or no HTTP client be made.
-    pub(super) fn open(&self, backend: &config::Backend) -> Result<Wire, WireError> {
+    pub(super) async fn open(&self, backend: &config::Backend) -> Result<Wire, WireError> {
         match &backend.transport {
-            Transport::Stdio { command, args, env, cwd } => {
+            Transport::Stdio { command, args, env, cwd, sandbox } => {
                 let env: Vec<_> =
                     env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
                 stdio::open(&StdioSpec {
@@ -53,9 +53,11 @@ impl Opener {
                     secrets: self.common.secrets.clone(),
                     env,
                     cwd: cwd.clone(),
+                    sandbox: sandbox.clone(),
                     max_line: self.common.max_message,
                     spool: self.common.spool.clone(),
                 })
+                .await
             }
             Transport::Http { url, headers } => {
                 let headers = headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));

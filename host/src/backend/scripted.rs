@@ -23,6 +23,7 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
             args: vec!["-c".to_owned(), script.to_owned()],
             env: Vec::new(),
             cwd: None,
+            sandbox: None,
         },
         timeout: patience,
         retries: 0,

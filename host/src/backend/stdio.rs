@@ -18,6 +18,7 @@ use super::process::stderr::{Cap, Redactor};
 use super::process::{self, ChildSpec, Running, Watcher};
 use super::spool::{Gather, Spool, TooLong, WINDOW};
 use super::wire::{self, Control, End, Incoming, Outgoing, Receiver, Sender, Wire, WireError, excerpt};
+use crate::config::Sandbox;
 use crate::mcp::splice;
 use crate::queue;
 
@@ -45,6 +46,8 @@ pub(crate) struct StdioSpec {
     pub env: Vec<(String, String)>,
     /// Its working directory; the gateway's if absent.
     pub cwd: Option<PathBuf>,
+    /// What it may reach; everything that the gateway's user may, if absent.
+    pub sandbox: Option<Sandbox>,
     /// The longest line accepted from it, in bytes, without the line feed; with a spool, what of it stays in memory.
     pub max_line: usize,
     /// Where longer answers go.
@@ -70,17 +73,18 @@ impl fmt::Debug for StdioSpec {
 ///
 /// # Errors
 /// [`WireError::Unreachable`] if the program cannot be started.
-pub(crate) fn open(spec: &StdioSpec) -> Result<Wire, WireError> {
+pub(crate) async fn open(spec: &StdioSpec) -> Result<Wire, WireError> {
     let child = ChildSpec {
         name: spec.name.clone(),
         command: spec.command.clone(),
         args: spec.args.clone(),
         env: spec.env.clone(),
         cwd: spec.cwd.clone(),
+        sandbox: spec.sandbox.clone(),
         secrets: spec.secrets.clone(),
     };
     let cannot = |error| WireError::Unreachable(format!("cannot start `{}`: {error}", spec.command));
-    let Running { stdin, stdout, closing, care } = process::spawn(&child).map_err(cannot)?;
+    let Running { stdin, stdout, closing, care } = process::spawn(&child).await.map_err(cannot)?;
     let (sender, outgoing) = wire::outgoing();
     let (incoming, receiver) = wire::incoming();
     let end = Arc::new(End::default());

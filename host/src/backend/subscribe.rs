@@ -212,7 +212,7 @@ mod tests {
         let script =
             r#"n=1; while read -r line; do echo '{"jsonrpc":"2.0","id":'$n',"result":{}}'; n=$((n+1)); done"#;
         let backend = scripted::backend(script, LONG);
-        let Wire { sender, mut receiver, control } = backend.opener.open(&backend.settings).unwrap();
+        let Wire { sender, mut receiver, control } = backend.opener.open(&backend.settings).await.unwrap();
         let peer = Arc::new(Peer::new(sender));
         let pumped = peer.clone();
         let pump = tokio::spawn(async move {

@@ -91,7 +91,7 @@ fn pause(deaths: u32) -> Duration {
 
 /// One connection from its opening to its end.
 async fn live(backend: &Arc<Backend>, registry: &Arc<Registry>, client: &mut ClientCapabilities) -> End {
-    let Wire { sender, receiver, control } = match backend.opener.open(&backend.settings) {
+    let Wire { sender, receiver, control } = match backend.opener.open(&backend.settings).await {
         Ok(wire) => wire,
         Err(error) => return End::Lost(error.to_string()),
     };

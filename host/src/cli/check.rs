@@ -27,7 +27,10 @@ pub(crate) fn execute(path: &Path, options: &Options) -> anyhow::Result<ExitCode
     let _ = writeln!(text, "\nbackends");
     for backend in &config.backends {
         let how = match &backend.transport {
-            config::Transport::Stdio { command, args, .. } => format!("stdio  {command} {}", args.join(" ")),
+            config::Transport::Stdio { command, args, sandbox, .. } => {
+                let sandbox = if sandbox.is_some() { "  (in a sandbox)" } else { "" };
+                format!("stdio  {command} {}{sandbox}", args.join(" "))
+            }
             config::Transport::Http { url, .. } => format!("http   {url}"),
         };
         let _ = writeln!(text, "  {:<18} {how}", backend.name);

@@ -20,6 +20,7 @@ mod backends;
 mod grant;
 mod http;
 mod plugins;
+mod sandbox;
 
 /// Looks up an environment variable.
 type Env<'a> = &'a dyn Fn(&str) -> Option<String>;

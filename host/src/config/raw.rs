@@ -13,7 +13,9 @@ mod backend;
 mod http;
 mod plugin;
 
-pub(super) use backend::{RawArgumentCheck, RawBackend, RawEnv, RawEra, RawType};
+pub(super) use backend::{
+    RawArgumentCheck, RawBackend, RawEnv, RawEra, RawNetwork, RawReach, RawSandbox, RawType,
+};
 pub(super) use http::{RawHttp, RawOauth};
 pub(super) use plugin::{RawHttpGrant, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
 

@@ -123,7 +123,8 @@ fn the_original_layout_loads_as_it_is() {
     assert_eq!(url, "http://127.0.0.1:3001");
     assert_eq!(headers[0].0, "X-Sentinel-Auth");
     assert_eq!(headers[0].1.expose(), "between us");
-    let Transport::Stdio { command, args, env, cwd: None } = &config.backends[1].transport else {
+    let Transport::Stdio { command, args, env, cwd: None, sandbox: None } = &config.backends[1].transport
+    else {
         panic!("stdio")
     };
     assert_eq!((command.as_str(), args.as_slice()), ("node", ["index.js".to_owned()].as_slice()));
@@ -482,4 +483,43 @@ fn the_complete_file_is_complete() {
 #[test]
 fn the_schema_of_the_repository_is_current() {
     assert!(schema_json() == SCHEMA, "config/schema.json is out of date: write schema_json() into it");
+}
+
+#[test]
+fn a_sandbox_is_closed_unless_it_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    std::os::unix::fs::symlink("data", dir.path().join("link")).unwrap();
+    let of = |keys: &str| {
+        let text = format!(
+            "[auth]\nmode = \"local\"\nrole = \"r\"\n[rbac.roles.r]\n[[backends]]\nname = \"a\"\ncommand = \"cat\"\n{keys}\n"
+        );
+        let env = |name: &str| (name == "HOME").then(|| "/home/ann".to_owned());
+        let config = parse(&text, &dir.path().join("s.toml"), &env).unwrap();
+        match &config.backends[0].transport {
+            Transport::Stdio { sandbox, .. } => sandbox.clone(),
+            Transport::Http { .. } => panic!("stdio"),
+        }
+    };
+    assert_eq!(of(""), None);
+    let closed = Sandbox {
+        read: Vec::new(),
+        write: Vec::new(),
+        network: sandbox::Network::None,
+        processes: 512,
+        open_files: None,
+        memory: None,
+    };
+    assert_eq!(of("sandbox = {}"), Some(closed.clone()));
+    let data = dir.path().canonicalize().unwrap().join("data");
+    let opened = Sandbox {
+        // What a link points to now; where it points later is another matter.
+        read: vec![data.clone()],
+        write: vec![data],
+        network: sandbox::Network::All,
+        memory: Some(64 << 20),
+        ..closed
+    };
+    let keys = "sandbox = { read = [\"link\"], write = [\"data\"], network = \"all\", memory_mb = 64 }";
+    assert_eq!(of(keys), Some(opened));
 }

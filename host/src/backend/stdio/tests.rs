@@ -15,14 +15,15 @@ fn spec(command: &str, args: &[&str]) -> StdioSpec {
         args: args.iter().map(|arg| (*arg).to_owned()).collect(),
         env: Vec::new(),
         cwd: None,
+        sandbox: None,
         max_line: 1000,
         spool: None,
         secrets: vec!["hunter2".to_owned()],
     }
 }
 
-fn sh(script: &str) -> Wire {
-    open(&spec("sh", &["-c", script])).unwrap()
+async fn sh(script: &str) -> Wire {
+    open(&spec("sh", &["-c", script])).await.unwrap()
 }
 
 fn message(body: &str) -> Outgoing {
@@ -75,7 +76,7 @@ fn as_pid(pid: u32) -> Pid {
 
 #[tokio::test]
 async fn messages_travel_both_ways_one_per_line() {
-    let mut wire = open(&spec("cat", &[])).unwrap();
+    let mut wire = open(&spec("cat", &[])).await.unwrap();
     let pretty = "{\n  \"a\":\r\n1}";
     for body in ["{\"id\":1}", pretty, "[]"] {
         wire.sender.send(message(body)).await.unwrap();
@@ -95,7 +96,7 @@ async fn messages_travel_both_ways_one_per_line() {
 
 #[tokio::test]
 async fn what_is_queued_is_written_before_stdin_closes() {
-    let mut wire = open(&spec("cat", &[])).unwrap();
+    let mut wire = open(&spec("cat", &[])).await.unwrap();
     for number in 0..100 {
         wire.sender.try_send(message(&format!("{{\"n\":{number}}}"))).unwrap();
     }
@@ -119,7 +120,7 @@ async fn what_is_queued_is_written_before_stdin_closes() {
 async fn a_dying_child_says_why_after_its_last_message() {
     let mut wire = sh(
         "echo noise; echo; echo ' {\"a\":1} '; echo 'pw hunter2' >&2; echo 'no disk' >&2; printf '[2]'; exit 9",
-    );
+    ).await;
     let pid = as_pid(wire.control.pid().unwrap());
     assert_eq!(text(&mut wire).await, "{\"a\":1}");
     assert_eq!(text(&mut wire).await, "[2]");
@@ -134,7 +135,7 @@ async fn a_dying_child_says_why_after_its_last_message() {
 async fn lines_over_the_limit_are_discarded_and_reported() {
     let mut wire = sh(
         "python3 -c 'print(\"{\" + \"x\" * 3000000); print(\"{}\"); print(\"[\" + \"1\" * 999); print(\"[\" + \"1\" * 1000)'",
-    );
+    ).await;
     assert!(matches!(next(&mut wire).await, Incoming::Oversized { limit: 1000, .. }));
     assert_eq!(text(&mut wire).await, "{}");
     assert_eq!(text(&mut wire).await.len(), 1000);
@@ -146,7 +147,7 @@ async fn lines_over_the_limit_are_discarded_and_reported() {
 async fn a_flood_on_stderr_blocks_nothing() {
     let mut wire = sh(
         "head -c 1048576 /dev/zero | tr '\\0' 'e' >&2; for i in $(seq 1000); do echo \"line $i\" >&2; done; echo '{}'; cat >/dev/null",
-    );
+    ).await;
     assert_eq!(text(&mut wire).await, "{}");
     let tail = wire.control.stderr_tail();
     assert!(tail.len() <= 64 * 1024);
@@ -156,7 +157,7 @@ async fn a_flood_on_stderr_blocks_nothing() {
 
 #[tokio::test]
 async fn a_child_that_never_reads_is_still_heard() {
-    let mut wire = sh("while :; do echo '{}'; done");
+    let mut wire = sh("while :; do echo '{}'; done").await;
     let mut refused = false;
     for _ in 0..2000 {
         // More than the pipe and the queue hold.
@@ -171,7 +172,7 @@ async fn a_child_that_never_reads_is_still_heard() {
 
 #[tokio::test]
 async fn who_ignores_sigterm_is_killed() {
-    let mut wire = sh("trap '' TERM; echo '{}'; while :; do read x || :; done");
+    let mut wire = sh("trap '' TERM; echo '{}'; while :; do read x || :; done").await;
     assert_eq!(text(&mut wire).await, "{}");
     let (pid, control) = (as_pid(wire.control.pid().unwrap()), wire.control);
     timeout(LONG, control.stop(Duration::from_millis(60))).await.unwrap();
@@ -184,7 +185,7 @@ async fn who_ignores_sigterm_is_killed() {
 
 #[tokio::test]
 async fn sigterm_reaches_the_group_when_closing_stdin_is_not_enough() {
-    let mut wire = sh("sleep 300 & echo \"{\\\"pid\\\":$!}\"; wait");
+    let mut wire = sh("sleep 300 & echo \"{\\\"pid\\\":$!}\"; wait").await;
     let sleeper = pid_in(&text(&mut wire).await);
     let control = wire.control;
     timeout(LONG, control.stop(Duration::from_secs(2))).await.unwrap();
@@ -197,7 +198,7 @@ async fn sigterm_reaches_the_group_when_closing_stdin_is_not_enough() {
 
 #[tokio::test]
 async fn the_group_dies_with_its_leader() {
-    let mut wire = sh("sleep 300 & echo \"{\\\"pid\\\":$!}\"; exit 3");
+    let mut wire = sh("sleep 300 & echo \"{\\\"pid\\\":$!}\"; exit 3").await;
     let sleeper = pid_in(&text(&mut wire).await);
     assert_eq!(closed(&mut wire).await, "exited with code 3");
     wait_until_gone(sleeper).await;
@@ -205,7 +206,7 @@ async fn the_group_dies_with_its_leader() {
 
 #[tokio::test]
 async fn dropping_the_control_kills_the_group() {
-    let mut wire = sh("sleep 300 & echo \"{\\\"pid\\\":$!}\"; wait");
+    let mut wire = sh("sleep 300 & echo \"{\\\"pid\\\":$!}\"; wait").await;
     let sleeper = pid_in(&text(&mut wire).await);
     let pid = as_pid(wire.control.pid().unwrap());
     drop(wire);
@@ -217,7 +218,7 @@ async fn dropping_the_control_kills_the_group() {
 fn the_end_of_the_runtime_kills_the_group() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (wire, sleeper) = runtime.block_on(async {
-        let mut wire = sh("sleep 300 & echo \"{\\\"pid\\\":$!}\"; wait");
+        let mut wire = sh("sleep 300 & echo \"{\\\"pid\\\":$!}\"; wait").await;
         let sleeper = pid_in(&text(&mut wire).await);
         (wire, sleeper)
     });
@@ -230,16 +231,12 @@ fn the_end_of_the_runtime_kills_the_group() {
     drop(wire);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_child_survives_the_thread_that_asked_for_it() {
     // The kernel's parent-death signal belongs to the forking thread; a thread of the caller's would end here.
     let handle = tokio::runtime::Handle::current();
-    let mut wire = std::thread::spawn(move || {
-        let _context = handle.enter();
-        open(&spec("cat", &[])).unwrap()
-    })
-    .join()
-    .unwrap();
+    let mut wire =
+        std::thread::spawn(move || handle.block_on(open(&spec("cat", &[]))).unwrap()).join().unwrap();
     wire.sender.send(message("{}")).await.unwrap();
     assert_eq!(text(&mut wire).await, "{}");
 }
@@ -248,7 +245,7 @@ async fn a_child_survives_the_thread_that_asked_for_it() {
 async fn the_kernel_is_asked_to_kill_the_child_with_the_gateway() {
     let script = "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); \
                   import resource, os; print([n.value, resource.getrlimit(resource.RLIMIT_CORE)[0], os.getpgid(0) == os.getpid()])";
-    let mut wire = open(&spec("python3", &["-c", script])).unwrap();
+    let mut wire = open(&spec("python3", &["-c", script])).await.unwrap();
     assert_eq!(text(&mut wire).await, "[9, 0, True]");
 }
 
@@ -260,7 +257,7 @@ async fn the_environment_is_made_from_scratch() {
     );
     spec.env = vec![("TOKEN".to_owned(), "a b".to_owned())];
     spec.cwd = Some(PathBuf::from("/"));
-    let mut wire = open(&spec).unwrap();
+    let mut wire = open(&spec).await.unwrap();
     let names = text(&mut wire).await;
     // The shell itself adds these.
     let allowed = [
@@ -275,26 +272,109 @@ async fn the_environment_is_made_from_scratch() {
 
 #[tokio::test]
 async fn a_program_that_does_not_exist_is_named() {
-    let error = open(&spec("no-such-program", &[])).unwrap_err();
+    let error = open(&spec("no-such-program", &[])).await.unwrap_err();
     assert!(matches!(&error, WireError::Unreachable(why) if why.contains("`no-such-program`")), "{error}");
 }
 
 #[tokio::test]
 async fn a_child_that_closes_stdout_is_ended() {
-    let mut wire = sh("exec >&-; exec sleep 300");
+    let mut wire = sh("exec >&-; exec sleep 300").await;
     assert_eq!(closed(&mut wire).await, "closed its standard output and was killed by signal 15");
-    let mut wire = sh("exec >&-; exit 4");
+    let mut wire = sh("exec >&-; exit 4").await;
     assert_eq!(closed(&mut wire).await, "exited with code 4");
 }
 
+/// Prints its process id in a session of its own, where the signals of the group do not reach it.
+const DAEMON: &str = "setsid sh -c 'echo \"{\\\"pid\\\":$$}\"; exec sleep 300' &";
+/// The same, and deaf to SIGTERM.
+const STUBBORN: &str =
+    "setsid sh -c 'trap \"\" TERM; echo \"{\\\"pid\\\":$$}\"; while :; do sleep 300; done' &";
+
 #[tokio::test]
-async fn a_daemon_that_left_the_group_delays_nothing() {
-    let mut wire = sh("setsid sh -c 'echo \"{\\\"pid\\\":$$}\"; exec sleep 300' & read x; exit 5");
-    let daemon = pid_in(&text(&mut wire).await);
+async fn a_daemon_that_left_the_group_ends_with_the_child() {
+    for daemon in [DAEMON, STUBBORN] {
+        let mut wire = sh(&format!("{daemon} read x; exit 5")).await;
+        let daemon = pid_in(&text(&mut wire).await);
+        wire.sender.send(message("{}")).await.unwrap();
+        assert_eq!(closed(&mut wire).await, "exited with code 5");
+        assert!(is_gone(daemon), "{daemon:?} lives");
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_ends_with_an_orderly_stop_and_with_a_drop() {
+    for orderly in [true, false] {
+        for daemon in [DAEMON, STUBBORN] {
+            let mut wire = sh(&format!("{daemon} cat > /dev/null")).await;
+            let daemon = pid_in(&text(&mut wire).await);
+            if orderly {
+                timeout(LONG, wire.control.stop(LONG)).await.unwrap();
+                assert!(is_gone(daemon), "{daemon:?} lives");
+            } else {
+                drop(wire);
+                wait_until_gone(daemon).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_runtime_ends_a_daemon() {
+    let daemon = std::thread::spawn(|| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut wire = sh(&format!("{STUBBORN} cat > /dev/null")).await;
+            let daemon = pid_in(&text(&mut wire).await);
+            std::mem::forget(wire.control);
+            daemon
+        })
+    });
+    wait_until_gone(daemon.join().unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_child_that_kills_its_keeper_gains_nothing() {
+    // It does not want to die with its parent, it has a daemon, and it kills the keeper.
+    let script = "import ctypes, os, sys, time\n\
+                  ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)\n\
+                  sys.stdin.readline()\n\
+                  keeper = os.getppid()\n\
+                  if os.fork() == 0:\n    os.setsid(); print([os.getpid()], flush=True); os.kill(keeper, 9); time.sleep(300)\n\
+                  time.sleep(300)";
+    let mut wire = open(&spec("python3", &["-c", script])).await.unwrap();
+    let child = as_pid(wire.control.pid().unwrap());
     wire.sender.send(message("{}")).await.unwrap();
-    assert_eq!(closed(&mut wire).await, "exited with code 5");
-    // Whoever makes a session of its own is out of reach of the group; the test cleans up.
-    let _ = rustix::process::kill_process(daemon, rustix::process::Signal::KILL);
+    let daemon = pid_in(&text(&mut wire).await);
+    assert_eq!(closed(&mut wire).await, "ended in an unknown way");
+    assert!(test_kill_process(child).is_err() && test_kill_process(daemon).is_err());
+}
+
+#[tokio::test]
+async fn a_child_that_stops_its_keeper_is_ended_by_the_gateway() {
+    let script =
+        "import os, time; os.kill(os.getppid(), 19); print([os.getpid()], flush=True); time.sleep(300)";
+    let mut wire = open(&spec("python3", &["-c", script])).await.unwrap();
+    let child = pid_in(&text(&mut wire).await);
+    timeout(LONG, wire.control.stop(Duration::from_millis(50))).await.unwrap();
+    assert!(is_gone(child), "{child:?} lives");
+}
+
+#[tokio::test]
+async fn an_open_that_nobody_waits_for_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = spec("sh", &["-c", "echo $$ > new; mv new pid; exec sleep 300"]);
+    spec.cwd = Some(folder.path().to_owned());
+    // Polled once, which begins the start, and dropped.
+    assert!(timeout(Duration::ZERO, open(&spec)).await.is_err());
+    let pid = folder.path().join("pid");
+    let gone = async {
+        super::process::kin::settle(LONG).await;
+        std::fs::read_to_string(&pid).ok()
+    };
+    // It may have been killed before it could write.
+    if let Some(text) = timeout(LONG, gone).await.unwrap() {
+        wait_until_gone(Pid::from_raw(text.trim().parse().unwrap()).unwrap()).await;
+    }
 }
 
 #[test]

@@ -95,6 +95,7 @@ impl Checker<'_> {
                 ("args", !raw.args.is_empty()),
                 ("env", !raw.env.is_empty()),
                 ("cwd", raw.cwd.is_some()),
+                ("sandbox", raw.sandbox.is_some()),
             ],
             RawType::Stdio => vec![("url", raw.url.is_some()), ("headers", !raw.headers.is_empty())],
         };
@@ -115,7 +116,11 @@ impl Checker<'_> {
             self.problem(&format!("{at}/command"), "a stdio backend needs a command", "command = \"npx\"");
         }
         let cwd = raw.cwd.as_ref().map(|cwd| self.path(cwd));
-        Some(Transport::Stdio { command: command?, args: raw.args.clone(), env, cwd })
+        let sandbox = match &raw.sandbox {
+            Some(sandbox) => Some(self.sandbox(&format!("{at}/sandbox"), sandbox)?),
+            None => None,
+        };
+        Some(Transport::Stdio { command: command?, args: raw.args.clone(), env, cwd, sandbox })
     }
 
     fn http(&mut self, at: &str, raw: &RawBackend) -> Option<Transport> {

@@ -59,6 +59,8 @@ pub(in crate::config) struct RawBackend {
     pub(in crate::config) env: RawEnv,
     /// stdio: the folder it runs in; relative to this file.
     pub(in crate::config) cwd: Option<String>,
+    /// stdio: holds it, and all it starts, to what stands here; without it, it may do all that the gateway's user may.
+    pub(in crate::config) sandbox: Option<RawSandbox>,
     /// How long a call may take.
     pub(in crate::config) timeout_secs: Seconds,
     /// How often connecting and listing are tried again. A tool call is never sent twice.
@@ -116,6 +118,7 @@ impl Default for RawBackend {
             args: Vec::new(),
             env: RawEnv::Names(Vec::new()),
             cwd: None,
+            sandbox: None,
             timeout_secs: Seconds(60.0),
             retries: 3,
             restart_on_exit: None,
@@ -156,6 +159,64 @@ impl RawEnv {
             Self::Names(names) => names.is_empty(),
         }
     }
+}
+
+/// The walls around a stdio server. Needs Linux 6.12 with Landlock; where the system cannot hold all of it, nothing is
+/// started.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawSandbox {
+    /// Files and folders (with all in them) that it may read and run; relative to this file. The system's programs and
+    /// libraries are among them always, and the program itself; nobody's home, `/tmp` and `/proc` are not.
+    pub(in crate::config) read: Vec<String>,
+    /// Files and folders that it may also change.
+    pub(in crate::config) write: Vec<String>,
+    /// Whom it may speak to: "none" or "all".
+    pub(in crate::config) network: RawNetwork,
+    /// How many more processes and threads the gateway's user may have than the whole machine has when the server starts.
+    /// The kernel does not hold root to it.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) processes: u64,
+    /// Files it may have open; by default as many as the gateway.
+    #[schemars(range(min = 16, max = 10_000_000))]
+    pub(in crate::config) open_files: Option<u64>,
+    /// MiB of addresses that each of its processes may have; by default no limit. Some programs reserve far more than
+    /// they use.
+    #[schemars(range(min = 16, max = 1_000_000_000))]
+    pub(in crate::config) memory_mb: Option<u64>,
+}
+
+impl Default for RawSandbox {
+    fn default() -> Self {
+        Self {
+            read: Vec::new(),
+            write: Vec::new(),
+            network: RawNetwork::Reach(RawReach::None),
+            processes: 512,
+            open_files: None,
+            memory_mb: None,
+        }
+    }
+}
+
+/// Whom a server in a sandbox may speak to.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(in crate::config) enum RawNetwork {
+    /// Nobody, or everybody.
+    Reach(RawReach),
+    /// Not possible: the kernel cannot tell hosts apart.
+    Hosts(Vec<String>),
+}
+
+/// Nobody, or everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(in crate::config) enum RawReach {
+    None,
+    All,
 }
 
 /// Rules for the plugin `rewrite-rules`, which checks them.

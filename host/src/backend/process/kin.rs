@@ -1,0 +1,117 @@
+//! Who of the gateway's children is a keeper, and who is a stranger: something that a server started and that lost its
+//! parent and its keeper. The gateway adopts such processes, as the second line behind the keepers, and ends them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, OnceLock};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::{family, start};
+
+/// How long strangers are killed for. More than milliseconds are needed only by those that stand in the kernel.
+const SWEEP: Duration = Duration::from_secs(3);
+/// Between two looks at who is left.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// The keepers that are not reaped, by their process ids, each with a number that is never used again.
+static KEEPERS: LazyLock<watch::Sender<HashMap<u32, u64>>> = LazyLock::new(watch::Sender::default);
+/// Children that this process had before it adopted any: a shell may have started something and then become us. Nobody
+/// reaps them, so their ids are not used again.
+static BEFORE: OnceLock<HashSet<Pid>> = OnceLock::new();
+
+/// Holds a keeper's place among the gateway's own.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pid: u32,
+    number: u64,
+}
+
+/// On the spawner only, right after the fork.
+pub(super) fn keep(pid: u32) -> Kept {
+    static NUMBERS: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+    KEEPERS.send_modify(|keepers| {
+        keepers.insert(pid, number);
+    });
+    Kept { pid, number }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        KEEPERS.send_modify(|keepers| {
+            // The keeper is reaped, so another one may have its process id by now.
+            if keepers.get(&self.pid) == Some(&self.number) {
+                keepers.remove(&self.pid);
+            }
+        });
+    }
+}
+
+/// From now on the gateway is the parent of what loses its own below it.
+pub(super) fn adopt() {
+    let _ = BEFORE.set(family::children(rustix::process::getpid()).into_iter().collect());
+    match rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
+        Ok(()) => tracing::info!(
+            "a keeper process for each server ends what the server started, also when this process is killed \
+             (PR_SET_CHILD_SUBREAPER, no PID namespace)"
+        ),
+        Err(error) => tracing::warn!(
+            "this process cannot adopt orphans ({error}): what a server starts is left to its keeper process alone"
+        ),
+    }
+}
+
+/// Waits until all keepers have ended, so that nothing of any server is left, and kills what they left behind.
+pub async fn settle(patience: Duration) {
+    let mut keepers = KEEPERS.subscribe();
+    if timeout(patience, keepers.wait_for(HashMap::is_empty)).await.is_err() {
+        let left = keepers.borrow().len();
+        tracing::error!(
+            left,
+            "keeper processes of servers have not ended yet; they go on without the gateway"
+        );
+    }
+    sweep().await;
+}
+
+/// Kills whatever the gateway has adopted, and reaps it.
+pub(super) async fn sweep() {
+    let swept = start::on_the_spawner(|| {
+        let own = rustix::process::getsid(None)?;
+        let start = Instant::now();
+        loop {
+            let strangers = strangers(own);
+            for stranger in &strangers {
+                // The errors mean that it has ended, or that it runs as another user and is out of reach.
+                let _ = rustix::process::kill_process(*stranger, Signal::KILL);
+                let _ = rustix::process::waitpid(Some(*stranger), WaitOptions::NOHANG);
+            }
+            if strangers.is_empty() || start.elapsed() >= SWEEP {
+                return Ok(strangers.len());
+            }
+            std::thread::sleep(PAUSE);
+        }
+    })
+    .await;
+    match swept {
+        Ok(0) => {}
+        Ok(left) => tracing::error!(left, "processes that servers had started cannot be killed"),
+        Err(error) => tracing::error!("processes that servers had started cannot be looked for: {error}"),
+    }
+}
+
+/// Children that are no keepers and are of another session than ours. What the gateway itself starts is of its own
+/// session, unless it is a keeper; what is below a keeper is not and cannot become so.
+fn strangers(own: Pid) -> Vec<Pid> {
+    let keepers = KEEPERS.borrow();
+    let is_stranger = |child: &Pid| {
+        let pid = child.as_raw_nonzero().get().unsigned_abs();
+        let known = keepers.contains_key(&pid) || BEFORE.get().is_some_and(|before| before.contains(child));
+        !known && rustix::process::getsid(Some(*child)).is_ok_and(|session| session != own)
+    };
+    family::children(rustix::process::getpid()).into_iter().filter(is_stranger).collect()
+}

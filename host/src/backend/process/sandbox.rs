@@ -1,0 +1,169 @@
+//! The walls around a server: files (Landlock), the network and the administration of the machine (seccomp), signals to
+//! others (Landlock), and how much there may be of it (limits). The keeper builds them before it forks; the server goes in
+//! right before it is executed, and all it starts is in them too. The keeper stays outside, so that it can end everything.
+
+mod filter;
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    Access as _, AccessFs, BitFlags, PathBeneath, PathFd, RulesetCreated, RulesetCreatedAttr as _,
+    RulesetStatus,
+};
+use rustix::process::{Resource, Rlimit};
+use seccompiler::BpfProgram;
+
+use super::frames::Start;
+use crate::config::sandbox::{ABI_NEEDED, Sandbox, walls};
+
+/// What every program may read and run: the system's programs and libraries, and what describes the system to them.
+/// Nobody's home, no secret of the machine, nothing of other processes, no folder that others write to. A path that is
+/// not there is left out. Documented in `config/sentinel.toml`.
+const SYSTEM: [&str; 46] = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc/alternatives",
+    "/etc/ca-certificates",
+    "/etc/gai.conf",
+    "/etc/group",
+    "/etc/host.conf",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/locale.alias",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/nsswitch.conf",
+    "/etc/os-release",
+    "/etc/passwd",
+    "/etc/pki/ca-trust",
+    "/etc/pki/tls/certs",
+    "/etc/pki/tls/openssl.cnf",
+    "/etc/protocols",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/timezone",
+    "/dev/random",
+    "/dev/urandom",
+    "/proc/cpuinfo",
+    "/proc/filesystems",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/sys/kernel",
+    "/proc/sys/vm",
+    "/proc/uptime",
+    "/proc/version",
+    "/sys/devices/system",
+    "/sys/fs/cgroup",
+    "/sys/kernel/mm/transparent_hugepage",
+];
+/// What every program may write to as well.
+const SINKS: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/full"];
+
+/// Walls that are built and that nobody is in.
+pub(super) struct Cage {
+    ruleset: RulesetCreated,
+    filter: BpfProgram,
+    limits: Vec<(Resource, u64)>,
+}
+
+impl Cage {
+    /// Builds the walls around a server.
+    ///
+    /// # Errors
+    /// A path is not there, or the system cannot build all walls.
+    pub(super) fn build(settings: &Sandbox, start: &Start) -> Result<Self, String> {
+        let mut ruleset = walls(settings.network)?;
+        let there = |path: &&&str| Path::new(path).exists();
+        for path in SYSTEM.iter().filter(there) {
+            ruleset = door(ruleset, Path::new(path), reading())?;
+        }
+        for path in SINKS.iter().filter(there) {
+            ruleset = door(ruleset, Path::new(path), reading() | AccessFs::WriteFile | AccessFs::Truncate)?;
+        }
+        if let Some(program) = program(start) {
+            ruleset = door(ruleset, &program, reading())?;
+        }
+        for path in &settings.read {
+            ruleset = door(ruleset, path, reading())?;
+        }
+        for path in &settings.write {
+            ruleset = door(ruleset, path, writing())?;
+        }
+        let mut limits = vec![(Resource::Nproc, tasks().saturating_add(settings.processes))];
+        limits.extend(settings.open_files.map(|files| (Resource::Nofile, files)));
+        limits.extend(settings.memory.map(|bytes| (Resource::As, bytes)));
+        Ok(Self { ruleset, filter: filter::filter(settings.network)?, limits })
+    }
+
+    /// Puts this process in. Between fork and exec, in a process with one thread.
+    ///
+    /// # Errors
+    /// A wall does not stand. Nothing may be executed then.
+    pub(super) fn enter(self) -> io::Result<()> {
+        for (resource, most) in self.limits {
+            // Never above what the gateway itself has.
+            let most = rustix::process::getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
+            rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+        }
+        // It also takes away what set-user-id programs would give.
+        let state = self.ruleset.restrict_self().map_err(io::Error::other)?;
+        if state.ruleset != RulesetStatus::FullyEnforced || !state.no_new_privs {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        seccompiler::apply_filter(&self.filter).map_err(io::Error::other)
+    }
+}
+
+fn reading() -> BitFlags<AccessFs> {
+    AccessFs::from_read(ABI_NEEDED)
+}
+
+/// Everything but devices.
+fn writing() -> BitFlags<AccessFs> {
+    AccessFs::from_all(ABI_NEEDED) & !(AccessFs::MakeChar | AccessFs::MakeBlock)
+}
+
+/// A door for a file, or for a folder with all below it.
+fn door(ruleset: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, String> {
+    let failed =
+        |error: &dyn std::error::Error| format!("its sandbox has no door to {}: {error}", path.display());
+    let opened = PathFd::new(path).map_err(|error| failed(&error))?;
+    let folder = path.is_dir();
+    let access = if folder { access } else { access & AccessFs::from_file(ABI_NEEDED) };
+    ruleset.add_rule(PathBeneath::new(opened, access)).map_err(|error| failed(&error))
+}
+
+/// The file that will be executed, as the child will look it up.
+fn program(start: &Start) -> Option<PathBuf> {
+    let folder = start.cwd.clone().unwrap_or_default();
+    if start.command.contains('/') {
+        return Some(folder.join(&start.command)).filter(|program| program.is_file());
+    }
+    let (_, path) = start.env.iter().rev().find(|(name, _)| name == "PATH")?;
+    let folders =
+        path.as_bytes().split(|byte| *byte == b':').map(|each| folder.join(OsStr::from_bytes(each)));
+    folders.map(|folder| folder.join(&start.command)).find(|program| program.is_file())
+}
+
+/// How many processes and threads there are on this machine: never fewer than the user of the gateway has.
+fn tasks() -> u64 {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split_whitespace()
+        .nth(3)
+        .and_then(|tasks| tasks.split_once('/')?.1.parse().ok())
+        .unwrap_or(u64::MAX / 2)
+}

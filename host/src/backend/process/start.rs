@@ -1,0 +1,98 @@
+//! Starts keepers, from the one thread that forks them.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::Stdio;
+use std::sync::OnceLock;
+
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use super::keeper;
+use super::kin::{self, Kept};
+
+/// The program that runs now, also when another file has taken its name since.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+/// Starts that wait for the thread.
+const QUEUE: usize = 64;
+
+/// A keeper that waits to be told what to start. Its pipes will be the child's.
+pub(super) struct Keeper {
+    pub(super) process: Child,
+    pub(super) line: UnixStream,
+    pub(super) kept: Kept,
+}
+
+pub(super) async fn keeper(name: &str) -> io::Result<Keeper> {
+    if !keeper::is_possible() {
+        return Err(io::Error::other("this program has no keeper: its `main` must ask for one first"));
+    }
+    let (ours, theirs) = StdStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let line = UnixStream::from_std(ours)?;
+    let (command, handle) = (command(name, theirs.into()), Handle::current());
+    let (process, kept) = on_the_spawner(move || {
+        let _context = handle.enter();
+        let mut command = command;
+        let process = command.spawn()?;
+        let pid = process.id().ok_or_else(|| io::Error::other("the keeper has no process id"))?;
+        Ok((process, kin::keep(pid)))
+    })
+    .await?;
+    Ok(Keeper { process, line, kept })
+}
+
+fn command(name: &str, line: OwnedFd) -> Command {
+    let mut command = std::process::Command::new(THIS_PROGRAM);
+    // What the child is started with comes over the line: arguments and environment of a process can be looked at.
+    command.arg0("sentinel-gateway").args([keeper::COMMAND, &line.as_raw_fd().to_string(), name]).env_clear();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let before_exec = move || {
+        // A session of its own: no terminal to read from or write to, and a mark by which all below it are known.
+        rustix::process::setsid()?;
+        // The one descriptor that is passed on, besides the three pipes.
+        rustix::io::fcntl_setfd(&line, rustix::io::FdFlags::empty())?;
+        Ok(())
+    };
+    #[expect(unsafe_code, reason = "there is no safe way to run code between fork and exec")]
+    // SAFETY: between fork and exec only async-signal-safe code may run. The closure makes two raw system calls; it takes
+    // no lock, allocates nothing, and owns nothing but a descriptor.
+    unsafe {
+        command.pre_exec(before_exec);
+    }
+    // Not killed when it is dropped: it ends by itself when its line does, and only then has it done its work.
+    Command::from(command)
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Runs a job on the one thread that forks keepers and looks after what the gateway adopts, so that neither sees half of
+/// what the other does.
+pub(super) async fn on_the_spawner<T: Send + 'static>(
+    job: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    static SPAWNER: OnceLock<Option<mpsc::Sender<Job>>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        kin::adopt();
+        let run = move || {
+            while let Some(job) = queue.blocking_recv() {
+                // A panic must not end the thread. The caller sees its reply missing.
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+            }
+        };
+        std::thread::Builder::new().name("spawner".to_owned()).spawn(run).ok().map(|_| jobs)
+    });
+    let unavailable = || io::Error::other("the thread that starts children is not available");
+    let (reply, replied) = oneshot::channel();
+    let job = Box::new(move || {
+        // If nobody waits any more, what was started is dropped, and its keeper sees its line closed.
+        let _ = reply.send(job());
+    });
+    spawner.as_ref().ok_or_else(unavailable)?.send(job).await.map_err(|_| unavailable())?;
+    replied.await.map_err(|_| unavailable())?
+}
