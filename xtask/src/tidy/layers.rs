@@ -8,21 +8,23 @@ use super::source::{code_only, is_test_file, without_tests};
 
 /// Each module with those it may use; itself is understood. The names are those of section "Layers" in
 /// `host/ARCHITECTURE.md`, from the words at the bottom to the assembly at the top.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("call", &[]),
     ("mcp", &["call"]),
     ("telemetry", &["call", "mcp"]),
-    ("config", &["call", "mcp", "telemetry"]),
+    // Who may change a file is asked by everything that reads what decides, or writes a record.
+    ("files", &[]),
+    ("config", &["call", "mcp", "telemetry", "files"]),
     ("queue", &[]),
     ("session", &["call", "mcp", "telemetry", "config"]),
     ("state", &["call", "mcp", "telemetry", "config"]),
-    ("plugin", &["call", "mcp", "telemetry", "config", "state"]),
+    ("plugin", &["call", "mcp", "telemetry", "config", "files", "state"]),
     ("policy", &["call", "mcp", "telemetry", "config", "queue", "state", "plugin"]),
-    ("audit", &["call", "mcp", "telemetry", "config", "state", "plugin"]),
+    ("audit", &["call", "mcp", "telemetry", "config", "files", "state", "plugin"]),
     ("rewrite", &["call", "mcp", "telemetry", "config", "policy", "plugin"]),
-    ("backend", &["call", "mcp", "telemetry", "config", "queue", "policy"]),
+    ("backend", &["call", "mcp", "telemetry", "config", "files", "queue", "policy"]),
     // A backend that is itself a component; the one place where a backend meets plugins.
-    ("backend::wasm", &["call", "mcp", "telemetry", "config", "policy", "plugin"]),
+    ("backend::wasm", &["call", "mcp", "telemetry", "config", "files", "policy", "plugin"]),
     (
         "pipeline",
         &[
@@ -40,7 +42,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
         ],
     ),
     ("door", &["call", "mcp", "telemetry", "config", "queue", "pipeline", "session"]),
-    ("cli", &["app", "config", "audit", "telemetry", "plugin", "call"]),
+    ("cli", &["app", "config", "files", "audit", "telemetry", "plugin", "call"]),
     ("main", &["cli", "app"]),
 ];
 
