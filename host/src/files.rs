@@ -249,6 +249,18 @@ pub fn inspect_private_file(path: &Path) -> Result<Vec<Finding>, FileError> {
     }
 }
 
+/// What is open to others about a folder of the gateway's own below one that was found private.
+///
+/// # Errors
+/// It cannot be seen, or is no folder.
+pub fn inspect_private_folder(path: &Path) -> Result<Vec<Finding>, FileError> {
+    if let Some(finding) = link(path) {
+        return Ok(vec![finding]);
+    }
+    let meta = path.symlink_metadata().map_err(|error| FileError::unusable(path, error))?;
+    judge_private_dir(path, &meta)
+}
+
 /// Takes from everybody else what they may read of a folder of the gateway's own; one that others may write to stays as
 /// it is, to be refused.
 pub fn tighten(path: &Path) {

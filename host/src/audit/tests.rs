@@ -28,15 +28,7 @@ const DONE: Closing<'_> =
     Closing { status: Status::Success, error: None, latency: Duration::from_micros(1500), notes: &[] };
 
 fn settings(dir: &TempDir) -> Settings {
-    Settings {
-        mode: Mode::Process,
-        dir: dir.path().to_owned(),
-        store: StoreSettings::Sqlite { path: dir.path().join("audit.db") },
-        redact_keys: Vec::new(),
-        secret_values: vec!["hunter22".to_owned()],
-        max_arguments_bytes: 65536,
-        max_journal_bytes: 1 << 30,
-    }
+    Settings { secret_values: vec!["hunter22".to_owned()], ..Settings::new(dir.path().to_owned()) }
 }
 
 /// Runs a phase in a runtime of its own. When it ends, everything the phase left running is gone, as after a kill.
@@ -229,8 +221,9 @@ fn segments_rotate_and_all_are_replayed() {
     phase(async {
         let progress = Arc::new(Progress::new(&[]));
         let journal = Arc::new(journal);
-        let mover =
-            mover::run(Arc::clone(&journal), settings.store.clone(), Vec::new(), Arc::clone(&progress));
+        let keep = retention::Retention::new(&settings, &journal.instance);
+        let store = settings.store.clone();
+        let mover = mover::run(Arc::clone(&journal), store, Vec::new(), Arc::clone(&progress), keep);
         let mover = tokio::spawn(mover);
         progress.wait_moved(50).await;
         put(&journal, &redactor, 51, Some(&ENTRY), Some(&DONE));

@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 use stderr::{Redactor, Tail};
 
+use crate::files::umask_of_children;
+
 /// Bytes that a pipe to a server takes before somebody has to wait: a large message is carried over in pieces of this
 /// size. The kernel's own is 64 KiB, and memory is taken only as it is filled.
 const PIPE_SIZE: usize = 256 << 10;
@@ -366,6 +368,8 @@ fn command(spec: &ChildSpec) -> Command {
         command.current_dir(cwd);
     }
     let gateway = rustix::process::getpid();
+    // What the server makes is its own business, so it gets the umask the gateway was started with.
+    let umask = umask_of_children();
     let before_exec = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // The gateway may have died before the line above; then nobody would send the signal.
@@ -374,11 +378,14 @@ fn command(spec: &ChildSpec) -> Command {
         }
         // A core dump would write the child's secrets to a disk.
         rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+        if let Some(umask) = umask {
+            rustix::process::umask(umask);
+        }
         Ok(())
     };
     #[expect(unsafe_code, reason = "there is no safe way to run code between fork and exec")]
-    // SAFETY: between fork and exec only async-signal-safe code may run. The closure makes three raw system calls; it
-    // takes no lock, allocates nothing (`ErrorKind` into `io::Error` does not), and owns nothing but an integer.
+    // SAFETY: between fork and exec only async-signal-safe code may run. The closure makes four raw system calls; it
+    // takes no lock, allocates nothing (`ErrorKind` into `io::Error` does not), and owns nothing but integers.
     unsafe {
         command.pre_exec(before_exec);
     }

@@ -9,8 +9,9 @@ mod mirror;
 mod sessions;
 mod work;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -34,7 +35,7 @@ use super::server::{self, Limits};
 use crate::call::{self, Denial, Json};
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::{Era, REVISIONS, STATELESS, code, era, message};
-use crate::pipeline::{Caller, Failure};
+use crate::pipeline::{Caller, Failure, TurnedAway};
 use crate::session::Session;
 
 const SESSION: &str = "mcp-session-id";
@@ -107,25 +108,52 @@ fn reply(status: u16, body: Bytes) -> Response {
 }
 
 impl Mount {
-    /// Who sends this, if an authenticator knows them.
-    fn caller(&self, parts: &Parts, peer: SocketAddr) -> Result<Arc<Caller>, Refused> {
-        guard::head(parts, &self.hosts, &self.origins).map_err(|rejection| rejected(&rejection))?;
+    /// Who sends this, if an authenticator knows them. Whoever is turned away here leaves a record.
+    async fn caller(&self, parts: &Parts, peer: SocketAddr) -> Result<Arc<Caller>, Refused> {
+        let since = Instant::now();
+        match self.known(parts, peer) {
+            Ok(caller) => Ok(caller),
+            Err((denial, response)) => {
+                let (address, network) = (peer.ip().to_string(), network(peer.ip()));
+                let asked = format!("{} {}", parts.method, self.path);
+                let (door, network) = (self.house.door, network.as_str());
+                let request = TurnedAway { door, address: &address, network, asked: &asked, since };
+                self.house.pipeline.turned_away(request, &denial).await;
+                Err(response)
+            }
+        }
+    }
+
+    fn known(&self, parts: &Parts, peer: SocketAddr) -> Result<Arc<Caller>, (Denial, Refused)> {
+        let turned = |rejection: &Rejection, refused, response| {
+            Err((Denial::new(refused, "rejected", rejection.message.clone()), response))
+        };
+        if let Err(rejection) = guard::head(parts, &self.hosts, &self.origins) {
+            return turned(&rejection, call::Refused::Forbidden, rejected(&rejection));
+        }
         let stateless = parts.headers.get(VERSION).is_some_and(|version| version == STATELESS);
         let code = respond::unauthenticated(if stateless { Era::Stateless } else { Era::Handshake });
-        let bearer = guard::bearer(&parts.headers)
-            .map_err(|rejection| self.unauthenticated(&rejection.message, true, code))?;
+        let bearer = match guard::bearer(&parts.headers) {
+            Ok(bearer) => bearer,
+            Err(rejection) => {
+                let response = self.unauthenticated(&rejection.message, true, code);
+                return turned(&rejection, call::Refused::Unauthenticated, response);
+            }
+        };
         let caller = self.callers.find(bearer, &parts.headers, peer.ip());
         match self.house.pipeline.identify(&caller) {
             Ok(_) => Ok(caller),
             Err(denial) if denial.lacks_scopes().is_some() => {
                 let era = if stateless { Era::Stateless } else { Era::Handshake };
                 let scopes = denial.lacks_scopes().unwrap_or_default().to_owned();
-                let message = respond::failed("null", &Failure::Denied(denial), era).unwrap_or_default();
-                Err(Box::new(self.lacking(&scopes, reply(respond::FORBIDDEN, message))))
+                let message =
+                    respond::failed("null", &Failure::Denied(denial.clone()), era).unwrap_or_default();
+                Err((denial, Box::new(self.lacking(&scopes, reply(respond::FORBIDDEN, message)))))
             }
             Err(denial) => {
                 let brought = bearer.is_some() || self.callers.brought(&parts.headers);
-                Err(self.not_known(&denial, brought, code))
+                let response = self.not_known(&denial, brought, code);
+                Err((denial, response))
             }
         }
     }
@@ -209,7 +237,7 @@ async fn posted(
     peer: SocketAddr,
     body: Body,
 ) -> Result<Response, Refused> {
-    let caller = mount.caller(parts, peer)?;
+    let caller = mount.caller(parts, peer).await?;
     guard::content_type_json(&parts.headers).map_err(|rejection| rejected(&rejection))?;
     guard::accept_rpc(&parts.headers).map_err(|rejection| rejected(&rejection))?;
     let body = server::read_body(body, &mount.limits).await.map_err(|error| {
@@ -309,8 +337,8 @@ async fn standing(
     request: Request,
 ) -> Response {
     let (parts, _) = request.into_parts();
-    let open = || {
-        let caller = mount.caller(&parts, peer)?;
+    let open = async {
+        let caller = mount.caller(&parts, peer).await?;
         if parts.headers.get(VERSION).is_some_and(|version| version == STATELESS) {
             return Err(Box::new(not_here()));
         }
@@ -318,13 +346,24 @@ async fn standing(
         let conversation = mount.session(&parts, &caller)?;
         Ok((caller, conversation))
     };
-    match open() {
+    match open.await {
         Ok((caller, conversation)) => {
             let (out, queue) = line::stream(&caller);
             conversation.stand(out);
             events::stream(None, queue, None, &mount.house.stopping)
         }
         Err(refused) => *refused,
+    }
+}
+
+/// The addresses that one client may have: with IPv6 a provider gives out at least 2^64 of them at once.
+fn network(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
     }
 }
 
@@ -341,14 +380,14 @@ async fn farewell(
     request: Request,
 ) -> Response {
     let (parts, _) = request.into_parts();
-    let end = || {
-        let caller = mount.caller(&parts, peer)?;
+    let end = async {
+        let caller = mount.caller(&parts, peer).await?;
         if parts.headers.get(VERSION).is_some_and(|version| version == STATELESS) {
             return Err(Box::new(not_here()));
         }
         mount.session(&parts, &caller)
     };
-    match end() {
+    match end.await {
         Ok(conversation) => {
             mount.sessions.end(conversation.session().id());
             StatusCode::NO_CONTENT.into_response()

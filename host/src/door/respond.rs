@@ -65,7 +65,7 @@ pub(super) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
         Failure::Params(_) => (code::INVALID_PARAMS, json!({ "reason": "invalid_arguments" })),
         Failure::Method(_) => (code::METHOD_NOT_FOUND, Value::Null),
         Failure::Backend(error) => (code::INTERNAL_ERROR, backend(error)),
-        Failure::Audit => (code::INTERNAL_ERROR, json!({ "reason": "audit_unavailable" })),
+        Failure::Audit(_) => (code::INTERNAL_ERROR, json!({ "reason": "audit_unavailable" })),
         // MCP "Cancellation": the receiver should not respond.
         Failure::Cancelled => return None,
     };

@@ -6,17 +6,17 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 
 /// The umask this process was started with, once it was narrowed.
-static GIVEN: OnceLock<u32> = OnceLock::new();
+static GIVEN: OnceLock<Mode> = OnceLock::new();
 
 /// From here on what this process makes is closed to everybody else.
 pub fn narrow_umask() {
-    let given = umask(Mode::from_bits_truncate(0o077)).bits();
+    let given = umask(Mode::RWXG | Mode::RWXO);
     // A second call would find what the first one set.
     let _first_only = GIVEN.set(given);
 }
 
 /// The umask for a child: the one the gateway was started with. None if this process has never changed its own.
 #[must_use]
-pub fn umask_of_children() -> Option<u32> {
+pub fn umask_of_children() -> Option<Mode> {
     GIVEN.get().copied()
 }
