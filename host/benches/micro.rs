@@ -205,7 +205,7 @@ fn audit_intent_and_outcome(bencher: Bencher<'_, '_>) {
     let settings = Settings {
         secret_values: vec![SECRET.to_owned()],
         max_journal_bytes: 1 << 40,
-        ..Settings::new(folder.path().to_owned())
+        ..Settings::new(folder.path().join("state"))
     };
     let audit = runtime.block_on(Audit::open(settings)).unwrap();
     let entry = Entry {

@@ -25,6 +25,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 pub use umask::{narrow_umask, umask_of_children};
 use walk::Way;
@@ -107,7 +108,7 @@ impl Trust {
             return File::open(path).map_err(|error| FileError::unusable(path, error));
         }
         if way.is_missing() {
-            return Err(FileError::unusable(path, io::ErrorKind::NotFound));
+            return Err(FileError::unusable(path, Errno::NOENT));
         }
         let mut options = OpenOptions::new();
         // Opening a pipe must not wait for somebody who writes into it.
@@ -157,7 +158,7 @@ impl Trust {
                 return Err(FileError::Open(findings));
             }
             if way.missing.iter().any(|part| part == "..") {
-                return Err(FileError::unusable(path, io::ErrorKind::NotFound));
+                return Err(FileError::unusable(path, Errno::NOENT));
             }
             let mut folder = way.end.clone();
             for part in &way.missing {

@@ -72,7 +72,7 @@ impl Inside {
             Arc::new(move |backend, list, offers| reshape.catalog(backend, list, offers)),
         );
         let settings =
-            Settings { secret_values: vec![SECRET.to_owned()], ..Settings::new(folder.path().to_owned()) };
+            Settings { secret_values: vec![SECRET.to_owned()], ..Settings::new(folder.path().join("state")) };
         let audit =
             if recorded { runtime.block_on(Audit::open(settings)).unwrap() } else { Audit::disabled() };
         let pipeline = Pipeline::new(Arc::new(policy), rewriters, registry, audit);

@@ -53,6 +53,8 @@ pub(crate) struct Setup {
     /// The backends that are up soon after the start.
     prompt: Vec<String>,
     whole: Option<String>,
+    /// What a shell does first, such as `umask 000`.
+    first: Option<String>,
 }
 
 impl Setup {
@@ -69,6 +71,7 @@ impl Setup {
             rest: String::new(),
             prompt: Vec::new(),
             whole: None,
+            first: None,
             dir,
         };
         setup = setup.env("JWT_SECRET_KEY", SECRET).env("SENTINEL_TOKEN", &mint("ann", "admin", 3600));
@@ -119,6 +122,12 @@ impl Setup {
             "[[backends]]\nname = {name:?}\ntype = \"stdio\"\ncommand = \"python3\"\nargs = [{:?}]\ncwd = \".\"\n{more}\n",
             file.to_str().unwrap()
         );
+        self
+    }
+
+    /// Every command begins with these words of a shell: `umask 000`, `ulimit -n 64`.
+    pub(crate) fn first(mut self, words: &str) -> Self {
+        self.first = Some(words.to_owned());
         self
     }
 
@@ -256,7 +265,14 @@ impl Setup {
 
     /// The gateway with this environment and no other, and `--config`.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(gateway());
+        let mut command = match &self.first {
+            None => Command::new(gateway()),
+            Some(words) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.arg("-c").arg(format!("{words}; exec \"$0\" \"$@\"")).arg(gateway());
+                shell
+            }
+        };
         command.env_clear().envs(&self.env).current_dir(self.dir.path());
         command.args(args).arg("--config").arg(self.write());
         command

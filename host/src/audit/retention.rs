@@ -183,7 +183,7 @@ impl Retention {
 /// The time before which a row is too old, as the record has its times.
 fn before(age: Duration) -> String {
     let age = jiff::SignedDuration::try_from(age).unwrap_or(jiff::SignedDuration::MAX);
-    let time = jiff::Timestamp::now().checked_sub(age).unwrap_or(jiff::Timestamp::MIN);
+    let time = jiff::Timestamp::now().checked_sub(age).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     format!("{time:.6}")
 }
 
@@ -233,4 +233,36 @@ fn ends_a_line(file: &File, length: u64) -> std::io::Result<bool> {
 /// Has the disk know the names in a folder, too.
 fn sync(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+pub(super) mod tests {
+    use super::*;
+
+    /// The archive that writes into this file, if today is its day.
+    pub(in crate::audit) fn archive(settings: &Settings, file: &Path) -> ArchiveOf {
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        let (_, instance) = name.split_at("2026-11-26-".len());
+        ArchiveOf(Archive {
+            folder: settings.dir.join("archive"),
+            instance: instance.to_owned(),
+            trust: settings.trust.clone(),
+        })
+    }
+
+    pub(in crate::audit) struct ArchiveOf(Archive);
+
+    impl ArchiveOf {
+        pub(in crate::audit) fn add(&self, rows: &[Row]) -> Result<(), AuditError> {
+            self.0.add(rows)
+        }
+    }
+
+    #[test]
+    fn a_time_to_compare_with_is_written_like_those_of_the_record() {
+        let time = before(Duration::from_secs(86_400));
+        assert_eq!(time.len(), "2026-11-26T00:00:00.000000Z".len());
+        assert!(before(Duration::MAX) < time);
+    }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod crash;
+mod room;
 
 use std::collections::HashMap;
 
@@ -28,7 +29,7 @@ const DONE: Closing<'_> =
     Closing { status: Status::Success, error: None, latency: Duration::from_micros(1500), notes: &[] };
 
 fn settings(dir: &TempDir) -> Settings {
-    Settings { secret_values: vec!["hunter22".to_owned()], ..Settings::new(dir.path().to_owned()) }
+    Settings { secret_values: vec!["hunter22".to_owned()], ..Settings::new(dir.path().join("state")) }
 }
 
 /// Runs a phase in a runtime of its own. When it ends, everything the phase left running is gone, as after a kill.
@@ -115,7 +116,8 @@ fn a_full_journal_refuses_calls_until_the_store_is_back() {
     let mut settings = settings(&dir);
     settings.max_journal_bytes = 2000;
     // A folder where the database should be: connecting fails until it is gone.
-    std::fs::create_dir(dir.path().join("audit.db")).unwrap();
+    files::Trust::default().private_dir(&settings.dir, Links::Followed).unwrap();
+    std::fs::create_dir(settings.dir.join("audit.db")).unwrap();
     phase(async {
         let audit = Audit::open(settings.clone()).await.unwrap();
         let mut open = Vec::new();
@@ -133,7 +135,7 @@ fn a_full_journal_refuses_calls_until_the_store_is_back() {
         for id in &open {
             audit.outcome(*id, &DONE).await.unwrap();
         }
-        std::fs::remove_dir(dir.path().join("audit.db")).unwrap();
+        std::fs::remove_dir(settings.dir.join("audit.db")).unwrap();
         audit.flush().await;
         assert_eq!(audit.status(), Health { healthy: true, reason: None, backlog_bytes: 0 });
         audit.refused(audit.next_id(), &ENTRY, &DONE).await.unwrap();
@@ -232,7 +234,7 @@ fn segments_rotate_and_all_are_replayed() {
         journal.close();
         mover.await.unwrap();
         assert_eq!(rows(&settings).await.len(), 51);
-        assert_eq!(mode(&dir.path().join("audit.db")), 0o600);
+        assert_eq!(mode(&settings.dir.join("audit.db")), 0o600);
     });
 }
 

@@ -106,7 +106,8 @@ fn replaying_twice_changes_nothing() {
         phase(async { Audit::open(settings.clone()).await.unwrap().close().await.unwrap() });
         assert!(!folder.exists());
         journal::create_folder(&folder).unwrap();
-        std::fs::File::create(journal::segment_path(&folder, 1)).unwrap().write_all(&segment).unwrap();
+        let file = files::create_private(&journal::segment_path(&folder, 1)).unwrap();
+        (&file).write_all(&segment).unwrap();
     }
     phase(async {
         Audit::open(settings.clone()).await.unwrap().close().await.unwrap();
