@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::http_door::client::{Door, NEWEST, request, tool};
-use crate::support::{Gateway, Setup, code, eventually, free_address, get, mint, reason, said};
+use crate::support::{Gateway, Setup, code, eventually, free_address, get, mint, reason};
 
 const MIB: u64 = 1 << 20;
 
@@ -63,7 +63,7 @@ fn unknown_tools_fill_the_disk() {
 fn every_way_to_be_refused_before_the_policies_costs_the_same() {
     let setup = Setup::new()
         .backend("echo", &[], "")
-        .backend("second", &[], "always_prefix = true")
+        .backend("second", &[], "prefix = \"always\"")
         .rate_limits("default_rpm = 20");
     let mut gateway = Gateway::start(setup);
     gateway.await_tool("echo");
@@ -95,7 +95,7 @@ fn every_way_to_be_refused_before_the_policies_costs_the_same() {
     let third = attacks(&mut gateway);
     assert_eq!(tally(third.iter().copied())[&-32_004], 7, "{third:?}");
     assert_eq!(attacks(&mut gateway), [-32_004; 9], "whatever it is called");
-    assert_eq!(said(&gateway.call("echo", json!({"text": "still"}))), "still");
+    assert!(gateway.call("echo", json!({"text": "still"}))["result"].is_object());
     gateway.end();
     let rows = gateway.audit();
     assert_eq!(calls(&rows), 4 * 9 + 1);
@@ -125,7 +125,7 @@ fn what_a_limit_refuses_leaves_no_row_each() {
     gateway.await_tool("echo");
     let text = "A".repeat(20_000);
     let ids: Vec<u64> = (0..2_000).map(|_| gateway.begin("echo", json!({ "text": text }))).collect();
-    let refused = ids.iter().filter(|id| code(&gateway.answer(**id)) == -32_004).count();
+    let refused = ids.iter().filter(|id| gateway.answer(**id)["error"]["code"] == -32_004).count();
     assert!(refused > 1_900, "{refused}");
     gateway.end();
     let rows = gateway.audit();
@@ -193,6 +193,7 @@ fn a_record_that_fails_is_counted_and_says_why() {
     let health = free_address();
     let setup = Setup::echo()
         .gateway(&format!("health_listen = {health:?}"))
+        .env("HEALTH_TOKEN", "health-token-of-the-test")
         .more("[audit]\nmin_free_bytes = 4611686018427387904");
     let mut gateway = Gateway::start(setup);
     for name in ["echo", "echo", "nope"] {
@@ -200,7 +201,7 @@ fn a_record_that_fails_is_counted_and_says_why() {
         assert_eq!((code(&answer), reason(&answer)), (-32_603, "audit_unavailable"), "{answer}");
         assert!(answer["error"]["message"].as_str().unwrap().contains("disk space"), "{answer}");
     }
-    let metrics = get(&health, "/metrics", None).unwrap().body;
+    let metrics = get(&health, "/metrics", Some("health-token-of-the-test")).unwrap().body;
     let counted = |tool: &str| {
         let line = format!("sentinel_errors_total{{tool=\"{tool}\",error_type=\"audit\"}} ");
         let found = metrics.lines().find_map(|text| text.strip_prefix(line.as_str()));
@@ -240,7 +241,7 @@ fn calls_are_refused_before_the_disk_is_full_and_taken_again_when_there_is_room(
     let Some(disk) = SmallDisk::mount(&setup.path("disk")) else { return };
     let keys = format!("[audit]\ndir = {:?}\nmin_free_bytes = 2097152", disk.0.join("state"));
     let mut gateway = Gateway::start(setup.more(&keys));
-    assert_eq!(said(&gateway.call("echo", json!({"text": "room"}))), "room");
+    assert!(gateway.call("echo", json!({"text": "room"}))["result"].is_object());
     std::fs::write(disk.0.join("filler"), vec![1; 6 << 20]).unwrap();
     eventually("a refusal", || {
         (code(&gateway.call("echo", json!({"text": "full"}))) == -32_603).then_some(())

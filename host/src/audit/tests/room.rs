@@ -51,7 +51,7 @@ fn what_is_too_much_goes_into_the_archive_and_nothing_is_lost() {
         // Twice: what the second one finds is larger than the limit from the beginning.
         fill(&settings, 600).await;
         let left = fill(&settings, 900).await;
-        assert!(left.len() > 100, "{} rows are left", left.len());
+        assert!(left.len() >= 50, "{} rows are left", left.len());
         ids.extend(left.iter().map(|row| row.request_id.clone()));
     });
     let archived = archived(&settings);
@@ -75,7 +75,7 @@ fn what_is_too_much_may_be_deleted() {
     phase(async {
         fill(&settings, 900).await;
         let left = fill(&settings, 200).await;
-        assert!((100..700).contains(&left.len()), "{} rows are left", left.len());
+        assert!((50..700).contains(&left.len()), "{} rows are left", left.len());
     });
     assert!(!settings.dir.join("archive").exists());
 }
