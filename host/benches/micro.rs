@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use divan::{Bencher, black_box};
 use sentinel_gateway::app::plugins::{self, Loaded};
-use sentinel_gateway::audit::{Audit, Closing, Entry, Mode, Settings, Status, StoreSettings};
+use sentinel_gateway::audit::{Audit, Closing, Entry, Settings, Status};
 use sentinel_gateway::call::Json;
 use sentinel_gateway::call::{Call, Credential, Outcome, Principal, Target, TargetKind};
 use sentinel_gateway::config::{self, Config, Isolation};
@@ -203,13 +203,9 @@ fn audit_intent_and_outcome(bencher: Bencher<'_, '_>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings {
-        mode: Mode::Process,
-        dir: folder.path().to_owned(),
-        store: StoreSettings::Sqlite { path: folder.path().join("audit.db") },
-        redact_keys: Vec::new(),
         secret_values: vec![SECRET.to_owned()],
-        max_arguments_bytes: 64 << 10,
         max_journal_bytes: 1 << 40,
+        ..Settings::new(folder.path().join("state"))
     };
     let audit = runtime.block_on(Audit::open(settings)).unwrap();
     let entry = Entry {

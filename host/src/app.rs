@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 mod doors;
+mod files;
 pub mod plugins;
 mod reload;
 mod shield;
@@ -23,6 +24,7 @@ use crate::config::{self, Config, Problem, Problems};
 use crate::door::conversation::House;
 use crate::door::guard::{Hosts, Origins};
 use crate::door::health::{self, Health};
+use crate::files::narrow_umask;
 use crate::mcp::schema::apart;
 use crate::pipeline::Pipeline;
 use crate::state::{Clock, Store};
@@ -54,8 +56,11 @@ pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
     let config = config::load(path, &environment)?;
     telemetry::log(log_level.unwrap_or(&config.gateway.log_level))?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{}: {}", warning.key, warning.message));
+    narrow_umask();
+    survive_file_limit()?;
     let render = telemetry::metrics()?;
-    let prepared = Prepared::load(&config)?;
+    files::tighten(&config);
+    let prepared = files::together(&config, files::problems(&config), Prepared::load(&config))?;
     let mounted: Vec<Prepared> =
         config.mounts().map(|mount| Prepared::load(&mount.config)).collect::<Result<_, _>>()?;
     let audit = open_audit(&config).await?;
@@ -103,7 +108,8 @@ pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
 /// All problems found.
 pub fn check(path: &Path) -> Result<(Config, Loaded), Problems> {
     let config = config::load(path, &environment)?;
-    let loaded = plugins::load(&config, &Store::new(), &Clock::real())?;
+    let found = files::problems(&config);
+    let loaded = files::together(&config, found, plugins::load(&config, &Store::new(), &Clock::real()))?;
     for mount in config.mounts() {
         plugins::load(&mount.config, &Store::new(), &Clock::real())?;
     }
@@ -146,7 +152,18 @@ async fn open_audit(config: &Config) -> anyhow::Result<Audit> {
         redact_keys: config.audit.redact_keys.clone(),
         secret_values: config.secret_values().iter().map(|secret| secret.expose().to_owned()).collect(),
         max_arguments_bytes: config.audit.max_arguments_bytes,
+        max_refused_arguments_bytes: config.audit.max_refused_arguments_bytes,
         max_journal_bytes: config.audit.max_journal_bytes,
+        keep: audit::Keep {
+            max_age: config.audit.max_age,
+            max_bytes: config.audit.max_bytes,
+            when_full: match config.audit.when_full {
+                config::WhenFull::Archive => audit::WhenFull::Archive,
+                config::WhenFull::Delete => audit::WhenFull::Delete,
+            },
+        },
+        min_free_bytes: config.audit.min_free_bytes,
+        trust: config.gateway.trust.clone(),
     };
     Audit::open(settings).await.context("the audit record cannot be kept, so the gateway does not start")
 }
@@ -187,6 +204,16 @@ async fn health_server(
             None
         }
     }
+}
+
+/// A file that may not grow any further (`ulimit -f`) ends a process that does not listen for the signal; one that does
+/// gets an error from its write, like that of a full disk. Children find the signal as it was.
+fn survive_file_limit() -> anyhow::Result<()> {
+    let number = rustix::process::Signal::XFSZ.as_raw();
+    // Once somebody listened, the signal does nothing else for the life of the process.
+    signal(SignalKind::from_raw(number))
+        .map(drop)
+        .context("the signal of the file size limit cannot be caught")
 }
 
 fn stop_signals(stop: CancellationToken) -> anyhow::Result<tokio::task::JoinHandle<()>> {

@@ -21,15 +21,18 @@ mod queue;
 mod reader;
 mod record;
 mod redact;
+mod retention;
+mod space;
 mod store;
 mod syncer;
+mod tally;
 mod words;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -38,7 +41,12 @@ use uuid::Uuid;
 use journal::{Admission, Journal};
 use mover::Progress;
 use redact::Redactor;
+use space::Space;
+use tally::{Place, Shared as SharedRow, Tally};
 
+use crate::files::{self, FileError, Links, Trust};
+
+pub use retention::{Keep, WhenFull};
 pub use words::{CallId, Closing, Entry, Health, Status};
 
 /// How long [`Audit::close`] waits for the store.
@@ -98,8 +106,36 @@ pub struct Settings {
     pub secret_values: Vec<String>,
     /// Longer arguments are stored as their digest and their beginning.
     pub max_arguments_bytes: usize,
+    /// The same for calls that are refused.
+    pub max_refused_arguments_bytes: usize,
     /// With this many bytes not yet in the database, new calls are refused.
     pub max_journal_bytes: u64,
+    /// How long and how much is kept.
+    pub keep: Keep,
+    /// With fewer bytes free on the disk, new calls are refused; `None` for what fits the disk, 0 for never.
+    pub min_free_bytes: Option<u64>,
+    /// Folders that are not judged.
+    pub trust: Trust,
+}
+
+impl Settings {
+    /// Everything in this folder, and the rest as it is if nobody says otherwise.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        Self {
+            mode: Mode::Process,
+            store: StoreSettings::Sqlite { path: dir.join("audit.db") },
+            dir,
+            redact_keys: Vec::new(),
+            secret_values: Vec::new(),
+            max_arguments_bytes: 64 << 10,
+            max_refused_arguments_bytes: 1 << 10,
+            max_journal_bytes: 1 << 30,
+            keep: Keep::default(),
+            min_free_bytes: None,
+            trust: Trust::default(),
+        }
+    }
 }
 
 impl fmt::Debug for Settings {
@@ -123,6 +159,22 @@ pub enum AuditError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// Others could read or change what the audit writes.
+    #[error("the audit record would be open to others: {0}")]
+    Files(#[from] FileError),
+    /// The disk is nearly full.
+    #[error(
+        "only {free} bytes are free where {} is: calls are refused until it is more than {floor}; make room there, or \
+         lower audit.min_free_bytes", path.display()
+    )]
+    Space {
+        /// Where.
+        path: PathBuf,
+        /// Bytes left.
+        free: u64,
+        /// The bytes there must be.
+        floor: u64,
     },
     /// The thread that syncs the journal could not be started.
     #[error("the thread that syncs the audit journal cannot be started")]
@@ -174,6 +226,21 @@ pub enum AuditError {
 }
 
 impl AuditError {
+    /// What a caller may know of it: whether it helps to come again, and who has to do something.
+    #[must_use]
+    pub fn for_callers(&self) -> &'static str {
+        match self {
+            Self::Together(error) => error.for_callers(),
+            Self::Space { .. } => {
+                "the gateway has too little disk space left to record calls, so it refuses them until its operator makes room"
+            }
+            Self::Full { .. } => {
+                "the gateway's audit database does not take records any more, so calls are refused until it does"
+            }
+            _ => "the audit record cannot be written",
+        }
+    }
+
     fn folder(path: &Path, source: std::io::Error) -> Self {
         Self::Folder { path: path.to_owned(), source }
     }
@@ -196,6 +263,10 @@ struct Live {
     journal: Arc<Journal>,
     redactor: Redactor,
     progress: Arc<Progress>,
+    space: Space,
+    tally: Tally,
+    /// Whether the last record could not be written, so that the log says it once.
+    failing: AtomicBool,
     mover: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -227,10 +298,21 @@ impl Audit {
             syncer::start(Arc::clone(&journal))?;
         }
         let progress = Arc::new(Progress::new(&orphans));
-        let mover = mover::run(Arc::clone(&journal), settings.store.clone(), orphans, Arc::clone(&progress));
+        let keeping = retention::Retention::new(&settings, &journal.instance);
+        let mover =
+            mover::run(Arc::clone(&journal), settings.store.clone(), orphans, Arc::clone(&progress), keeping);
         let redactor =
-            Redactor::new(&settings.redact_keys, &settings.secret_values, settings.max_arguments_bytes);
-        let live = Live { journal, redactor, progress, mover: Mutex::new(Some(tokio::spawn(mover))) };
+            Redactor::new(&settings.redact_keys, &settings.secret_values, settings.max_arguments_bytes)
+                .for_refused(settings.max_refused_arguments_bytes);
+        let live = Live {
+            redactor,
+            progress,
+            space: Space::new(places(&settings), settings.min_free_bytes),
+            tally: Tally::default(),
+            failing: AtomicBool::new(false),
+            mover: Mutex::new(Some(tokio::spawn(mover))),
+            journal,
+        };
         Ok(Self::with(instance, Some(live)))
     }
 
@@ -279,6 +361,61 @@ impl Audit {
         self.record(id, Some(entry), Some(closing), Admission::New).await
     }
 
+    /// Records a refusal of which there may be any number, because nothing limits them or they are what a limit is
+    /// made of. Of each source and status the first ten within a minute leave a row each, the rest one row with their
+    /// number; none holds arguments. `source` is who or where they come from.
+    ///
+    /// # Errors
+    /// The refusal is not on record.
+    pub async fn refused_often(
+        &self,
+        id: CallId,
+        source: &str,
+        entry: &Entry<'_>,
+        closing: &Closing<'_>,
+    ) -> Result<(), AuditError> {
+        let Some(live) = &self.0.live else { return Ok(()) };
+        let entry = Entry { arguments: "", ..*entry };
+        match live.tally.arrive(source, closing.status, id, Instant::now()) {
+            Place::Counted => Ok(()),
+            Place::Own => self.record(id, Some(&entry), Some(closing), Admission::New).await,
+            Place::Opens(window) => {
+                // The row is there before it is counted in; if this process dies, it stays without a number.
+                let opened = self.record(id, Some(&entry), None, Admission::New).await;
+                if opened.is_err() {
+                    live.tally.give_up(&window);
+                    return opened;
+                }
+                let shared = Arc::downgrade(&self.0);
+                tokio::spawn(async move {
+                    tokio::time::sleep(tally::WINDOW).await;
+                    if let Some(shared) = shared.upgrade() {
+                        Self(shared).close_window(&window).await;
+                    }
+                });
+                Ok(())
+            }
+        }
+    }
+
+    async fn close_window(&self, window: &str) {
+        let shared = self.0.live.as_ref().and_then(|live| live.tally.close(window));
+        if let Some(shared) = shared {
+            self.count(&shared).await;
+        }
+    }
+
+    /// Says in a shared row how many it stands for.
+    async fn count(&self, row: &SharedRow) {
+        let text =
+            format!("{} refusals like this one from the same source are counted in this row", row.count);
+        let notes = [("refusals".to_owned(), row.count.to_string())];
+        let latency = row.since.elapsed();
+        let closing = Closing { status: row.status, error: Some(&text), latency, notes: &notes };
+        // What fails here is in the log, and the row stays without a number.
+        let _said = self.outcome(row.id, &closing).await;
+    }
+
     async fn record(
         &self,
         id: CallId,
@@ -287,10 +424,9 @@ impl Audit {
         admission: Admission,
     ) -> Result<(), AuditError> {
         let Some(live) = &self.0.live else { return Ok(()) };
-        let append = |bytes: &[u8]| live.journal.append(bytes, admission);
-        let turn = record::build(&live.redactor, id.number, entry, closing, append)?;
-        let sequence = live.journal.settle(turn).await?;
-        live.journal.wait_synced(sequence).await
+        let written = live.write(id, entry, closing, admission).await;
+        live.report(&written);
+        written
     }
 
     /// How the audit is doing. A disabled one is healthy.
@@ -299,7 +435,9 @@ impl Audit {
         let Some(live) = &self.0.live else {
             return Health { healthy: true, reason: None, backlog_bytes: 0 };
         };
-        let reason = live.journal.complaint().or_else(|| live.progress.complaint());
+        // Asking also looks, so that a gateway nobody calls any more finds out that there is room again.
+        let reason = live.space.check().err().map(|error| error.to_string());
+        let reason = reason.or_else(|| live.journal.complaint()).or_else(|| live.progress.complaint());
         let backlog_bytes = live.journal.backlog() + live.progress.orphan_bytes();
         Health { healthy: reason.is_none(), reason, backlog_bytes }
     }
@@ -317,6 +455,9 @@ impl Audit {
     /// [`AuditError::Unfinished`] if some are not; the next start moves them.
     pub async fn close(self) -> Result<(), AuditError> {
         let Some(live) = &self.0.live else { return Ok(()) };
+        for row in live.tally.close_all() {
+            self.count(&row).await;
+        }
         live.journal.close();
         let mover = live.mover.lock().take();
         let finished = match mover {
@@ -333,14 +474,93 @@ impl Audit {
     }
 }
 
+impl Live {
+    async fn write(
+        &self,
+        id: CallId,
+        entry: Option<&Entry<'_>>,
+        closing: Option<&Closing<'_>>,
+        admission: Admission,
+    ) -> Result<(), AuditError> {
+        if admission == Admission::New {
+            self.space.check()?;
+        }
+        let append = |bytes: &[u8]| self.journal.append(bytes, admission);
+        let turn = record::build(&self.redactor, id.number, entry, closing, append)?;
+        let sequence = self.journal.settle(turn).await?;
+        self.journal.wait_synced(sequence).await
+    }
+
+    /// Says in the log when recording begins to fail and when it works again; not for each call.
+    fn report(&self, written: &Result<(), AuditError>) {
+        match written {
+            Ok(()) if !self.failing.load(Ordering::Relaxed) => {}
+            Ok(()) => {
+                if self.failing.swap(false, Ordering::Relaxed) {
+                    tracing::info!("calls are recorded again");
+                }
+            }
+            Err(error) => {
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    let cause = std::error::Error::source(error).map(ToString::to_string);
+                    tracing::error!(cause, "calls cannot be recorded and are refused: {error}");
+                }
+            }
+        }
+    }
+}
+
+/// Everything that is open to others of what is there of a record.
+#[must_use]
+pub fn open_to_others(dir: &Path, store: &StoreSettings, trust: &Trust) -> Vec<files::Finding> {
+    let mut all = Vec::new();
+    // What cannot be seen is said when it is to be used.
+    let mut add = |inspected: Result<Vec<files::Finding>, FileError>| {
+        if let Ok(findings) | Err(FileError::Open(findings)) = inspected {
+            let new = findings.into_iter().filter(|finding| !all.contains(finding)).collect::<Vec<_>>();
+            all.extend(new);
+        }
+    };
+    add(trust.inspect_private_dir(dir, Links::Followed));
+    let journal = dir.join("journal");
+    for folder in [&journal, &dir.join("archive")] {
+        add(trust.inspect_private_dir(folder, Links::Refused));
+    }
+    add(files::inspect_private_file(&journal.join(".lock")));
+    for entry in std::fs::read_dir(&journal).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| Uuid::try_parse(name).is_ok()) {
+            add(adopt::inspect(&entry.path()));
+        }
+    }
+    if let StoreSettings::Sqlite { path } = store {
+        add(store::inspect(path, trust).map(|()| Vec::new()));
+    }
+    all
+}
+
+/// Where the record takes room.
+fn places(settings: &Settings) -> Vec<PathBuf> {
+    let mut places = vec![settings.dir.join("journal")];
+    if let StoreSettings::Sqlite { path } = &settings.store {
+        places.extend(path.parent().map(Path::to_owned));
+    }
+    places
+}
+
 /// The part of an instance's name that its call ids carry: random in a version 7 UUID.
 fn short(instance: Uuid) -> u64 {
     u64::try_from(instance.as_u128() & 0xffff_ffff_ffff).unwrap_or_default()
 }
 
 /// Creates the journal and claims what dead instances left, under one short lock.
+///
+/// Nobody else may have been able to put anything there, and nobody else may read it.
 fn prepare(settings: &Settings, instance: Uuid) -> Result<(Journal, Vec<adopt::Orphan>), AuditError> {
-    let root = settings.dir.join("journal");
+    let dir = settings.trust.private_dir(&settings.dir, Links::Followed)?;
+    let root = settings.trust.private_dir(&dir.join("journal"), Links::Refused)?;
+    if let StoreSettings::Sqlite { path } = &settings.store {
+        store::inspect(path, &settings.trust)?;
+    }
     let _lock = journal::lock_root(&root)?;
     let orphans = adopt::claim(&root)?;
     let name = instance.simple().to_string();

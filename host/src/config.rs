@@ -24,6 +24,8 @@ pub use sandbox::Sandbox;
 pub use schema::schema_json;
 pub use secret::Secret;
 
+use crate::files::Trust;
+
 /// Everything the gateway was told, valid as a whole.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -62,6 +64,8 @@ pub struct Gateway {
     pub log_level: String,
     /// The folder of the shipped plugins; `None` for the installed one.
     pub plugin_dir: Option<PathBuf>,
+    /// Which folders are not judged.
+    pub trust: Trust,
     /// The longest message in memory, in bytes.
     pub max_message_bytes: usize,
     /// The longest answer of a backend, in bytes.
@@ -163,8 +167,27 @@ pub struct Audit {
     pub redact_keys: Vec<String>,
     /// Longer arguments are cut off, in bytes.
     pub max_arguments_bytes: usize,
+    /// Longer arguments of refused calls are cut off, in bytes.
+    pub max_refused_arguments_bytes: usize,
     /// How far the journal may grow, in bytes, before calls wait.
     pub max_journal_bytes: u64,
+    /// Older rows leave the database.
+    pub max_age: Option<Duration>,
+    /// When the record takes more in the database, the oldest rows leave it.
+    pub max_bytes: Option<u64>,
+    /// What becomes of rows that leave.
+    pub when_full: WhenFull,
+    /// With fewer bytes free on the disk calls are refused; `None` for what fits the disk.
+    pub min_free_bytes: Option<u64>,
+}
+
+/// What becomes of rows that are too old or too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// They go into files.
+    Archive,
+    /// They are gone.
+    Delete,
 }
 
 /// How plugins are kept within their memory.
@@ -468,8 +491,9 @@ impl Config {
 /// # Errors
 /// Everything that is wrong with it, an unreadable file or one that others may write to included.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
-    let text = file::read_config(path).map_err(|problem| Problems::new(path, vec![problem]))?;
-    parse(&text, path, env)
+    let file::Configuration { text, problems } =
+        file::read_config(path, &Trust::default()).map_err(|problem| Problems::new(path, vec![problem]))?;
+    read(&text, path, env, None, problems)
 }
 
 /// Checks the text of a configuration file; `path` names it and is where relative paths start.
@@ -477,20 +501,32 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
-    read(text, path, env, None)
+    read(text, path, env, None, Vec::new())
 }
 
-/// `door` is the HTTP door of the main file, if this is the file of a mount.
+/// What the file of a mount shares with the main one.
+#[derive(Clone, Copy)]
+struct Main<'a> {
+    door: &'a raw::RawHttp,
+    trust: &'a Trust,
+}
+
+/// `main` is there if this is the file of a mount; `problems` are those of the file itself.
 fn read(
     text: &str,
     path: &Path,
     env: &dyn Fn(&str) -> Option<String>,
-    door: Option<&raw::RawHttp>,
+    main: Option<Main<'_>>,
+    mut problems: Vec<Problem>,
 ) -> Result<Config, Problems> {
-    let mut problems = Vec::new();
-    let mut document =
-        document::Document::read(text, &mut problems).map_err(|syntax| Problems::new(path, vec![syntax]))?;
+    let mut document = match document::Document::read(text, &mut problems) {
+        Ok(document) => document,
+        Err(syntax) => {
+            problems.push(syntax);
+            return Err(Problems::new(path, problems));
+        }
+    };
     let pruned = schema::validate(&mut document, &mut problems);
-    check::check(&document, path, env, problems, pruned, door)
+    check::check(&document, path, env, problems, pruned, main)
         .map_err(|problems| Problems::new(path, problems))
 }

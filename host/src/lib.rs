@@ -7,6 +7,7 @@ pub mod mcp;
 
 // 1: settings
 pub mod config;
+pub mod files;
 pub mod telemetry;
 
 // 2: organs

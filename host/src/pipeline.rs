@@ -27,11 +27,11 @@ pub use outcome::Failure;
 pub use tasks::EXTENSION as TASKS;
 
 use self::locate::Located;
-use crate::audit::{Audit, CallId, Closing, Entry, Status};
+use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
 pub use crate::backend::{BackendError, whole};
 use crate::backend::{Registry, Reply};
 use crate::call::shares::Shares;
-use crate::call::{Call, Denial, Json, Principal, Share};
+use crate::call::{Call, Denial, Json, Principal, Share, Target, TargetKind};
 use crate::mcp::client::Client;
 use crate::mcp::payload::Payload;
 use crate::mcp::{Ambiguous, Params};
@@ -71,6 +71,19 @@ pub struct Arrival<'a> {
     pub params: Option<&'a Params>,
     /// The way back to the client while the call is under way.
     pub client: &'a Arc<dyn Client>,
+}
+
+/// A request that never became a call.
+#[derive(Clone, Copy, Debug)]
+pub struct TurnedAway<'a> {
+    pub door: &'static str,
+    /// Where it came from.
+    pub address: &'a str,
+    /// What counts as one with it: all addresses that one client may have.
+    pub network: &'a str,
+    /// As much as was read of it: `POST /mcp`.
+    pub asked: &'a str,
+    pub since: Instant,
 }
 
 /// What the client gets: a result, or an error object the backend made.
@@ -174,7 +187,8 @@ impl Pipeline {
             Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
         };
         // The intent is on record before anything happens.
-        self.audit.intent(trip.id, &trip.entry(Some(&call.principal), Some(&call))).await?;
+        let intent = trip.entry(Some(&call.principal), Some(&call));
+        self.recorded(self.audit.intent(trip.id, &intent).await, &call.target.name, trip)?;
         let sent = Instant::now();
         let done = tokio::select! {
             biased;
@@ -206,7 +220,7 @@ impl Pipeline {
             latency: trip.since.elapsed(),
             notes: &prepared.notes,
         };
-        self.audit.outcome(trip.id, &closing).await?;
+        self.recorded(self.audit.outcome(trip.id, &closing).await, &call.target.name, trip)?;
         self.meters.count(&call.target.name, status, answer.as_ref().err(), trip.since.elapsed());
         answer
     }
@@ -239,22 +253,77 @@ impl Pipeline {
     }
 
     /// A call that was not done leaves a record too.
+    ///
+    /// What is refused before the guards are asked would cost its caller nothing, and fill the record at any speed. So
+    /// the guards are asked about it as about a call, but only for how often: they are not told what was asked for, and
+    /// no answer of theirs says whether it exists. Whether it is too often is a plugin's decision like any other.
     async fn refuse<T>(
         &self,
         trip: &Trip<'_>,
-        principal: Option<&Principal>,
+        principal: Option<&Arc<Principal>>,
         call: Option<&Call>,
-        failure: Failure,
+        mut failure: Failure,
     ) -> Result<T, Failure> {
-        let status = failure.status();
+        if outcome::is_before_the_guards(&failure)
+            && let Some(principal) = principal
+            && let Err(denial) = self.policy.once_more(&Arc::new(trip.unfound(principal.clone())))
+        {
+            failure = denial.into();
+        }
         let message = failure.to_string();
         let latency = trip.since.elapsed();
-        let closing = Closing { status, error: Some(&message), latency, notes: &[] };
-        self.audit.refused(trip.id, &trip.entry(principal, call), &closing).await?;
+        let closing =
+            Closing { status: outcome::refused_status(&failure), error: Some(&message), latency, notes: &[] };
+        let entry = trip.entry(principal.map(|principal| &**principal), call);
+        let recorded = if outcome::comes_often(&failure) {
+            let who = principal.map_or_else(|| trip.arrival.door.to_owned(), |who| who.identity());
+            self.audit.refused_often(trip.id, &who, &entry, &closing).await
+        } else {
+            self.audit.refused(trip.id, &entry, &closing).await
+        };
         // Only names that exist become labels; a client cannot grow the metrics.
         let tool = call.map_or("unknown", |call| &call.target.name);
-        self.meters.count(tool, status, Some(&failure), latency);
+        self.recorded(recorded, tool, trip)?;
+        self.meters.count(tool, closing.status, Some(&failure), latency);
         Err(failure)
+    }
+
+    /// A call whose record failed is counted as that, whatever else became of it.
+    fn recorded(&self, result: Result<(), AuditError>, tool: &str, trip: &Trip<'_>) -> Result<(), Failure> {
+        result.map_err(|error| {
+            let failure = Failure::Audit(error.for_callers());
+            self.meters.count(tool, Status::Error, Some(&failure), trip.since.elapsed());
+            failure
+        })
+    }
+
+    /// Records a request that a door refused before it could be read as a call: of each address the first few within a
+    /// minute, and how many more there were.
+    pub async fn turned_away(&self, request: TurnedAway<'_>, denial: &Denial) {
+        let failure = Failure::Denied(denial.clone());
+        let status = outcome::refused_status(&failure);
+        let entry = Entry {
+            rpc_id: "",
+            method: request.asked,
+            subject: "",
+            role: "",
+            kind: "",
+            tool: "",
+            backend: "",
+            session: "",
+            arguments: "",
+        };
+        let notes = [
+            ("address".to_owned(), request.address.to_owned()),
+            ("door".to_owned(), request.door.to_owned()),
+        ];
+        let closing =
+            Closing { status, error: Some(&denial.message), latency: request.since.elapsed(), notes: &notes };
+        let id = self.audit.next_id();
+        let recorded = self.audit.refused_often(id, request.network, &entry, &closing).await;
+        // They are turned away whatever becomes of the record, and the log says what did.
+        let failure = recorded.err().map_or(failure, |error| Failure::Audit(error.for_callers()));
+        self.meters.count("unknown", status, Some(&failure), request.since.elapsed());
     }
 
     /// The policies, for whoever flips the kill switch or replaces a plugin.
@@ -287,6 +356,8 @@ struct Trip<'a> {
 
 /// Longest name of an unknown target that goes on record.
 const MAX_NAME: usize = 256;
+/// What guards hear of everything that was refused before they were asked: one name, so that it is one counter.
+const UNFOUND: &str = "unknown";
 
 impl Trip<'_> {
     fn call(&self, principal: Arc<Principal>, located: &Located) -> Call {
@@ -296,6 +367,24 @@ impl Trip<'_> {
             target: located.target.clone(),
             principal,
             params: self.arrival.params.map_or_else(Json::empty, |params| params.json().clone()),
+            session: self.arrival.session.clone(),
+            door: self.arrival.door,
+        }
+    }
+
+    /// What guards are asked in the place of a call that there is not.
+    fn unfound(&self, principal: Arc<Principal>) -> Call {
+        Call {
+            id: self.id.to_string(),
+            method: UNFOUND.to_owned(),
+            target: Target {
+                kind: TargetKind::Other,
+                name: UNFOUND.into(),
+                backend: "".into(),
+                upstream: UNFOUND.into(),
+            },
+            principal,
+            params: Json::empty(),
             session: self.arrival.session.clone(),
             door: self.arrival.door,
         }
@@ -331,19 +420,5 @@ impl From<BackendError> for Failure {
 impl From<Denial> for Failure {
     fn from(denial: Denial) -> Self {
         Self::Denied(denial)
-    }
-}
-
-impl From<crate::audit::AuditError> for Failure {
-    fn from(error: crate::audit::AuditError) -> Self {
-        tracing::error!("the audit record cannot be written, so the call is not answered: {error}");
-        Self::Audit
-    }
-}
-
-/// Only for the status of what never was a call.
-impl Failure {
-    fn status(&self) -> Status {
-        outcome::refused_status(self)
     }
 }

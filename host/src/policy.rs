@@ -110,6 +110,18 @@ impl Policy {
         Ok(Permitted::new(permits, others))
     }
 
+    /// Whether a caller may be refused once more. The guards are asked as for any call, and only what they say about how
+    /// often counts: what is not there can be neither allowed nor denied, and an answer that told one unknown name from
+    /// another would tell a caller what the rules know. All of them are asked, because the one that counts may stand
+    /// behind one that denies. Breakers are not: no server is involved.
+    ///
+    /// # Errors
+    /// It is too often, or that cannot be told.
+    pub fn once_more(&self, call: &Arc<Call>) -> Result<(), Denial> {
+        // Permits are settled as cancelled when this returns: nothing will be done.
+        self.chain.load().bear(call, &mut Permits::new(call.clone()))
+    }
+
     /// Which rows of a list the caller may know of.
     ///
     /// # Errors

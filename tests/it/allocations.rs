@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sentinel_gateway::app::plugins;
-use sentinel_gateway::audit::{Audit, Mode, Settings, StoreSettings};
+use sentinel_gateway::audit::{Audit, Settings};
 use sentinel_gateway::backend::{Common, Registry};
 use sentinel_gateway::call::Credential;
 use sentinel_gateway::config;
@@ -71,15 +71,8 @@ impl Inside {
             common,
             Arc::new(move |backend, list, offers| reshape.catalog(backend, list, offers)),
         );
-        let settings = Settings {
-            mode: Mode::Process,
-            dir: folder.path().to_owned(),
-            store: StoreSettings::Sqlite { path: folder.path().join("audit.db") },
-            redact_keys: Vec::new(),
-            secret_values: vec![SECRET.to_owned()],
-            max_arguments_bytes: 64 << 10,
-            max_journal_bytes: 1 << 30,
-        };
+        let settings =
+            Settings { secret_values: vec![SECRET.to_owned()], ..Settings::new(folder.path().join("state")) };
         let audit =
             if recorded { runtime.block_on(Audit::open(settings)).unwrap() } else { Audit::disabled() };
         let pipeline = Pipeline::new(Arc::new(policy), rewriters, registry, audit);

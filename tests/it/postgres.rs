@@ -136,3 +136,53 @@ fn a_gateway_that_is_killed_leaves_its_rows_to_the_next() {
     gateway.end();
     recorded_once(&database, 0..61);
 }
+
+/// Text that no database makes shorter.
+fn noise(seed: u64, length: usize) -> String {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'a' + u8::try_from((state >> 33) % 26).unwrap())
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[test]
+fn a_record_as_large_as_it_was_told_goes_on_in_its_archive() {
+    const CALLS: u64 = 500;
+    let database = Postgres::start();
+    let mut gateway = Gateway::start(setup(&database).more("[audit]\nmax_bytes = 1048576"));
+    for number in 0..CALLS {
+        gateway.call("echo", json!({"text": noise(number, 8_000)}));
+    }
+    let count = || database.query("SELECT count(*) FROM audit_calls").unwrap().parse::<u64>().unwrap();
+    eventually("rows to leave", || (count() < 300).then_some(()));
+    gateway.end();
+    let mut ids: Vec<String> =
+        database.query("SELECT request_id FROM audit_calls").unwrap().lines().map(str::to_owned).collect();
+    assert!(ids.len() > 50, "{} rows are left", ids.len());
+    for file in gateway.setup.files("sentinel-gateway/archive") {
+        for line in std::fs::read_to_string(file).unwrap().lines() {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(row["time"].as_str().unwrap().ends_with('Z'), "{row}");
+            ids.push(row["request_id"].as_str().unwrap().to_owned());
+        }
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len() as u64, CALLS, "each row is in the database or in the archive");
+}
+
+#[test]
+fn rows_that_are_too_old_are_deleted_if_somebody_said_so() {
+    let database = Postgres::start();
+    let setup = setup(&database).more("[audit]\nkeep_days = 30\nwhen_full = \"delete\"");
+    let mut gateway = Gateway::start(setup);
+    echo(&mut gateway, 0..10);
+    gateway.end();
+    database.query("UPDATE audit_calls SET time = now() - interval '31 days' WHERE call <= 4").unwrap();
+    let mut gateway = Gateway::start(gateway.into_setup());
+    await_rows(&database, "success", 6);
+    gateway.end();
+    assert!(!gateway.setup.path("sentinel-gateway/archive").exists());
+}

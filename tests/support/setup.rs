@@ -55,6 +55,8 @@ pub(crate) struct Setup {
     whole: Option<String>,
     /// The user it runs as, instead of the test's own.
     user: Option<u32>,
+    /// What a shell does first, such as `umask 000`.
+    first: Option<String>,
 }
 
 impl Setup {
@@ -72,6 +74,7 @@ impl Setup {
             prompt: Vec::new(),
             whole: None,
             user: None,
+            first: None,
             dir,
         };
         setup = setup.env("JWT_SECRET_KEY", SECRET).env("SENTINEL_TOKEN", &mint("ann", "admin", 3600));
@@ -133,6 +136,12 @@ impl Setup {
     /// The gateway runs as this user, where the test is free to choose one.
     pub(crate) fn user(mut self, id: u32) -> Self {
         self.user = rustix::process::geteuid().is_root().then_some(id);
+        self
+    }
+
+    /// Every command begins with these words of a shell: `umask 000`, `ulimit -n 64`.
+    pub(crate) fn first(mut self, words: &str) -> Self {
+        self.first = Some(words.to_owned());
         self
     }
 
@@ -270,7 +279,14 @@ impl Setup {
 
     /// The gateway with this environment and no other, and `--config`.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(gateway());
+        let mut command = match &self.first {
+            None => Command::new(gateway()),
+            Some(words) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.arg("-c").arg(format!("{words}; exec \"$0\" \"$@\"")).arg(gateway());
+                shell
+            }
+        };
         command.env_clear().envs(&self.env).current_dir(self.dir.path());
         command.args(args).arg("--config").arg(self.write());
         if let Some(user) = self.user {

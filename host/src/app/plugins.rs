@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{self, Config, Problem, Problems, Stage};
+use crate::files::Trust;
 use crate::plugin::{Engine, LoadError, Plugin};
 use crate::policy::Chain;
 use crate::rewrite::Rewriters;
@@ -35,7 +36,10 @@ pub fn load(config: &Config, store: &Store, clock: &Clock) -> Result<Loaded, Pro
         let loading: Vec<_> = config
             .plugins
             .iter()
-            .map(|settings| scope.spawn(move || one(engine_ref, folders_ref, settings, store, clock)))
+            .map(|settings| {
+                let trust = &config.gateway.trust;
+                scope.spawn(move || one(engine_ref, folders_ref, settings, trust, store, clock))
+            })
             .collect();
         let crashed = || Err(vec![super::problem("plugins", "loading a plugin crashed".to_owned(), None)]);
         loading.into_iter().map(|thread| thread.join().unwrap_or_else(|_| crashed())).collect()
@@ -47,7 +51,17 @@ pub fn load(config: &Config, store: &Store, clock: &Clock) -> Result<Loaded, Pro
         let plugin = match result {
             Ok(plugin) => Arc::new(plugin),
             Err(found) => {
-                problems.extend(found);
+                // A folder that is open to others is so for every plugin in it.
+                let new = |problem: &Problem, known: &[Problem]| {
+                    !known
+                        .iter()
+                        .any(|other| (&other.message, &other.hint) == (&problem.message, &problem.hint))
+                };
+                for problem in found {
+                    if new(&problem, &problems) {
+                        problems.push(problem);
+                    }
+                }
                 continue;
             }
         };
@@ -76,11 +90,16 @@ pub(super) fn one(
     engine: &Engine,
     folders: &[PathBuf],
     settings: &config::Plugin,
+    trust: &Trust,
     store: &Store,
     clock: &Clock,
 ) -> Result<Plugin, Vec<Problem>> {
     let key = format!("plugins.{}", settings.name);
     let wasm = find(folders, settings).map_err(|problem| vec![*problem])?;
+    let open = super::files::of_plugin(&key, &wasm, trust);
+    if !open.is_empty() {
+        return Err(open);
+    }
     Plugin::load(engine, &wasm, settings, store, clock).map_err(|error| match error {
         // A mistake in what the plugin was told belongs to the section of the file that it came from.
         LoadError::Config(mistakes) => mistakes

@@ -91,7 +91,7 @@ fn limits(config: &Config, parts: &Parts) -> Result<Option<Plugin>, config::Prob
     let Some(settings) = config.plugins.iter().find(|plugin| plugin.name == "rate-limit") else {
         return Ok(None);
     };
-    plugins::one(&parts.engine, &folders, settings, &parts.store, &parts.clock)
+    plugins::one(&parts.engine, &folders, settings, &config.gateway.trust, &parts.store, &parts.clock)
         .map(Some)
         .map_err(|problems| config::Problems::new(&config.path, problems))
 }

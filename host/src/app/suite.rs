@@ -1,5 +1,6 @@
 //! One endpoint's worth of gateway: policies, backends and the pipeline between them, from one configuration.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -104,9 +105,18 @@ pub(super) fn start_backends(
 
 /// Where answers go that are too long for memory, if the configuration wants such.
 fn spool(config: &Config) -> Option<Arc<Spool>> {
-    let (longest, limit) = (config.gateway.max_message_bytes, config.gateway.max_result_bytes);
-    let folder = config.gateway.spool_dir.clone().unwrap_or_else(|| config.audit.dir.join("spool"));
-    (limit > longest as u64).then(|| Spool::new(folder, limit))
+    spool_folder(config).map(|(folder, _)| Spool::new(folder, config.gateway.max_result_bytes))
+}
+
+/// The folder for them, and whether it is the gateway's own, which nobody named.
+pub(super) fn spool_folder(config: &Config) -> Option<(PathBuf, bool)> {
+    if config.gateway.max_result_bytes <= config.gateway.max_message_bytes as u64 {
+        return None;
+    }
+    Some(match &config.gateway.spool_dir {
+        Some(folder) => (folder.clone(), false),
+        None => (config.audit.dir.join("spool"), true),
+    })
 }
 
 impl Suite {

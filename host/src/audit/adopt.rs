@@ -11,6 +11,7 @@ use super::AuditError;
 use super::mover::{Progress, blocking, persist};
 use super::reader::{Reader, segments};
 use super::store::{BATCH_RECORDS, Store};
+use crate::files::{self, FileError};
 
 /// What the record says of a call whose ending nobody saw.
 const DIED: &str = "the gateway died before the outcome was known";
@@ -28,10 +29,17 @@ pub(super) struct Orphan {
 /// Locks all journal folders below `root` that nobody holds. The caller holds the lock of `root`.
 pub(super) fn claim(root: &Path) -> Result<Vec<Orphan>, AuditError> {
     let mut orphans = Vec::new();
+    // What others could have written is nobody's record: adopted, it would be in the database as if it were.
+    let mut findings = Vec::new();
     for entry in std::fs::read_dir(root).map_err(|e| AuditError::folder(root, e))? {
         let folder = entry.map_err(|e| AuditError::folder(root, e))?.path();
         let name = folder.file_name().and_then(|name| name.to_str());
         let Some(instance) = name.and_then(|name| Uuid::try_parse(name).ok()) else { continue };
+        let open_to_others = inspect(&folder)?;
+        if !open_to_others.is_empty() {
+            findings.extend(open_to_others);
+            continue;
+        }
         let Ok(lock) = File::open(&folder) else {
             tracing::error!(folder = %folder.display(), "a journal folder cannot be opened; its records stay there");
             continue;
@@ -41,9 +49,24 @@ pub(super) fn claim(root: &Path) -> Result<Vec<Orphan>, AuditError> {
             orphans.push(Orphan { instance, folder, bytes, _lock: lock });
         }
     }
+    if !findings.is_empty() {
+        return Err(FileError::Open(findings).into());
+    }
     // Version 7 UUIDs sort by time: the oldest first.
     orphans.sort_by_key(|orphan| orphan.instance);
     Ok(orphans)
+}
+
+/// What is open to others about one journal. One that is gone was moved by its own instance meanwhile.
+pub(super) fn inspect(folder: &Path) -> Result<Vec<files::Finding>, FileError> {
+    let mut findings = match files::inspect_private_folder(folder) {
+        Err(error) if error.is_missing() => return Ok(Vec::new()),
+        judged => judged?,
+    };
+    for first in segments(folder).unwrap_or_default() {
+        findings.extend(files::inspect_private_file(&super::journal::segment_path(folder, first))?);
+    }
+    Ok(findings)
 }
 
 fn size(folder: &Path) -> Result<u64, AuditError> {
@@ -132,6 +155,6 @@ async fn replay(store: &Store, orphan: Orphan, progress: &Progress) -> Result<u6
 fn set_aside(folder: &Path) -> Result<(), AuditError> {
     let (Some(root), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(()) };
     let shelf = root.join("damaged");
-    super::journal::create_private(&shelf)?;
+    super::journal::create_folder(&shelf)?;
     Ok(std::fs::rename(folder, shelf.join(name))?)
 }

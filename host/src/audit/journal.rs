@@ -2,9 +2,9 @@
 //! as a queue.
 
 use std::collections::VecDeque;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{DirBuilder, File};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use super::AuditError;
 use super::queue::{Queue, Records, Turn};
 use super::record::{KEPT_BUFFER_BYTES, seal};
+use crate::files;
 
 /// A segment that reached this length is followed by the next one, so that moved records can be deleted.
 pub(super) const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
@@ -89,7 +90,7 @@ impl Journal {
     /// of `root`, see [`lock_root`].
     pub(super) fn create(root: &Path, instance: &str, strict: bool, limit: u64) -> Result<Self, AuditError> {
         let folder = root.join(instance);
-        create_private(&folder)?;
+        create_folder(&folder)?;
         let lock = File::open(&folder).map_err(|e| AuditError::folder(&folder, e))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|e| AuditError::folder(&folder, e.into()))?;
@@ -167,7 +168,18 @@ impl Journal {
             seal(next, record, &mut writer.line);
             next += 1;
         }
-        if let Err(error) = write_once(&writer.file, &writer.line) {
+        let mut written = write_once(&writer.file, &writer.line);
+        // The system may bound files below what a segment may have (`ulimit -f`): the next file has room again.
+        let full =
+            |error: &std::io::Error| matches!(error.kind(), ErrorKind::FileTooLarge | ErrorKind::StorageFull);
+        if written.as_ref().is_err_and(full)
+            && writer.length > 0
+            && rustix::fs::ftruncate(&*writer.file, writer.length).is_ok()
+            && self.rotate(writer).is_ok()
+        {
+            written = write_once(&writer.file, &writer.line);
+        }
+        if let Err(error) = written {
             writer.complaint = Some(format!("the audit journal cannot be written: {error}"));
             // A torn record in the middle would end the journal for the reader, so it has to go.
             if let Err(undo) = rustix::fs::ftruncate(&*writer.file, writer.length) {
@@ -313,24 +325,18 @@ impl Journal {
 /// Takes the lock under which folders of `root` are created and adopted, waiting for whoever has it. It is held for
 /// a moment only; without it a folder just created and not yet locked would look like a dead one.
 pub(super) fn lock_root(root: &Path) -> Result<File, AuditError> {
-    create_private(root)?;
     let path = root.join(".lock");
-    let file =
-        private_file().create(true).truncate(false).open(&path).map_err(|e| AuditError::folder(&path, e))?;
+    let file = files::open_private(&path)?;
     flock(&file, FlockOperation::LockExclusive).map_err(|e| AuditError::folder(&path, e.into()))?;
     Ok(file)
 }
 
-/// Creates a folder, with its parents, that only its owner may enter.
-pub(super) fn create_private(folder: &Path) -> Result<(), AuditError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| AuditError::folder(folder, e))
-}
-
-/// Options for a file that only its owner may read.
-pub(super) fn private_file() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.append(true).mode(0o600);
-    options
+/// Creates a folder of the journal's own, below one that was found private.
+pub(super) fn create_folder(folder: &Path) -> Result<(), AuditError> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(AuditError::folder(folder, error)),
+        _ => Ok(()),
+    }
 }
 
 /// The file of the segment whose first record is `first`.
@@ -340,7 +346,7 @@ pub(super) fn segment_path(folder: &Path, first: u64) -> PathBuf {
 
 fn create_segment(folder: &Path, first: u64) -> Result<File, AuditError> {
     let path = segment_path(folder, first);
-    private_file().create_new(true).open(&path).map_err(|e| AuditError::folder(&path, e))
+    files::create_private(&path).map_err(|e| AuditError::folder(&path, e))
 }
 
 /// One `write`: a second one could leave another instance's reader, or a crash, between the halves of a record.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::adopt::{Orphan, replay_all};
 use super::journal::Journal;
 use super::reader::{Batch, Reader, delete_before};
+use super::retention::Retention;
 use super::store::{BATCH_RECORDS, Store};
 use super::{AuditError, StoreSettings};
 
@@ -70,15 +71,19 @@ pub(super) async fn run(
     settings: StoreSettings,
     orphans: Vec<Orphan>,
     progress: Arc<Progress>,
+    mut retention: Retention,
 ) {
-    let store = persist(&progress.mover, || Store::open(&settings)).await;
-    tokio::join!(replay_all(&store, orphans, &progress), move_all(&store, &journal, &progress));
+    let store = persist(&progress.mover, || Store::open(&settings, retention.trust())).await;
+    tokio::join!(
+        replay_all(&store, orphans, &progress),
+        move_all(&store, &journal, &progress, &mut retention)
+    );
     finish(&store, &journal, &progress).await;
     store.close().await;
 }
 
 /// Moves the own journal until it is closed and everything in it has been moved.
-async fn move_all(store: &Store, journal: &Journal, progress: &Progress) {
+async fn move_all(store: &Store, journal: &Journal, progress: &Progress, retention: &mut Retention) {
     let Ok(instance) = Uuid::try_parse(&journal.instance) else { return };
     let mut reader = Reader::new(&journal.folder, 1);
     let mut cleaned = reader.segment();
@@ -87,6 +92,7 @@ async fn move_all(store: &Store, journal: &Journal, progress: &Progress) {
         let (closed, last, frontier) = (journal.is_closed(), journal.last(), journal.frontier());
         let (back, batch) = persist_read(&progress.mover, reader, frontier, last).await;
         reader = back;
+        let added = batch.bytes;
         if !batch.records.is_empty() {
             let batch = Arc::new(batch);
             persist(&progress.mover, || store.apply(instance, &batch)).await;
@@ -100,14 +106,25 @@ async fn move_all(store: &Store, journal: &Journal, progress: &Progress) {
             }
             progress.moved.send_replace(batch.last);
         }
-        if reader.position() < last {
-            continue;
-        }
-        if closed {
+        if closed && reader.position() >= last {
             return;
         }
-        // Whatever was appended after `last` was read has left a permit here.
-        journal.work.notified().await;
+        // Whatever was added counts, and at the end nothing waits for what is old.
+        let more = !closed && retention.turn(store, added).await;
+        if more || reader.position() < last {
+            continue;
+        }
+        let due = async {
+            match retention.due() {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // Whatever was appended after `last` was read has left a permit here.
+            () = journal.work.notified() => {}
+            () = due => continue,
+        }
         if !journal.is_closed() {
             tokio::time::sleep(LINGER).await;
         }

@@ -73,7 +73,7 @@ pub struct Row {
     pub notes: Option<Box<RawValue>>,
     /// When the row last changed, by the clock of the database.
     #[serde(skip)]
-    changed: String,
+    pub(super) changed: String,
 }
 
 /// Where a reader of [`after`] stands; it also keeps the connection.
@@ -284,7 +284,7 @@ impl Database {
 }
 
 /// Stored JSON; a column somebody edited into something else is shown as a string.
-fn raw(text: Option<String>) -> Option<Box<RawValue>> {
+pub(super) fn raw(text: Option<String>) -> Option<Box<RawValue>> {
     let text = text?;
     RawValue::from_string(text.clone()).or_else(|_| serde_json::value::to_raw_value(&text)).ok()
 }

@@ -13,6 +13,8 @@ use super::{Closing, Entry};
 const MAX_NAME_BYTES: usize = 1024;
 /// Error texts and notes are cut here.
 const MAX_TEXT_BYTES: usize = 4096;
+/// Of a call that was refused, texts are cut here: whoever is refused may come as often as before.
+const MAX_REFUSED_TEXT_BYTES: usize = 1024;
 /// More notes than this are left out of the record.
 const MAX_NOTES: usize = 64;
 /// A buffer that grew past this is given back after use.
@@ -58,6 +60,8 @@ thread_local! {
 /// Builds the bytes of a record, redacted, and lends them to `with`.
 ///
 /// This happens before the journal is locked, in a buffer of the thread: redacting long arguments delays nobody else.
+///
+/// A record of both beginning and end is of a call that never was: its texts are cut shorter.
 pub(super) fn build<T>(
     redactor: &Redactor,
     call: u64,
@@ -71,10 +75,11 @@ pub(super) fn build<T>(
         let now = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or_default();
         number(b",\"at\":", now, out);
         if let Some(entry) = entry {
-            write_entry(redactor, entry, out);
+            write_entry(redactor, entry, closing.is_some(), out);
         }
         if let Some(closing) = closing {
-            write_closing(redactor, closing, out);
+            let most = if entry.is_some() { MAX_REFUSED_TEXT_BYTES } else { MAX_TEXT_BYTES };
+            write_closing(redactor, closing, most, out);
         }
         out.push(b'}');
         let result = with(out);
@@ -85,7 +90,7 @@ pub(super) fn build<T>(
     })
 }
 
-fn write_entry(redactor: &Redactor, entry: &Entry<'_>, out: &mut Vec<u8>) {
+fn write_entry(redactor: &Redactor, entry: &Entry<'_>, refused: bool, out: &mut Vec<u8>) {
     let names: [(&[u8], &str); 8] = [
         (b",\"intent\":{\"rpc_id\":", entry.rpc_id),
         (b",\"method\":", entry.method),
@@ -101,17 +106,21 @@ fn write_entry(redactor: &Redactor, entry: &Entry<'_>, out: &mut Vec<u8>) {
         redactor.string(name, MAX_NAME_BYTES, out);
     }
     out.extend_from_slice(b",\"arguments\":");
-    redactor.arguments(entry.arguments, out);
+    if refused {
+        redactor.arguments_of_refused(entry.arguments, out);
+    } else {
+        redactor.arguments(entry.arguments, out);
+    }
     out.push(b'}');
 }
 
-fn write_closing(redactor: &Redactor, closing: &Closing<'_>, out: &mut Vec<u8>) {
+fn write_closing(redactor: &Redactor, closing: &Closing<'_>, most: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"outcome\":{\"status\":");
     quote(closing.status.as_str(), out);
     number(b",\"latency_us\":", u64::try_from(closing.latency.as_micros()).unwrap_or(u64::MAX), out);
     if let Some(error) = closing.error {
         out.extend_from_slice(b",\"error\":");
-        redactor.string(error, MAX_TEXT_BYTES, out);
+        redactor.string(error, most, out);
     }
     if !closing.notes.is_empty() {
         out.extend_from_slice(b",\"notes\":{");
@@ -122,7 +131,7 @@ fn write_closing(redactor: &Redactor, closing: &Closing<'_>, out: &mut Vec<u8>) 
             redactor.string(key, MAX_NAME_BYTES, out);
             out.push(b':');
             let hidden = redactor.is_secret_key(key);
-            redactor.string(if hidden { super::needles::REDACTED } else { value }, MAX_TEXT_BYTES, out);
+            redactor.string(if hidden { super::needles::REDACTED } else { value }, most, out);
         }
         out.push(b'}');
     }

@@ -39,6 +39,7 @@ pub(super) struct Redactor {
     keys: Vec<Vec<u8>>,
     needles: Needles,
     max_arguments: usize,
+    max_refused: usize,
 }
 
 impl Redactor {
@@ -46,7 +47,12 @@ impl Redactor {
     pub(super) fn new(keys: &[String], secrets: &[String], max_arguments: usize) -> Self {
         let keys = SECRET_KEYS.into_iter().chain(keys.iter().map(String::as_str));
         let keys = keys.map(|key| letters(key).collect::<Vec<u8>>()).filter(|key| !key.is_empty()).collect();
-        Self { keys, needles: Needles::new(secrets), max_arguments }
+        Self { keys, needles: Needles::new(secrets), max_arguments, max_refused: max_arguments }
+    }
+
+    /// With a smaller limit for the arguments of calls that are refused.
+    pub(super) fn for_refused(self, max_refused: usize) -> Self {
+        Self { max_refused: max_refused.min(self.max_arguments), ..self }
     }
 
     /// Writes `text` as a JSON string of at most `limit` bytes of text, without the secrets in it.
@@ -77,9 +83,18 @@ impl Redactor {
     /// Nothing becomes `null`; what is no JSON becomes a string; what is too long becomes an object with the length
     /// and the BLAKE3 digest of the redacted text and its beginning.
     pub(super) fn arguments(&self, raw: &str, out: &mut Vec<u8>) {
+        self.arguments_within(self.max_arguments, raw, out);
+    }
+
+    /// The same for a call that is refused.
+    pub(super) fn arguments_of_refused(&self, raw: &str, out: &mut Vec<u8>) {
+        self.arguments_within(self.max_refused, raw, out);
+    }
+
+    fn arguments_within(&self, limit: usize, raw: &str, out: &mut Vec<u8>) {
         let start = out.len();
         // What will be cut becomes a string, whatever it is.
-        let long = raw.len() > self.max_arguments;
+        let long = raw.len() > limit;
         if raw.trim_ascii().is_empty() {
             out.extend_from_slice(b"null");
         } else if long || is_json(raw) {
@@ -88,31 +103,13 @@ impl Redactor {
         } else {
             self.string(raw, usize::MAX, out);
         }
-        if long && out.len() - start <= self.max_arguments && !is_json(raw) {
+        if long && out.len() - start <= limit && !is_json(raw) {
             out.truncate(start);
             self.string(raw, usize::MAX, out);
         }
-        if out.len() - start > self.max_arguments {
-            self.cut(start, out);
+        if out.len() - start > limit {
+            cut(limit, start, out);
         }
-    }
-
-    /// Replaces what was written from `start` on.
-    fn cut(&self, start: usize, out: &mut Vec<u8>) {
-        let full = out.get(start..).unwrap_or_default();
-        let head = format!(
-            r#"{{"truncated":true,"bytes":{},"blake3":"{}","prefix":"#,
-            full.len(),
-            blake3::hash(full).to_hex()
-        );
-        // Half, because quotes and backslashes of the JSON text double when it becomes a string. The end may be in
-        // the middle of a character.
-        let prefix = full.get(..self.max_arguments / 2).unwrap_or(full);
-        let prefix = prefix.utf8_chunks().next().map_or("", |chunk| chunk.valid()).to_owned();
-        out.truncate(start);
-        out.extend_from_slice(head.as_bytes());
-        quote(&prefix, out);
-        out.push(b'}');
     }
 
     /// Rewrites valid JSON without white space and secrets; says whether anything was redacted.
@@ -179,6 +176,24 @@ impl Redactor {
         }
         redacted
     }
+}
+
+/// Replaces what was written from `start` on by its digest and its beginning.
+fn cut(limit: usize, start: usize, out: &mut Vec<u8>) {
+    let full = out.get(start..).unwrap_or_default();
+    let head = format!(
+        r#"{{"truncated":true,"bytes":{},"blake3":"{}","prefix":"#,
+        full.len(),
+        blake3::hash(full).to_hex()
+    );
+    // Half, because quotes and backslashes of the JSON text double when it becomes a string. The end may be in
+    // the middle of a character.
+    let prefix = full.get(..limit / 2).unwrap_or(full);
+    let prefix = prefix.utf8_chunks().next().map_or("", |chunk| chunk.valid()).to_owned();
+    out.truncate(start);
+    out.extend_from_slice(head.as_bytes());
+    quote(&prefix, out);
+    out.push(b'}');
 }
 
 /// Writes a JSON string.

@@ -5,7 +5,7 @@ mod sqlite;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,12 @@ use sqlx::sqlite::{
 };
 use uuid::Uuid;
 
-use super::journal::{create_private, private_file};
+use super::mover::blocking;
+use super::query::Row;
 use super::reader::Batch;
 use super::record::{Intent, Outcome, Record, storable};
 use super::{AuditError, CallId, StoreSettings, short};
+use crate::files::{self, FileError, Links, Trust};
 
 /// At most this many records are moved in one transaction: the more, the less each pays for its end.
 pub(super) const BATCH_RECORDS: usize = 1024;
@@ -73,10 +75,11 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be reached or its tables cannot be brought up to date.
-    pub(super) async fn open(settings: &StoreSettings) -> Result<Self, AuditError> {
+    pub(super) async fn open(settings: &StoreSettings, trust: &Trust) -> Result<Self, AuditError> {
         match settings {
             StoreSettings::Sqlite { path } => {
-                create(path)?;
+                let (file, trust) = (path.clone(), trust.clone());
+                blocking(move || create(&file, &trust)).await?;
                 let pool = connect_sqlite(path).await?;
                 ours(sqlx::migrate!("migrations/sqlite")).run(&pool).await?;
                 pool.close().await;
@@ -124,12 +127,45 @@ impl Store {
         }
     }
 
+    /// About what the record takes, in bytes; exact only above `above`, because it may cost a look at every row.
+    pub(super) async fn size(&self, above: u64) -> Result<u64, AuditError> {
+        match self {
+            Self::Sqlite(writer) => writer.size().await,
+            Self::Postgres(pool) => Ok(postgres::size(pool, above).await?),
+        }
+    }
+
+    /// Takes the oldest finished calls out, at most `limit` and none that arrived at `before` or later: first they are
+    /// given to `keep`, which must have them safe when it returns. All in one transaction.
+    pub(super) async fn take_oldest(
+        &self,
+        before: Option<String>,
+        limit: u32,
+        keep: Keeper,
+    ) -> Result<Taken, AuditError> {
+        match self {
+            Self::Sqlite(writer) => writer.take_oldest(before, limit, keep).await,
+            Self::Postgres(pool) => postgres::take_oldest(pool, before.as_deref(), limit, keep).await,
+        }
+    }
+
     pub(super) async fn close(&self) {
         match self {
             Self::Sqlite(writer) => writer.close().await,
             Self::Postgres(pool) => pool.close().await,
         }
     }
+}
+
+/// Who has rows safe before they are taken out.
+pub(super) type Keeper = Arc<dyn Fn(&[Row]) -> Result<(), AuditError> + Send + Sync>;
+
+/// What was taken out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) rows: usize,
+    /// About what they took, in bytes.
+    pub(super) bytes: u64,
 }
 
 async fn connect_sqlite(path: &Path) -> Result<SqlitePool, sqlx::Error> {
@@ -154,12 +190,47 @@ fn ours(mut migrator: Migrator) -> Migrator {
     migrator
 }
 
-/// Creates the database file, which SQLite would make readable to all; its companions take over the mode it has.
-fn create(path: &Path) -> Result<(), AuditError> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        create_private(parent)?;
+/// Whether nobody else can read or change the database file or its companions, or the way to it.
+///
+/// # Errors
+/// Everything that is open to others.
+pub(super) fn inspect(path: &Path, trust: &Trust) -> Result<(), FileError> {
+    let mut findings = Vec::new();
+    if let Some(folder) = folder(path) {
+        findings.extend(trust.inspect(folder)?);
     }
-    private_file().create(true).open(path).map_err(|e| AuditError::folder(path, e))?;
+    for file in [path.to_owned(), companion(path, "-wal"), companion(path, "-shm")] {
+        match files::inspect_private_file(&file) {
+            Ok(found) => findings.extend(found),
+            // What is no file will not be opened either, and connecting says so.
+            Err(FileError::Unusable { .. }) => {}
+            Err(FileError::Open(found)) => findings.extend(found),
+        }
+    }
+    if findings.is_empty() { Ok(()) } else { Err(FileError::Open(findings)) }
+}
+
+fn folder(path: &Path) -> Option<&Path> {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty())
+}
+
+/// The files that SQLite keeps beside a database.
+fn companion(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Creates the database file, which SQLite would make readable to all; its companions take over the mode it has. A new
+/// one can give single pages back to the disk, which has to be said before the first table.
+fn create(path: &Path, trust: &Trust) -> Result<(), AuditError> {
+    if let Some(folder) = folder(path).filter(|folder| !folder.exists()) {
+        trust.private_dir(folder, Links::Followed)?;
+    }
+    inspect(path, trust)?;
+    if files::open_private(path)?.metadata()?.len() == 0 {
+        sqlite::begin(path)?;
+    }
     Ok(())
 }
 

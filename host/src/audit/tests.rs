@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod crash;
+mod room;
 
 use std::collections::HashMap;
 
@@ -28,15 +29,7 @@ const DONE: Closing<'_> =
     Closing { status: Status::Success, error: None, latency: Duration::from_micros(1500), notes: &[] };
 
 fn settings(dir: &TempDir) -> Settings {
-    Settings {
-        mode: Mode::Process,
-        dir: dir.path().to_owned(),
-        store: StoreSettings::Sqlite { path: dir.path().join("audit.db") },
-        redact_keys: Vec::new(),
-        secret_values: vec!["hunter22".to_owned()],
-        max_arguments_bytes: 65536,
-        max_journal_bytes: 1 << 30,
-    }
+    Settings { secret_values: vec!["hunter22".to_owned()], ..Settings::new(dir.path().join("state")) }
 }
 
 /// Runs a phase in a runtime of its own. When it ends, everything the phase left running is gone, as after a kill.
@@ -123,7 +116,8 @@ fn a_full_journal_refuses_calls_until_the_store_is_back() {
     let mut settings = settings(&dir);
     settings.max_journal_bytes = 2000;
     // A folder where the database should be: connecting fails until it is gone.
-    std::fs::create_dir(dir.path().join("audit.db")).unwrap();
+    files::Trust::default().private_dir(&settings.dir, Links::Followed).unwrap();
+    std::fs::create_dir(settings.dir.join("audit.db")).unwrap();
     phase(async {
         let audit = Audit::open(settings.clone()).await.unwrap();
         let mut open = Vec::new();
@@ -141,7 +135,7 @@ fn a_full_journal_refuses_calls_until_the_store_is_back() {
         for id in &open {
             audit.outcome(*id, &DONE).await.unwrap();
         }
-        std::fs::remove_dir(dir.path().join("audit.db")).unwrap();
+        std::fs::remove_dir(settings.dir.join("audit.db")).unwrap();
         audit.flush().await;
         assert_eq!(audit.status(), Health { healthy: true, reason: None, backlog_bytes: 0 });
         audit.refused(audit.next_id(), &ENTRY, &DONE).await.unwrap();
@@ -229,8 +223,9 @@ fn segments_rotate_and_all_are_replayed() {
     phase(async {
         let progress = Arc::new(Progress::new(&[]));
         let journal = Arc::new(journal);
-        let mover =
-            mover::run(Arc::clone(&journal), settings.store.clone(), Vec::new(), Arc::clone(&progress));
+        let keep = retention::Retention::new(&settings, &journal.instance);
+        let store = settings.store.clone();
+        let mover = mover::run(Arc::clone(&journal), store, Vec::new(), Arc::clone(&progress), keep);
         let mover = tokio::spawn(mover);
         progress.wait_moved(50).await;
         put(&journal, &redactor, 51, Some(&ENTRY), Some(&DONE));
@@ -239,7 +234,7 @@ fn segments_rotate_and_all_are_replayed() {
         journal.close();
         mover.await.unwrap();
         assert_eq!(rows(&settings).await.len(), 51);
-        assert_eq!(mode(&dir.path().join("audit.db")), 0o600);
+        assert_eq!(mode(&settings.dir.join("audit.db")), 0o600);
     });
 }
 

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,7 +48,9 @@ impl Spool {
     }
 
     fn open(self: &Arc<Self>) -> io::Result<Arc<Spooled>> {
-        std::fs::create_dir_all(&self.folder)?;
+        // What a server answers is nobody else's business, whatever umask the gateway was started with. That the way to
+        // this folder is nobody else's either, and the folder private if it is there, was seen at the start.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let file = tempfile::tempfile_in(&self.folder)?;
         Ok(Arc::new(Spooled { file, length: AtomicU64::new(0), spool: self.clone() }))
     }

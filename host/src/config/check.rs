@@ -8,12 +8,17 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::document::Document;
+use super::file::Unread;
 use super::problem::{Problem, nearest};
 use super::raw::{
-    Raw, RawAudit, RawAuditMode, RawBounds, RawGateway, RawHttp, RawKillSwitch, RawMode, RawPostgres, Seconds,
+    Raw, RawAudit, RawAuditMode, RawBounds, RawGateway, RawKillSwitch, RawMode, RawPostgres, RawWhenFull,
+    Seconds,
 };
 use super::secret::Secret;
-use super::{Audit, AuditMode, Bounds, CompileLimits, Config, Gateway, KillSwitch, Scopes, Store};
+use super::{
+    Audit, AuditMode, Bounds, CompileLimits, Config, Gateway, KillSwitch, Main, Scopes, Store, WhenFull,
+};
+use crate::files::Trust;
 
 mod auth;
 mod backends;
@@ -32,11 +37,13 @@ pub(super) fn check(
     env: Env<'_>,
     problems: Vec<Problem>,
     pruned: Vec<String>,
-    door: Option<&RawHttp>,
+    main: Option<Main<'_>>,
 ) -> Result<Config, Vec<Problem>> {
+    let door = main.map(|main| main.door);
     let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = full.parent().unwrap_or(Path::new("/")).to_owned();
-    let mut checker = Checker { document, folder, env, problems, warnings: Vec::new(), pruned };
+    let trust = main.map(|main| main.trust.clone()).unwrap_or_default();
+    let mut checker = Checker { document, folder, env, problems, warnings: Vec::new(), pruned, trust };
     let raw: Raw = match serde_json::from_value(whole(&document.value)) {
         Ok(raw) => raw,
         Err(error) => {
@@ -46,6 +53,11 @@ pub(super) fn check(
             return Err(checker.problems);
         }
     };
+    if main.is_none() {
+        let folders = raw.gateway.trusted_folders.iter().map(|typed| checker.path(typed));
+        // As they are found, not as they are named.
+        checker.trust.folders = folders.map(|path| path.canonicalize().unwrap_or(path)).collect();
+    }
     let gateway = checker.gateway(&raw.gateway);
     if door.is_some() && raw.http.is_some() {
         checker.problem("/http", "a mount has no door of its own", "leave it to the main file");
@@ -108,6 +120,7 @@ struct Checker<'a> {
     warnings: Vec<Problem>,
     /// Places that were taken out; what is missing there was reported already.
     pruned: Vec<String>,
+    trust: Trust,
 }
 
 impl Checker<'_> {
@@ -137,6 +150,13 @@ impl Checker<'_> {
     /// A path relative to the folder of the file.
     fn path(&self, typed: &str) -> PathBuf {
         self.folder.join(typed)
+    }
+
+    /// A file that was not read.
+    fn unread(&mut self, at: &str, unread: Unread) {
+        for (message, hint) in unread {
+            self.problem(at, message, hint);
+        }
     }
 
     /// An environment variable; an empty one counts as not set, for secrets an empty value is none.
@@ -184,6 +204,7 @@ impl Checker<'_> {
             health_token,
             log_level: raw.log_level.clone(),
             plugin_dir: raw.plugin_dir.as_ref().map(|dir| self.path(dir)),
+            trust: self.trust.clone(),
             max_message_bytes: raw.max_message_bytes,
             max_result_bytes: raw.max_result_bytes,
             spool_dir: raw.spool_dir.as_ref().map(|dir| self.path(dir)),
@@ -222,8 +243,7 @@ impl Checker<'_> {
     }
 
     fn audit(&mut self, raw: &Raw) -> Option<Audit> {
-        let RawAudit { mode, dir, sqlite_path, redact_keys, max_arguments_bytes, max_journal_bytes } =
-            &raw.audit;
+        let RawAudit { mode, dir, sqlite_path, redact_keys, .. } = &raw.audit;
         let enabled = raw.gateway.audit_enabled;
         if !enabled {
             let hint = "set it to true outside of experiments";
@@ -248,15 +268,23 @@ impl Checker<'_> {
             RawAuditMode::Process => AuditMode::Process,
             RawAuditMode::Strict => AuditMode::Strict,
         };
-        let (max_arguments_bytes, max_journal_bytes) = (*max_arguments_bytes, *max_journal_bytes);
+        let raw = &raw.audit;
         Some(Audit {
             enabled,
             mode,
             dir,
             store,
             redact_keys: redact_keys.clone(),
-            max_arguments_bytes,
-            max_journal_bytes,
+            max_arguments_bytes: raw.max_arguments_bytes,
+            max_refused_arguments_bytes: raw.max_refused_arguments_bytes,
+            max_journal_bytes: raw.max_journal_bytes,
+            max_age: raw.keep_days.map(|days| Duration::from_secs(u64::from(days) * 86_400)),
+            max_bytes: raw.max_bytes,
+            when_full: match raw.when_full {
+                RawWhenFull::Archive => WhenFull::Archive,
+                RawWhenFull::Delete => WhenFull::Delete,
+            },
+            min_free_bytes: raw.min_free_bytes,
         })
     }
 

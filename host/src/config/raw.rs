@@ -67,6 +67,10 @@ pub(super) struct RawGateway {
     pub(super) audit_enabled: bool,
     /// The folder of the shipped plugins; by default the one that was installed with the gateway.
     pub(super) plugin_dir: Option<String>,
+    /// Folders that nobody else can reach, whatever their mode and owner say, such as the volumes of a container: they
+    /// and what is above them are not judged, what lies in them is. The gateway refuses files that others may change,
+    /// and folders in which others may exchange them.
+    pub(super) trusted_folders: Vec<String>,
     /// The longest message taken from a client or a backend, in bytes, as far as it is in memory.
     #[schemars(range(min = 1_024, max = 1_073_741_824))]
     pub(super) max_message_bytes: usize,
@@ -106,6 +110,7 @@ impl Default for RawGateway {
             log_level: "info".to_owned(),
             audit_enabled: true,
             plugin_dir: None,
+            trusted_folders: Vec::new(),
             max_message_bytes: 4 << 20,
             max_result_bytes: 256 << 20,
             spool_dir: None,
@@ -278,9 +283,34 @@ pub(super) struct RawAudit {
     /// Longer arguments are recorded cut off, in bytes.
     #[schemars(range(min = 256, max = 16_777_216))]
     pub(super) max_arguments_bytes: usize,
+    /// The same for calls that are refused, in bytes. Those that are refused for being too many, or because nobody knows
+    /// who calls, are recorded without arguments, and of each caller ten a minute with a row of their own.
+    #[schemars(range(min = 256, max = 16_777_216))]
+    pub(super) max_refused_arguments_bytes: usize,
     /// How large the journal may grow while the database cannot take it; then calls wait.
     #[schemars(range(min = 1_048_576))]
     pub(super) max_journal_bytes: u64,
+    /// Rows older than so many days leave the database; by default none does.
+    #[schemars(range(min = 1, max = 36_500))]
+    pub(super) keep_days: Option<u32>,
+    /// When the record takes more bytes in the database, the oldest rows leave it; by default none does.
+    #[schemars(range(min = 1_048_576))]
+    pub(super) max_bytes: Option<u64>,
+    /// What becomes of rows that are too old or too many. "archive": they go into files of JSON lines, in the folder
+    /// `archive` in audit.dir. "delete": they are gone.
+    pub(super) when_full: RawWhenFull,
+    /// With fewer bytes free on the disk of the journal or of the embedded database, calls are refused until there is
+    /// room again; by default 268435456 (256 MiB), or a hundredth of the disk if that is less. 0: never.
+    pub(super) min_free_bytes: Option<u64>,
+}
+
+/// What becomes of rows that are too old or too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(super) enum RawWhenFull {
+    Archive,
+    Delete,
 }
 
 impl Default for RawAudit {
@@ -291,7 +321,12 @@ impl Default for RawAudit {
             sqlite_path: None,
             redact_keys: Vec::new(),
             max_arguments_bytes: 64 << 10,
+            max_refused_arguments_bytes: 1 << 10,
             max_journal_bytes: 1 << 30,
+            keep_days: None,
+            max_bytes: None,
+            when_full: RawWhenFull::Archive,
+            min_free_bytes: None,
         }
     }
 }

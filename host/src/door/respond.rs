@@ -70,7 +70,7 @@ pub(super) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
         // The caller's own doing, and no failure of the server.
         Failure::Backend(error @ BackendError::Share { .. }) => (overloaded(era), backend(error)),
         Failure::Backend(error) => (code::INTERNAL_ERROR, backend(error)),
-        Failure::Audit => (code::INTERNAL_ERROR, json!({ "reason": "audit_unavailable" })),
+        Failure::Audit(_) => (code::INTERNAL_ERROR, json!({ "reason": "audit_unavailable" })),
         // MCP "Cancellation": the receiver should not respond.
         Failure::Cancelled => return None,
     };

@@ -84,7 +84,7 @@ fn kind(failure: &Failure, status: Status) -> &'static str {
         Failure::Backend(BackendError::Timeout { .. }) => "timeout",
         Failure::Backend(BackendError::Unreachable { .. }) => "unreachable",
         Failure::Backend(_) => "backend",
-        Failure::Audit => "audit",
+        Failure::Audit(_) => "audit",
         Failure::Cancelled => "cancelled",
     }
 }

@@ -19,8 +19,8 @@ pub enum Failure {
     Method(String),
     #[error(transparent)]
     Backend(BackendError),
-    #[error("the audit record cannot be written")]
-    Audit,
+    #[error("{0}")]
+    Audit(&'static str),
     #[error("cancelled by the client")]
     Cancelled,
 }
@@ -64,6 +64,27 @@ pub(super) fn status(answer: &Result<Answer, Failure>, outcome: Outcome) -> Stat
     }
 }
 
+/// Whether refusals like this one may come any number of times, because no guard has counted them or a guard counted too
+/// many: they are recorded together.
+pub(super) fn comes_often(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Denied(Denial {
+            refused: Refused::RateLimited | Refused::Unauthenticated | Refused::Unavailable,
+            ..
+        })
+    )
+}
+
+/// Whether the guards were not asked yet.
+pub(super) fn is_before_the_guards(failure: &Failure) -> bool {
+    match failure {
+        Failure::Unknown { .. } | Failure::Params(_) | Failure::Method(_) => true,
+        Failure::Denied(denial) => denial.refused == Refused::Killed,
+        Failure::Backend(_) | Failure::Audit(_) | Failure::Cancelled => false,
+    }
+}
+
 pub(super) fn refused_status(failure: &Failure) -> Status {
     match failure {
         Failure::Denied(denial) => match denial.refused {
@@ -77,7 +98,7 @@ pub(super) fn refused_status(failure: &Failure) -> Status {
         },
         Failure::Unknown { .. } | Failure::Params(_) | Failure::Method(_) => Status::InvalidArgs,
         Failure::Backend(BackendError::Share { .. }) => Status::RateLimited,
-        Failure::Backend(_) | Failure::Audit => Status::Error,
+        Failure::Backend(_) | Failure::Audit(_) => Status::Error,
         Failure::Cancelled => Status::Cancelled,
     }
 }

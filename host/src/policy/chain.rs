@@ -92,6 +92,30 @@ impl Chain {
         Ok(())
     }
 
+    /// Asks all guards about a call that there is not: the first that says "too often", or cannot say.
+    pub(super) fn bear(&self, call: &Arc<Call>, permits: &mut Permits) -> Result<(), Denial> {
+        let mut result = Ok(());
+        for plugin in &self.guards {
+            let denied = match plugin.check(call) {
+                Ok(Ok(Some(permit))) => {
+                    permits.push(plugin, permit);
+                    continue;
+                }
+                Ok(Ok(None)) => continue,
+                Ok(Err(refusal)) => denial(&refusal, Refused::Forbidden),
+                Err(error) => match failed(plugin, &error) {
+                    Ok(()) => continue,
+                    Err(denied) => denied,
+                },
+            };
+            let counts = matches!(denied.refused, Refused::RateLimited | Refused::Unavailable);
+            if counts && result.is_ok() {
+                result = Err(denied);
+            }
+        }
+        result
+    }
+
     pub(super) fn visible(
         &self,
         call: &Arc<Call>,

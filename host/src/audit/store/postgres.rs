@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 
-use sqlx::QueryBuilder;
-use sqlx::postgres::{PgPool, Postgres};
+use sqlx::postgres::{PgPool, PgRow, Postgres};
+use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
+use super::super::AuditError;
+use super::super::query::{Row, raw};
 use super::super::reader::Batch;
 use super::super::record::Outcome;
-use super::{Ending, NewRow, merge};
+use super::{Ending, Keeper, NewRow, Taken, merge};
 
 /// Rows are inserted by at most so many, the largest first: 18 values each stay far below the limit of 65535, and a
 /// statement of a size that comes again and again is read once.
@@ -105,4 +107,93 @@ pub(super) async fn abandon(pool: &PgPool, instance: &str, reason: &str) -> Resu
 pub(super) async fn forget(pool: &PgPool, instance: &str) -> Result<(), sqlx::Error> {
     let query = sqlx::query("DELETE FROM journal_position WHERE instance = $1");
     query.bind(instance).execute(pool).await.map(drop)
+}
+
+/// Names the lock under which one of many gateways at a time takes rows out: "sentinel" as a number.
+const TAKING: i64 = 0x7365_6e74_696e_656c;
+/// What a row takes besides its long texts, with its places in the indexes, in bytes.
+const ROW_BYTES: &str = "600";
+/// The long texts, as the database has compressed them.
+const TEXTS: &str = "coalesce(pg_column_size(arguments), 0) + coalesce(pg_column_size(error), 0) \
+     + coalesce(pg_column_size(notes), 0)";
+
+/// See [`super::Store::size`]. The table itself never shrinks, so what its rows take is added up, but only if the table
+/// is large enough for that to matter to `above`.
+pub(super) async fn size(pool: &PgPool, above: u64) -> Result<u64, sqlx::Error> {
+    let table: i64 =
+        sqlx::query_scalar("SELECT pg_total_relation_size('audit_calls')").fetch_one(pool).await?;
+    let table = u64::try_from(table).unwrap_or_default();
+    if table <= above {
+        return Ok(table);
+    }
+    let sum = format!("SELECT coalesce(sum({ROW_BYTES} + {TEXTS}), 0)::bigint FROM audit_calls");
+    let rows: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sum)).fetch_one(pool).await?;
+    Ok(u64::try_from(rows).unwrap_or_default().min(table))
+}
+
+/// See [`super::Store::take_oldest`].
+pub(super) async fn take_oldest(
+    pool: &PgPool,
+    before: Option<&str>,
+    limit: u32,
+    keep: Keeper,
+) -> Result<Taken, AuditError> {
+    let mut transaction = pool.begin().await?;
+    let mine: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
+        .bind(TAKING)
+        .fetch_one(&mut *transaction)
+        .await?;
+    if !mine {
+        // Another gateway is at it.
+        transaction.rollback().await?;
+        return Ok(Taken::default());
+    }
+    let mut query: QueryBuilder<Postgres> = QueryBuilder::new(format!(
+        "SELECT request_id, to_char(time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), subject, role, method, \
+         kind, tool, backend, session, rpc_id, arguments, status, error, latency_ms, notes, instance, call, \
+         ({ROW_BYTES} + {TEXTS})::bigint FROM audit_calls WHERE status <> 'pending'"
+    ));
+    if let Some(before) = before {
+        query.push(" AND time < ").push_bind(before).push("::timestamptz");
+    }
+    query.push(" ORDER BY audit_calls.time LIMIT ").push_bind(i64::from(limit));
+    let found = query.build().fetch_all(&mut *transaction).await?;
+    let (mut rows, mut instances, mut calls, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for row in &found {
+        instances.push(row.try_get::<String, _>(15)?);
+        calls.push(row.try_get::<i64, _>(16)?);
+        bytes += u64::try_from(row.try_get::<i64, _>(17)?).unwrap_or_default();
+        rows.push(read(row)?);
+    }
+    if rows.is_empty() {
+        transaction.rollback().await?;
+        return Ok(Taken::default());
+    }
+    super::super::mover::blocking(move || keep(&rows)).await?;
+    let delete = "DELETE FROM audit_calls USING unnest($1::text[], $2::bigint[]) AS old (instance, call) \
+         WHERE audit_calls.instance = old.instance AND audit_calls.call = old.call";
+    let deleted = sqlx::query(delete).bind(instances).bind(calls).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(Taken { rows: usize::try_from(deleted.rows_affected()).unwrap_or(usize::MAX), bytes })
+}
+
+fn read(row: &PgRow) -> Result<Row, sqlx::Error> {
+    Ok(Row {
+        request_id: row.try_get(0)?,
+        time: row.try_get(1)?,
+        subject: row.try_get(2)?,
+        role: row.try_get(3)?,
+        method: row.try_get(4)?,
+        kind: row.try_get(5)?,
+        tool: row.try_get(6)?,
+        backend: row.try_get(7)?,
+        session: row.try_get(8)?,
+        rpc_id: row.try_get(9)?,
+        arguments: raw(row.try_get(10)?),
+        status: row.try_get(11)?,
+        error: row.try_get(12)?,
+        latency_ms: row.try_get(13)?,
+        notes: raw(row.try_get(14)?),
+        changed: String::new(),
+    })
 }

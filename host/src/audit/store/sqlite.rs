@@ -4,7 +4,7 @@
 //! work. Through `sqlx`, which builds a text for every insert of many rows and boxes each value on its way to a thread of
 //! its own, a row costs about twice as much.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -13,9 +13,10 @@ use uuid::Uuid;
 
 use super::super::AuditError;
 use super::super::mover::blocking;
+use super::super::query::{Row, raw};
 use super::super::reader::Batch;
 use super::super::record::Outcome;
-use super::{BUSY_TIMEOUT, Ending, NewRow, merge};
+use super::{BUSY_TIMEOUT, Ending, Keeper, NewRow, Taken, merge};
 
 const POSITION: &str = "INSERT INTO journal_position (instance, seq) VALUES (?1, ?2) ON CONFLICT (instance) \
      DO UPDATE SET seq = excluded.seq WHERE journal_position.seq < excluded.seq";
@@ -26,6 +27,24 @@ const UPDATE: &str = "UPDATE audit_calls SET status = ?3, error = ?4, latency_ms
      WHERE instance = ?1 AND call = ?2 AND status = 'pending'";
 const ABANDON: &str = "UPDATE audit_calls SET status = 'unknown', error = ?2, changed = ?3 \
      WHERE instance = ?1 AND status = 'pending'";
+
+const OLDEST: &str = "SELECT request_id, time, subject, role, method, kind, tool, backend, session, rpc_id, arguments, \
+     status, error, latency_ms, notes, rowid FROM audit_calls WHERE status <> 'pending' AND time < ?1 \
+     ORDER BY time LIMIT ?2";
+/// The write-ahead log is cut to this length, in bytes.
+const LOG_BYTES: i64 = 4 << 20;
+/// After every time of RFC 3339.
+const EVER: &str = "9999-99";
+
+/// Makes an empty file a database that can give single pages back to the disk.
+pub(super) fn begin(path: &Path) -> Result<(), AuditError> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Before anything else: it cannot be changed once there is a table, or the header.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    Ok(())
+}
 
 /// The connection of the mover and of the adopter of dead journals, who take turns. Clones are handles to the same.
 #[derive(Clone, Debug)]
@@ -39,6 +58,8 @@ impl Writer {
             connection.busy_timeout(BUSY_TIMEOUT)?;
             // The file says that it has a write-ahead log; that a commit is on the disk, each connection says.
             connection.pragma_update(None, "synchronous", "FULL")?;
+            // What a long transaction left of the log goes back to the disk, too.
+            connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
             Ok(Self(Arc::new(Mutex::new(Some(connection)))))
         })
         .await
@@ -75,6 +96,31 @@ impl Writer {
         self.with(move |connection| connection.execute(sql, [instance])).await.map(drop)
     }
 
+    /// See [`super::Store::size`]: the pages in use.
+    pub(super) async fn size(&self) -> Result<u64, AuditError> {
+        self.with(|connection| {
+            let ask = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            let pages = ask("page_count")? - ask("freelist_count")?;
+            Ok(u64::try_from(pages * ask("page_size")?).unwrap_or_default())
+        })
+        .await
+    }
+
+    /// See [`super::Store::take_oldest`].
+    pub(super) async fn take_oldest(
+        &self,
+        before: Option<String>,
+        limit: u32,
+        keep: Keeper,
+    ) -> Result<Taken, AuditError> {
+        let connection = Arc::clone(&self.0);
+        blocking(move || match &mut *connection.lock() {
+            Some(connection) => take_oldest(connection, before.as_deref().unwrap_or(EVER), limit, &keep),
+            None => Err(AuditError::Closed),
+        })
+        .await
+    }
+
     /// Ends the connection; the last one to a database also ends its write-ahead log.
     pub(super) async fn close(&self) {
         let connection = Arc::clone(&self.0);
@@ -98,6 +144,62 @@ impl Writer {
         })
         .await
     }
+}
+
+fn take_oldest(
+    connection: &mut Connection,
+    before: &str,
+    limit: u32,
+    keep: &Keeper,
+) -> Result<Taken, AuditError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut taken = Taken::default();
+    let (mut rows, mut ids) = (Vec::new(), Vec::new());
+    {
+        let mut statement = transaction.prepare_cached(OLDEST)?;
+        let mut found = statement.query(params![before, limit])?;
+        while let Some(row) = found.next()? {
+            ids.push(row.get::<_, i64>(15)?);
+            rows.push(read(row)?);
+        }
+    }
+    if rows.is_empty() {
+        return Ok(taken);
+    }
+    keep(&rows)?;
+    {
+        let mut statement = transaction.prepare_cached("DELETE FROM audit_calls WHERE rowid = ?1")?;
+        for id in ids {
+            taken.rows += statement.execute([id])?;
+        }
+    }
+    transaction.commit()?;
+    // A database from before this could be said has no such pages, and then this does nothing: the room is used again.
+    let mut statement = connection.prepare("PRAGMA incremental_vacuum")?;
+    let mut freed = statement.query([])?;
+    while freed.next()?.is_some() {}
+    Ok(taken)
+}
+
+fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok(Row {
+        request_id: row.get(0)?,
+        time: row.get(1)?,
+        subject: row.get(2)?,
+        role: row.get(3)?,
+        method: row.get(4)?,
+        kind: row.get(5)?,
+        tool: row.get(6)?,
+        backend: row.get(7)?,
+        session: row.get(8)?,
+        rpc_id: row.get(9)?,
+        arguments: raw(row.get(10)?),
+        status: row.get(11)?,
+        error: row.get(12)?,
+        latency_ms: row.get(13)?,
+        notes: raw(row.get(14)?),
+        changed: String::new(),
+    })
 }
 
 fn apply(connection: &mut Connection, instance: Uuid, batch: &Batch) -> rusqlite::Result<()> {

@@ -105,8 +105,9 @@ fn replaying_twice_changes_nothing() {
     for _ in 0..2 {
         phase(async { Audit::open(settings.clone()).await.unwrap().close().await.unwrap() });
         assert!(!folder.exists());
-        journal::create_private(&folder).unwrap();
-        std::fs::File::create(journal::segment_path(&folder, 1)).unwrap().write_all(&segment).unwrap();
+        journal::create_folder(&folder).unwrap();
+        let file = files::create_private(&journal::segment_path(&folder, 1)).unwrap();
+        (&file).write_all(&segment).unwrap();
     }
     phase(async {
         Audit::open(settings.clone()).await.unwrap().close().await.unwrap();
@@ -125,7 +126,7 @@ fn a_position_between_batches_and_an_earlier_open_row_are_completed() {
     });
     phase(async {
         let instance = Uuid::try_parse(folder.file_name().unwrap().to_str().unwrap()).unwrap();
-        let store = Store::open(&settings.store).await.unwrap();
+        let store = Store::open(&settings.store, &settings.trust).await.unwrap();
         let half = Arc::new(reader::Reader::new(&folder, 1).batch(1, None).unwrap());
         store.apply(instance, &half).await.unwrap();
         store.apply(instance, &half).await.unwrap();

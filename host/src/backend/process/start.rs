@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::keeper;
 use super::kin::{self, Kept};
+use crate::files::umask_of_children;
 
 /// The program that runs now, also when another file has taken its name since.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -51,7 +52,12 @@ fn command(name: &str, line: OwnedFd) -> Command {
     // What the child is started with comes over the line: arguments and environment of a process can be looked at.
     command.arg0("sentinel-gateway").args([keeper::COMMAND, &line.as_raw_fd().to_string(), name]).env_clear();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // What servers make is their own business, so they get the umask that the gateway was started with.
+    let umask = umask_of_children();
     let before_exec = move || {
+        if let Some(umask) = umask {
+            rustix::process::umask(umask);
+        }
         // A session of its own: no terminal to read from or write to, and a mark by which all below it are known.
         rustix::process::setsid()?;
         // The one descriptor that is passed on, besides the three pipes.
@@ -59,7 +65,7 @@ fn command(name: &str, line: OwnedFd) -> Command {
         Ok(())
     };
     #[expect(unsafe_code, reason = "there is no safe way to run code between fork and exec")]
-    // SAFETY: between fork and exec only async-signal-safe code may run. The closure makes two raw system calls; it takes
+    // SAFETY: between fork and exec only async-signal-safe code may run. The closure makes three raw system calls; it takes
     // no lock, allocates nothing, and owns nothing but a descriptor.
     unsafe {
         command.pre_exec(before_exec);

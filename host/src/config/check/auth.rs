@@ -251,14 +251,10 @@ impl Checker<'_> {
 
     fn read(&mut self, at: &str, typed: &str) -> Option<String> {
         let path = self.path(typed);
-        match file::read(&path) {
+        match file::read(&path, &self.trust) {
             Ok(text) => Some(text),
-            Err(why) => {
-                self.problem(
-                    at,
-                    format!("cannot read {}: {why}", path.display()),
-                    "relative paths start at this file's folder",
-                );
+            Err(unread) => {
+                self.unread(at, unread);
                 None
             }
         }

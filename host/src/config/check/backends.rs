@@ -226,7 +226,7 @@ impl Checker<'_> {
     /// A secret out of a file; relative paths start at the folder of the configuration.
     fn secret_file(&mut self, at: &str, typed: &str) -> Option<String> {
         let path = self.path(typed);
-        match file::read_secret(&path) {
+        match file::read_secret(&path, &self.trust) {
             Ok(secret) => {
                 if let Some(who) = file::other_readers(&path) {
                     let hint = format!("chmod go-r {}", path.display());
@@ -234,9 +234,8 @@ impl Checker<'_> {
                 }
                 Some(secret)
             }
-            Err(why) => {
-                let hint = "relative paths start at this file's folder";
-                self.problem(at, format!("cannot read {}: {why}", path.display()), hint);
+            Err(unread) => {
+                self.unread(at, unread);
                 None
             }
         }

@@ -60,16 +60,15 @@ impl Checker<'_> {
 
     fn certificates(&mut self, at: &str, typed: &str) -> Option<String> {
         let path = self.path(typed);
-        match file::read(&path) {
+        match file::read(&path, &self.trust) {
             Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => Some(text),
             Ok(_) => {
                 let hint = "it begins with -----BEGIN CERTIFICATE-----";
                 self.problem(at, format!("{typed} holds no certificate in PEM"), hint);
                 None
             }
-            Err(why) => {
-                let hint = "relative paths start at this file's folder";
-                self.problem(at, format!("cannot read {}: {why}", path.display()), hint);
+            Err(unread) => {
+                self.unread(at, unread);
                 None
             }
         }

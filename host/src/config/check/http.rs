@@ -1,7 +1,7 @@
 //! The HTTP door: what is open is said in the file, and what is not said is closed.
 
 use super::super::raw::{RawHttp, RawMode, RawOauth};
-use super::super::{Gateway, Http, Mount, Oauth, Problems, file};
+use super::super::{Gateway, Http, Main, Mount, Oauth, Problems, file};
 use super::{Checker, duration};
 
 /// A quarter of all; with few connections a little more, so that two clients can come at once.
@@ -79,15 +79,22 @@ impl Checker<'_> {
                 continue;
             }
             let path = self.path(&mount.config);
-            let read = file::read_config(&path).map_err(|problem| Problems::new(&path, vec![problem]));
-            match read.and_then(|text| super::super::read(&text, &path, self.env, Some(raw))) {
+            let read = file::read_config(&path, &self.trust)
+                .map_err(|problem| Problems::new(&path, vec![problem]))
+                .and_then(|file::Configuration { text, problems }| {
+                    let main = Main { door: raw, trust: &self.trust };
+                    super::super::read(&text, &path, self.env, Some(main), problems)
+                });
+            match read {
                 Ok(config) => {
                     self.warnings.extend(config.warnings.iter().cloned());
                     mounts.push(Mount { path: mount.path.clone(), config });
                 }
                 Err(problems) => {
                     for problem in problems.list {
-                        let message = format!("{}: {}: {}", mount.config, problem.key, problem.message);
+                        let key =
+                            if problem.key.is_empty() { String::new() } else { format!("{}: ", problem.key) };
+                        let message = format!("{}: {key}{}", mount.config, problem.message);
                         let hint = problem.hint.unwrap_or_else(|| "see that file".to_owned());
                         self.problem(&format!("{at}/config"), message, hint);
                     }
