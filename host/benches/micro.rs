@@ -11,7 +11,7 @@ use sentinel_gateway::audit::{Audit, Closing, Entry, Mode, Settings, Status, Sto
 use sentinel_gateway::call::Json;
 use sentinel_gateway::call::{Call, Credential, Outcome, Principal, Target, TargetKind};
 use sentinel_gateway::config::{self, Config, Isolation};
-use sentinel_gateway::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part};
+use sentinel_gateway::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part, Standing};
 use sentinel_gateway::mcp::schema::ArgumentSchema;
 use sentinel_gateway::mcp::{envelope, message, splice};
 use sentinel_gateway::plugin::{Engine, Plugin};
@@ -191,8 +191,8 @@ fn catalog_lookup(bencher: Bencher<'_, '_>, tools: usize) {
     };
     let offers = Offers { tools: (0..tools).map(offer).collect(), ..Offers::default() };
     let backend: Arc<str> = "echo".into();
-    let part = Part { backend: &backend, always_prefix: false, safe_names: true, offers: &offers };
-    let catalog = Catalog::merge(&[part], &mut Owners::default());
+    let part = Part { backend: &backend, always_prefix: false, standing: Standing::Listed, offers: &offers };
+    let catalog = Catalog::merge(&[part], true, &mut Owners::default());
     let names: Vec<String> = (0..1_000).map(|nth| format!("tool_{}", nth * 7_919 % tools)).collect();
     let mut next = names.iter().cycle();
     bencher.bench_local(|| catalog.find(List::Tools, black_box(next.next().unwrap())).unwrap());

@@ -52,8 +52,9 @@ use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, is_of_protocol, message};
 use crate::policy::Permitted;
 
-/// A call on a backend that is just starting waits this long for it.
-const START_PATIENCE: Duration = Duration::from_secs(5);
+/// A call on a backend that is just starting waits this long for it, and so does one for a name that nobody offers yet
+/// while a backend is starting that may offer it.
+pub const START_PATIENCE: Duration = Duration::from_secs(5);
 /// A server that is down is waited for as well if it is started again within this time of a call's arrival.
 const PAUSE_PATIENCE: Duration = Duration::from_secs(1);
 /// The pause before a first retry; it doubles.
@@ -174,7 +175,18 @@ impl Backend {
             }
             _ => None,
         };
-        let renamed = key.filter(|_| call.target.name != call.target.upstream).and_then(|key| {
+        // A tool has several names, and the client may have used any of them.
+        let differs = |key: &&str| {
+            let upstream = &*call.target.upstream;
+            splice::get(params, key).is_none_or(|json| {
+                let plain = json.strip_prefix('"').and_then(|json| json.strip_suffix('"'));
+                // What is spelled with escapes may be the same, and then keeps its spelling.
+                plain != Some(upstream)
+                    && !(json.contains('\\')
+                        && serde_json::from_str::<String>(json).is_ok_and(|name| name == upstream))
+            })
+        };
+        let renamed = key.filter(differs).and_then(|key| {
             let json = message::quoted(&call.target.upstream);
             splice::apply(params, &[Edit::Set { pointer: key.to_owned(), json }]).ok()
         });
@@ -251,6 +263,17 @@ impl Backend {
             left -= 1;
             tokio::time::sleep(pause).await;
             pause *= 2;
+        }
+    }
+
+    /// Whether it may be there in a moment, and is not there yet.
+    fn is_coming(&self, soon: Instant) -> bool {
+        match &*self.status.borrow() {
+            Status::Starting => true,
+            Status::Down { again, .. } => again.is_some_and(|again| again < soon),
+            // It was lost a moment ago, and what follows is not known yet.
+            Status::Ready => self.peer.load().is_none(),
+            Status::Stopped => false,
         }
     }
 

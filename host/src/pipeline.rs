@@ -104,7 +104,12 @@ impl Pipeline {
             Err(denial) => return self.refuse(&trip, None, None, denial.into()).await,
         };
         // Where to?
-        let located = match self.locate(arrival.method, arrival.params, &principal).await {
+        let located = tokio::select! {
+            biased;
+            located = self.locate(arrival.method, arrival.params, &principal) => located,
+            () = cancelled.cancelled() => Err(Failure::Cancelled),
+        };
+        let located = match located {
             Ok(located) => located,
             Err(failure) => return self.refuse(&trip, Some(&principal), None, failure).await,
         };

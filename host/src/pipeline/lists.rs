@@ -39,11 +39,8 @@ impl Pipeline {
             List::Resources | List::Templates => TargetKind::Resource,
             List::Prompts => TargetKind::Prompt,
         };
-        let rows: Vec<Row<'_>> = catalog
-            .list(list)
-            .iter()
-            .map(|entry| Row { kind, name: &entry.name, backend: &entry.backend })
-            .collect();
+        let rows: Vec<Row<'_>> =
+            catalog.list(list).iter().map(|entry| Row { kind, names: entry.names() }).collect();
         let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
         let call = Arc::new(trip.overview(principal));
         let visible = self.policy.visible(&call, &rows)?;
@@ -169,7 +166,7 @@ impl Pipeline {
                 Status::Down { reason, .. } => reason,
                 Status::Stopped => "stopped".to_owned(),
             };
-            if !self.policy.kill().hides(TargetKind::Other, "", backend.name()) {
+            if !self.policy.kill().is_off(backend.name()) {
                 reasons.push(format!("backend {}: {reason}", backend.name()));
             }
         }

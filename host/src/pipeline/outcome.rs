@@ -13,6 +13,9 @@ pub enum Failure {
     Denied(Denial),
     #[error("unknown {} \"{name}\"", kind.as_str())]
     Unknown { kind: TargetKind, name: String },
+    /// Nobody has it yet, but these may.
+    #[error("unknown {} \"{name}\" so far: not yet heard from {backends}, which may offer it", kind.as_str())]
+    Unlisted { kind: TargetKind, name: String, backends: String },
     #[error("{0}")]
     Params(String),
     #[error("method `{0}` is not known here")]
@@ -76,7 +79,7 @@ pub(super) fn refused_status(failure: &Failure) -> Status {
             Refused::Unavailable => Status::Error,
         },
         Failure::Unknown { .. } | Failure::Params(_) | Failure::Method(_) => Status::InvalidArgs,
-        Failure::Backend(_) | Failure::Audit => Status::Error,
+        Failure::Backend(_) | Failure::Unlisted { .. } | Failure::Audit => Status::Error,
         Failure::Cancelled => Status::Cancelled,
     }
 }
