@@ -13,6 +13,7 @@ mod doors;
 mod files;
 pub mod plugins;
 mod reload;
+mod rules;
 mod shield;
 mod suite;
 
@@ -25,6 +26,7 @@ use crate::door::conversation::House;
 use crate::door::guard::{Hosts, Origins};
 use crate::door::health::{self, Health};
 use crate::files::narrow_umask;
+use crate::mcp::catalog::{Entry, List};
 use crate::mcp::schema::apart;
 use crate::pipeline::Pipeline;
 use crate::state::{Clock, Store};
@@ -116,15 +118,32 @@ pub fn check(path: &Path) -> Result<(Config, Loaded), Problems> {
     Ok((config, loaded))
 }
 
+/// How the backends of a configuration do, and what follows for the names of their tools.
+#[derive(Debug)]
+pub struct Probe {
+    /// Each backend with the number of its tools, or why it is not up.
+    pub backends: Vec<(String, Result<usize, String>)>,
+    /// The tools that are shown under another name than their server's, with that: shown name, backend, own name.
+    pub renamed: Vec<(String, String, String)>,
+    /// Rules that mean no tool.
+    pub unmatched: Vec<Problem>,
+}
+
 /// Starts the backends of a configuration and reports how each did, without serving anybody.
-pub async fn probe(config: &Config, loaded: Loaded) -> Vec<(String, Result<usize, String>)> {
+pub async fn probe(config: &Config, loaded: Loaded) -> Probe {
     let rewriters = Arc::new(loaded.rewriters);
     let (registry, _events) = suite::start_backends(config, &rewriters);
     registry.client_declares("{}");
-    let report = registry.probe().await;
+    let (backends, catalog) = registry.probe().await;
+    let text = |entry: &Arc<Entry>| {
+        (*entry.shown != *entry.upstream)
+            .then(|| (entry.shown.to_string(), entry.backend.to_string(), entry.upstream.to_string()))
+    };
+    let renamed = catalog.list(List::Tools).iter().filter_map(text).collect();
+    let unmatched = rules::Known::of(&registry, Arc::new(catalog)).unmatched(&config.rules);
     registry.stop().await;
     backend::settle(SERVERS_LEFT).await;
-    report
+    Probe { backends, renamed, unmatched }
 }
 
 /// Where the store of the audit record is, for the commands that read it.

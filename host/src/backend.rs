@@ -63,8 +63,9 @@ use crate::mcp::payload::PayloadError;
 use crate::mcp::{Era, message, method, splice};
 use crate::policy::Permitted;
 
-/// A call on a backend that is just starting waits this long for it.
-const START_PATIENCE: Duration = Duration::from_secs(5);
+/// A call on a backend that is just starting waits this long for it, and so does one for a name that nobody offers yet
+/// while a backend is starting that may offer it.
+pub const START_PATIENCE: Duration = Duration::from_secs(5);
 /// A server that is down is waited for as well if it is started again within this time of a call's arrival.
 const PAUSE_PATIENCE: Duration = Duration::from_secs(1);
 /// The pause before a first retry; it doubles.
@@ -272,6 +273,17 @@ impl Backend {
             left -= 1;
             tokio::time::sleep(pause).await;
             pause *= 2;
+        }
+    }
+
+    /// Whether it may be there in a moment, and is not there yet.
+    fn is_coming(&self, soon: Instant) -> bool {
+        match &*self.status.borrow() {
+            Status::Starting => true,
+            Status::Down { again, .. } => again.is_some_and(|again| again < soon),
+            // It was lost a moment ago, and what follows is not known yet.
+            Status::Ready => self.peer.load().is_none(),
+            Status::Stopped => false,
         }
     }
 

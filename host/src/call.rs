@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sentinel_names::Names;
+
 mod json;
 pub mod shares;
 
@@ -38,11 +40,20 @@ impl TargetKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub kind: TargetKind,
-    /// The name the client used: the tool, the prompt, the URI.
+    /// What it is called among those of all backends: the tool, the prompt, the URI. A client may have used another of its
+    /// names; for rules, the record and the metrics it is this one.
     pub name: Arc<str>,
     pub backend: Arc<str>,
     /// The name the backend knows the target by.
     pub upstream: Arc<str>,
+}
+
+impl Target {
+    /// What rules know it by.
+    #[must_use]
+    pub fn names(&self) -> Names<'_> {
+        Names { shown: &self.name, own: &self.upstream, backend: &self.backend }
+    }
 }
 
 /// Who is calling, as an authenticator plugin established it.

@@ -19,7 +19,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, nearest};
 pub use sandbox::Sandbox;
 pub use schema::schema_json;
 pub use secret::Secret;
@@ -47,6 +47,8 @@ pub struct Config {
     pub plugins: Vec<Plugin>,
     /// What is switched off.
     pub kill_switch: KillSwitch,
+    /// Every name and pattern by which the rules name tools.
+    pub rules: Vec<Rule>,
     /// What is worth a second look, but no reason to refuse.
     pub warnings: Vec<Problem>,
 }
@@ -447,10 +449,25 @@ impl Default for Limits {
 /// What is switched off.
 #[derive(Debug, Clone, Default)]
 pub struct KillSwitch {
-    /// Tools by the name clients see.
+    /// Tools by any of their names, or by patterns.
     pub disabled_tools: Vec<String>,
-    /// Backends by name.
+    /// Backends by name or pattern.
     pub disabled_backends: Vec<String>,
+}
+
+/// A name or pattern by which a rule names tools (see [`sentinel_names`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The key it stands at: `kill_switch.disabled_tools[0]`.
+    pub key: String,
+    /// The line it stands on.
+    pub line: Option<usize>,
+    /// What was typed.
+    pub pattern: String,
+    /// Whether it allows something, instead of taking something away.
+    pub allows: bool,
+    /// The only backend whose tools it is about, if there is one.
+    pub of_backend: Option<String>,
 }
 
 impl Config {

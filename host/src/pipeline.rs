@@ -147,7 +147,12 @@ impl Pipeline {
             }
         };
         // Where to?
-        let located = match self.locate(&arrival, &principal).await {
+        let located = tokio::select! {
+            biased;
+            located = self.locate(&arrival, &principal) => located,
+            () = cancelled.cancelled() => Err(Failure::Cancelled),
+        };
+        let located = match located {
             Ok(located) => located,
             Err(failure) => return self.refuse(&trip, Some(&principal), None, failure).await,
         };

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sentinel_names::Names;
 use tokio::sync::Semaphore;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
@@ -149,8 +150,7 @@ pub type Answered<T> = Result<Result<T, Refusal>, PluginError>;
 #[derive(Clone, Debug)]
 pub struct Row<'a> {
     pub kind: TargetKind,
-    pub name: &'a str,
-    pub backend: &'a str,
+    pub names: Names<'a>,
 }
 
 impl std::fmt::Debug for Plugin {

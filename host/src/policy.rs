@@ -127,8 +127,7 @@ impl Policy {
     /// # Errors
     /// A plugin failed and its failures deny.
     pub fn visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, Denial> {
-        let mut visible: Vec<bool> =
-            rows.iter().map(|row| !self.kill.hides(row.kind, row.name, row.backend)).collect();
+        let mut visible: Vec<bool> = rows.iter().map(|row| !self.kill.hides(row)).collect();
         self.chain.load().visible(call, rows, &mut visible)?;
         Ok(visible)
     }

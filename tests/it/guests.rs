@@ -20,6 +20,7 @@ use sentinel_gateway::config::{self, Bounds, Isolation, Limits, OnFailure, Stage
 use sentinel_gateway::plugin::{Engine, Fault, LoadError, Plugin, Row};
 use sentinel_gateway::policy::{Chain, KillSwitch, Policy};
 use sentinel_gateway::state::{Clock, Store};
+use sentinel_names::Names;
 use serde_json::{Value, json};
 
 /// A day on any machine: for tests in which time must not be the limit that is hit.
@@ -124,7 +125,7 @@ fn a_list_of_ten_thousand_is_judged_within_the_limits_of_one_call() {
     let rules = json!({ "roles": { "admin": { "permissions": ["*"], "denied_tools": ["tool_77*"] } } });
     let rbac = shipped("rbac", Stage::Guard, rules);
     let names: Vec<String> = (0..10_000).map(|number| format!("tool_{number}")).collect();
-    let row = |name| Row { kind: TargetKind::Tool, name, backend: "shop" };
+    let row = |name| Row { kind: TargetKind::Tool, names: Names { shown: name, own: name, backend: "shop" } };
     let rows: Vec<Row<'_>> = names.iter().map(|name| row(name)).collect();
     let visible = rbac.visible(&call("order"), &rows).unwrap();
     let hidden = visible.iter().filter(|shown| !**shown).count();

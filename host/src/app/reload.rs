@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::plugins;
-use crate::config::{self, Config};
+use super::{plugins, rules};
+use crate::config::{self, Config, Rule};
 use crate::mcp::catalog::List;
 use crate::pipeline::News;
 use crate::plugin::{Engine, Plugin};
@@ -24,6 +24,7 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     pub(super) policy: Arc<Policy>,
     pub(super) news: mpsc::Sender<News>,
+    pub(super) rules: rules::InForce,
 }
 
 /// Listens from now on; the future handles one signal after the other, for ever.
@@ -77,6 +78,13 @@ fn reload(path: &Path, parts: &[Parts]) -> Result<Vec<bool>, config::Problems> {
             parts.policy.replace(parts.policy.chain().with(&Arc::new(plugin)));
         }
         flipped.push(parts.policy.kill().set(&config.kill_switch));
+        // Of the rules only these have changed, whatever else the file says now.
+        let reloaded = |rule: &&Rule| {
+            ["kill_switch.", "rate_limits."].iter().any(|section| rule.key.starts_with(section))
+        };
+        let old: Arc<[Rule]> = parts.rules.borrow().clone();
+        let kept = old.iter().filter(|rule| !reloaded(rule));
+        parts.rules.send_replace(kept.chain(config.rules.iter().filter(reloaded)).cloned().collect());
     }
     tracing::info!(
         kill_switch_changed = flipped.contains(&true),

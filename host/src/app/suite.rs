@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{plugins, reload};
+use super::{plugins, reload, rules};
 use crate::audit::Audit;
 use crate::backend::registry::{EVENT_QUEUE, Registry};
 use crate::backend::{Common, Event, Spool};
@@ -36,7 +36,8 @@ pub(super) struct Suite {
     registry: Arc<Registry>,
     prepared: Prepared,
     news: mpsc::Sender<News>,
-    tasks: [JoinHandle<()>; 2],
+    rules: rules::InForce,
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl Prepared {
@@ -71,7 +72,12 @@ impl Prepared {
                 .bearing(config.gateway.max_in_flight);
         let (news_in, news) = mpsc::channel(EVENT_QUEUE);
         let hub = Hub::new();
-        let tasks = [tokio::spawn(relay(events, news_in.clone())), tokio::spawn(hub.clone().relay(news))];
+        let (rules, in_force) = watch::channel(config.rules.clone().into());
+        let tasks = [
+            tokio::spawn(relay(events, news_in.clone())),
+            tokio::spawn(hub.clone().relay(news)),
+            tokio::spawn(rules::watch(registry.clone(), in_force)),
+        ];
         let house = House {
             pipeline: Arc::new(pipeline),
             hub,
@@ -80,7 +86,7 @@ impl Prepared {
             sole: !over_http,
             stopping: stop.clone(),
         };
-        Ok(Suite { house, registry, prepared: self, news: news_in, tasks })
+        Ok(Suite { house, registry, prepared: self, news: news_in, rules, tasks })
     }
 }
 
@@ -129,6 +135,7 @@ impl Suite {
             clock: self.prepared.clock.clone(),
             policy: self.prepared.policy.clone(),
             news: self.news.clone(),
+            rules: self.rules.clone(),
         }
     }
 

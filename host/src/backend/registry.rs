@@ -1,6 +1,6 @@
 //! All backends together: started in parallel, merged into one catalog, stopped in order.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,12 +18,15 @@ use super::peer::Peer;
 use super::supervisor;
 use super::{Backend, Spontaneous, Status};
 use crate::config;
-use crate::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part};
+use crate::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part, Standing};
 use crate::mcp::client::Client;
 use crate::mcp::{Era, STATELESS, header, splice};
 
 /// How long after the start the first lists wait for backends that are still starting.
 const SETTLE: Duration = Duration::from_millis(1500);
+/// How long after the start a backend that has not been listed yet keeps plain names from those after it in the file, unless
+/// it fails sooner. What is decided then is only what clients see: rules wait for as long as it takes.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Messages of backends waiting for the door.
 pub const EVENT_QUEUE: usize = 1024;
 
@@ -45,6 +48,8 @@ pub struct Registry {
     safe_names: bool,
     catalog: ArcSwap<Catalog>,
     merging: Mutex<Merging>,
+    /// Counts merges, for whoever waits for a name.
+    merges: watch::Sender<u64>,
     greetings: Mutex<HashMap<Arc<str>, Greeting>>,
     client: watch::Sender<Option<Arc<str>>>,
     events: mpsc::Sender<Event>,
@@ -60,8 +65,12 @@ struct Merging {
     owners: Owners,
     /// What the backends said before rewriting, to rewrite again after a change.
     originals: HashMap<Arc<str>, Offers>,
-    /// Until all have spoken (or time is up) names are not given away.
+    /// Until all have spoken (or time is up) nothing is shown.
     settled: bool,
+    /// Backends that failed before they were listed.
+    failed: HashSet<Arc<str>>,
+    /// Those that have not been listed yet are not waited for any more.
+    impatient: bool,
 }
 
 impl std::fmt::Debug for Registry {
@@ -89,6 +98,7 @@ impl Registry {
             safe_names,
             catalog: ArcSwap::default(),
             merging: Mutex::default(),
+            merges: watch::Sender::new(0),
             greetings: Mutex::default(),
             client: watch::Sender::new(None),
             events,
@@ -106,6 +116,12 @@ impl Registry {
         let late = registry.clone();
         tokio::spawn(async move {
             late.settled().await;
+            tokio::time::sleep_until(late.started + PATIENCE).await;
+            let mut merging = late.merging.lock();
+            merging.impatient = true;
+            if late.backends.iter().any(|backend| !merging.originals.contains_key(&backend.name)) {
+                late.merge(&mut merging);
+            }
         });
         (registry, receiver)
     }
@@ -124,6 +140,58 @@ impl Registry {
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.load_full()
+    }
+
+    /// Counts the merges of the lists, for whoever waits for something to be offered.
+    #[must_use]
+    pub fn merges(&self) -> watch::Receiver<u64> {
+        self.merges.subscribe()
+    }
+
+    /// The backends that have not said yet what they offer, in the file's order.
+    #[must_use]
+    pub fn unlisted(&self) -> Vec<Arc<Backend>> {
+        let merging = self.merging.lock();
+        let unlisted = |backend: &&Arc<Backend>| !merging.originals.contains_key(&backend.name);
+        self.backends.iter().filter(unlisted).cloned().collect()
+    }
+
+    /// What the servers themselves list as tools, before rewriting: backend and own name.
+    #[must_use]
+    pub fn own_tools(&self) -> Vec<(Arc<str>, String)> {
+        let merging = self.merging.lock();
+        let of = |(backend, offers): (&Arc<str>, &Offers)| -> Vec<(Arc<str>, String)> {
+            offers.tools.iter().map(|offer| (backend.clone(), offer.upstream.clone())).collect()
+        };
+        merging.originals.iter().flat_map(of).collect()
+    }
+
+    /// Those of them that may come to offer something under this name.
+    #[must_use]
+    pub fn may_offer(&self, name: &str) -> Vec<Arc<Backend>> {
+        let begins =
+            |backend: &Backend| name.strip_prefix(&*backend.name).is_some_and(|rest| rest.starts_with('_'));
+        let somebodys = self.backends.iter().any(|backend| begins(backend));
+        let mut found = self.unlisted();
+        found.retain(|backend| if somebodys { begins(backend) } else { !backend.settings.always_prefix });
+        found
+    }
+
+    /// Whether one of these may have been listed in a moment.
+    #[must_use]
+    pub fn are_coming(&self, backends: &[Arc<Backend>]) -> bool {
+        let soon = std::time::Instant::now() + super::PAUSE_PATIENCE;
+        backends.iter().any(|backend| backend.is_coming(soon))
+    }
+
+    /// Whether the names of backends that have not been listed are still kept for them.
+    #[must_use]
+    pub fn is_patient(&self) -> bool {
+        let merging = self.merging.lock();
+        let awaited = |backend: &Arc<Backend>| {
+            !merging.originals.contains_key(&backend.name) && !merging.failed.contains(&backend.name)
+        };
+        !merging.impatient && self.backends.iter().any(awaited)
     }
 
     /// There is one client only; the shared connections are its own.
@@ -199,8 +267,9 @@ impl Registry {
         }
     }
 
-    /// Waits until every backend is up (then: how many tools it has) or failed once (then: why).
-    pub async fn probe(&self) -> Vec<(String, Result<usize, String>)> {
+    /// Waits until every backend is up (then: how many tools it has) or failed once (then: why). The names are those that
+    /// the gateway gives if all that are up now had been up in time.
+    pub async fn probe(&self) -> (Vec<(String, Result<usize, String>)>, Catalog) {
         let mut report = Vec::new();
         for backend in &self.backends {
             let mut status = backend.status.subscribe();
@@ -213,7 +282,9 @@ impl Registry {
             };
             report.push((backend.name.to_string(), result));
         }
-        report
+        let mut merging = self.merging.lock();
+        merging.impatient = true;
+        (report, self.merged(&merging, &mut Owners::default()))
     }
 
     /// Stops all backends and waits for their processes to be gone.
@@ -271,6 +342,9 @@ impl Registry {
         metrics::gauge!("sentinel_backend_healthy", "backend" => backend.name.to_string())
             .set(f64::from(u8::from(up)));
         let mut merging = self.merging.lock();
+        if matches!(backend.status(), Status::Down { .. }) && !merging.originals.contains_key(&backend.name) {
+            merging.failed.insert(backend.name.clone());
+        }
         if self.started.elapsed() >= SETTLE || self.backends.iter().all(|b| b.status() != Status::Starting) {
             merging.settled = true;
         }
@@ -281,19 +355,9 @@ impl Registry {
 
     /// Builds the catalog anew and says which lists changed.
     fn merge(&self, merging: &mut Merging) {
-        let offers: Vec<_> = self.backends.iter().map(|backend| backend.offers.load_full()).collect();
-        let parts: Vec<_> = self
-            .backends
-            .iter()
-            .zip(&offers)
-            .map(|(backend, offers)| Part {
-                backend: &backend.name,
-                always_prefix: backend.settings.always_prefix,
-                safe_names: self.safe_names,
-                offers,
-            })
-            .collect();
-        let next = Catalog::merge(&parts, &mut merging.owners);
+        let mut owners = std::mem::take(&mut merging.owners);
+        let next = self.merged(merging, &mut owners);
+        merging.owners = owners;
         let before = self.catalog.load_full();
         let changed: Vec<List> = List::ALL
             .into_iter()
@@ -304,7 +368,33 @@ impl Registry {
             })
             .collect();
         self.catalog.store(Arc::new(next));
+        self.merges.send_modify(|merges| *merges += 1);
         self.announce(&changed);
+    }
+
+    fn merged(&self, merging: &Merging, owners: &mut Owners) -> Catalog {
+        let offers: Vec<_> = self.backends.iter().map(|backend| backend.offers.load_full()).collect();
+        let standing = |backend: &Backend| {
+            if merging.originals.contains_key(&backend.name) {
+                Standing::Listed
+            } else if merging.impatient || merging.failed.contains(&backend.name) {
+                Standing::GivenUp
+            } else {
+                Standing::Awaited
+            }
+        };
+        let parts: Vec<Part<'_>> = self
+            .backends
+            .iter()
+            .zip(&offers)
+            .map(|(backend, offers)| Part {
+                backend: &backend.name,
+                always_prefix: backend.settings.always_prefix,
+                standing: standing(backend),
+                offers,
+            })
+            .collect();
+        Catalog::merge(&parts, self.safe_names, owners)
     }
 
     /// Says that lists have changed.

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::peer::Peer;
 use super::reply::Reply;
 use super::{Backend, PeerError};
-use crate::call::{Call, TargetKind};
+use crate::call::{Call, Target, TargetKind};
 use crate::config::Transport;
 use crate::mcp::client::{Answered, Client, Question};
 use crate::mcp::splice::{self, Edit};
@@ -119,26 +119,41 @@ pub(super) fn pass(
     Ok(Reply::own("{}".to_owned(), false))
 }
 
-/// The params with the server's own name for what the call is about; none if it has no other.
+/// The params with the server's own name for what the call is about; none if that stands there already.
 pub(super) fn own_names(call: &Call, params: &str) -> Option<String> {
     let target = &call.target;
+    let place = match (target.kind, call.method.as_str()) {
+        (TargetKind::Prompt, "completion/complete") => "/ref/name",
+        (_, "tools/call" | "prompts/get") => "/name",
+        (TargetKind::Tool | TargetKind::Prompt, method) if is_custom(method) => {
+            return own_names_of_custom(target, params);
+        }
+        _ => return None,
+    };
+    // A tool has several names, and the client may have used any of them.
+    let same = splice::get(params, place).is_some_and(|json| {
+        let plain = json.strip_prefix('"').and_then(|json| json.strip_suffix('"'));
+        // What is spelled with escapes may be the same, and then keeps its spelling.
+        plain == Some(&*target.upstream)
+            || (json.contains('\\')
+                && serde_json::from_str::<String>(json).is_ok_and(|name| *name == *target.upstream))
+    });
+    let set = Edit::Set { pointer: place.to_owned(), json: message::quoted(&target.upstream) };
+    (!same).then(|| splice::apply(params, &[set]).ok()).flatten()
+}
+
+/// A method that is not MCP's names it where one of MCP's would, and may name something else in another place.
+fn own_names_of_custom(target: &Target, params: &str) -> Option<String> {
     if target.name == target.upstream {
         return None;
     }
-    let is_it = |place: &&&str| {
+    let is_it = |place: &&str| {
         let name = splice::get(params, place).and_then(|name| serde_json::from_str::<String>(name).ok());
         name.as_deref() == Some(&*target.name)
     };
-    let places: &[&str] = match (target.kind, call.method.as_str()) {
-        (TargetKind::Prompt, "completion/complete") => &["/ref/name"],
-        (_, "tools/call" | "prompts/get") => &["/name"],
-        // A method that is not MCP's names it where one of MCP's would.
-        (TargetKind::Tool | TargetKind::Prompt, method) if is_custom(method) => &["/name", "/ref/name"],
-        _ => &[],
-    };
     let json = message::quoted(&target.upstream);
-    let set = |place: &&str| Edit::Set { pointer: (*place).to_owned(), json: json.clone() };
-    let edits: Vec<Edit> = places.iter().filter(is_it).map(set).collect();
+    let set = |place: &str| Edit::Set { pointer: place.to_owned(), json: json.clone() };
+    let edits: Vec<Edit> = ["/name", "/ref/name"].into_iter().filter(is_it).map(set).collect();
     splice::apply(params, &edits).ok().filter(|_| !edits.is_empty())
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn execute(path: &Path, options: &Options) -> anyhow::Result<ExitCode
     let report = super::runtime()?.block_on(app::probe(&config, loaded));
     let mut text = String::from("\nprobe\n");
     let mut code = ExitCode::SUCCESS;
-    for (backend, result) in report {
+    for (backend, result) in report.backends {
         let _ = match result {
             Ok(tools) => writeln!(text, "  {backend:<18} up, {tools} tools"),
             Err(reason) => {
@@ -50,6 +50,15 @@ pub(crate) fn execute(path: &Path, options: &Options) -> anyhow::Result<ExitCode
                 writeln!(text, "  {backend:<18} DOWN: {reason}")
             }
         };
+    }
+    if !report.renamed.is_empty() {
+        text.push_str("\ntools that are not shown under their servers' own names\n");
+    }
+    for (shown, backend, own) in report.renamed {
+        let _ = writeln!(text, "  {shown:<34} is {backend}/{}", own.escape_debug());
+    }
+    for problem in report.unmatched {
+        let _ = writeln!(text, "\nwarning: {problem}");
     }
     super::say(&text)?;
     Ok(code)

@@ -1,6 +1,5 @@
 //! What the typed values mean together: every mistake is collected, none stops the search for the next.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +23,7 @@ mod auth;
 mod backends;
 mod grant;
 mod http;
+mod names;
 mod plugins;
 mod sandbox;
 
@@ -67,7 +67,7 @@ pub(super) fn check(
     let (auth, authenticators) = checker.auth(&raw.auth, &raw.rbac, of_door);
     let audit = checker.audit(&raw);
     let backends = checker.backends(&raw.backends);
-    checker.kill_switch(&raw.kill_switch, &raw);
+    let rules = checker.rules(&raw);
     let plugins = checker.chain(authenticators, &raw);
     if !checker.problems.is_empty() {
         return Err(checker.problems);
@@ -87,7 +87,7 @@ pub(super) fn check(
     let mut warnings = checker.warnings;
     warnings.sort_by_key(|warning| warning.line);
     let path = path.to_owned();
-    Ok(Config { path, gateway, http, auth, scopes, audit, backends, plugins, kill_switch, warnings })
+    Ok(Config { path, gateway, http, auth, scopes, audit, backends, plugins, kill_switch, rules, warnings })
 }
 
 /// JSON Schema takes `3.0` for a whole number and serde does not. What belongs to plugins stays as it is.
@@ -320,29 +320,6 @@ impl Checker<'_> {
             login.and_then(|(login, _)| login.split_once(':')).map(|(_, password)| password.to_owned());
         let hidden = std::iter::once(url.clone()).chain(password).collect();
         Store::Postgres { url: Secret::with_hidden(url, hidden), max_connections: *max_connections }
-    }
-
-    fn kill_switch(&mut self, switch: &RawKillSwitch, raw: &Raw) {
-        let names: Vec<&str> = raw.backends.iter().filter_map(|backend| backend.name.as_deref()).collect();
-        // While a name is missing nobody can tell that this one is unknown.
-        if names.len() < raw.backends.len() || self.pruned.iter().any(|gone| gone == "/backends") {
-            return;
-        }
-        let mut seen = HashSet::new();
-        for (index, name) in switch.disabled_backends.iter().enumerate() {
-            if names.contains(&name.as_str()) || !seen.insert(name) {
-                continue;
-            }
-            let hint = match nearest(name, names.iter().copied()) {
-                Some(near) => format!("did you mean {near}?"),
-                None => format!("the backends are: {}", names.join(", ")),
-            };
-            self.problem(
-                &format!("/kill_switch/disabled_backends/{index}"),
-                format!("there is no backend {name:?}"),
-                hint,
-            );
-        }
     }
 }
 

@@ -103,7 +103,8 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// The word among `known` that was probably meant by `typed`.
-pub(super) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = typed.to_lowercase();
     known
         .into_iter()

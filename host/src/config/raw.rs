@@ -363,7 +363,7 @@ pub(super) struct RawRbac {
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawScope {
-    /// The tools; a `*` in a name stands for anything.
+    /// The tools, by any of their names, as in `denied_tools`.
     pub(super) tools: Vec<String>,
     /// The scope.
     pub(super) scope: String,
@@ -375,9 +375,11 @@ pub(super) struct RawScope {
 pub(super) struct RawRole {
     /// `*`, `tools.read`, `tools.execute` (implies read), `resources.read`, `prompts.read`.
     pub(super) permissions: Vec<String>,
-    /// Tools it may not call, even with `*`; a `*` in a name stands for anything.
+    /// Tools it may not call, even with `*`, by any name a tool has: the one that lists show, the server's own, or
+    /// `backend/own-name`. A `*` in a name stands for anything.
     pub(super) denied_tools: Vec<String>,
-    /// If given, the only tools it may call.
+    /// If given, the only tools it may call, by the name that lists show or as `backend/own-name`. A plain name means the
+    /// tool of the first backend of the file that has it, never another's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) allowed_tools: Option<Vec<String>>,
     /// Methods that are not MCP's and that it may use, such as `acme/*`; no permission includes them.
@@ -393,7 +395,9 @@ pub(super) struct RawRateLimits {
     pub(super) default_rpm: u32,
     /// Calls at once; by default as many as a minute allows.
     pub(super) burst: Option<u32>,
-    /// Other limits by tool: calls a minute, or a table of `rpm` and `burst`.
+    /// Other limits by tool, by any of its names, as in `denied_tools`: calls a minute, or a table of `rpm` and `burst`. Of
+    /// several that mean a tool the most specific counts: a name before a pattern, one with its backend before one without,
+    /// the shown name before the server's own; of patterns the one with more letters, and then the lower limit.
     pub(super) per_tool: BTreeMap<String, RawRate>,
 }
 
@@ -429,9 +433,9 @@ pub(super) struct RawFullRate {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawKillSwitch {
-    /// Tools nobody may call, by the name clients see.
+    /// Tools nobody may call, by any of their names, as in `denied_tools`.
     pub(super) disabled_tools: Vec<String>,
-    /// Backends nobody may call.
+    /// Backends nobody may call; a `*` in a name stands for anything.
     pub(super) disabled_backends: Vec<String>,
 }
 

@@ -175,7 +175,8 @@ impl Conversation {
             };
             match self.pipeline().handle(arrival, cancelled).await {
                 Ok(Answer::Result(_)) => granted.push(uri),
-                Ok(Answer::Error(_)) | Err(Failure::Unknown { .. } | Failure::Denied(_)) => {
+                Ok(Answer::Error(_))
+                | Err(Failure::Unknown { .. } | Failure::Unlisted { .. } | Failure::Denied(_)) => {
                     tracing::debug!(uri, "a subscription was not granted");
                 }
                 Err(failure) => return Err(failure),

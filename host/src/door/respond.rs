@@ -65,6 +65,10 @@ pub(super) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
             (code::INVALID_PARAMS, json!({ "reason": "unknown_target", "uri": name }))
         }
         Failure::Unknown { .. } => (code::INVALID_PARAMS, json!({ "reason": "unknown_target" })),
+        // It may be there when it is asked for again.
+        Failure::Unlisted { .. } => {
+            (code::INVALID_PARAMS, json!({ "reason": "backend_not_listed", "retryAfter": LISTED_AFTER }))
+        }
         Failure::Params(_) => (code::INVALID_PARAMS, json!({ "reason": "invalid_arguments" })),
         Failure::Method(_) => (code::METHOD_NOT_FOUND, Value::Null),
         // The caller's own doing, and no failure of the server.
@@ -127,6 +131,9 @@ fn of_era(code: i64, era: Era) -> i64 {
         Era::Stateless => code + OUTSIDE,
     }
 }
+
+/// Seconds after which it is worth asking again for a name that a starting backend may offer.
+const LISTED_AFTER: u64 = 2;
 
 /// From -32001 to -31001: the last digits say the same.
 const OUTSIDE: i64 = 1_000;

@@ -50,11 +50,8 @@ impl Pipeline {
             List::Resources | List::Templates => TargetKind::Resource,
             List::Prompts => TargetKind::Prompt,
         };
-        let rows: Vec<Row<'_>> = catalog
-            .list(list)
-            .iter()
-            .map(|entry| Row { kind, name: &entry.name, backend: &entry.backend })
-            .collect();
+        let rows: Vec<Row<'_>> =
+            catalog.list(list).iter().map(|entry| Row { kind, names: entry.names() }).collect();
         let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
         let call = Arc::new(trip.overview(principal));
         let visible = self.policy.visible(&call, &rows)?;
@@ -175,7 +172,7 @@ impl Pipeline {
     pub fn readiness(&self) -> Readiness {
         let mut readiness = Readiness::default();
         for backend in self.registry.backends() {
-            if self.policy.kill().hides(TargetKind::Other, "", backend.name()) {
+            if self.policy.kill().is_off(backend.name()) {
                 continue;
             }
             let down = match backend.status() {

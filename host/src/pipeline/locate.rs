@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::tasks::is_task_method;
 use super::{Arrival, Failure, Pipeline};
-use crate::backend::Backend;
+use crate::backend::{Backend, START_PATIENCE};
 use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::catalog::{Entry, List};
 use crate::mcp::schema::ArgumentSchema;
@@ -134,12 +134,38 @@ impl Pipeline {
         if name.len() > most {
             return Err(Failure::Params(format!("`{pointer}` may have {most} bytes at most")));
         }
-        if let Some(located) = self.lookup(kind, &name) {
-            return Ok(located);
+        match self.lookup(kind, &name) {
+            Some(located) => Ok(located),
+            None => self.expect(kind, name).await,
         }
-        // A client may know the name from its last visit while the backend is still starting.
+    }
+
+    /// Waits for a name that nobody has yet: a client may know it from its last visit while its backend is still starting.
+    /// While that is so, the name is not given to another.
+    async fn expect(&self, kind: TargetKind, name: String) -> Result<Located, Failure> {
         self.registry.settled().await;
-        self.lookup(kind, &name).ok_or(Failure::Unknown { kind, name })
+        let deadline = tokio::time::Instant::now() + START_PATIENCE;
+        let mut merges = self.registry.merges();
+        loop {
+            merges.borrow_and_update();
+            if let Some(located) = self.lookup(kind, &name) {
+                return Ok(located);
+            }
+            let unlisted = if kind == TargetKind::Resource {
+                self.registry.unlisted()
+            } else {
+                self.registry.may_offer(&name)
+            };
+            let coming = self.registry.are_coming(&unlisted);
+            if !coming || tokio::time::timeout_at(deadline, merges.changed()).await.is_err() {
+                let backends: Vec<String> =
+                    unlisted.iter().map(|backend| format!("{:?}", backend.name())).collect();
+                return Err(match backends.is_empty() {
+                    true => Failure::Unknown { kind, name },
+                    false => Failure::Unlisted { kind, name, backends: backends.join(", ") },
+                });
+            }
+        }
     }
 
     /// A task is where its tool is, and whoever may not call the tool any more may not ask for its tasks either.
@@ -234,12 +260,18 @@ impl Pipeline {
         };
         if let Some(entry) = entry {
             let backend = self.registry.find(&entry.backend)?.clone();
-            let upstream = if kind == TargetKind::Resource { name.into() } else { entry.upstream.clone() };
-            let target = Target { kind, name: name.into(), backend: entry.backend.clone(), upstream };
+            let (name, upstream): (Arc<str>, Arc<str>) = if kind == TargetKind::Resource {
+                (name.into(), name.into())
+            } else {
+                (entry.name.clone(), entry.upstream.clone())
+            };
+            let target = Target { kind, name, backend: entry.backend.clone(), upstream };
             return Some(Located { target, backend, entry: Some(entry.clone()), also: Vec::new() });
         }
         // Resources need not be listed (MCP "Resources"): with one backend that has any, it is the one.
+        // Which one it is is not known while another may be about to come.
         if kind == TargetKind::Resource
+            && !self.registry.is_patient()
             && let [backend] = self.registry.capable("resources").as_slice()
         {
             let target =

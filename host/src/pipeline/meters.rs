@@ -79,6 +79,7 @@ fn kind(failure: &Failure, status: Status) -> &'static str {
     match failure {
         Failure::Denied(_) | Failure::Backend(BackendError::Share { .. }) => status.as_str(),
         Failure::Unknown { .. } => "unknown_target",
+        Failure::Unlisted { .. } => "backend_not_listed",
         Failure::Params(_) => "invalid_args",
         Failure::Method(_) => "unknown_method",
         Failure::Backend(BackendError::Timeout { .. }) => "timeout",

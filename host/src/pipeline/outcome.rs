@@ -13,6 +13,9 @@ pub enum Failure {
     Denied(Denial),
     #[error("unknown {} \"{name}\"", kind.as_str())]
     Unknown { kind: TargetKind, name: String },
+    /// Nobody has it yet, but these may.
+    #[error("unknown {} \"{name}\" so far: not yet heard from {backends}, which may offer it", kind.as_str())]
+    Unlisted { kind: TargetKind, name: String, backends: String },
     #[error("{0}")]
     Params(String),
     #[error("method `{0}` is not known here")]
@@ -98,7 +101,7 @@ pub(super) fn refused_status(failure: &Failure) -> Status {
         },
         Failure::Unknown { .. } | Failure::Params(_) | Failure::Method(_) => Status::InvalidArgs,
         Failure::Backend(BackendError::Share { .. }) => Status::RateLimited,
-        Failure::Backend(_) | Failure::Audit(_) => Status::Error,
+        Failure::Backend(_) | Failure::Unlisted { .. } | Failure::Audit(_) => Status::Error,
         Failure::Cancelled => Status::Cancelled,
     }
 }

@@ -66,10 +66,8 @@ impl Pipeline {
         // Whoever may not know of a tool any more does not hear of its tasks either.
         let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
         let call = Arc::new(trip.overview(principal));
-        let rows: Vec<Row<'_>> = owned
-            .iter()
-            .map(|(tool, _)| Row { kind: TargetKind::Tool, name: &tool.name, backend: &tool.backend })
-            .collect();
+        let rows: Vec<Row<'_>> =
+            owned.iter().map(|(tool, _)| Row { kind: TargetKind::Tool, names: tool.names() }).collect();
         let visible = self.policy.visible(&call, &rows)?;
         let shown: Vec<&str> = owned
             .iter()

@@ -15,7 +15,7 @@ use crate::call::{Call, Credential, Outcome, Principal, TargetKind};
 use crate::mcp::catalog::Offer;
 
 /// Most rows of a list that a plugin judges in one call.
-const ROWS_AT_ONCE: usize = 512;
+const ROWS_AT_ONCE: usize = 256;
 
 impl Plugin {
     fn failed(&self, fault: Fault) -> PluginError {
@@ -120,8 +120,9 @@ impl Plugin {
             .iter()
             .map(|row| wit::Entry {
                 kind: row.kind.into(),
-                name: row.name.to_owned(),
-                backend: row.backend.to_owned(),
+                name: row.names.shown.to_owned(),
+                backend: row.names.backend.to_owned(),
+                upstream_name: row.names.own.to_owned(),
             })
             .collect();
         let answer = self.pool.run(|instance| {

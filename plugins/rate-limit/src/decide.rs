@@ -1,7 +1,6 @@
 //! Which limit holds for a call, under which key it is counted, and what the caller is told.
 
-use std::collections::HashMap;
-
+use sentinel_plugin_sdk::names::{self, Names, Table};
 use sentinel_plugin_sdk::{ConfigError, Field, Refusal};
 use serde_json::Value;
 
@@ -36,7 +35,7 @@ impl Limit {
 pub(crate) struct Limits {
     /// The limit of every tool without its own, and of every method that is not a tool call.
     pub(crate) default: Limit,
-    per_tool: HashMap<String, Limit>,
+    per_tool: Table<Limit>,
 }
 
 impl Limits {
@@ -44,25 +43,35 @@ impl Limits {
     pub(crate) fn read(config: Value) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
         let mut default = Limit::new(DEFAULT_RPM, None);
-        let mut per_tool = HashMap::new();
+        let mut per_tool: Vec<(String, Limit)> = Vec::new();
         if let Some(mut fields) = Fields::of(config, String::new(), &mut errors) {
             let rpm = fields.take("default_rpm", WHOLE, &mut errors).unwrap_or(DEFAULT_RPM);
             default = Limit::new(rpm, burst(&mut fields, &mut errors));
             if let Some(Value::Object(tools)) = object(&mut fields, &mut errors) {
                 let path = fields.at("per_tool");
                 for (tool, value) in tools {
-                    let limit = read_limit(value, below(&path, &tool), &mut errors);
-                    per_tool.insert(tool, limit);
+                    let path = below(&path, &tool);
+                    if let Err(why) = names::check(&tool) {
+                        errors.push(ConfigError::new(path.clone(), why));
+                    }
+                    let limit = read_limit(value, path, &mut errors);
+                    per_tool.push((tool, limit));
                 }
             }
             fields.finish(&mut errors);
         }
-        if errors.is_empty() { Ok(Self { default, per_tool }) } else { Err(errors) }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        // Where two patterns say as much about a tool, the lower limit holds.
+        per_tool.sort_by_key(|(_, limit)| (limit.rpm, limit.burst));
+        let per_tool = Table::new(per_tool.iter().map(|(tool, limit)| (tool.as_str(), *limit)));
+        Ok(Self { default, per_tool })
     }
 
-    /// The limit of a tool, by the name that callers use.
-    pub(crate) fn of_tool(&self, name: &str) -> Limit {
-        self.per_tool.get(name).copied().unwrap_or(self.default)
+    /// The limit of a tool, by any of its names. The most specific rule counts.
+    pub(crate) fn of_tool(&self, tool: &Names<'_>) -> Limit {
+        self.per_tool.get(tool).copied().unwrap_or(self.default)
     }
 }
 
@@ -116,9 +125,9 @@ fn read_limit(value: Value, path: String, errors: &mut Vec<ConfigError>) -> Limi
     limit
 }
 
-/// The counter of a caller and a tool. Reuses the memory of `key`.
-pub(crate) fn tool_key(key: &mut String, subject: &str, name: &str) {
-    write_key(key, subject, &[name]);
+/// The counter of a caller and a tool of a backend, whatever name it is called by. Reuses the memory of `key`.
+pub(crate) fn tool_key(key: &mut String, subject: &str, backend: &str, own: &str) {
+    write_key(key, subject, &[backend, "/", own]);
 }
 
 /// The counter of a caller and a method that is not a tool call. Its second separator keeps it apart
@@ -176,13 +185,34 @@ mod tests {
             "per_tool": {"search": 30, "deploy": {"rpm": 2, "burst": 1}, "never": 0},
         }))
         .unwrap();
-        assert_eq!(limits.of_tool("search"), Limit { rpm: 30, burst: 30 });
-        assert_eq!(limits.of_tool("deploy"), Limit { rpm: 2, burst: 1 });
-        assert_eq!(limits.of_tool("never"), Limit { rpm: 0, burst: 0 });
-        assert_eq!(limits.of_tool("other"), Limit { rpm: 100, burst: 100 });
+        assert_eq!(plain(&limits, "search"), Limit { rpm: 30, burst: 30 });
+        assert_eq!(plain(&limits, "deploy"), Limit { rpm: 2, burst: 1 });
+        assert_eq!(plain(&limits, "never"), Limit { rpm: 0, burst: 0 });
+        assert_eq!(plain(&limits, "other"), Limit { rpm: 100, burst: 100 });
         assert_eq!(Limits::read(json!({})).unwrap().default, Limit { rpm: 1_000, burst: 1_000 });
         let short = Limits::read(json!({"burst": 5, "per_tool": {"a": 7}})).unwrap();
-        assert_eq!((short.default.burst, short.of_tool("a").burst), (5, 7));
+        assert_eq!((short.default.burst, plain(&short, "a").burst), (5, 7));
+    }
+
+    fn plain(limits: &Limits, name: &str) -> Limit {
+        limits.of_tool(&Names { shown: name, own: name, backend: "one" })
+    }
+
+    #[test]
+    fn a_limit_holds_by_every_name_and_pattern() {
+        let limits = Limits::read(json!({
+            "per_tool": {"deploy": 0, "read_*": 1, "*_file": 2, "write.file": 3, "two/get": 4},
+        }))
+        .unwrap();
+        let rpm = |shown, own, backend| limits.of_tool(&Names { shown, own, backend }).rpm;
+        assert_eq!(rpm("deploy", "deploy", "one"), 0);
+        assert_eq!(rpm("two_deploy", "deploy", "two"), 0, "a namesake's, too");
+        assert_eq!(rpm("two_ship", "ship", "two"), 1_000);
+        assert_eq!(rpm("read_file", "read_file", "one"), 1, "of two patterns that say as much the lower one");
+        assert_eq!(rpm("write_file", "write.file", "one"), 3);
+        assert_eq!((rpm("get", "get", "two"), rpm("get", "get", "one")), (4, 1_000));
+        let errors = Limits::read(json!({"per_tool": {"": 1, "a?": 1, "/x": 1, "ok": 1}})).unwrap_err();
+        assert_eq!(errors.len(), 3, "{errors:?}");
     }
 
     #[test]
@@ -228,15 +258,15 @@ mod tests {
         /// Whatever a subject or a tool is called, another pair has another counter.
         #[test]
         fn two_pairs_never_share_a_counter(
-            // A tool's name that held the separator would be a longer subject's; the gateway's names hold none.
-            one in ("[a\u{1f}:]{0,5}", "[a:]{0,5}"),
-            two in ("[a\u{1f}:]{0,5}", "[a:]{0,5}"),
+            // A server's own name holds what it likes; a backend's begins with none of these.
+            one in ("[a\u{1f}:]{0,5}", "[ab]{1,2}", "[a\u{1f}:/]{0,5}"),
+            two in ("[a\u{1f}:]{0,5}", "[ab]{1,2}", "[a\u{1f}:/]{0,5}"),
         ) {
             let (mut first, mut second) = (String::new(), String::from("left over"));
-            tool_key(&mut first, &one.0, &one.1);
-            tool_key(&mut second, &two.0, &two.1);
+            tool_key(&mut first, &one.0, &one.1, &one.2);
+            tool_key(&mut second, &two.0, &two.1, &two.2);
             prop_assert_eq!(first == second, one == two);
-            method_key(&mut second, &two.0, "other", &two.1);
+            method_key(&mut second, &two.0, "other", &two.2);
             prop_assert_ne!(first, second);
         }
     }

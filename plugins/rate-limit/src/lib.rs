@@ -11,6 +11,8 @@ use sentinel_plugin_sdk::{
     Admission, Call, ConfigError, Lifecycle, Outcome, Refusal, TargetKind, counters, log, read_config,
 };
 
+use sentinel_plugin_sdk::names::Names;
+
 use decide::{Limit, Limits};
 
 /// The plugin.
@@ -45,10 +47,10 @@ impl Admission for RateLimit {
             };
             let subject = call.subject();
             let (name, limit) = if call.kind() == TargetKind::Tool {
-                let name = call.name();
-                let limit = limits.of_tool(&name);
-                decide::tool_key(key, &subject, &name);
-                (name, limit)
+                let (shown, own, backend) = (call.name(), call.upstream_name(), call.backend());
+                let limit = limits.of_tool(&Names { shown: &shown, own: &own, backend: &backend });
+                decide::tool_key(key, &subject, &backend, &own);
+                (shown, limit)
             } else {
                 let method = call.method();
                 decide::method_key(key, &subject, kind_word(call.kind()), &method);

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use sentinel_plugin_sdk::names::{self, Names, Patterns, Rules};
 use sentinel_plugin_sdk::{ConfigError, Entry, Field, Refusal, TargetKind};
 use serde::Deserialize;
-
-use crate::glob::Matcher;
 
 /// The words of `permissions`.
 const PERMISSIONS: [&str; 5] = ["*", "tools.read", "tools.execute", "resources.read", "prompts.read"];
@@ -41,7 +40,7 @@ pub struct Config {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScopeConfig {
-    /// Names of tools; `*` in a name stands for anything.
+    /// Names of tools, as in `denied_tools`.
     pub tools: Vec<String>,
     /// One scope (RFC 6749, section 3.3), looked for in the caller's claim `scope`.
     pub scope: String,
@@ -54,10 +53,12 @@ pub struct RoleConfig {
     /// `*`, `tools.read`, `tools.execute` (implies `tools.read`), `resources.read`, `prompts.read`.
     #[serde(default)]
     pub permissions: Vec<String>,
-    /// Tools that the role may neither see nor call, whatever its permissions; `*` in a name stands for anything.
+    /// Tools that the role may neither see nor call, whatever its permissions, by any of their names (see
+    /// [`sentinel_plugin_sdk::names`]).
     #[serde(default)]
     pub denied_tools: Vec<String>,
-    /// If given, the only tools that the role may see and call.
+    /// If given, the only tools that the role may see and call. A server's own name of a tool is none of those that allow
+    /// it, unless with its backend: `backend/name`.
     #[serde(default)]
     pub allowed_tools: Option<Vec<String>>,
     /// Methods that are not MCP's and that the role may use, such as `vendor/*`. No permission includes them.
@@ -72,17 +73,15 @@ pub struct Asked<'text> {
     pub method: &'text str,
     /// What it is about.
     pub kind: TargetKind,
-    /// The name the client used.
-    pub name: &'text str,
-    /// Whose it is.
-    pub backend: &'text str,
+    /// What that is called.
+    pub names: Names<'text>,
 }
 
 /// The compiled roles.
 #[derive(Debug)]
 pub struct Roles {
     rules: HashMap<String, Rule>,
-    scopes: Vec<(Matcher, String)>,
+    scopes: Vec<(Rules, String)>,
 }
 
 #[derive(Debug, Default)]
@@ -91,9 +90,9 @@ struct Rule {
     call_tools: bool,
     resources: bool,
     prompts: bool,
-    denied: Matcher,
-    allowed: Option<Matcher>,
-    methods: Matcher,
+    denied: Rules,
+    allowed: Option<Rules>,
+    methods: Patterns,
 }
 
 impl Config {
@@ -125,7 +124,7 @@ impl Config {
                 errors.push(ConfigError::new(path, "names no tool, so the scope would be for nothing"));
             }
             check_patterns(&format!("/scopes/{index}/tools"), &tools, &mut errors);
-            scopes.push((Matcher::new(tools.iter().map(String::as_str)), scope));
+            scopes.push((Rules::new(tools.iter().map(String::as_str)), scope));
         }
         if errors.is_empty() { Ok(Roles { rules, scopes }) } else { Err(errors) }
     }
@@ -147,33 +146,36 @@ impl RoleConfig {
             }
         }
         let lists = [
-            ("denied_tools", Some(&self.denied_tools)),
-            ("allowed_tools", self.allowed_tools.as_ref()),
-            ("allowed_methods", Some(&self.allowed_methods)),
+            ("denied_tools", self.denied_tools.as_slice()),
+            ("allowed_tools", self.allowed_tools.as_deref().unwrap_or_default()),
         ];
         for (key, list) in lists {
-            check_patterns(&format!("{path}/{key}"), list.map_or(&[], Vec::as_slice), errors);
+            check_patterns(&format!("{path}/{key}"), list, errors);
         }
-        rule.methods = Matcher::new(self.allowed_methods.iter().map(String::as_str));
-        rule.denied = Matcher::new(self.denied_tools.iter().map(String::as_str));
-        rule.allowed = self.allowed_tools.as_ref().map(|list| Matcher::new(list.iter().map(String::as_str)));
+        check_methods(&format!("{path}/allowed_methods"), &self.allowed_methods, errors);
+        rule.methods = Patterns::new(self.allowed_methods.iter().map(String::as_str));
+        rule.denied = Rules::new(self.denied_tools.iter().map(String::as_str));
+        rule.allowed = self.allowed_tools.as_ref().map(|list| Rules::new(list.iter().map(String::as_str)));
         rule
     }
 }
 
 fn check_patterns(path: &str, patterns: &[String], errors: &mut Vec<ConfigError>) {
-    for (index, _) in patterns.iter().enumerate().filter(|(_, text)| text.trim() != *text || text.is_empty())
-    {
+    for (index, pattern) in patterns.iter().enumerate() {
+        if let Err(why) = names::check(pattern) {
+            errors.push(ConfigError::new(format!("{path}/{index}"), why));
+        }
+    }
+}
+
+/// The `/` of a method is a letter like any other.
+fn check_methods(path: &str, methods: &[String], errors: &mut Vec<ConfigError>) {
+    for (index, _) in methods.iter().enumerate().filter(|(_, text)| text.trim() != *text || text.is_empty()) {
         errors.push(ConfigError::new(
             format!("{path}/{index}"),
             "is empty or starts or ends with a blank: it would match nothing",
         ));
     }
-}
-
-/// The tool's name without the backend's, where the gateway put that before it because two backends have the name.
-fn own_name<'tool>(tool: &'tool str, backend: &str) -> Option<&'tool str> {
-    tool.strip_prefix(backend).and_then(|rest| rest.strip_prefix('_'))
 }
 
 fn unknown_permission(path: &str, word: &str) -> ConfigError {
@@ -190,14 +192,10 @@ fn unknown_permission(path: &str, word: &str) -> ConfigError {
 }
 
 impl Rule {
-    /// Whether the lists leave this tool to the role.
-    ///
-    /// When two backends have a tool of one name, the gateway offers it as `backend_name`. A denial has to
-    /// survive that, so the name without the backend is denied too; an allowance need not.
-    fn reaches(&self, tool: &str, backend: &str) -> bool {
-        let own = own_name(tool, backend);
-        let denied = self.denied.matches(tool) || own.is_some_and(|own| self.denied.matches(own));
-        !denied && self.allowed.as_ref().is_none_or(|allowed| allowed.matches(tool))
+    /// Whether the lists leave this tool to the role. A denial holds by every name of the tool; an allowance only by those
+    /// that no other server can give a tool of its own.
+    fn reaches(&self, tool: &Names<'_>) -> bool {
+        !self.denied.hits(tool) && self.allowed.as_ref().is_none_or(|allowed| allowed.grants(tool))
     }
 
     fn has_any_permission(&self) -> bool {
@@ -221,7 +219,8 @@ impl Roles {
         self.has_scopes(asked, granted)
     }
 
-    fn permits(&self, role: &str, Asked { method, kind, name, backend }: Asked<'_>) -> Result<(), Refusal> {
+    fn permits(&self, role: &str, Asked { method, kind, names }: Asked<'_>) -> Result<(), Refusal> {
+        let name = names.shown;
         let foreign = !METHODS.contains(&method);
         if foreign && !self.rules.get(role).is_some_and(|rule| rule.methods.matches(method)) {
             // To whoever may not use it, it does not exist; as for a tool that is not listed.
@@ -232,7 +231,7 @@ impl Roles {
             return Err(denied(format!("The role {role:?} is not known here, so it may not use {name:?}.")));
         };
         let (allowed, what, missing) = match kind {
-            TargetKind::Tool if rule.call_tools && !rule.reaches(name, backend) => {
+            TargetKind::Tool if rule.call_tools && !rule.reaches(&names) => {
                 return Err(denied(format!("The role {role:?} is denied the tool {name:?}.")));
             }
             TargetKind::Tool => (rule.call_tools, "call the tool", "tools.execute"),
@@ -252,11 +251,8 @@ impl Roles {
         if asked.kind != TargetKind::Tool {
             return Ok(());
         }
-        let own = own_name(asked.name, asked.backend);
-        let concerns =
-            |tools: &Matcher| tools.matches(asked.name) || own.is_some_and(|own| tools.matches(own));
         let mut needed: Vec<&str> = Vec::new();
-        for (_, scope) in self.scopes.iter().filter(|(tools, _)| concerns(tools)) {
+        for (_, scope) in self.scopes.iter().filter(|(tools, _)| tools.hits(&asked.names)) {
             if !needed.contains(&scope.as_str()) {
                 needed.push(scope);
             }
@@ -270,7 +266,8 @@ impl Roles {
             return Ok(());
         }
         let scopes = needed.join(" ");
-        let text = format!("The tool {:?} needs the scope `{scopes}`. Get a token with it.", asked.name);
+        let text =
+            format!("The tool {:?} needs the scope `{scopes}`. Get a token with it.", asked.names.shown);
         let mut refusal = Refusal::new("insufficient_scope", text);
         refusal.details.push(Field { name: "scope".to_owned(), value: scopes });
         Err(refusal)
@@ -281,7 +278,10 @@ impl Roles {
     pub fn visible(&self, role: &str, entries: &[Entry]) -> Vec<bool> {
         let Some(rule) = self.rules.get(role) else { return vec![false; entries.len()] };
         let visible = |entry: &Entry| match entry.kind {
-            TargetKind::Tool => rule.see_tools && rule.reaches(&entry.name, &entry.backend),
+            TargetKind::Tool => {
+                let Entry { name, backend, upstream_name, .. } = entry;
+                rule.see_tools && rule.reaches(&Names { shown: name, own: upstream_name, backend })
+            }
             TargetKind::Resource => rule.resources,
             TargetKind::Prompt => rule.prompts,
             TargetKind::Other => rule.has_any_permission(),

@@ -3,13 +3,14 @@
 //! This file only joins [`decide`] to the gateway; every rule stands there and is tested natively.
 
 pub mod decide;
-pub mod glob;
 
 use std::cell::RefCell;
 
 use sentinel_plugin_sdk::{
     Admission, Call, ConfigError, Entry, Facts, Lifecycle, Outcome, Permit, Refusal, Reuse, Visibility,
 };
+
+use sentinel_plugin_sdk::names::Names;
 
 use decide::{Asked, Config, Roles};
 
@@ -34,8 +35,10 @@ impl Admission for Rbac {
     fn check(call: &Call) -> Result<Option<Permit>, Refusal> {
         ROLES.with_borrow(|roles| match roles {
             Some(roles) => {
-                let (method, kind, name, backend) = (call.method(), call.kind(), call.name(), call.backend());
-                let asked = Asked { method: &method, kind, name: &name, backend: &backend };
+                let (method, kind) = (call.method(), call.kind());
+                let (shown, own, backend) = (call.name(), call.upstream_name(), call.backend());
+                let names = Names { shown: &shown, own: &own, backend: &backend };
+                let asked = Asked { method: &method, kind, names };
                 roles.check(&call.role(), asked, || call.claim("scope")).map(|()| None)
             }
             None => Err(Refusal::new("not_configured", "The plugin rbac has not been configured.")),

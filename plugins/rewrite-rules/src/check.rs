@@ -1,5 +1,7 @@
 //! What may stand in a rule: pointers, patterns, header and tool names.
 
+use sentinel_plugin_sdk::names;
+
 /// Headers that the gateway or the transport sets, or that carry credentials; rules are no place for either.
 const RESERVED: [&str; 16] = [
     "accept",
@@ -39,34 +41,15 @@ pub(crate) fn last_step(pointer: &str) -> Option<String> {
     Some(step.replace("~1", "/").replace("~0", "~"))
 }
 
-/// A pattern for tool names: `*` stands for anything, everything else for itself.
-pub(crate) fn glob(text: &str) -> Result<(), String> {
-    if text.is_empty() || text.len() > 128 {
-        return Err("a pattern has 1 to 128 characters".to_owned());
-    }
-    if text.contains(|char: char| char.is_control() || "?[]{}\\".contains(char)) {
-        return Err("in a pattern only `*` has a meaning; other wildcards do not exist".to_owned());
-    }
-    Ok(())
-}
-
-/// Whether a name fits a pattern. Looks at every part between two `*` where it first occurs, which is
-/// enough, and so never goes back to try another place.
-pub(crate) fn matches(glob: &str, name: &str) -> bool {
-    let Some((first, rest)) = glob.split_once('*') else {
-        return glob == name;
-    };
-    let Some(mut name) = name.strip_prefix(first) else {
-        return false;
-    };
-    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-    for part in middle.split('*') {
-        match name.find(part) {
-            Some(at) => name = &name[at + part.len()..],
-            None => return false,
+/// A pattern for the tools of a backend, in the language of all rules.
+pub(crate) fn tool_pattern(text: &str, backend: &str) -> Result<(), String> {
+    names::check(text)?;
+    match names::backend_part(text) {
+        Some(other) if !names::fits(other, backend) => {
+            Err(format!("names the backend {other:?}, but these are the rules of {backend:?}"))
         }
+        _ => Ok(()),
     }
-    name.ends_with(last)
 }
 
 /// A header's name: a token of RFC 9110, and none that the gateway keeps for itself.
@@ -99,24 +82,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The definition of a pattern, without regard to cost.
-    fn slow(glob: &[char], name: &[char]) -> bool {
-        match glob.split_first() {
-            None => name.is_empty(),
-            Some(('*', rest)) => (0..=name.len()).any(|at| slow(rest, &name[at..])),
-            Some((char, rest)) => {
-                name.split_first().is_some_and(|(first, tail)| first == char && slow(rest, tail))
-            }
-        }
-    }
-
     proptest! {
-        #[test]
-        fn patterns_mean_what_they_are_defined_to(glob in "[ab*]{0,7}", name in "[ab]{0,9}") {
-            let (chars, letters): (Vec<_>, Vec<_>) = (glob.chars().collect(), name.chars().collect());
-            prop_assert_eq!(matches(&glob, &name), slow(&chars, &letters));
-        }
-
         #[test]
         fn a_pointer_made_of_any_keys_is_one(keys in proptest::collection::vec(".{0,5}", 1..4)) {
             let text: String = keys.iter()

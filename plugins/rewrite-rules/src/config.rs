@@ -3,38 +3,41 @@
 use std::collections::{HashMap, HashSet};
 
 use sentinel_plugin_sdk::ConfigError;
+use sentinel_plugin_sdk::names::Rules;
 use serde_json::{Map, Value};
 
 use crate::check;
-use crate::decide::{Action, Backend, Op, Rules, ToolEdit};
+use crate::decide;
+use crate::decide::{Action, Backend, Op, ToolEdit, ToolEdits};
 use sentinel_plugin_sdk::fields::{Fields, below};
 
 type Errors = Vec<ConfigError>;
 
 /// Reads `{"backends": {"files": {"arguments": [...], "results": [...], "headers": {...}, "tools": [...]}}}`.
-pub(crate) fn read(config: Value) -> Result<Rules, Errors> {
+pub(crate) fn read(config: Value) -> Result<decide::Rules, Errors> {
     let mut errors = Vec::new();
     let mut backends = HashMap::new();
     if let Some(mut fields) = Fields::of(config, String::new(), &mut errors) {
         for (name, value) in object(&mut fields, "backends", &mut errors) {
             let path = below(&fields.at("backends"), &name);
-            if let Some(backend) = backend(value, path, &mut errors) {
+            if let Some(backend) = backend(&name, value, path, &mut errors) {
                 backends.insert(name, backend);
             }
         }
         fields.finish(&mut errors);
     }
-    if errors.is_empty() { Ok(Rules::new(backends)) } else { Err(errors) }
+    if errors.is_empty() { Ok(decide::Rules::new(backends)) } else { Err(errors) }
 }
 
-fn backend(value: Value, path: String, errors: &mut Errors) -> Option<Backend> {
+fn backend(name: &str, value: Value, path: String, errors: &mut Errors) -> Option<Backend> {
     let mut fields = Fields::of(value, path, errors)?;
     let backend = Backend {
+        name: name.to_owned(),
         // Pointers of rules start at the arguments, those of edits at `params`.
-        arguments: ops(&mut fields, "arguments", "/arguments", errors),
-        results: ops(&mut fields, "results", "", errors),
+        arguments: ops(name, &mut fields, "arguments", "/arguments", errors),
+        results: ops(name, &mut fields, "results", "", errors),
         headers: headers(&mut fields, errors),
-        tools: tools(&mut fields, errors),
+        tools: tools(name, &mut fields, errors),
     };
     fields.finish(errors);
     Some(backend)
@@ -44,17 +47,17 @@ fn object(fields: &mut Fields, key: &'static str, errors: &mut Errors) -> Map<St
     fields.take(key, "an object", errors).unwrap_or_default()
 }
 
-fn ops(fields: &mut Fields, key: &'static str, base: &str, errors: &mut Errors) -> Vec<Op> {
+fn ops(backend: &str, fields: &mut Fields, key: &'static str, base: &str, errors: &mut Errors) -> Vec<Op> {
     let list: Vec<Value> = fields.take(key, "a list of edits", errors).unwrap_or_default();
     let path = fields.at(key);
     let read = list.into_iter().enumerate();
-    read.filter_map(|(index, value)| op(value, format!("{path}/{index}"), base, errors)).collect()
+    read.filter_map(|(index, value)| op(backend, value, format!("{path}/{index}"), base, errors)).collect()
 }
 
-fn op(value: Value, path: String, base: &str, errors: &mut Errors) -> Option<Op> {
+fn op(backend: &str, value: Value, path: String, base: &str, errors: &mut Errors) -> Option<Op> {
     let mut fields = Fields::of(value, path.clone(), errors)?;
     let tool: Option<String> = fields.take("tool", "a tool name or a pattern", errors);
-    if let Some(Err(why)) = tool.as_deref().map(check::glob) {
+    if let Some(Err(why)) = tool.as_deref().map(|tool| check::tool_pattern(tool, backend)) {
         errors.push(ConfigError::new(fields.at("tool"), why));
     }
     let verbs: Vec<(&'static str, String)> = ["set", "default", "remove", "rename"]
@@ -75,6 +78,7 @@ fn op(value: Value, path: String, base: &str, errors: &mut Errors) -> Option<Op>
         }
     };
     fields.finish(errors);
+    let tool = tool.map(|pattern| Rules::new([pattern.as_str()]));
     Some(Op { tool, action: action? })
 }
 
@@ -147,15 +151,15 @@ fn headers(fields: &mut Fields, errors: &mut Errors) -> Vec<(String, String)> {
     headers
 }
 
-fn tools(fields: &mut Fields, errors: &mut Errors) -> HashMap<String, ToolEdit> {
+fn tools(backend: &str, fields: &mut Fields, errors: &mut Errors) -> ToolEdits {
     let list: Vec<Value> = fields.take("tools", "a list of tools", errors).unwrap_or_default();
     let path = fields.at("tools");
-    let mut tools = HashMap::new();
+    let mut tools: Vec<(String, ToolEdit)> = Vec::new();
     let mut names: HashMap<String, usize> = HashMap::new();
     let mut kept: Vec<(usize, String)> = Vec::new();
     for (index, value) in list.into_iter().enumerate() {
         let path = format!("{path}/{index}");
-        let Some((tool, edit)) = tool(value, &path, errors) else { continue };
+        let Some((tool, edit)) = tool(backend, value, &path, errors) else { continue };
         if let Some(name) = &edit.rename {
             if let Some(other) = names.insert(name.clone(), index) {
                 errors.push(ConfigError::new(
@@ -166,9 +170,10 @@ fn tools(fields: &mut Fields, errors: &mut Errors) -> HashMap<String, ToolEdit> 
         } else if !edit.hide {
             kept.push((index, tool.clone()));
         }
-        if tools.insert(tool, edit).is_some() {
+        if tools.iter().any(|(known, _)| *known == tool) {
             errors.push(ConfigError::new(format!("{path}/tool"), "this tool has an entry already"));
         }
+        tools.push((tool, edit));
     }
     for (index, tool) in kept {
         if let Some(other) = names.get(&tool) {
@@ -178,10 +183,10 @@ fn tools(fields: &mut Fields, errors: &mut Errors) -> HashMap<String, ToolEdit> 
             ));
         }
     }
-    tools
+    ToolEdits::new(backend, tools)
 }
 
-fn tool(value: Value, path: &str, errors: &mut Errors) -> Option<(String, ToolEdit)> {
+fn tool(backend: &str, value: Value, path: &str, errors: &mut Errors) -> Option<(String, ToolEdit)> {
     let mut fields = Fields::of(value, path.to_owned(), errors)?;
     let mistakes = errors.len();
     let tool: Option<String> = fields.take("tool", "the name that the backend gives the tool", errors);
@@ -195,6 +200,17 @@ fn tool(value: Value, path: &str, errors: &mut Errors) -> Option<(String, ToolEd
         errors.push(
             ConfigError::new(fields.at("tool"), "is missing")
                 .hint("the name that the backend gives the tool"),
+        );
+    }
+    if let Some(Err(why)) =
+        tool.as_deref().filter(|tool| !tool.is_empty()).map(|tool| check::tool_pattern(tool, backend))
+    {
+        errors.push(ConfigError::new(fields.at("tool"), why));
+    }
+    if edit.rename.is_some() && tool.as_deref().is_some_and(|tool| tool.contains('*')) {
+        errors.push(
+            ConfigError::new(fields.at("rename"), "several tools cannot have one name")
+                .hint("name one tool, without `*`"),
         );
     }
     if let Some(name) = edit.rename.as_deref().filter(|name| !check::tool_name(name)) {
@@ -293,6 +309,17 @@ mod tests {
                 "/tools/7/tool",
                 "/tools/8/hide",
             ]
+        );
+    }
+
+    #[test]
+    fn a_rule_names_tools_of_its_own_backend() {
+        let tools = json!([{"tool": "b/x", "hide": true}, {"tool": "*/y", "hide": true}, {"tool": "c/z", "hide": true},
+            {"tool": "w*", "rename": "w"}]);
+        let arguments = json!([{"tool": "c/x", "remove": "/a"}, {"tool": "b/*", "remove": "/a"}]);
+        assert_eq!(
+            mistakes(&json!({"arguments": arguments, "tools": tools})),
+            ["/arguments/0/tool", "/tools/2/tool", "/tools/3/rename"]
         );
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::check;
+use sentinel_plugin_sdk::names::{self, Names};
 
 /// The rules of all backends.
 #[derive(Debug, Default)]
@@ -13,20 +13,30 @@ pub(crate) struct Rules {
 /// The rules of one backend.
 #[derive(Debug, Default)]
 pub(crate) struct Backend {
+    pub(crate) name: String,
     /// Edits of the arguments; their pointers start at `params`.
     pub(crate) arguments: Vec<Op>,
     /// Edits of the result; their pointers start at the result.
     pub(crate) results: Vec<Op>,
     pub(crate) headers: Vec<(String, String)>,
-    /// By the name that the backend gives the tool.
-    pub(crate) tools: HashMap<String, ToolEdit>,
+    pub(crate) tools: ToolEdits,
+}
+
+/// What the rules say about the entries of a list.
+#[derive(Debug, Default)]
+pub(crate) struct ToolEdits {
+    edits: Vec<ToolEdit>,
+    /// By the name that the backend gives the tool, or what is shown of it.
+    exact: HashMap<String, usize>,
+    /// Those that name tools otherwise, in the order of the file.
+    others: Vec<(names::Rules, usize)>,
 }
 
 /// An edit for some tools.
 #[derive(Debug)]
 pub(crate) struct Op {
-    /// A pattern for the backend's name of the tool; none fits all.
-    pub(crate) tool: Option<String>,
+    /// The tools it is for, by any of their names; none fits all.
+    pub(crate) tool: Option<names::Rules>,
     pub(crate) action: Action,
 }
 
@@ -71,7 +81,7 @@ impl Rules {
 impl Backend {
     /// The edits of a call's arguments, in order. A call may come without arguments; then an edit that
     /// writes into them is preceded by one that makes them.
-    pub(crate) fn on_call<'a>(&'a self, tool: &'a str) -> impl Iterator<Item = Action> + 'a {
+    pub(crate) fn on_call<'a>(&'a self, tool: &'a Names<'a>) -> impl Iterator<Item = Action> + 'a {
         let writes = |op: &&Op| matches!(op.action, Action::Set { .. } | Action::Default { .. });
         let whole = self
             .arguments
@@ -83,22 +93,27 @@ impl Backend {
     }
 
     /// The edits of a tool's result, in order.
-    pub(crate) fn on_result<'a>(&'a self, tool: &'a str) -> impl Iterator<Item = &'a Action> + 'a {
+    pub(crate) fn on_result<'a>(&'a self, tool: &'a Names<'a>) -> impl Iterator<Item = &'a Action> + 'a {
         fitting(&self.results, tool)
     }
 
     /// The edits of a list of tools that has these names. No rename makes two tools share a name.
-    pub(crate) fn on_list(&self, names: &[String]) -> Plan<'_> {
-        let keeps =
-            |name: &&String| self.tools.get(*name).is_none_or(|edit| !edit.hide && edit.rename.is_none());
-        let mut used: HashSet<&str> = names.iter().filter(keeps).map(String::as_str).collect();
+    pub(crate) fn on_list(&self, listed: &[String]) -> Plan<'_> {
+        let edits: Vec<Option<&ToolEdit>> = listed.iter().map(|own| self.tools.of(&self.name, own)).collect();
+        let target = |index: usize| edits[index].and_then(|edit| edit.rename.as_deref());
+        let keeps = |index: &usize| edits[*index].is_none_or(|edit| !edit.hide && edit.rename.is_none());
+        let mut used: HashSet<&str> = (0..listed.len()).filter(keeps).map(|index| &*listed[index]).collect();
+        // Two entries may name the same tool, one of them in other characters; a new name is given once.
+        let mut given: HashSet<&str> = HashSet::new();
         // A rename that is given up takes a name, and so may stop another: until nothing changes.
-        let mut given_up: HashSet<&str> = HashSet::new();
+        let mut given_up: HashSet<usize> = (0..listed.len())
+            .filter(|index| target(*index).is_some_and(|name| !given.insert(name)))
+            .collect();
+        used.extend(given_up.iter().map(|index| &*listed[*index]));
         loop {
             let before = given_up.len();
-            for name in names {
-                let target = self.tools.get(name).and_then(|edit| edit.rename.as_deref());
-                if target.is_some_and(|target| used.contains(target)) && given_up.insert(name) {
+            for (index, name) in listed.iter().enumerate() {
+                if target(index).is_some_and(|target| used.contains(target)) && given_up.insert(index) {
                     used.insert(name);
                 }
             }
@@ -107,14 +122,46 @@ impl Backend {
             }
         }
         let mut plan = Plan::default();
-        for (index, name) in (0u32..).zip(names) {
-            let Some(edit) = self.tools.get(name) else { continue };
-            if let Some(target) = edit.rename.as_deref().filter(|_| given_up.contains(name.as_str())) {
-                plan.taken.push((index, target));
+        for (number, index) in (0u32..).zip(0..listed.len()) {
+            let Some(edit) = edits[index] else { continue };
+            if let Some(target) = target(index).filter(|_| given_up.contains(&index)) {
+                plan.taken.push((number, target));
             }
-            plan.edits.push((index, edit));
+            plan.edits.push((number, edit));
         }
         plan
+    }
+}
+
+impl ToolEdits {
+    /// The entries of the file, in its order, with what each says of its tools.
+    pub(crate) fn new(backend: &str, entries: Vec<(String, ToolEdit)>) -> Self {
+        let mut edits = Self::default();
+        for (tool, edit) in entries {
+            let index = edits.edits.len();
+            edits.edits.push(edit);
+            let prefixed = tool.strip_prefix(backend).is_some_and(|rest| rest.starts_with('_'));
+            if prefixed || tool.contains(['*', '/']) {
+                edits.others.push((names::Rules::new([tool.as_str()]), index));
+            }
+            edits.exact.entry(tool).or_insert(index);
+        }
+        edits
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.edits.is_empty()
+    }
+
+    /// What is said of a tool. Its own name tells more than what is shown of it, and that more than a pattern.
+    fn of(&self, backend: &str, own: &str) -> Option<&ToolEdit> {
+        let shown = names::safe(own);
+        let named = self.exact.get(own).filter(|_| !own.contains(['*', '/']));
+        let index = named.or_else(|| self.exact.get(&*shown)).copied().or_else(|| {
+            let tool = Names { shown: &shown, own, backend };
+            self.others.iter().find(|(rules, _)| rules.hits(&tool)).map(|(_, index)| *index)
+        })?;
+        self.edits.get(index)
     }
 }
 
@@ -126,12 +173,12 @@ impl Plan<'_> {
 }
 
 impl Op {
-    fn fits(&self, tool: &str) -> bool {
-        self.tool.as_deref().is_none_or(|glob| check::matches(glob, tool))
+    fn fits(&self, tool: &Names<'_>) -> bool {
+        self.tool.as_ref().is_none_or(|rules| rules.hits(tool))
     }
 }
 
-fn fitting<'a>(ops: &'a [Op], tool: &'a str) -> impl Iterator<Item = &'a Action> + 'a {
+fn fitting<'a>(ops: &'a [Op], tool: &'a Names<'a>) -> impl Iterator<Item = &'a Action> + 'a {
     ops.iter().filter(move |op| op.fits(tool)).map(|op| &op.action)
 }
 
@@ -149,6 +196,43 @@ mod tests {
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn tool(name: &str) -> Names<'_> {
+        Names { shown: name, own: name, backend: "files" }
+    }
+
+    #[test]
+    fn a_tool_is_named_by_any_of_its_names() {
+        let rules = rules(&json!({
+            "arguments": [{"tool": "two_echo", "remove": "/a"}, {"tool": "files/echo", "remove": "/b"}],
+            "tools": [
+                {"tool": "files_drop_all", "hide": true},
+                {"tool": "files/tell", "title": "T"},
+                {"tool": "read_*", "description": "R"},
+                {"tool": "read_file", "title": "R"},
+                {"tool": "drop_it", "hide": true},
+            ],
+        }));
+        let files = rules.of("files").unwrap();
+        let removes = |names: &Names<'_>| files.on_call(names).count();
+        assert_eq!(removes(&Names { shown: "two_echo", own: "other", backend: "files" }), 1);
+        assert_eq!(removes(&Names { shown: "files_echo", own: "echo", backend: "files" }), 1);
+        assert_eq!(removes(&tool("echo")), 1);
+        let listed = names(&["drop.all", "tell", "read_dir", "read_file", "drop.it", "other"]);
+        let plan = files.on_list(&listed);
+        let seen: Vec<_> =
+            plan.edits.iter().map(|(index, edit)| (*index, edit.hide, edit.title.as_deref())).collect();
+        assert_eq!(
+            seen,
+            [
+                (0, true, None),
+                (1, false, Some("T")),
+                (2, false, None),
+                (3, false, Some("R")),
+                (4, true, None)
+            ]
+        );
     }
 
     #[test]
@@ -169,11 +253,11 @@ mod tests {
         let remove = Action::Remove { pointer: "/arguments/debug".to_owned() };
         let rename = Action::Rename { pointer: "/arguments/path".to_owned(), to: "file".to_owned() };
         assert_eq!(
-            files.on_call("read_file").collect::<Vec<_>>(),
+            files.on_call(&tool("read_file")).collect::<Vec<_>>(),
             [set("/arguments", "{}"), set("/arguments/limit", "10"), remove.clone(), rename.clone()]
         );
-        assert_eq!(files.on_call("write").collect::<Vec<_>>(), [remove, rename]);
-        let results: Vec<_> = files.on_result("any").cloned().collect();
+        assert_eq!(files.on_call(&tool("write")).collect::<Vec<_>>(), [remove, rename]);
+        let results: Vec<_> = files.on_result(&tool("any")).cloned().collect();
         let null = Action::Set { pointer: "/structuredContent/a~1b".to_owned(), json: "null".to_owned() };
         assert_eq!(results, [null]);
         assert!(rules.of("other").is_none());
@@ -208,7 +292,7 @@ mod tests {
             let mut seen = HashSet::new();
             // The configuration allows no target twice.
             let tools = tools.filter(|(_, edit)| seen.insert(edit.rename.clone())).collect();
-            let backend = Backend { tools, ..Backend::default() };
+            let backend = Backend { tools: ToolEdits::new("files", tools), ..Backend::default() };
             let listed: Vec<String> = listed.into_iter().collect();
             let plan = backend.on_list(&listed);
             let mut shown = listed.clone();

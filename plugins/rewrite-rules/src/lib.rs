@@ -14,6 +14,8 @@ use sentinel_plugin_sdk::{
     Rewriting, TargetKind, log, read_config,
 };
 
+use sentinel_plugin_sdk::names::Names;
+
 use decide::{Action, Backend, Rules};
 
 /// The plugin.
@@ -40,9 +42,11 @@ impl Rewriting for RewriteRules {
                 edits.set_header(name, value);
             }
             if !backend.arguments.is_empty() && call.kind() == TargetKind::Tool {
-                for action in backend.on_call(&call.upstream_name()) {
-                    record(edits, &action);
-                }
+                with_names(call, backend, |tool| {
+                    for action in backend.on_call(tool) {
+                        record(edits, &action);
+                    }
+                });
             }
         })
     }
@@ -52,9 +56,11 @@ impl Rewriting for RewriteRules {
             // A JSON-RPC error has no result to edit.
             let editable = call.kind() == TargetKind::Tool && response.error_code().is_none();
             if !backend.results.is_empty() && editable {
-                for action in backend.on_result(&call.upstream_name()) {
-                    record(edits, action);
-                }
+                with_names(call, backend, |tool| {
+                    for action in backend.on_result(tool) {
+                        record(edits, action);
+                    }
+                });
             }
         })
     }
@@ -103,6 +109,11 @@ fn with_rules(backend: &str, edit: impl FnOnce(&Backend)) -> Result<(), Refusal>
         }
         Ok(())
     })
+}
+
+fn with_names(call: &Call, backend: &Backend, edit: impl FnOnce(&Names<'_>)) {
+    let (shown, own) = (call.name(), call.upstream_name());
+    edit(&Names { shown: &shown, own: &own, backend: &backend.name });
 }
 
 fn record(edits: &Patch, action: &Action) {

@@ -121,6 +121,9 @@ pub use bindings::reuse::exports::sentinel::plugin::reuse::{Facts, Guest as Reus
 pub use bindings::rewriting::exports::sentinel::plugin::rewriting::Guest as Rewriting;
 pub use bindings::visibility::exports::sentinel::plugin::visibility::Guest as Visibility;
 
+/// The names of tools and the patterns that rules name them by: one language for all plugins and for the gateway itself.
+pub use sentinel_names as names;
+
 /// Makes a type the plugin: `export!(MyType: admission, visibility)`.
 #[macro_export]
 macro_rules! export {

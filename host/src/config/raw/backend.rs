@@ -229,6 +229,7 @@ pub(in crate::config) struct RawRewrite {
     pub(in crate::config) results: Vec<Map<String, Value>>,
     /// Headers of requests; never a secret, these are in reach of a plugin.
     pub(in crate::config) headers: BTreeMap<String, String>,
-    /// How its tools are shown: `tool`, and any of `rename`, `title`, `description`, `hide`.
+    /// How its tools are shown: `tool`, and any of `rename`, `title`, `description`, `hide`. As everywhere in these rules,
+    /// `tool` may be any name of the tool, or a pattern with `*` (but for `rename`).
     pub(in crate::config) tools: Vec<Map<String, Value>>,
 }

@@ -8,7 +8,7 @@ fn roles(json: &str) -> Roles {
     serde_json::from_str::<Config>(json).unwrap().check().unwrap()
 }
 
-/// The request that is made about each kind.
+/// The request that is made about each kind. A tool that is shown with its backend before it has the rest as its own name.
 fn asked<'text>(kind: TargetKind, name: &'text str, backend: &'text str) -> Asked<'text> {
     let method = match kind {
         TargetKind::Tool => "tools/call",
@@ -16,7 +16,17 @@ fn asked<'text>(kind: TargetKind, name: &'text str, backend: &'text str) -> Aske
         TargetKind::Prompt => "prompts/get",
         TargetKind::Other => "logging/setLevel",
     };
-    Asked { method, kind, name, backend }
+    Asked { method, kind, names: named(name, backend) }
+}
+
+fn named<'text>(shown: &'text str, backend: &'text str) -> Names<'text> {
+    let own = shown.strip_prefix(backend).and_then(|rest| rest.strip_prefix('_')).unwrap_or(shown);
+    Names { shown, own, backend }
+}
+
+fn row(kind: TargetKind, names: Names<'_>) -> Entry {
+    let Names { shown, own, backend } = names;
+    Entry { kind, name: shown.to_owned(), backend: backend.to_owned(), upstream_name: own.to_owned() }
 }
 
 fn may(roles: &Roles, role: &str, kind: TargetKind, name: &str) -> bool {
@@ -30,8 +40,7 @@ fn may(roles: &Roles, role: &str, kind: TargetKind, name: &str) -> bool {
 }
 
 fn sees(roles: &Roles, role: &str, kind: TargetKind, name: &str) -> bool {
-    let entry = Entry { kind, name: name.to_owned(), backend: "files".to_owned() };
-    roles.visible(role, &[entry]) == [true]
+    roles.visible(role, &[row(kind, named(name, "files"))]) == [true]
 }
 
 const ALL: [TargetKind; 4] = [TargetKind::Tool, TargetKind::Resource, TargetKind::Prompt, TargetKind::Other];
@@ -112,6 +121,35 @@ fn a_denial_survives_a_name_collision() {
 }
 
 #[test]
+fn the_servers_own_name_denies_and_asks_for_scopes_but_allows_nobody_elses() {
+    let roles = roles(
+        r#"{"roles":{"a":{"permissions":["*"],"denied_tools":["files.delete"]},
+            "b":{"permissions":["*"],"allowed_tools":["read_file"]},
+            "c":{"permissions":["*"],"allowed_tools":["sandbox/read_file","files.*"]},
+            "d":{"permissions":["*"]}},
+            "scopes":[{"tools":["files.delete"],"scope":"mcp:write"}]}"#,
+    );
+    let delete = Names { shown: "files_delete", own: "files.delete", backend: "srv" };
+    let both = |role: &str, names: Names<'_>| {
+        let asked = Asked { method: "tools/call", kind: TargetKind::Tool, names };
+        let may = roles.check(role, asked, || Some("mcp:write".to_owned())).is_ok();
+        assert_eq!(roles.visible(role, &[row(TargetKind::Tool, names)]), [may], "{role} {names:?}");
+        may
+    };
+    assert!(!both("a", delete) && both("a", Names { shown: "files_read", own: "files.read", ..delete }));
+    let mine = Names { shown: "read_file", own: "read_file", backend: "sandbox" };
+    let namesake = Names { shown: "commander_read_file", own: "read_file", backend: "commander" };
+    assert!(both("b", mine) && !both("b", namesake));
+    assert!(
+        both("c", mine) && !both("c", namesake) && both("c", delete),
+        "its own name, shown in other letters"
+    );
+    let asked = Asked { method: "tools/call", kind: TargetKind::Tool, names: delete };
+    let refusal = roles.check("d", asked, || None).unwrap_err();
+    assert_eq!(refusal.reason, "insufficient_scope");
+}
+
+#[test]
 fn an_empty_allowance_allows_no_tool() {
     let roles = roles(r#"{"roles":{"r":{"permissions":["*"],"allowed_tools":[]}}}"#);
     assert!(!may(&roles, "r", TargetKind::Tool, "list"));
@@ -123,7 +161,7 @@ fn a_method_that_is_not_mcps_needs_a_rule_that_names_it() {
         r#"{"roles":{"admin":{"permissions":["*"]},"vendor":{"permissions":["tools.execute"],"denied_tools":["drop"],"allowed_methods":["acme/*"]}}}"#,
     );
     let reason = |role: &str, method: &str, kind: TargetKind, name: &str| {
-        let asked = Asked { method, kind, name, backend: "files" };
+        let asked = Asked { method, kind, names: named(name, "files") };
         roles.check(role, asked, || None).err().map(|refusal| refusal.reason)
     };
     let unknown = Some("unknown_method".to_owned());
@@ -241,7 +279,7 @@ proptest! {
         let role =
             RoleConfig { permissions, denied_tools: denied, allowed_tools: allowed, allowed_methods: Vec::new() };
         let roles = Config { roles: [("r".to_owned(), role)].into(), scopes: Vec::new() }.check().unwrap();
-        let entry = |name: &String| Entry { kind: TargetKind::Tool, name: name.clone(), backend: backend.clone() };
+        let entry = |name: &String| row(TargetKind::Tool, named(name, &backend));
         let entries: Vec<_> = tools.iter().map(entry).collect();
         let callable: Vec<_> =
             tools.iter().map(|tool| roles.check("r", asked(TargetKind::Tool, tool, &backend), || None).is_ok()).collect();
