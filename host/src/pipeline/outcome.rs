@@ -82,7 +82,7 @@ pub(super) fn comes_often(failure: &Failure) -> bool {
 /// Whether the guards were not asked yet.
 pub(super) fn is_before_the_guards(failure: &Failure) -> bool {
     match failure {
-        Failure::Unknown { .. } | Failure::Params(_) | Failure::Method(_) => true,
+        Failure::Unknown { .. } | Failure::Unlisted { .. } | Failure::Params(_) | Failure::Method(_) => true,
         Failure::Denied(denial) => denial.refused == Refused::Killed,
         Failure::Backend(_) | Failure::Audit(_) | Failure::Cancelled => false,
     }

@@ -172,7 +172,7 @@ fn patterns_that_match_nothing() {
 fn a_rule_of_a_server_that_is_down_is_not_warned_of() {
     let mut setup = Setup::new().gated("dead", &[], "").scripted("srv", &server("srv", &["echo"]), "");
     setup.set_kill_switch("disabled_tools = [\"dead/drop\", \"drop\", \"srv/drop\"]");
-    let mut gateway = Gateway::start(setup);
+    let gateway = Gateway::start(setup);
     gateway.await_log("\"srv/drop\" means no tool", 1);
     assert_eq!(gateway.log().matches("means no tool").count(), 1, "{}", gateway.log());
 }

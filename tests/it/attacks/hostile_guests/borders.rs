@@ -2,9 +2,13 @@
 
 use sentinel_gateway::call::{Outcome, TargetKind};
 use sentinel_gateway::plugin::Row;
+use sentinel_names::Names;
 
 use super::written::{WORDS, list_filter};
 use super::*;
+
+/// The one row that is listed.
+const ORDER: Names<'static> = Names { shown: "order", own: "order", backend: "shop" };
 
 /// The guest refuses, with these stores into its result at 512 and all else zero.
 fn answering(stores: &[(usize, u64)]) -> Written {
@@ -125,7 +129,7 @@ fn realloc_is_not_believed() {
     let unaligned = list_filter()
         .realloc("(if (result i32) (i32.gt_u (local.get $align) (i32.const 1)) (then (i32.const 8193)) (else (i32.const 8192)))")
         .loaded("unaligned");
-    let row = Row { kind: TargetKind::Tool, name: "order", backend: "shop" };
+    let row = Row { kind: TargetKind::Tool, names: ORDER };
     let error = unaligned.visible(&call("order"), &[row]).unwrap_err();
     trap("unaligned", &error.fault);
     the_others_go_on("unaligned");
@@ -152,7 +156,7 @@ fn what_comes_after_the_answer_counts_as_well() {
 
 #[test]
 fn a_list_of_answers_may_have_no_other_length_and_no_size_of_its_own_choice() {
-    let row = || [Row { kind: TargetKind::Tool, name: "order", backend: "shop" }];
+    let row = || [Row { kind: TargetKind::Tool, names: ORDER }];
     let answers = |length: u32| {
         list_filter()
             .memory("200")
