@@ -9,15 +9,14 @@ use crate::support::{
 #[test]
 fn crashed_stdio_backend_comes_back_and_ready_tells_the_truth() {
     let health = free_address();
-    let setup = Setup::new().gateway(&format!("health_listen = {health:?}")).gated(
-        "echo",
-        &[],
-        "max_restarts = 50\ncircuit_breaker_threshold = 0",
-    );
+    let keys = "max_restarts = 50\ncircuit_breaker_threshold = 0";
+    let setup = Setup::new().gateway(&format!("health_listen = {health:?}")).gated("echo", &[], keys);
+    let setup = setup.env("HEALTH_TOKEN", "let-me-see");
     std::fs::write(setup.path("echo.up"), "").unwrap();
     let mut gateway = Gateway::start(setup);
     gateway.await_tool("echo");
-    let ready = || get(&health, "/ready", None).map(|response| (response.status, response.body));
+    let ready =
+        || get(&health, "/ready", Some("let-me-see")).map(|response| (response.status, response.body));
     eventually("ready", || ready().filter(|(status, _)| *status == 200));
 
     std::fs::remove_file(gateway.setup.path("echo.up")).unwrap();

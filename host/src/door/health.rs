@@ -120,7 +120,11 @@ async fn ready(State(health): State<Health>, headers: HeaderMap) -> Response {
         backends.extend(readiness.backends);
     }
     if !backends.is_empty() && backends.iter().all(|backend| backend.down.is_some()) {
+        let down = |backend: &BackendState| {
+            format!("backend {}: {}", backend.name, backend.down.as_deref().unwrap_or_default())
+        };
         reasons.push("no backend is up".to_owned());
+        reasons.extend(backends.iter().map(down));
     }
     let ready = reasons.is_empty();
     let mut body = json!({ "ready": ready });
