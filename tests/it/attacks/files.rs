@@ -246,7 +246,7 @@ fn what_belongs_to_another_user_is_refused() {
 fn the_umask_of_whoever_starts_the_gateway_opens_nothing() {
     let code =
         "import os\nmask = os.umask(0)\nos.umask(mask)\ndef call(id, params):\n    text(id, oct(mask))\n";
-    let setup = Setup::echo().scripted("script", code, "prefix = \"always\"").first("umask 000");
+    let setup = Setup::echo().scripted("script", code, "prefix = true").first("umask 000");
     let mut gateway = Gateway::start(setup);
     gateway.call("echo", json!({"text": "x"}));
     // An answer that does not fit the window goes through the spool.
