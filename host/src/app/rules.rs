@@ -98,17 +98,14 @@ pub(super) async fn watch(registry: Arc<Registry>, mut in_force: watch::Receiver
     let mut told: HashSet<(String, String)> = HashSet::new();
     let mut merges = registry.merges();
     let mut unlisted = usize::MAX;
+    let mut reloaded = false;
     loop {
         merges.borrow_and_update();
         let missing = registry.unlisted();
-        let changed = in_force.has_changed().unwrap_or(false);
-        if changed {
-            told.clear();
-        }
         let ready = !registry.is_patient() && !registry.are_coming(&missing);
         // Fewer than before, or never looked at: only then something new can be found.
-        if ready && (changed || missing.len() < unlisted) {
-            unlisted = missing.len();
+        if ready && (reloaded || missing.len() < unlisted) {
+            (unlisted, reloaded) = (missing.len(), false);
             let rules = in_force.borrow_and_update().clone();
             let known = Known::of(&registry, registry.catalog());
             // As long as it may take with many rules and many tools, it holds up nobody.
@@ -122,7 +119,13 @@ pub(super) async fn watch(registry: Arc<Registry>, mut in_force: watch::Receiver
         }
         tokio::select! {
             merged = merges.changed() => if merged.is_err() { return },
-            reloaded = in_force.changed() => if reloaded.is_err() { return } else { in_force.mark_changed() },
+            changed = in_force.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                told.clear();
+                reloaded = true;
+            }
         }
     }
 }

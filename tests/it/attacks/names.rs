@@ -107,10 +107,19 @@ fn names_by_arrival() {
     assert_eq!(code(&call(&mut gateway, "commander_read_file")), -32003);
     open_gate(&gateway, "sandbox");
     let early = gateway.answer(early);
-    assert_eq!(said(&early), "answered by sandbox as read_file");
-    assert_eq!(said(&call(&mut gateway, "read_file")), "answered by sandbox as read_file");
+    gateway.await_log("backend is ready backend=sandbox ", 1);
+    // On a machine that is busy for seconds it is too late for the plain name, and then nobody has that by the rules.
+    let of_sandbox =
+        |answer: &Value| answer["error"]["code"] == -32003 || said(answer).starts_with("answered by sandbox");
+    assert!(of_sandbox(&early), "{early}");
+    eventually("the tool", || (!gateway.tools().is_empty()).then_some(()));
+    let tools = gateway.tools();
+    assert!(tools == ["read_file"] || tools == ["sandbox_read_file"], "{tools:?}");
+    assert_eq!(said(&call(&mut gateway, &tools[0])), "answered by sandbox as read_file");
+    assert_eq!(said(&call(&mut gateway, "sandbox_read_file")), "answered by sandbox as read_file");
+    let plain = call(&mut gateway, "read_file");
+    assert!(of_sandbox(&plain), "{plain}");
     assert_eq!(code(&call(&mut gateway, "commander_read_file")), -32003);
-    assert_eq!(gateway.tools(), ["read_file"]);
 }
 
 /// It is given up at some time, or one dead server would rename the tools of all others; but not by the rules.
@@ -266,12 +275,13 @@ fn rewriting_and_scopes_name_tools_by_any_name() {
     let setup = Setup::new()
         .scripted("one", &server("one", &["echo", "drop.all"]), "")
         .scripted("two", echo, rules)
-        .more("[[rbac.scopes]]\ntools = [\"say.it\", \"two/echo\"]\nscope = \"two:write\"");
+        .more("[[rbac.scopes]]\ntools = [\"say.it\", \"two/drop*\"]\nscope = \"two:write\"");
     let mut gateway = Gateway::start(setup);
     gateway.await_tool("two_echo");
     assert_eq!(gateway.tools(), ["drop_all", "echo", "two_echo", "say_it"]);
     assert_eq!(said(&call(&mut gateway, "echo")), "answered by one as echo");
-    for tool in ["say_it", "two_say_it", "two_echo"] {
+    assert_eq!(said(&call(&mut gateway, "two_echo")), "{\"mark\": 1}");
+    for tool in ["say_it", "two_say_it"] {
         let refused = call(&mut gateway, tool);
         assert_eq!((code(&refused), reason(&refused)), (-32003, "insufficient_scope"), "{tool}");
     }

@@ -94,7 +94,9 @@ fn names_that_are_spelled_alike_stay_apart() {
     let mut stage = Stage::new(&["a", "b"]);
     stage.listed("a", &["x.y", "x/y"]);
     let catalog = stage.listed("b", &["x_y"]);
-    assert_eq!(shown(&catalog), ["x_y a/x.y", "a_x_y a/x/y", "b_x_y b/x_y"]);
+    let lines = shown(&catalog);
+    assert_eq!((&*lines[0], &*lines[2]), ("x_y a/x.y", "b_x_y b/x_y"));
+    assert!(lines[1].starts_with("a_x_y_") && lines[1].ends_with(" a/x/y"), "{lines:?}");
     // What keeps its spelling has it, in whichever order they are listed.
     let mut stage = Stage::new(&["a"]);
     let catalog = stage.listed("a", &["x.y", "x_y"]);
