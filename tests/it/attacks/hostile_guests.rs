@@ -44,7 +44,11 @@ fn fault(name: &str, plugin: &Plugin) -> Fault {
 
 /// What its first instance comes to.
 fn stillborn(name: &str, written: &Written) -> Fault {
-    let fault = match written.load() {
+    ended_at_birth(name, written.load())
+}
+
+fn ended_at_birth(name: &str, loaded: Result<Plugin, LoadError>) -> Fault {
+    let fault = match loaded {
         Err(LoadError::Start(fault)) => fault,
         other => panic!("{name}: {other:?}"),
     };

@@ -48,7 +48,8 @@ fn growth_that_fails_again_and_again_gives_nothing_back() {
             (i32.const 512)",
         )
         .settings(|settings| settings.limits.memory_bytes = 1 << 20)
-        .loaded("tries");
+        .load_checked()
+        .unwrap();
     // One MiB is 16 pages; it has three.
     assert!(matches!(plugin.check(&call("order")), Ok(Ok(None))), "a refusal it survives is no fault");
     the_others_go_on("tries");

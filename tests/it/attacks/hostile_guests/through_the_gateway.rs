@@ -74,7 +74,7 @@ fn a_guest_that_cannot_be_born_keeps_the_gateway_from_starting() {
             "it failed while it was being configured",
         ),
         ("traps", guard().configure("unreachable"), "it failed while it was being configured"),
-        ("large", guard().more("(memory 300)"), "more than 16 MiB of memory"),
+        ("large", guard().memory("300"), "more than 16 MiB of memory"),
     ];
     for (name, guest, words) in cases {
         let setup = Setup::echo();

@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use sentinel_gateway::config::Bounds;
+use sentinel_gateway::plugin::Engine;
+use sentinel_gateway::state::Clock;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 use super::*;
@@ -131,6 +134,15 @@ impl Written {
     pub(crate) fn load(&self) -> Result<Plugin, LoadError> {
         let dir = tempfile::tempdir().unwrap();
         load_from(&self.write(dir.path(), "written"), &self.settings, &Store::new())
+    }
+
+    /// With memories kept apart by checks, where a module may have several.
+    pub(crate) fn load_checked(&self) -> Result<Plugin, LoadError> {
+        static ENGINE: OnceLock<Engine> = OnceLock::new();
+        let engine = ENGINE.get_or_init(|| Engine::bounded(Bounds::Checked).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let path = self.write(dir.path(), "written");
+        Plugin::load(engine, &path, &self.settings, &Store::new(), &Clock::real())
     }
 
     pub(crate) fn loaded(&self, name: &str) -> Arc<Plugin> {
