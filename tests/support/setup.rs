@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 
 use serde_json::json;
 
@@ -129,13 +130,24 @@ impl Setup {
     }
 
     /// The gateway runs as an ordinary user. A test that root runs makes it `nobody`.
-    pub(crate) fn ordinary_user(self) -> Self {
-        self.user(65_534)
-    }
-
-    /// The gateway runs as this user, where the test is free to choose one.
-    pub(crate) fn user(mut self, id: u32) -> Self {
-        self.user = rustix::process::geteuid().is_root().then_some(id);
+    pub(crate) fn ordinary_user(mut self) -> Self {
+        const NOBODY: u32 = 65_534;
+        static WARM: Mutex<bool> = Mutex::new(false);
+        if !rustix::process::geteuid().is_root() {
+            return self;
+        }
+        // What root has compiled is not for others; they compile for themselves, once for all tests.
+        let cache = target().join("tmp/cache-of-nobody");
+        std::fs::create_dir_all(&cache).unwrap();
+        std::os::unix::fs::chown(&cache, Some(NOBODY), Some(NOBODY)).unwrap();
+        self.user = Some(NOBODY);
+        self = self.env("XDG_CACHE_HOME", cache.to_str().unwrap());
+        let mut warm = WARM.lock().unwrap();
+        if !std::mem::replace(&mut *warm, true) {
+            let (code, said) = self.refused(&["check"]);
+            assert_eq!(code, Some(0), "{said}");
+        }
+        drop(warm);
         self
     }
 
