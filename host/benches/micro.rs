@@ -16,6 +16,7 @@ use sentinel_gateway::mcp::schema::ArgumentSchema;
 use sentinel_gateway::mcp::{envelope, message, splice};
 use sentinel_gateway::plugin::{Engine, Plugin};
 use sentinel_gateway::policy::{Caller, KillSwitch, Policy};
+use sentinel_gateway::redact::{Redaction, Secrets};
 use sentinel_gateway::state::{Clock, Store};
 
 fn main() {
@@ -206,8 +207,7 @@ fn audit_intent_and_outcome(bencher: Bencher<'_, '_>) {
         mode: Mode::Process,
         dir: folder.path().to_owned(),
         store: StoreSettings::Sqlite { path: folder.path().join("audit.db") },
-        redact_keys: Vec::new(),
-        secret_values: vec![SECRET.to_owned()],
+        redaction: Redaction::new(&Secrets { values: vec![SECRET.to_owned()], ..Secrets::default() }),
         max_arguments_bytes: 64 << 10,
         max_journal_bytes: 1 << 40,
     };

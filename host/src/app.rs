@@ -20,6 +20,7 @@ use crate::config::{self, Config, Problem, Problems};
 use crate::door::conversation::House;
 use crate::door::health;
 use crate::pipeline::Pipeline;
+use crate::redact::Words;
 use crate::state::{Clock, Store};
 use crate::telemetry;
 
@@ -35,7 +36,7 @@ pub fn environment(name: &str) -> Option<String> {
 /// It cannot start; every problem with the configuration and the plugins is in the error.
 pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
     let config = config::load(path, &environment)?;
-    telemetry::log(log_level.unwrap_or(&config.gateway.log_level))?;
+    telemetry::log(log_level.unwrap_or(&config.gateway.log_level), config.redaction.clone())?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{}: {}", warning.key, warning.message));
     let render = telemetry::metrics()?;
     let prepared = Prepared::load(&config)?;
@@ -93,7 +94,7 @@ pub fn check(path: &Path) -> Result<(Config, Loaded), Problems> {
 }
 
 /// Starts the backends of a configuration and reports how each did, without serving anybody.
-pub async fn probe(config: &Config, loaded: Loaded) -> Vec<(String, Result<usize, String>)> {
+pub async fn probe(config: &Config, loaded: Loaded) -> Vec<(String, Result<usize, Words>)> {
     let rewriters = Arc::new(loaded.rewriters);
     let (registry, _events) = suite::start_backends(config, &rewriters);
     registry.client_declares("{}");
@@ -124,8 +125,7 @@ async fn open_audit(config: &Config) -> anyhow::Result<Audit> {
         },
         dir: config.audit.dir.clone(),
         store: audit_store(config),
-        redact_keys: config.audit.redact_keys.clone(),
-        secret_values: config.secret_values().iter().map(|secret| secret.expose().to_owned()).collect(),
+        redaction: config.redaction.clone(),
         max_arguments_bytes: config.audit.max_arguments_bytes,
         max_journal_bytes: config.audit.max_journal_bytes,
     };

@@ -11,14 +11,13 @@
 //! A database that is down delays nothing: the journal grows to its limit, and only then are calls refused.
 
 mod adopt;
+mod arguments;
 mod journal;
 mod mover;
-mod needles;
 pub mod query;
 mod queue;
 mod reader;
 mod record;
-mod redact;
 mod store;
 mod syncer;
 mod words;
@@ -35,9 +34,11 @@ use uuid::Uuid;
 
 use journal::{Admission, Journal};
 use mover::Progress;
-use redact::Redactor;
 
 pub use words::{CallId, Closing, Entry, Health, Status};
+
+use crate::redact::Redaction;
+use crate::text;
 
 /// How long [`Audit::close`] waits for the store.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,7 +83,7 @@ impl fmt::Debug for StoreSettings {
 }
 
 /// What the audit needs to know.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// When a record counts as written.
     pub mode: Mode,
@@ -90,24 +91,12 @@ pub struct Settings {
     pub dir: PathBuf,
     /// The database.
     pub store: StoreSettings,
-    /// Argument keys that are redacted besides the built-in ones.
-    pub redact_keys: Vec<String>,
-    /// Secrets that are redacted wherever they occur; those under 4 bytes are not searched for.
-    pub secret_values: Vec<String>,
+    /// What takes secrets out of everything that is recorded.
+    pub redaction: Redaction,
     /// Longer arguments are stored as their digest and their beginning.
     pub max_arguments_bytes: usize,
     /// With this many bytes not yet in the database, new calls are refused.
     pub max_journal_bytes: u64,
-}
-
-impl fmt::Debug for Settings {
-    /// Without the secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Settings");
-        debug.field("mode", &self.mode).field("dir", &self.dir).field("store", &self.store);
-        debug.field("redact_keys", &self.redact_keys).field("max_arguments_bytes", &self.max_arguments_bytes);
-        debug.field("max_journal_bytes", &self.max_journal_bytes).finish_non_exhaustive()
-    }
 }
 
 /// Why something could not be recorded, moved or read.
@@ -192,7 +181,8 @@ struct Shared {
 #[derive(Debug)]
 struct Live {
     journal: Arc<Journal>,
-    redactor: Redactor,
+    redaction: Redaction,
+    max_arguments_bytes: usize,
     progress: Arc<Progress>,
     mover: Mutex<Option<JoinHandle<()>>>,
 }
@@ -226,9 +216,13 @@ impl Audit {
         }
         let progress = Arc::new(Progress::new(&orphans));
         let mover = mover::run(Arc::clone(&journal), settings.store.clone(), orphans, Arc::clone(&progress));
-        let redactor =
-            Redactor::new(&settings.redact_keys, &settings.secret_values, settings.max_arguments_bytes);
-        let live = Live { journal, redactor, progress, mover: Mutex::new(Some(tokio::spawn(mover))) };
+        let live = Live {
+            journal,
+            redaction: settings.redaction,
+            max_arguments_bytes: settings.max_arguments_bytes,
+            progress,
+            mover: Mutex::new(Some(tokio::spawn(mover))),
+        };
         Ok(Self::with(instance, Some(live)))
     }
 
@@ -286,7 +280,8 @@ impl Audit {
     ) -> Result<(), AuditError> {
         let Some(live) = &self.0.live else { return Ok(()) };
         let append = |bytes: &[u8]| live.journal.append(bytes, admission);
-        let turn = record::build(&live.redactor, id.number, entry, closing, append)?;
+        let turn =
+            record::build((&live.redaction, live.max_arguments_bytes), id.number, entry, closing, append)?;
         let sequence = live.journal.settle(turn).await?;
         live.journal.wait_synced(sequence).await
     }
@@ -297,7 +292,9 @@ impl Audit {
         let Some(live) = &self.0.live else {
             return Health { healthy: true, reason: None, backlog_bytes: 0 };
         };
+        // A database driver may repeat what it was told.
         let reason = live.journal.complaint().or_else(|| live.progress.complaint());
+        let reason = reason.map(|reason| live.redaction.excerpt(&reason, text::SHORT));
         let backlog_bytes = live.journal.backlog() + live.progress.orphan_bytes();
         Health { healthy: reason.is_none(), reason, backlog_bytes }
     }

@@ -22,6 +22,8 @@ pub use problem::{Problem, Problems};
 pub use schema::schema_json;
 pub use secret::Secret;
 
+use crate::redact::{Redaction, Secrets};
+
 /// Everything the gateway was told, valid as a whole.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -45,6 +47,8 @@ pub struct Config {
     pub kill_switch: KillSwitch,
     /// What is worth a second look, but no reason to refuse.
     pub warnings: Vec<Problem>,
+    /// What takes secrets out of everything that is shown or recorded: one for this file and those of its mounts.
+    pub redaction: Redaction,
 }
 
 /// Where the gateway listens and what it bears.
@@ -155,6 +159,8 @@ pub struct Audit {
     pub store: Store,
     /// Argument keys to redact besides the built-in ones.
     pub redact_keys: Vec<String>,
+    /// Argument keys not to redact, against the built-in ones.
+    pub keep_keys: Vec<String>,
     /// Longer arguments are cut off, in bytes.
     pub max_arguments_bytes: usize,
     /// How far the journal may grow, in bytes, before calls wait.
@@ -409,6 +415,19 @@ impl Config {
         self.http.iter().flat_map(|http| &http.mounts)
     }
 
+    /// Prepares the redaction, for this endpoint and the further ones: what one must not show no other may.
+    fn share_redaction(&mut self) {
+        let secrets = Secrets {
+            values: self.secret_values().iter().map(|secret| secret.expose().to_owned()).collect(),
+            redact_keys: self.audit.redact_keys.clone(),
+            keep_keys: self.audit.keep_keys.clone(),
+        };
+        self.redaction = Redaction::new(&secrets);
+        for mount in self.http.iter_mut().flat_map(|http| &mut http.mounts) {
+            mount.config.redaction = self.redaction.clone();
+        }
+    }
+
     /// Every value that must not appear in a record, of at least 4 bytes: shorter ones occur everywhere.
     #[must_use]
     pub fn secret_values(&self) -> Vec<Secret> {
@@ -464,6 +483,10 @@ fn read(
     let mut document =
         document::Document::read(text, &mut problems).map_err(|syntax| Problems::new(path, vec![syntax]))?;
     let pruned = schema::validate(&mut document, &mut problems);
-    check::check(&document, path, env, problems, pruned, door)
-        .map_err(|problems| Problems::new(path, problems))
+    let mut config = check::check(&document, path, env, problems, pruned, door)
+        .map_err(|problems| Problems::new(path, problems))?;
+    if door.is_none() {
+        config.share_redaction();
+    }
+    Ok(config)
 }

@@ -14,6 +14,7 @@ pub mod header;
 pub mod message;
 pub mod payload;
 mod readable;
+pub mod said;
 pub mod scan;
 pub mod schema;
 pub mod splice;

@@ -28,11 +28,11 @@ pub use tasks::EXTENSION as TASKS;
 
 use self::locate::Located;
 use crate::audit::{Audit, CallId, Closing, Entry, Status};
-pub use crate::backend::{BackendError, whole};
-use crate::backend::{Registry, Reply};
+use crate::backend::{Backend, Registry, Reply};
+pub use crate::backend::{BackendError, tried_again, whole};
 use crate::call::{Call, Denial, Json, Principal};
 use crate::mcp::client::Client;
-use crate::mcp::payload::Payload;
+use crate::mcp::payload::{Payload, PayloadError};
 use crate::plugin::Answer as BackendAnswer;
 pub use crate::policy::Caller;
 use crate::policy::{Permitted, Policy};
@@ -68,6 +68,17 @@ pub struct Arrival<'a> {
 pub enum Answer {
     Result(Payload),
     Error(Payload),
+}
+
+impl Answer {
+    /// The words of a server about a call that failed, without the secrets of the configuration.
+    fn without_secrets(self, backend: &Backend) -> Self {
+        let clean = |payload: Payload| backend.without_secrets(&payload).unwrap_or(payload);
+        match self {
+            Self::Result(result) => Self::Result(clean(result)),
+            Self::Error(error) => Self::Error(clean(error)),
+        }
+    }
 }
 
 impl Pipeline {
@@ -147,8 +158,11 @@ impl Pipeline {
             Err(failure) => Err(failure),
         };
         permitted.settle(verdict, latency);
-        let error = answer.as_ref().err().map(ToString::to_string);
         let status = outcome::status(&answer, verdict);
+        let answer = answer.map(|answer| {
+            if status == Status::Error { answer.without_secrets(&located.backend) } else { answer }
+        });
+        let error = outcome::complaint(&answer, status);
         let closing = Closing {
             status,
             error: error.as_deref(),
@@ -165,11 +179,14 @@ impl Pipeline {
         let mut changed = None;
         if self.rewriters.see_responses(backend) {
             // A rewriter may be there to take something out, so it sees everything or nobody sees it.
-            reply = reply.whole().await.map_err(|error| {
-                Failure::Backend(BackendError::Protocol {
+            reply = reply.whole().await.map_err(|error| match error {
+                PayloadError::TooLarge { limit } => {
+                    BackendError::TooLarge { backend: backend.clone(), limit }
+                }
+                PayloadError::Source(_) => BackendError::Protocol {
                     backend: backend.clone(),
-                    reason: error.to_string(),
-                })
+                    reason: "its long answer cannot be read back from the disk".into(),
+                },
             })?;
             let answer = BackendAnswer {
                 is_error: reply.is_error() || outcome::is_tool_error(&reply),

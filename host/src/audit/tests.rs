@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::query::{Cursor, Query, Row, after, list, render};
 use super::*;
+use crate::redact::Secrets;
 
 const ENTRY: Entry<'_> = Entry {
     rpc_id: "1",
@@ -32,8 +33,7 @@ fn settings(dir: &TempDir) -> Settings {
         mode: Mode::Process,
         dir: dir.path().to_owned(),
         store: StoreSettings::Sqlite { path: dir.path().join("audit.db") },
-        redact_keys: Vec::new(),
-        secret_values: vec!["hunter22".to_owned()],
+        redaction: Redaction::new(&Secrets { values: vec!["hunter22".to_owned()], ..Secrets::default() }),
         max_arguments_bytes: 65536,
         max_journal_bytes: 1 << 30,
     }
@@ -71,12 +71,13 @@ fn append(journal: &Journal, record: &[u8], admission: Admission) -> Result<u64,
 
 fn put(
     journal: &Journal,
-    redactor: &Redactor,
+    redactor: &Redaction,
     call: u64,
     entry: Option<&Entry<'_>>,
     closing: Option<&Closing<'_>>,
 ) {
-    record::build(redactor, call, entry, closing, |bytes| append(journal, bytes, Admission::Ending)).unwrap();
+    record::build((redactor, 65536), call, entry, closing, |bytes| append(journal, bytes, Admission::Ending))
+        .unwrap();
 }
 
 #[test]
@@ -216,7 +217,7 @@ fn segments_rotate_and_all_are_replayed() {
     let settings = settings(&dir);
     let (journal, _) = prepare(&settings, Uuid::now_v7()).unwrap();
     let journal = journal.with_segment_bytes(1000);
-    let redactor = Redactor::new(&[], &[], 65536);
+    let redactor = Redaction::default();
     for call in 1..=50 {
         put(&journal, &redactor, call, Some(&ENTRY), Some(&DONE));
     }

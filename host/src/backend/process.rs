@@ -22,7 +22,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use stderr::{Redactor, Tail};
+use self::stderr::Tail;
+use crate::redact::Redaction;
 
 /// Bytes that a pipe to a server takes before somebody has to wait: a large message is carried over in pieces of this
 /// size. The kernel's own is 64 KiB, and memory is taken only as it is filled.
@@ -47,8 +48,8 @@ pub(crate) struct ChildSpec {
     pub env: Vec<(String, String)>,
     /// Its working directory; the gateway's if absent.
     pub cwd: Option<PathBuf>,
-    /// Texts that must not appear in logs and errors.
-    pub secrets: Vec<String>,
+    /// What takes secrets out of its stderr and out of log lines.
+    pub redaction: Redaction,
 }
 
 // The environment and the secrets are not for logs; arguments may hold secrets too.
@@ -143,7 +144,7 @@ pub(crate) fn spawn(spec: &ChildSpec) -> io::Result<Running> {
         let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_SIZE);
     }
     let tail = Tail::default();
-    let drain = stderr::drain(spec.name.clone(), stderr, Redactor::new(&spec.secrets), tail.clone());
+    let drain = stderr::drain(spec.name.clone(), stderr, spec.redaction.clone(), tail.clone());
     let (orders, orders_seen) = watch::channel(Order::Run);
     let (exit_told, exit) = watch::channel(None);
     let (closing, gone) = (CancellationToken::new(), CancellationToken::new());

@@ -20,6 +20,7 @@ use crate::config;
 use crate::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part};
 use crate::mcp::client::Client;
 use crate::mcp::{Era, STATELESS, header, splice};
+use crate::redact::Words;
 
 /// How long after the start the first lists wait for backends that are still starting.
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -199,7 +200,7 @@ impl Registry {
     }
 
     /// Waits until every backend is up (then: how many tools it has) or failed once (then: why).
-    pub async fn probe(&self) -> Vec<(String, Result<usize, String>)> {
+    pub async fn probe(&self) -> Vec<(String, Result<usize, Words>)> {
         let mut report = Vec::new();
         for backend in &self.backends {
             let mut status = backend.status.subscribe();
@@ -208,7 +209,7 @@ impl Registry {
             let result = match settled {
                 Ok(Status::Ready) => Ok(backend.offers.load().tools.len()),
                 Ok(Status::Down { reason, .. }) => Err(reason),
-                Ok(Status::Starting | Status::Stopped) | Err(_) => Err("it was stopped".to_owned()),
+                Ok(Status::Starting | Status::Stopped) | Err(_) => Err("it was stopped".into()),
             };
             report.push((backend.name.to_string(), result));
         }

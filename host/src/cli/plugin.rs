@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Subcommand;
 use sentinel_gateway::plugin::{Artifact, Engine, load_artifact};
+use sentinel_gateway::text::line;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -52,12 +53,14 @@ fn describe(file: &Path, artifact: &Artifact) -> String {
     let manifest = &artifact.manifest;
     let mut text = format!("{}\n", file.display());
     if !manifest.name.is_empty() {
-        let _ = writeln!(text, "  {} {}: {}", manifest.name, manifest.version, manifest.description);
+        // The manifest is the plugin's own, and nobody trusts it yet.
+        let said = format!("{} {}: {}", manifest.name, manifest.version, manifest.description);
+        let _ = writeln!(text, "  {}", line(&said));
     }
     let _ = writeln!(text, "  sha256   {}", artifact.digest);
     let roles: Vec<&str> =
         artifact.exports.iter().map(String::as_str).filter(|role| *role != "lifecycle").collect();
-    let _ = writeln!(text, "  roles    {}", roles.join(", "));
+    let _ = writeln!(text, "  roles    {}", line(&roles.join(", ")));
     let foreign: Vec<&String> =
         artifact.imports.iter().filter(|import| !import.starts_with("sentinel:plugin/")).collect();
     let pure =
@@ -65,7 +68,7 @@ fn describe(file: &Path, artifact: &Artifact) -> String {
     let _ = writeln!(text, "  pure     {pure}");
     let _ = writeln!(text, "  imports");
     for import in &artifact.imports {
-        let _ = writeln!(text, "    {import}");
+        let _ = writeln!(text, "    {}", line(import));
     }
     text
 }

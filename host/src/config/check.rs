@@ -14,6 +14,7 @@ use super::raw::{
 };
 use super::secret::Secret;
 use super::{Audit, AuditMode, Bounds, Config, Gateway, KillSwitch, Scopes, Store};
+use crate::redact::Redaction;
 
 mod auth;
 mod backends;
@@ -74,7 +75,20 @@ pub(super) fn check(
     let mut warnings = checker.warnings;
     warnings.sort_by_key(|warning| warning.line);
     let path = path.to_owned();
-    Ok(Config { path, gateway, http, auth, scopes, audit, backends, plugins, kill_switch, warnings })
+    Ok(Config {
+        path,
+        gateway,
+        http,
+        auth,
+        scopes,
+        audit,
+        backends,
+        plugins,
+        kill_switch,
+        warnings,
+        // What it must hide is known when the files of all mounts are.
+        redaction: Redaction::default(),
+    })
 }
 
 /// JSON Schema takes `3.0` for a whole number and serde does not. What belongs to plugins stays as it is.
@@ -215,8 +229,15 @@ impl Checker<'_> {
     }
 
     fn audit(&mut self, raw: &Raw) -> Option<Audit> {
-        let RawAudit { mode, dir, sqlite_path, redact_keys, max_arguments_bytes, max_journal_bytes } =
-            &raw.audit;
+        let RawAudit {
+            mode,
+            dir,
+            sqlite_path,
+            redact_keys,
+            keep_keys,
+            max_arguments_bytes,
+            max_journal_bytes,
+        } = &raw.audit;
         let enabled = raw.gateway.audit_enabled;
         if !enabled {
             let hint = "set it to true outside of experiments";
@@ -248,6 +269,7 @@ impl Checker<'_> {
             dir,
             store,
             redact_keys: redact_keys.clone(),
+            keep_keys: keep_keys.clone(),
             max_arguments_bytes,
             max_journal_bytes,
         })

@@ -166,7 +166,7 @@ impl Pipeline {
             let reason = match backend.status() {
                 Status::Ready => continue,
                 Status::Starting => "starting".to_owned(),
-                Status::Down { reason, .. } => reason,
+                Status::Down { reason, .. } => reason.to_string(),
                 Status::Stopped => "stopped".to_owned(),
             };
             if !self.policy.kill().hides(TargetKind::Other, "", backend.name()) {

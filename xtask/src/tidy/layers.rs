@@ -8,25 +8,29 @@ use super::source::{code_only, is_test_file, without_tests};
 
 /// Each module with those it may use; itself is understood. The names are those of section "Layers" in
 /// `host/ARCHITECTURE.md`, from the words at the bottom to the assembly at the top.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("call", &[]),
+    ("text", &[]),
     ("mcp", &["call"]),
-    ("telemetry", &["call", "mcp"]),
-    ("config", &["call", "mcp", "telemetry"]),
-    ("session", &["call", "mcp", "telemetry", "config"]),
-    ("state", &["call", "mcp", "telemetry", "config"]),
-    ("plugin", &["call", "mcp", "telemetry", "config", "state"]),
-    ("policy", &["call", "mcp", "telemetry", "config", "state", "plugin"]),
-    ("audit", &["call", "mcp", "telemetry", "config", "state", "plugin"]),
-    ("rewrite", &["call", "mcp", "telemetry", "config", "policy", "plugin"]),
-    ("backend", &["call", "mcp", "telemetry", "config", "policy"]),
+    ("redact", &["call", "text", "mcp"]),
+    ("telemetry", &["call", "text", "mcp", "redact"]),
+    ("config", &["call", "text", "mcp", "redact", "telemetry"]),
+    ("session", &["call", "text", "mcp", "redact", "telemetry", "config"]),
+    ("state", &["call", "text", "mcp", "redact", "telemetry", "config"]),
+    ("plugin", &["call", "text", "mcp", "redact", "telemetry", "config", "state"]),
+    ("policy", &["call", "text", "mcp", "redact", "telemetry", "config", "state", "plugin"]),
+    ("audit", &["call", "text", "mcp", "redact", "telemetry", "config", "state", "plugin"]),
+    ("rewrite", &["call", "text", "mcp", "redact", "telemetry", "config", "policy", "plugin"]),
+    ("backend", &["call", "text", "mcp", "redact", "telemetry", "config", "policy"]),
     // A backend that is itself a component; the one place where a backend meets plugins.
-    ("backend::wasm", &["call", "mcp", "telemetry", "config", "policy", "plugin"]),
+    ("backend::wasm", &["call", "text", "mcp", "redact", "telemetry", "config", "policy", "plugin"]),
     (
         "pipeline",
         &[
             "call",
+            "text",
             "mcp",
+            "redact",
             "telemetry",
             "config",
             "session",
@@ -38,8 +42,8 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "backend",
         ],
     ),
-    ("door", &["call", "mcp", "telemetry", "config", "pipeline", "session"]),
-    ("cli", &["app", "config", "audit", "telemetry", "plugin", "call"]),
+    ("door", &["call", "text", "mcp", "redact", "telemetry", "config", "pipeline", "session"]),
+    ("cli", &["app", "config", "audit", "telemetry", "plugin", "call", "text"]),
     ("main", &["cli", "app"]),
 ];
 
