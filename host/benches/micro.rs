@@ -16,6 +16,7 @@ use sentinel_gateway::mcp::schema::ArgumentSchema;
 use sentinel_gateway::mcp::{envelope, message, splice};
 use sentinel_gateway::plugin::{Engine, Plugin};
 use sentinel_gateway::policy::{Caller, KillSwitch, Policy};
+use sentinel_gateway::redact::{Redaction, Secrets};
 use sentinel_gateway::state::{Clock, Store};
 
 fn main() {
@@ -203,7 +204,7 @@ fn audit_intent_and_outcome(bencher: Bencher<'_, '_>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings {
-        secret_values: vec![SECRET.to_owned()],
+        redaction: Redaction::new(&Secrets { values: vec![SECRET.to_owned()], ..Secrets::default() }),
         max_journal_bytes: 1 << 40,
         ..Settings::new(folder.path().join("state"))
     };

@@ -29,6 +29,7 @@ use crate::files::narrow_umask;
 use crate::mcp::catalog::{Entry, List};
 use crate::mcp::schema::apart;
 use crate::pipeline::Pipeline;
+use crate::redact::Words;
 use crate::state::{Clock, Store};
 use crate::telemetry;
 
@@ -56,7 +57,7 @@ pub fn judge_arguments() -> apart::Helper {
 /// It cannot start; every problem with the configuration and the plugins is in the error.
 pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
     let config = config::load(path, &environment)?;
-    telemetry::log(log_level.unwrap_or(&config.gateway.log_level))?;
+    telemetry::log(log_level.unwrap_or(&config.gateway.log_level), config.redaction.clone())?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{}: {}", warning.key, warning.message));
     narrow_umask();
     survive_file_limit()?;
@@ -122,7 +123,7 @@ pub fn check(path: &Path) -> Result<(Config, Loaded), Problems> {
 #[derive(Debug)]
 pub struct Probe {
     /// Each backend with the number of its tools, or why it is not up.
-    pub backends: Vec<(String, Result<usize, String>)>,
+    pub backends: Vec<(String, Result<usize, Words>)>,
     /// The tools that are shown under another name than their server's, with that: shown name, backend, own name.
     pub renamed: Vec<(String, String, String)>,
     /// Rules that mean no tool.
@@ -168,8 +169,7 @@ async fn open_audit(config: &Config) -> anyhow::Result<Audit> {
         },
         dir: config.audit.dir.clone(),
         store: audit_store(config),
-        redact_keys: config.audit.redact_keys.clone(),
-        secret_values: config.secret_values().iter().map(|secret| secret.expose().to_owned()).collect(),
+        redaction: config.redaction.clone(),
         max_arguments_bytes: config.audit.max_arguments_bytes,
         max_refused_arguments_bytes: config.audit.max_refused_arguments_bytes,
         max_journal_bytes: config.audit.max_journal_bytes,

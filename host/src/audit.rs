@@ -11,16 +11,15 @@
 //! A database that is down delays nothing: the journal grows to its limit, and only then are calls refused.
 
 mod adopt;
+mod arguments;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod journal;
 mod mover;
-mod needles;
 pub mod query;
 mod queue;
 mod reader;
 mod record;
-mod redact;
 mod retention;
 mod space;
 mod store;
@@ -40,7 +39,6 @@ use uuid::Uuid;
 
 use journal::{Admission, Journal};
 use mover::Progress;
-use redact::Redactor;
 use space::Space;
 use tally::{Place, Shared as SharedRow, Tally};
 
@@ -48,6 +46,9 @@ use crate::files::{self, FileError, Links, Trust};
 
 pub use retention::{Keep, WhenFull};
 pub use words::{CallId, Closing, Entry, Health, Status};
+
+use crate::redact::Redaction;
+use crate::text;
 
 /// How long [`Audit::close`] waits for the store.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,7 +93,7 @@ impl fmt::Debug for StoreSettings {
 }
 
 /// What the audit needs to know.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// When a record counts as written.
     pub mode: Mode,
@@ -100,10 +101,8 @@ pub struct Settings {
     pub dir: PathBuf,
     /// The database.
     pub store: StoreSettings,
-    /// Argument keys that are redacted besides the built-in ones.
-    pub redact_keys: Vec<String>,
-    /// Secrets that are redacted wherever they occur; those under 4 bytes are not searched for.
-    pub secret_values: Vec<String>,
+    /// What takes secrets out of everything that is recorded.
+    pub redaction: Redaction,
     /// Longer arguments are stored as their digest and their beginning.
     pub max_arguments_bytes: usize,
     /// The same for calls that are refused.
@@ -126,8 +125,7 @@ impl Settings {
             mode: Mode::Process,
             store: StoreSettings::Sqlite { path: dir.join("audit.db") },
             dir,
-            redact_keys: Vec::new(),
-            secret_values: Vec::new(),
+            redaction: Redaction::default(),
             max_arguments_bytes: 64 << 10,
             max_refused_arguments_bytes: 1 << 10,
             max_journal_bytes: 1 << 30,
@@ -135,16 +133,6 @@ impl Settings {
             min_free_bytes: None,
             trust: Trust::default(),
         }
-    }
-}
-
-impl fmt::Debug for Settings {
-    /// Without the secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Settings");
-        debug.field("mode", &self.mode).field("dir", &self.dir).field("store", &self.store);
-        debug.field("redact_keys", &self.redact_keys).field("max_arguments_bytes", &self.max_arguments_bytes);
-        debug.field("max_journal_bytes", &self.max_journal_bytes).finish_non_exhaustive()
     }
 }
 
@@ -261,7 +249,9 @@ struct Shared {
 #[derive(Debug)]
 struct Live {
     journal: Arc<Journal>,
-    redactor: Redactor,
+    redaction: Redaction,
+    max_arguments_bytes: usize,
+    max_refused_arguments_bytes: usize,
     progress: Arc<Progress>,
     space: Space,
     tally: Tally,
@@ -301,13 +291,12 @@ impl Audit {
         let keeping = retention::Retention::new(&settings, &journal.instance);
         let mover =
             mover::run(Arc::clone(&journal), settings.store.clone(), orphans, Arc::clone(&progress), keeping);
-        let redactor =
-            Redactor::new(&settings.redact_keys, &settings.secret_values, settings.max_arguments_bytes)
-                .for_refused(settings.max_refused_arguments_bytes);
         let live = Live {
-            redactor,
+            max_arguments_bytes: settings.max_arguments_bytes,
+            max_refused_arguments_bytes: settings.max_refused_arguments_bytes,
             progress,
             space: Space::new(places(&settings), settings.min_free_bytes),
+            redaction: settings.redaction,
             tally: Tally::default(),
             failing: AtomicBool::new(false),
             mover: Mutex::new(Some(tokio::spawn(mover))),
@@ -438,6 +427,8 @@ impl Audit {
         // Asking also looks, so that a gateway nobody calls any more finds out that there is room again.
         let reason = live.space.check().err().map(|error| error.to_string());
         let reason = reason.or_else(|| live.journal.complaint()).or_else(|| live.progress.complaint());
+        // A database driver may repeat what it was told.
+        let reason = reason.map(|reason| live.redaction.excerpt(&reason, text::SHORT));
         let backlog_bytes = live.journal.backlog() + live.progress.orphan_bytes();
         Health { healthy: reason.is_none(), reason, backlog_bytes }
     }
@@ -486,7 +477,9 @@ impl Live {
             self.space.check()?;
         }
         let append = |bytes: &[u8]| self.journal.append(bytes, admission);
-        let turn = record::build(&self.redactor, id.number, entry, closing, append)?;
+        let limits =
+            record::Limits { arguments: self.max_arguments_bytes, refused: self.max_refused_arguments_bytes };
+        let turn = record::build((&self.redaction, limits), id.number, entry, closing, append)?;
         let sequence = self.journal.settle(turn).await?;
         self.journal.wait_synced(sequence).await
     }

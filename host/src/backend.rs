@@ -62,6 +62,7 @@ use crate::mcp::notice::ClientNotice;
 use crate::mcp::payload::PayloadError;
 use crate::mcp::{Era, message, method, splice};
 use crate::policy::Permitted;
+use crate::redact::Words;
 
 /// A call on a backend that is just starting waits this long for it, and so does one for a name that nobody offers yet
 /// while a backend is starting that may offer it.
@@ -75,21 +76,43 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// its server has vanished is noticed by TCP's own probes.
 const STANDING: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Why a backend gave no answer.
+/// Why a backend gave no answer. This is what operators read, in the log and in the record; what a client hears of it is
+/// said in `door::respond`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
-    #[error("backend \"{backend}\" is not available: {reason}")]
-    Unreachable { backend: Arc<str>, reason: String },
+    #[error("backend \"{backend}\" is not available: {reason}{}", tried_again(*.again))]
+    Unreachable {
+        backend: Arc<str>,
+        reason: Words,
+        /// In how long it is tried again, if it is down and that is known.
+        again: Option<Duration>,
+    },
     #[error("backend \"{backend}\" did not answer within {} s", .after.as_secs())]
     Timeout { backend: Arc<str>, after: Duration },
     #[error("backend \"{backend}\" did not answer in the protocol: {reason}")]
-    Protocol { backend: Arc<str>, reason: String },
-    #[error("backend \"{backend}\" answered with HTTP status {status}")]
-    Status { backend: Arc<str>, status: u16, retry_after: Option<Duration> },
+    Protocol { backend: Arc<str>, reason: Words },
+    #[error(
+        "backend \"{backend}\" did not answer in the protocol: the answer is over the limit of {limit} bytes"
+    )]
+    TooLarge { backend: Arc<str>, limit: usize },
+    #[error("backend \"{backend}\" answered with HTTP status {status}{}{said}", if .said.is_empty() { "" } else { ": " })]
+    Status {
+        backend: Arc<str>,
+        status: u16,
+        retry_after: Option<Duration>,
+        /// What it said about it.
+        said: Words,
+    },
     #[error("backend \"{backend}\" already works on {limit} calls")]
     Busy { backend: Arc<str>, limit: usize },
     #[error("too many of your {what} at backend \"{backend}\": wait for one of them to end")]
     Share { backend: Arc<str>, what: &'static str },
+}
+
+/// When a backend that is down is tried again, as the end of a sentence.
+#[must_use]
+pub fn tried_again(again: Option<Duration>) -> String {
+    again.map_or_else(String::new, |again| format!("; it is tried again within {} s", again.as_secs() + 1))
 }
 
 /// Where a backend is in its life.
@@ -99,7 +122,7 @@ pub enum Status {
     Ready,
     /// Not there.
     Down {
-        reason: String,
+        reason: Words,
         /// When it is tried again; `None`: never.
         again: Option<Instant>,
     },
@@ -306,37 +329,50 @@ impl Backend {
             START_PATIENCE.min(self.settings.timeout),
             status.wait_for(|status| !coming(status)),
         );
-        let reason = match settled.await {
+        let (reason, again) = match settled.await {
             Ok(Ok(status)) => match &*status {
-                Status::Down { reason, again: None } => reason.clone(),
-                Status::Down { reason, again: Some(again) } => {
-                    let seconds = again.saturating_duration_since(Instant::now()).as_secs() + 1;
-                    format!("{reason}; it is tried again within {seconds} s")
+                Status::Down { reason, again } => {
+                    let left = |again: &Instant| again.saturating_duration_since(Instant::now());
+                    (reason.clone(), again.as_ref().map(left))
                 }
-                Status::Stopped => "the gateway is shutting down".to_owned(),
-                Status::Starting | Status::Ready => String::new(),
+                Status::Stopped => ("the gateway is shutting down".into(), None),
+                Status::Starting | Status::Ready => (Words::default(), None),
             },
-            Ok(Err(_)) => "the gateway is shutting down".to_owned(),
-            Err(_) => "it is still starting".to_owned(),
+            Ok(Err(_)) => ("the gateway is shutting down".into(), None),
+            Err(_) => ("it is still starting".into(), None),
         };
-        self.peer().ok_or_else(|| BackendError::Unreachable { backend: self.name.clone(), reason })
+        self.peer().ok_or_else(|| BackendError::Unreachable { backend: self.name.clone(), reason, again })
+    }
+
+    /// What the server says about a call that failed, if a value is in it that the configuration keeps secret: the same
+    /// without it. Many servers repeat the key they were given.
+    #[must_use]
+    pub fn without_secrets(&self, failed: &Payload) -> Option<Payload> {
+        self.opener.redaction().without_known(failed.json()).map(|text| failed.reworded(text))
+    }
+
+    /// Words of the server or about it, so that they can be shown.
+    pub(self) fn words(&self, said: &str) -> Words {
+        self.opener.words(said)
     }
 
     fn failed(&self, error: PeerError) -> BackendError {
         let backend = self.name.clone();
         match error {
             PeerError::Timeout(_) => BackendError::Timeout { backend, after: self.settings.timeout },
-            PeerError::Garbage(reason) => BackendError::Protocol { backend, reason },
+            PeerError::Garbage(reason) => BackendError::Protocol { backend, reason: self.words(&reason) },
             PeerError::Wire(error) => match error {
-                WireError::Status { status, retry_after, .. } => {
-                    BackendError::Status { backend, status, retry_after }
+                WireError::Status { status, retry_after, said } => {
+                    BackendError::Status { backend, status, retry_after, said }
                 }
-                WireError::Protocol(_) | WireError::TooLarge { .. } => {
-                    BackendError::Protocol { backend, reason: error.to_string() }
+                WireError::TooLarge { limit } => BackendError::TooLarge { backend, limit },
+                WireError::Protocol(_) => {
+                    BackendError::Protocol { backend, reason: self.words(&error.to_string()) }
                 }
                 WireError::Busy => BackendError::Busy { backend, limit: wire::OUTGOING_QUEUE },
                 WireError::Unreachable(_) | WireError::SessionLost | WireError::Closed(_) => {
-                    BackendError::Unreachable { backend, reason: error.to_string() }
+                    let reason = self.words(&error.to_string());
+                    BackendError::Unreachable { backend, reason, again: None }
                 }
             },
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use sentinel_gateway::{app, config};
+use sentinel_gateway::{app, config, text};
 
 mod audit;
 mod check;
@@ -132,7 +132,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Audit(command)) => audit::execute(&path, command),
         Some(Command::Plugin(command)) => plugin::execute(command),
         Some(Command::Client(command)) => client::execute(&path, &command),
-        Some(Command::Config(ConfigCommand::Schema)) => say(&config::schema_json()),
+        Some(Command::Config(ConfigCommand::Schema)) => say_json(&config::schema_json()),
         Some(Command::Confined { work }) => confined::execute(work),
     }
 }
@@ -141,8 +141,17 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
-/// Prints to stdout. A reader that has gone (`| head`) is no error.
+/// Prints to stdout, without what would steer a terminal. A reader that has gone (`| head`) is no error.
 fn say(text: &str) -> anyhow::Result<ExitCode> {
+    say_as_it_is(&text::lines(text))
+}
+
+/// Prints JSON to stdout; what would steer a terminal is escaped as JSON does it.
+fn say_json(json: &str) -> anyhow::Result<ExitCode> {
+    say_as_it_is(&text::json(json))
+}
+
+fn say_as_it_is(text: &str) -> anyhow::Result<ExitCode> {
     let newline = if text.ends_with('\n') { "" } else { "\n" };
     let mut out = std::io::stdout().lock();
     match write!(out, "{text}{newline}").and_then(|()| out.flush()) {
@@ -151,7 +160,7 @@ fn say(text: &str) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Prints to stderr, for whoever is reading.
+/// Prints to stderr, for whoever is reading, without what would steer a terminal.
 fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
+    let _ = writeln!(std::io::stderr().lock(), "{}", text::lines(text.trim_end()));
 }

@@ -25,6 +25,7 @@ pub use schema::schema_json;
 pub use secret::Secret;
 
 use crate::files::Trust;
+use crate::redact::{Redaction, Secrets};
 
 /// Everything the gateway was told, valid as a whole.
 #[derive(Debug, Clone)]
@@ -51,6 +52,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// What is worth a second look, but no reason to refuse.
     pub warnings: Vec<Problem>,
+    /// What takes secrets out of everything that is shown or recorded: one for this file and those of its mounts.
+    pub redaction: Redaction,
 }
 
 /// Where the gateway listens and what it bears.
@@ -167,6 +170,8 @@ pub struct Audit {
     pub store: Store,
     /// Argument keys to redact besides the built-in ones.
     pub redact_keys: Vec<String>,
+    /// Argument keys not to redact, against the built-in ones.
+    pub keep_keys: Vec<String>,
     /// Longer arguments are cut off, in bytes.
     pub max_arguments_bytes: usize,
     /// Longer arguments of refused calls are cut off, in bytes.
@@ -476,6 +481,19 @@ impl Config {
         self.http.iter().flat_map(|http| &http.mounts)
     }
 
+    /// Prepares the redaction, for this endpoint and the further ones: what one must not show no other may.
+    fn share_redaction(&mut self) {
+        let secrets = Secrets {
+            values: self.secret_values().iter().map(|secret| secret.expose().to_owned()).collect(),
+            redact_keys: self.audit.redact_keys.clone(),
+            keep_keys: self.audit.keep_keys.clone(),
+        };
+        self.redaction = Redaction::new(&secrets);
+        for mount in self.http.iter_mut().flat_map(|http| &mut http.mounts) {
+            mount.config.redaction = self.redaction.clone();
+        }
+    }
+
     /// Every value that must not appear in a record, of at least 4 bytes: shorter ones occur everywhere.
     #[must_use]
     pub fn secret_values(&self) -> Vec<Secret> {
@@ -544,6 +562,11 @@ fn read(
         }
     };
     let pruned = schema::validate(&mut document, &mut problems);
-    check::check(&document, path, env, problems, pruned, main)
-        .map_err(|problems| Problems::new(path, problems))
+    let for_mount = main.is_some();
+    let mut config = check::check(&document, path, env, problems, pruned, main)
+        .map_err(|problems| Problems::new(path, problems))?;
+    if !for_mount {
+        config.share_redaction();
+    }
+    Ok(config)
 }

@@ -4,6 +4,8 @@
 // 0: words
 pub mod call;
 pub mod mcp;
+pub mod redact;
+pub mod text;
 
 // 1: settings
 pub mod config;

@@ -19,6 +19,7 @@ pub mod notice;
 pub mod params;
 pub mod payload;
 mod readable;
+pub mod said;
 pub mod scan;
 pub mod schema;
 mod spelling;

@@ -28,12 +28,12 @@ pub use tasks::EXTENSION as TASKS;
 
 use self::locate::Located;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
-pub use crate::backend::{BackendError, whole};
-use crate::backend::{Registry, Reply};
+use crate::backend::{Backend, Registry, Reply};
+pub use crate::backend::{BackendError, tried_again, whole};
 use crate::call::shares::Shares;
 use crate::call::{Call, Denial, Json, Principal, Share, Target, TargetKind};
 use crate::mcp::client::Client;
-use crate::mcp::payload::Payload;
+use crate::mcp::payload::{Payload, PayloadError};
 use crate::mcp::{Ambiguous, Params};
 use crate::plugin::Answer as BackendAnswer;
 pub use crate::policy::Caller;
@@ -91,6 +91,33 @@ pub struct TurnedAway<'a> {
 pub enum Answer {
     Result(Payload),
     Error(Payload),
+}
+
+impl Answer {
+    /// The words of a server about a call that failed, without the secrets of the configuration. They are read whole for
+    /// that: a key may stand anywhere in them.
+    async fn without_secrets(self, backend: &Backend) -> Result<Self, Failure> {
+        let (payload, is_error) = match self {
+            Self::Result(result) => (result, false),
+            Self::Error(error) => (error, true),
+        };
+        let text = whole(payload).await.map_err(|error| unreadable(backend.name(), &error))?;
+        let payload = Payload::from(text);
+        let payload = backend.without_secrets(&payload).unwrap_or(payload);
+        Ok(if is_error { Self::Error(payload) } else { Self::Result(payload) })
+    }
+}
+
+/// A long answer that somebody must see whole, and that is too long for that.
+fn unreadable(backend: &Arc<str>, error: &PayloadError) -> Failure {
+    let backend = backend.clone();
+    Failure::Backend(match error {
+        PayloadError::TooLarge { limit } => BackendError::TooLarge { backend, limit: *limit },
+        PayloadError::Source(_) => BackendError::Protocol {
+            backend,
+            reason: "its long answer cannot be read back from the disk".into(),
+        },
+    })
 }
 
 impl Pipeline {
@@ -217,8 +244,12 @@ impl Pipeline {
             Err(failure) => Err(failure),
         };
         permitted.settle(verdict, latency);
-        let error = answer.as_ref().err().map(ToString::to_string);
         let status = outcome::status(&answer, verdict);
+        let answer = match answer {
+            Ok(answer) if status == Status::Error => answer.without_secrets(&located.backend).await,
+            answer => answer,
+        };
+        let error = outcome::complaint(&answer, status);
         let closing = Closing {
             status,
             error: error.as_deref(),
@@ -235,12 +266,7 @@ impl Pipeline {
         let mut changed = None;
         if self.rewriters.see_responses(backend) {
             // A rewriter may be there to take something out, so it sees everything or nobody sees it.
-            reply = reply.whole().await.map_err(|error| {
-                Failure::Backend(BackendError::Protocol {
-                    backend: backend.clone(),
-                    reason: error.to_string(),
-                })
-            })?;
+            reply = reply.whole().await.map_err(|error| unreadable(backend, &error))?;
             let answer = BackendAnswer {
                 is_error: reply.is_error() || outcome::is_tool_error(&reply),
                 error_code: reply.error_code(),

@@ -13,6 +13,7 @@ use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
 use crate::plugin::{Answer, Answered, CatalogEdit, Edits, Fault, Hooks, Plugin, PluginError};
 use crate::policy::{Permitted, denial};
+use crate::redact::Redaction;
 
 /// A message may not grow past this by rewriting.
 const MAX_REWRITTEN: usize = 16 << 20;
@@ -41,6 +42,8 @@ pub struct Rewriters {
     by_backend: HashMap<String, Vec<(Arc<Plugin>, Hooks)>>,
     /// For a backend that nobody was asked about: every hook of all.
     anywhere: Vec<(Arc<Plugin>, Hooks)>,
+    /// What plugins must not tell clients.
+    redaction: Redaction,
 }
 
 /// A request as the backend shall see it, apart from its own names.
@@ -66,7 +69,13 @@ impl Rewriters {
         };
         let by_backend = backends.into_iter().map(asked).collect::<Result<_, _>>()?;
         let anywhere = plugins.iter().map(|plugin| (plugin.clone(), Hooks::ALL)).collect();
-        Ok(Self { by_backend, anywhere })
+        Ok(Self { by_backend, anywhere, redaction: Redaction::default() })
+    }
+
+    /// The same rewriters, whose words to clients go through this.
+    #[must_use]
+    pub fn with_redaction(self, redaction: Redaction) -> Self {
+        Self { redaction, ..self }
     }
 
     /// All of them, for people.
@@ -98,7 +107,7 @@ impl Rewriters {
         let call = permitted.call();
         let mut prepared = Prepared { params: None, headers: Vec::new(), notes: Vec::new() };
         for plugin in self.of(&call.target.backend, |hooks| hooks.request) {
-            let Some(edits) = outcome(plugin, plugin.on_request(call))? else { continue };
+            let Some(edits) = self.outcome(plugin, plugin.on_request(call))? else { continue };
             let params = prepared.params.as_ref().unwrap_or(&call.params).get();
             match checked(params, &edits, true) {
                 Ok(changed) => {
@@ -125,7 +134,7 @@ impl Rewriters {
                 answer.result = changed.clone();
             }
             let result = answer.result.clone();
-            let Some(edits) = outcome(plugin, plugin.on_response(call, answer))? else { continue };
+            let Some(edits) = self.outcome(plugin, plugin.on_response(call, answer))? else { continue };
             if !edits.headers.is_empty() {
                 broken(plugin, "it set a header on a response, which has none")?;
                 continue;
@@ -155,7 +164,7 @@ impl Rewriters {
         let mut offers = offers;
         for plugin in self.of(backend, |hooks| hooks.catalog) {
             let shared: Arc<[Offer]> = offers.into();
-            match outcome(plugin, plugin.on_catalog(backend, kind, &shared)) {
+            match self.outcome(plugin, plugin.on_catalog(backend, kind, &shared)) {
                 Ok(Some(edits)) => offers = edited(plugin, list, &shared, edits),
                 Ok(None) => offers = shared.to_vec(),
                 Err(denial) => {
@@ -165,6 +174,23 @@ impl Rewriters {
             }
         }
         offers
+    }
+
+    /// A plugin's answer, or what its failure comes to: `Ok(None)` passes over it.
+    fn outcome<T>(&self, plugin: &Plugin, answer: Answered<T>) -> Result<Option<T>, Denial> {
+        match answer {
+            Ok(Ok(value)) => Ok(Some(value)),
+            Ok(Err(refusal)) => Err(denial(&self.redaction, &refusal, Refused::Forbidden)),
+            Err(error) => {
+                // What a crashing plugin said is for the operator's eyes.
+                let shown = match &error.fault {
+                    Fault::Trap(_) => "it crashed; see the gateway's log".to_owned(),
+                    fault => fault.to_string(),
+                };
+                tracing::error!("{error}");
+                broken(plugin, &shown).map(|()| None)
+            }
+        }
     }
 }
 
@@ -206,23 +232,6 @@ fn edited(plugin: &Plugin, list: List, offers: &[Offer], edits: Vec<CatalogEdit>
         }
     }
     next.into_iter().flatten().collect()
-}
-
-/// A plugin's answer, or what its failure comes to: `Ok(None)` passes over it.
-fn outcome<T>(plugin: &Plugin, answer: Answered<T>) -> Result<Option<T>, Denial> {
-    match answer {
-        Ok(Ok(value)) => Ok(Some(value)),
-        Ok(Err(refusal)) => Err(denial(&refusal, Refused::Forbidden)),
-        Err(error) => {
-            // What a crashing plugin said is for the operator's eyes.
-            let shown = match &error.fault {
-                Fault::Trap(_) => "it crashed; see the gateway's log".to_owned(),
-                fault => fault.to_string(),
-            };
-            tracing::error!("{error}");
-            broken(plugin, &shown).map(|()| None)
-        }
-    }
 }
 
 fn broken(plugin: &Plugin, reason: &str) -> Result<(), Denial> {

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+mod fields;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tracing_subscriber::EnvFilter;
+
+use crate::redact::Redaction;
 
 /// Buckets of call durations, in seconds: from a fast pipe to a patient tool.
 const BUCKETS: [f64; 14] =
@@ -13,15 +17,17 @@ const BUCKETS: [f64; 14] =
 /// How often recorded durations are sorted into their buckets. Until then each takes memory of its own.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Starts logging at a level: `info`, or a filter such as `info,sentinel_gateway::backend=debug`.
+/// Starts logging at a level: `info`, or a filter such as `info,sentinel_gateway::backend=debug`. Whatever is logged from
+/// then on, by whichever part of the gateway, is on one line, free of what `redaction` hides, and of bounded length.
 ///
 /// # Errors
 /// The filter cannot be read, or logging has been started before.
-pub fn log(level: &str) -> anyhow::Result<()> {
+pub fn log(level: &str, redaction: Redaction) -> anyhow::Result<()> {
     let filter =
         EnvFilter::try_new(level).map_err(|error| anyhow::anyhow!("log level `{level}`: {error}"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .fmt_fields(fields::CleanFields(redaction))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .try_init()

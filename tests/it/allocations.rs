@@ -17,6 +17,7 @@ use sentinel_gateway::door::line::{self, Out, Outbox};
 use sentinel_gateway::door::park::Parking;
 use sentinel_gateway::pipeline::{Caller, Pipeline};
 use sentinel_gateway::policy::{KillSwitch, Policy};
+use sentinel_gateway::redact::{Redaction, Secrets};
 use sentinel_gateway::session::Session;
 use sentinel_gateway::state::{Clock, Store};
 use tokio::sync::mpsc;
@@ -63,7 +64,8 @@ impl Inside {
         let policy = Policy::new(loaded.chain, KillSwitch::new(&config.kill_switch), clock);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let entered = runtime.enter();
-        let common = Common { max_message: 4 << 20, spool: None, secrets: Vec::new(), safe_names: true };
+        let common =
+            Common { max_message: 4 << 20, spool: None, redaction: Redaction::default(), safe_names: true };
         let rewriters = Arc::new(loaded.rewriters);
         let reshape = rewriters.clone();
         let (registry, events) = Registry::start(
@@ -71,8 +73,10 @@ impl Inside {
             common,
             Arc::new(move |backend, list, offers| reshape.catalog(backend, list, offers)),
         );
-        let settings =
-            Settings { secret_values: vec![SECRET.to_owned()], ..Settings::new(folder.path().join("state")) };
+        let settings = Settings {
+            redaction: Redaction::new(&Secrets { values: vec![SECRET.to_owned()], ..Secrets::default() }),
+            ..Settings::new(folder.path().join("state"))
+        };
         let audit =
             if recorded { runtime.block_on(Audit::open(settings)).unwrap() } else { Audit::disabled() };
         let pipeline = Pipeline::new(Arc::new(policy), rewriters, registry, audit);

@@ -45,7 +45,7 @@ pub fn load(config: &Config, store: &Store, clock: &Clock) -> Result<Loaded, Pro
         loading.into_iter().map(|thread| thread.join().unwrap_or_else(|_| crashed())).collect()
     });
     let mut problems = Vec::new();
-    let mut chain = Chain::default();
+    let mut chain = Chain { redaction: config.redaction.clone(), ..Chain::default() };
     let mut rewriters = Vec::new();
     for (settings, result) in config.plugins.iter().zip(results) {
         let plugin = match result {
@@ -79,6 +79,7 @@ pub fn load(config: &Config, store: &Store, clock: &Clock) -> Result<Loaded, Pro
         problems.push(super::problem(&format!("plugins.{}", error.plugin), text, None));
         Rewriters::default()
     });
+    let rewriters = rewriters.with_redaction(config.redaction.clone());
     if !problems.is_empty() {
         return Err(Problems::new(&config.path, problems));
     }

@@ -44,7 +44,10 @@ pub(super) fn on_sighup(path: PathBuf, parts: Vec<Parts>) -> std::io::Result<imp
                         }
                     }
                 }
-                Ok(Err(problems)) => tracing::error!("the old configuration stays in force:\n{problems}"),
+                Ok(Err(problems)) => {
+                    tracing::error!("the old configuration stays in force, for these reasons:");
+                    problems.iter().for_each(|problem| tracing::error!("{problem}"));
+                }
                 Err(error) => tracing::error!("the old configuration stays in force: {error}"),
             }
         }

@@ -98,7 +98,7 @@ pub(super) fn start_backends(
     let common = Common {
         max_message: config.gateway.max_message_bytes,
         spool: spool(config),
-        secrets: config.secret_values().iter().map(|secret| secret.expose().to_owned()).collect(),
+        redaction: config.redaction.clone(),
         safe_names: config.gateway.safe_names,
     };
     let reshape = rewriters.clone();

@@ -11,9 +11,9 @@ use sqlx::postgres::Postgres;
 use sqlx::sqlite::Sqlite;
 use sqlx::{Pool, QueryBuilder, Row as _};
 
-use super::record::printable;
 use super::store::Database;
 use super::{AuditError, Status, StoreSettings};
+use crate::text;
 
 /// How far [`after`] looks back behind what it has seen: a transaction becomes visible only after the time it carries.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(5);
@@ -328,7 +328,7 @@ fn cells(row: &Row) -> [String; 9] {
 }
 
 fn short(text: &str) -> String {
-    let safe = printable(text);
+    let safe = text::line(text);
     match safe.char_indices().nth(MAX_COLUMN) {
         None => safe.into_owned(),
         Some((end, _)) => format!("{}…", &safe[..end]),

@@ -6,8 +6,9 @@ use std::cell::RefCell;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::redact::{Redactor, quote};
+use super::arguments::{arguments, string};
 use super::{Closing, Entry};
+use crate::redact::{REDACTED, Redactor, quote};
 
 /// Names are cut here: the store indexes some of them, and PostgreSQL indexes no value above 2704 bytes.
 const MAX_NAME_BYTES: usize = 1024;
@@ -57,13 +58,21 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Longer arguments are cut, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) arguments: usize,
+    /// Of a call that is refused.
+    pub(super) refused: usize,
+}
+
 /// Builds the bytes of a record, redacted, and lends them to `with`.
 ///
 /// This happens before the journal is locked, in a buffer of the thread: redacting long arguments delays nobody else.
 ///
 /// A record of both beginning and end is of a call that never was: its texts are cut shorter.
 pub(super) fn build<T>(
-    redactor: &Redactor,
+    (redactor, limits): (&Redactor, Limits),
     call: u64,
     entry: Option<&Entry<'_>>,
     closing: Option<&Closing<'_>>,
@@ -75,7 +84,9 @@ pub(super) fn build<T>(
         let now = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or_default();
         number(b",\"at\":", now, out);
         if let Some(entry) = entry {
-            write_entry(redactor, entry, closing.is_some(), out);
+            let most =
+                if closing.is_some() { limits.refused.min(limits.arguments) } else { limits.arguments };
+            write_entry(redactor, most, entry, out);
         }
         if let Some(closing) = closing {
             let most = if entry.is_some() { MAX_REFUSED_TEXT_BYTES } else { MAX_TEXT_BYTES };
@@ -90,7 +101,7 @@ pub(super) fn build<T>(
     })
 }
 
-fn write_entry(redactor: &Redactor, entry: &Entry<'_>, refused: bool, out: &mut Vec<u8>) {
+fn write_entry(redactor: &Redactor, max_arguments: usize, entry: &Entry<'_>, out: &mut Vec<u8>) {
     let names: [(&[u8], &str); 8] = [
         (b",\"intent\":{\"rpc_id\":", entry.rpc_id),
         (b",\"method\":", entry.method),
@@ -103,14 +114,10 @@ fn write_entry(redactor: &Redactor, entry: &Entry<'_>, refused: bool, out: &mut 
     ];
     for (key, name) in names {
         out.extend_from_slice(key);
-        redactor.string(name, MAX_NAME_BYTES, out);
+        string(redactor, name, MAX_NAME_BYTES, out);
     }
     out.extend_from_slice(b",\"arguments\":");
-    if refused {
-        redactor.arguments_of_refused(entry.arguments, out);
-    } else {
-        redactor.arguments(entry.arguments, out);
-    }
+    arguments(redactor, entry.arguments, max_arguments, out);
     out.push(b'}');
 }
 
@@ -120,7 +127,7 @@ fn write_closing(redactor: &Redactor, closing: &Closing<'_>, most: usize, out: &
     number(b",\"latency_us\":", u64::try_from(closing.latency.as_micros()).unwrap_or(u64::MAX), out);
     if let Some(error) = closing.error {
         out.extend_from_slice(b",\"error\":");
-        redactor.string(error, most, out);
+        string(redactor, error, most, out);
     }
     if !closing.notes.is_empty() {
         out.extend_from_slice(b",\"notes\":{");
@@ -128,10 +135,10 @@ fn write_closing(redactor: &Redactor, closing: &Closing<'_>, most: usize, out: &
             if index > 0 {
                 out.push(b',');
             }
-            redactor.string(key, MAX_NAME_BYTES, out);
+            string(redactor, key, MAX_NAME_BYTES, out);
             out.push(b':');
             let hidden = redactor.is_secret_key(key);
-            redactor.string(if hidden { super::needles::REDACTED } else { value }, most, out);
+            string(redactor, if hidden { REDACTED } else { value }, most, out);
         }
         out.push(b'}');
     }
@@ -182,23 +189,6 @@ fn checksum(sequence: u64, record: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// A stored text as one line for a terminal: control characters, which could rewrite the screen, become escapes.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    // Direction marks count as well: they reorder what is read.
-    let harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(harmful) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if harmful(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
-    }
-    Cow::Owned(safe)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,11 +207,5 @@ mod tests {
             bent[position] ^= 1;
             assert_eq!(unseal(&bent), None, "bent at {position}");
         }
-    }
-
-    #[test]
-    fn nothing_printable_moves_the_cursor() {
-        assert_eq!(printable("a\u{1b}[2Jb\nc\u{202e}d"), r"a\u{1b}[2Jb\nc\u{202e}d");
-        assert_eq!(printable("Grünkohl ✓"), "Grünkohl ✓");
     }
 }

@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 
 use super::query::{Cursor, Query, Row, after, list, render};
 use super::*;
+use crate::redact::Secrets;
 
 const ENTRY: Entry<'_> = Entry {
     rpc_id: "1",
@@ -29,7 +30,8 @@ const DONE: Closing<'_> =
     Closing { status: Status::Success, error: None, latency: Duration::from_micros(1500), notes: &[] };
 
 fn settings(dir: &TempDir) -> Settings {
-    Settings { secret_values: vec!["hunter22".to_owned()], ..Settings::new(dir.path().join("state")) }
+    let redaction = Redaction::new(&Secrets { values: vec!["hunter22".to_owned()], ..Secrets::default() });
+    Settings { redaction, ..Settings::new(dir.path().join("state")) }
 }
 
 /// Runs a phase in a runtime of its own. When it ends, everything the phase left running is gone, as after a kill.
@@ -64,12 +66,13 @@ fn append(journal: &Journal, record: &[u8], admission: Admission) -> Result<u64,
 
 fn put(
     journal: &Journal,
-    redactor: &Redactor,
+    redactor: &Redaction,
     call: u64,
     entry: Option<&Entry<'_>>,
     closing: Option<&Closing<'_>>,
 ) {
-    record::build(redactor, call, entry, closing, |bytes| append(journal, bytes, Admission::Ending)).unwrap();
+    record::build((redactor, 65536), call, entry, closing, |bytes| append(journal, bytes, Admission::Ending))
+        .unwrap();
 }
 
 #[test]
@@ -210,7 +213,7 @@ fn segments_rotate_and_all_are_replayed() {
     let settings = settings(&dir);
     let (journal, _) = prepare(&settings, Uuid::now_v7()).unwrap();
     let journal = journal.with_segment_bytes(1000);
-    let redactor = Redactor::new(&[], &[], 65536);
+    let redactor = Redaction::default();
     for call in 1..=50 {
         put(&journal, &redactor, call, Some(&ENTRY), Some(&DONE));
     }

@@ -26,6 +26,7 @@ use super::wire::{
     self, Control, End, Flights, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire, WireError,
 };
 use crate::queue::{self, Held};
+use crate::redact::Redaction;
 
 /// Requests under way per server; more wait in a queue of [`OUTGOING_QUEUE`].
 const REQUESTS: usize = 256;
@@ -46,6 +47,8 @@ pub(crate) struct HttpSpec {
     pub headers: Vec<(String, String)>,
     /// The largest JSON body or event accepted, in bytes; with a spool, what of it stays in memory.
     pub max_body: usize,
+    /// What takes secrets out of the server's words.
+    pub redaction: Redaction,
     /// Where longer answers go.
     pub spool: Option<Arc<Spool>>,
     /// The longest silence within an exchange: until the headers of the answer, then between its bytes.
@@ -160,6 +163,7 @@ struct Link {
     target: Result<Target, WireError>,
     client: reqwest::Client,
     max_body: usize,
+    redaction: Redaction,
     spool: Option<Arc<Spool>>,
     timeout: Duration,
     session: RwLock<Option<HeaderValue>>,
@@ -177,6 +181,7 @@ impl Link {
             target: target(spec),
             client,
             max_body: spec.max_body,
+            redaction: spec.redaction.clone(),
             spool: spec.spool.clone(),
             timeout: spec.timeout,
             session: RwLock::new(None),

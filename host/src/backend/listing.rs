@@ -13,7 +13,7 @@ use super::{Backend, PeerError, STANDING};
 use crate::config;
 use crate::mcp::catalog::{List, Offer};
 use crate::mcp::client::{Client as _, Nobody};
-use crate::mcp::{Era, REVISIONS, STATELESS, code, era, header, message, params, splice};
+use crate::mcp::{Era, REVISIONS, STATELESS, code, era, header, message, params, said, splice};
 
 /// Bounds of one list of one backend.
 const MAX_PAGES: usize = 1_000;
@@ -161,7 +161,10 @@ pub(super) async fn greet(
     );
     let reply = ask(peer, Own::Initialize, Some(&params), patience).await?;
     if reply.is_error() {
-        return Err(PeerError::Garbage(format!("it refused to initialize: {}", reply.text())));
+        return Err(PeerError::Garbage(format!(
+            "it refused to initialize: {}",
+            said::in_error(reply.text())
+        )));
     }
     let result: InitializeResult = serde_json::from_str(reply.text())
         .map_err(|error| PeerError::Garbage(format!("its initialize result cannot be read: {error}")))?;
@@ -192,7 +195,7 @@ pub(super) async fn drain(peer: &Peer, list: List, patience: Duration) -> Result
         if reply.is_error() {
             return match reply.error_code() {
                 Some(code::METHOD_NOT_FOUND) => Ok(offers),
-                _ => Err(PeerError::Garbage(format!("{method} failed: {}", reply.text()))),
+                _ => Err(PeerError::Garbage(format!("{method} failed: {}", said::in_error(reply.text())))),
             };
         }
         let page = splice::get(reply.text(), &format!("/{items}")).unwrap_or("[]");

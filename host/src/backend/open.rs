@@ -8,19 +8,20 @@ use super::stdio::StdioSpec;
 use super::wire::{Wire, WireError};
 use super::{http, stdio};
 use crate::config::{self, Transport};
+use crate::redact::{Redaction, Words};
 
 /// How much longer the HTTP layer waits for a silent server than a call does.
 const HTTP_SLACK: Duration = Duration::from_secs(2);
 
-/// Bounds and secrets that hold for all backends.
+/// Bounds and the redaction that hold for all backends.
 #[derive(Clone, Debug)]
 pub struct Common {
     /// Longest message of a backend in memory, in bytes.
     pub max_message: usize,
     /// Where longer answers go; `None`: there are none.
     pub spool: Option<Arc<Spool>>,
-    /// Values that must not appear in a backend's log lines.
-    pub secrets: Vec<String>,
+    /// What takes secrets out of everything that is said by a backend and about it.
+    pub redaction: Redaction,
     /// Names of tools and prompts in characters that every client takes.
     pub safe_names: bool,
 }
@@ -37,6 +38,15 @@ impl Opener {
         Self { common, http: OnceLock::new() }
     }
 
+    pub(super) fn redaction(&self) -> &Redaction {
+        &self.common.redaction
+    }
+
+    /// What was said by a backend or about one, so that it can be shown.
+    pub(super) fn words(&self, said: &str) -> Words {
+        self.common.redaction.words(said)
+    }
+
     /// Starts the process, or prepares the HTTP exchange. Needs a Tokio runtime.
     ///
     /// # Errors
@@ -50,7 +60,7 @@ impl Opener {
                     name: backend.name.clone(),
                     command: command.clone(),
                     args: args.clone(),
-                    secrets: self.common.secrets.clone(),
+                    redaction: self.common.redaction.clone(),
                     env,
                     cwd: cwd.clone(),
                     sandbox: sandbox.clone(),
@@ -66,6 +76,7 @@ impl Opener {
                     url: url.clone(),
                     headers: headers.collect(),
                     max_body: self.common.max_message,
+                    redaction: self.common.redaction.clone(),
                     spool: self.common.spool.clone(),
                     // The peer's own clock runs out first: it knows that this is a timeout, and of which call.
                     timeout: backend.timeout + HTTP_SLACK,

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::errand::{Errand, Own};
+use super::process::stderr::Cap;
 use super::reply::Reply;
 use super::wire::{Outgoing, Sender, WireError};
 use super::{PeerError, Spontaneous};
@@ -24,6 +25,9 @@ use crate::mcp::payload::Payload;
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, code, era, message, method, params};
 use crate::policy::Permitted;
+
+/// Messages that are none and are logged, per second.
+const GARBAGE_PER_SECOND: u32 = 10;
 
 /// Where a stateless notification says which subscription it belongs to.
 const SUBSCRIPTION: &str = "/params/_meta/io.modelcontextprotocol~1subscriptionId";
@@ -61,6 +65,8 @@ pub(super) struct Peer {
     ended: Mutex<Option<WireError>>,
     /// How the server speaks; known after the first words.
     era: OnceLock<Era>,
+    /// How often it is logged that the server said something that is no message.
+    garbage: Mutex<Cap>,
     /// Tells questions of one connection from those of another.
     serial: u64,
     /// It has been logged that the server says things that can be read in two ways.
@@ -76,6 +82,7 @@ impl Peer {
             pending: Mutex::default(),
             ended: Mutex::default(),
             era: OnceLock::new(),
+            garbage: Mutex::new(Cap::new(Instant::now(), GARBAGE_PER_SECOND)),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             ambiguous: AtomicBool::new(false),
         }
@@ -312,7 +319,9 @@ impl Peer {
 
     /// A line that is JSON-like but no message: if it names a waiting request, that one failed.
     fn garbage(&self, raw: &Payload, error: &envelope::EnvelopeError<'_>) {
-        tracing::warn!("the backend sent something that is no message: {error}");
+        if let Some(suppressed) = self.garbage.lock().admit(Instant::now()) {
+            tracing::warn!(suppressed, "the backend sent something that is no message: {error}");
+        }
         let envelope::EnvelopeError::Shape { id, .. } = error else { return };
         // A member that stands twice is noticed before the id is, perhaps.
         let id = id.map_or_else(|| splice::get(raw.json(), "/id"), |id| Some(id.get()));

@@ -30,8 +30,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::frames::{Command, Report, Start};
 use self::nurse::Nurse;
-use self::stderr::{Redactor, Tail};
+use self::stderr::Tail;
 use crate::config::Sandbox;
+use crate::redact::Redaction;
 
 /// Bytes that a pipe to a server takes before somebody has to wait: a large message is carried over in pieces of this
 /// size. The kernel's own is 64 KiB, and memory is taken only as it is filled.
@@ -59,8 +60,8 @@ pub(crate) struct ChildSpec {
     pub cwd: Option<PathBuf>,
     /// What it may reach; everything that the gateway's user may, if absent.
     pub sandbox: Option<Sandbox>,
-    /// Texts that must not appear in logs and errors.
-    pub secrets: Vec<String>,
+    /// What takes secrets out of its stderr and out of log lines.
+    pub redaction: Redaction,
 }
 
 // The environment and the secrets are not for logs; arguments may hold secrets too.

@@ -21,6 +21,7 @@ use crate::config;
 use crate::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part, Standing};
 use crate::mcp::client::Client;
 use crate::mcp::{Era, STATELESS, header, splice};
+use crate::redact::Words;
 
 /// How long after the start the first lists wait for backends that are still starting.
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -269,7 +270,7 @@ impl Registry {
 
     /// Waits until every backend is up (then: how many tools it has) or failed once (then: why). The names are those that
     /// the gateway gives if all that are up now had been up in time.
-    pub async fn probe(&self) -> (Vec<(String, Result<usize, String>)>, Catalog) {
+    pub async fn probe(&self) -> (Vec<(String, Result<usize, Words>)>, Catalog) {
         let mut report = Vec::new();
         for backend in &self.backends {
             let mut status = backend.status.subscribe();
@@ -278,7 +279,7 @@ impl Registry {
             let result = match settled {
                 Ok(Status::Ready) => Ok(backend.offers.load().tools.len()),
                 Ok(Status::Down { reason, .. }) => Err(reason),
-                Ok(Status::Starting | Status::Stopped) | Err(_) => Err("it was stopped".to_owned()),
+                Ok(Status::Starting | Status::Stopped) | Err(_) => Err("it was stopped".into()),
             };
             report.push((backend.name.to_string(), result));
         }

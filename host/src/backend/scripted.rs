@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Backend;
 use super::open::{Common, Opener};
 use crate::config::{self, BackendEra, Transport};
+use crate::redact::Redaction;
 
 /// Nothing here takes long; a test that hangs fails instead.
 pub(super) const LONG: Duration = Duration::from_secs(20);
@@ -38,6 +39,7 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         idle_timeout: 10 * LONG,
         required: false,
     };
-    let common = Common { max_message: 1 << 20, spool: None, secrets: Vec::new(), safe_names: false };
+    let common =
+        Common { max_message: 1 << 20, spool: None, redaction: Redaction::default(), safe_names: false };
     Arc::new(Backend::new(settings, Arc::new(Opener::new(common))))
 }

@@ -14,13 +14,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::process::stderr::{Cap, Redactor};
+use super::process::stderr::Cap;
 use super::process::{self, ChildSpec, Running, Watcher};
 use super::spool::{Gather, Spool, TooLong, WINDOW};
-use super::wire::{self, Control, End, Incoming, Outgoing, Receiver, Sender, Wire, WireError, excerpt};
+use super::wire::{self, Control, End, Incoming, Outgoing, Receiver, Sender, Wire, WireError};
 use crate::config::Sandbox;
 use crate::mcp::splice;
 use crate::queue;
+use crate::redact::Redaction;
+use crate::text;
 
 /// One read asks for at least this much.
 const READ_SIZE: usize = 16 * 1024;
@@ -52,8 +54,8 @@ pub(crate) struct StdioSpec {
     pub max_line: usize,
     /// Where longer answers go.
     pub spool: Option<Arc<Spool>>,
-    /// Texts replaced by `[redacted]` in its stderr and in log lines.
-    pub secrets: Vec<String>,
+    /// What takes secrets out of its stderr and out of log lines.
+    pub redaction: Redaction,
 }
 
 // The environment and the secrets are not for logs; arguments may hold secrets too.
@@ -81,7 +83,7 @@ pub(crate) async fn open(spec: &StdioSpec) -> Result<Wire, WireError> {
         env: spec.env.clone(),
         cwd: spec.cwd.clone(),
         sandbox: spec.sandbox.clone(),
-        secrets: spec.secrets.clone(),
+        redaction: spec.redaction.clone(),
     };
     let cannot = |error| WireError::Unreachable(format!("cannot start `{}`: {error}", spec.command));
     let Running { stdin, stdout, closing, care } = process::spawn(&child).await.map_err(cannot)?;
@@ -97,8 +99,8 @@ pub(crate) async fn open(spec: &StdioSpec) -> Result<Wire, WireError> {
         incoming: incoming.clone(),
         noise: Noise {
             name: spec.name.clone(),
-            redactor: Redactor::new(&spec.secrets),
-            cap: Cap::new(Instant::now()),
+            redaction: spec.redaction.clone(),
+            cap: Cap::new(Instant::now(), NOISE_PER_SECOND),
         },
     };
     let reader = tokio::spawn(lines.read(stdout, watcher.gone()));
@@ -316,18 +318,20 @@ fn head_id(head: &[u8]) -> Option<u64> {
     splice::get(head, "/id")?.parse().ok()
 }
 
+/// Lines of a server's stdout that are no messages and are logged, per second.
+const NOISE_PER_SECOND: u32 = 10;
+
 /// Lines that are no messages: a server's banner or a stray print. They are logged and otherwise ignored.
 struct Noise {
     name: String,
-    redactor: Redactor,
+    redaction: Redaction,
     cap: Cap,
 }
 
 impl Noise {
     fn report(&mut self, text: &[u8]) {
         if let Some(suppressed) = self.cap.admit(Instant::now()) {
-            let text = self.redactor.apply(String::from_utf8_lossy(text).into_owned());
-            let line = excerpt(text.as_bytes());
+            let line = self.redaction.excerpt(&String::from_utf8_lossy(text), text::SHORT);
             tracing::warn!(
                 backend = self.name,
                 suppressed,

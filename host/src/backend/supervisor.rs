@@ -18,6 +18,7 @@ use crate::config::Transport;
 use crate::mcp::Era;
 use crate::mcp::catalog::{List, Offers};
 use crate::mcp::payload::Payload;
+use crate::redact::Words;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -37,11 +38,12 @@ enum End {
     Asked {
         again: bool,
     },
-    Lost(String),
+    Lost(Words),
 }
 
 pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut client: ClientCapabilities) {
     let mut deaths = 0u32;
+    let mut complaint = Complaint::default();
     loop {
         backend.status.send_replace(Status::Starting);
         let born = Instant::now();
@@ -59,7 +61,7 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
             deaths = 0;
         }
         deaths = deaths.saturating_add(1);
-        tracing::warn!(backend = %backend.name, deaths, "backend is down: {reason}");
+        complaint.say(&backend.name, deaths, &reason);
         let process = matches!(backend.settings.transport, Transport::Stdio { .. });
         if process && !backend.settings.restart_on_exit {
             // Said by the operator: a server that goes stays gone.
@@ -79,6 +81,26 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
     backend.status.send_replace(Status::Stopped);
 }
 
+/// Why a backend is down, said once: one that is tried again and again for one reason would fill the log with it.
+#[derive(Default)]
+struct Complaint {
+    said: Option<Words>,
+}
+
+impl Complaint {
+    fn say(&mut self, backend: &str, deaths: u32, reason: &Words) {
+        if self.said.as_ref() == Some(reason) {
+            // The metric `sentinel_backend_healthy` and `/ready` go on saying so.
+            if deaths.is_power_of_two() {
+                tracing::warn!(backend, deaths, "backend is down, for the same reason as before");
+            }
+            return;
+        }
+        tracing::warn!(backend, deaths, "backend is down: {reason}");
+        self.said = Some(reason.clone());
+    }
+}
+
 /// Doubling pauses with up to a quarter of jitter, so that many backends do not come back in step.
 fn pause(deaths: u32) -> Duration {
     if deaths <= 1 {
@@ -93,7 +115,7 @@ fn pause(deaths: u32) -> Duration {
 async fn live(backend: &Arc<Backend>, registry: &Arc<Registry>, client: &mut ClientCapabilities) -> End {
     let Wire { sender, receiver, control } = match backend.opener.open(&backend.settings).await {
         Ok(wire) => wire,
-        Err(error) => return End::Lost(error.to_string()),
+        Err(error) => return End::Lost(backend.words(&error.to_string())),
     };
     let peer = Arc::new(Peer::new(sender));
     let mut pump = Pump { backend, registry, peer: peer.clone(), receiver };
@@ -105,14 +127,14 @@ async fn live(backend: &Arc<Backend>, registry: &Arc<Registry>, client: &mut Cli
         end = talk(backend, registry, &peer, &control, client, declared) => end,
     };
     backend.peer.store(None);
-    let reason = match &end {
-        End::Lost(reason) => reason.clone(),
-        End::Asked { .. } => "the gateway ended the connection".to_owned(),
-    };
-    peer.end(&reason);
-    let said = control.stderr_tail();
-    if matches!(end, End::Lost(_)) && !said.is_empty() {
-        tracing::debug!(backend = %backend.name, "what it wrote to stderr before:\n{said}");
+    match &end {
+        End::Lost(reason) => peer.end(&reason.to_string()),
+        End::Asked { .. } => peer.end("the gateway ended the connection"),
+    }
+    if matches!(end, End::Lost(_)) {
+        for line in control.stderr_tail().lines() {
+            tracing::debug!(backend = %backend.name, "it wrote to stderr before: {line}");
+        }
     }
     control.stop(STOP_GRACE).await;
     end
@@ -143,7 +165,7 @@ impl Pump<'_> {
                     tracing::warn!(backend = %self.backend.name, limit, "a message over the limit was discarded");
                     self.peer.oversized(limit, answers);
                 }
-                Incoming::Closed(reason) => return End::Lost(reason),
+                Incoming::Closed(reason) => return End::Lost(self.backend.words(&reason)),
             }
         }
     }
@@ -161,7 +183,7 @@ async fn talk(
     let patience = backend.settings.timeout;
     let greeting = match listing::meet(peer, backend, declared.as_deref().unwrap_or("{}")).await {
         Ok(greeting) => greeting,
-        Err(error) => return End::Lost(format!("the handshake failed: {error}")),
+        Err(error) => return End::Lost(backend.words(&format!("the handshake failed: {error}"))),
     };
     let stateless = peer.era() == Era::Stateless;
     backend.shakes_hands.store(greeting.handshake, std::sync::atomic::Ordering::Relaxed);
@@ -170,7 +192,7 @@ async fn talk(
     }
     match offers(peer, &greeting, patience).await {
         Ok(offers) => registry.offer(backend, offers).await,
-        Err(error) => return End::Lost(format!("its lists cannot be read: {error}")),
+        Err(error) => return End::Lost(backend.words(&format!("its lists cannot be read: {error}"))),
     }
     tracing::info!(backend = %backend.name, version = %greeting.version, pid = control.pid(), "backend is ready");
     let greeting_wants = greeting.clone();
@@ -190,7 +212,7 @@ async fn talk(
                 if let Err(error) = listing::ask(peer, alive, None, patience).await
                     && !matches!(error, PeerError::Wire(WireError::Status { .. } | WireError::Busy))
                 {
-                    return End::Lost(format!("it no longer answers: {error}"));
+                    return End::Lost(backend.words(&format!("it no longer answers: {error}")));
                 }
             }
             () = &mut listening, if listens => {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{http, process};
 use crate::mcp::payload::Payload;
 use crate::queue::{self, Budget, Weight};
+use crate::redact::Words;
 
 /// Messages waiting to leave; a full queue is [`WireError::Busy`], never growth.
 pub(super) const OUTGOING_QUEUE: usize = 1024;
@@ -26,8 +27,6 @@ const OUTGOING_BYTES: u32 = 16 << 20;
 const INCOMING_QUEUE: usize = 256;
 /// Bytes of them.
 const INCOMING_BYTES: u32 = 16 << 20;
-/// Characters of a foreign text that may stand in an error or a log line.
-const EXCERPT_CHARS: usize = 200;
 
 /// One JSON-RPC message on its way to the server.
 #[derive(Clone)]
@@ -113,14 +112,14 @@ pub enum WireError {
     #[error("cannot reach the server: {0}")]
     Unreachable(String),
     /// The server refused on the HTTP level.
-    #[error("the server answered with HTTP status {status}: {excerpt}")]
+    #[error("the server answered with HTTP status {status}: {said}")]
     Status {
         /// The HTTP status.
         status: u16,
         /// What its `Retry-After` asked for.
         retry_after: Option<Duration>,
-        /// The beginning of the body: at most 200 characters, control characters escaped.
-        excerpt: String,
+        /// What it said about it.
+        said: Words,
     },
     /// The server may have seen the message, but its answer broke off, was late or is not JSON-RPC.
     #[error("the server broke the protocol: {0}")]
@@ -325,30 +324,6 @@ impl Flights {
     }
 }
 
-/// The beginning of a foreign text, safe to print: at most 200 characters, control and direction-changing
-/// characters escaped (a terminal or a log viewer must not obey a server).
-pub(super) fn excerpt(text: &[u8]) -> String {
-    // Four bytes is the longest UTF-8 character, so this many bytes always suffice.
-    let head = text.get(..EXCERPT_CHARS * 4).unwrap_or(text);
-    let mut out = String::new();
-    let mut count = 0;
-    for character in String::from_utf8_lossy(head).trim().chars() {
-        let steers =
-            matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        let shown: String = if character.is_control() || steers {
-            character.escape_default().collect()
-        } else {
-            character.into()
-        };
-        count += shown.chars().count();
-        if count > EXCERPT_CHARS {
-            break;
-        }
-        out.push_str(&shown);
-    }
-    out
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -411,13 +386,5 @@ mod tests {
             shown.contains("authorization") && !shown.contains("hush") && !shown.contains("pw"),
             "{shown}"
         );
-    }
-
-    #[test]
-    fn excerpts_are_short_and_tame() {
-        assert_eq!(excerpt(b"  a\x1b[31mb\n\xff  "), "a\\u{1b}[31mb\\n\u{fffd}");
-        assert_eq!(excerpt("é".repeat(900).as_bytes()).chars().count(), 200);
-        assert!(excerpt(&[7; 900]).chars().count() <= 200);
-        assert_eq!(excerpt("a\u{202e}b".as_bytes()), "a\\u{202e}b");
     }
 }

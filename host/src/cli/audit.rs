@@ -90,7 +90,7 @@ fn show(rows: &[Row], json: bool) -> anyhow::Result<ExitCode> {
         text.push_str(&serde_json::to_string(row)?);
         text.push('\n');
     }
-    if text.is_empty() { Ok(ExitCode::SUCCESS) } else { super::say(&text) }
+    if text.is_empty() { Ok(ExitCode::SUCCESS) } else { super::say_json(&text) }
 }
 
 /// The configuration for a reader: it needs the store, not the secrets of the callers, which may be unset here.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
+use sentinel_gateway::text::line;
 use sentinel_gateway::{app, config};
 
 #[derive(Debug, Args)]
@@ -18,7 +19,7 @@ pub(crate) fn execute(path: &Path, options: &Options) -> anyhow::Result<ExitCode
     let (config, loaded) = app::check(path)?;
     let mut text = format!("{} is in order\n", path.display());
     for warning in &config.warnings {
-        let _ = writeln!(text, "  warning: {}: {}", warning.key, warning.message);
+        let _ = writeln!(text, "  warning: {}: {}", warning.key, line(&warning.message));
     }
     let _ = writeln!(text, "\nplugins, in the order they are asked");
     for plugin in loaded.chain.plugins().chain(loaded.rewriters.plugins()) {
@@ -29,13 +30,14 @@ pub(crate) fn execute(path: &Path, options: &Options) -> anyhow::Result<ExitCode
         let how = match &backend.transport {
             config::Transport::Stdio { command, args, sandbox, .. } => {
                 let sandbox = if sandbox.is_some() { "  (in a sandbox)" } else { "" };
-                format!("stdio  {command} {}{sandbox}", args.join(" "))
+                format!("{}{sandbox}", line(&format!("stdio  {command} {}", args.join(" "))))
             }
-            config::Transport::Http { url, .. } => format!("http   {url}"),
+            config::Transport::Http { url, .. } => line(&format!("http   {url}")).into_owned(),
         };
         let _ = writeln!(text, "  {:<18} {how}", backend.name);
     }
-    super::say(&text)?;
+    // Arguments and URLs may hold a password that is written into the file.
+    super::say(&config.redaction.text(&text))?;
     if !options.probe {
         return Ok(ExitCode::SUCCESS);
     }

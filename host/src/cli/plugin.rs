@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use sentinel_gateway::config::CompileLimits;
 use sentinel_gateway::plugin::{Artifact, Engine, load_artifact, precompile};
+use sentinel_gateway::text::line;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -70,13 +71,14 @@ fn describe(file: &Path, artifact: &Artifact) -> String {
     let manifest = &artifact.manifest;
     let mut text = format!("{}\n", file.display());
     if !manifest.name.is_empty() {
+        // The manifest is the plugin's own, and nobody trusts it yet.
         let said = format!("{} {}: {}", manifest.name, manifest.version, manifest.description);
-        let _ = writeln!(text, "  {}", plain(&said));
+        let _ = writeln!(text, "  {}", line(&said));
     }
     let _ = writeln!(text, "  sha256   {}", artifact.digest);
     let roles: Vec<&str> =
         artifact.exports.iter().map(String::as_str).filter(|role| *role != "lifecycle").collect();
-    let _ = writeln!(text, "  roles    {}", plain(&roles.join(", ")));
+    let _ = writeln!(text, "  roles    {}", line(&roles.join(", ")));
     let foreign: Vec<&String> =
         artifact.imports.iter().filter(|import| !import.starts_with("sentinel:plugin/")).collect();
     let pure =
@@ -84,7 +86,7 @@ fn describe(file: &Path, artifact: &Artifact) -> String {
     let _ = writeln!(text, "  pure     {pure}");
     let _ = writeln!(text, "  imports");
     for import in &artifact.imports {
-        let _ = writeln!(text, "    {}", plain(import));
+        let _ = writeln!(text, "    {}", line(import));
     }
     text
 }

@@ -18,6 +18,7 @@ use super::{
     Audit, AuditMode, Bounds, CompileLimits, Config, Gateway, KillSwitch, Main, Scopes, Store, WhenFull,
 };
 use crate::files::Trust;
+use crate::redact::Redaction;
 
 mod auth;
 mod backends;
@@ -87,7 +88,21 @@ pub(super) fn check(
     let mut warnings = checker.warnings;
     warnings.sort_by_key(|warning| warning.line);
     let path = path.to_owned();
-    Ok(Config { path, gateway, http, auth, scopes, audit, backends, plugins, kill_switch, rules, warnings })
+    Ok(Config {
+        path,
+        gateway,
+        http,
+        auth,
+        scopes,
+        audit,
+        backends,
+        plugins,
+        kill_switch,
+        rules,
+        warnings,
+        // What it must hide is known when the files of all mounts are.
+        redaction: Redaction::default(),
+    })
 }
 
 /// JSON Schema takes `3.0` for a whole number and serde does not. What belongs to plugins stays as it is.
@@ -243,7 +258,7 @@ impl Checker<'_> {
     }
 
     fn audit(&mut self, raw: &Raw) -> Option<Audit> {
-        let RawAudit { mode, dir, sqlite_path, redact_keys, .. } = &raw.audit;
+        let RawAudit { mode, dir, sqlite_path, redact_keys, keep_keys, .. } = &raw.audit;
         let enabled = raw.gateway.audit_enabled;
         if !enabled {
             let hint = "set it to true outside of experiments";
@@ -275,6 +290,7 @@ impl Checker<'_> {
             dir,
             store,
             redact_keys: redact_keys.clone(),
+            keep_keys: keep_keys.clone(),
             max_arguments_bytes: raw.max_arguments_bytes,
             max_refused_arguments_bytes: raw.max_refused_arguments_bytes,
             max_journal_bytes: raw.max_journal_bytes,

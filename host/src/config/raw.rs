@@ -278,8 +278,11 @@ pub(super) struct RawAudit {
     pub(super) dir: Option<String>,
     /// The embedded database; by default `audit.db` in that folder.
     pub(super) sqlite_path: Option<String>,
-    /// Further argument keys whose values are never recorded, besides password, token and their like.
+    /// Further argument keys whose values are never recorded or logged, besides password, token and their like.
     pub(super) redact_keys: Vec<String>,
+    /// Argument keys whose values are no secrets although they are called so, such as "signature": whole keys, in any case
+    /// and with any punctuation. Known secret values are replaced in them nevertheless.
+    pub(super) keep_keys: Vec<String>,
     /// Longer arguments are recorded cut off, in bytes.
     #[schemars(range(min = 256, max = 16_777_216))]
     pub(super) max_arguments_bytes: usize,
@@ -320,6 +323,7 @@ impl Default for RawAudit {
             dir: None,
             sqlite_path: None,
             redact_keys: Vec::new(),
+            keep_keys: Vec::new(),
             max_arguments_bytes: 64 << 10,
             max_refused_arguments_bytes: 1 << 10,
             max_journal_bytes: 1 << 30,

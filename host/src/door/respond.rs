@@ -11,7 +11,7 @@ use crate::call::{Denial, Refused, TargetKind};
 use crate::mcp::bounds::TooLong;
 use crate::mcp::payload::Payload;
 use crate::mcp::{Era, code, message, splice};
-use crate::pipeline::{Answer, BackendError, Failure};
+use crate::pipeline::{Answer, BackendError, Failure, tried_again};
 use crate::session::AdmitError;
 
 /// The reply to a request; none where the client asked for none (it cancelled).
@@ -54,7 +54,7 @@ pub(super) fn lacking(message: &[u8]) -> Option<String> {
 
 /// A failure on the wire.
 pub(super) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
-    let text = failure.to_string();
+    let text = said(failure);
     let (code, data) = match failure {
         // To this caller it is as unknown as one that nobody has.
         Failure::Denied(denial) if denial.refused == Refused::UnknownMethod => {
@@ -98,6 +98,39 @@ pub(super) fn not_admitted(id: &str, error: AdmitError, era: Era) -> Bytes {
         AdmitError::Full => (overloaded(era), json!({ "reason": "overloaded", "retryAfter": 1 })),
     };
     message::error(id, code, &error.to_string(), &data)
+}
+
+/// What a client reads about a failure: what became of its call, and what it can do about it. Why a server is down or does
+/// not speak the protocol is not its business, and may hold what only operators should read; that a server refused this very
+/// call, and how, is.
+fn said(failure: &Failure) -> String {
+    let Failure::Backend(error) = failure else { return failure.to_string() };
+    match error {
+        BackendError::Unreachable { backend, again, .. } => {
+            format!("backend \"{backend}\" is not available{}", tried_again(*again))
+        }
+        BackendError::Protocol { backend, .. } => {
+            format!(
+                "backend \"{backend}\" did not answer in the protocol; its operator finds the reason in the log"
+            )
+        }
+        BackendError::Status { backend, status, said, .. }
+            if !tells_the_caller(*status) || said.is_empty() =>
+        {
+            format!("backend \"{backend}\" answered with HTTP status {status}")
+        }
+        BackendError::Timeout { .. }
+        | BackendError::TooLarge { .. }
+        | BackendError::Status { .. }
+        | BackendError::Busy { .. }
+        | BackendError::Share { .. } => error.to_string(),
+    }
+}
+
+/// Whether what a server says with a status is about the call: it was refused as the client's mistake, and not because of
+/// the credentials, which are the gateway's own.
+fn tells_the_caller(status: u16) -> bool {
+    (400..500).contains(&status) && !matches!(status, 401 | 407)
 }
 
 fn denied(denial: &Denial, era: Era) -> i64 {
@@ -154,11 +187,15 @@ fn facts(denial: &Denial) -> Value {
 
 fn backend(error: &BackendError) -> Value {
     match error {
-        BackendError::Unreachable { backend, .. } => {
-            json!({ "reason": "backend_unreachable", "backend": **backend })
+        BackendError::Unreachable { backend, again, .. } => {
+            let mut data = json!({ "reason": "backend_unreachable", "backend": **backend });
+            if let Some(again) = again {
+                data["retryAfter"] = (again.as_secs() + 1).into();
+            }
+            data
         }
         BackendError::Timeout { backend, .. } => json!({ "reason": "backend_timeout", "backend": **backend }),
-        BackendError::Protocol { backend, .. } => {
+        BackendError::Protocol { backend, .. } | BackendError::TooLarge { backend, .. } => {
             json!({ "reason": "backend_protocol_error", "backend": **backend })
         }
         BackendError::Busy { backend, .. } => {
@@ -167,7 +204,7 @@ fn backend(error: &BackendError) -> Value {
         BackendError::Share { backend, .. } => {
             json!({ "reason": "overloaded", "backend": **backend, "retryAfter": 1 })
         }
-        BackendError::Status { backend, status, retry_after } => {
+        BackendError::Status { backend, status, retry_after, .. } => {
             let mut data = json!({ "reason": "backend_http_status", "backend": **backend, "status": status });
             if let Some(after) = retry_after {
                 data["retryAfter"] = after.as_secs().into();
@@ -196,6 +233,28 @@ mod tests {
             wire(&Failure::Denied(denial)),
             json!({"jsonrpc":"2.0","id":"a","error":{"code":-32004,"message":"slow down","data":{"reason":"rate_limited","retryAfter":2}}})
         );
+    }
+
+    #[test]
+    fn a_client_hears_what_became_of_its_call_and_not_why_a_server_is_down() {
+        let text = |error| wire(&Failure::Backend(error))["error"]["message"].as_str().unwrap().to_owned();
+        let down = BackendError::Unreachable {
+            backend: "b".into(),
+            reason: "login refused for key".into(),
+            again: Some(Duration::from_millis(1500)),
+        };
+        assert!(down.to_string().contains("login refused"), "operators read why");
+        assert_eq!(text(down.clone()), "backend \"b\" is not available; it is tried again within 2 s");
+        assert_eq!(wire(&Failure::Backend(down))["error"]["data"]["retryAfter"], 2);
+        let garbage = BackendError::Protocol { backend: "b".into(), reason: "key 5".into() };
+        assert!(!text(garbage).contains("key 5"));
+        for (status, heard) in
+            [(400, true), (404, true), (422, true), (401, false), (407, false), (500, false), (302, false)]
+        {
+            let said = "at most 50".into();
+            let error = BackendError::Status { backend: "b".into(), status, retry_after: None, said };
+            assert_eq!(text(error).contains("at most 50"), heard, "{status}");
+        }
     }
 
     #[test]

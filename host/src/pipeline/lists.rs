@@ -178,7 +178,7 @@ impl Pipeline {
             let down = match backend.status() {
                 Status::Ready => None,
                 Status::Starting => Some("starting".to_owned()),
-                Status::Down { reason, .. } => Some(reason),
+                Status::Down { reason, .. } => Some(reason.to_string()),
                 Status::Stopped => Some("stopped".to_owned()),
             };
             if let Some(down) = down.as_ref().filter(|_| backend.required()) {

@@ -4,7 +4,7 @@ use super::Answer;
 use crate::audit::Status;
 use crate::backend::{BackendError, Reply};
 use crate::call::{Denial, Outcome, Refused, TargetKind};
-use crate::mcp::{code, splice};
+use crate::mcp::{code, said, splice};
 
 /// Why a client gets no answer of a backend. The door turns it into a wire code.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -41,7 +41,7 @@ pub(super) fn of(done: &Result<Reply, Failure>) -> Outcome {
         Err(Failure::Backend(error)) => match error {
             BackendError::Timeout { .. } => Outcome::Timeout,
             BackendError::Unreachable { .. } => Outcome::Unreachable,
-            BackendError::Protocol { .. } => Outcome::ProtocolError,
+            BackendError::Protocol { .. } | BackendError::TooLarge { .. } => Outcome::ProtocolError,
             BackendError::Status { status: 429, .. } => Outcome::Throttled,
             BackendError::Status { status: 500.., .. } => Outcome::ServerError,
             BackendError::Status { .. } => Outcome::InvalidRequest,
@@ -85,6 +85,17 @@ pub(super) fn is_before_the_guards(failure: &Failure) -> bool {
         Failure::Unknown { .. } | Failure::Unlisted { .. } | Failure::Params(_) | Failure::Method(_) => true,
         Failure::Denied(denial) => denial.refused == Refused::Killed,
         Failure::Backend(_) | Failure::Audit(_) | Failure::Cancelled => false,
+    }
+}
+
+/// Why a call has failed, for the record: in the server's own words where it said so itself. The record redacts and cuts
+/// them as it does arguments.
+pub(super) fn complaint(answer: &Result<Answer, Failure>, status: Status) -> Option<String> {
+    match answer {
+        Err(failure) => Some(failure.to_string()),
+        Ok(Answer::Error(error)) => Some(said::in_error(error.json())),
+        Ok(Answer::Result(result)) if status == Status::Error => Some(said::in_result(result.json())),
+        Ok(Answer::Result(_)) => None,
     }
 }
 

@@ -14,6 +14,7 @@ use super::views::Subject;
 use super::waiting::{Patience, Waiting, Waits};
 use crate::config::{Limits, Secret};
 use crate::state::{CellFailure, Clock, Failure, Namespace, Rate};
+use crate::text;
 
 /// A call is ended after this many deadlines on the clock, however little of the processor it got.
 const MAX_PERIODS: u32 = 200;
@@ -239,7 +240,7 @@ impl log::Host for Guest {
         self.read.more = true;
         self.charge(message.len())?;
         if level == log::Level::Error {
-            self.last_error = Some(clip(&message));
+            self.last_error = Some(text::excerpt(message.as_bytes(), MAX_LOG_LINE));
         }
         self.log_lines += 1;
         let limit = self.shared.limits.log_lines;
@@ -249,7 +250,8 @@ impl log::Host for Guest {
             }
             return Ok(());
         }
-        let (plugin, message) = (&*self.shared.name, clip(&message));
+        let message = text::excerpt(message.as_bytes(), MAX_LOG_LINE);
+        let plugin = &*self.shared.name;
         match level {
             log::Level::Trace => tracing::trace!(plugin, "{message}"),
             log::Level::Debug => tracing::debug!(plugin, "{message}"),
@@ -259,11 +261,6 @@ impl log::Host for Guest {
         }
         Ok(())
     }
-}
-
-/// One line of bounded length without control characters: a plugin cannot forge log lines.
-fn clip(message: &str) -> String {
-    message.chars().take(MAX_LOG_LINE).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 impl secrets::Host for Guest {

@@ -6,6 +6,7 @@ use super::permit::Permits;
 use crate::call::{Call, Credential, Denial, Principal, Refused};
 use crate::config::OnFailure;
 use crate::plugin::{Auth, Plugin, PluginError, Refusal, Row};
+use crate::redact::Redaction;
 
 /// Longest machine word and message a plugin may send to a client.
 const MAX_REASON: usize = 64;
@@ -19,6 +20,8 @@ pub struct Chain {
     pub guards: Vec<Arc<Plugin>>,
     /// Asked last, so that a refusal elsewhere never occupies a probe.
     pub breakers: Vec<Arc<Plugin>>,
+    /// What plugins must not tell clients.
+    pub redaction: Redaction,
 }
 
 impl Chain {
@@ -35,6 +38,7 @@ impl Chain {
             authenticators: swap(&self.authenticators),
             guards: swap(&self.guards),
             breakers: swap(&self.breakers),
+            redaction: self.redaction.clone(),
         }
     }
 
@@ -60,7 +64,7 @@ impl Chain {
                         break;
                     }
                 }
-                Ok(Err(refusal)) => return Err(denial(&refusal, Refused::Unauthenticated)),
+                Ok(Err(refusal)) => return Err(denial(&self.redaction, &refusal, Refused::Unauthenticated)),
                 // An authenticator that fails can at best abstain; it never lets anybody in.
                 Err(error) => failed(plugin, &error)?,
             }
@@ -85,7 +89,7 @@ impl Chain {
             match plugin.check(call) {
                 Ok(Ok(Some(permit))) => permits.push(plugin, permit),
                 Ok(Ok(None)) => {}
-                Ok(Err(refusal)) => return Err(denial(&refusal, Refused::Forbidden)),
+                Ok(Err(refusal)) => return Err(denial(&self.redaction, &refusal, Refused::Forbidden)),
                 Err(error) => failed(plugin, &error)?,
             }
         }
@@ -166,8 +170,8 @@ fn failed(plugin: &Plugin, error: &PluginError) -> Result<(), Denial> {
     }
 }
 
-/// A plugin's words for the wire: bounded, printable, and with the step they belong to.
-pub(crate) fn denial(refusal: &Refusal, stage: Refused) -> Denial {
+/// A plugin's words for the wire: without secrets, bounded, printable, and with the step they belong to.
+pub(crate) fn denial(redaction: &Redaction, refusal: &Refusal, stage: Refused) -> Denial {
     let refused = match refusal.reason.as_str() {
         "rate_limited" => Refused::RateLimited,
         "circuit_open" => Refused::CircuitOpen,
@@ -177,19 +181,16 @@ pub(crate) fn denial(refusal: &Refusal, stage: Refused) -> Denial {
         "unknown_method" => Refused::UnknownMethod,
         _ => stage,
     };
-    let printable = |text: &str, max: usize| -> String {
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(max).collect()
-    };
     Denial {
         refused,
-        reason: printable(&refusal.reason, MAX_REASON),
-        message: printable(&refusal.message, MAX_MESSAGE),
+        reason: redaction.excerpt(&refusal.reason, MAX_REASON),
+        message: redaction.excerpt(&refusal.message, MAX_MESSAGE),
         retry_after: refusal.retry_after,
         details: refusal
             .details
             .iter()
             .take(16)
-            .map(|(name, value)| (printable(name, MAX_REASON), printable(value, MAX_MESSAGE)))
+            .map(|(name, value)| (redaction.excerpt(name, MAX_REASON), redaction.excerpt(value, MAX_MESSAGE)))
             .collect(),
     }
 }
@@ -197,6 +198,7 @@ pub(crate) fn denial(refusal: &Refusal, stage: Refused) -> Denial {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redact::Secrets;
 
     #[test]
     fn two_credentials_are_one_person_or_nobody() {
@@ -226,12 +228,13 @@ mod tests {
     fn a_plugins_words_are_bounded_and_printable() {
         let refusal = Refusal {
             reason: "x".repeat(100),
-            message: "a\u{1b}[31m\nb".to_owned(),
+            message: "a\u{1b}[31m\nb hunter22".to_owned(),
             retry_after: None,
             details: Vec::new(),
         };
-        let denial = denial(&refusal, Refused::Forbidden);
-        assert_eq!(denial.reason.len(), MAX_REASON);
-        assert_eq!(denial.message, "a [31m b");
+        let secrets = Secrets { values: vec!["hunter22".to_owned()], ..Secrets::default() };
+        let denial = denial(&Redaction::new(&secrets), &refusal, Refused::Forbidden);
+        assert_eq!(denial.reason, format!("{}… [100 bytes]", "x".repeat(MAX_REASON)));
+        assert_eq!(denial.message, r"a\u{1b}[31m\nb [redacted]");
     }
 }

@@ -6,9 +6,9 @@ use super::super::store::Store;
 use super::*;
 
 /// An instance without a mover, as if it died before it could move anything.
-fn dead_journal(settings: &Settings, write: impl FnOnce(&Journal, &Redactor)) -> PathBuf {
+fn dead_journal(settings: &Settings, write: impl FnOnce(&Journal, &Redaction)) -> PathBuf {
     let (journal, _) = prepare(settings, Uuid::now_v7()).unwrap();
-    write(&journal, &Redactor::new(&[], &settings.secret_values, 65536));
+    write(&journal, &settings.redaction);
     journal.folder.clone()
 }
 

@@ -16,9 +16,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::super::STANDING;
 use super::super::spool::{Gather, TooLong};
 use super::super::sse::{Item, Parser};
-use super::super::wire::{Incoming, Outgoing, WireError, excerpt};
+use super::super::wire::{Incoming, Outgoing, WireError};
 use super::{Link, explain, headers, session_is_over};
 use crate::mcp::payload::Payload;
+use crate::mcp::said;
 use crate::queue;
 
 /// Attempts to resume a broken stream that bring no new event.
@@ -87,9 +88,9 @@ async fn post(link: &Link, incoming: &queue::Sender<Incoming>, message: &Outgoin
     }
     let body = gather(link, response).await?;
     if !answers(body.text(), id) {
-        let text = excerpt(body.text());
+        let text = link.redaction.words(&said::in_body(body.text()));
         return Err(WireError::Protocol(format!(
-            "status {status} without the answer to the request: {text:?}"
+            "status {status} without the answer to the request: {text}"
         )));
     }
     deliver_answer(link, incoming, id, body).await;
@@ -245,7 +246,8 @@ async fn refused(link: &Link, response: Response) -> (WireError, Bytes) {
     let retry_after = headers::retry_after(response.headers(), Timestamp::now());
     // A body that breaks off or is too large does not hide the status.
     let body = read(link, response, link.max_body).await.unwrap_or_default();
-    (WireError::Status { status, retry_after, excerpt: excerpt(&body) }, body)
+    let said = link.redaction.words(&said::in_body(&body));
+    (WireError::Status { status, retry_after, said }, body)
 }
 
 /// An answer of any length.

@@ -134,6 +134,7 @@ fn spec(url: &str) -> HttpSpec {
         url: url.to_owned(),
         headers,
         max_body: 1000,
+        redaction: Redaction::default(),
         spool: None,
         timeout: LONG,
     }
@@ -346,13 +347,14 @@ async fn refusals_carry_status_wait_and_beginning_or_the_json_rpc_error() {
         wire.sender.try_send(request(id, "ping")).unwrap();
         next(&mut wire).await
     };
-    let Incoming::Failed { id: 1, error: WireError::Status { status: 429, retry_after, excerpt } } =
+    let Incoming::Failed { id: 1, error: WireError::Status { status: 429, retry_after, said } } =
         ask(1).await
     else {
         panic!("not 429")
     };
     assert_eq!(retry_after, Some(Duration::from_secs(7)));
-    assert!(excerpt.starts_with("slow\\u{1b}[2J down xx") && excerpt.chars().count() <= 200, "{excerpt}");
+    let said = said.to_string();
+    assert!(said.starts_with("slow\\u{1b}[2J down xx") && said.len() <= 330, "{said}");
     assert!(matches!(ask(2).await, Incoming::Message(body) if body.text().starts_with(b"{\"error\"")));
     let is_status = |item: Incoming, code| matches!(&item, Incoming::Failed { error: WireError::Status { status, .. }, .. } if *status == code);
     assert!(is_status(ask(3).await, 400) && is_status(ask(4).await, 302) && is_status(ask(5).await, 404));

@@ -8,61 +8,19 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::super::wire::excerpt;
+use crate::redact::{REDACTED, Redaction};
+use crate::text;
 
 /// Bytes of stderr kept per child.
 const RING: usize = 64 * 1024;
 /// A longer line is cut here.
 const MAX_LINE: usize = 16 * 1024;
-/// Lines of a multi-line secret shorter than this are not secrets by themselves (`}` is not).
-const MIN_SECRET_LINE: usize = 6;
 /// Log lines per second and child.
 const LINES_PER_SECOND: u32 = 50;
-
-/// Replaces secrets by `[redacted]`.
-#[derive(Clone, Default)]
-pub(crate) struct Redactor(Arc<[String]>);
-
-// Its content is what must not be shown.
-impl std::fmt::Debug for Redactor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Redactor({} secrets)", self.0.len())
-    }
-}
-
-impl Redactor {
-    pub(crate) fn new(secrets: &[String]) -> Self {
-        let mut all = Vec::new();
-        for secret in secrets.iter().map(|secret| secret.trim()).filter(|secret| !secret.is_empty()) {
-            all.push(secret.to_owned());
-            // A child prints a key file line by line.
-            let lines = secret.lines().map(str::trim).filter(|line| line.len() >= MIN_SECRET_LINE);
-            all.extend(lines.map(str::to_owned));
-        }
-        // The longest first: a secret that contains another must not leave its rest behind.
-        all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        all.dedup();
-        Self(all.into())
-    }
-
-    pub(crate) fn apply(&self, mut text: String) -> String {
-        for secret in self.0.iter() {
-            if text.contains(secret.as_str()) {
-                text = text.replace(secret.as_str(), "[redacted]");
-            }
-        }
-        text
-    }
-
-    /// Redacts a text that was cut at its end, where the beginning of a secret may be left.
-    fn apply_cut(&self, text: String) -> String {
-        let longest = self.0.first().map_or(0, String::len);
-        let mut text = self.apply(text);
-        text.truncate(text.floor_char_boundary(text.len().saturating_sub(longest)));
-        text.push_str("… [cut]");
-        text
-    }
-}
+/// The most of one line in an error message, in bytes.
+const LAST_WORD: usize = 90;
+/// The most lines of a private key.
+const MAX_KEY_LINES: u32 = 200;
 
 /// The last lines, at most 64 KiB of them.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +58,7 @@ impl Tail {
         let ring = self.0.lock();
         let mut words = String::new();
         for line in ring.lines.iter().rev().filter(|line| !line.trim().is_empty()).take(3) {
-            let line = excerpt(line.as_bytes());
+            let line = text::excerpt(line.as_bytes(), LAST_WORD);
             words = if words.is_empty() { line } else { format!("{line} | {words}") };
         }
         words
@@ -110,14 +68,15 @@ impl Tail {
 /// Lets a number of log lines through per second and counts the rest.
 #[derive(Debug)]
 pub(crate) struct Cap {
+    per_second: u32,
     second: Instant,
     used: u32,
     suppressed: u64,
 }
 
 impl Cap {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { second: now, used: 0, suppressed: 0 }
+    pub(crate) fn new(now: Instant, per_second: u32) -> Self {
+        Self { per_second, second: now, used: 0, suppressed: 0 }
     }
 
     /// `None`: say nothing. Otherwise speak, and mention how many lines were suppressed before.
@@ -126,7 +85,7 @@ impl Cap {
             self.second = now;
             self.used = 0;
         }
-        if self.used >= LINES_PER_SECOND {
+        if self.used >= self.per_second {
             self.suppressed += 1;
             return None;
         }
@@ -136,11 +95,22 @@ impl Cap {
 }
 
 /// Reads until the end of the stream; it never waits for anybody who reads what it keeps.
-pub(super) async fn drain(name: String, mut source: impl AsyncRead + Unpin, redactor: Redactor, tail: Tail) {
+pub(super) async fn drain(
+    name: String,
+    mut source: impl AsyncRead + Unpin,
+    redaction: Redaction,
+    tail: Tail,
+) {
     let mut chunk = vec![0; 8 * 1024];
-    let mut line = Vec::new();
-    let mut cut = false;
-    let mut cap = Cap::new(Instant::now());
+    let mut lines = Lines {
+        line: Vec::new(),
+        cut: false,
+        key_lines: 0,
+        cap: Cap::new(Instant::now(), LINES_PER_SECOND),
+        name,
+        redaction,
+        tail,
+    };
     loop {
         let read = match source.read(&mut chunk).await {
             Ok(0) | Err(_) => break,
@@ -150,63 +120,108 @@ pub(super) async fn drain(name: String, mut source: impl AsyncRead + Unpin, reda
         while let Some(end) = memchr::memchr(b'\n', rest) {
             let (part, later) = rest.split_at(end);
             rest = later.get(1..).unwrap_or_default();
-            cut |= hold(&mut line, part);
-            keep(&name, &mut line, std::mem::take(&mut cut), &redactor, &tail, &mut cap);
+            lines.hold(part);
+            lines.keep();
         }
-        cut |= hold(&mut line, rest);
+        lines.hold(rest);
     }
-    if !line.is_empty() {
-        keep(&name, &mut line, cut, &redactor, &tail, &mut cap);
+    if !lines.line.is_empty() {
+        lines.keep();
     }
 }
 
-/// Adds to the line what fits; true if something did not.
-fn hold(line: &mut Vec<u8>, part: &[u8]) -> bool {
-    let room = MAX_LINE.saturating_sub(line.len());
-    line.extend_from_slice(part.get(..room).unwrap_or(part));
-    part.len() > room
+/// The line that is being read, and where lines go.
+struct Lines {
+    line: Vec<u8>,
+    /// Something of the line did not fit.
+    cut: bool,
+    /// How many lines a private key may still have that was begun in a line before; 0 if none was.
+    key_lines: u32,
+    cap: Cap,
+    name: String,
+    redaction: Redaction,
+    tail: Tail,
 }
 
-fn keep(name: &str, line: &mut Vec<u8>, cut: bool, redactor: &Redactor, tail: &Tail, cap: &mut Cap) {
-    let text = String::from_utf8_lossy(line).trim_end().to_owned();
-    line.clear();
-    let text = if cut { redactor.apply_cut(text) } else { redactor.apply(text) };
-    if let Some(suppressed) = cap.admit(Instant::now()) {
-        tracing::debug!(backend = name, suppressed, "stderr: {}", excerpt(text.as_bytes()));
+impl Lines {
+    /// Adds to the line what fits.
+    fn hold(&mut self, part: &[u8]) {
+        let room = MAX_LINE.saturating_sub(self.line.len());
+        self.line.extend_from_slice(part.get(..room).unwrap_or(part));
+        self.cut |= part.len() > room;
     }
-    tail.push(text);
+
+    fn keep(&mut self) {
+        let text = String::from_utf8_lossy(&self.line).trim_end().to_owned();
+        self.line.clear();
+        let text = match std::mem::take(&mut self.cut) {
+            _ if self.in_key(&text) => REDACTED.to_owned(),
+            false => self.redaction.text(&text).into_owned(),
+            true => format!("{}… [cut]", self.redaction.unsure(&text)),
+        };
+        if let Some(suppressed) = self.cap.admit(Instant::now()) {
+            let line = text::Foreign(&text);
+            tracing::debug!(backend = self.name, suppressed, "stderr: {line}");
+        }
+        self.tail.push(text);
+    }
+
+    /// Whether a line belongs to a private key that was begun in another.
+    fn in_key(&mut self, text: &str) -> bool {
+        let inside = self.key_lines > 0;
+        self.key_lines = self.key_lines.saturating_sub(1);
+        if text.contains("-----END") {
+            self.key_lines = 0;
+            return false;
+        }
+        if text.contains("-----BEGIN") && text.contains("PRIVATE KEY") {
+            self.key_lines = MAX_KEY_LINES;
+        }
+        inside
+    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::redact::Secrets;
 
     #[tokio::test]
     async fn lines_are_kept_redacted_and_bounded() {
-        let secrets = [
-            "hunter2".to_owned(),
-            "hunter2-and-more".to_owned(),
-            "BEGIN KEY\nabcdefgh\n}".to_owned(),
-            String::new(),
-        ];
+        let values =
+            ["hunter2", "hunter2-and-more", "BEGIN KEY\nabcdefgh\n}", ""].map(str::to_owned).to_vec();
+        let redaction = Redaction::new(&Secrets { values, ..Secrets::default() });
         let tail = Tail::default();
-        let mut text = b"pw=hunter2-and-more, {hunter2}\nabcdefgh\n}\n\n".to_vec();
+        let mut text = b"pw hunter2-and-more, {hunter2}\nabcdefgh\n}\n\n".to_vec();
         // The cut falls inside a secret: no part of it may stay.
-        text.extend_from_slice(&vec![b'x'; MAX_LINE - 5]);
+        text.extend(b"x ".iter().cycle().take(MAX_LINE - 4));
         text.extend_from_slice(b"hunter2 tail\nlast");
-        drain("t".to_owned(), &text[..], Redactor::new(&secrets), tail.clone()).await;
+        drain("t".to_owned(), &text[..], redaction, tail.clone()).await;
         let kept = tail.text();
-        assert!(kept.starts_with("pw=[redacted], {[redacted]}\n[redacted]\n}\n\nxxx"), "{kept:.80}");
+        assert!(kept.starts_with("pw [redacted], {[redacted]}\n[redacted]\n}\n\nx x"), "{kept:.80}");
         assert!(!kept.contains("hunt") && kept.ends_with("… [cut]\nlast\n"));
-        assert!(tail.last_words().starts_with("} | xxx") && tail.last_words().ends_with(" | last"));
+        assert!(tail.last_words().starts_with("} | x x") && tail.last_words().ends_with(" | last"));
+    }
+
+    #[tokio::test]
+    async fn a_private_key_is_hidden_line_by_line() {
+        let tail = Tail::default();
+        let text =
+            b"-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\nAwEHoUQD\n-----END EC PRIVATE KEY-----\nafter\n";
+        drain("t".to_owned(), &text[..], Redaction::default(), tail.clone()).await;
+        let kept = tail.text();
+        assert!(
+            !kept.contains("MHcC") && !kept.contains("AwEH") && kept.ends_with("-----\nafter\n"),
+            "{kept}"
+        );
     }
 
     #[tokio::test]
     async fn the_ring_keeps_the_newest() {
         let tail = Tail::default();
         let text: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
-        drain("t".to_owned(), text.as_bytes(), Redactor::default(), tail.clone()).await;
+        drain("t".to_owned(), text.as_bytes(), Redaction::default(), tail.clone()).await;
         let kept = tail.text();
         assert!(kept.len() <= RING && kept.len() > RING - 32, "{}", kept.len());
         assert!(kept.ends_with("line 19999\n"));
@@ -215,7 +230,7 @@ mod tests {
     #[test]
     fn the_cap_counts_what_it_hides() {
         let start = Instant::now();
-        let mut cap = Cap::new(start);
+        let mut cap = Cap::new(start, 50);
         let admitted = (0..80).filter(|_| cap.admit(start).is_some()).count();
         assert_eq!(admitted, 50);
         assert_eq!(cap.admit(start + Duration::from_secs(1)), Some(30));

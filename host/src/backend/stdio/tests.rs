@@ -4,6 +4,7 @@
 use rustix::process::{Pid, test_kill_process};
 
 use super::*;
+use crate::redact::Secrets;
 
 /// Nothing here takes long; a test that hangs fails instead.
 const LONG: Duration = Duration::from_secs(20);
@@ -18,7 +19,7 @@ fn spec(command: &str, args: &[&str]) -> StdioSpec {
         sandbox: None,
         max_line: 1000,
         spool: None,
-        secrets: vec!["hunter2".to_owned()],
+        redaction: Redaction::new(&Secrets { values: vec!["hunter2".to_owned()], ..Secrets::default() }),
     }
 }
 

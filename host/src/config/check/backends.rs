@@ -8,6 +8,7 @@ use super::super::raw::{RawArgumentCheck, RawBackend, RawEnv, RawEra, RawType};
 use super::super::secret::Secret;
 use super::super::{Backend, BackendEra, Transport, file};
 use super::{Checker, duration, is_name};
+use crate::redact::names_a_secret;
 
 /// The header that carries `BACKEND_SHARED_SECRET`.
 const SHARED_SECRET_HEADER: &str = "X-Sentinel-Auth";
@@ -300,14 +301,6 @@ fn is_loopback(host: &str) -> bool {
 
 fn is_public(variable: &str) -> bool {
     PUBLIC_VARIABLES.contains(&variable) || variable.starts_with("LC_") || variable.starts_with("XDG_")
-}
-
-/// Whether the value under such a name is usually a secret.
-fn names_a_secret(key: &str) -> bool {
-    let plain: String = key.to_lowercase().chars().filter(|c| !matches!(c, '_' | '-')).collect();
-    ["password", "passwd", "secret", "token", "apikey", "authorization", "credential", "privatekey", "cookie"]
-        .iter()
-        .any(|word| plain.contains(word))
 }
 
 /// RFC 9110, 5.6.2: the characters of a header's name.
