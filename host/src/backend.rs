@@ -50,8 +50,6 @@ use self::open::Opener;
 use self::peer::{Peer, Request};
 use self::subscribe::Subscriptions;
 use self::wire::WireError;
-#[cfg(feature = "fuzz")]
-use self::wire::excerpt;
 use crate::call::shares::{Full, Shares};
 use crate::call::{Call, Json, Share};
 use crate::config;
@@ -59,7 +57,7 @@ use crate::mcp::catalog::Offers;
 use crate::mcp::client::{Affinity, Answered, Client};
 use crate::mcp::header::Mirrored;
 use crate::mcp::notice::ClientNotice;
-use crate::mcp::payload::PayloadError;
+use crate::mcp::payload::{Payload, PayloadError};
 use crate::mcp::{Era, message, method, splice};
 use crate::policy::Permitted;
 use crate::redact::Words;

@@ -29,6 +29,8 @@ const ENTRY: Entry<'_> = Entry {
 const DONE: Closing<'_> =
     Closing { status: Status::Success, error: None, latency: Duration::from_micros(1500), notes: &[] };
 
+const LIMITS: record::Limits = record::Limits { arguments: 65536, refused: 65536 };
+
 fn settings(dir: &TempDir) -> Settings {
     let redaction = Redaction::new(&Secrets { values: vec!["hunter22".to_owned()], ..Secrets::default() });
     Settings { redaction, ..Settings::new(dir.path().join("state")) }
@@ -71,8 +73,10 @@ fn put(
     entry: Option<&Entry<'_>>,
     closing: Option<&Closing<'_>>,
 ) {
-    record::build((redactor, 65536), call, entry, closing, |bytes| append(journal, bytes, Admission::Ending))
-        .unwrap();
+    record::build((redactor, LIMITS), call, entry, closing, |bytes| {
+        append(journal, bytes, Admission::Ending)
+    })
+    .unwrap();
 }
 
 #[test]

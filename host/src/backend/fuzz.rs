@@ -7,13 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::errand::{Errand, Own};
+use super::pass_on;
 use super::peer::{Peer, Request};
 use super::sse::{Item, Parser};
 use super::wire::{self, End, Sender};
-use super::{excerpt, pass_on};
 use crate::mcp::Era;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::payload::Payload;
+use crate::text;
 
 /// A limit that inputs can pass.
 const LIMIT: usize = 4096;
@@ -76,7 +77,7 @@ pub fn server_line(data: &[u8]) {
             pass_on(&name, &peer, about.or(Some(client.clone())), spontaneous);
         }
         while sent.try_recv().is_ok() {}
-        let shown = excerpt(line);
+        let shown = text::excerpt(line, 200);
         assert!(!shown.chars().any(char::is_control), "{shown:?}");
         if let Poll::Ready(answer) = request.as_mut().poll(&mut context) {
             // Its id is the first that the gateway gives. What serde_json cannot hold (half a surrogate pair) passes.

@@ -148,13 +148,13 @@ pub(crate) async fn spawn(spec: &ChildSpec) -> io::Result<Running> {
         cwd: spec.cwd.clone(),
         sandbox: spec.sandbox.clone(),
     };
-    let (name, redactor) = (spec.name.clone(), Redactor::new(&spec.secrets));
+    let (name, redaction) = (spec.name.clone(), spec.redaction.clone());
     // A task of its own: whoever waits may stop waiting at any moment, and what has been started must be ended then.
     // The answer that nobody takes is dropped, and dropping a `Care` ends its child.
-    tokio::spawn(begin(name, start, redactor)).await.map_err(io::Error::other)?
+    tokio::spawn(begin(name, start, redaction)).await.map_err(io::Error::other)?
 }
 
-async fn begin(name: String, start: Start, redactor: Redactor) -> io::Result<Running> {
+async fn begin(name: String, start: Start, redaction: Redaction) -> io::Result<Running> {
     let start::Keeper { mut process, line, kept } = start::keeper(&name).await?;
     let (stdin, stdout, stderr) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
     let (mut reports, mut commands) = line.into_split();
@@ -185,7 +185,7 @@ async fn begin(name: String, start: Start, redactor: Redactor) -> io::Result<Run
         let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_SIZE);
     }
     let tail = Tail::default();
-    let drain = stderr::drain(name.clone(), stderr, redactor, tail.clone());
+    let drain = stderr::drain(name.clone(), stderr, redaction, tail.clone());
     let (orders, orders_seen) = watch::channel(Order::Run);
     let (exit_told, exit) = watch::channel(None);
     let (closing, gone) = (CancellationToken::new(), CancellationToken::new());

@@ -62,11 +62,6 @@ pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What is said of a file that nobody trusts yet must not move a terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 fn describe(file: &Path, artifact: &Artifact) -> String {
     let manifest = &artifact.manifest;
     let mut text = format!("{}\n", file.display());

@@ -106,7 +106,7 @@ impl Chain {
                     continue;
                 }
                 Ok(Ok(None)) => continue,
-                Ok(Err(refusal)) => denial(&refusal, Refused::Forbidden),
+                Ok(Err(refusal)) => denial(&self.redaction, &refusal, Refused::Forbidden),
                 Err(error) => match failed(plugin, &error) {
                     Ok(()) => continue,
                     Err(denied) => denied,

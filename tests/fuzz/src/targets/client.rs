@@ -12,6 +12,7 @@ use sentinel_gateway::door::line::{self, Out};
 use sentinel_gateway::door::park::Parking;
 use sentinel_gateway::pipeline::{Caller, Pipeline};
 use sentinel_gateway::policy::{Chain, KillSwitch, Policy};
+use sentinel_gateway::redact::Redaction;
 use sentinel_gateway::rewrite::Rewriters;
 use sentinel_gateway::session::Session;
 use sentinel_gateway::state::Clock;
@@ -27,7 +28,7 @@ pub(crate) fn line(data: &[u8]) {
 async fn converse(data: &[u8]) {
     let (registry, _events) = Registry::start(
         &[],
-        Common { max_message: 1 << 16, spool: None, secrets: Vec::new(), safe_names: true },
+        Common { max_message: 1 << 16, spool: None, redaction: Redaction::default(), safe_names: true },
         Arc::new(|_, _, offers| offers),
     );
     let policy = Policy::new(Chain::default(), KillSwitch::new(&Settings::default()), Clock::real());
