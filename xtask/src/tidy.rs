@@ -1,6 +1,7 @@
 //! The rules of the house as code: they hold because a test says so, not because somebody remembers.
 
 mod layers;
+mod promises;
 mod source;
 mod tree;
 
@@ -56,6 +57,7 @@ fn breaches(workspace: &Workspace) -> anyhow::Result<Vec<String>> {
     let mut breaches = tree::check(&files);
     breaches.extend(source::check(&files));
     breaches.extend(layers::check(&files));
+    breaches.extend(promises::check(&files));
     Ok(breaches)
 }
 

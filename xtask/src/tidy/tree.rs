@@ -9,11 +9,12 @@ use crate::shell;
 use super::File;
 
 /// What the root holds; tool settings are dotfiles.
-const ROOT: [&str; 11] = [
+const ROOT: [&str; 12] = [
     "Cargo.toml",
     "Cargo.lock",
     "README.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     "LICENSE",
     "host",
     "plugins",
