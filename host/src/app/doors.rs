@@ -12,7 +12,7 @@ use crate::call::Credential;
 use crate::config::{Auth, Config, Http};
 use crate::door::conversation::House;
 use crate::door::guard::{Hosts, Origins};
-use crate::door::http::{self, Callers, Mount, Resource, Sessions};
+use crate::door::http::{self, Callers, Mount, Resource, Room, Sessions};
 use crate::door::{server, stdio};
 use crate::policy::Caller;
 
@@ -60,11 +60,12 @@ pub(super) async fn http(
     let bound = listener.local_addr().unwrap_or(address);
     let further = settings.mounts.iter().map(|mount| (&mount.path, &mount.config));
     let endpoints = std::iter::once((&settings.path, config)).chain(further);
+    let room = Room::new(limits.max_body);
     let mut mounts = Vec::new();
     for ((path, own), house) in endpoints.zip(houses) {
         // Clients come and go; what each can do is said on connections of their own.
         house.pipeline.client_declares("{}");
-        mounts.push(Arc::new(mount(config, settings, (path, own), house, limits)?));
+        mounts.push(Arc::new(mount(config, settings, (path, own), house, (limits, room.clone()))?));
         tracing::info!("listening on http://{bound}{path}");
     }
     let keepers: Vec<_> =
@@ -87,7 +88,7 @@ fn mount(
     settings: &Http,
     (path, own): (&str, &Config),
     house: House,
-    limits: server::Limits,
+    (limits, room): (server::Limits, Room),
 ) -> anyhow::Result<Mount> {
     let (ip, scopes) = (config.gateway.listen.ip(), &own.scopes);
     let resource = settings.oauth.as_ref().map(|oauth| Resource {
@@ -113,6 +114,7 @@ fn mount(
         callers: Callers::new(settings.credential_headers.clone(), user),
         sessions: Sessions::new(pipeline, hub, settings.max_sessions, settings.session_idle),
         max_in_flight: config.gateway.max_in_flight,
+        room,
         local: settings.allow_local && matches!(own.auth, Auth::Local),
         resource,
     })

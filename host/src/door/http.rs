@@ -8,12 +8,12 @@ mod events;
 mod kin;
 mod local;
 mod mirror;
+mod room;
 mod sessions;
+mod who;
 mod work;
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -26,8 +26,8 @@ use bytes::Bytes;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use self::caller::Brought;
 pub use self::caller::Callers;
+pub use self::room::Room;
 pub use self::sessions::Sessions;
 use self::work::Work;
 use super::conversation::{Conversation, House, TakenUp};
@@ -39,7 +39,7 @@ use super::server::{self, Limits, Peer};
 use crate::call::{self, Denial, Json, Principal};
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::{Era, REVISIONS, STATELESS, code, era, message};
-use crate::pipeline::{Caller, Failure, TurnedAway};
+use crate::pipeline::Caller;
 use crate::session::Session;
 
 const SESSION: &str = "mcp-session-id";
@@ -58,6 +58,8 @@ pub struct Mount {
     pub sessions: Arc<Sessions>,
     /// Requests of one session under way at once.
     pub max_in_flight: usize,
+    /// Bytes of large messages that are under way, in all mounts together.
+    pub room: Room,
     /// Whoever comes from this machine may be its user, without a credential.
     pub local: bool,
     /// What says where tokens come from (RFC 9728); none if they are not an authorization server's.
@@ -129,82 +131,16 @@ fn says_stateless(parts: &Parts) -> bool {
     parts.headers.get(VERSION).is_some_and(|version| version == STATELESS)
 }
 
+fn era_of(parts: &Parts) -> Era {
+    if says_stateless(parts) { Era::Stateless } else { Era::Handshake }
+}
+
 fn reply(status: u16, body: Bytes) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, [(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
 }
 
 impl Mount {
-    /// Who sends this, if an authenticator knows them. Whoever is turned away here leaves a record.
-    async fn caller(&self, parts: &Parts, peer: &Peer) -> Result<(Arc<Caller>, Arc<Principal>), Refused> {
-        let since = Instant::now();
-        match self.known(parts, peer).await {
-            Ok(known) => Ok(known),
-            Err((denial, response)) => {
-                let ip = peer.address().ip();
-                let (address, network) = (ip.to_string(), network(ip));
-                let asked = format!("{} {}", parts.method, self.path);
-                let (door, network) = (self.house.door, network.as_str());
-                let request = TurnedAway { door, address: &address, network, asked: &asked, since };
-                self.house.pipeline.turned_away(request, &denial).await;
-                Err(response)
-            }
-        }
-    }
-
-    async fn known(
-        &self,
-        parts: &Parts,
-        peer: &Peer,
-    ) -> Result<(Arc<Caller>, Arc<Principal>), (Denial, Refused)> {
-        let turned = |message: &str, refused, response| {
-            Err((Denial::new(refused, "rejected", message.to_owned()), response))
-        };
-        let headers = self.callers.headers();
-        if let Err(rejection) = guard::head(parts, &self.hosts, &self.origins, headers) {
-            return turned(&rejection.message, call::Refused::Forbidden, rejected(&rejection));
-        }
-        let era = if says_stateless(parts) { Era::Stateless } else { Era::Handshake };
-        let code = respond::unauthenticated(era);
-        let bearer = match guard::bearer(&parts.headers) {
-            Ok(bearer) => bearer,
-            Err(rejection) => {
-                let response = self.unauthenticated(&rejection.message, true, code);
-                return turned(&rejection.message, call::Refused::Unauthenticated, response);
-            }
-        };
-        let far = if self.local { local::far(parts, peer).await } else { None };
-        let (headers, ip) = (&parts.headers, peer.address().ip());
-        let brought = Brought { bearer, headers, peer: ip, near: far.is_none() };
-        if let Some(header) = self.callers.too_long(&brought) {
-            let most = caller::MAX_CREDENTIAL;
-            let text =
-                format!("the credential in the header {header} is longer than {most} bytes, which none is");
-            return turned(&text, call::Refused::Unauthenticated, self.unauthenticated(&text, true, code));
-        }
-        match self.callers.identify(&brought, &self.house.pipeline) {
-            Ok((_, who)) if !peer.known(who.share()) => {
-                let text = "too many of the caller's connections are open";
-                turned(text, call::Refused::RateLimited, too_many_connections(era))
-            }
-            Ok(known) => Ok(known),
-            Err(denial) if denial.lacks_scopes().is_some() => {
-                let scopes = denial.lacks_scopes().unwrap_or_default().to_owned();
-                let message =
-                    respond::failed("null", &Failure::Denied(denial.clone()), era).unwrap_or_default();
-                Err((denial, Box::new(self.lacking(&scopes, reply(respond::FORBIDDEN, message)))))
-            }
-            Err(mut denial) => {
-                if let Some(far) = far {
-                    denial.message = format!("{}; {far}", denial.message);
-                }
-                let brought = bearer.is_some() || self.callers.brought(&parts.headers);
-                let response = self.not_known(&denial, brought, code);
-                Err((denial, response))
-            }
-        }
-    }
-
     /// Nobody could say who this is: a token that cannot be checked right now is not a wrong one, and whoever holds it
     /// must not throw it away.
     fn not_known(&self, denial: &Denial, brought: bool, code: i64) -> Refused {
@@ -281,6 +217,12 @@ async fn posted(mount: &Arc<Mount>, parts: &Parts, peer: &Peer, body: Body) -> R
     let (caller, who) = mount.caller(parts, peer).await?;
     guard::content_type_json(&parts.headers).map_err(|rejection| rejected(&rejection))?;
     guard::accept_rpc(&parts.headers).map_err(|rejection| rejected(&rejection))?;
+    let held = mount.room.take(&body, &mount.limits, who.share()).map_err(|full| {
+        let mut refused = overloaded(full.text(), era_of(parts));
+        // The body is in the way of another request.
+        refused.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        refused
+    })?;
     let body = server::read_body(body, &mount.limits).await.map_err(|error| {
         let mut response = status(error.status().as_u16(), code::INVALID_REQUEST, &error.to_string(), "body");
         // The rest of the body is in the way of another request.
@@ -288,7 +230,7 @@ async fn posted(mount: &Arc<Mount>, parts: &Parts, peer: &Peer, body: Body) -> R
         Box::new(response)
     })?;
     let (stream, queue) = line::stream(&caller);
-    let out = Out::new(stream, caller.clone());
+    let out = Out::new(stream, caller.clone()).holding(held);
     let says_stateless = says_stateless(parts);
     match envelope::parse(&body) {
         Ok(Message::Request { id, method, params }) => {
@@ -416,17 +358,6 @@ async fn standing(
             events::stream(None, queue, None, &mount.house.stopping)
         }
         Err(refused) => *refused,
-    }
-}
-
-/// The addresses that one client may have: with IPv6 a provider gives out at least 2^64 of them at once.
-fn network(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-        }
     }
 }
 

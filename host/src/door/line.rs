@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::conversation::Conversation;
+use crate::call::shares::Place;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::payload::Payload;
 use crate::pipeline::Caller;
@@ -76,12 +77,19 @@ pub struct Out {
     pub(super) caller: Arc<Caller>,
     /// Of the request that was taken up, once it was.
     said: Said,
+    /// The room that its message takes until everything about it is done.
+    _room: Option<Arc<Place>>,
 }
 
 impl Out {
     #[must_use]
     pub fn new(stream: Stream, caller: Arc<Caller>) -> Self {
-        Self { stream, caller, said: Said::default() }
+        Self { stream, caller, said: Said::default(), _room: None }
+    }
+
+    /// The same for a message that takes this room.
+    pub(super) fn holding(self, room: Option<Arc<Place>>) -> Self {
+        Self { _room: room, ..self }
     }
 
     /// The same for a request that was taken up.
