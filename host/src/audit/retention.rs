@@ -139,7 +139,7 @@ impl Retention {
         if let Some(age) = self.keep.max_age
             && now >= self.next_age
         {
-            let taken = store.take_oldest(Some(before(age)), GROUP, self.keeper()).await?;
+            let taken = store.take_oldest(Some(before(age)), GROUP, u64::MAX, self.keeper()).await?;
             if taken.rows >= GROUP as usize {
                 return Ok(true);
             }
@@ -159,13 +159,20 @@ impl Retention {
         if !self.shrinking {
             return Ok(false);
         }
-        let taken = store.take_oldest(None, GROUP, self.keeper()).await?;
+        // No more than that: rows may be large, and a group of them more than is too much.
+        let excess = self.size.saturating_sub(most / 10 * 9);
+        let taken = store.take_oldest(None, GROUP, excess, self.keeper()).await?;
+        if taken.rows == 0 {
+            // Another gateway is at it, or all that is there is under way: not to be measured again at once.
+            (self.size, self.shrinking) = (0, false);
+            return Ok(false);
+        }
         // Where bytes are counted while they leave nothing need be measured; a file shrinks by whole pages.
         self.size = match taken.bytes {
             0 => store.size(most).await?,
             bytes => self.size.saturating_sub(bytes),
         };
-        self.shrinking = taken.rows > 0 && self.size > most / 10 * 9;
+        self.shrinking = self.size > most / 10 * 9;
         Ok(self.shrinking)
     }
 

@@ -135,17 +135,19 @@ impl Store {
         }
     }
 
-    /// Takes the oldest finished calls out, at most `limit` and none that arrived at `before` or later: first they are
-    /// given to `keep`, which must have them safe when it returns. All in one transaction.
+    /// Takes the oldest finished calls out, at most `limit`, no more than give back about `enough` bytes, and none that
+    /// arrived at `before` or later: first they are given to `keep`, which must have them safe when it returns. All in
+    /// one transaction.
     pub(super) async fn take_oldest(
         &self,
         before: Option<String>,
         limit: u32,
+        enough: u64,
         keep: Keeper,
     ) -> Result<Taken, AuditError> {
         match self {
-            Self::Sqlite(writer) => writer.take_oldest(before, limit, keep).await,
-            Self::Postgres(pool) => postgres::take_oldest(pool, before.as_deref(), limit, keep).await,
+            Self::Sqlite(writer) => writer.take_oldest(before, limit, enough, keep).await,
+            Self::Postgres(pool) => postgres::take_oldest(pool, before.as_deref(), limit, enough, keep).await,
         }
     }
 
@@ -166,6 +168,19 @@ pub(super) struct Taken {
     pub(super) rows: usize,
     /// About what they took, in bytes.
     pub(super) bytes: u64,
+}
+
+/// What a row takes besides its long texts, with its places in the indexes, in bytes.
+const ROW_BYTES: u64 = 600;
+
+/// About what a row takes, in bytes.
+fn about(row: &Row) -> u64 {
+    let texts = [
+        row.arguments.as_deref().map(RawValue::get),
+        row.error.as_deref(),
+        row.notes.as_deref().map(RawValue::get),
+    ];
+    ROW_BYTES + texts.into_iter().flatten().map(|text| text.len() as u64).sum::<u64>()
 }
 
 async fn connect_sqlite(path: &Path) -> Result<SqlitePool, sqlx::Error> {

@@ -136,6 +136,7 @@ pub(super) async fn take_oldest(
     pool: &PgPool,
     before: Option<&str>,
     limit: u32,
+    enough: u64,
     keep: Keeper,
 ) -> Result<Taken, AuditError> {
     let mut transaction = pool.begin().await?;
@@ -164,6 +165,9 @@ pub(super) async fn take_oldest(
         calls.push(row.try_get::<i64, _>(16)?);
         bytes += u64::try_from(row.try_get::<i64, _>(17)?).unwrap_or_default();
         rows.push(read(row)?);
+        if bytes >= enough {
+            break;
+        }
     }
     if rows.is_empty() {
         transaction.rollback().await?;

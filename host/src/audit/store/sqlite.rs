@@ -16,7 +16,7 @@ use super::super::mover::blocking;
 use super::super::query::{Row, raw};
 use super::super::reader::Batch;
 use super::super::record::Outcome;
-use super::{BUSY_TIMEOUT, Ending, Keeper, NewRow, Taken, merge};
+use super::{BUSY_TIMEOUT, Ending, Keeper, NewRow, Taken, about, merge};
 
 const POSITION: &str = "INSERT INTO journal_position (instance, seq) VALUES (?1, ?2) ON CONFLICT (instance) \
      DO UPDATE SET seq = excluded.seq WHERE journal_position.seq < excluded.seq";
@@ -111,11 +111,14 @@ impl Writer {
         &self,
         before: Option<String>,
         limit: u32,
+        enough: u64,
         keep: Keeper,
     ) -> Result<Taken, AuditError> {
         let connection = Arc::clone(&self.0);
         blocking(move || match &mut *connection.lock() {
-            Some(connection) => take_oldest(connection, before.as_deref().unwrap_or(EVER), limit, &keep),
+            Some(connection) => {
+                take_oldest(connection, before.as_deref().unwrap_or(EVER), limit, enough, &keep)
+            }
             None => Err(AuditError::Closed),
         })
         .await
@@ -150,17 +153,23 @@ fn take_oldest(
     connection: &mut Connection,
     before: &str,
     limit: u32,
+    enough: u64,
     keep: &Keeper,
 ) -> Result<Taken, AuditError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut taken = Taken::default();
-    let (mut rows, mut ids) = (Vec::new(), Vec::new());
+    let (mut rows, mut ids, mut bytes) = (Vec::new(), Vec::new(), 0);
     {
         let mut statement = transaction.prepare_cached(OLDEST)?;
         let mut found = statement.query(params![before, limit])?;
         while let Some(row) = found.next()? {
             ids.push(row.get::<_, i64>(15)?);
-            rows.push(read(row)?);
+            let row = read(row)?;
+            bytes += about(&row);
+            rows.push(row);
+            if bytes >= enough {
+                break;
+            }
         }
     }
     if rows.is_empty() {
