@@ -51,7 +51,7 @@ fn own_plugins(setup: Setup) -> (Setup, PathBuf) {
 fn folders_open_to_others() {
     let setup = Setup::echo();
     let state = setup.path("sentinel-gateway");
-    fs::create_dir(&state).unwrap();
+    fs::create_dir_all(&state).unwrap();
     chmod(&state, 0o777);
     let database = state.join("audit.db");
     fs::write(&database, "").unwrap();
@@ -104,7 +104,7 @@ fn a_link_in_the_place_of_the_journal_leads_nowhere() {
     fs::create_dir(&elsewhere).unwrap();
     chmod(&elsewhere, 0o700);
     let state = setup.path("sentinel-gateway");
-    fs::create_dir(&state).unwrap();
+    fs::create_dir_all(&state).unwrap();
     chmod(&state, 0o700);
     for name in ["journal", "audit.db", "spool", "archive"] {
         let link = state.join(name);
@@ -117,7 +117,7 @@ fn a_link_in_the_place_of_the_journal_leads_nowhere() {
     }
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0, "nothing was put there");
     // A state folder that is a link is the operator's word (systemd has it so for DynamicUser).
-    fs::remove_dir(&state).unwrap();
+    fs::remove_dir_all(&state).unwrap();
     symlink(&elsewhere, &state).unwrap();
     let mut gateway = Gateway::start(setup);
     gateway.end();
@@ -140,7 +140,7 @@ fn a_plugin_that_others_may_exchange_decides_nothing() {
     }
     // All of them at once, with what is wrong elsewhere.
     let state = setup.path("sentinel-gateway");
-    fs::create_dir(&state).unwrap();
+    fs::create_dir_all(&state).unwrap();
     chmod(&state, 0o733);
     let mut all: Vec<(PathBuf, &str)> = wrong.into_iter().map(|(path, _)| (path, "chmod go-w")).collect();
     all.push((state.clone(), "chmod 700"));
@@ -234,7 +234,7 @@ fn what_belongs_to_another_user_is_refused() {
     }
     let (setup, folder) = own_plugins(Setup::echo());
     let state = setup.path("sentinel-gateway");
-    fs::create_dir(&state).unwrap();
+    fs::create_dir_all(&state).unwrap();
     chmod(&state, 0o700);
     for path in [&state, &folder.join("rbac.wasm")] {
         std::os::unix::fs::chown(path, Some(12_345), Some(12_345)).unwrap();

@@ -253,6 +253,8 @@ fn calls_are_refused_before_the_disk_is_full_and_taken_again_when_there_is_room(
     gateway.reload(|_| {});
     let mut filler = std::fs::File::create(disk.0.join("filler")).unwrap();
     while std::io::Write::write(&mut filler, &[1; 4096]).is_ok() {}
+    // A file that is open keeps its space when it is removed.
+    drop(filler);
     eventually("a refusal", || {
         (gateway.call("echo", json!({"text": "x".repeat(60_000)}))["error"]["code"] == -32_603).then_some(())
     });

@@ -180,11 +180,12 @@ def call(id, params):
 #[test]
 fn log_line_in_a_tool_name() {
     let code = r#"
-tools = [{"name": f"x{c}2026-11-25T00:00:00Z ERROR audit: record forged", "inputSchema": {"type": "object"}} for c in ("\x01", "\x02", "\n", "\x1b", "\r", "\u202e", "\u200b", "\u2028", "\x9b")]
+tools = [{"name": f"x{c}2026-11-25T00:00:00Z ERROR audit: record forged", "inputSchema": {"type": "object", "properties": {"a": {"type": "nope"}}}} for c in ("\x01", "\x02", "\n", "\x1b", "\r", "\u202e", "\u200b", "\u2028", "\x9b")]
 "#;
     let mut gateway = Gateway::start(Setup::new().scripted("srv", code, ""));
     gateway.tools();
-    gateway.await_log("left out", 1);
+    // Each schema has a flaw, so each tool is named.
+    gateway.await_log("record forged", 9);
     gateway.end();
     is_tame(&gateway.log());
 }
