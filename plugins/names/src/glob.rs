@@ -39,7 +39,8 @@ impl Patterns {
             || self.globs.iter().any(|glob| glob.matches(text))
     }
 
-    /// Whether one of them fits `head_tail`. The text is only made if there is a pattern that must see it.
+    /// Whether one of them fits `head_tail`. A pattern has to name all of `head_`: whoever writes `re*` means tools, and not
+    /// all that a backend called `repos` has. The text is only made if there is a pattern that must see it.
     #[must_use]
     pub(crate) fn matches_joined(&self, head: &str, tail: &str) -> bool {
         let compared = |known: &str| -> Ordering {
@@ -49,11 +50,19 @@ impl Patterns {
         if self.exact.binary_search_by(|known| compared(known)).is_ok() {
             return true;
         }
-        if self.globs.is_empty() {
+        let mut naming = self.globs.iter().filter(|glob| glob.names(head)).peekable();
+        if naming.peek().is_none() {
             return false;
         }
         let joined = format!("{head}_{tail}");
-        self.globs.iter().any(|glob| glob.matches(&joined))
+        naming.any(|glob| glob.matches(&joined))
+    }
+
+    /// The same of a text that is joined already, in whatever spelling.
+    #[must_use]
+    pub(crate) fn matches_spelled(&self, head: &str, joined: &str) -> bool {
+        self.exact.binary_search_by(|known| (**known).cmp(joined)).is_ok()
+            || self.globs.iter().any(|glob| glob.names(head) && glob.matches(joined))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -67,6 +76,11 @@ impl Glob {
         let (middle, suffix) = rest.rsplit_once('*').unwrap_or(("", rest));
         let middle = middle.split('*').filter(|piece| !piece.is_empty()).map(Box::from).collect();
         Some(Self { prefix: prefix.into(), middle, suffix: suffix.into() })
+    }
+
+    /// Whether it begins with `head_`, in letters.
+    fn names(&self, head: &str) -> bool {
+        self.prefix.strip_prefix(head).is_some_and(|rest| rest.starts_with('_'))
     }
 
     /// Taking the first place of every piece is enough: a later one only leaves less for the rest. So nothing is tried
@@ -153,11 +167,17 @@ mod tests {
         }
 
         #[test]
-        fn a_name_in_two_parts_fits_what_the_whole_fits(
+        fn a_name_in_two_parts_fits_what_names_the_first_and_fits_the_whole(
             patterns in proptest::collection::vec("[ab_*]{0,5}", 0..5), head in "[ab]{0,3}", tail in "[ab_]{0,4}",
         ) {
+            let joined = format!("{head}_{tail}");
+            let fits = |pattern: &String| {
+                matches(pattern, &joined) && (!pattern.contains('*') || pattern.starts_with(&format!("{head}_")))
+            };
+            let wanted = patterns.iter().any(fits);
             let patterns = Patterns::new(patterns.iter().map(String::as_str));
-            prop_assert_eq!(patterns.matches_joined(&head, &tail), patterns.matches(&format!("{head}_{tail}")));
+            prop_assert_eq!(patterns.matches_joined(&head, &tail), wanted);
+            prop_assert_eq!(patterns.matches_spelled(&head, &joined), wanted);
         }
     }
 }

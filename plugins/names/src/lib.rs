@@ -5,7 +5,7 @@
 //!
 //! * A name stands for itself, letter for letter; `*` in it stands for any number of characters, also none.
 //! * Without a `/` it is compared with the names of the tool: the one that lists show, the server's own, and each with the
-//!   name of the backend before it (`backend_name`).
+//!   name of the backend before it (`backend_name`; a pattern with `*` only if it has all of the backend's name: `repos_*`, not `re*`).
 //! * With a `/` it names the backend as well: what stands before the first `/` is compared with the name of the backend, the
 //!   rest with the server's own name of the tool. `files/delete`, `files/*` and `*/delete` are such patterns.
 //!

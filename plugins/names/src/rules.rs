@@ -75,7 +75,7 @@ impl Rules {
         self.bare.matches(tool.shown)
             || self.bare.matches_joined(tool.backend, tool.own)
             || (tool.own != tool.shown && self.bare.matches_joined(tool.backend, tool.shown))
-            || tool.safe_joined().is_some_and(|name| self.bare.matches(&name))
+            || tool.safe_joined().is_some_and(|name| self.bare.matches_spelled(tool.backend, &name))
     }
 }
 
