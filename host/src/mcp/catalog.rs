@@ -254,6 +254,10 @@ impl Merged<'_> {
         let offers = sorted(part.offers.get(self.list));
         let mut order: Vec<usize> = (0..offers.len()).collect();
         order.sort_by_key(|index| self.spelled(&offers[*index].name) != offers[*index].name);
+        let (always_prefix, backends) = (part.always_prefix, self.backends);
+        self.owners.renew(self.list, part.backend, |name| {
+            rights_to(name, part.backend, backends, rights).filter(|_| !always_prefix)
+        });
         let mut plain = vec![NOTHING; offers.len()];
         for index in &order {
             plain[*index] = self.plain(part, offers[*index], rights);
@@ -288,6 +292,7 @@ impl Merged<'_> {
 
     /// The resources or templates of a backend. The first owner serves them; there is no other name to show them under.
     fn by_uri(&mut self, part: &Part<'_>, rights: Rights, described: impl Fn(&str) -> bool) {
+        self.owners.renew(self.list, part.backend, |uri| (!described(uri)).then_some(rights));
         for offer in sorted(part.offers.get(self.list)) {
             let new = !self.owners.has(self.list, &offer.name);
             if new && described(&offer.name) {
@@ -310,12 +315,7 @@ impl Merged<'_> {
             return NOTHING;
         }
         let name = self.spelled(&offer.name);
-        let rights = match land(&name, self.backends) {
-            // Nobody else can have it, so there is nobody to wait for.
-            Some(owner) if owner == &**part.backend => Rights { shows: true, rules: true },
-            Some(_) => return NOTHING,
-            None => rights,
-        };
+        let Some(rights) = rights_to(&name, part.backend, self.backends, rights) else { return NOTHING };
         self.owners.ask(self.list, &name, part.backend, &offer.upstream, rights)
     }
 
@@ -353,6 +353,16 @@ impl Merged<'_> {
             let list = self.list.wire().1;
             tracing::warn!(backend = %part.backend, list, "{name:?} is left out: {why}");
         }
+    }
+}
+
+/// What may be given of a plain name to a backend that has these rights; none if the name belongs to another.
+fn rights_to(name: &str, backend: &str, backends: &HashSet<&str>, rights: Rights) -> Option<Rights> {
+    match land(name, backends) {
+        // Nobody else can have it, so there is nobody to wait for.
+        Some(owner) if owner == backend => Some(Rights { shows: true, rules: true }),
+        Some(_) => None,
+        None => Some(rights),
     }
 }
 

@@ -79,11 +79,22 @@ pub(super) struct Given {
 #[derive(Debug, Default)]
 pub struct Owners {
     names: HashMap<List, HashMap<Box<str>, Owner>>,
+    /// What backends asked for before it could be decided.
+    wishes: HashMap<(List, Arc<str>), Wishes>,
     spent: HashMap<Arc<str>, usize>,
     /// Merges so far.
     pub(super) merges: u64,
     /// What was said about names that had to be left out, so that it is said once.
     told: HashSet<(List, Holder)>,
+}
+
+/// The names a backend has asked for that are not decided yet, in the order it did. A server that has listed a name keeps
+/// its place for it, also if it lists nothing at the moment when the earlier ones are known.
+#[derive(Debug, Default)]
+struct Wishes {
+    /// The name with what the server calls the thing.
+    order: Vec<(Arc<str>, Arc<str>)>,
+    known: HashSet<(Arc<str>, Arc<str>)>,
 }
 
 impl std::hash::Hash for Holder {
@@ -94,8 +105,56 @@ impl std::hash::Hash for Holder {
 }
 
 impl Owners {
-    /// Asks for a name.
+    /// Asks for a name. What cannot be decided yet is asked for again by [`Self::renew`].
     pub(super) fn ask(
+        &mut self,
+        list: List,
+        name: &str,
+        backend: &Arc<str>,
+        upstream: &str,
+        rights: Rights,
+    ) -> Given {
+        let given = self.decide(list, name, backend, upstream, rights);
+        if !(rights.shows && rights.rules) && !self.is_decided(list, name) {
+            self.wish(list, name, backend, upstream);
+        }
+        given
+    }
+
+    /// Asks again for what a backend has asked for, as far as that was not decided. `rights` says what may be given to it
+    /// by now; none: the wish is void.
+    pub(super) fn renew(&mut self, list: List, backend: &Arc<str>, rights: impl Fn(&str) -> Option<Rights>) {
+        let Some(wishes) = self.wishes.remove(&(list, backend.clone())) else { return };
+        for (name, upstream) in wishes.order {
+            if let Some(spent) = self.spent.get_mut(backend) {
+                *spent = spent.saturating_sub(cost(&name, &upstream));
+            }
+            if let Some(rights) = rights(&name) {
+                self.ask(list, &name, backend, &upstream, rights);
+            }
+        }
+    }
+
+    fn is_decided(&self, list: List, name: &str) -> bool {
+        let owner = self.names.get(&list).and_then(|names| names.get(name));
+        owner.is_some_and(|owner| owner.ruled.is_some())
+    }
+
+    fn wish(&mut self, list: List, name: &str, backend: &Arc<str>, upstream: &str) {
+        let spent = self.spent.entry(backend.clone()).or_default();
+        let cost = cost(name, upstream);
+        if *spent + cost > MAX_BYTES {
+            return;
+        }
+        let wishes = self.wishes.entry((list, backend.clone())).or_default();
+        let wish: (Arc<str>, Arc<str>) = (name.into(), upstream.into());
+        if wishes.known.insert(wish.clone()) {
+            *spent += cost;
+            wishes.order.push(wish);
+        }
+    }
+
+    fn decide(
         &mut self,
         list: List,
         name: &str,
@@ -112,7 +171,7 @@ impl Owners {
             return Given { shown: owner.shown.is(backend, upstream), ruled };
         }
         let spent = self.spent.entry(backend.clone()).or_default();
-        let cost = name.len() + 2 * upstream.len() + OVERHEAD;
+        let cost = cost(name, upstream);
         if !rights.shows || *spent + cost > MAX_BYTES {
             return Given { shown: false, ruled: false };
         }
@@ -137,6 +196,11 @@ impl Owners {
         const MOST: usize = 1_024;
         self.told.len() < MOST && self.told.insert((list, holder(backend, upstream)))
     }
+}
+
+/// What it takes to remember a name.
+fn cost(name: &str, upstream: &str) -> usize {
+    name.len() + 2 * upstream.len() + OVERHEAD
 }
 
 fn holder(backend: &Arc<str>, upstream: &str) -> Holder {
