@@ -115,7 +115,8 @@ impl Owners {
         rights: Rights,
     ) -> Given {
         let given = self.decide(list, name, backend, upstream, rights);
-        if !(rights.shows && rights.rules) && !self.is_decided(list, name) {
+        let everything = rights.shows && rights.rules;
+        if !everything && !self.is_decided(list, name) {
             self.wish(list, name, backend, upstream);
         }
         given
