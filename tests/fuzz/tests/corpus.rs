@@ -1,6 +1,6 @@
 //! Every target on its corpus and, for ten seconds, on mutants of it. An input that fails is written into the corpus by
 //! whoever mends it.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -25,6 +25,7 @@ fn every_target_holds_on_its_corpus_and_on_mutants_of_it() {
                 for (name, target) in TARGETS.iter().skip(lane).step_by(2) {
                     let corpus = mutants::corpus(&folder.join(name));
                     let tried = mutants::campaign(*target, &corpus, day, lasts);
+                    eprintln!("{name}: {tried} inputs");
                     assert!(tried > corpus.len() as u64, "{name}: only the corpus was tried");
                 }
             });
