@@ -17,8 +17,11 @@ use super::wire::{self, Chunks, Length};
 use crate::call::{Calls, Verdict, shown};
 use crate::load::{BEHIND, GRACE, Load, Pace, Schedule, Tally};
 
-/// Connections of an open load.
+/// The most connections of an open load.
 const OPEN_CONNECTIONS: usize = 128;
+/// So many calls a second have a connection: an answer takes less than that, and a connection that rests for seconds is one
+/// that a gateway in need of places may close.
+const CALLS_PER_CONNECTION: usize = 4;
 
 /// Where the other side is, and what every request says.
 #[derive(Debug, Clone)]
@@ -127,7 +130,9 @@ impl Http {
     pub(super) async fn drive(&mut self, load: &Load, calls: &Calls) -> Tally {
         let count = match load.pace {
             Pace::Closed(at_once) => at_once,
-            Pace::Open(_) => OPEN_CONNECTIONS,
+            Pace::Open(per_second) => {
+                (per_second as usize).div_ceil(CALLS_PER_CONNECTION).min(OPEN_CONNECTIONS)
+            }
         };
         let mut connections = Vec::with_capacity(count);
         for _ in 0..count {
