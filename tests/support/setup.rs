@@ -21,6 +21,37 @@ fn gateway() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_sentinel-gateway"))
 }
 
+/// The gateway where every user reaches it. A checkout may stand in a folder that is its owner's alone; then it is a copy,
+/// with its plugins beside it, made once.
+fn reachable_gateway() -> &'static Path {
+    static COPY: std::sync::OnceLock<Option<tempfile::TempDir>> = std::sync::OnceLock::new();
+    let copy = COPY.get_or_init(|| {
+        use std::os::unix::fs::PermissionsExt as _;
+        let open = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o001 != 0;
+        if gateway().ancestors().all(open) {
+            return None;
+        }
+        let dir = tempfile::Builder::new().prefix("sentinel-it-gateway-").tempdir().unwrap();
+        let plugins = dir.path().join("plugins");
+        std::fs::create_dir(&plugins).unwrap();
+        for folder in [dir.path(), &plugins] {
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        std::fs::copy(gateway(), dir.path().join("sentinel-gateway")).unwrap();
+        for entry in std::fs::read_dir(gateway().with_file_name("plugins")).unwrap().flatten() {
+            // What was compiled is sealed for its own folder.
+            if entry.path().extension().is_some_and(|kind| kind == "wasm" || kind == "toml") {
+                std::fs::copy(entry.path(), plugins.join(entry.file_name())).unwrap();
+            }
+        }
+        Some(dir)
+    });
+    static PATH: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    PATH.get_or_init(|| {
+        copy.as_ref().map_or_else(|| gateway().to_owned(), |dir| dir.path().join("sentinel-gateway"))
+    })
+}
+
 /// The backend of the tests, beside the gateway.
 pub(crate) fn fixture() -> PathBuf {
     let path = gateway().with_file_name("fixture-backend");
@@ -137,7 +168,10 @@ impl Setup {
             return self;
         }
         // What root has compiled is not for others; they compile for themselves, once for all tests.
-        let cache = target().join("tmp/cache-of-nobody");
+        let cache = match reachable_gateway() {
+            own if own == gateway() => target().join("tmp/cache-of-nobody"),
+            copy => copy.with_file_name("cache-of-nobody"),
+        };
         std::fs::create_dir_all(&cache).unwrap();
         std::os::unix::fs::chown(&cache, Some(NOBODY), Some(NOBODY)).unwrap();
         self.user = Some(NOBODY);
@@ -291,11 +325,12 @@ impl Setup {
 
     /// The gateway with this environment and no other, and `--config`.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let gateway = if self.user.is_some() { reachable_gateway() } else { gateway() };
         let mut command = match &self.first {
-            None => Command::new(gateway()),
+            None => Command::new(gateway),
             Some(words) => {
                 let mut shell = Command::new("/bin/sh");
-                shell.arg("-c").arg(format!("{words}; exec \"$0\" \"$@\"")).arg(gateway());
+                shell.arg("-c").arg(format!("{words}; exec \"$0\" \"$@\"")).arg(gateway);
                 shell
             }
         };
