@@ -32,6 +32,12 @@ impl Share {
     /// The one client of a gateway on stdio: there is nobody to share with.
     pub const SOLE: Self = Self(0);
 
+    /// The share of somebody with this name, for tests.
+    #[cfg(test)]
+    pub(crate) fn named(subject: &str) -> Self {
+        Self::of(["", "", subject])
+    }
+
     /// The share of whoever has this identity.
     fn of(identity: [&str; 3]) -> Self {
         static SEED: OnceLock<RandomState> = OnceLock::new();
@@ -170,7 +176,7 @@ mod tests {
     use super::*;
 
     fn who(number: usize) -> Share {
-        Share::of(["", "", &number.to_string()])
+        Share::named(&number.to_string())
     }
 
     /// Everybody takes, one after the other, until nobody gets any more.

@@ -193,7 +193,7 @@ pub(super) fn bound(identity: &str, method: &str, params: &str) -> Vec<u8> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::call::{Credential, Principal};
+    use crate::call::Credential;
     use crate::door::line;
     use crate::pipeline::Caller;
 
@@ -212,37 +212,25 @@ mod tests {
         }
     }
 
-    fn share(subject: &str) -> Share {
-        let principal = Principal {
-            subject: subject.to_owned(),
-            role: "r".to_owned(),
-            issuer: None,
-            audience: None,
-            token_id: None,
-            expires_at: None,
-            claims: Vec::new(),
-        };
-        principal.share()
-    }
-
     #[tokio::test]
     async fn calls_that_wait_are_shared_in_number_and_in_bytes() {
         let parking = Parking::new().unwrap();
         let states: Vec<String> =
-            std::iter::from_fn(|| parking.park(going(), b"eve", share("eve"), 100)).collect();
+            std::iter::from_fn(|| parking.park(going(), b"eve", Share::named("eve"), 100)).collect();
         assert!((MAX_PARKED / 2..MAX_PARKED / 2 + 2).contains(&states.len()), "{}", states.len());
-        assert!(parking.park(going(), b"bob", share("bob"), 100).is_some());
+        assert!(parking.park(going(), b"bob", Share::named("bob"), 100).is_some());
         // Who comes back gives the place back.
         assert!(matches!(parking.find(&states[0], b"eve"), Found::Call(_)));
-        assert!(parking.park(going(), b"eve", share("eve"), 100).is_some());
+        assert!(parking.park(going(), b"eve", Share::named("eve"), 100).is_some());
         let refused = going();
         let cancel = refused.cancel.clone();
-        assert!(parking.park(refused, b"eve", share("eve"), 100).is_none());
+        assert!(parking.park(refused, b"eve", Share::named("eve"), 100).is_none());
         assert!(cancel.is_cancelled(), "what cannot wait ends");
 
         let parking = Parking::new().unwrap();
-        let large = std::iter::from_fn(|| parking.park(going(), b"eve", share("eve"), 4 << 20)).count();
+        let large =
+            std::iter::from_fn(|| parking.park(going(), b"eve", Share::named("eve"), 4 << 20)).count();
         assert!((2..=9).contains(&large), "{large}");
-        assert!(parking.park(going(), b"bob", share("bob"), 4 << 20).is_some());
+        assert!(parking.park(going(), b"bob", Share::named("bob"), 4 << 20).is_some());
     }
 }

@@ -63,7 +63,6 @@ impl NoRoom {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::call::Principal;
 
     #[test]
     fn large_messages_have_a_share_and_small_ones_pass() {
@@ -72,30 +71,21 @@ mod tests {
         let large = || Body::from(vec![b'x'; 1 << 20]);
         let unknown =
             || Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
-        let who = |subject: &str| {
-            let principal = Principal {
-                subject: subject.to_owned(),
-                role: String::new(),
-                issuer: None,
-                audience: None,
-                token_id: None,
-                expires_at: None,
-                claims: Vec::new(),
-            };
-            principal.share()
-        };
         let mut held = Vec::new();
-        while let Ok(place) = room.take(&large(), &limits, who("eve")) {
+        while let Ok(place) = room.take(&large(), &limits, Share::named("eve")) {
             held.push(place.unwrap());
         }
         assert!((16..=18).contains(&held.len()), "half of it: {}", held.len());
         assert!(
-            room.take(&unknown(), &limits, who("eve")).unwrap_err().text().contains("your large messages")
+            room.take(&unknown(), &limits, Share::named("eve"))
+                .unwrap_err()
+                .text()
+                .contains("your large messages")
         );
-        assert!(room.take(&Body::from("small"), &limits, who("eve")).unwrap().is_none());
-        let bob = room.take(&unknown(), &limits, who("bob")).unwrap();
+        assert!(room.take(&Body::from("small"), &limits, Share::named("eve")).unwrap().is_none());
+        let bob = room.take(&unknown(), &limits, Share::named("bob")).unwrap();
         assert!(bob.is_some());
         drop(held);
-        assert!(room.take(&large(), &limits, who("eve")).unwrap().is_some());
+        assert!(room.take(&large(), &limits, Share::named("eve")).unwrap().is_some());
     }
 }

@@ -346,19 +346,6 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
-    fn caller(subject: &str) -> Share {
-        let principal = crate::call::Principal {
-            subject: subject.to_owned(),
-            role: "r".to_owned(),
-            issuer: None,
-            audience: None,
-            token_id: None,
-            expires_at: None,
-            claims: Vec::new(),
-        };
-        principal.share()
-    }
-
     /// Lets a moment pass, as short as can be told from none.
     fn pass(places: &Places) {
         let then = places.now();
@@ -403,19 +390,19 @@ mod tests {
         let mut ann = Vec::new();
         for _ in 0..5 {
             let seat = places.enter(address(1)).unwrap();
-            assert!(seat.known(caller("ann")), "half of all");
+            assert!(seat.known(Share::named("ann")), "half of all");
             ann.push(seat);
         }
         let strangers: Vec<_> = (2..7).map(|last| places.enter(address(last)).unwrap()).collect();
         pass(&places);
         let bob = places.enter(address(8)).unwrap();
         assert_eq!(strangers.iter().filter(|seat| left(seat)).count(), 1);
-        assert!(bob.known(caller("bob")));
+        assert!(bob.known(Share::named("bob")));
         assert!(ann.iter().all(|seat| !left(seat)));
         // Without strangers whoever has more than an equal part gives way, as far as it rests.
         let more: Vec<_> = strangers.iter().filter(|seat| !left(seat)).collect();
         for (index, seat) in more.iter().enumerate() {
-            assert!(seat.known(caller(&format!("c{index}"))));
+            assert!(seat.known(Share::named(&format!("c{index}"))));
         }
         for seat in &ann[..4] {
             seat.pulse.serve();
@@ -423,7 +410,7 @@ mod tests {
         pass(&places);
         let cat = places.enter(address(9)).unwrap();
         assert_eq!(ann.iter().map(|seat| left(seat)).collect::<Vec<_>>(), [false, false, false, false, true]);
-        assert!(cat.known(caller("cat")));
+        assert!(cat.known(Share::named("cat")));
         pass(&places);
         assert!(places.enter(address(9)).is_none(), "the others work, or have one only");
     }
@@ -434,27 +421,31 @@ mod tests {
         let mut ann = Vec::new();
         for _ in 0..10 {
             let seat = places.enter(address(1)).unwrap();
-            assert!(seat.known(caller("ann")));
+            assert!(seat.known(Share::named("ann")));
             ann.push(seat);
             pass(&places);
         }
         let one_more = places.enter(address(1)).unwrap();
-        assert!(one_more.known(caller("ann")));
+        assert!(one_more.known(Share::named("ann")));
         assert!(left(&ann[0]) && !left(&ann[1]));
         ann.iter().chain([&one_more]).for_each(|seat| seat.pulse.serve());
         let refused = places.enter(address(1)).unwrap();
-        assert!(!refused.known(caller("ann")));
-        assert!(refused.known(caller("bob")), "the place is there for others");
+        assert!(!refused.known(Share::named("ann")));
+        assert!(refused.known(Share::named("bob")), "the place is there for others");
     }
 
     #[test]
     fn a_proxys_connection_is_nobodys_until_somebody_holds_it() {
         let places = places(20, 5);
         let proxy = places.enter(address(1)).unwrap();
-        assert!(proxy.known(caller("ann")) && proxy.known(caller("bob")) && proxy.known(caller("ann")));
+        assert!(
+            proxy.known(Share::named("ann"))
+                && proxy.known(Share::named("bob"))
+                && proxy.known(Share::named("ann"))
+        );
         assert_eq!(places.all.lock().known.held(Holder::Several), 1);
-        assert!(proxy.held(caller("bob")));
-        assert_eq!(places.all.lock().known.held(Holder::Caller(caller("bob"))), 1);
+        assert!(proxy.held(Share::named("bob")));
+        assert_eq!(places.all.lock().known.held(Holder::Caller(Share::named("bob"))), 1);
         proxy.gone();
         proxy.gone();
         assert_eq!(places.all.lock().len(), 0);
@@ -469,18 +460,18 @@ mod tests {
         assert!(left(&first));
         assert_eq!(places.all.lock().len(), 1);
         first.pulse.serve();
-        assert!(first.known(caller("ann")), "what it had begun goes on");
+        assert!(first.known(Share::named("ann")), "what it had begun goes on");
         assert_eq!(places.all.lock().len(), 2);
-        assert!(first.known(caller("ann")) && left(&first));
+        assert!(first.known(Share::named("ann")) && left(&first));
         assert_eq!(places.all.lock().len(), 2);
         // With all places taken by who works, one that was sent away gets none.
         pass(&places);
         let third = places.enter(address(1)).unwrap();
         assert!(left(&second));
         third.pulse.serve();
-        assert!(third.known(caller("bob")));
+        assert!(third.known(Share::named("bob")));
         second.pulse.serve();
-        assert!(!second.known(caller("cat")));
+        assert!(!second.known(Share::named("cat")));
         for seat in [first, second, third] {
             seat.gone();
             seat.gone();
