@@ -48,14 +48,23 @@ fn table() -> HashMap<Pid, Vec<Pid>> {
     let mut table: HashMap<Pid, Vec<Pid>> = HashMap::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(child) = process.file_name().to_str().and_then(pid) else { continue };
-        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
-        // Behind the name, which may hold anything: the state and the parent.
-        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| pid(rest.split_whitespace().nth(1)?));
-        if let Some(parent) = parent {
+        if let Some(parent) = stat(child, 1).and_then(Pid::from_raw) {
             table.entry(parent).or_default().push(child);
         }
     }
     table
+}
+
+/// The session of a process, 0 if its leader is outside this PID namespace. That is why `getsid` of rustix, whose answer
+/// is never 0, is not asked: a gateway that was started with `unshare --pid` is in such a session.
+pub(super) fn session(process: Pid) -> Option<i32> {
+    stat(process, 3)
+}
+
+/// A number of `/proc/PID/stat`, counted from the state, which stands behind the name; the name may hold anything.
+fn stat(process: Pid, nth: usize) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?;
+    stat.rsplit_once(") ")?.1.split_whitespace().nth(nth)?.parse().ok()
 }
 
 fn pid(digits: &str) -> Option<Pid> {

@@ -2,6 +2,7 @@
 //! parent and its keeper. The gateway adopts such processes, as the second line behind the keepers, and ends them.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
@@ -81,7 +82,8 @@ pub async fn settle(patience: Duration) {
 /// Kills whatever the gateway has adopted, and reaps it.
 pub(super) async fn sweep() {
     let swept = start::on_the_spawner(|| {
-        let own = rustix::process::getsid(None)?;
+        let own = family::session(rustix::process::getpid())
+            .ok_or_else(|| io::Error::other("/proc does not tell the session of this process"))?;
         let start = Instant::now();
         loop {
             let strangers = strangers(own);
@@ -106,12 +108,12 @@ pub(super) async fn sweep() {
 
 /// Children that are no keepers and are of another session than ours. What the gateway itself starts is of its own
 /// session, unless it is a keeper; what is below a keeper is not and cannot become so.
-fn strangers(own: Pid) -> Vec<Pid> {
+fn strangers(own: i32) -> Vec<Pid> {
     let keepers = KEEPERS.borrow();
     let is_stranger = |child: &Pid| {
         let pid = child.as_raw_nonzero().get().unsigned_abs();
         let known = keepers.contains_key(&pid) || BEFORE.get().is_some_and(|before| before.contains(child));
-        !known && rustix::process::getsid(Some(*child)).is_ok_and(|session| session != own)
+        !known && family::session(*child).is_some_and(|session| session != own)
     };
     family::children(rustix::process::getpid()).into_iter().filter(is_stranger).collect()
 }

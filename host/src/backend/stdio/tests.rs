@@ -350,6 +350,22 @@ async fn a_child_that_kills_its_keeper_gains_nothing() {
     assert!(test_kill_process(child).is_err() && test_kill_process(daemon).is_err());
 }
 
+/// There the session of the gateway has the number 0, as where CI runs the tests.
+#[test]
+fn the_same_holds_where_the_leader_of_the_session_is_in_another_pid_namespace() {
+    let alone = ["--map-root-user", "--pid", "--fork", "--mount-proc"];
+    let can = std::process::Command::new("unshare").args(alone).arg("true").status();
+    if !can.is_ok_and(|status| status.success()) {
+        eprintln!("not tried: this machine lets nobody make a PID namespace");
+        return;
+    }
+    let mut test = std::process::Command::new("unshare");
+    test.args(alone).arg(std::env::current_exe().unwrap()).arg("a_child_that_kills_its_keeper_gains_nothing");
+    let output = test.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
 #[tokio::test]
 async fn a_child_that_stops_its_keeper_is_ended_by_the_gateway() {
     let script =
