@@ -13,6 +13,7 @@ mod errand;
 mod http;
 mod links;
 mod listing;
+mod memory;
 mod open;
 mod peer;
 mod process;
@@ -37,6 +38,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
+pub use memory::Memory;
 pub use open::Common;
 pub use process::keeper::serve_if_asked as serve_as_keeper_if_asked;
 pub use process::kin::settle;
@@ -46,6 +48,7 @@ pub use spool::{Spool, whole};
 
 use self::errand::Errand;
 use self::links::Links;
+use self::memory::Remembered;
 use self::open::Opener;
 use self::peer::{Peer, Request};
 use self::subscribe::Subscriptions;
@@ -138,6 +141,8 @@ pub struct Backend {
     /// Calls under way, by caller.
     pub(self) slots: Arc<Shares>,
     pub(self) opener: Arc<Opener>,
+    /// What is known of it from earlier starts.
+    pub(self) remembered: Remembered,
     /// Connections that are not shared.
     pub(self) links: Links,
     pub(self) subscriptions: Subscriptions,
@@ -152,6 +157,7 @@ pub struct Backend {
 impl Backend {
     fn new(settings: config::Backend, opener: Arc<Opener>) -> Self {
         Self {
+            remembered: opener.remembered(&settings),
             opener,
             links: Links::new(settings.max_connections),
             subscriptions: Subscriptions::default(),

@@ -77,6 +77,8 @@ pub struct Gateway {
     pub max_result_bytes: u64,
     /// Where answers stay meanwhile that are too long for memory; `None`: beside the journal.
     pub spool_dir: Option<PathBuf>,
+    /// Where the gateway remembers what it learnt of its servers; `None`: nowhere.
+    pub memory_dir: Option<PathBuf>,
     /// Calls under way at once.
     pub max_in_flight: usize,
     /// How plugins are kept within their memory.

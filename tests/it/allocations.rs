@@ -64,8 +64,13 @@ impl Inside {
         let policy = Policy::new(loaded.chain, KillSwitch::new(&config.kill_switch), clock);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let entered = runtime.enter();
-        let common =
-            Common { max_message: 4 << 20, spool: None, redaction: Redaction::default(), safe_names: true };
+        let common = Common {
+            max_message: 4 << 20,
+            spool: None,
+            redaction: Redaction::default(),
+            safe_names: true,
+            memory: std::sync::Arc::default(),
+        };
         let rewriters = Arc::new(loaded.rewriters);
         let reshape = rewriters.clone();
         let (registry, events) = Registry::start(

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{plugins, reload, rules};
 use crate::audit::Audit;
 use crate::backend::registry::{EVENT_QUEUE, Registry};
-use crate::backend::{Common, Event, Spool};
+use crate::backend::{Common, Event, Memory, Spool};
 use crate::config::{Config, Problems};
 use crate::door::conversation::House;
 use crate::door::hub::Hub;
@@ -100,6 +100,7 @@ pub(super) fn start_backends(
         spool: spool(config),
         redaction: config.redaction.clone(),
         safe_names: config.gateway.safe_names,
+        memory: Memory::new(config.gateway.memory_dir.clone(), config.gateway.trust.clone()),
     };
     let reshape = rewriters.clone();
     Registry::start(

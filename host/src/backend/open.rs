@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::memory::{Memory, Remembered};
 use super::spool::Spool;
 use super::stdio::StdioSpec;
 use super::wire::{Wire, WireError};
@@ -24,6 +25,8 @@ pub struct Common {
     pub redaction: Redaction,
     /// Names of tools and prompts in characters that every client takes.
     pub safe_names: bool,
+    /// What is known of servers from earlier starts.
+    pub memory: Arc<Memory>,
 }
 
 /// Makes connections; one for all backends, because HTTP servers share a client.
@@ -40,6 +43,11 @@ impl Opener {
 
     pub(super) fn redaction(&self) -> &Redaction {
         &self.common.redaction
+    }
+
+    /// What is known of a backend from earlier starts.
+    pub(super) fn remembered(&self, backend: &config::Backend) -> Remembered {
+        self.common.memory.of(backend)
     }
 
     /// What was said by a backend or about one, so that it can be shown.

@@ -39,7 +39,12 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         idle_timeout: 10 * LONG,
         required: false,
     };
-    let common =
-        Common { max_message: 1 << 20, spool: None, redaction: Redaction::default(), safe_names: false };
+    let common = Common {
+        max_message: 1 << 20,
+        spool: None,
+        redaction: Redaction::default(),
+        safe_names: false,
+        memory: Arc::default(),
+    };
     Arc::new(Backend::new(settings, Arc::new(Opener::new(common))))
 }

@@ -59,7 +59,7 @@ pub(super) fn check(
         // As they are found, not as they are named.
         checker.trust.folders = folders.map(|path| path.canonicalize().unwrap_or(path)).collect();
     }
-    let gateway = checker.gateway(&raw.gateway);
+    let mut gateway = checker.gateway(&raw.gateway);
     if door.is_some() && raw.http.is_some() {
         checker.problem("/http", "a mount has no door of its own", "leave it to the main file");
     }
@@ -67,6 +67,9 @@ pub(super) fn check(
     let http = checker.http_door(of_door, raw.auth.mode, gateway.as_ref(), door.is_some());
     let (auth, authenticators) = checker.auth(&raw.auth, &raw.rbac, of_door);
     let audit = checker.audit(&raw);
+    if let (Some(gateway), Some(audit)) = (&mut gateway, &audit) {
+        gateway.memory_dir = checker.memory_dir(&raw, audit);
+    }
     let backends = checker.backends(&raw.backends);
     let rules = checker.rules(&raw);
     let plugins = checker.chain(authenticators, &raw);
@@ -223,6 +226,8 @@ impl Checker<'_> {
             max_message_bytes: raw.max_message_bytes,
             max_result_bytes: raw.max_result_bytes,
             spool_dir: raw.spool_dir.as_ref().map(|dir| self.path(dir)),
+            // By default it is beside the record, whose place is not known yet.
+            memory_dir: None,
             max_in_flight: raw.max_in_flight,
             plugin_bounds: match raw.plugin_bounds {
                 RawBounds::Guarded => Bounds::Guarded,
@@ -302,6 +307,17 @@ impl Checker<'_> {
             },
             min_free_bytes: raw.min_free_bytes,
         })
+    }
+
+    /// Where what is known of servers is kept: beside the record, unless there is no place for one.
+    fn memory_dir(&mut self, raw: &Raw, audit: &Audit) -> Option<PathBuf> {
+        match raw.gateway.memory_dir.as_deref() {
+            Some("off") => None,
+            Some(typed) => Some(self.path(typed)),
+            None => {
+                (raw.audit.dir.is_some() || self.state_home().is_some()).then(|| audit.dir.join("servers"))
+            }
+        }
     }
 
     /// The XDG base directory specification: a relative value is to be ignored.

@@ -81,6 +81,9 @@ pub(super) struct RawGateway {
     pub(super) max_result_bytes: u64,
     /// The folder for them, by default `spool` in audit.dir. Its files have no names and end with the answer.
     pub(super) spool_dir: Option<String>,
+    /// The folder in which the gateway remembers what it learnt of its servers (how they speak, what they list), so that
+    /// the next start is quicker; by default `servers` in audit.dir. "off": nothing is remembered.
+    pub(super) memory_dir: Option<String>,
     /// How many calls may be under way at once. Over HTTP one caller alone may have half of them; the more are under way,
     /// the fewer one caller may have.
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -114,6 +117,7 @@ impl Default for RawGateway {
             max_message_bytes: 4 << 20,
             max_result_bytes: 256 << 20,
             spool_dir: None,
+            memory_dir: None,
             max_in_flight: 1_024,
             plugin_bounds: RawBounds::Guarded,
             plugin_compile_secs: Seconds(20.0),

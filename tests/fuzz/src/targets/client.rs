@@ -28,7 +28,13 @@ pub(crate) fn line(data: &[u8]) {
 async fn converse(data: &[u8]) {
     let (registry, _events) = Registry::start(
         &[],
-        Common { max_message: 1 << 16, spool: None, redaction: Redaction::default(), safe_names: true },
+        Common {
+            max_message: 1 << 16,
+            spool: None,
+            redaction: Redaction::default(),
+            safe_names: true,
+            memory: std::sync::Arc::default(),
+        },
         Arc::new(|_, _, offers| offers),
     );
     let policy = Policy::new(Chain::default(), KillSwitch::new(&Settings::default()), Clock::real());
