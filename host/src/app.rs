@@ -133,6 +133,10 @@ pub struct Probe {
 /// Starts the backends of a configuration and reports how each did, without serving anybody.
 pub async fn probe(config: &Config, loaded: Loaded) -> Probe {
     let rewriters = Arc::new(loaded.rewriters);
+    // What is reported is what the servers say now.
+    let mut config = config.clone();
+    config.gateway.memory_dir = None;
+    let config = &config;
     let (registry, _events) = suite::start_backends(config, &rewriters);
     registry.client_declares("{}");
     let (backends, catalog) = registry.probe().await;

@@ -17,6 +17,7 @@ mod memory;
 mod open;
 mod peer;
 mod process;
+mod refresh;
 mod reply;
 #[cfg(test)]
 mod scripted;
@@ -51,6 +52,7 @@ use self::links::Links;
 use self::memory::Remembered;
 use self::open::Opener;
 use self::peer::{Peer, Request};
+use self::refresh::Refreshing;
 use self::subscribe::Subscriptions;
 use self::wire::WireError;
 use crate::call::shares::{Full, Shares};
@@ -148,6 +150,8 @@ pub struct Backend {
     pub(self) subscriptions: Subscriptions,
     /// It knows both eras; a session that needs a connection of its own gets one of its own era.
     pub(self) shakes_hands: AtomicBool,
+    /// Which lists are to be read again.
+    pub(self) refreshing: Refreshing,
     /// Held while its lists are read.
     pub(self) reading: tokio::sync::Mutex<()>,
     /// Tools whose arguments are repeated in headers, by the server's name for them.
@@ -162,6 +166,7 @@ impl Backend {
             links: Links::new(settings.max_connections),
             subscriptions: Subscriptions::default(),
             shakes_hands: AtomicBool::new(false),
+            refreshing: Refreshing::default(),
             reading: tokio::sync::Mutex::default(),
             mirrored: ArcSwap::default(),
             name: settings.name.as_str().into(),

@@ -79,6 +79,8 @@ pub struct Gateway {
     pub spool_dir: Option<PathBuf>,
     /// Where the gateway remembers what it learnt of its servers; `None`: nowhere.
     pub memory_dir: Option<PathBuf>,
+    /// How long after the start the first lists wait for servers that are not known yet.
+    pub first_list_wait: Duration,
     /// Calls under way at once.
     pub max_in_flight: usize,
     /// How plugins are kept within their memory.

@@ -4,6 +4,7 @@
 //! [`respond`] knows how a failure looks on the wire.
 
 pub mod conversation;
+mod given;
 pub mod guard;
 pub mod health;
 pub mod http;

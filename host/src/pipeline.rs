@@ -20,11 +20,13 @@ mod news;
 mod outcome;
 mod task_list;
 mod tasks;
+mod view;
 
 pub use lists::{BackendState, Readiness};
 pub use news::News;
 pub use outcome::Failure;
 pub use tasks::EXTENSION as TASKS;
+pub use view::{Digest, View};
 
 use self::locate::Located;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};

@@ -70,6 +70,7 @@ impl Inside {
             redaction: Redaction::default(),
             safe_names: true,
             memory: std::sync::Arc::default(),
+            first_lists: std::time::Duration::from_secs(8),
         };
         let rewriters = Arc::new(loaded.rewriters);
         let reshape = rewriters.clone();
@@ -87,7 +88,7 @@ impl Inside {
         let pipeline = Pipeline::new(Arc::new(policy), rewriters, registry, audit);
         let house = House {
             pipeline: Arc::new(pipeline),
-            hub: Hub::new(),
+            hub: Hub::new(tokio::sync::mpsc::channel(1).0),
             parking: Parking::new().unwrap(),
             door: "stdio",
             sole: true,

@@ -71,11 +71,12 @@ impl Prepared {
             Pipeline::new(self.policy.clone(), self.rewriters.clone(), registry.clone(), audit.clone())
                 .bearing(config.gateway.max_in_flight);
         let (news_in, news) = mpsc::channel(EVENT_QUEUE);
-        let hub = Hub::new();
+        let hub = Hub::new(news_in.clone());
+        let met = registry.clone();
         let (rules, in_force) = watch::channel(config.rules.clone().into());
         let tasks = [
             tokio::spawn(relay(events, news_in.clone())),
-            tokio::spawn(hub.clone().relay(news)),
+            tokio::spawn(hub.clone().relay(news, async move { met.met().await })),
             tokio::spawn(rules::watch(registry.clone(), in_force)),
         ];
         let house = House {
@@ -101,6 +102,7 @@ pub(super) fn start_backends(
         redaction: config.redaction.clone(),
         safe_names: config.gateway.safe_names,
         memory: Memory::new(config.gateway.memory_dir.clone(), config.gateway.trust.clone()),
+        first_lists: config.gateway.first_list_wait,
     };
     let reshape = rewriters.clone();
     Registry::start(

@@ -27,6 +27,8 @@ pub struct Common {
     pub safe_names: bool,
     /// What is known of servers from earlier starts.
     pub memory: Arc<Memory>,
+    /// How long after the start the first lists wait for servers.
+    pub first_lists: Duration,
 }
 
 /// Makes connections; one for all backends, because HTTP servers share a client.

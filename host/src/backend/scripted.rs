@@ -45,6 +45,7 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         redaction: Redaction::default(),
         safe_names: false,
         memory: Arc::default(),
+        first_lists: Duration::from_secs(1),
     };
     Arc::new(Backend::new(settings, Arc::new(Opener::new(common))))
 }

@@ -244,22 +244,3 @@ async fn offers(peer: &Peer, greeting: &Greeting, patience: Duration) -> Result<
     }
     Ok(offers)
 }
-
-/// Reads one list again after the server said that it changed.
-pub(super) async fn refresh(backend: &Arc<Backend>, registry: &Arc<Registry>, lists: &[List]) {
-    let Some(peer) = backend.peer() else { return };
-    let mut offers = registry.original(backend);
-    for list in lists {
-        match listing::drain(&peer, *list, backend.settings.timeout).await {
-            Ok(items) => offers.set(*list, items),
-            Err(error) => {
-                tracing::warn!(backend = %backend.name, "its changed list cannot be read, the old one stays: {error}");
-                return;
-            }
-        }
-    }
-    registry.offer(backend, offers).await;
-    registry.changed(backend);
-    // The server says so, even where the names are the same.
-    registry.announce(lists);
-}

@@ -228,6 +228,7 @@ impl Checker<'_> {
             spool_dir: raw.spool_dir.as_ref().map(|dir| self.path(dir)),
             // By default it is beside the record, whose place is not known yet.
             memory_dir: None,
+            first_list_wait: duration(raw.first_list_wait_secs),
             max_in_flight: raw.max_in_flight,
             plugin_bounds: match raw.plugin_bounds {
                 RawBounds::Guarded => Bounds::Guarded,

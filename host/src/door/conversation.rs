@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::asked::Asked;
 use super::backlog::Backlog;
+use super::given::Given;
 use super::hub::{Hub, Listener};
 use super::line::{CallLine, Out, Outbound, Stream};
 use super::notices::Notices;
@@ -28,7 +29,7 @@ use crate::mcp::splice::Edit;
 use crate::mcp::{
     Ambiguous, Era, Params, bounds, code, era, is_of_protocol, message, method, negotiate, params, splice,
 };
-use crate::pipeline::{Answer, Arrival, Caller, Failure, News, Pipeline};
+use crate::pipeline::{Answer, Arrival, Caller, Failure, Pipeline, View};
 use crate::session::Session;
 
 /// What all conversations of a door share.
@@ -71,6 +72,8 @@ pub struct Conversation {
     tasks: TaskTracker,
     pub(super) asked: Mutex<Asked>,
     pub(super) notices: Notices,
+    /// The lists that the client has.
+    pub(super) given: Given,
 }
 
 impl Conversation {
@@ -86,6 +89,7 @@ impl Conversation {
             tasks: TaskTracker::new(),
             asked: Mutex::default(),
             notices: Notices::default(),
+            given: Given::default(),
         })
     }
 
@@ -223,7 +227,10 @@ impl Conversation {
         // What is judged from here on must be what the server reads.
         let params = params.map(|params| Params::read(method, params)).transpose();
         if method == "initialize" {
-            return TakenUp::Answered(Outbound::last(self.initialize(id, params.as_ref(), &out.caller)));
+            return match self.open(id, params.as_ref(), &out.caller) {
+                Ok(version) => self.greet(id, version, out).map_or(TakenUp::Away, TakenUp::Answered),
+                Err(refused) => TakenUp::Answered(Outbound::last(refused)),
+            };
         }
         let Some(hello) = self.hello.load_full() else {
             let text = format!("`{method}` before `initialize`: the session is not initialised");
@@ -257,9 +264,11 @@ impl Conversation {
             let client: Arc<dyn Client> =
                 Arc::new(CallLine { conversation: this.clone(), hello, out: out.clone() });
             let arrival = this.arrival(&out.caller, Some(&id), &method, &client);
+            let mut view = None;
             let answer = match &params {
                 Ok(params) => {
-                    this.work(Arrival { params: params.as_ref(), ..arrival }, &in_flight.cancelled).await
+                    let arrival = Arrival { params: params.as_ref(), ..arrival };
+                    this.work(arrival, &mut view, &in_flight.cancelled).await
                 }
                 Err(ambiguous) => this.pipeline().misread(arrival, ambiguous).await,
             };
@@ -270,8 +279,20 @@ impl Conversation {
                 && !cancelled
             {
                 say(&out, Outbound::Last { message, status }).await;
+                if let Some(view) = view {
+                    this.was_given(view);
+                }
             }
         })
+    }
+
+    /// The client has been given a list: it hears when that is another one.
+    pub(super) fn was_given(&self, view: View) {
+        let (list, moved) = (view.list, self.pipeline().has_moved(&view));
+        self.given.note(view);
+        if moved {
+            self.house.hub.look_again(list);
+        }
     }
 
     /// What arrives, without its params.
@@ -293,9 +314,16 @@ impl Conversation {
         }
     }
 
-    async fn work(&self, arrival: Arrival<'_>, cancelled: &CancellationToken) -> Result<Answer, Failure> {
+    async fn work(
+        &self,
+        arrival: Arrival<'_>,
+        view: &mut Option<View>,
+        cancelled: &CancellationToken,
+    ) -> Result<Answer, Failure> {
         if let Some(list) = List::of_method(arrival.method) {
-            return self.pipeline().list(arrival, list).await.map(|result| Answer::Result(result.into()));
+            let (result, given) = self.pipeline().list(arrival, list).await?;
+            *view = Some(given);
+            return Ok(Answer::Result(result.into()));
         }
         if arrival.method == "logging/setLevel" {
             let level = arrival.params.and_then(|params| splice::get(params.get(), "/level"));
@@ -314,22 +342,22 @@ impl Conversation {
         self.pipeline().handle(arrival, cancelled).await
     }
 
-    fn initialize(
+    /// Takes what the client says of itself, and settles the revision.
+    ///
+    /// # Errors
+    /// The answer that refuses it.
+    fn open(
         &self,
         id: &RawValue,
         params: Result<&Option<Params>, &Ambiguous>,
         caller: &Caller,
-    ) -> Bytes {
+    ) -> Result<&'static str, Bytes> {
         let params = match params {
             Ok(params) => params.as_ref().map_or("{}", Params::get),
             Err(ambiguous) => {
                 let data = json!({ "reason": "invalid_arguments" });
-                return message::error(
-                    id.get(),
-                    code::INVALID_PARAMS,
-                    &format!("`params`: {ambiguous}"),
-                    &data,
-                );
+                let text = format!("`params`: {ambiguous}");
+                return Err(message::error(id.get(), code::INVALID_PARAMS, &text, &data));
             }
         };
         let Some(requested) =
@@ -337,11 +365,12 @@ impl Conversation {
         else {
             let data = json!({ "reason": "invalid_arguments" });
             let text = "initialize needs `protocolVersion`, a string";
-            return message::error(id.get(), code::INVALID_PARAMS, text, &data);
+            return Err(message::error(id.get(), code::INVALID_PARAMS, text, &data));
         };
         if let Err(denial) = self.pipeline().identify(caller) {
             tracing::error!("the client was not let in: {}", denial.message);
-            return respond::failed(id.get(), &Failure::Denied(denial), Era::Handshake).unwrap_or_default();
+            let refused = respond::failed(id.get(), &Failure::Denied(denial), Era::Handshake);
+            return Err(refused.unwrap_or_default());
         }
         let version = negotiate(&requested);
         let object = |pointer: &str| splice::get(params, pointer).filter(|json| json.starts_with('{'));
@@ -349,12 +378,12 @@ impl Conversation {
         if let Some((what, most)) = client::too_long(Some(capabilities), object("/clientInfo"), None) {
             let data = json!({ "reason": "greeting_too_large" });
             let text = format!("`{what}` of initialize is longer than {most} bytes: say less of the client");
-            return message::error(id.get(), code::INVALID_PARAMS, &text, &data);
+            return Err(message::error(id.get(), code::INVALID_PARAMS, &text, &data));
         }
         if self.hello.load().is_some() {
             let data = json!({ "reason": "already_initialized" });
             let text = "the session is already initialised";
-            return message::error(id.get(), code::INVALID_REQUEST, text, &data);
+            return Err(message::error(id.get(), code::INVALID_REQUEST, text, &data));
         }
         let hello = Hello {
             version,
@@ -367,6 +396,24 @@ impl Conversation {
         if self.house.sole {
             self.pipeline().client_declares(capabilities);
         }
+        Ok(version)
+    }
+
+    /// The answer to `initialize`, if it can be given at once. Else it follows when the servers have introduced themselves:
+    /// their instructions are in it, and no client asks for them a second time.
+    fn greet(self: &Arc<Self>, id: &RawValue, version: &'static str, out: &Out) -> Option<Outbound> {
+        if self.pipeline().is_introduced() {
+            return Some(Outbound::last(self.greeting(id, version)));
+        }
+        let (this, id, out) = (self.clone(), id.to_owned(), out.clone());
+        self.tasks.spawn(async move {
+            this.pipeline().introduced().await;
+            say(&out, Outbound::last(this.greeting(&id, version))).await;
+        });
+        None
+    }
+
+    fn greeting(&self, id: &RawValue, version: &str) -> Bytes {
         let mut result = json!({
             "protocolVersion": version,
             "capabilities": {
@@ -454,8 +501,10 @@ impl Conversation {
 }
 
 impl Listener for Conversation {
-    fn hear_news(&self, news: News) {
-        self.tell(message::notification(news.method(), None));
+    fn hear_of(&self, lists: &[List]) {
+        for news in self.given.changes(self.pipeline(), lists) {
+            self.tell(message::notification(news.method(), None));
+        }
     }
 }
 

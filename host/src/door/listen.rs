@@ -8,12 +8,13 @@ use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use super::conversation::Conversation;
+use super::given::Given;
 use super::hub::Listener;
 use super::line::{Out, Outbound};
 use crate::mcp::catalog::List;
-use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::client::{Affinity, Client, Hello, Nobody, Question};
 use crate::mcp::{Params, REVISIONS, code, era, message, splice};
-use crate::pipeline::{Answer, Arrival, Failure, News};
+use crate::pipeline::{Answer, Arrival, Failure, Pipeline};
 
 /// Resources one request may listen to.
 const MAX_RESOURCES: usize = 256;
@@ -23,22 +24,14 @@ const MAX_RESOURCES: usize = 256;
 struct Subscription {
     id: Box<RawValue>,
     out: Out,
-    tools: bool,
-    prompts: bool,
-    resources: bool,
+    /// The lists it wants to hear of, as they were when it began, or as its client was given them before.
+    given: Given,
+    pipeline: Arc<Pipeline>,
 }
 
 impl Listener for Subscription {
-    fn hear_news(&self, news: News) {
-        let News::ListChanged(list) = news;
-        let wanted = match list {
-            List::Tools => self.tools,
-            List::Prompts => self.prompts,
-            // Both lists have one notification; the templates follow the resources.
-            List::Resources => self.resources,
-            List::Templates => false,
-        };
-        if wanted {
+    fn hear_of(&self, lists: &[List]) {
+        for news in self.given.changes(&self.pipeline, lists) {
             // Whoever does not read is told by the next one: it says that something changed, not what.
             let _ = self.out.try_send(Outbound::Part(self.tagged(news.method(), "{}")));
         }
@@ -100,19 +93,20 @@ impl Conversation {
         let subscription = Arc::new(Subscription {
             id: id.to_owned(),
             out: out.clone(),
-            tools: wants("toolsListChanged"),
-            prompts: wants("promptsListChanged"),
-            resources: wants("resourcesListChanged"),
+            given: Given::default(),
+            pipeline: self.pipeline().clone(),
         });
         // What is granted is said first, and only what was asked for.
         let mut granted = json!({});
-        for (kind, wanted) in [
-            ("toolsListChanged", subscription.tools),
-            ("promptsListChanged", subscription.prompts),
-            ("resourcesListChanged", subscription.resources),
+        let mut wanted: Vec<List> = Vec::new();
+        for (kind, lists) in [
+            ("toolsListChanged", &[List::Tools][..]),
+            ("promptsListChanged", &[List::Prompts]),
+            ("resourcesListChanged", &[List::Resources, List::Templates]),
         ] {
-            if wanted {
+            if wants(kind) {
                 granted[kind] = true.into();
+                wanted.extend(lists);
             }
         }
         let (session, resources) = self.listen_to_resources(id, params, &subscription, cancelled).await?;
@@ -125,8 +119,9 @@ impl Conversation {
         if out.send(Outbound::Part(acknowledged)).await.is_err() {
             return Err(Failure::Cancelled);
         }
-        let listener: Arc<dyn Listener> = subscription;
+        let listener: Arc<dyn Listener> = subscription.clone();
         let _membership = self.house.hub.join(&listener);
+        self.look(id, &wanted, &subscription).await?;
         tokio::select! {
             () = cancelled.cancelled() => Err(Failure::Cancelled),
             () = out.closed() => Err(Failure::Cancelled),
@@ -136,6 +131,30 @@ impl Conversation {
                 Ok(Answer::Result(ended.into()))
             }
         }
+    }
+
+    /// Looks at the lists that somebody wants to hear of. On stdio, where the client is known from one request to the next,
+    /// it is what it was given of them before.
+    async fn look(
+        &self,
+        id: &RawValue,
+        wanted: &[List],
+        subscription: &Arc<Subscription>,
+    ) -> Result<(), Failure> {
+        let client: Arc<dyn Client> = Nobody::new();
+        for list in wanted {
+            let view = match self.given.view(*list) {
+                Some(view) => view,
+                None => {
+                    let arrival = self.arrival(&subscription.out.caller, Some(id), list.wire().0, &client);
+                    self.pipeline().list(arrival, *list).await?.1
+                }
+            };
+            subscription.given.note(view);
+            // It may have changed between then and now.
+            self.house.hub.look_again(*list);
+        }
+        Ok(())
     }
 
     /// Subscribes at the backends, each URI through all decisions; what is refused is not granted.

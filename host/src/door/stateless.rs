@@ -19,7 +19,7 @@ use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Nobody, Question};
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, Params, bounds, code, era, is_of_protocol, message};
-use crate::pipeline::{Answer, Arrival, Failure, TASKS};
+use crate::pipeline::{Answer, Arrival, Failure, TASKS, View};
 
 /// Questions that come this close together are asked together.
 const TOGETHER: Duration = Duration::from_millis(5);
@@ -132,6 +132,7 @@ impl Conversation {
         let params = Params::read(method, params);
         let (id, method) = (id.to_owned(), method.to_owned());
         self.tasks().spawn(async move {
+            let mut view = None;
             let answer = match &params {
                 Err(ambiguous) => {
                     let client: Arc<dyn Client> = Nobody::new();
@@ -144,7 +145,7 @@ impl Conversation {
                 Ok(params) if method == "subscriptions/listen" => {
                     this.listen(&id, params, &out, &in_flight.cancelled).await
                 }
-                Ok(params) => this.stateless_list(&id, &method, params, hello, &out).await,
+                Ok(params) => this.stateless_list(&id, &method, params, hello, &mut view, &out).await,
             };
             let cancelled = in_flight.cancelled.is_cancelled();
             drop(in_flight);
@@ -153,6 +154,9 @@ impl Conversation {
                 && !cancelled
             {
                 say(&out, Outbound::with(message, status)).await;
+                if let Some(view) = view {
+                    this.was_given(view);
+                }
             }
         });
         None
@@ -164,6 +168,7 @@ impl Conversation {
         method: &str,
         params: &Params,
         hello: Hello,
+        view: &mut Option<View>,
         out: &Out,
     ) -> Result<Answer, Failure> {
         let (questions, _) = mpsc::channel(1);
@@ -174,11 +179,14 @@ impl Conversation {
         let result = match List::of_method(method) {
             Some(list) => {
                 let arrival = self.arrival(&caller, Some(id), method, &client);
-                self.pipeline().list(Arrival { params: Some(params), ..arrival }, list).await?
+                let arrival = Arrival { params: Some(params), ..arrival };
+                let (result, given) = self.pipeline().list(arrival, list).await?;
+                *view = Some(given);
+                result
             }
             None => {
                 self.pipeline().identify(&caller)?;
-                self.pipeline().settled().await;
+                self.pipeline().introduced().await;
                 self.discovery()
             }
         };
