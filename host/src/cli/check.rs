@@ -8,6 +8,8 @@ use clap::Args;
 use sentinel_gateway::text::line;
 use sentinel_gateway::{app, config};
 
+mod names;
+
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Also start every backend and ask it for its tools
@@ -46,19 +48,17 @@ pub(crate) fn execute(path: &Path, options: &Options) -> anyhow::Result<ExitCode
     let mut code = ExitCode::SUCCESS;
     for (backend, result) in report.backends {
         let _ = match result {
-            Ok(tools) => writeln!(text, "  {backend:<18} up, {tools} tools"),
+            Ok(tools) => {
+                let size = names::size(report.names.of_backend(&backend).bytes);
+                writeln!(text, "  {backend:<18} up, {tools} tools, {size}")
+            }
             Err(reason) => {
                 code = ExitCode::from(1);
                 writeln!(text, "  {backend:<18} DOWN: {reason}")
             }
         };
     }
-    if !report.renamed.is_empty() {
-        text.push_str("\ntools that are not shown under their servers' own names\n");
-    }
-    for (shown, backend, own) in report.renamed {
-        let _ = writeln!(text, "  {shown:<34} is {backend}/{}", own.escape_debug());
-    }
+    text.push_str(&names::text(&report.names));
     for problem in report.unmatched {
         let _ = writeln!(text, "\nwarning: {problem}");
     }

@@ -14,7 +14,7 @@ use super::line::{Out, Outbound};
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Nobody, Question};
 use crate::mcp::{Params, REVISIONS, code, era, message, splice};
-use crate::pipeline::{Answer, Arrival, Failure, Pipeline};
+use crate::pipeline::{Answer, Arrival, Failure, Pipeline, View};
 
 /// Resources one request may listen to.
 const MAX_RESOURCES: usize = 256;
@@ -114,14 +114,18 @@ impl Conversation {
         if !resources.is_empty() {
             granted["resourceSubscriptions"] = resources.into();
         }
+        // Before the client hears that it will be told: what changes from then on is a change.
+        let views = self.look(id, &wanted, out).await?;
         let params = json!({ "notifications": granted }).to_string();
         let acknowledged = subscription.tagged("notifications/subscriptions/acknowledged", &params);
         if out.send(Outbound::Part(acknowledged)).await.is_err() {
             return Err(Failure::Cancelled);
         }
-        let listener: Arc<dyn Listener> = subscription.clone();
+        views.into_iter().for_each(|view| subscription.given.note(view));
+        let listener: Arc<dyn Listener> = subscription;
         let _membership = self.house.hub.join(&listener);
-        self.look(id, &wanted, &subscription).await?;
+        // Something may have changed in between.
+        wanted.iter().for_each(|list| self.house.hub.look_again(*list));
         tokio::select! {
             () = cancelled.cancelled() => Err(Failure::Cancelled),
             () = out.closed() => Err(Failure::Cancelled),
@@ -133,28 +137,21 @@ impl Conversation {
         }
     }
 
-    /// Looks at the lists that somebody wants to hear of. On stdio, where the client is known from one request to the next,
-    /// it is what it was given of them before.
-    async fn look(
-        &self,
-        id: &RawValue,
-        wanted: &[List],
-        subscription: &Arc<Subscription>,
-    ) -> Result<(), Failure> {
+    /// The lists that somebody wants to hear of. On stdio, where the client is known from one request to the next, they are
+    /// what it was given before.
+    async fn look(&self, id: &RawValue, wanted: &[List], out: &Out) -> Result<Vec<View>, Failure> {
         let client: Arc<dyn Client> = Nobody::new();
+        let mut views = Vec::new();
         for list in wanted {
-            let view = match self.given.view(*list) {
+            views.push(match self.given.view(*list) {
                 Some(view) => view,
                 None => {
-                    let arrival = self.arrival(&subscription.out.caller, Some(id), list.wire().0, &client);
+                    let arrival = self.arrival(&out.caller, Some(id), list.wire().0, &client);
                     self.pipeline().list(arrival, *list).await?.1
                 }
-            };
-            subscription.given.note(view);
-            // It may have changed between then and now.
-            self.house.hub.look_again(*list);
+            });
         }
-        Ok(())
+        Ok(views)
     }
 
     /// Subscribes at the backends, each URI through all decisions; what is refused is not granted.

@@ -116,7 +116,8 @@ impl Registry {
         let Some(greeting) = greeting else { return };
         let offers = self.original(backend);
         let backend = backend.clone();
-        tokio::task::spawn_blocking(move || {
+        // Stopping waits for it.
+        self.tasks.spawn_blocking(move || {
             let kept = Kept::of(greeting, &offers);
             // Some servers repeat the key they were given, and no secret goes into a file.
             let secret = serde_json::to_string(&kept)
