@@ -431,6 +431,26 @@ fn link_to_an_unlisted_resource() {
     assert_eq!(text_of(&read(&mut gateway, "report://beta/42")), "read by beta");
 }
 
+/// The page that a tool is shown with (MCP Apps) is named in the list of tools only.
+#[test]
+fn the_page_of_a_tool_is_read_from_its_own_server() {
+    let paged = |name: &str| {
+        linking(name).replacen(
+            "\"inputSchema\": {\"type\": \"object\"}",
+            &format!("\"inputSchema\": {{\"type\": \"object\"}}, \"_meta\": {{\"ui\": {{\"resourceUri\": \"ui://{name}/page.html\"}}}}"),
+            1,
+        )
+    };
+    let setup = Setup::new().scripted("one", &paged("alpha"), "").scripted("two", &paged("beta"), "");
+    let mut gateway = Gateway::start(setup);
+    for name in ["alpha", "beta"] {
+        let page = read(&mut gateway, &format!("ui://{name}/page.html"));
+        assert_eq!(text_of(&page), format!("read by {name}"));
+    }
+    let listed = gateway.request("resources/list", &json!({}));
+    assert_eq!(listed["result"]["resources"], json!([]));
+}
+
 /// A link is its caller's own, and reading it needs the right to read resources.
 #[test]
 fn a_link_is_for_whoever_was_given_it_and_may_read() {
