@@ -261,8 +261,12 @@ impl Conversation {
         let (this, out) = (self.clone(), out.of(&in_flight));
         let (id, method) = (id.to_owned(), method.to_owned());
         TakenUp::ToDo(async move {
-            let client: Arc<dyn Client> =
-                Arc::new(CallLine { conversation: this.clone(), hello, out: out.clone() });
+            let client: Arc<dyn Client> = Arc::new(CallLine {
+                conversation: this.clone(),
+                hello,
+                out: out.clone(),
+                number: in_flight.number,
+            });
             let arrival = this.arrival(&out.caller, Some(&id), &method, &client);
             let mut view = None;
             let answer = match &params {

@@ -1,6 +1,7 @@
 //! Finds what a request is about: by index, never by taking names apart.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::tasks::is_task_method;
 use super::{Arrival, Failure, Pipeline};
@@ -9,6 +10,9 @@ use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::catalog::{Entry, List};
 use crate::mcp::schema::ArgumentSchema;
 use crate::mcp::{Params, bounds, is_custom, splice};
+
+/// How often an address is looked for that an answer under way may name.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A target with the backend that serves it.
 #[derive(Debug)]
@@ -136,18 +140,27 @@ impl Pipeline {
         }
         match self.lookup(kind, &name, who) {
             Some(located) => Ok(located),
-            None => self.expect(kind, name, who).await,
+            None => self.expect(arrival, kind, name, who).await,
         }
     }
 
-    /// Waits for a name that nobody has yet: a client may know it from its last visit while its backend is still starting.
-    /// While that is so, the name is not given to another.
-    async fn expect(&self, kind: TargetKind, name: String, who: &Principal) -> Result<Located, Failure> {
+    /// Waits for a name that nobody has yet: a client may know it from its last visit while its backend is still starting,
+    /// and while that is so, the name is not given to another. The address of a resource may also stand in the answer to
+    /// something that the client has asked before and that is still under way.
+    async fn expect(
+        &self,
+        arrival: &Arrival<'_>,
+        kind: TargetKind,
+        name: String,
+        who: &Principal,
+    ) -> Result<Located, Failure> {
         self.registry.settled().await;
         let deadline = tokio::time::Instant::now() + START_PATIENCE;
         let mut merges = self.registry.merges();
         loop {
             merges.borrow_and_update();
+            // Asked before it is looked for: an answer that comes in between has named it by then.
+            let to_be_named = kind == TargetKind::Resource && arrival.client.has_asked_before();
             if let Some(located) = self.lookup(kind, &name, who) {
                 return Ok(located);
             }
@@ -156,8 +169,8 @@ impl Pipeline {
             } else {
                 self.registry.may_offer(&name)
             };
-            let coming = self.registry.are_coming(&unlisted);
-            if !coming || tokio::time::timeout_at(deadline, merges.changed()).await.is_err() {
+            let awaited = to_be_named || self.registry.are_coming(&unlisted);
+            if !awaited || tokio::time::Instant::now() >= deadline {
                 let backends: Vec<String> =
                     unlisted.iter().map(|backend| format!("{:?}", backend.name())).collect();
                 return Err(match backends.is_empty() {
@@ -165,6 +178,10 @@ impl Pipeline {
                     false => Failure::Unlisted { kind, name, backends: backends.join(", ") },
                 });
             }
+            let look = if to_be_named { LOOK_AGAIN } else { START_PATIENCE };
+            let look = deadline.min(tokio::time::Instant::now() + look);
+            // Either it is time to look again, or something has come.
+            let _ = tokio::time::timeout_at(look, merges.changed()).await;
         }
     }
 

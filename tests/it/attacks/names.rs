@@ -216,9 +216,9 @@ fn check_tells_of_names_that_cannot_mean_anything_and_probe_of_all() {
         "files_read",
         "is one/files.read",
         "\"drop\" means no tool",
-        "up, 2 tools, 89 bytes, about 23 tokens",
+        "up, 2 tools, 110 bytes, about 28 tokens",
         "is the one of one, which stands first in the file; two's is two_deploy",
-        "  tools                   3  137 bytes, about 35 tokens",
+        "  tools                   3  167 bytes, about 42 tokens",
     ] {
         assert!(text.contains(words), "{words:?} is not in:\n{text}");
     }

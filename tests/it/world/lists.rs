@@ -200,7 +200,8 @@ fn only_what_this_very_server_listed_is_remembered() {
     let good = std::fs::read_to_string(&file).unwrap();
     assert!(good.contains("alpha"), "{good}");
     // An entry that can be read in two ways is not taken from there either.
-    let doubled = good.replace("\"name\":\"alpha\"", "\"name\":\"evil\",\"name\":\"alpha\"");
+    let doubled = good.replace("\"name\": \"alpha\"", "\"name\": \"evil\", \"name\": \"alpha\"");
+    assert_ne!(doubled, good);
     for bad in [&good[..good.len() / 2], "", &good.replace("\"one\"", "\"two\""), &doubled] {
         std::fs::write(&file, bad).unwrap();
         close(&setup);
@@ -418,17 +419,37 @@ fn text_of(read: &Value) -> &str {
 fn link_to_an_unlisted_resource() {
     let setup = Setup::new().scripted("one", &linking("alpha"), "").scripted("two", &linking("beta"), "");
     let mut gateway = Gateway::start(setup);
-    assert_eq!(code(&read(&mut gateway, "report://beta/42")), -32002, "nobody has spoken of it");
+    assert_eq!(code(&read(&mut gateway, "report://beta/42")), -32602, "nobody has spoken of it");
     gateway.call("make_beta", json!({}));
     assert_eq!(text_of(&read(&mut gateway, "report://beta/42")), "read by beta");
     // What stands beside what was read is linked to as well, and so is what a prompt shows.
     assert_eq!(text_of(&read(&mut gateway, "report://beta/42/part")), "read by beta");
     gateway.request("prompts/get", &json!({"name": "ask_alpha"}));
     assert_eq!(text_of(&read(&mut gateway, "prompt://alpha")), "read by alpha");
-    assert_eq!(code(&read(&mut gateway, "prompt://beta")), -32002);
+    assert_eq!(code(&read(&mut gateway, "prompt://beta")), -32602);
     // What one server has named is not read at another that names it, too.
     gateway.call("make_alpha", json!({"uri": "report://beta/42"}));
     assert_eq!(text_of(&read(&mut gateway, "report://beta/42")), "read by beta");
+}
+
+/// The client does not wait for the answer that names the address, and another one is unknown at once.
+#[test]
+fn a_read_waits_for_the_calls_before_it_that_may_name_its_address() {
+    let slow = linking("beta").replacen(
+        "def call(id, params):\n",
+        "def call(id, params):\n    time.sleep(0.5)\n",
+        1,
+    );
+    let setup = Setup::new().scripted("one", &linking("alpha"), "").scripted("two", &slow, "");
+    let mut gateway = Gateway::start(setup);
+    let call = gateway.begin("make_beta", json!({}));
+    let reads: Vec<u64> = ["report://beta/42", "report://gamma/1", "report://beta/42"]
+        .map(|uri| gateway.send("resources/read", &json!({"uri": uri})))
+        .into();
+    assert!(gateway.answer(call)["result"].is_object());
+    assert_eq!(text_of(&gateway.answer(reads[0])), "read by beta");
+    assert_eq!(code(&gateway.answer(reads[1])), -32602);
+    assert_eq!(text_of(&gateway.answer(reads[2])), "read by beta");
 }
 
 /// The page that a tool is shown with (MCP Apps) is named in the list of tools only.
@@ -470,7 +491,7 @@ fn a_link_is_for_whoever_was_given_it_and_may_read() {
         client.call("make_beta", json!({}));
     }
     assert_eq!(text_of(&read(&ann)), "read by beta");
-    assert_eq!(code(&read(&bob)), -32002);
+    assert_eq!(code(&read(&bob)), -32602);
     assert_eq!(code(&read(&eve)), -32003);
     // It is the caller's in another session, too.
     assert_eq!(text_of(&read(&door.client("ann").hello(NEWEST))), "read by beta");
