@@ -5,6 +5,7 @@
 
 pub mod conversation;
 mod given;
+mod greeting;
 pub mod guard;
 pub mod health;
 pub mod http;

@@ -14,6 +14,8 @@ pub struct Names {
     pub tools: Vec<Tool>,
     /// Names that more than one server gives to a tool.
     pub met: Vec<Met>,
+    /// How many tools each server has and how long they are.
+    pub backends: Vec<(String, Size)>,
     /// How many entries each list has and how long it is: tools, resources, templates, prompts.
     pub lists: Vec<(&'static str, Size)>,
 }
@@ -65,18 +67,23 @@ impl Names {
             let bytes = entries.iter().map(|entry| entry.item.get().len()).sum();
             (list.wire().1, Size { entries: entries.len(), bytes })
         };
-        Self { met: met(&tools), tools, lists: List::ALL.map(size).to_vec() }
+        Self { met: met(&tools), backends: by_backend(&tools), tools, lists: List::ALL.map(size).to_vec() }
     }
+}
 
-    /// The part of one backend in the list of tools.
-    #[must_use]
-    pub fn of_backend(&self, backend: &str) -> Size {
-        let own = self.tools.iter().filter(|tool| tool.backend == backend);
-        own.fold(Size::default(), |sum, tool| Size {
-            entries: sum.entries + 1,
-            bytes: sum.bytes + tool.bytes,
-        })
+/// The part of each server in the list of tools, in the order of the list.
+fn by_backend(tools: &[Tool]) -> Vec<(String, Size)> {
+    let mut backends: Vec<(String, Size)> = Vec::new();
+    for tool in tools {
+        let at = backends.iter().position(|(backend, _)| *backend == tool.backend);
+        let at = at.unwrap_or_else(|| {
+            backends.push((tool.backend.clone(), Size::default()));
+            backends.len() - 1
+        });
+        backends[at].1.entries += 1;
+        backends[at].1.bytes += tool.bytes;
     }
+    backends
 }
 
 fn met(tools: &[Tool]) -> Vec<Met> {
@@ -96,4 +103,41 @@ fn met(tools: &[Tool]) -> Vec<Met> {
         })
     };
     by_own.into_iter().filter_map(met).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tool(shown: &str, backend: &str, own: &str) -> Tool {
+        Tool { shown: shown.to_owned(), backend: backend.to_owned(), own: own.to_owned(), bytes: 10 }
+    }
+
+    #[test]
+    fn names_that_met_are_told_with_whose_they_are() {
+        let tools = [
+            tool("read", "one", "read"),
+            tool("a_b", "one", "a.b"),
+            tool("two_read", "two", "read"),
+            tool("two_x", "two", "x"),
+            tool("three_x", "three", "x"),
+        ];
+        let met = met(&tools);
+        let of = |met: &Met| (met.name.clone(), met.owner.clone(), met.others.clone());
+        let other = |backend: &str, shown: &str| (backend.to_owned(), shown.to_owned());
+        assert_eq!(
+            met.iter().map(of).collect::<Vec<_>>(),
+            [
+                ("read".to_owned(), Some("one".to_owned()), vec![other("two", "two_read")]),
+                ("x".to_owned(), None, vec![other("two", "two_x"), other("three", "three_x")]),
+            ]
+        );
+        let sizes: Vec<_> =
+            by_backend(&tools).into_iter().map(|(name, size)| (name, size.entries, size.bytes)).collect();
+        assert_eq!(
+            sizes,
+            [("one".to_owned(), 2, 20), ("two".to_owned(), 2, 20), ("three".to_owned(), 1, 10)]
+        );
+        assert_eq!((tokens(0), tokens(1), tokens(4), tokens(5)), (0, 1, 1, 2));
+    }
 }

@@ -162,6 +162,16 @@ impl Registry {
         self.catalog.load_full()
     }
 
+    /// The same, or while lists are not shown yet what they would be by now; no name is given by that.
+    #[must_use]
+    pub fn glimpse(&self) -> Arc<Catalog> {
+        let merging = self.merging.lock();
+        if merging.settled {
+            return self.catalog();
+        }
+        Arc::new(self.merged(&merging, &mut Owners::default()))
+    }
+
     /// Counts the merges of the lists, for whoever waits for something to be offered.
     #[must_use]
     pub fn merges(&self) -> watch::Receiver<u64> {

@@ -48,10 +48,7 @@ pub(crate) fn execute(path: &Path, options: &Options) -> anyhow::Result<ExitCode
     let mut code = ExitCode::SUCCESS;
     for (backend, result) in report.backends {
         let _ = match result {
-            Ok(tools) => {
-                let size = names::size(report.names.of_backend(&backend).bytes);
-                writeln!(text, "  {backend:<18} up, {tools} tools, {size}")
-            }
+            Ok(tools) => writeln!(text, "  {backend:<18} up, {tools} tools"),
             Err(reason) => {
                 code = ExitCode::from(1);
                 writeln!(text, "  {backend:<18} DOWN: {reason}")

@@ -26,9 +26,7 @@ use crate::mcp::catalog::List;
 use crate::mcp::client::{self, Affinity, Client, Hello, Question};
 use crate::mcp::envelope::{self, EnvelopeError, Message};
 use crate::mcp::splice::Edit;
-use crate::mcp::{
-    Ambiguous, Era, Params, bounds, code, era, is_of_protocol, message, method, negotiate, params, splice,
-};
+use crate::mcp::{Era, Params, bounds, code, era, is_of_protocol, message, method, params, splice};
 use crate::pipeline::{Answer, Arrival, Caller, Failure, Pipeline, View};
 use crate::session::Session;
 
@@ -62,13 +60,13 @@ pub struct Conversation {
     pub(super) house: House,
     pub(super) session: Arc<Session>,
     /// What was settled in `initialize`, with the log level of later.
-    hello: ArcSwapOption<Hello>,
+    pub(super) hello: ArcSwapOption<Hello>,
     /// Where messages go that belong to no request; bounded, so a client that does not read slows itself down.
     standing: Mutex<Option<Stream>>,
     /// What was said while nobody read the standing stream.
     backlog: Mutex<Backlog>,
     /// The session has something at the backends that it shares with nobody.
-    exclusive: AtomicBool,
+    pub(super) exclusive: AtomicBool,
     tasks: TaskTracker,
     pub(super) asked: Mutex<Asked>,
     pub(super) notices: Notices,
@@ -228,7 +226,7 @@ impl Conversation {
         let params = params.map(|params| Params::read(method, params)).transpose();
         if method == "initialize" {
             return match self.open(id, params.as_ref(), &out.caller) {
-                Ok(version) => self.greet(id, version, out).map_or(TakenUp::Away, TakenUp::Answered),
+                Ok(opened) => self.greet(id, opened, out).map_or(TakenUp::Away, TakenUp::Answered),
                 Err(refused) => TakenUp::Answered(Outbound::last(refused)),
             };
         }
@@ -344,105 +342,6 @@ impl Conversation {
             return self.pipeline().list_tasks(arrival, cancelled).await;
         }
         self.pipeline().handle(arrival, cancelled).await
-    }
-
-    /// Takes what the client says of itself, and settles the revision.
-    ///
-    /// # Errors
-    /// The answer that refuses it.
-    fn open(
-        &self,
-        id: &RawValue,
-        params: Result<&Option<Params>, &Ambiguous>,
-        caller: &Caller,
-    ) -> Result<&'static str, Bytes> {
-        let params = match params {
-            Ok(params) => params.as_ref().map_or("{}", Params::get),
-            Err(ambiguous) => {
-                let data = json!({ "reason": "invalid_arguments" });
-                let text = format!("`params`: {ambiguous}");
-                return Err(message::error(id.get(), code::INVALID_PARAMS, &text, &data));
-            }
-        };
-        let Some(requested) =
-            splice::get(params, "/protocolVersion").and_then(|v| serde_json::from_str::<String>(v).ok())
-        else {
-            let data = json!({ "reason": "invalid_arguments" });
-            let text = "initialize needs `protocolVersion`, a string";
-            return Err(message::error(id.get(), code::INVALID_PARAMS, text, &data));
-        };
-        if let Err(denial) = self.pipeline().identify(caller) {
-            tracing::error!("the client was not let in: {}", denial.message);
-            let refused = respond::failed(id.get(), &Failure::Denied(denial), Era::Handshake);
-            return Err(refused.unwrap_or_default());
-        }
-        let version = negotiate(&requested);
-        let object = |pointer: &str| splice::get(params, pointer).filter(|json| json.starts_with('{'));
-        let capabilities = object("/capabilities").unwrap_or("{}");
-        if let Some((what, most)) = client::too_long(Some(capabilities), object("/clientInfo"), None) {
-            let data = json!({ "reason": "greeting_too_large" });
-            let text = format!("`{what}` of initialize is longer than {most} bytes: say less of the client");
-            return Err(message::error(id.get(), code::INVALID_PARAMS, &text, &data));
-        }
-        if self.hello.load().is_some() {
-            let data = json!({ "reason": "already_initialized" });
-            let text = "the session is already initialised";
-            return Err(message::error(id.get(), code::INVALID_REQUEST, text, &data));
-        }
-        let hello = Hello {
-            version,
-            capabilities: message::raw(capabilities.to_owned()),
-            info: object("/clientInfo").map(|info| message::raw(info.to_owned())),
-            log_level: None,
-        };
-        self.exclusive.store(hello.answers_any(), Ordering::Relaxed);
-        self.hello.store(Some(Arc::new(hello)));
-        if self.house.sole {
-            self.pipeline().client_declares(capabilities);
-        }
-        Ok(version)
-    }
-
-    /// The answer to `initialize`, if it can be given at once. Else it follows when the servers have introduced themselves:
-    /// their instructions are in it, and no client asks for them a second time.
-    fn greet(self: &Arc<Self>, id: &RawValue, version: &'static str, out: &Out) -> Option<Outbound> {
-        if self.pipeline().is_introduced() {
-            return Some(Outbound::last(self.greeting(id, version)));
-        }
-        let (this, id, out) = (self.clone(), id.to_owned(), out.clone());
-        self.tasks.spawn(async move {
-            this.pipeline().introduced().await;
-            say(&out, Outbound::last(this.greeting(&id, version))).await;
-        });
-        None
-    }
-
-    fn greeting(&self, id: &RawValue, version: &str) -> Bytes {
-        let mut result = json!({
-            "protocolVersion": version,
-            "capabilities": {
-                "tools": { "listChanged": true },
-                "resources": { "subscribe": true, "listChanged": true },
-                "prompts": { "listChanged": true },
-                "logging": {},
-            },
-            "serverInfo": { "name": "sentinel-gateway", "version": env!("CARGO_PKG_VERSION") },
-        });
-        if version != "2024-11-05" {
-            result["capabilities"]["completions"] = json!({});
-            result["serverInfo"]["title"] = json!("Sentinel Gateway");
-        }
-        if version == "2025-11-25" && self.pipeline().has_tasks() {
-            result["capabilities"]["tasks"] =
-                json!({ "cancel": {}, "requests": { "tools": { "call": {} } } });
-            if self.pipeline().lists_tasks() {
-                result["capabilities"]["tasks"]["list"] = json!({});
-            }
-        }
-        if let Some(instructions) = self.pipeline().instructions() {
-            result["instructions"] = instructions.into();
-        }
-        message::result(id.get(), &result.to_string())
     }
 
     /// What `initialize` settled; none before it.

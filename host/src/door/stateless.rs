@@ -14,7 +14,7 @@ use super::conversation::{Conversation, say, unknown};
 use super::line::{Out, Outbound};
 use super::park::{self, Found, Going};
 use super::respond;
-use crate::call::{Denial, Json, Share};
+use crate::call::{Denial, Json, Principal, Share};
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Nobody, Question};
 use crate::mcp::splice::{self, Edit};
@@ -185,15 +185,15 @@ impl Conversation {
                 result
             }
             None => {
-                self.pipeline().identify(&caller)?;
+                let who = self.pipeline().identify(&caller)?;
                 self.pipeline().introduced().await;
-                self.discovery()
+                self.discovery(&who)
             }
         };
         Ok(Answer::Result(era::result_to_stateless(method, &result, &era::server_info()).into()))
     }
 
-    fn discovery(&self) -> String {
+    fn discovery(&self, who: &Arc<Principal>) -> String {
         let mut result = json!({
             "supportedVersions": era::all_revisions(),
             "capabilities": {
@@ -204,7 +204,7 @@ impl Conversation {
                 "logging": {},
             },
         });
-        if let Some(instructions) = self.pipeline().instructions() {
+        if let Some(instructions) = self.pipeline().instructions(who, self.session.id(), self.house.door) {
             result["instructions"] = instructions.into();
         }
         let result = result.to_string();

@@ -1,6 +1,6 @@
 //! What is not one call to one target: lists, messages for all backends, and how the backends are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -156,12 +156,35 @@ impl Pipeline {
         self.registry.client_declares(capabilities);
     }
 
-    /// The backends' instructions to the model, each under its name, bounded.
+    /// The backends' instructions to the model, each under its name, bounded; without those of backends of which the caller
+    /// may not know anything that they list.
     #[must_use]
-    pub fn instructions(&self) -> Option<String> {
+    pub fn instructions(
+        &self,
+        who: &Arc<Principal>,
+        session: &Arc<str>,
+        door: &'static str,
+    ) -> Option<String> {
         const MAX: usize = 16 << 10;
+        let all = self.registry.instructions();
+        if all.is_empty() {
+            return None;
+        }
+        let catalog = self.registry.glimpse();
+        let (mut listing, mut known): (HashSet<&str>, HashSet<&str>) = Default::default();
+        for list in List::ALL {
+            listing.extend(catalog.list(list).iter().map(|entry| &*entry.backend));
+            let looker = Looker { who: who.clone(), session, door };
+            // What cannot be judged is not shown.
+            let visible = self.visible(looker, list, &catalog).unwrap_or_default();
+            known.extend(visible.into_iter().map(|entry| &*entry.backend));
+        }
         let mut text = String::new();
-        for (backend, instructions) in self.registry.instructions() {
+        for (backend, instructions) in &all {
+            let off = self.policy.kill().is_off(backend);
+            if off || (listing.contains(&**backend) && !known.contains(&**backend)) {
+                continue;
+            }
             let part: String = instructions.chars().take(MAX.saturating_sub(text.len())).collect();
             if !part.is_empty() {
                 text.push_str(&format!("{}## {backend}\n{part}", if text.is_empty() { "" } else { "\n\n" }));

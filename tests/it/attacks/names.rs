@@ -216,7 +216,7 @@ fn check_tells_of_names_that_cannot_mean_anything_and_probe_of_all() {
         "files_read",
         "is one/files.read",
         "\"drop\" means no tool",
-        "up, 2 tools, 110 bytes, about 28 tokens",
+        "  one                     2  110 bytes, about 28 tokens",
         "is the one of one, which stands first in the file; two's is two_deploy",
         "  tools                   3  167 bytes, about 42 tokens",
     ] {

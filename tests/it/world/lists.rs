@@ -1,16 +1,15 @@
-//! The first list, what is remembered of lists, and who hears that one has changed.
+//! The first list, and what is remembered of lists.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::http_door::client::{Door, NEWEST, STATELESS, names};
+use super::changes::CHANGED;
+use crate::http_door::client::{Door, NEWEST, names};
 use crate::support::{Gateway, Setup, code, eventually, mint, said};
 
-const CHANGED: &str = "notifications/tools/list_changed";
-
 /// A server with these tools that says which server it is.
-fn server(name: &str, tools: &[&str]) -> String {
+pub(super) fn server(name: &str, tools: &[&str]) -> String {
     let tools = tools.join(",");
     format!(
         "tools = [{{\"name\": tool, \"inputSchema\": {{\"type\": \"object\"}}}} for tool in {tools:?}.split(\",\")]\n\
@@ -19,17 +18,17 @@ fn server(name: &str, tools: &[&str]) -> String {
 }
 
 /// The same, but it reads nothing for so many seconds.
-fn slow(name: &str, seconds: f32, tools: &[&str]) -> String {
+pub(super) fn slow(name: &str, seconds: f32, tools: &[&str]) -> String {
     format!("{}time.sleep({seconds})\n", server(name, tools))
 }
 
 /// The same, but it reads nothing while the file `closed` is there.
-fn gated(name: &str, tools: &[&str]) -> String {
+pub(super) fn gated(name: &str, tools: &[&str]) -> String {
     format!("{}while os.path.exists(\"closed\"):\n    time.sleep(0.02)\n", server(name, tools))
 }
 
 /// What a client says that asks for the tools at once.
-fn list_at_once(gateway: &mut Gateway) -> u64 {
+pub(super) fn list_at_once(gateway: &mut Gateway) -> u64 {
     let info = json!({"name": "c", "version": "1"});
     let hello = json!({"protocolVersion": NEWEST, "capabilities": {}, "clientInfo": info});
     gateway.send("initialize", &hello);
@@ -38,7 +37,7 @@ fn list_at_once(gateway: &mut Gateway) -> u64 {
 }
 
 /// Everything that came before the answer to this request, and the tools in it.
-fn until_listed(gateway: &mut Gateway, id: u64) -> (Vec<Value>, Vec<String>) {
+pub(super) fn until_listed(gateway: &mut Gateway, id: u64) -> (Vec<Value>, Vec<String>) {
     let mut before = Vec::new();
     loop {
         let message = gateway.next().value;
@@ -49,87 +48,23 @@ fn until_listed(gateway: &mut Gateway, id: u64) -> (Vec<Value>, Vec<String>) {
     }
 }
 
-fn of_method<'m>(messages: &'m [Value], method: &str) -> Vec<&'m Value> {
+pub(super) fn of_method<'m>(messages: &'m [Value], method: &str) -> Vec<&'m Value> {
     messages.iter().filter(|message| message["method"] == method).collect()
 }
 
 /// Ends a gateway and returns its files; what it was to remember is written by then.
-fn ended(mut gateway: Gateway) -> Setup {
+pub(super) fn ended(mut gateway: Gateway) -> Setup {
     gateway.end();
     gateway.into_setup()
 }
 
 /// Closes the gate of [`gated`] servers.
-fn close(setup: &Setup) {
+pub(super) fn close(setup: &Setup) {
     std::fs::write(setup.path("closed"), "").unwrap();
 }
 
-fn open(gateway: &Gateway) {
+pub(super) fn open(gateway: &Gateway) {
     std::fs::remove_file(gateway.setup.path("closed")).unwrap();
-}
-
-#[test]
-fn changed_before_it_was_read() {
-    let mut setup = Setup::new();
-    for number in 1..=8_u8 {
-        let name = format!("s{number}");
-        setup = setup.scripted(&name, &slow(&name, 0.15 * f32::from(number), &[&format!("t{number}")]), "");
-    }
-    let mut gateway = Gateway::spawn(setup);
-    let listed = list_at_once(&mut gateway);
-    let (before, tools) = until_listed(&mut gateway, listed);
-    assert_eq!(tools, ["t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8"]);
-    assert!(of_method(&before, CHANGED).is_empty(), "{before:?}");
-    for number in 1..=8 {
-        gateway.await_log(&format!("backend is ready backend=s{number} "), 1);
-    }
-    gateway.hang_up();
-    let after: Vec<Value> = gateway.rest().into_iter().map(|message| message.value).collect();
-    assert!(after.is_empty(), "nothing has changed for whoever has the whole list: {after:?}");
-}
-
-/// Who is given the list before all servers are up hears once of each round that followed, and only after the list.
-#[test]
-fn servers_that_come_after_the_first_list_are_told_together() {
-    let mut setup = Setup::new().gateway("first_list_wait_secs = 0.2").scripted(
-        "early",
-        &server("early", &["early"]),
-        "",
-    );
-    for number in 1..=6_u8 {
-        let name = format!("s{number}");
-        setup = setup.scripted(&name, &slow(&name, 2.0, &[&format!("t{number}")]), "");
-    }
-    let mut gateway = Gateway::spawn(setup);
-    let listed = list_at_once(&mut gateway);
-    let (before, tools) = until_listed(&mut gateway, listed);
-    assert!(of_method(&before, CHANGED).is_empty(), "{before:?}");
-    assert!(!tools.contains(&"t6".to_owned()), "{tools:?}");
-    let begun = Instant::now();
-    let mut told = 0_u32;
-    while gateway.tools().len() < 7 {
-        gateway.heard(CHANGED);
-        told += 1;
-    }
-    let most = 2 + 2 * u32::try_from(begun.elapsed().as_secs()).unwrap();
-    assert!(told < 7 && told <= most, "told {told} times in {:?}", begun.elapsed());
-    gateway.hang_up();
-    let rest: Vec<Value> = gateway.rest().into_iter().map(|message| message.value).collect();
-    assert!(of_method(&rest, CHANGED).len() <= 1, "{rest:?}");
-}
-
-#[test]
-fn a_list_nobody_asked_for_is_not_spoken_of() {
-    let setup = Setup::new().backend("echo", &[], "");
-    let mut gateway = Gateway::start(setup);
-    // The prompts are asked for, the tools are not.
-    gateway.request("prompts/list", &json!({}));
-    gateway.call("change_tools", json!({}));
-    gateway.reload(|setup| setup.set_kill_switch("disabled_tools = [\"whoami\"]"));
-    gateway.await_log("configuration reloaded", 1);
-    gateway.hang_up();
-    let rest: Vec<Value> = gateway.rest().into_iter().map(|message| message.value).collect();
-    assert!(rest.iter().all(|message| message.get("method").is_none()), "{rest:?}");
 }
 
 /// The whole list is there in the first answer, whatever it takes to start, and a second start needs no waiting at all.
@@ -287,212 +222,90 @@ fn a_server_that_never_starts_holds_the_first_list_up_for_a_bounded_time() {
     assert_eq!(gateway.tools(), ["alpha"]);
 }
 
+/// What a server tells the model is for those who may know of it.
 #[test]
-fn list_changed_without_end() {
-    let endless = "import threading\n\
-        def hear(message, heard=hear):\n    heard(message)\n    if message.get(\"method\") == \"tools/list\":\n        note(\"asked\", \"x\")\n\
-        \x20       changed = {\"jsonrpc\": \"2.0\", \"method\": \"notifications/tools/list_changed\"}\n\
-        \x20       threading.Timer(0.02, send, [changed]).start()\n";
-    let mut gateway = Gateway::start(Setup::new().scripted("srv", endless, ""));
-    assert_eq!(gateway.tools(), ["echo"]);
-    let asked = |gateway: &Gateway| {
-        std::fs::read_to_string(gateway.setup.path("asked")).unwrap_or_default().lines().count()
-    };
-    let begun = Instant::now();
-    eventually("six seconds", || (begun.elapsed() > Duration::from_secs(6)).then_some(()));
-    assert!((2..20).contains(&asked(&gateway)), "{} times in 6 s", asked(&gateway));
-    gateway.hang_up();
-    assert!(gateway.rest().is_empty(), "nothing has changed, so nobody is told");
-}
-
-/// A server says so hundreds of times within one call; one of them is true.
-#[test]
-fn a_burst_of_changes_is_one_refresh_and_at_most_one_more() {
-    let burst = "changed = {\"jsonrpc\": \"2.0\", \"method\": \"notifications/tools/list_changed\"}\n\
-        def call(id, params):\n    for number in range(300):\n        send(changed)\n        if number == 150:\n\
-        \x20           tools.append({\"name\": \"added\", \"inputSchema\": {\"type\": \"object\"}})\n    text(id, \"done\")\n\
-        def hear(message, heard=hear):\n    heard(message)\n    if message.get(\"method\") == \"tools/list\":\n        note(\"asked\", \"x\")\n";
-    let mut gateway = Gateway::start(Setup::new().scripted("srv", burst, ""));
-    assert_eq!(gateway.tools(), ["echo"]);
-    assert_eq!(said(&gateway.call("echo", json!({}))), "done");
-    gateway.heard(CHANGED);
-    assert_eq!(
-        gateway.tools(),
-        ["echo", "added"].map(String::from).iter().rev().cloned().collect::<Vec<_>>()
-    );
-    gateway.end();
-    let asked = std::fs::read_to_string(gateway.setup.path("asked")).unwrap().lines().count();
-    assert!(asked <= 3, "the server was asked {asked} times");
-}
-
-/// Some servers list in another order every time (the maps of Go). To a client that is one list.
-#[test]
-fn another_order_is_no_change() {
-    let shuffled = "tools = [{\"name\": name, \"inputSchema\": {\"type\": \"object\"}} for name in (\"a\", \"b\", \"c\")]\n\
-        def call(id, params):\n    tools.append(tools.pop(0))\n    send({\"jsonrpc\": \"2.0\", \"method\": \"notifications/tools/list_changed\"})\n    text(id, tools[0][\"name\"])\n\
-        def hear(message, heard=hear):\n    heard(message)\n    if message.get(\"method\") == \"tools/list\":\n        note(\"asked\", \"x\")\n";
-    let mut gateway = Gateway::start(Setup::new().scripted("srv", shuffled, ""));
-    assert_eq!(gateway.tools(), ["a", "b", "c"]);
-    for first in ["b", "c", "a"] {
-        assert_eq!(said(&gateway.call("a", json!({}))), first);
-    }
-    eventually("two more lists", || {
-        let asked = std::fs::read_to_string(gateway.setup.path("asked")).unwrap_or_default();
-        (asked.lines().count() >= 3).then_some(())
-    });
-    assert_eq!(gateway.tools(), ["a", "b", "c"]);
-    gateway.hang_up();
-    assert!(gateway.rest().is_empty());
-}
-
-/// Every session hears of its own list only: what a role may not see does not change it.
-#[test]
-fn a_change_that_a_role_cannot_see_is_none_for_it() {
-    let growing = "def call(id, params):\n    tools.append({\"name\": params[\"arguments\"][\"add\"], \"inputSchema\": {\"type\": \"object\"}})\n\
-        \x20   send({\"jsonrpc\": \"2.0\", \"method\": \"notifications/tools/list_changed\"})\n    text(id, \"added\")\n";
-    let roles = "[rbac.roles.admin]\npermissions = [\"*\"]\n[rbac.roles.user]\npermissions = [\"*\"]\ndenied_tools = [\"secret_*\"]";
-    let door = Door::open(Setup::new().roles(roles).scripted("srv", growing, ""), "");
-    let ann = door.client("ann").hello(NEWEST);
-    let bob = door.anyone().bearer(&mint("bob", "user", 3600)).hello(NEWEST);
-    let mut streams = [ann.listen(), bob.listen()];
-    for session in [&ann, &bob] {
-        assert_eq!(session.tools(), ["echo"]);
-    }
-    ann.call("echo", json!({"add": "secret_door"}));
-    assert_eq!(streams[0].next().unwrap()["method"], CHANGED);
-    assert_eq!(ann.tools(), ["echo", "secret_door"]);
-    ann.call("echo", json!({"add": "window"}));
-    // The second change is the first that bob hears of.
-    assert_eq!(streams[1].next().unwrap()["method"], CHANGED);
-    assert_eq!(bob.tools(), ["echo", "window"]);
-    assert_eq!(streams[0].next().unwrap()["method"], CHANGED);
-    ann.call("echo", json!({"add": "secret_drawer"}));
-    assert_eq!(streams[0].next().unwrap()["method"], CHANGED);
-    assert_eq!(bob.delete().status, 204);
-    assert_eq!(streams[1].next(), None, "that was all that bob heard");
-}
-
-/// The stateless era has no session; whoever listens hears of what is other than when it began.
-#[test]
-fn whoever_listens_without_a_session_hears_of_what_changes_from_then_on() {
-    let growing = "def call(id, params):\n    tools.append({\"name\": \"added\", \"inputSchema\": {\"type\": \"object\"}})\n\
-        \x20   send({\"jsonrpc\": \"2.0\", \"method\": \"notifications/tools/list_changed\"})\n    text(id, \"added\")\n\
-        while not os.path.exists(\"open\"):\n    time.sleep(0.02)\n";
-    let door = Door::open(Setup::new().scripted("srv", growing, "").unawaited(), "");
-    let ann = door.client("ann");
-    let wish = json!({"notifications": {"toolsListChanged": true}});
-    // While the server starts: what comes with it is no change for whoever began before.
-    std::fs::write(door.gateway.setup.path("open"), "").unwrap();
-    let (client, body) = ann.modern("subscriptions/listen", &wish);
-    let mut stream = client.follow(&body);
-    assert_eq!(stream.next().unwrap()["method"], "notifications/subscriptions/acknowledged");
-    assert_eq!(names(&ann.ask("tools/list", &json!({})).value()), ["echo"]);
-    let called = ann.ask("tools/call", &json!({"name": "echo", "arguments": {}})).value();
-    assert_eq!(called["result"]["content"][0]["text"], "added", "{STATELESS}: {called}");
-    assert_eq!(stream.next().unwrap()["method"], CHANGED, "the first that is heard is the change");
-    assert_eq!(names(&ann.ask("tools/list", &json!({})).value()), ["added", "echo"]);
-}
-
-/// A server with resources that links to one which is in no list.
-fn linking(name: &str) -> String {
-    format!(
-        "tools = [{{\"name\": \"make_{name}\", \"inputSchema\": {{\"type\": \"object\"}}}}]\n\
-         def initialize(id, params):\n    result(id, {{\"protocolVersion\": \"2025-06-18\", \"capabilities\": {{\"tools\": {{}}, \"resources\": {{}}, \"prompts\": {{}}}}, \"serverInfo\": {{\"name\": \"s\", \"version\": \"1\"}}}})\n\
-         def call(id, params):\n    result(id, {{\"content\": [{{\"type\": \"resource_link\", \"uri\": params[\"arguments\"].get(\"uri\", \"report://{name}/42\"), \"name\": \"report\"}}]}})\n\
-         def other(message):\n    id, params = message.get(\"id\"), message.get(\"params\")\n    if message[\"method\"] == \"resources/list\":\n        result(id, {{\"resources\": []}})\n\
-         \x20   elif message[\"method\"] == \"resources/read\":\n        result(id, {{\"contents\": [{{\"uri\": params[\"uri\"], \"text\": \"read by {name}\"}}, {{\"uri\": params[\"uri\"] + \"/part\", \"text\": \"\"}}]}})\n\
-         \x20   elif message[\"method\"] == \"prompts/list\":\n        result(id, {{\"prompts\": [{{\"name\": \"ask_{name}\"}}]}})\n\
-         \x20   elif message[\"method\"] == \"prompts/get\":\n        result(id, {{\"messages\": [{{\"role\": \"user\", \"content\": {{\"type\": \"resource_link\", \"uri\": \"prompt://{name}\", \"name\": \"p\"}}}}]}})\n\
-         \x20   elif id is not None:\n        error(id, -32601, \"Method not found\")\n"
-    )
-}
-
-fn read(gateway: &mut Gateway, uri: &str) -> Value {
-    gateway.request("resources/read", &json!({"uri": uri}))
-}
-
-fn text_of(read: &Value) -> &str {
-    read["result"]["contents"][0]["text"].as_str().unwrap_or_else(|| panic!("nothing was read: {read}"))
-}
-
-#[test]
-fn link_to_an_unlisted_resource() {
-    let setup = Setup::new().scripted("one", &linking("alpha"), "").scripted("two", &linking("beta"), "");
-    let mut gateway = Gateway::start(setup);
-    assert_eq!(code(&read(&mut gateway, "report://beta/42")), -32602, "nobody has spoken of it");
-    gateway.call("make_beta", json!({}));
-    assert_eq!(text_of(&read(&mut gateway, "report://beta/42")), "read by beta");
-    // What stands beside what was read is linked to as well, and so is what a prompt shows.
-    assert_eq!(text_of(&read(&mut gateway, "report://beta/42/part")), "read by beta");
-    gateway.request("prompts/get", &json!({"name": "ask_alpha"}));
-    assert_eq!(text_of(&read(&mut gateway, "prompt://alpha")), "read by alpha");
-    assert_eq!(code(&read(&mut gateway, "prompt://beta")), -32602);
-    // What one server has named is not read at another that names it, too.
-    gateway.call("make_alpha", json!({"uri": "report://beta/42"}));
-    assert_eq!(text_of(&read(&mut gateway, "report://beta/42")), "read by beta");
-}
-
-/// The client does not wait for the answer that names the address, and another one is unknown at once.
-#[test]
-fn a_read_waits_for_the_calls_before_it_that_may_name_its_address() {
-    let slow = linking("beta").replacen(
-        "def call(id, params):\n",
-        "def call(id, params):\n    time.sleep(0.5)\n",
-        1,
-    );
-    let setup = Setup::new().scripted("one", &linking("alpha"), "").scripted("two", &slow, "");
-    let mut gateway = Gateway::start(setup);
-    let call = gateway.begin("make_beta", json!({}));
-    let reads: Vec<u64> = ["report://beta/42", "report://gamma/1", "report://beta/42"]
-        .map(|uri| gateway.send("resources/read", &json!({"uri": uri})))
-        .into();
-    assert!(gateway.answer(call)["result"].is_object());
-    assert_eq!(text_of(&gateway.answer(reads[0])), "read by beta");
-    assert_eq!(code(&gateway.answer(reads[1])), -32602);
-    assert_eq!(text_of(&gateway.answer(reads[2])), "read by beta");
-}
-
-/// The page that a tool is shown with (MCP Apps) is named in the list of tools only.
-#[test]
-fn the_page_of_a_tool_is_read_from_its_own_server() {
-    let paged = |name: &str| {
-        linking(name).replacen(
-            "\"inputSchema\": {\"type\": \"object\"}",
-            &format!("\"inputSchema\": {{\"type\": \"object\"}}, \"_meta\": {{\"ui\": {{\"resourceUri\": \"ui://{name}/page.html\"}}}}"),
-            1,
+fn instructions_are_for_those_who_may_use_the_server() {
+    let speaking = |name: &str| {
+        format!(
+            "{}def initialize(id, params):\n    result(id, {{\"protocolVersion\": \"2025-06-18\", \"capabilities\": {{\"tools\": {{}}}}, \
+             \"serverInfo\": {{\"name\": \"s\", \"version\": \"1\"}}, \"instructions\": \"Words of {name}.\"}})\n",
+            server(name, &[&format!("{name}_tool")])
         )
     };
-    let setup = Setup::new().scripted("one", &paged("alpha"), "").scripted("two", &paged("beta"), "");
-    let mut gateway = Gateway::start(setup);
-    for name in ["alpha", "beta"] {
-        let page = read(&mut gateway, &format!("ui://{name}/page.html"));
-        assert_eq!(text_of(&page), format!("read by {name}"));
+    let roles = "[rbac.roles.admin]\npermissions = [\"*\"]\n[rbac.roles.user]\npermissions = [\"*\"]\ndenied_tools = [\"vault/*\"]";
+    let mut setup = Setup::new()
+        .roles(roles)
+        .scripted("desk", &speaking("desk"), "")
+        .scripted("vault", &speaking("vault"), "")
+        .scripted("attic", &speaking("attic"), "");
+    setup.set_kill_switch("disabled_backends = [\"attic\"]");
+    let door = Door::open(setup, "");
+    let eve = door.anyone().bearer(&mint("eve", "user", 3600));
+    for (client, said) in [
+        (door.client("ann"), "## desk\nWords of desk.\n\n## vault\nWords of vault."),
+        (eve, "## desk\nWords of desk."),
+    ] {
+        let params = json!({"protocolVersion": NEWEST, "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}});
+        let hello = client.post(&crate::http_door::client::request("initialize", &params)).value();
+        assert_eq!(hello["result"]["instructions"], said);
+        assert_eq!(client.ask("server/discover", &json!({})).value()["result"]["instructions"], said);
     }
-    let listed = gateway.request("resources/list", &json!({}));
-    assert_eq!(listed["result"]["resources"], json!([]));
 }
 
-/// A link is its caller's own, and reading it needs the right to read resources.
+/// The handshake is quick, and the list is not.
 #[test]
-fn a_link_is_for_whoever_was_given_it_and_may_read() {
-    let setup = || {
-        Setup::new()
-            .roles("[rbac.roles.admin]\npermissions = [\"*\"]\n[rbac.roles.user]\npermissions = [\"tools.execute\"]")
-            .scripted("one", &linking("alpha"), "")
-            .scripted("two", &linking("beta"), "")
+fn a_list_that_takes_long_is_waited_for() {
+    let late = format!(
+        "{}def hear(message, heard=hear):\n    if message.get(\"method\") == \"tools/list\":\n        time.sleep(1.0)\n    heard(message)\n",
+        server("late", &["late_tool"])
+    );
+    let setup =
+        Setup::new().scripted("early", &server("early", &["early_tool"]), "").scripted("late", &late, "");
+    let mut gateway = Gateway::spawn(setup);
+    let listed = list_at_once(&mut gateway);
+    let (before, tools) = until_listed(&mut gateway, listed);
+    assert_eq!(tools, ["early_tool", "late_tool"]);
+    assert_eq!(before.len(), 1, "the answer to initialize: {before:?}");
+}
+
+/// A client greets once: what a server says of itself is in the first answer or nowhere.
+#[test]
+fn instructions_of_a_server_that_starts_slowly_are_in_the_first_answer() {
+    let code = format!(
+        "{}def initialize(id, params):\n    result(id, {{\"protocolVersion\": \"2025-06-18\", \"capabilities\": {{\"tools\": {{}}}}, \
+         \"serverInfo\": {{\"name\": \"s\", \"version\": \"1\"}}, \"instructions\": \"Mind the gap.\"}})\n",
+        slow("late", 1.0, &["alpha"])
+    );
+    let mut gateway = Gateway::spawn(Setup::new().scripted("late", &code, "").unawaited());
+    let hello = gateway.initialize();
+    assert_eq!(hello["instructions"], "## late\nMind the gap.");
+    assert_eq!(gateway.tools(), ["alpha"]);
+}
+
+/// Letters that have to be replaced, and names that have to be cut: whatever is listed can be called as it is listed, and
+/// each name leads to its own tool.
+#[test]
+fn two_names_that_are_spelled_alike_are_both_callable() {
+    let long =
+        |middle: &str| format!("createConfluencePage{}{middle}WithAttachmentsAndPermissions", "X".repeat(60));
+    let (one, other) = (long("_create_"), long("_delete_"));
+    let tools = ["pat.batch", "pat_batch", "pat/batch", &one, &other];
+    let echo = |name: &str| {
+        server(name, &tools)
+            .replace(&format!("\"answered by {name}\""), &format!("\"{name}: \" + params[\"name\"]"))
     };
-    let door = Door::open(setup(), "");
-    let (ann, bob) = (door.client("ann").hello(NEWEST), door.client("bob").hello(NEWEST));
-    let eve = door.anyone().bearer(&mint("eve", "user", 3600)).hello(NEWEST);
-    let read = |client: &crate::http_door::client::Client| {
-        client.request("resources/read", &json!({"uri": "report://beta/42"})).value()
-    };
-    for client in [&ann, &eve] {
-        client.call("make_beta", json!({}));
-    }
-    assert_eq!(text_of(&read(&ann)), "read by beta");
-    assert_eq!(code(&read(&bob)), -32602);
-    assert_eq!(code(&read(&eve)), -32003);
-    // It is the caller's in another session, too.
-    assert_eq!(text_of(&read(&door.client("ann").hello(NEWEST))), "read by beta");
+    let setup = Setup::new().scripted("src", &echo("src"), "").scripted("dst", &echo("dst"), "");
+    let mut gateway = Gateway::start(setup);
+    let listed = gateway.tools();
+    assert_eq!(listed.len(), 10, "{listed:?}");
+    let mut reached: Vec<String> = listed.iter().map(|tool| said(&gateway.call(tool, json!({})))).collect();
+    assert_eq!(reached[listed.iter().position(|tool| tool == "pat_batch").unwrap()], "src: pat_batch");
+    reached.sort();
+    reached.dedup();
+    assert_eq!(reached.len(), 10, "{reached:?}");
+    assert!(listed.iter().all(|tool| tool.len() <= 64), "{listed:?}");
+    // By the next start they are called the same.
+    let setup = ended(gateway);
+    let mut again = Gateway::start(setup);
+    assert_eq!(again.tools(), listed);
 }

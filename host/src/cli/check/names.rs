@@ -18,6 +18,12 @@ pub(super) fn text(names: &Names) -> String {
         text.push_str("\nnames that more than one server gives to a tool\n");
     }
     names.met.iter().for_each(|met| collision(&mut text, met));
+    if !names.backends.is_empty() {
+        text.push_str("\ntools by server\n");
+    }
+    for (backend, Size { entries, bytes }) in &names.backends {
+        let _ = writeln!(text, "  {backend:<18} {entries:>6}  {}", size(*bytes));
+    }
     text.push_str("\nall lists\n");
     for (list, Size { entries, bytes }) in names.lists.iter().filter(|(_, size)| size.entries > 0) {
         let _ = writeln!(text, "  {list:<18} {entries:>6}  {}", size(*bytes));
@@ -36,6 +42,6 @@ fn collision(text: &mut String, met: &Met) {
 }
 
 /// The tokens are an estimate, so they are given like one.
-pub(super) fn size(bytes: usize) -> String {
+fn size(bytes: usize) -> String {
     format!("{bytes} bytes, about {} tokens", tokens(bytes))
 }
