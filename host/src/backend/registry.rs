@@ -336,7 +336,9 @@ impl Registry {
             .set(f64::from(u8::from(up)));
         let mut merging = self.merging.lock();
         merging.note(backend);
-        if self.started.elapsed() >= self.patience || self.all_known(&merging) {
+        let late = self.started.elapsed() >= self.patience;
+        merging.impatient |= late;
+        if late || self.all_known(&merging) {
             merging.settled = true;
         }
         if merging.settled {

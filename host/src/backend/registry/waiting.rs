@@ -21,6 +21,8 @@ impl Registry {
         let mut merging = self.merging.lock();
         if !merging.settled {
             merging.settled = true;
+            // Whoever is not there by now keeps no name from the first list.
+            merging.impatient |= self.started.elapsed() >= self.patience;
             // Under the lock: whoever finds it settled finds the lists, too.
             self.merge(&mut merging);
         }
