@@ -145,6 +145,8 @@ pub struct Backend {
     pub(self) shakes_hands: AtomicBool,
     /// Held while its lists are read.
     pub(self) reading: tokio::sync::Mutex<()>,
+    /// Held while they are asked for again, after the server had forgotten the session.
+    pub(self) rereading: tokio::sync::Mutex<()>,
     /// Tools whose arguments are repeated in headers, by the server's name for them.
     pub(self) mirrored: ArcSwap<HashMap<String, Vec<Mirrored>>>,
 }
@@ -157,6 +159,7 @@ impl Backend {
             subscriptions: Subscriptions::default(),
             shakes_hands: AtomicBool::new(false),
             reading: tokio::sync::Mutex::default(),
+            rereading: tokio::sync::Mutex::default(),
             mirrored: ArcSwap::default(),
             name: settings.name.as_str().into(),
             peer: ArcSwapOption::empty(),

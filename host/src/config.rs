@@ -300,7 +300,7 @@ pub enum Transport {
         /// The program.
         command: String,
         /// Its arguments.
-        args: Vec<String>,
+        args: Vec<Secret>,
         /// Its variables, besides those every child gets.
         env: Vec<(String, Secret)>,
         /// The folder it runs in.
@@ -311,10 +311,23 @@ pub enum Transport {
     /// An HTTP server.
     Http {
         /// Where it listens; `http` or `https`.
-        url: String,
+        url: Secret,
         /// Headers of every request.
         headers: Vec<(String, Secret)>,
+        /// How it is reached.
+        route: Route,
     },
+}
+
+/// The way to an HTTP server: through what, trusting whom, and as whom. Servers with equal ones share connections.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Route {
+    /// The URL of a proxy, perhaps with a password.
+    pub proxy: Option<Secret>,
+    /// Certificates (PEM) to trust besides the system's.
+    pub ca: Option<String>,
+    /// The gateway's own certificate and its key (PEM).
+    pub identity: Option<Secret>,
 }
 
 /// What a plugin may do with outgoing HTTP: `https` to these hosts, and `http` to those of them that are this machine.
@@ -508,6 +521,13 @@ impl Config {
             let (Transport::Stdio { env: pairs, .. } | Transport::Http { headers: pairs, .. }) =
                 &backend.transport;
             holders.extend(pairs.iter().map(|(_, value)| value));
+            match &backend.transport {
+                Transport::Stdio { args, .. } => holders.extend(args),
+                Transport::Http { url, route, .. } => {
+                    holders.push(url);
+                    holders.extend(route.proxy.iter().chain(&route.identity));
+                }
+            }
         }
         holders.extend(self.plugins.iter().flat_map(|plugin| &plugin.secrets).map(|(_, value)| value));
         let mounted: Vec<Secret> = self.mounts().flat_map(|mount| mount.config.secret_values()).collect();

@@ -303,6 +303,10 @@ impl Registry {
         self.greetings.lock().insert(backend.name.clone(), greeting);
     }
 
+    pub(super) fn greeting(&self, backend: &Backend) -> Option<Greeting> {
+        self.greetings.lock().get(&backend.name).cloned()
+    }
+
     pub(super) fn original(&self, backend: &Backend) -> Offers {
         self.merging.lock().originals.get(&backend.name).cloned().unwrap_or_default()
     }

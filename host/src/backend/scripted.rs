@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Backend;
 use super::open::{Common, Opener};
-use crate::config::{self, BackendEra, Transport};
+use crate::config::{self, BackendEra, Secret, Transport};
 use crate::redact::Redaction;
 
 /// Nothing here takes long; a test that hangs fails instead.
@@ -21,7 +21,7 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         name: "scripted".to_owned(),
         transport: Transport::Stdio {
             command: "sh".to_owned(),
-            args: vec!["-c".to_owned(), script.to_owned()],
+            args: vec![Secret::new("-c"), Secret::new(script)],
             env: Vec::new(),
             cwd: None,
             sandbox: None,

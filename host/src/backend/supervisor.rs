@@ -47,10 +47,7 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
     loop {
         backend.status.send_replace(Status::Starting);
         let born = Instant::now();
-        let end = tokio::select! {
-            end = live(&backend, &registry, &mut client) => end,
-            () = registry.stopping() => End::Asked { again: false },
-        };
+        let end = live(&backend, &registry, &mut client).await;
         backend.peer.store(None);
         let reason = match end {
             End::Asked { again: true } => continue,
@@ -113,7 +110,11 @@ fn pause(deaths: u32) -> Duration {
 
 /// One connection from its opening to its end.
 async fn live(backend: &Arc<Backend>, registry: &Arc<Registry>, client: &mut ClientCapabilities) -> End {
-    let Wire { sender, receiver, control } = match backend.opener.open(&backend.settings).await {
+    let opened = tokio::select! {
+        opened = backend.opener.open(&backend.settings) => opened,
+        () = registry.stopping() => return End::Asked { again: false },
+    };
+    let Wire { sender, receiver, control } = match opened {
         Ok(wire) => wire,
         Err(error) => return End::Lost(backend.words(&error.to_string())),
     };
@@ -125,6 +126,8 @@ async fn live(backend: &Arc<Backend>, registry: &Arc<Registry>, client: &mut Cli
     let end = tokio::select! {
         end = pump.run() => end,
         end = talk(backend, registry, &peer, &control, client, declared) => end,
+        // In order, as below: a session is deleted, a child may end by itself.
+        () = registry.stopping() => End::Asked { again: false },
     };
     backend.peer.store(None);
     match &end {
@@ -161,6 +164,11 @@ impl Pump<'_> {
                 Incoming::Message(raw) => self.hear(&raw, None),
                 Incoming::About { id, message } => self.hear(&message, Some(id)),
                 Incoming::Failed { id, error } => self.peer.fail(id, error),
+                // On its own: reading lists needs this very pump.
+                Incoming::Renewed => {
+                    let (backend, registry) = (self.backend.clone(), self.registry.clone());
+                    tokio::spawn(async move { read_again(&backend, &registry).await });
+                }
                 Incoming::Oversized { limit, answers } => {
                     tracing::warn!(backend = %self.backend.name, limit, "a message over the limit was discarded");
                     self.peer.oversized(limit, answers);
@@ -243,6 +251,21 @@ async fn offers(peer: &Peer, greeting: &Greeting, patience: Duration) -> Result<
         }
     }
     Ok(offers)
+}
+
+/// Reads all lists again, of a server that had forgotten the session: it may be another one by now. One at a time.
+async fn read_again(backend: &Arc<Backend>, registry: &Arc<Registry>) {
+    let (Some(peer), Some(greeting)) = (backend.peer(), registry.greeting(backend)) else { return };
+    let Ok(_turn) = backend.rereading.try_lock() else { return };
+    match offers(&peer, &greeting, backend.settings.timeout).await {
+        Ok(offers) => {
+            registry.offer(backend, offers).await;
+            registry.changed(backend);
+        }
+        Err(error) => {
+            tracing::warn!(backend = %backend.name, "its lists cannot be read in the new session, the old ones stay: {error}");
+        }
+    }
 }
 
 /// Reads one list again after the server said that it changed.

@@ -30,9 +30,10 @@ pub(crate) fn execute(path: &Path, options: &Options) -> anyhow::Result<ExitCode
         let how = match &backend.transport {
             config::Transport::Stdio { command, args, sandbox, .. } => {
                 let sandbox = if sandbox.is_some() { "  (in a sandbox)" } else { "" };
+                let args: Vec<&str> = args.iter().map(config::Secret::expose).collect();
                 format!("{}{sandbox}", line(&format!("stdio  {command} {}", args.join(" "))))
             }
-            config::Transport::Http { url, .. } => line(&format!("http   {url}")).into_owned(),
+            config::Transport::Http { url, .. } => line(&format!("http   {}", url.expose())).into_owned(),
         };
         let _ = writeln!(text, "  {:<18} {how}", backend.name);
     }

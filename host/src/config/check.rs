@@ -26,6 +26,7 @@ mod grant;
 mod http;
 mod names;
 mod plugins;
+mod route;
 mod sandbox;
 
 /// Looks up an environment variable.
@@ -67,7 +68,7 @@ pub(super) fn check(
     let http = checker.http_door(of_door, raw.auth.mode, gateway.as_ref(), door.is_some());
     let (auth, authenticators) = checker.auth(&raw.auth, &raw.rbac, of_door);
     let audit = checker.audit(&raw);
-    let backends = checker.backends(&raw.backends);
+    let backends = checker.backends(&raw.backends, &raw.gateway.proxy);
     let rules = checker.rules(&raw);
     let plugins = checker.chain(authenticators, &raw);
     if !checker.problems.is_empty() {

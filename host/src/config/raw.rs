@@ -14,7 +14,7 @@ mod http;
 mod plugin;
 
 pub(super) use backend::{
-    RawArgumentCheck, RawBackend, RawEnv, RawEra, RawNetwork, RawReach, RawSandbox, RawType,
+    RawArgumentCheck, RawBackend, RawEnv, RawEra, RawNetwork, RawReach, RawSandbox, RawTls, RawType,
 };
 pub(super) use http::{RawHttp, RawOauth};
 pub(super) use plugin::{RawHttpGrant, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
@@ -100,6 +100,10 @@ pub(super) struct RawGateway {
     /// Show names of tools and prompts in characters that every client takes (letters, digits, `_` and `-`, at most
     /// 64), whatever the backend calls them.
     pub(super) safe_names: bool,
+    /// How http backends are reached: "none" for directly; through a proxy, by its URL (`http`, `https`, `socks5` or
+    /// `socks5h`; `${NAME}` is replaced); or "environment", which means what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and
+    /// NO_PROXY say. Requests to this machine never go through a proxy.
+    pub(super) proxy: String,
 }
 
 impl Default for RawGateway {
@@ -120,6 +124,7 @@ impl Default for RawGateway {
             plugin_compile_memory_bytes: 1 << 30,
             shutdown_grace_secs: Seconds(10.0),
             safe_names: true,
+            proxy: "none".to_owned(),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::super::document::escape;
 use super::super::raw::{RawArgumentCheck, RawBackend, RawEnv, RawEra, RawType};
 use super::super::secret::Secret;
 use super::super::{Backend, BackendEra, Transport, file};
+use super::route::Proxy;
 use super::{Checker, duration, is_name};
 use crate::redact::names_a_secret;
 
@@ -25,7 +26,8 @@ const PUBLIC_VARIABLES: [&str; 14] = [
 
 impl Checker<'_> {
     /// All backends that are complete.
-    pub(super) fn backends(&mut self, raw: &[RawBackend]) -> Vec<Backend> {
+    pub(super) fn backends(&mut self, raw: &[RawBackend], proxy: &str) -> Vec<Backend> {
+        let proxy = self.proxy("/gateway/proxy", proxy);
         let mut first: HashMap<&str, usize> = HashMap::new();
         let mut backends = Vec::new();
         for (index, backend) in raw.iter().enumerate() {
@@ -36,15 +38,16 @@ impl Checker<'_> {
                 let message = format!("backends[{other}] is called {name:?} as well");
                 self.problem(&format!("{at}/name"), message, "names of backends are unique");
             }
-            backends.extend(self.backend(&at, backend));
+            backends.extend(self.backend(&at, backend, &proxy));
         }
+        self.unused_proxy(&backends);
         if raw.is_empty() && !self.typed("/backends") {
             self.warn("/backends", "there is no backend, so there are no tools", "add [[backends]]");
         }
         backends
     }
 
-    fn backend(&mut self, at: &str, raw: &RawBackend) -> Option<Backend> {
+    fn backend(&mut self, at: &str, raw: &RawBackend, proxy: &Proxy) -> Option<Backend> {
         let name_at = format!("{at}/name");
         let name = raw.name.clone();
         match &name {
@@ -55,7 +58,7 @@ impl Checker<'_> {
             }
             Some(_) => {}
         }
-        let transport = self.transport(at, raw);
+        let transport = self.transport(at, raw, proxy);
         Some(Backend {
             name: name?,
             transport: transport?,
@@ -78,7 +81,7 @@ impl Checker<'_> {
         })
     }
 
-    fn transport(&mut self, at: &str, raw: &RawBackend) -> Option<Transport> {
+    fn transport(&mut self, at: &str, raw: &RawBackend, proxy: &Proxy) -> Option<Transport> {
         let kind = match (raw.kind, &raw.url, &raw.command) {
             (Some(kind), ..) => kind,
             (None, Some(_), None) => RawType::Http,
@@ -98,14 +101,19 @@ impl Checker<'_> {
                 ("cwd", raw.cwd.is_some()),
                 ("sandbox", raw.sandbox.is_some()),
             ],
-            RawType::Stdio => vec![("url", raw.url.is_some()), ("headers", !raw.headers.is_empty())],
+            RawType::Stdio => vec![
+                ("url", raw.url.is_some()),
+                ("headers", !raw.headers.is_empty()),
+                ("proxy", raw.proxy.is_some()),
+                ("tls", raw.tls.is_some()),
+            ],
         };
         for (key, _) in foreign.into_iter().filter(|(_, typed)| *typed) {
             let hint = "remove it, or change the type";
             self.problem(&format!("{at}/{key}"), format!("a backend of type {own:?} has no {key}"), hint);
         }
         match kind {
-            RawType::Http => self.http(at, raw),
+            RawType::Http => self.http(at, raw, proxy),
             RawType::Stdio => self.stdio(at, raw),
         }
     }
@@ -121,10 +129,11 @@ impl Checker<'_> {
             Some(sandbox) => Some(self.sandbox(&format!("{at}/sandbox"), sandbox)?),
             None => None,
         };
-        Some(Transport::Stdio { command: command?, args: raw.args.clone(), env, cwd, sandbox })
+        let args = self.arguments(&format!("{at}/args"), &raw.args);
+        Some(Transport::Stdio { command: command?, args: args?, env, cwd, sandbox })
     }
 
-    fn http(&mut self, at: &str, raw: &RawBackend) -> Option<Transport> {
+    fn http(&mut self, at: &str, raw: &RawBackend, proxy: &Proxy) -> Option<Transport> {
         for (key, typed) in
             [("restart_on_exit", raw.restart_on_exit.is_some()), ("max_restarts", raw.max_restarts.is_some())]
         {
@@ -141,31 +150,72 @@ impl Checker<'_> {
                 self.problem(at, "BACKEND_SHARED_SECRET cannot be sent in a header", "use printable ASCII");
             }
         }
-        let at = format!("{at}/url");
-        let Some(url) = raw.url.clone() else {
-            self.problem(&at, "an http backend needs a url", "url = \"http://127.0.0.1:8080/mcp\"");
+        let url_at = format!("{at}/url");
+        let Some(typed) = &raw.url else {
+            self.problem(&url_at, "an http backend needs a url", "url = \"http://127.0.0.1:8080/mcp\"");
             return None;
         };
-        self.url(&at, &url);
-        Some(Transport::Http { url, headers })
+        let url = self.url(&url_at, typed)?;
+        let route = self.route(at, raw, url.expose(), proxy);
+        Some(Transport::Http { url, headers, route })
     }
 
-    fn url(&mut self, at: &str, url: &str) {
-        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    /// A url with what its variables stand for. What is said about it shows it as it was typed.
+    fn url(&mut self, at: &str, typed: &str) -> Option<Secret> {
+        let url = self.interpolate(at, "", typed)?;
+        let text = url.expose();
+        let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
         let (http, https) = (scheme.eq_ignore_ascii_case("http"), scheme.eq_ignore_ascii_case("https"));
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let host = host_of(authority);
-        if !(http || https) || host.is_empty() || url.contains(|c: char| c.is_whitespace() || c.is_control())
+        if !(http || https) || host.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control())
         {
             let hint = "it looks like http://127.0.0.1:8080/mcp or https://example.org/mcp";
-            self.problem(at, format!("{url:?} is not the url of an http server"), hint);
+            self.problem(at, format!("{typed:?} is not the url of an http server"), hint);
         } else if authority.contains('@') {
             let hint = "send it as a header: headers = { Authorization = \"Bearer ${NAME}\" }";
             self.problem(at, "a url must not carry a password", hint);
         } else if http && !is_loopback(host) {
+            // The host may come from a variable, and then it is not repeated.
+            let host = if typed.contains(host) { host } else { "that host" };
             let message = format!("what is sent to {host} can be read and changed on the way");
             self.warn(at, message, "use https, or a tunnel to 127.0.0.1");
         }
+        let query = typed.split_once('?').map_or("", |(_, query)| query);
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let literal: Vec<&str> =
+            pairs.filter(|(name, value)| is_literal_secret(name, value)).map(|(_, value)| value).collect();
+        Some(self.with_literals(at, url, &literal))
+    }
+
+    /// The arguments of a program with what their variables stand for.
+    fn arguments(&mut self, at: &str, typed: &[String]) -> Option<Vec<Secret>> {
+        let (mut args, mut complete, mut flag) = (Vec::new(), true, "");
+        for (index, typed) in typed.iter().enumerate() {
+            let at = format!("{at}/{index}");
+            let value = self.interpolate(&at, "", typed);
+            complete &= value.is_some();
+            let literal = match typed.split_once('=') {
+                Some((name, value)) if name.starts_with('-') && is_literal_secret(name, value) => Some(value),
+                _ if !typed.starts_with('-') && is_literal_secret(flag, typed) => Some(typed.as_str()),
+                _ => None,
+            };
+            args.extend(value.map(|value| self.with_literals(&at, value, literal.as_slice())));
+            flag = if typed.starts_with('-') && !typed.contains('=') { typed } else { "" };
+        }
+        complete.then_some(args)
+    }
+
+    /// The same value, hiding what was typed in clear although its name says that it is a secret.
+    fn with_literals(&mut self, at: &str, value: Secret, literal: &[&str]) -> Secret {
+        if literal.is_empty() {
+            return value;
+        }
+        let hint = "name an environment variable or a file instead: \"${NAME}\", \"${file:PATH}\"";
+        self.warn(at, "this looks like a secret written into the file", hint);
+        let mut hidden = value.hidden().to_vec();
+        hidden.extend(literal.iter().map(|literal| (*literal).to_owned()));
+        Secret::with_hidden(value.expose().to_owned(), hidden)
     }
 
     fn headers(&mut self, at: &str, raw: &BTreeMap<String, String>) -> Vec<(String, Secret)> {
@@ -225,7 +275,7 @@ impl Checker<'_> {
     }
 
     /// A secret out of a file; relative paths start at the folder of the configuration.
-    fn secret_file(&mut self, at: &str, typed: &str) -> Option<String> {
+    pub(super) fn secret_file(&mut self, at: &str, typed: &str) -> Option<String> {
         let path = self.path(typed);
         match file::read_secret(&path, &self.trust) {
             Ok(secret) => {
@@ -244,7 +294,7 @@ impl Checker<'_> {
 
     /// Replaces `${NAME}` by that environment variable and `${file:PATH}` by what stands in that file; `$${` stands for
     /// `${`.
-    fn interpolate(&mut self, at: &str, key: &str, typed: &str) -> Option<Secret> {
+    pub(super) fn interpolate(&mut self, at: &str, key: &str, typed: &str) -> Option<Secret> {
         let (mut value, mut hidden) = (String::new(), Vec::new());
         let mut complete = true;
         let mut rest = typed;
@@ -287,15 +337,20 @@ impl Checker<'_> {
     }
 }
 
+/// Whether a value is one in clear, under a name for secrets.
+fn is_literal_secret(name: &str, value: &str) -> bool {
+    !value.is_empty() && !value.contains("${") && names_a_secret(name)
+}
+
 /// The host of `host:port`, without the brackets of an IPv6 address.
-fn host_of(authority: &str) -> &str {
+pub(super) fn host_of(authority: &str) -> &str {
     match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => authority.split(':').next().unwrap_or_default(),
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 

@@ -1,7 +1,7 @@
 //! Where plugins may send HTTP requests: hosts that the operator typed, one by one.
 
+use super::super::HttpGrant;
 use super::super::raw::{RawAuth, RawHttpGrant};
-use super::super::{HttpGrant, file};
 use super::{Checker, duration};
 
 /// A URL taken apart as far as a grant needs it.
@@ -56,22 +56,6 @@ impl Checker<'_> {
             ca: ca.flatten(),
             ..HttpGrant::default()
         })
-    }
-
-    fn certificates(&mut self, at: &str, typed: &str) -> Option<String> {
-        let path = self.path(typed);
-        match file::read(&path, &self.trust) {
-            Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => Some(text),
-            Ok(_) => {
-                let hint = "it begins with -----BEGIN CERTIFICATE-----";
-                self.problem(at, format!("{typed} holds no certificate in PEM"), hint);
-                None
-            }
-            Err(unread) => {
-                self.unread(at, unread);
-                None
-            }
-        }
     }
 }
 

@@ -45,14 +45,20 @@ pub(in crate::config) struct RawBackend {
     /// "http" or "stdio"; may be left out where `url` or `command` says it.
     #[serde(rename = "type")]
     pub(in crate::config) kind: Option<RawType>,
-    /// http: where it listens.
+    /// http: where it listens; `${NAME}` is replaced by that environment variable, and `${file:PATH}` by what stands in
+    /// that file, as they are: what is not allowed in a URL must stand there percent-encoded.
     pub(in crate::config) url: Option<String>,
     /// http: headers of every request; `${NAME}` in a value is replaced by that environment variable, and
     /// `${file:PATH}` by what stands in that file.
     pub(in crate::config) headers: BTreeMap<String, String>,
+    /// http: the proxy that requests to it go through, instead of what [gateway] says: "none", "environment", or its URL.
+    pub(in crate::config) proxy: Option<String>,
+    /// http: whom it must be, and who the gateway is, where `url` begins with https.
+    pub(in crate::config) tls: Option<RawTls>,
     /// stdio: the program to start.
     pub(in crate::config) command: Option<String>,
-    /// stdio: its arguments.
+    /// stdio: its arguments; `${NAME}` is replaced by that environment variable, and `${file:PATH}` by what stands in that
+    /// file; `$${` stands for `${`. Other users of the machine may see the arguments of a program.
     pub(in crate::config) args: Vec<String>,
     /// stdio: a table of variables for it, where `${NAME}` in a value is replaced by the gateway's own
     /// variable, and `${file:PATH}` by what stands in that file; or a list of the gateway's variables to pass on.
@@ -114,6 +120,8 @@ impl Default for RawBackend {
             kind: None,
             url: None,
             headers: BTreeMap::new(),
+            proxy: None,
+            tls: None,
             command: None,
             args: Vec::new(),
             env: RawEnv::Names(Vec::new()),
@@ -138,6 +146,18 @@ impl Default for RawBackend {
             rewrite: None,
         }
     }
+}
+
+/// Certificates for the connections to one server.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawTls {
+    /// A file of certificates (PEM) to trust besides the system's: those of an authority of your own.
+    pub(in crate::config) ca_file: Option<String>,
+    /// A file with the certificate (PEM) by which the gateway shows who it is, and those that vouch for it.
+    pub(in crate::config) cert_file: Option<String>,
+    /// A file with the private key (PEM) of `cert_file`, if it does not stand in there.
+    pub(in crate::config) key_file: Option<String>,
 }
 
 /// The environment of a child.
