@@ -18,11 +18,13 @@ mod schema;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod typed;
 
 pub use problem::{Problem, Problems, nearest};
 pub use sandbox::Sandbox;
 pub use schema::schema_json;
 pub use secret::Secret;
+pub use typed::Typed;
 
 use crate::files::Trust;
 use crate::redact::{Redaction, Secrets};
@@ -54,6 +56,8 @@ pub struct Config {
     pub warnings: Vec<Problem>,
     /// What takes secrets out of everything that is shown or recorded: one for this file and those of its mounts.
     pub redaction: Redaction,
+    /// The file as it was typed.
+    pub typed: Typed,
 }
 
 /// Where the gateway listens and what it bears.
@@ -496,14 +500,19 @@ impl Config {
 
     /// Prepares the redaction, for this endpoint and the further ones: what one must not show no other may.
     fn share_redaction(&mut self) {
-        let secrets = Secrets {
+        self.redaction = Redaction::new(&self.secrets());
+        for mount in self.http.iter_mut().flat_map(|http| &mut http.mounts) {
+            mount.config.redaction = self.redaction.clone();
+        }
+    }
+
+    /// What must not be shown, for this endpoint and the further ones.
+    #[must_use]
+    pub fn secrets(&self) -> Secrets {
+        Secrets {
             values: self.secret_values().iter().map(|secret| secret.expose().to_owned()).collect(),
             redact_keys: self.audit.redact_keys.clone(),
             keep_keys: self.audit.keep_keys.clone(),
-        };
-        self.redaction = Redaction::new(&secrets);
-        for mount in self.http.iter_mut().flat_map(|http| &mut http.mounts) {
-            mount.config.redaction = self.redaction.clone();
         }
     }
 

@@ -34,11 +34,11 @@ use crate::call::shares::Shares;
 use crate::call::{Call, Denial, Json, Principal, Share, Target, TargetKind};
 use crate::mcp::client::Client;
 use crate::mcp::payload::{Payload, PayloadError};
-use crate::mcp::{Ambiguous, Params};
+use crate::mcp::{Ambiguous, Params, splice};
 use crate::plugin::Answer as BackendAnswer;
 pub use crate::policy::Caller;
 use crate::policy::{Permitted, Policy};
-use crate::rewrite::Rewriters;
+use crate::rewrite::{Prepared, Rewriters};
 
 /// Everything a call passes through.
 #[derive(Debug)]
@@ -219,7 +219,7 @@ impl Pipeline {
             Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
         };
         // The intent is on record before anything happens.
-        let intent = trip.entry(Some(&call.principal), Some(&call));
+        let intent = Entry { sent: trip.sent(&prepared), ..trip.entry(Some(&call.principal), Some(&call)) };
         self.recorded(self.audit.intent(trip.id, &intent).await, &call.target.name, trip)?;
         let sent = Instant::now();
         let done = tokio::select! {
@@ -319,6 +319,17 @@ impl Pipeline {
         Err(failure)
     }
 
+    /// Who calls something that is not one call to one target. A stranger leaves a record there, too.
+    async fn known(&self, arrival: &Arrival<'_>) -> Result<Arc<Principal>, Failure> {
+        match self.policy.identify(arrival.caller) {
+            Ok(principal) => Ok(principal),
+            Err(denial) => {
+                let trip = Trip { id: self.audit.next_id(), arrival: *arrival, since: Instant::now() };
+                self.refuse(&trip, None, None, denial.into()).await
+            }
+        }
+    }
+
     /// A call whose record failed is counted as that, whatever else became of it.
     fn recorded(&self, result: Result<(), AuditError>, tool: &str, trip: &Trip<'_>) -> Result<(), Failure> {
         result.map_err(|error| {
@@ -343,6 +354,7 @@ impl Pipeline {
             backend: "",
             session: "",
             arguments: "",
+            sent: None,
         };
         let notes = [
             ("address".to_owned(), request.address.to_owned()),
@@ -437,9 +449,21 @@ impl Trip<'_> {
             tool: name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end]),
             backend: call.map_or("", |call| &call.target.backend),
             session: self.arrival.session,
-            arguments: crate::mcp::splice::get(params, "/arguments").unwrap_or(""),
+            arguments: arguments(params),
+            sent: None,
         }
     }
+
+    /// The arguments as the backend gets them, if a rewriter changed them.
+    fn sent<'b>(&self, prepared: &'b Prepared) -> Option<&'b str> {
+        let sent = arguments(prepared.params.as_ref()?.get());
+        (sent != arguments(self.arrival.params.map_or("", Params::get))).then_some(sent)
+    }
+}
+
+/// What the params of a call hold as its arguments; empty if there are none.
+fn arguments(params: &str) -> &str {
+    splice::get(params, "/arguments").unwrap_or("")
 }
 
 impl From<BackendError> for Failure {

@@ -2,6 +2,7 @@
 //! `tests/guests` runs through the library as the gateway runs its policies, and ends as a fault with a name.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod callers;
 mod capabilities;
 mod edits;
 mod logs;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -126,8 +127,8 @@ pub(super) fn spool_folder(config: &Config) -> Option<(PathBuf, bool)> {
 }
 
 impl Suite {
-    /// What a reload changes; `mount` is its path, if it is not the main endpoint.
-    pub(super) fn reloads(&self, mount: Option<&str>) -> reload::Parts {
+    /// What a reload changes; `config` is this endpoint's own, and `mount` its path, if it is not the main one.
+    pub(super) fn reloads(&self, config: &Config, mount: Option<&str>) -> reload::Parts {
         reload::Parts {
             mount: mount.map(str::to_owned),
             engine: self.prepared.engine.clone(),
@@ -136,6 +137,7 @@ impl Suite {
             policy: self.prepared.policy.clone(),
             news: self.news.clone(),
             rules: self.rules.clone(),
+            in_force: Mutex::new(config.typed.clone()),
         }
     }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::query::Row;
+use super::row::Row;
 use super::store::{Keeper, Store};
 use super::{AuditError, Settings};
 use crate::files::{self, Links, Trust};

@@ -251,20 +251,22 @@ impl Registry {
     /// Waits until every backend has come up or failed once, but never past a moment after the start: a client's
     /// first list should be whole, and a slow backend must delay nobody.
     pub async fn settled(&self) {
-        let all = async {
-            for backend in &self.backends {
-                let mut status = backend.status.subscribe();
-                if status.wait_for(|status| *status != Status::Starting).await.is_err() {
-                    return;
-                }
-            }
-        };
-        let _ = tokio::time::timeout_at(self.started + SETTLE, all).await;
+        let _ = tokio::time::timeout_at(self.started + SETTLE, self.tried()).await;
         let mut merging = self.merging.lock();
         if !merging.settled {
             merging.settled = true;
             // Under the lock: whoever finds it settled finds the lists, too.
             self.merge(&mut merging);
+        }
+    }
+
+    /// Waits until every backend has come up or failed once, however long that takes.
+    pub async fn tried(&self) {
+        for backend in &self.backends {
+            let mut status = backend.status.subscribe();
+            if status.wait_for(|status| *status != Status::Starting).await.is_err() {
+                return;
+            }
         }
     }
 

@@ -15,7 +15,8 @@ use super::raw::{
 };
 use super::secret::Secret;
 use super::{
-    Audit, AuditMode, Bounds, CompileLimits, Config, Gateway, KillSwitch, Main, Scopes, Store, WhenFull,
+    Audit, AuditMode, Bounds, CompileLimits, Config, Gateway, KillSwitch, Main, Scopes, Store, Typed,
+    WhenFull,
 };
 use crate::files::Trust;
 use crate::redact::Redaction;
@@ -103,6 +104,7 @@ pub(super) fn check(
         warnings,
         // What it must hide is known when the files of all mounts are.
         redaction: Redaction::default(),
+        typed: Typed::new(document.value.clone()),
     })
 }
 

@@ -288,7 +288,8 @@ pub(super) struct RawAudit {
     /// Argument keys whose values are no secrets although they are called so, such as "signature": whole keys, in any case
     /// and with any punctuation. Known secret values are replaced in them nevertheless.
     pub(super) keep_keys: Vec<String>,
-    /// Longer arguments are recorded cut off, in bytes.
+    /// Of longer arguments, in bytes, the record keeps the beginning, the length and the BLAKE3 digest. Few people read more of
+    /// a call, and with all of it a record of busy hours takes many gigabytes; up to 16777216 if yours has to be whole.
     #[schemars(range(min = 256, max = 16_777_216))]
     pub(super) max_arguments_bytes: usize,
     /// The same for calls that are refused, in bytes. Those that are refused for being too many, or because nobody knows
@@ -329,7 +330,7 @@ impl Default for RawAudit {
             sqlite_path: None,
             redact_keys: Vec::new(),
             keep_keys: Vec::new(),
-            max_arguments_bytes: 64 << 10,
+            max_arguments_bytes: 4 << 10,
             max_refused_arguments_bytes: 1 << 10,
             max_journal_bytes: 1 << 30,
             keep_days: None,

@@ -42,6 +42,12 @@ impl Chain {
         }
     }
 
+    /// Whether callers are judged by the very same authenticators.
+    pub(super) fn judges_callers_as(&self, other: &Self) -> bool {
+        let (own, theirs) = (&self.authenticators, &other.authenticators);
+        own.len() == theirs.len() && own.iter().zip(theirs).all(|(own, theirs)| Arc::ptr_eq(own, theirs))
+    }
+
     /// All plugins, for people.
     pub fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
         self.authenticators.iter().chain(&self.guards).chain(&self.breakers)

@@ -278,7 +278,8 @@ fn a_question_is_for_one_session_and_answered_once() {
     assert_eq!((&told["id"], &told["result"]["content"]["who"]), (&json!("q"), &json!("ann")), "{done}");
     assert_eq!(heard(&door.gateway.setup), ["tools/call", "notifications/progress", "an answer"]);
     let progress = lines(&door.gateway.setup, "heard.txt");
-    let progress = progress.iter().find(|line| line.contains("notifications/progress")).unwrap();
+    let progress =
+        progress.iter().find(|line| line.contains(r#""method": "notifications/progress""#)).unwrap();
     assert!(progress.contains(r#""progressToken": "theirs""#), "{progress}");
 }
 
