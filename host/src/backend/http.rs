@@ -44,6 +44,9 @@ const REQUESTS: usize = 256;
 const NOTES: usize = 64;
 /// The least time the DELETE of a session gets.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How long the first request waits for an answer to the one for the standing stream. Servers that keep the headers back
+/// until there is a message cost it this once.
+const STREAM_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The server to talk to.
 #[derive(Clone)]
@@ -127,6 +130,8 @@ struct Link {
     legacy: OnceLock<Legacy>,
     flights: Arc<Flights>,
     end: Arc<End>,
+    /// The server has answered the first request for its standing stream, whatever it said.
+    stream_answered: CancellationToken,
     /// Ends every task of the wire.
     closed: CancellationToken,
 }
@@ -146,6 +151,7 @@ impl Link {
             legacy: OnceLock::new(),
             flights: Arc::new(Flights::default()),
             end: Arc::new(End::default()),
+            stream_answered: CancellationToken::new(),
             closed: CancellationToken::new(),
         }
     }
@@ -254,6 +260,8 @@ impl Dispatcher {
                 if first {
                     // An error is a panic in the task; the wire goes on.
                     let _ = done.await;
+                    // What a server says during the first call is lost if its standing stream is not open by then.
+                    let _ = timeout(STREAM_PATIENCE, self.link.stream_answered.cancelled()).await;
                 }
             }
         }

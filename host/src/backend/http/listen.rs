@@ -35,6 +35,9 @@ pub(super) async fn run(
         () = async {
             start.cancelled().await;
             // A server of 2024-11-05 has one stream for everything, which is open already.
+            if link.legacy.get().is_some() {
+                link.stream_answered.cancel();
+            }
             while link.legacy.get().is_none() {
                 tokio::select! {
                     () = listen(&link, &incoming) => {
@@ -56,7 +59,9 @@ async fn listen(link: &Link, incoming: &queue::Sender<Incoming>) {
     loop {
         let position = parser.last_id().map(str::to_owned);
         let session = link.session.current();
-        match send(link, &Sending::get(position.as_deref()).within(session.as_ref())).await {
+        let answer = send(link, &Sending::get(position.as_deref()).within(session.as_ref())).await;
+        link.stream_answered.cancel();
+        match answer {
             Ok(response) => match judge(&response, session.is_some(), position.is_some()) {
                 Verdict::Stream => {
                     parser.restart();

@@ -240,6 +240,24 @@ async fn a_session_from_initialize_to_delete() {
 }
 
 #[tokio::test]
+async fn the_standing_stream_is_open_before_the_first_call() {
+    let mut server = Server::start(|seen| match seen.method.as_str() {
+        "POST" if seen.body.contains("\"id\":2") => json(&result(2)),
+        "POST" => plain("202 Accepted"),
+        _ => Reply::Hold(stream("")),
+    })
+    .await;
+    let mut wire = connect(&server);
+    wire.control.set_protocol_version("2025-11-25");
+    wire.sender.try_send(notification("notifications/initialized")).unwrap();
+    wire.sender.try_send(request(2, "tools/call")).unwrap();
+    assert_eq!(text(&mut wire).await, result(2));
+    let seen = [server.next().await, server.next().await, server.next().await];
+    assert!(seen[..2].iter().any(|seen| seen.method == "GET"));
+    assert!(seen[2].body.contains("tools/call"));
+}
+
+#[tokio::test]
 async fn a_stream_delivers_in_order_until_the_answer() {
     let events = format!(
         ": hi\n\ndata: {{\"method\":\"notifications/progress\"}}\n\nevent: ping\ndata: 1\n\ndata: {}\n\n",
