@@ -279,6 +279,8 @@ pub struct Backend {
     pub idle_timeout: Duration,
     /// Whether the gateway is not ready without it.
     pub required: bool,
+    /// What it lacks, if it is optional and cannot be started for that: it stays down, and keeps its names.
+    pub absent: Option<String>,
 }
 
 /// How a server speaks (MCP "Versioning").

@@ -28,7 +28,7 @@ pub(super) async fn stdio(config: &Config, house: House, stop: &CancellationToke
 }
 
 /// What the stdio caller brings: its token, and who the operating system says it is.
-fn credential(auth: &Auth) -> Credential {
+pub(super) fn credential(auth: &Auth) -> Credential {
     let bearer = match auth {
         Auth::Jwt { token } => token.as_ref().map(|token| token.expose().to_owned()),
         Auth::Local => None,
@@ -68,6 +68,7 @@ pub(super) async fn http(
         mounts.push(Arc::new(mount(config, settings, (path, own), house, (limits, room.clone()))?));
         tracing::info!("listening on http://{bound}{path}");
     }
+    super::stray::listen(format!("http://{bound}{}", settings.path), stop.clone());
     let keepers: Vec<_> =
         mounts.iter().map(|mount| tokio::spawn(mount.sessions.clone().look_after(stop.clone()))).collect();
     let router = http::router(mounts.clone());

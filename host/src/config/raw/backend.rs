@@ -47,8 +47,8 @@ pub(in crate::config) struct RawBackend {
     pub(in crate::config) kind: Option<RawType>,
     /// http: where it listens.
     pub(in crate::config) url: Option<String>,
-    /// http: headers of every request; `${NAME}` in a value is replaced by that environment variable, and
-    /// `${file:PATH}` by what stands in that file.
+    /// http: headers of every request; `${NAME}` in a value is replaced by that environment variable, `${NAME:-DEFAULT}`
+    /// by the default if it is not set, and `${file:PATH}` by what stands in that file.
     pub(in crate::config) headers: BTreeMap<String, String>,
     /// stdio: the program to start.
     pub(in crate::config) command: Option<String>,
@@ -81,6 +81,9 @@ pub(in crate::config) struct RawBackend {
     pub(in crate::config) required: bool,
     /// Show its tools as `name_tool` always, not only where two backends have the same name.
     pub(in crate::config) prefix: bool,
+    /// Whether the gateway starts without it where a variable or a file that it names is missing; it is down then, and a
+    /// warning says why.
+    pub(in crate::config) optional: bool,
     /// Failures in a row that open its circuit; 0 for never. By default 5.
     pub(in crate::config) circuit_breaker_threshold: Option<u32>,
     /// How long an open circuit rests before one call may try. By default 30.
@@ -127,6 +130,7 @@ impl Default for RawBackend {
             max_in_flight: 256,
             required: false,
             prefix: false,
+            optional: false,
             circuit_breaker_threshold: None,
             circuit_breaker_recovery_secs: None,
             circuit_breaker_failure_rate: None,
