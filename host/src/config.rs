@@ -11,6 +11,7 @@ use std::time::Duration;
 mod check;
 mod document;
 mod file;
+mod inherited;
 mod problem;
 mod raw;
 pub mod sandbox;
@@ -19,6 +20,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
+pub use inherited::is_inherited;
 pub use problem::{Problem, Problems, nearest};
 pub use sandbox::Sandbox;
 pub use schema::schema_json;
@@ -52,6 +54,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// What is worth a second look, but no reason to refuse.
     pub warnings: Vec<Problem>,
+    /// Passwords in what every server inherits, which must not be shown either.
+    pub inherited: Vec<Secret>,
     /// What takes secrets out of everything that is shown or recorded: one for this file and those of its mounts.
     pub redaction: Redaction,
 }
@@ -511,6 +515,7 @@ impl Config {
                 &backend.transport;
             holders.extend(pairs.iter().map(|(_, value)| value));
         }
+        holders.extend(&self.inherited);
         holders.extend(self.plugins.iter().flat_map(|plugin| &plugin.secrets).map(|(_, value)| value));
         let mounted: Vec<Secret> = self.mounts().flat_map(|mount| mount.config.secret_values()).collect();
         holders.extend(&mounted);
@@ -558,7 +563,13 @@ fn read(
 ) -> Result<Config, Problems> {
     let mut document = match document::Document::read(text, &mut problems) {
         Ok(document) => document,
-        Err(syntax) => {
+        Err(mut syntax) => {
+            if text.trim_start_matches('\u{feff}').trim_start().starts_with('{') {
+                syntax.hint = Some(format!(
+                    "it looks like the JSON file of an MCP client: `sentinel-gateway import {} --output sentinel.toml` makes a file of it",
+                    path.display()
+                ));
+            }
             problems.push(syntax);
             return Err(Problems::new(path, problems));
         }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::document::Document;
 use super::file::Unread;
+use super::inherited::passwords;
 use super::problem::{Problem, nearest};
 use super::raw::{
     Raw, RawAudit, RawAuditMode, RawBounds, RawGateway, RawKillSwitch, RawMode, RawPostgres, RawWhenFull,
@@ -89,8 +90,10 @@ pub(super) fn check(
     let mut warnings = checker.warnings;
     warnings.sort_by_key(|warning| warning.line);
     let path = path.to_owned();
+    let inherited = passwords(env);
     Ok(Config {
         path,
+        inherited,
         gateway,
         http,
         auth,
