@@ -167,7 +167,7 @@ fn install(
     }
     let after = edit::set(kind, before, name, &entry.server, &entry.inputs).with_context(of_file)?;
     let done = change(&place, &after, file_options)?;
-    super::complain(&format!("{done}{}", advice(&reach, &entry)).trim_end().to_owned());
+    super::complain(format!("{done}{}", advice(&reach, &entry)).trim_end());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -20,8 +20,8 @@ const FOLDERS: [&str; 10] = [
 ];
 /// The way out. Programs read them in capitals or in small letters.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY", "NO_PROXY"];
-/// Certificates to trust, as the usual libraries and tools look for them.
-const CERTIFICATES: [&str; 10] = [
+/// Certificates to trust, as the usual libraries and tools look for them, and two switches beside them.
+const CERTIFICATES: [&str; 13] = [
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "NIX_SSL_CERT_FILE",
@@ -32,6 +32,10 @@ const CERTIFICATES: [&str; 10] = [
     "GIT_SSL_CAINFO",
     "PIP_CERT",
     "AWS_CA_BUNDLE",
+    "DENO_CERT",
+    "UV_NATIVE_TLS",
+    // Node takes the proxy of the environment only if this says so.
+    "NODE_USE_ENV_PROXY",
 ];
 
 /// Whether every server gets this variable.
