@@ -11,12 +11,15 @@ use tokio_util::sync::CancellationToken;
 
 mod doors;
 mod files;
+mod judge;
 pub mod plugins;
 mod reload;
 mod rules;
 mod shield;
 mod started;
+mod stray;
 mod suite;
+mod surroundings;
 
 use self::plugins::Loaded;
 use self::started::Started;
@@ -35,7 +38,9 @@ use crate::redact::Words;
 use crate::state::{Clock, Store};
 use crate::telemetry;
 
+pub use self::judge::{Verdict, caller};
 pub use self::shield::shield;
+pub use self::surroundings::{Surroundings, look};
 pub use crate::backend::serve_as_keeper_if_asked;
 
 /// How long servers that were just being started when everything stopped may take to be gone.
@@ -75,6 +80,10 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     let prepared = files::together(config, files::problems(config), Prepared::load(config))?;
     let mounted: Vec<Prepared> =
         config.mounts().map(|mount| Prepared::load(&mount.config)).collect::<Result<_, _>>()?;
+    // An authenticator may have to fetch keys.
+    if let Some(verdict) = tokio::task::block_in_place(|| judge::caller(config, &prepared.chain())) {
+        verdict.log();
+    }
     let audit = open_audit(config).await?;
     let stop = CancellationToken::new();
     let over_http = config.http.is_some();
@@ -150,12 +159,16 @@ pub struct Probe {
     pub unmatched: Vec<Problem>,
 }
 
-/// Starts the backends of a configuration and reports how each did, without serving anybody.
-pub async fn probe(config: &Config, loaded: Loaded) -> Probe {
+/// Starts the backends of a configuration and reports how each did, without serving anybody; each is told at once.
+pub async fn probe(
+    config: &Config,
+    loaded: Loaded,
+    told: &mut dyn FnMut(&str, &Result<usize, Words>),
+) -> Probe {
     let rewriters = Arc::new(loaded.rewriters);
     let (registry, _events) = suite::start_backends(config, &rewriters);
     registry.client_declares("{}");
-    let (backends, catalog) = registry.probe().await;
+    let (backends, catalog) = registry.probe(told).await;
     let text = |entry: &Arc<Entry>| {
         (*entry.shown != *entry.upstream)
             .then(|| (entry.shown.to_string(), entry.backend.to_string(), entry.upstream.to_string()))

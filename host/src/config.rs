@@ -11,6 +11,7 @@ use std::time::Duration;
 mod check;
 mod document;
 mod file;
+mod inherited;
 mod problem;
 mod raw;
 pub mod sandbox;
@@ -20,6 +21,7 @@ mod secret;
 mod tests;
 mod typed;
 
+pub use inherited::is_inherited;
 pub use problem::{Problem, Problems, nearest};
 pub use sandbox::Sandbox;
 pub use schema::schema_json;
@@ -54,6 +56,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// What is worth a second look, but no reason to refuse.
     pub warnings: Vec<Problem>,
+    /// Passwords in what every server inherits, which must not be shown either.
+    pub inherited: Vec<Secret>,
     /// What takes secrets out of everything that is shown or recorded: one for this file and those of its mounts.
     pub redaction: Redaction,
     /// The file as it was typed.
@@ -283,6 +287,8 @@ pub struct Backend {
     pub idle_timeout: Duration,
     /// Whether the gateway is not ready without it.
     pub required: bool,
+    /// What it lacks, if it is optional and cannot be started for that: it stays down, and keeps its names.
+    pub absent: Option<String>,
 }
 
 /// How a server speaks (MCP "Versioning").
@@ -538,6 +544,7 @@ impl Config {
                 }
             }
         }
+        holders.extend(&self.inherited);
         holders.extend(self.plugins.iter().flat_map(|plugin| &plugin.secrets).map(|(_, value)| value));
         let mounted: Vec<Secret> = self.mounts().flat_map(|mount| mount.config.secret_values()).collect();
         holders.extend(&mounted);
@@ -585,7 +592,13 @@ fn read(
 ) -> Result<Config, Problems> {
     let mut document = match document::Document::read(text, &mut problems) {
         Ok(document) => document,
-        Err(syntax) => {
+        Err(mut syntax) => {
+            if text.trim_start_matches('\u{feff}').trim_start().starts_with('{') {
+                syntax.hint = Some(format!(
+                    "it looks like the JSON file of an MCP client: `sentinel-gateway import {} --output sentinel.toml` makes a file of it",
+                    path.display()
+                ));
+            }
             problems.push(syntax);
             return Err(Problems::new(path, problems));
         }

@@ -75,7 +75,7 @@ enum Task {
     /// Feed the readers of foreign bytes with what nobody meant well, guided by coverage
     Fuzz(fuzz::Options),
     /// Make the release archive in dist/
-    Dist,
+    Dist(dist::Options),
     /// Write config/schema.json from the configuration's types
     Schema,
     /// Install the Node and Python servers that the tests put behind the gateway
@@ -116,7 +116,7 @@ fn perform(task: Task, workspace: &Workspace) -> anyhow::Result<()> {
         Task::Conformance(options) => conformance::run(workspace, &options),
         Task::Bench(options) => bench::run(workspace, &options),
         Task::Fuzz(options) => fuzz::run(workspace, &options),
-        Task::Dist => dist::run(workspace),
+        Task::Dist(options) => dist::run(workspace, &options),
         Task::Schema => dist::schema(workspace),
         Task::Fixtures => fixtures::run(workspace),
         Task::Tidy => tidy::run(workspace),

@@ -35,7 +35,7 @@ pub(super) async fn stdio(
 }
 
 /// What the stdio caller brings: its token, and who the operating system says it is.
-fn credential(auth: &Auth) -> Credential {
+pub(super) fn credential(auth: &Auth) -> Credential {
     let bearer = match auth {
         Auth::Jwt { token } => token.as_ref().map(|token| token.expose().to_owned()),
         Auth::Local => None,
@@ -78,6 +78,7 @@ pub(super) async fn http(
     }
     let urls: Vec<String> = mounts.iter().map(|mount| format!("http://{bound}{}", mount.path)).collect();
     started.at(&urls);
+    super::stray::listen(format!("http://{bound}{}", settings.path), stop.clone());
     let keepers: Vec<_> =
         mounts.iter().map(|mount| tokio::spawn(mount.sessions.clone().look_after(stop.clone()))).collect();
     let router = http::router(mounts.clone());

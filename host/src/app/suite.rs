@@ -18,7 +18,7 @@ use crate::door::hub::Hub;
 use crate::door::park::Parking;
 use crate::pipeline::{News, Pipeline};
 use crate::plugin::Engine;
-use crate::policy::{KillSwitch, Policy};
+use crate::policy::{Chain, KillSwitch, Policy};
 use crate::rewrite::Rewriters;
 use crate::state::{Clock, Store};
 
@@ -53,6 +53,11 @@ impl Prepared {
         let policy = Arc::new(Policy::new(loaded.chain, kill, clock.clone()));
         let rewriters = Arc::new(loaded.rewriters);
         Ok(Self { engine: loaded.engine, store, clock, policy, rewriters })
+    }
+
+    /// Who decides.
+    pub(super) fn chain(&self) -> Arc<Chain> {
+        self.policy.chain()
     }
 
     /// Starts the backends.

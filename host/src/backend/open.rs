@@ -52,6 +52,9 @@ impl Opener {
     /// # Errors
     /// The program cannot be started, or no HTTP client be made.
     pub(super) async fn open(&self, backend: &config::Backend) -> Result<Wire, WireError> {
+        if let Some(lacking) = &backend.absent {
+            return Err(WireError::Unreachable(format!("{lacking}, and the gateway was started without it")));
+        }
         match &backend.transport {
             Transport::Stdio { command, args, env, cwd, sandbox } => {
                 let env: Vec<_> =

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
@@ -30,6 +31,18 @@ const SETTLE: Duration = Duration::from_millis(1500);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Messages of backends waiting for the door.
 pub const EVENT_QUEUE: usize = 1024;
+
+/// Waits until a backend is up or failed once.
+async fn probed((place, backend): (usize, &Arc<Backend>)) -> (usize, String, Result<usize, Words>) {
+    let mut status = backend.status.subscribe();
+    let settled = status.wait_for(|status| *status != Status::Starting).await.map(|status| status.clone());
+    let result = match settled {
+        Ok(Status::Ready) => Ok(backend.offers.load().tools.len()),
+        Ok(Status::Down { reason, .. }) => Err(reason),
+        Ok(Status::Starting | Status::Stopped) | Err(_) => Err("it was stopped".into()),
+    };
+    (place, backend.name.to_string(), result)
+}
 
 /// Reshapes one list of one backend; the rewriters, seen from here.
 pub type Reshape = Arc<dyn Fn(&Arc<str>, List, Vec<Offer>) -> Vec<Offer> + Send + Sync>;
@@ -271,20 +284,20 @@ impl Registry {
     }
 
     /// Waits until every backend is up (then: how many tools it has) or failed once (then: why). The names are those that
-    /// the gateway gives if all that are up now had been up in time.
-    pub async fn probe(&self) -> (Vec<(String, Result<usize, Words>)>, Catalog) {
+    /// the gateway gives if all that are up now had been up in time. Each is told as soon as it is known.
+    pub async fn probe(
+        &self,
+        told: &mut dyn FnMut(&str, &Result<usize, Words>),
+    ) -> (Vec<(String, Result<usize, Words>)>, Catalog) {
+        let mut waiting: FuturesUnordered<_> = self.backends.iter().enumerate().map(probed).collect();
         let mut report = Vec::new();
-        for backend in &self.backends {
-            let mut status = backend.status.subscribe();
-            let settled =
-                status.wait_for(|status| *status != Status::Starting).await.map(|status| status.clone());
-            let result = match settled {
-                Ok(Status::Ready) => Ok(backend.offers.load().tools.len()),
-                Ok(Status::Down { reason, .. }) => Err(reason),
-                Ok(Status::Starting | Status::Stopped) | Err(_) => Err("it was stopped".into()),
-            };
-            report.push((backend.name.to_string(), result));
+        while let Some((place, name, result)) = waiting.next().await {
+            told(&name, &result);
+            report.push((place, (name, result)));
         }
+        drop(waiting);
+        report.sort_by_key(|(place, _)| *place);
+        let report = report.into_iter().map(|(_, report)| report).collect();
         let mut merging = self.merging.lock();
         merging.impatient = true;
         (report, self.merged(&merging, &mut Owners::default()))

@@ -38,6 +38,7 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         max_connections: 8,
         idle_timeout: 10 * LONG,
         required: false,
+        absent: None,
     };
     let common =
         Common { max_message: 1 << 20, spool: None, redaction: Redaction::default(), safe_names: false };

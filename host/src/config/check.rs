@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::document::Document;
 use super::file::Unread;
+use super::inherited::passwords;
 use super::problem::{Problem, nearest};
 use super::raw::{
     Raw, RawAudit, RawAuditMode, RawBounds, RawGateway, RawKillSwitch, RawMode, RawPostgres, RawWhenFull,
@@ -46,7 +47,8 @@ pub(super) fn check(
     let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = full.parent().unwrap_or(Path::new("/")).to_owned();
     let trust = main.map(|main| main.trust.clone()).unwrap_or_default();
-    let mut checker = Checker { document, folder, env, problems, warnings: Vec::new(), pruned, trust };
+    let mut checker =
+        Checker { document, folder, env, problems, warnings: Vec::new(), pruned, trust, lacking: None };
     let raw: Raw = match serde_json::from_value(whole(&document.value)) {
         Ok(raw) => raw,
         Err(error) => {
@@ -90,8 +92,10 @@ pub(super) fn check(
     let mut warnings = checker.warnings;
     warnings.sort_by_key(|warning| warning.line);
     let path = path.to_owned();
+    let inherited = passwords(env);
     Ok(Config {
         path,
+        inherited,
         gateway,
         http,
         auth,
@@ -139,6 +143,8 @@ struct Checker<'a> {
     /// Places that were taken out; what is missing there was reported already.
     pruned: Vec<String>,
     trust: Trust,
+    /// While an optional backend is read: what it lacks of the machine, instead of problems.
+    lacking: Option<Vec<String>>,
 }
 
 impl Checker<'_> {
@@ -187,6 +193,10 @@ impl Checker<'_> {
     fn needed(&mut self, at: &str, name: &str) -> Option<String> {
         let value = self.var(name);
         if value.is_none() {
+            if let Some(lacking) = &mut self.lacking {
+                lacking.push(format!("{name} is not set"));
+                return None;
+            }
             let hint = format!("set the environment variable {name} where the gateway is started");
             self.problem(at, format!("{name} is not set"), hint);
         }

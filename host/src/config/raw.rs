@@ -166,6 +166,9 @@ pub(super) struct RawAuth {
     /// The environment variable with the HS256 secret, at least 32 bytes, used as it stands. Unless
     /// `keys`, `jwks_file` or `jwks_url` say otherwise it is `JWT_SECRET_KEY`.
     pub(super) jwt_secret_env: Option<String>,
+    /// A file with the HS256 secret, instead of a variable: what stands in it, without the line break at its end. Relative
+    /// to this file.
+    pub(super) jwt_secret_file: Option<String>,
     /// The issuer (`iss`) a token must name.
     #[schemars(length(min = 1))]
     pub(super) jwt_issuer: String,
@@ -212,6 +215,7 @@ impl Default for RawAuth {
         Self {
             mode: RawMode::Jwt,
             jwt_secret_env: None,
+            jwt_secret_file: None,
             jwt_issuer: "sentinel-gateway".to_owned(),
             jwt_audience: "sentinel-api".to_owned(),
             token_env: "SENTINEL_TOKEN".to_owned(),

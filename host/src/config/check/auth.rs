@@ -69,6 +69,7 @@ impl Checker<'_> {
     fn local(&mut self, raw: &RawAuth, rbac: &RawRbac, http: Option<&RawHttp>) -> Shipped {
         for key in [
             "jwt_secret_env",
+            "jwt_secret_file",
             "jwt_issuer",
             "jwt_audience",
             "token_env",
@@ -137,15 +138,23 @@ impl Checker<'_> {
         }
         let mut keys = Vec::new();
         let mut secrets: Vec<(String, Secret)> = Vec::new();
-        let elsewhere = !raw.keys.is_empty() || raw.jwks_file.is_some() || raw.jwks_url.is_some();
+        let elsewhere = !raw.keys.is_empty()
+            || raw.jwks_file.is_some()
+            || raw.jwks_url.is_some()
+            || raw.jwt_secret_file.is_some();
         let default = (!elsewhere).then(|| "JWT_SECRET_KEY".to_owned());
         // If the keys could not be read, that is the problem, and not the missing default.
         let default = default.filter(|_| {
-            !["keys", "jwks_file", "jwks_url"].iter().any(|key| self.gone(&format!("/auth/{key}")))
+            !["keys", "jwks_file", "jwks_url", "jwt_secret_file"]
+                .iter()
+                .any(|key| self.gone(&format!("/auth/{key}")))
         });
         if let Some(name) = raw.jwt_secret_env.clone().or(default) {
             self.secret("/auth/jwt_secret_env", &name, &mut secrets);
             keys.push(json!({ "alg": RawAlg::HS256, "secret": name }));
+        }
+        if let Some(typed) = &raw.jwt_secret_file {
+            keys.extend(self.signing_file(typed, &mut secrets));
         }
         for (index, key) in raw.keys.iter().enumerate() {
             keys.extend(self.key(&format!("/auth/keys/{index}"), key, &mut secrets));
@@ -179,14 +188,28 @@ impl Checker<'_> {
         Shipped { name: "auth-jwks", section: "auth", config, secrets, http }
     }
 
-    /// Reads a signing secret out of the environment.
-    fn secret(&mut self, at: &str, name: &str, secrets: &mut Vec<(String, Secret)>) {
-        let Some(value) = self.needed(at, name) else { return };
+    /// Reads a signing secret out of a file; the plugin knows it by the name of its key.
+    fn signing_file(&mut self, typed: &str, secrets: &mut Vec<(String, Secret)>) -> Option<Value> {
+        let at = "/auth/jwt_secret_file";
+        let value = self.secret_file(at, typed)?;
+        self.long_enough(at, typed, &value);
+        let name = "jwt_secret_file";
+        secrets.push((name.to_owned(), Secret::new(value)));
+        Some(json!({ "alg": RawAlg::HS256, "secret": name }))
+    }
+
+    fn long_enough(&mut self, at: &str, name: &str, value: &str) {
         if value.len() < MIN_SECRET {
             let message =
                 format!("{name} holds {} bytes, and a signing secret needs {MIN_SECRET}", value.len());
             self.problem(at, message, "make one with `openssl rand -hex 32`");
         }
+    }
+
+    /// Reads a signing secret out of the environment.
+    fn secret(&mut self, at: &str, name: &str, secrets: &mut Vec<(String, Secret)>) {
+        let Some(value) = self.needed(at, name) else { return };
+        self.long_enough(at, name, &value);
         if !secrets.iter().any(|(known, _)| known == name) {
             secrets.push((name.to_owned(), Secret::new(value)));
         }

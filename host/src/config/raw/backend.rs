@@ -48,8 +48,8 @@ pub(in crate::config) struct RawBackend {
     /// http: where it listens; `${NAME}` is replaced by that environment variable, and `${file:PATH}` by what stands in
     /// that file, as they are: what is not allowed in a URL must stand there percent-encoded.
     pub(in crate::config) url: Option<String>,
-    /// http: headers of every request; `${NAME}` in a value is replaced by that environment variable, and
-    /// `${file:PATH}` by what stands in that file.
+    /// http: headers of every request; `${NAME}` in a value is replaced by that environment variable, `${NAME:-DEFAULT}`
+    /// by the default if it is not set, and `${file:PATH}` by what stands in that file.
     pub(in crate::config) headers: BTreeMap<String, String>,
     /// http: the proxy that requests to it go through, instead of what [gateway] says: "none", "environment", or its URL.
     pub(in crate::config) proxy: Option<String>,
@@ -87,6 +87,9 @@ pub(in crate::config) struct RawBackend {
     pub(in crate::config) required: bool,
     /// Show its tools as `name_tool` always, not only where two backends have the same name.
     pub(in crate::config) prefix: bool,
+    /// Whether the gateway starts without it where a variable or a file that it names is missing; it is down then, and a
+    /// warning says why.
+    pub(in crate::config) optional: bool,
     /// Failures in a row that open its circuit; 0 for never. By default 5.
     pub(in crate::config) circuit_breaker_threshold: Option<u32>,
     /// How long an open circuit rests before one call may try. By default 30.
@@ -135,6 +138,7 @@ impl Default for RawBackend {
             max_in_flight: 256,
             required: false,
             prefix: false,
+            optional: false,
             circuit_breaker_threshold: None,
             circuit_breaker_recovery_secs: None,
             circuit_breaker_failure_rate: None,
