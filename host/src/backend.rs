@@ -221,7 +221,7 @@ impl Backend {
                 client.hello().era() == Era::Handshake && self.shakes_hands.load(Ordering::Relaxed)
             }
         };
-        let (peer, _held) = match client.affinity() {
+        let (peer, held) = match client.affinity() {
             Affinity::Shared => (peer, None),
             _ if !alone => (peer, None),
             affinity => {
@@ -234,6 +234,11 @@ impl Backend {
         } else {
             translate::pass(self, &peer, permitted, params, headers, client)
         };
+        if let (Some(held), Ok(reply)) = (&held, &reply)
+            && !reply.is_error()
+        {
+            held.heard(&call.method, params);
+        }
         reply.map_err(|error| self.failed(error))
     }
 

@@ -110,6 +110,8 @@ pub struct Http {
     pub max_sessions: usize,
     /// How long a session stays without a request.
     pub session_idle: Duration,
+    /// How long nothing may be said to a client that waits.
+    pub keep_alive: Duration,
     /// Connections at once.
     pub max_connections: usize,
     /// Of them those from one address without a credential.
@@ -372,9 +374,11 @@ impl Default for HttpGrant {
 pub struct Plugin {
     /// Its name; unique.
     pub name: String,
+    /// The shipped component it is: `<artifact>.wasm`; empty for one of the operator's own.
+    pub artifact: &'static str,
     /// Where it stands in the chain.
     pub stage: Stage,
-    /// The component; `None` for the shipped `<name>.wasm`.
+    /// The component; `None` for the shipped one.
     pub wasm: Option<PathBuf>,
     /// The digest the component must have: 64 hex digits in lower case.
     pub sha256: Option<String>,
@@ -393,7 +397,7 @@ pub struct Plugin {
     /// What it is configured with: always a JSON object.
     pub config: serde_json::Value,
     /// The section of the file this came from, to name keys by: `rate_limits`.
-    pub section: &'static str,
+    pub section: String,
 }
 
 impl Plugin {

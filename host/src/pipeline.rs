@@ -77,11 +77,13 @@ pub struct Arrival<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct TurnedAway<'a> {
     pub door: &'static str,
+    /// Who sent it, if that is known.
+    pub who: Option<&'a Principal>,
     /// Where it came from.
     pub address: &'a str,
-    /// What counts as one with it: all addresses that one client may have.
-    pub network: &'a str,
-    /// As much as was read of it: `POST /mcp`.
+    /// What counts as one with it: this caller, or all addresses that one client may have.
+    pub source: &'a str,
+    /// As much as was read of it: `POST /mcp`, `tools/call`.
     pub asked: &'a str,
     pub since: Instant,
 }
@@ -339,7 +341,7 @@ impl Pipeline {
         })
     }
 
-    /// Records a request that a door refused before it could be read as a call: of each address the first few within a
+    /// Records a request that a door refused before it could be read as a call: of each source the first few within a
     /// minute, and how many more there were.
     pub async fn turned_away(&self, request: TurnedAway<'_>, denial: &Denial) {
         let failure = Failure::Denied(denial.clone());
@@ -347,8 +349,8 @@ impl Pipeline {
         let entry = Entry {
             rpc_id: "",
             method: request.asked,
-            subject: "",
-            role: "",
+            subject: request.who.map_or("", |who| &who.subject),
+            role: request.who.map_or("", |who| &who.role),
             kind: "",
             tool: "",
             backend: "",
@@ -363,7 +365,7 @@ impl Pipeline {
         let closing =
             Closing { status, error: Some(&denial.message), latency: request.since.elapsed(), notes: &notes };
         let id = self.audit.next_id();
-        let recorded = self.audit.refused_often(id, request.network, &entry, &closing).await;
+        let recorded = self.audit.refused_often(id, request.source, &entry, &closing).await;
         // They are turned away whatever becomes of the record, and the log says what did.
         let failure = recorded.err().map_or(failure, |error| Failure::Audit(error.for_callers()));
         self.meters.count("unknown", status, Some(&failure), request.since.elapsed());

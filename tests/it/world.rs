@@ -2,8 +2,11 @@
 //! `tests/README.md` has the table: report, situation, result.
 
 mod archive;
+mod browser;
 mod first_minutes;
+mod identity;
 mod record;
 mod registering;
+mod to_clients;
 mod to_servers;
 mod web;

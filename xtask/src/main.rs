@@ -46,6 +46,9 @@ enum Task {
         /// Also build the misbehaving plugins of tests/guests into target/guests
         #[arg(long)]
         guests: bool,
+        /// Only the plugins, for a gateway that is built already
+        #[arg(long, conflicts_with = "release")]
+        plugins_only: bool,
     },
     /// Build, then run the gateway with the given arguments
     Run {
@@ -98,7 +101,10 @@ fn main() -> ExitCode {
 
 fn perform(task: Task, workspace: &Workspace) -> anyhow::Result<()> {
     match task {
-        Task::Build { release, guests } => {
+        Task::Build { plugins_only: true, guests, .. } => {
+            build::plugins(workspace, &Plan { host: Host::Tests, guests })
+        }
+        Task::Build { release, guests, .. } => {
             build::run(workspace, &Plan { host: Host::profile(release), guests })
         }
         Task::Run { release, args } => {

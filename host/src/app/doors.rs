@@ -127,6 +127,8 @@ fn mount(
         max_in_flight: config.gateway.max_in_flight,
         room,
         local: settings.allow_local && matches!(own.auth, Auth::Local),
+        keep_alive: settings.keep_alive,
+        lines: http::Lines::default(),
         resource,
     })
 }

@@ -45,7 +45,12 @@ pub(crate) fn execute(config: &Path, command: Command) -> anyhow::Result<ExitCod
             let auth = auth_section(config);
             let set = |given: Option<String>, key: &str, default: &str| {
                 given
-                    .or_else(|| auth.get(key)?.as_str().map(str::to_owned))
+                    .or_else(|| {
+                        // Of several names the first is the one to mint with.
+                        let typed = auth.get(key)?;
+                        let first = || typed.as_array()?.first()?.as_str();
+                        typed.as_str().or_else(first).map(str::to_owned)
+                    })
                     .unwrap_or_else(|| default.to_owned())
             };
             let (secret_env, secret) = match signing_file(config, &auth).filter(|_| secret_env.is_none()) {

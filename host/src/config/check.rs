@@ -26,6 +26,7 @@ mod auth;
 mod backends;
 mod grant;
 mod http;
+mod issuers;
 mod names;
 mod plugins;
 mod route;
@@ -85,7 +86,8 @@ pub(super) fn check(
         )]);
     };
     let of_tools = raw.rbac.scopes.into_iter().map(|rule| rule.scope).collect();
-    let required = if raw.auth.mode == RawMode::Jwt { raw.auth.required_scopes } else { Vec::new() };
+    let required =
+        if raw.auth.mode == RawMode::Jwt { issuers::required_scopes(&raw.auth) } else { Vec::new() };
     let scopes = Scopes { required, of_tools };
     let RawKillSwitch { disabled_tools, disabled_backends } = raw.kill_switch;
     let kill_switch = KillSwitch { disabled_tools, disabled_backends };

@@ -9,10 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+mod auth;
 mod backend;
 mod http;
 mod plugin;
 
+pub(super) use auth::{RawIssuer, RawNames, RawRoleRule};
 pub(super) use backend::{
     RawArgumentCheck, RawBackend, RawEnv, RawEra, RawNetwork, RawReach, RawSandbox, RawTls, RawType,
 };
@@ -169,12 +171,22 @@ pub(super) struct RawAuth {
     /// A file with the HS256 secret, instead of a variable: what stands in it, without the line break at its end. Relative
     /// to this file.
     pub(super) jwt_secret_file: Option<String>,
-    /// The issuer (`iss`) a token must name.
-    #[schemars(length(min = 1))]
-    pub(super) jwt_issuer: String,
-    /// The audience (`aud`) a token must name.
-    #[schemars(length(min = 1))]
-    pub(super) jwt_audience: String,
+    /// The issuer (`iss`) a token must name; a list if it spells itself in several ways.
+    pub(super) jwt_issuer: RawNames,
+    /// The audience (`aud`) a token must name: one of these.
+    pub(super) jwt_audience: RawNames,
+    /// JSON pointers to the claim that says for whom a token is, the first that is there. Amazon Cognito's access tokens
+    /// have no `aud`: ["/aud", "/client_id"].
+    pub(super) audience_claims: Vec<String>,
+    /// JSON pointers (RFC 6901) to claims that hold a role of [rbac.roles] or a list: the first that is there, and of a
+    /// list the first that is such a role. Such as "/realm_access/roles", or "/https:~1~1example.com~1role" for a claim
+    /// that is called https://example.com/role.
+    pub(super) role_claims: Vec<String>,
+    /// Rules that give roles by a claim's value, a scope, a group, a subject or a client, asked before `role_claims`; the
+    /// first that fits.
+    pub(super) role_map: Vec<RawRoleRule>,
+    /// The role of whoever is given none by these; by default such tokens are refused.
+    pub(super) default_role: Option<String>,
     /// The environment variable with the token of the caller on stdio.
     #[schemars(length(min = 1))]
     pub(super) token_env: String,
@@ -202,6 +214,9 @@ pub(super) struct RawAuth {
     /// How long the last keys are used past their age while they cannot be fetched, in seconds.
     #[schemars(range(max = 86_400))]
     pub(super) jwks_stale_secs: u64,
+    /// Further issuers of tokens, each with its keys, its audience and its way of giving roles. If no key is named above
+    /// (`jwt_secret_env`, `keys`, `jwks_file`, `jwks_url`), these are all.
+    pub(super) issuers: Vec<RawIssuer>,
     /// Keys of programs, sent as `X-API-Key` or as a bearer token that begins with `sk-`.
     pub(super) api_keys: Vec<RawApiKey>,
     /// Mode "local": the role of the caller.
@@ -216,8 +231,12 @@ impl Default for RawAuth {
             mode: RawMode::Jwt,
             jwt_secret_env: None,
             jwt_secret_file: None,
-            jwt_issuer: "sentinel-gateway".to_owned(),
-            jwt_audience: "sentinel-api".to_owned(),
+            jwt_issuer: RawNames::one("sentinel-gateway"),
+            jwt_audience: RawNames::one("sentinel-api"),
+            audience_claims: vec!["/aud".to_owned()],
+            role_claims: vec!["/role".to_owned()],
+            role_map: Vec::new(),
+            default_role: None,
             token_env: "SENTINEL_TOKEN".to_owned(),
             leeway_secs: 30,
             required_scopes: Vec::new(),
@@ -228,6 +247,7 @@ impl Default for RawAuth {
             jwks_max_age_secs: 600,
             jwks_refetch_secs: 30,
             jwks_stale_secs: 3600,
+            issuers: Vec::new(),
             api_keys: Vec::new(),
             role: None,
             subject: None,
@@ -246,7 +266,7 @@ pub(super) enum RawAlg {
 }
 
 /// A key that tokens may be signed with.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawKey {
     /// The algorithm of the key; it is never taken from the token.

@@ -78,11 +78,12 @@ impl Chain {
         if let Some((principal, cache_until_ms)) = known {
             return Ok(Auth::Accepted { principal, cache_until_ms });
         }
-        Err(Denial::new(
-            Refused::Unauthenticated,
-            "no_credential",
-            "nobody vouches for this caller: no authenticator accepted the credential",
-        ))
+        let text = if credential.count() > 0 {
+            "nobody vouches for this caller: no authenticator accepted the credential"
+        } else {
+            "nobody vouches for this caller: it brings no credential, such as a token in `Authorization: Bearer TOKEN`"
+        };
+        Err(Denial::new(Refused::Unauthenticated, "no_credential", text))
     }
 
     pub(super) fn admit(

@@ -232,19 +232,24 @@ fn slow_calls_of_one_caller_leave_room_for_others() {
 fn connections_of_their_own_to_a_server_are_shared_too() {
     let door = Door::open(Setup::new().backend("echo", &[], "max_connections = 8"), "");
     let with_roots = |name: &str| door.client(name).greeting(NEWEST, &json!({"roots": {}}));
-    let mut sessions = Vec::new();
-    let refused = eventually("the bound", || {
-        let session = with_roots("eve");
-        let answer = session.call("echo", json!({}));
-        sessions.push(session);
-        answer.get("error").is_some().then_some(answer)
-    });
+    // Sessions that rest make room for one another: with a call each, any number of them has one.
+    let resting: Vec<_> = (0..12).map(|_| with_roots("eve")).collect();
+    for session in resting.iter().chain(&resting) {
+        assert_eq!(session.structured("echo")["name"], "echo");
+    }
+    // Those at work do not.
+    let mut calls = Vec::new();
+    for (number, session) in resting.iter().take(4).enumerate() {
+        calls.push(session.begin_post(&slow()));
+        begun(&door, "a connection of its own", number + 1);
+    }
+    let refused = resting[4].call("echo", json!({}));
     assert_eq!((code(&refused), reason(&refused)), (-32004, "overloaded"), "{refused}");
-    assert_eq!(sessions.len(), 5, "half of them are hers");
-    assert_eq!(with_roots("bob").structured("echo")["name"], "echo");
+    assert_eq!(with_roots("bob").structured("echo")["name"], "echo", "half of them are hers");
     // A session that ends gives its own back.
-    sessions[0].delete();
-    eventually("a place", || (sessions[4].call("echo", json!({}))["result"].is_object()).then_some(()));
+    resting[0].delete();
+    eventually("a place", || (resting[4].call("echo", json!({}))["result"].is_object()).then_some(()));
+    drop(calls);
 }
 
 #[test]
