@@ -594,7 +594,7 @@ mod tests {
             ("-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----[redacted]"),
             ("pin-code%3D1234", "pin-code%3D[redacted]"),
         ] {
-            for (before, after) in [("", ""), (" ", " "), ("é ", "\n")] {
+            for (before, after) in [("\n", ""), (" ", " "), ("é ", "\n")] {
                 let clean = everywhere(&format!("{far}{before}{text}{after}{far}"));
                 let begins = format!("{far}{before}{}", wanted.trim_end());
                 assert!(clean.starts_with(&begins), "{text}: {}", &clean[3_000..clean.len().min(3_100)]);
@@ -637,6 +637,16 @@ mod tests {
             "password:",
             "sk-",
             "'",
+            "SG.",
+            "token=(",
+            "token: aaaa ",
+            // What has stalled other programs: one line of letters, of constants, of hexadecimal digits, of package names.
+            "x",
+            "CONSTANT_SECRET_",
+            "0123456789ABCDEF",
+            "agent-challenge-1.0.1 aiohappyeyeballs-2.7.1 ",
+            "key_token.secret-",
+            "%3D",
         ] {
             let text = part.repeat(200_000 / part.len());
             let _ = clean(&text);

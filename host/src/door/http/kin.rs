@@ -58,7 +58,7 @@ pub(super) fn look(peer: SocketAddr, local: SocketAddr) -> Kin {
     // Whoever has come once comes again, with the next connection.
     let last = LAST.load(Ordering::Relaxed);
     let others = parents.keys().copied().filter(|pid| *pid != last);
-    for pid in parents.get_key_value(&last).map(|(pid, _)| *pid).into_iter().chain(others) {
+    for pid in parents.contains_key(&last).then_some(last).into_iter().chain(others) {
         if !ours.contains(&pid) && has_open(&format!("/proc/{pid}/fd"), socket.inode, &mut left) {
             LAST.store(pid, Ordering::Relaxed);
             return Kin::Other;

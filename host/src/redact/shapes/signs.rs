@@ -8,6 +8,8 @@ use aho_corasick::packed::{Config, MatchKind, Searcher};
 const SEPARATORS: [u8; 3] = [b':', b'=', b'%'];
 /// Separators this near to each other are looked at together, in bytes.
 const STRIDE: usize = 512;
+/// A text up to this length is sooner looked at whole, in bytes.
+const SHORT: usize = 128;
 /// Bytes of a scheme (`bearer `, `basic `) before the part that is searched for.
 const BEFORE: usize = 3;
 /// The ends of the schemes; in any case.
@@ -71,7 +73,7 @@ impl Signs {
             other: 0,
             stretch: Stretch { from: 0, last: bytes.len(), end: bytes.len() },
         };
-        if self.searcher.is_some() {
+        if self.searcher.is_some() && bytes.len() > SHORT {
             (search.separator, search.other) = (search.separator(0), search.other(0));
             search.stretch = search.stretch(0);
         }
@@ -98,11 +100,13 @@ impl Search<'_, '_> {
     fn stretch(&self, at: usize) -> Stretch {
         let (reach, longest) = (self.signs.reach, self.signs.longest);
         let first = self.separator.min(self.other);
-        let from = self.separator.saturating_sub(reach).min(self.other.saturating_sub(BEFORE)).max(at);
+        let before = |sign: usize, most: usize| {
+            if sign < self.bytes.len() { sign.saturating_sub(most) } else { sign }
+        };
+        let from = before(self.separator, reach).min(before(self.other, BEFORE)).max(at);
         let near = self.bytes.get(first..self.bytes.len().min(first + STRIDE)).unwrap_or_default();
         let [one, two, three] = SEPARATORS;
         let last = first + memchr::memrchr3(one, two, three, near).unwrap_or(0);
-        let from = if first == self.bytes.len() { first } else { from };
         Stretch { from, last, end: self.bytes.len().min(last + longest) }
     }
 
@@ -169,8 +173,9 @@ mod tests {
         assert_eq!(stretches(&format!("{far}:{far}")), [(980, 1_000)]);
         assert_eq!(stretches(&format!("{far}BEAReR {far}ghp_{far}")), [(1_000, 1_003), (2_004, 2_007)]);
         assert_eq!(stretches(&format!("a=1&b=2{far}eyJ")), [(0, 5), (1_004, 1_007)]);
+        // A short one is looked at whole.
         assert_eq!(stretches(""), []);
-        assert_eq!(stretches(":"), [(0, 0)]);
+        assert_eq!(stretches("x"), [(0, 1)]);
     }
 
     #[test]
