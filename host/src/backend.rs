@@ -57,7 +57,7 @@ use crate::mcp::catalog::Offers;
 use crate::mcp::client::{Affinity, Answered, Client};
 use crate::mcp::header::Mirrored;
 use crate::mcp::notice::ClientNotice;
-use crate::mcp::payload::{Payload, PayloadError};
+use crate::mcp::payload::{Payload, PayloadError, Unkept};
 use crate::mcp::{Era, message, method, splice};
 use crate::policy::Permitted;
 use crate::redact::Words;
@@ -93,6 +93,16 @@ pub enum BackendError {
         "backend \"{backend}\" did not answer in the protocol: the answer is over the limit of {limit} bytes"
     )]
     TooLarge { backend: Arc<str>, limit: usize },
+    #[error("the call was made, but the long answer of backend \"{backend}\" was not kept: {}", if *.own {
+        "too many of your others are not read yet"
+    } else {
+        "too many others wait for whoever asked for them"
+    })]
+    Unkept {
+        backend: Arc<str>,
+        /// It is the caller's own share that is used up.
+        own: bool,
+    },
     #[error("backend \"{backend}\" answered with HTTP status {status}{}{said}", if .said.is_empty() { "" } else { ": " })]
     Status {
         backend: Arc<str>,
@@ -239,7 +249,16 @@ impl Backend {
         {
             held.heard(&call.method, params);
         }
-        reply.map_err(|error| self.failed(error))
+        let reply = reply.map_err(|error| self.failed(error))?;
+        if let Some(long) = reply.payload().source() {
+            // From here on it waits for this caller to read it.
+            let kept = long.keep_for(share);
+            kept.map_err(|why| BackendError::Unkept {
+                backend: self.name.clone(),
+                own: why == Unkept::Share,
+            })?;
+        }
+        Ok(reply)
     }
 
     /// What follows when there is no place for a caller: none of it is the server's fault.

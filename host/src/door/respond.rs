@@ -121,6 +121,7 @@ fn said(failure: &Failure) -> String {
         }
         BackendError::Timeout { .. }
         | BackendError::TooLarge { .. }
+        | BackendError::Unkept { .. }
         | BackendError::Status { .. }
         | BackendError::Busy { .. }
         | BackendError::Share { .. } => error.to_string(),
@@ -197,6 +198,10 @@ fn backend(error: &BackendError) -> Value {
         BackendError::Timeout { backend, .. } => json!({ "reason": "backend_timeout", "backend": **backend }),
         BackendError::Protocol { backend, .. } | BackendError::TooLarge { backend, .. } => {
             json!({ "reason": "backend_protocol_error", "backend": **backend })
+        }
+        // Nothing is said of another try: it would be another call.
+        BackendError::Unkept { backend, .. } => {
+            json!({ "reason": "answer_not_kept", "backend": **backend })
         }
         BackendError::Busy { backend, .. } => {
             json!({ "reason": "backend_busy", "backend": **backend, "retryAfter": 1 })

@@ -45,6 +45,8 @@ pub(super) fn of(done: &Result<Reply, Failure>) -> Outcome {
             BackendError::Status { status: 429, .. } => Outcome::Throttled,
             BackendError::Status { status: 500.., .. } => Outcome::ServerError,
             BackendError::Status { .. } => Outcome::InvalidRequest,
+            // The server has answered, and is not to blame for what became of it.
+            BackendError::Unkept { .. } => Outcome::Success,
             // It was never sent.
             BackendError::Busy { .. } | BackendError::Share { .. } => Outcome::Cancelled,
         },
