@@ -7,9 +7,9 @@ mod fields;
 mod flood;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _};
 
 use self::flood::Flood;
 
@@ -46,11 +46,11 @@ pub fn log(level: &str, redaction: Redaction) -> anyhow::Result<Log> {
     let lines = tracing_subscriber::fmt::layer()
         .fmt_fields(fields::CleanFields(redaction))
         .with_writer(std::io::stderr)
-        .with_ansi(shows_colours(&std::io::stderr()))
-        .with_filter(flood.clone());
+        .with_ansi(shows_colours(&std::io::stderr()));
     tracing_subscriber::registry()
         .with(filter)
         .with(lines)
+        .with(flood.clone())
         .try_init()
         .map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))?;
     tokio::spawn(flood.clone().reports());

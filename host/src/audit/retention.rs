@@ -15,7 +15,7 @@ use super::store::{Keeper, Store};
 use super::{AuditError, Settings};
 use crate::files::{self, Links, Trust};
 
-/// So many rows leave at once: with arguments of the usual limit 13 MB of memory.
+/// So many rows leave at once: with arguments of the usual limit less than 1 MB of memory.
 const GROUP: u32 = 200;
 /// So many groups leave before the mover has its turn again.
 const GROUPS: usize = 4;

@@ -346,6 +346,39 @@ fn a_pattern_means_the_same_to_the_database_and_to_whoever_follows() {
     });
 }
 
+/// Whoever follows denials begins with the newest denials, not with those among the newest calls.
+#[test]
+fn a_reader_that_follows_some_calls_begins_with_those() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&dir);
+    phase(async {
+        let audit = Audit::open(settings.clone()).await.unwrap();
+        let call = async |status: Status, tool: &str| {
+            let id = audit.next_id();
+            audit.refused(id, &Entry { tool, ..ENTRY }, &Closing { status, ..DONE }).await.unwrap();
+            audit.flush().await;
+            id.to_string()
+        };
+        let denied = [
+            call(Status::Denied, "a").await,
+            call(Status::Denied, "b").await,
+            call(Status::Denied, "c").await,
+        ];
+        for _ in 0..20 {
+            call(Status::Success, "a").await;
+        }
+        let wanted = Query { limit: 2, statuses: vec!["denied".to_owned()], ..Query::default() };
+        let mut cursor = Cursor::new(wanted);
+        let ids = |rows: Vec<Row>| rows.into_iter().map(|row| row.request_id).collect::<Vec<_>>();
+        assert_eq!(ids(after(&settings.store, &mut cursor).await.unwrap()), denied[1..]);
+        call(Status::Success, "a").await;
+        let next = call(Status::Denied, "d").await;
+        assert_eq!(ids(after(&settings.store, &mut cursor).await.unwrap()), [next]);
+        assert!(after(&settings.store, &mut cursor).await.unwrap().is_empty());
+        audit.close().await.unwrap();
+    });
+}
+
 #[test]
 fn what_a_rewriter_made_of_arguments_stands_beside_them() {
     let dir = tempfile::tempdir().unwrap();

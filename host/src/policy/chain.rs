@@ -163,11 +163,14 @@ fn failed(plugin: &Plugin, error: &PluginError) -> Result<(), Denial> {
     metrics::counter!("sentinel_plugin_failures_total", "plugin" => plugin.name().to_owned()).increment(1);
     match plugin.on_failure() {
         OnFailure::Allow => {
-            tracing::error!("{error}; passed over, because its on_failure is \"allow\"");
+            tracing::error!(
+                plugin = plugin.name(),
+                "{error}; passed over, because its on_failure is \"allow\""
+            );
             Ok(())
         }
         OnFailure::Deny => {
-            tracing::error!("{error}; the call is refused");
+            tracing::error!(plugin = plugin.name(), "{error}; the call is refused");
             let message = format!(
                 "the policy plugin `{}` failed, so the call is refused; see the gateway's log",
                 plugin.name()

@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::{Context, Filter};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
 
 use crate::redact::Redaction;
 
@@ -145,21 +145,11 @@ impl Flood {
     }
 }
 
-impl<S: Subscriber> Filter<S> for Flood {
-    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        true
-    }
-
-    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+/// A layer and no filter of one layer: tracing-subscriber forgets to forget what such a filter said of an event that no layer
+/// wants, and its debug build ends at the next one.
+impl<S: Subscriber> Layer<S> for Flood {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         self.admits(event, Instant::now())
-    }
-
-    fn callsite_enabled(&self, _: &'static Metadata<'static>) -> tracing::subscriber::Interest {
-        tracing::subscriber::Interest::always()
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::TRACE)
     }
 }
 
@@ -190,7 +180,6 @@ impl Visit for About {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use tracing_subscriber::Layer as _;
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
@@ -202,7 +191,7 @@ mod tests {
         let (kept, flood) = (Kept::default(), Flood::new(Redaction::new(&secrets)));
         let writer = kept.clone();
         let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
-        let subscriber = tracing_subscriber::registry().with(layer.with_filter(flood.clone()));
+        let subscriber = tracing_subscriber::registry().with(layer).with(flood.clone());
         tracing::subscriber::with_default(subscriber, || events(&flood));
         kept.lines()
     }

@@ -48,7 +48,7 @@ fn failed_and_nobody_knows_why() {
     };
     assert_eq!(why("as_result"), "no such customer");
     assert_eq!(why("as_error"), "-32603: no such customer");
-    assert_eq!(why("as_structure"), r#"{"why":"no such customer"}"#);
+    assert_eq!(why("as_structure"), r#"{"why": "no such customer"}"#);
     let long = why("at_length");
     assert!(long.starts_with("no such customer no such") && long.len() <= 4_100, "{} bytes", long.len());
     assert_eq!(why("with_a_secret"), "-32000: no such customer for [redacted], password=[redacted]");
