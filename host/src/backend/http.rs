@@ -12,9 +12,11 @@ mod legacy;
 mod listen;
 mod send;
 mod session;
+mod trust;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -125,6 +127,8 @@ struct Link {
     version: RwLock<Option<HeaderValue>>,
     /// The server speaks as those of 2024-11-05 do.
     legacy: OnceLock<Legacy>,
+    /// Whether that was looked at.
+    looked: AtomicBool,
     flights: Arc<Flights>,
     end: Arc<End>,
     /// Ends every task of the wire.
@@ -144,6 +148,7 @@ impl Link {
             session: Session::default(),
             version: RwLock::new(None),
             legacy: OnceLock::new(),
+            looked: AtomicBool::new(false),
             flights: Arc::new(Flights::default()),
             end: Arc::new(End::default()),
             closed: CancellationToken::new(),

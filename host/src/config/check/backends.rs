@@ -314,6 +314,14 @@ impl Checker<'_> {
             };
             let (found, secret) = match name.strip_prefix("file:") {
                 Some(path) => (self.secret_file(at, path), true),
+                // As other programs spell it.
+                None if name.starts_with("env:") || name.contains(":-") => {
+                    let plain = name.strip_prefix("env:").unwrap_or(name);
+                    let plain = plain.split_once(":-").map_or(plain, |(plain, _)| plain);
+                    let hint = format!("write ${{{plain}}}; there are no defaults");
+                    self.problem(at, format!("${{{name}}} is not how a variable is written here"), hint);
+                    (None, false)
+                }
                 None => (self.needed(at, name), !is_public(name)),
             };
             match found {
