@@ -12,9 +12,11 @@ mod legacy;
 mod listen;
 mod send;
 mod session;
+mod trust;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -128,6 +130,8 @@ struct Link {
     version: RwLock<Option<HeaderValue>>,
     /// The server speaks as those of 2024-11-05 do.
     legacy: OnceLock<Legacy>,
+    /// Whether that was looked at.
+    looked: AtomicBool,
     flights: Arc<Flights>,
     end: Arc<End>,
     /// The server has answered the first request for its standing stream, whatever it said.
@@ -149,6 +153,7 @@ impl Link {
             session: Session::default(),
             version: RwLock::new(None),
             legacy: OnceLock::new(),
+            looked: AtomicBool::new(false),
             flights: Arc::new(Flights::default()),
             end: Arc::new(End::default()),
             stream_answered: CancellationToken::new(),

@@ -1,6 +1,7 @@
 //! HTTP to servers: sessions, redirects, proxies, secrets, certificates, and the transport of 2024-11-05.
 
 mod compressed;
+mod http2;
 mod old;
 mod proxies;
 mod secrets;
@@ -71,4 +72,13 @@ fn redirects_in_a_circle_end() {
     let web = Web::start("def post(h, m):\n    h.reply(308, Location=h.path + 'x')");
     let gateway = Gateway::start(Setup::new().http("up", &web.url(), "retries = 0"));
     gateway.await_log("redirects more than 3 times", 1);
+}
+
+#[test]
+fn what_a_server_that_wants_credentials_says_is_in_the_log() {
+    let web = Web::start(
+        "def post(h, m):\n    h.reply(401, WWW_Authenticate='Bearer error=\"invalid_token\", error_description=\"it has expired\"')",
+    );
+    let gateway = Gateway::start(Setup::new().http("up", &web.url(), ""));
+    gateway.await_log("it has expired", 1);
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use reqwest::{Certificate, Client, ClientBuilder, Identity, Proxy, Url};
+use reqwest::{Client, ClientBuilder, Identity, Proxy, Url};
 
 use super::super::wire::WireError;
-use super::{REQUESTS, explain};
-use crate::config::Route;
+use super::{REQUESTS, explain, trust};
+use crate::config::{Route, Secret};
 
 /// The clients that have been made, by the way their requests take.
 #[derive(Debug, Default)]
@@ -41,34 +41,31 @@ pub(super) fn client(route: &Route) -> Result<Client, WireError> {
     // An error means that a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let failed = |what: &str, error| WireError::Unreachable(format!("{what}: {}", explain(error)));
-    let ca = match &route.ca {
-        None => Vec::new(),
-        Some(pem) => Certificate::from_pem_bundle(pem.as_bytes())
-            .map_err(|error| failed("the certificates of tls.ca_file", error))?,
-    };
-    let identity = route.identity.as_ref().map(|pem| Identity::from_pem(pem.expose().as_bytes()));
-    let identity = identity.transpose().map_err(|error| failed("the certificate of tls.cert_file", error))?;
+    let identity = route.identity.as_ref().map(Secret::expose);
+    let tls = route.ca.as_ref().map(|ca| trust::config(ca, identity)).transpose();
+    let tls =
+        tls.map_err(|why| WireError::Unreachable(format!("the certificates in tls cannot be used: {why}")))?;
+    let identity = identity.map(|pem| Identity::from_pem(pem.as_bytes())).transpose();
+    let identity = identity.map_err(|error| failed("the certificate of tls.cert_file", error))?;
     let proxy = route.proxy.as_ref().map(|url| Proxy::all(url.expose()));
     let proxy = proxy.transpose().map_err(|error| failed("the proxy", error))?;
     let builder = || {
-        let mut builder = bare();
-        if let Some(identity) = &identity {
-            builder = builder.identity(identity.clone());
+        let builder = match &proxy {
+            Some(proxy) => bare().proxy(proxy.clone()),
+            None => bare(),
+        };
+        match (&tls, &identity) {
+            (Some(tls), _) => builder.tls_backend_preconfigured(tls.clone()),
+            (None, Some(identity)) => builder.identity(identity.clone()),
+            (None, None) => builder,
         }
-        if let Some(proxy) = &proxy {
-            builder = builder.proxy(proxy.clone());
-        }
-        builder
     };
-    let trusting_the_system = builder().tls_certs_merge(ca.clone()).build();
-    let client = trusting_the_system.or_else(|error| {
-        if ca.is_empty() {
-            tracing::warn!(
-                error = explain(error),
-                "no usable system certificates: HTTPS servers will be refused"
-            );
-        }
-        builder().tls_certs_only(ca).build()
+    let client = builder().build().or_else(|error| {
+        tracing::warn!(
+            error = explain(error),
+            "no usable system certificates: HTTPS servers will be refused"
+        );
+        builder().tls_certs_only([]).build()
     });
     client.map_err(|error| failed("no HTTP client", error))
 }

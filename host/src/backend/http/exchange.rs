@@ -68,6 +68,9 @@ async fn post(
     incoming: &queue::Sender<Incoming>,
     message: &Outgoing,
 ) -> Result<(), WireError> {
+    if legacy::is_to_be_looked_for(link) {
+        Box::pin(legacy::look(link, incoming)).await;
+    }
     if let Some(legacy) = link.legacy.get() {
         return legacy.post(link, incoming, message).await;
     }
@@ -343,14 +346,22 @@ pub(super) async fn deliver(incoming: &queue::Sender<Incoming>, item: Incoming) 
     let _ = incoming.send(item).await;
 }
 
-/// The failure that a status stands for, and the body.
+/// The failure that a status stands for, and the body; of an event stream its first message.
 pub(super) async fn refused(link: &Link, response: Response) -> (WireError, Bytes) {
     let status = response.status().as_u16();
     let retry_after = headers::retry_after(response.headers(), Timestamp::now());
+    let challenge = headers::challenge(response.headers());
+    let streams = is_event_stream(response.headers());
     // A body that breaks off or is too large does not hide the status.
-    let body = read(link, response, link.max_body).await.unwrap_or_default();
-    let said = link.redaction.words(&said::in_body(&body));
-    (WireError::Status { status, retry_after, said }, body)
+    let mut body = read(link, response, link.max_body).await.unwrap_or_default();
+    if streams {
+        let first = Parser::new(link.max_body, None).push(&body).into_iter().next();
+        if let Some(Item::Event { data, .. }) = first {
+            body = data;
+        }
+    }
+    let said = Some(said::in_body(&body)).filter(|said| !said.is_empty()).or(challenge).unwrap_or_default();
+    (WireError::Status { status, retry_after, said: link.redaction.words(&said) }, body)
 }
 
 /// An answer of any length.

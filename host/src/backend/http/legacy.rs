@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use reqwest::{Response, StatusCode, Url};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -16,7 +17,7 @@ use super::super::spool::TooLong;
 use super::super::sse::{Item, Parser};
 use super::super::wire::{Incoming, Outgoing, WireError};
 use super::exchange::{answered, answers, deliver, deliver_answer, is_event_stream, message, read, refused};
-use super::send::{Sending, send};
+use super::send::{Sending, Target, send};
 use super::session::{self, Verdict};
 use super::{Link, explain};
 use crate::mcp::payload::Payload;
@@ -27,10 +28,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of what a server says besides the status when it takes a message.
 const RECEIPT: usize = 64 << 10;
 
+/// The same, where nothing has been refused yet.
+const GLANCE: Duration = Duration::from_secs(3);
+
 /// The way to a server that was found to be one of them.
 #[derive(Debug)]
 pub(super) struct Legacy {
-    endpoint: Url,
+    endpoint: RwLock<Url>,
+    /// Where it may be instead.
+    behind_prefix: Option<Url>,
     /// Who waits for which answer; no more than requests under way.
     waiting: Mutex<HashMap<u64, oneshot::Sender<Payload>>>,
 }
@@ -38,6 +44,19 @@ pub(super) struct Legacy {
 /// Whether a refusal of `initialize` may come from such a server. What is about credentials or load, or ends soon, is not.
 pub(super) fn is_likely(status: StatusCode) -> bool {
     status.is_client_error() && ![401, 402, 403, 407, 408, 413, 425, 429, 431, 451].contains(&status.as_u16())
+}
+
+/// Whether it is to be looked, before the first message of a wire, if the server is one of them. Only where the url says so:
+/// asking in the wrong way costs time with those that never answer.
+pub(super) fn is_to_be_looked_for(link: &Link) -> bool {
+    link.target.as_ref().is_ok_and(Target::is_of_old_form) && !link.looked.swap(true, Ordering::Relaxed)
+}
+
+/// Looks for the event stream for a moment.
+pub(super) async fn look(link: &Arc<Link>, incoming: &queue::Sender<Incoming>) {
+    if let Err(why) = open(link, incoming, GLANCE).await {
+        tracing::debug!(backend = link.name, "its url looks like one of 2024-11-05, but {why}");
+    }
 }
 
 /// Asks for the event stream, and says `initialize` there.
@@ -50,7 +69,7 @@ pub(super) async fn fall_back(
     message: &Outgoing,
     refused: WireError,
 ) -> Result<(), WireError> {
-    match open(link, incoming).await {
+    match open(link, incoming, PATIENCE).await {
         Ok(legacy) => legacy.post(link, incoming, message).await,
         Err(why) => Err(match refused {
             WireError::Status { status, retry_after, said } => {
@@ -62,9 +81,13 @@ pub(super) async fn fall_back(
     }
 }
 
-async fn open<'a>(link: &'a Arc<Link>, incoming: &queue::Sender<Incoming>) -> Result<&'a Legacy, String> {
+async fn open<'a>(
+    link: &'a Arc<Link>,
+    incoming: &queue::Sender<Incoming>,
+    patience: Duration,
+) -> Result<&'a Legacy, String> {
     let none = |why: String| format!("nor is it a server of 2024-11-05: {why}");
-    let deadline = Instant::now() + PATIENCE.min(link.timeout);
+    let deadline = Instant::now() + patience.min(link.timeout);
     let late = |_| none("its event stream did not begin in time".to_owned());
     let sent = timeout_at(deadline, send(link, &Sending::get(None))).await.map_err(late)?;
     let mut response = sent.map_err(|error| none(error.to_string()))?;
@@ -101,9 +124,23 @@ async fn open<'a>(link: &'a Arc<Link>, incoming: &queue::Sender<Incoming>) -> Re
         ));
     }
     tracing::debug!(backend = link.name, "it speaks HTTP as 2024-11-05 did");
-    let legacy = link.legacy.get_or_init(|| Legacy { endpoint, waiting: Mutex::default() });
+    let behind_prefix = behind_prefix(&base, &endpoint);
+    let (endpoint, waiting) = (RwLock::new(endpoint), Mutex::default());
+    let legacy = link.legacy.get_or_init(|| Legacy { endpoint, behind_prefix, waiting });
     tokio::spawn(listen(Arc::clone(link), incoming.clone(), response, parser, rest));
     Ok(legacy)
+}
+
+/// A server behind something that puts a prefix before its paths does not know of the prefix: with its stream at
+/// `/prefix/sse`, its `/messages` is at `/prefix/messages`.
+fn behind_prefix(stream: &Url, endpoint: &Url) -> Option<Url> {
+    let (prefix, _) = stream.path().trim_end_matches('/').rsplit_once('/')?;
+    if prefix.is_empty() || endpoint.path().strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')) {
+        return None;
+    }
+    let mut other = endpoint.clone();
+    other.set_path(&format!("{prefix}{}", endpoint.path()));
+    Some(other)
 }
 
 /// Reads the stream until it ends, and the wire with it.
@@ -160,6 +197,10 @@ impl Legacy {
         message: &Outgoing,
     ) -> Result<(), WireError> {
         let Some(id) = message.id else { return self.send(link, message).await.map(drop) };
+        if message.method == "server/discover" {
+            // It cannot know the question, and some take what they do not know before the handshake badly.
+            return Err(WireError::Protocol("it speaks HTTP as 2024-11-05 did".to_owned()));
+        }
         let (waiting, answer) = oneshot::channel();
         self.waiting.lock().insert(id, waiting);
         // However this ends, nobody waits any more.
@@ -181,8 +222,21 @@ impl Legacy {
 
     /// Sends one message; some servers answer in the same exchange.
     async fn send(&self, link: &Link, message: &Outgoing) -> Result<Option<Payload>, WireError> {
-        let request = Sending::post(message.body.clone(), &message.headers).to(&self.endpoint);
-        let response = timeout(link.timeout, send(link, &request)).await.map_err(|_| link.silent())??;
+        let endpoint = self.endpoint.read().clone();
+        let post = async |to: &Url| {
+            let request = Sending::post(message.body.clone(), &message.headers).to(to);
+            timeout(link.timeout, send(link, &request)).await.map_err(|_| link.silent())?
+        };
+        let mut response = post(&endpoint).await?;
+        let nobody = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&response.status());
+        if let Some(other) = self.behind_prefix.as_ref().filter(|_| nobody && message.method == "initialize")
+        {
+            let second = post(other).await?;
+            if second.status().is_success() {
+                *self.endpoint.write() = other.clone();
+                response = second;
+            }
+        }
         let status = response.status();
         let answer = |body: &[u8]| message.id.is_some_and(|id| answers(body, id));
         if status.is_success() {

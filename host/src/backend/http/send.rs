@@ -48,6 +48,11 @@ impl Target {
         })
     }
 
+    /// Whether the url is like those of servers of 2024-11-05.
+    pub(super) fn is_of_old_form(&self) -> bool {
+        self.url.path().trim_end_matches('/').ends_with("/sse")
+    }
+
     fn place(&self) -> Url {
         self.moved.read().clone().unwrap_or_else(|| self.url.clone())
     }
@@ -139,7 +144,7 @@ pub(super) async fn send(link: &Link, request: &Sending<'_>) -> Result<Response,
                 url = next;
             }
             next => {
-                let place = next.map_or(location, String::from);
+                let place = next.map_or(location, |next| String::from(as_safe_as(&url, next)));
                 let text = format!("it points to {place}; if that is the server, write it as `url`");
                 return Err(redirected(status, link.redaction.words(&text)));
             }
@@ -161,6 +166,16 @@ fn location(response: &Response) -> Option<String> {
     }
     let location = response.headers().get(LOCATION)?;
     Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
+}
+
+/// Who stands behind something that ends TLS often does not know of it, and points to itself without.
+fn as_safe_as(url: &Url, mut next: Url) -> Url {
+    if url.scheme() == "https" && next.scheme() == "http" && url.host_str() == next.host_str() {
+        // Both are schemes that change into each other.
+        let _ = next.set_scheme("https");
+        let _ = next.set_port(url.port());
+    }
+    next
 }
 
 /// What frameworks do to a path, whatever status they say it with.

@@ -78,7 +78,7 @@ impl Session {
 }
 
 fn given(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut value = headers.get(headers::SESSION)?.clone();
+    let mut value = headers.get(headers::SESSION).filter(|value| !value.is_empty())?.clone();
     value.set_sensitive(true);
     Some(value)
 }
@@ -104,6 +104,8 @@ pub(super) fn judge(status: StatusCode, body: &[u8], answers: bool) -> Verdict {
         404 | 410 if !answers || said() => Verdict::Over,
         400 | 401 | 422 if said() => Verdict::Over,
         400 if !answers => Verdict::Doubtful,
+        // Some say it so, and others mean what a tool did.
+        500 | 503 if said() => Verdict::Doubtful,
         _ => Verdict::Alive,
     }
 }
@@ -217,7 +219,7 @@ async fn knows(link: &Link, session: &Named) -> bool {
     let request = Sending::post(message::request(PROBE, "ping", None), &[]).within(Some(session));
     let Ok(Ok(response)) = timeout(link.timeout, send(link, &request)).await else { return true };
     let status = response.status();
-    if !status.is_client_error() {
+    if status.is_success() {
         return true;
     }
     let (_, body) = refused(link, response).await;
@@ -277,6 +279,8 @@ mod tests {
             (400, r#"{"error":{"code":-32602,"message":"limit must be at most 50"},"id":3}"#, true, Alive),
             (403, "session", false, Alive),
             (429, "too many sessions", false, Alive),
+            (503, r#"{"error":"Unknown session"}"#, false, Doubtful),
+            (503, "busy", false, Alive),
         ] {
             let status = StatusCode::from_u16(status).unwrap_or_default();
             assert_eq!(judge(status, body.as_bytes(), answers), verdict, "{status} {body}");

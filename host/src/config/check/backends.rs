@@ -344,6 +344,13 @@ impl Checker<'_> {
             };
             let (found, secret) = match (name.strip_prefix("file:"), name.split_once(":-")) {
                 (Some(path), _) => (self.secret_file(at, path), true),
+                (None, _) if name.starts_with("env:") => {
+                    // As other programs spell it.
+                    let plain = name.trim_start_matches("env:");
+                    let text = format!("${{{name}}} is not how a variable is written here");
+                    self.problem(at, text, format!("write ${{{plain}}}"));
+                    (None, false)
+                }
                 (None, Some((name, default))) => match self.var(name) {
                     Some(found) => (Some(found), !is_public(name)),
                     None => {

@@ -77,12 +77,21 @@ impl Checker<'_> {
     /// What the environment says about this URL.
     fn proxy_of_environment(&mut self, at: &str, url: &str) -> Option<Secret> {
         let uri: http::Uri = url.parse().ok()?;
-        let (name, value) = self.proxy_variable(uri.scheme_str() == Some("https"))?;
+        let https = uri.scheme_str() == Some("https");
+        let Some((name, value)) = self.proxy_variable(https) else {
+            let names = if https { "HTTPS_PROXY nor ALL_PROXY" } else { "HTTP_PROXY nor ALL_PROXY" };
+            let message = format!("neither {names} is set, so no proxy is used for this url");
+            self.warn(at, message, "set one of them where the gateway is started, or proxy = \"none\"");
+            return None;
+        };
         let exceptions = EXCEPTIONS.iter().find_map(|name| self.var(name)).unwrap_or_default();
+        let exceptions = exceptions_for(&exceptions, uri.port_u16().unwrap_or(if https { 443 } else { 80 }));
         // The crate knows how exceptions are written.
         Matcher::builder().all("http://any.invalid").no(exceptions).build().intercept(&uri)?;
         // curl takes a bare host for that of an http proxy.
         let text = if value.contains("://") { value } else { format!("http://{value}") };
+        // What some desktops write.
+        let text = text.strip_prefix("socks://").map(|rest| format!("socks5://{rest}")).unwrap_or(text);
         let Some(parsed) = proxy_url(&text) else {
             let hint = "it looks like http://proxy.example.org:3128";
             self.problem(at, format!("{name} does not hold the URL of a proxy"), hint);
@@ -170,12 +179,35 @@ impl Checker<'_> {
 fn belong_together(certificate: &str, key: &str) -> Result<(), (bool, String)> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
     let chain = chain.map_err(|error| (false, format!("a certificate cannot be read: {error}")))?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-        .map_err(|_| (true, "there is no private key in PEM in it".to_owned()))?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| (true, no_key(key)))?;
     let provider = rustls::crypto::ring::default_provider();
     rustls::sign::CertifiedKey::from_der(chain, key, &provider)
         .map(drop)
         .map_err(|error| (true, format!("the certificate cannot be used with this key: {error}")))
+}
+
+fn no_key(pem: &str) -> String {
+    let encrypted = pem.contains("BEGIN ENCRYPTED PRIVATE KEY") || pem.contains("Proc-Type: 4,ENCRYPTED");
+    if encrypted {
+        "the private key in it is encrypted; `openssl pkey` writes it without its passphrase".to_owned()
+    } else {
+        "there is no private key in PEM in it".to_owned()
+    }
+}
+
+/// The exceptions that hold for a port, as the crate reads them: `*.example.org` is `.example.org`, and a port is none of a
+/// name. Blanks part them as commas do.
+fn exceptions_for(typed: &str, port: u16) -> String {
+    let one = |entry: &str| -> Option<String> {
+        let entry = entry.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(entry);
+        match entry.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']')) {
+            Some((host, own)) if own.parse() == Ok(port) => Some(host.trim_matches(['[', ']']).to_owned()),
+            Some((_, own)) if own.parse::<u16>().is_ok() => None,
+            _ => Some(entry.to_owned()),
+        }
+    };
+    let entries = typed.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
+    entries.filter_map(one).collect::<Vec<_>>().join(",")
 }
 
 fn proxy_url(text: &str) -> Option<Url> {
@@ -187,4 +219,35 @@ fn proxy_url(text: &str) -> Option<Url> {
 fn is_local(url: &str) -> bool {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     is_loopback(host_of(rest.split(['/', '?', '#']).next().unwrap_or_default()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exceptions_are_read_as_people_write_them() {
+        for (typed, url, direct) in [
+            ("*.internal.example", "https://mcp.internal.example/mcp", true),
+            (".internal.example", "https://mcp.internal.example/mcp", true),
+            ("internal.example", "https://mcp.internal.example/mcp", true),
+            ("internal.example", "https://mcp.external.example/mcp", false),
+            ("a.example internal.example", "https://mcp.internal.example/mcp", true),
+            ("mcp.internal.example:443", "https://mcp.internal.example/mcp", true),
+            ("mcp.internal.example:8443", "https://mcp.internal.example/mcp", false),
+            ("10.0.0.0/8", "http://10.1.2.3:8080/mcp", true),
+            ("10.0.0.0/8", "http://11.1.2.3:8080/mcp", false),
+            ("fd00::/8", "http://[fd00::1]:8080/mcp", true),
+            ("[fd00::1]:8080", "http://[fd00::1]:8080/mcp", true),
+            ("*", "https://mcp.example/mcp", true),
+            ("", "https://mcp.example/mcp", false),
+        ] {
+            let uri: http::Uri = url.parse().unwrap();
+            let port = uri.port_u16().unwrap_or(443);
+            let matcher =
+                Matcher::builder().all("http://any.invalid").no(exceptions_for(typed, port)).build();
+            assert_eq!(matcher.intercept(&uri).is_none(), direct, "{typed} {url}");
+        }
+    }
 }

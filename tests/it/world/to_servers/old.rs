@@ -110,6 +110,59 @@ fn an_endpoint_as_a_whole_url_or_relative_to_the_stream() {
 }
 
 #[test]
+fn one_behind_a_prefix_that_it_does_not_know_of() {
+    let web = Web::start(&format!(
+        r#"{OLD}
+class Prefixed(Handler):
+    def do_GET(self):
+        self.told("GET")
+        self.path = self.path.removeprefix("/tools/v1")
+        get(self)
+
+    def do_POST(self):
+        if not self.path.startswith("/tools/v1/"):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            return self.reply(404)
+        self.path = self.path.removeprefix("/tools/v1")
+        super().do_POST()
+
+Handler = Prefixed
+"#
+    ));
+    let mut gateway = gateway(&web.at("/tools/v1/sse"), "");
+    assert_eq!(text(&gateway.call("echo", json!({}))), "ok");
+}
+
+#[test]
+fn one_that_never_answers_a_post_at_its_stream() {
+    // It is asked for its stream first, because of how its url ends.
+    let code = OLD.replace("        return h.reply(405)", "        return time.sleep(60)");
+    let web = Web::start(&code);
+    let mut gateway = gateway(&web.at("/sse"), "");
+    assert_eq!(text(&gateway.call("echo", json!({}))), "ok");
+    assert!(
+        web.told().iter().all(|line| line["path"] != "/sse" || line["verb"] == "GET"),
+        "{:?}",
+        web.told()
+    );
+    // And one whose url ends so, and which is none.
+    let web = Web::start("");
+    let mut gateway = self::gateway(&web.at("/sse"), "");
+    assert_eq!(text(&gateway.call("echo", json!({}))), "ok");
+}
+
+#[test]
+fn one_at_any_path_is_found_after_its_refusal() {
+    for refusal in ["h.reply(405)", "h.reply(404)", "h.error(400, 'no')", "h.reply(411)", "h.reply(415)"] {
+        let code = OLD.replace("\"/sse\"", "\"/mcp\"").replace("h.reply(405)", refusal);
+        let web = Web::start(&code);
+        let mut gateway = gateway(&web.url(), "");
+        assert_eq!(text(&gateway.call("echo", json!({}))), "ok", "{refusal}");
+        assert_eq!(web.count("server/discover"), 1, "it is not asked again what it cannot know");
+    }
+}
+
+#[test]
 fn one_that_answers_in_both_ways_is_heard_once() {
     // Some answer in the exchange itself, with any success and any body; some take a message with 200 and a word.
     for taken in ["h.reply(200, b'ok')", "h.reply(204)", "h.reply(202, {'accepted': True})"] {

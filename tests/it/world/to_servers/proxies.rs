@@ -43,13 +43,11 @@ fn only_through_a_proxy() {
     let setup = || Setup::new().http("up", INSIDE, "");
     let address = proxy.at("");
     // By the environment, if the file says so; by a key for all; by one for this backend.
-    let environment = setup().gateway("proxy = \"environment\"");
     for (name, value) in [
         ("HTTP_PROXY", address.clone()),
         ("http_proxy", address.clone()),
         ("ALL_PROXY", address.replace("http://", "")),
     ] {
-        let _ = &environment;
         works(Gateway::start(setup().gateway("proxy = \"environment\"").env(name, &value)), &proxy);
     }
     works(Gateway::start(setup().gateway(&format!("proxy = {address:?}"))), &proxy);
@@ -78,12 +76,18 @@ fn the_environment_counts_only_if_the_file_says_so() {
         setup("", "proxy = \"none\"", ""),
         setup("proxy = \"environment\"", "proxy = \"none\"", ""),
         setup("proxy = \"environment\"", "", "other.example,.internal.example"),
+        setup("proxy = \"environment\"", "", "other.example *.internal.example:443"),
     ] {
         assert!(!warned(&decided));
         let gateway = Gateway::start(decided);
         gateway.await_log("backend is down", 1);
     }
     assert!(proxy.told().is_empty(), "{:?}", proxy.told());
+    // The environment may have nothing to say; that is said.
+    let unset =
+        setup("proxy = \"environment\"", "", "").without_env("HTTPS_PROXY").env("HTTP_PROXY", &proxy.at(""));
+    let said = String::from_utf8(unset.run(&["check"]).stdout).unwrap();
+    assert!(said.contains("neither HTTPS_PROXY nor ALL_PROXY is set"), "{said}");
     // And through it, where it is meant; what the proxy refuses is said with its name.
     let gateway = Gateway::start(setup("proxy = \"environment\"", "", "other.example"));
     let asked = proxy.await_request("a tunnel", |line| line["verb"] == "CONNECT");

@@ -50,6 +50,7 @@ fn a_lost_session_in_other_words() {
         r#"h.reply(404, b"<html>no such thing</html>", Content_Type="text/html")"#,
         r#"h.error(410, "gone")"#,
         r#"h.error(404, "Session not found", m.get("id"), -32001)"#,
+        r#"h.reply(400, b'event: message\ndata: {"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request: Server not initialized"}}\n\n', Content_Type="text/event-stream")"#,
     ] {
         the_next_call_is_answered(&forgetful(refusal));
     }
@@ -65,6 +66,47 @@ fn a_400_that_says_nothing_of_the_session_is_asked_about() {
     assert_eq!(refused["error"]["data"]["status"], 400, "{refused}");
     assert_eq!(text(&gateway.call("echo", json!({}))), "ok");
     assert_eq!(web.count("tools/call"), 3);
+}
+
+#[test]
+fn a_5xx_that_speaks_of_the_session_is_asked_about() {
+    // Such words may also be about what a tool did, so the call is not sent again.
+    let web = forgetful(r#"h.error(503, "Unknown session")"#);
+    let mut gateway = gateway(&web.url(), "circuit_breaker_threshold = 0");
+    gateway.call("echo", json!({"forget": true}));
+    assert_eq!(gateway.call("echo", json!({}))["error"]["data"]["status"], 503);
+    assert_eq!(text(&gateway.call("echo", json!({}))), "ok");
+    assert_eq!((web.count("tools/call"), web.count("initialize")), (3, 2));
+}
+
+#[test]
+fn an_empty_session_id_is_none() {
+    let web = Web::start(
+        "def initialize(h, m):\n    sessions.add(None)\n    h.result(m, {'protocolVersion': '2025-06-18', 'capabilities': {}, \
+         'serverInfo': {'name': 's', 'version': '1'}}, Mcp_Session_Id='')",
+    );
+    let mut gateway = gateway(&web.url(), "");
+    assert_eq!(text(&gateway.call("echo", json!({}))), "ok");
+    assert!(web.told().iter().all(|line| line["session"].is_null()), "{:?}", web.told());
+}
+
+#[test]
+fn connections_of_ones_own_end_their_sessions_and_find_new_ones() {
+    let web = Web::start(FORGETFUL);
+    let setup = Setup::new().http("up", &web.url(), "idle_timeout_secs = 1");
+    let mut gateway = Gateway::spawn(setup);
+    gateway.hello("2025-11-25", &json!({"roots": {}}));
+    gateway.await_tool("echo");
+    for _ in 0..2 {
+        assert_eq!(text(&gateway.call("echo", json!({"forget": true}))), "ok");
+        assert_eq!(text(&gateway.call("echo", json!({}))), "ok");
+    }
+    let opened = web.count("initialize");
+    gateway.end();
+    eventually("the end of what was open", || {
+        (web.told().iter().filter(|line| line["verb"] == "DELETE").count() >= 1).then_some(())
+    });
+    assert!(opened >= 3, "{opened}");
 }
 
 #[test]

@@ -24,6 +24,11 @@ const results = {
   ping: {},
 };
 const server = http2.createSecureServer(options, (req, res) => {
+  if (req.url === "/elsewhere") {
+    // As one does that does not know that something before it ends TLS.
+    res.writeHead(307, { location: `http://${req.headers[":authority"] ?? req.headers.host}/elsewhere/` });
+    return res.end();
+  }
   if (req.method !== "POST") { res.writeHead(405); return res.end(); }
   let body = "";
   req.on("data", (chunk) => (body += chunk));
@@ -41,12 +46,12 @@ server.listen(0, "127.0.0.1", () => say({ port: server.address().port }));
 "#;
 
 /// An authority made just now, with a certificate for this machine and one for the gateway.
-struct Certificates {
+pub(super) struct Certificates {
     dir: tempfile::TempDir,
 }
 
 impl Certificates {
-    fn make() -> Self {
+    pub(super) fn make() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: String| {
             let path = dir.path().join(name);
@@ -70,7 +75,7 @@ impl Certificates {
         Self { dir }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_str().unwrap().to_owned()
     }
 
@@ -123,11 +128,61 @@ fn a_certificate_of_the_gateways_own() {
     assert!(web.told().iter().all(|line| line["subject"] == "gateway"), "{:?}", web.told());
 }
 
+/// What `openssl req -x509` makes, and many servers use: authority and server in one.
+#[test]
+fn a_certificate_that_vouches_for_itself() {
+    for is_authority in [true, false] {
+        let certificates = Certificates::make();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let signed = |host: &str| {
+            let mut params = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
+            params.distinguished_name.push(rcgen::DnType::CommonName, host);
+            if is_authority {
+                params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            }
+            params.self_signed(&key).unwrap().pem()
+        };
+        std::fs::write(certificates.path("server.key"), key.serialize_pem()).unwrap();
+        for (host, works_with_it) in [("127.0.0.1", true), ("10.1.2.3", false)] {
+            std::fs::write(certificates.path("server.pem"), signed(host)).unwrap();
+            let (web, url) = certificates.server(false);
+            let with = |file: &str| {
+                Setup::new().http("up", &url, &format!("tls = {{ ca_file = {:?} }}", certificates.path(file)))
+            };
+            if works_with_it {
+                works(with("server.pem"));
+                assert!(web.told().iter().all(|line| line["http"] == "2.0"), "{:?}", web.told());
+            }
+            // Not for another name, and not for who names another authority.
+            let seen = web.told().len();
+            for setup in [with("ca.pem"), with("server.pem")].into_iter().take(2 - usize::from(works_with_it))
+            {
+                Gateway::start(setup).await_log("invalid peer certificate", 1);
+            }
+            assert_eq!(web.told().len(), seen, "{host}");
+        }
+    }
+}
+
+#[test]
+fn a_redirect_that_loses_https_is_named_with_it() {
+    let certificates = Certificates::make();
+    let (web, url) = certificates.server(false);
+    let url = url.replace("/mcp", "/elsewhere");
+    let keys = format!("tls = {{ ca_file = {:?} }}", certificates.path("ca.pem"));
+    let gateway = Gateway::start(Setup::new().http("up", &url, &keys));
+    gateway.await_log(&format!("it points to {url}/; if that is the server, write it as `url`"), 1);
+    assert!(web.told().is_empty());
+}
+
 #[test]
 fn certificates_that_cannot_be_used_are_mistakes_in_the_file() {
     let certificates = Certificates::make();
     let path = |name: &str| certificates.path(name);
     std::fs::write(path("nothing.pem"), "nothing\n").unwrap();
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    std::fs::write(path("encrypted.key"), encrypted).unwrap();
+    std::fs::set_permissions(path("encrypted.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
     for (keys, at, said) in [
         (format!("ca_file = {:?}", path("none.pem")), "tls.ca_file", "cannot read"),
         (format!("ca_file = {:?}", path("nothing.pem")), "tls.ca_file", "holds no certificate"),
@@ -137,6 +192,11 @@ fn certificates_that_cannot_be_used_are_mistakes_in_the_file() {
             format!("cert_file = {:?}, key_file = {:?}", path("gateway.pem"), path("server.key")),
             "tls.key_file",
             "cannot be used with this key",
+        ),
+        (
+            format!("cert_file = {:?}, key_file = {:?}", path("gateway.pem"), path("encrypted.key")),
+            "tls.key_file",
+            "is encrypted",
         ),
         ("cert = \"a\"".to_owned(), "tls.cert", "cert_file"),
     ] {
