@@ -53,6 +53,8 @@ pub(crate) struct HttpSpec {
     pub spool: Option<Arc<Spool>>,
     /// The longest silence within an exchange: until the headers of the answer, then between its bytes.
     pub timeout: Duration,
+    /// The same within an exchange that brings an answer: the most patient call's.
+    pub longest: Duration,
 }
 
 // Header values are credentials, and a URL may hold one.
@@ -166,6 +168,7 @@ struct Link {
     redaction: Redaction,
     spool: Option<Arc<Spool>>,
     timeout: Duration,
+    longest: Duration,
     session: RwLock<Option<HeaderValue>>,
     version: RwLock<Option<HeaderValue>>,
     flights: Arc<Flights>,
@@ -184,6 +187,7 @@ impl Link {
             redaction: spec.redaction.clone(),
             spool: spec.spool.clone(),
             timeout: spec.timeout,
+            longest: spec.longest,
             session: RwLock::new(None),
             version: RwLock::new(None),
             flights: Arc::new(Flights::default()),

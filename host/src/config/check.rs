@@ -27,6 +27,7 @@ mod http;
 mod names;
 mod plugins;
 mod sandbox;
+mod tools;
 
 /// Looks up an environment variable.
 type Env<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -14,7 +14,8 @@ mod http;
 mod plugin;
 
 pub(super) use backend::{
-    RawArgumentCheck, RawBackend, RawEnv, RawEra, RawNetwork, RawReach, RawSandbox, RawType,
+    RawArgumentCheck, RawArguments, RawBackend, RawEnv, RawEra, RawNetwork, RawReach, RawSandbox, RawTool,
+    RawType,
 };
 pub(super) use http::{RawHttp, RawOauth};
 pub(super) use plugin::{RawHttpGrant, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};

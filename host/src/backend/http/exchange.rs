@@ -19,7 +19,7 @@ use super::super::sse::{Item, Parser};
 use super::super::wire::{Incoming, Outgoing, WireError};
 use super::{Link, explain, headers, session_is_over};
 use crate::mcp::payload::Payload;
-use crate::mcp::said;
+use crate::mcp::{envelope, mend, message, said};
 use crate::queue;
 
 /// Attempts to resume a broken stream that bring no new event.
@@ -56,8 +56,9 @@ async fn post(link: &Link, incoming: &queue::Sender<Incoming>, message: &Outgoin
         .header(ACCEPT, "application/json, text/event-stream")
         .header(CONTENT_TYPE, "application/json")
         .body(message.body.clone());
-    let response =
-        timeout(link.timeout, request.send()).await.map_err(|_| silent(link))?.map_err(transport)?;
+    // Whoever waits for the answer to a request has a clock of its own, and gives it up in time.
+    let patience = if message.id.is_some() { link.longest } else { link.timeout };
+    let response = timeout(patience, request.send()).await.map_err(|_| silent(link))?.map_err(transport)?;
     let status = response.status();
     if session_is_over(status, in_session) {
         return Err(WireError::SessionLost);
@@ -86,8 +87,8 @@ async fn post(link: &Link, incoming: &queue::Sender<Incoming>, message: &Outgoin
         let standing = message.method == "subscriptions/listen";
         return follow(link, incoming, response, id, standing).await;
     }
-    let body = gather(link, response).await?;
-    if !answers(body.text(), id) {
+    let mut body = gather(link, response).await?;
+    if !is_answer(&mut body, id) {
         let text = link.redaction.words(&said::in_body(body.text()));
         return Err(WireError::Protocol(format!(
             "status {status} without the answer to the request: {text}"
@@ -185,7 +186,7 @@ async fn pump(
     standing: bool,
 ) -> Result<Pumped, WireError> {
     let mut answered: Option<Instant> = None;
-    let silence_allowed = if standing { STANDING } else { link.timeout };
+    let silence_allowed = if standing { STANDING } else { link.longest };
     loop {
         let deadline = answered.map_or_else(|| Instant::now() + silence_allowed, |at| at + EPILOGUE);
         let chunk = match timeout_at(deadline, response.chunk()).await {
@@ -198,14 +199,17 @@ async fn pump(
         let items = parser.push(&chunk);
         parser.settle().await;
         for item in items {
-            match message(item, link.max_body).await {
+            match event_message(item, link.max_body).await {
                 // Event types MCP does not define.
                 None => {}
-                Some(Ok(data)) if answered.is_none() && answers(data.text(), id) => {
-                    answered = Some(Instant::now());
-                    deliver_answer(link, incoming, id, data).await;
+                Some(Ok(mut message)) => {
+                    if answered.is_none() && is_answer(&mut message, id) {
+                        answered = Some(Instant::now());
+                        deliver_answer(link, incoming, id, message).await;
+                    } else {
+                        deliver(incoming, Incoming::About { id, message }).await;
+                    }
                 }
-                Some(Ok(message)) => deliver(incoming, Incoming::About { id, message }).await,
                 // It may have been the answer; waiting for another would be waiting in vain.
                 Some(Err(TooLong { limit })) if answered.is_none() => {
                     return Err(WireError::TooLarge { limit });
@@ -219,7 +223,7 @@ async fn pump(
 }
 
 /// The message of an event; `None` for event types MCP does not define.
-pub(super) async fn message(item: Item, limit: usize) -> Option<Result<Payload, TooLong>> {
+pub(super) async fn event_message(item: Item, limit: usize) -> Option<Result<Payload, TooLong>> {
     match item {
         Item::Event { name, data } if name == "message" => Some(Ok(data.into())),
         Item::Long { name, data } if name == "message" => Some(data.finish().await),
@@ -258,7 +262,7 @@ async fn gather(link: &Link, mut response: Response) -> Result<Payload, WireErro
     }
     let mut body = Gather::new(link.spool.clone(), link.max_body);
     while let Some(chunk) =
-        timeout(link.timeout, response.chunk()).await.map_err(|_| silent(link))?.map_err(transport)?
+        timeout(link.longest, response.chunk()).await.map_err(|_| silent(link))?.map_err(transport)?
     {
         body.push(&chunk);
         body.settle().await;
@@ -299,22 +303,45 @@ pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
     media.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
-/// True if the JSON is a response to this id, or a batch with one. Looks at the keys only; members are skipped.
+/// A message as far as it says whose answer it is; members are skipped.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    method: Option<IgnoredAny>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+impl Head<'_> {
+    fn answers(&self, id: u64) -> bool {
+        self.method.is_none() && self.id.is_some_and(|found| envelope::number(found.get()) == Some(id))
+    }
+}
+
+/// True if the JSON is a response to this id, or a batch with one.
 fn answers(body: &[u8], id: u64) -> bool {
-    #[derive(Deserialize)]
-    struct Message<'a> {
-        #[serde(borrow)]
-        id: Option<&'a RawValue>,
-        method: Option<IgnoredAny>,
-    }
-    let is_it = |message: &Message<'_>| {
-        message.method.is_none() && message.id.is_some_and(|found| found.get().parse() == Ok(id))
-    };
     if body.trim_ascii_start().first() == Some(&b'[') {
-        serde_json::from_slice::<Vec<Message<'_>>>(body).is_ok_and(|batch| batch.iter().any(is_it))
+        serde_json::from_slice::<Vec<Head<'_>>>(body)
+            .is_ok_and(|batch| batch.iter().any(|head| head.answers(id)))
     } else {
-        serde_json::from_slice::<Message<'_>>(body).is_ok_and(|message| is_it(&message))
+        serde_json::from_slice::<Head<'_>>(body).is_ok_and(|head| head.answers(id))
     }
+}
+
+/// The same for what a server sent with success, where more is certain: an error that names no request is about the one it
+/// came with, and gets its id; and what is not quite JSON may be read all the same.
+fn is_answer(body: &mut Payload, id: u64) -> bool {
+    let text = body.text().clone();
+    if let Ok(head) = serde_json::from_slice::<Head<'_>>(&text) {
+        let nameless = head.method.is_none() && head.id.is_none();
+        let Some(error) = head.error.filter(|_| nameless) else { return head.answers(id) };
+        *body = body.reworded(message::error_object(&id.to_string(), error.get()));
+        return true;
+    }
+    // Whoever reads it says what is wrong with it.
+    answers(&text, id)
+        || mend::mend(&text).is_some_and(|mended| mended.texts.iter().any(|text| answers(text, id)))
 }
 
 /// Only a connection that never was is [`WireError::Unreachable`]; after that the server may have acted.
