@@ -19,6 +19,7 @@ mod schema;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod typed;
 
 pub use inherited::is_inherited;
@@ -26,6 +27,7 @@ pub use problem::{Problem, Problems, nearest};
 pub use sandbox::Sandbox;
 pub use schema::schema_json;
 pub use secret::Secret;
+pub use tools::{Arguments, Patience, ToolRules};
 pub use typed::Typed;
 
 use crate::files::Trust;
@@ -265,8 +267,16 @@ pub struct Backend {
     pub name: String,
     /// How it is reached.
     pub transport: Transport,
-    /// How long a call may take.
+    /// How long a call may take without a sign that the server works on it.
     pub timeout: Duration,
+    /// How long a call may take in all.
+    pub longest: Duration,
+    /// What becomes of arguments that do not fit.
+    pub arguments: Arguments,
+    /// What single tools have of their own.
+    pub tools: ToolRules,
+    /// Whether JSON-RPC errors count as failures of the server.
+    pub errors_count: bool,
     /// How often connecting and listing are tried again; a tool call never is.
     pub retries: u32,
     /// Whether a child that ends is started again.

@@ -238,7 +238,7 @@ impl Pipeline {
         };
         let latency = sent.elapsed();
         // What came of it: for the guards as the backend gave it, for the client as the rewriters leave it.
-        let verdict = outcome::of(&done);
+        let verdict = outcome::of(&done, located.backend.errors_count());
         let answer = match done {
             // Nobody answered, so there is nothing to rewrite.
             Ok(reply) if trip.arrival.rpc_id.is_none() => Ok(Answer::Result(reply.payload().clone())),

@@ -148,11 +148,27 @@ impl Policy {
     fn arguments_fit(&self, call: &Call, schema: &ArgumentSchema) -> Result<(), Denial> {
         let arguments = splice::get(call.params.get(), "/arguments");
         let checked = match schema.check(arguments) {
+            Err(error) if let Some(times) = schema.misses() => {
+                advised(call, &error, times);
+                Ok(())
+            }
             Err(ArgumentError::Elsewhere) => self.judges.ask(call, schema, arguments.unwrap_or("{}")),
             checked => checked,
         };
         checked.map_err(|error| refused(call, schema, error))
     }
+}
+
+/// Says that arguments do not fit which are passed on all the same: the first time, and whenever it was twice as often.
+fn advised(call: &Call, error: &ArgumentError, times: u64) {
+    if !times.is_power_of_two() {
+        return;
+    }
+    let pointer = if let ArgumentError::Mismatch { pointer, .. } = error { pointer } else { "" };
+    tracing::warn!(
+        tool = ?call.target.name, backend = %call.target.backend, pointer, times,
+        "the arguments of a call do not fit the tool's inputSchema; they are passed on, because arguments = \"warn\": {error}"
+    );
 }
 
 fn refused(call: &Call, schema: &ArgumentSchema, error: ArgumentError) -> Denial {

@@ -2,6 +2,8 @@
 //! `tests/README.md` has the table: report, situation, result.
 
 mod archive;
+mod breaker;
+mod broken;
 mod browser;
 mod first_minutes;
 mod identity;

@@ -69,6 +69,8 @@ pub(crate) struct HttpSpec {
     pub spool: Option<Arc<Spool>>,
     /// The longest silence within an exchange: until the headers of the answer, then between its bytes.
     pub timeout: Duration,
+    /// The same within an exchange that brings an answer: the most patient call's.
+    pub longest: Duration,
 }
 
 // Header values are credentials, and a URL may hold one.
@@ -126,6 +128,7 @@ struct Link {
     redaction: Redaction,
     spool: Option<Arc<Spool>>,
     timeout: Duration,
+    longest: Duration,
     session: Session,
     version: RwLock<Option<HeaderValue>>,
     /// The server speaks as those of 2024-11-05 do.
@@ -150,6 +153,7 @@ impl Link {
             redaction: spec.redaction.clone(),
             spool: spec.spool.clone(),
             timeout: spec.timeout,
+            longest: spec.longest,
             session: Session::default(),
             version: RwLock::new(None),
             legacy: OnceLock::new(),

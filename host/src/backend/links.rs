@@ -275,7 +275,7 @@ impl Backend {
         client: &Arc<dyn Client>,
     ) -> Result<Arc<Peer>, PeerError> {
         let Wire { sender, receiver, control } = self.opener.open(&self.settings).await?;
-        let peer = Arc::new(Peer::new(sender));
+        let peer = Arc::new(Peer::new(self.name.clone(), sender));
         let (greeted, version) = tokio::sync::oneshot::channel();
         let care = care(self.clone(), slot.clone(), peer.clone(), receiver, control, version);
         self.links.tasks.spawn(care);
@@ -292,6 +292,7 @@ impl Backend {
                 headers: Vec::new(),
                 client: client.clone(),
                 patience,
+                longest: patience,
             };
             peer.request(set).await?;
             // Set once, for this connection.
@@ -351,12 +352,13 @@ async fn care(
 }
 
 fn hear(backend: &Arc<Backend>, slot: &Slot, peer: &Arc<Peer>, raw: &Payload, about: Option<u64>) {
-    let Some((message, client)) = peer.receive(raw, about) else { return };
-    let client = client.or_else(|| peer.newest()).or_else(|| slot.owner.lock().clone());
-    // What is offered is read over the shared connection, which hears of it too.
-    if !super::is_list_change(&message) {
-        super::pass_on(&backend.name, peer, client, message);
-    }
+    peer.receive(raw, about, |message, client| {
+        let client = client.or_else(|| peer.newest()).or_else(|| slot.owner.lock().clone());
+        // What is offered is read over the shared connection, which hears of it too.
+        if !super::is_list_change(&message) {
+            super::pass_on(&backend.name, peer, client, message);
+        }
+    });
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ impl Opener {
                     spool: self.common.spool.clone(),
                     // The peer's own clock runs out first: it knows that this is a timeout, and of which call.
                     timeout: backend.timeout + HTTP_SLACK,
+                    longest: backend.most_patient() + HTTP_SLACK,
                 };
                 Ok(http::open(&spec, self.http.of(route)?))
             }

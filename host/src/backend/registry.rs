@@ -12,12 +12,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::arguments;
 use super::listing::Greeting;
 use super::open::{Common, Opener};
 use super::peer::Peer;
 use super::supervisor;
 use super::{Backend, Spontaneous, Status};
+use super::{arguments, items};
 use crate::config;
 use crate::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part, Standing};
 use crate::mcp::client::Client;
@@ -333,9 +333,10 @@ impl Registry {
         let _turn = backend.reading.lock().await;
         let (reshape, of) = (self.reshape.clone(), backend.clone());
         let read = tokio::task::spawn_blocking(move || {
+            let mut fitted = items::fit(&of, &offers);
             let mut shaped = Offers::default();
             for list in List::ALL {
-                shaped.set(list, reshape(&of.name, list, offers.get(list).to_vec()));
+                shaped.set(list, reshape(&of.name, list, fitted.take(list)));
             }
             arguments::read(&of, &mut shaped);
             let mirrored = |offer: &Offer| {
@@ -444,7 +445,9 @@ impl Registry {
                 // The cache first, then the client: `changed` announces it. On its own, for reading the list
                 // needs the very pump that brought this message.
                 let (registry, backend) = (self.clone(), backend.clone());
-                tokio::spawn(async move { supervisor::refresh(&backend, &registry, lists).await });
+                tokio::spawn(async move {
+                    supervisor::refresh(&backend, &registry, lists).await;
+                });
                 return;
             }
         }

@@ -31,6 +31,7 @@ mod names;
 mod plugins;
 mod route;
 mod sandbox;
+mod tools;
 
 /// Looks up an environment variable.
 type Env<'a> = &'a dyn Fn(&str) -> Option<String>;

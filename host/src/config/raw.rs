@@ -16,7 +16,8 @@ mod plugin;
 
 pub(super) use auth::{RawIssuer, RawNames, RawRoleRule};
 pub(super) use backend::{
-    RawArgumentCheck, RawBackend, RawEnv, RawEra, RawNetwork, RawReach, RawSandbox, RawTls, RawType,
+    RawArgumentCheck, RawArguments, RawBackend, RawEnv, RawEra, RawNetwork, RawReach, RawSandbox, RawTls,
+    RawTool, RawType,
 };
 pub(super) use http::{RawHttp, RawOauth};
 pub(super) use plugin::{RawHttpGrant, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};

@@ -22,7 +22,7 @@ use super::send::{Sending, send};
 use super::session::{self, Named, Verdict};
 use super::{Link, explain, headers, legacy};
 use crate::mcp::payload::Payload;
-use crate::mcp::{method, said};
+use crate::mcp::{envelope, mend, message, method, said};
 use crate::queue;
 
 /// Attempts to resume a broken stream that bring no new event.
@@ -118,7 +118,9 @@ async fn attempt(
 ) -> Result<Attempt, WireError> {
     let session = link.session.current();
     let request = Sending::post(message.body.clone(), &message.headers).within(session.as_ref());
-    let response = timeout(link.timeout, send(link, &request)).await.map_err(|_| link.silent())??;
+    // Whoever waits for the answer to a request has a clock of its own, and gives it up in time.
+    let patience = if message.id.is_some() { link.longest } else { link.timeout };
+    let response = timeout(patience, send(link, &request)).await.map_err(|_| link.silent())??;
     let status = response.status();
     let opens = message.method == "initialize";
     if status.is_success() && session.is_none() {
@@ -164,8 +166,8 @@ async fn attempt(
         follow(link, incoming, response, session.as_ref(), id, standing).await?;
         return Ok(Attempt::Done);
     }
-    let body = gather(link, response).await?;
-    if !answers(body.text(), id) {
+    let mut body = gather(link, response).await?;
+    if !is_answer(&mut body, id) {
         let text = link.redaction.words(&said::in_body(body.text()));
         return Err(WireError::Protocol(format!(
             "status {status} without the answer to the request: {text}"
@@ -192,7 +194,7 @@ pub(super) async fn answer_of(link: &Link, mut response: Response, id: u64) -> R
         timeout(link.timeout, response.chunk()).await.map_err(|_| link.silent())?.map_err(transport)?
     {
         for item in parser.push(&chunk) {
-            if let Some(Ok(data)) = message(item, link.max_body).await
+            if let Some(Ok(data)) = event_message(item, link.max_body).await
                 && answers(data.text(), id)
             {
                 return Ok(data);
@@ -291,7 +293,7 @@ async fn pump(
     standing: bool,
 ) -> Result<Pumped, WireError> {
     let mut answered: Option<Instant> = None;
-    let silence_allowed = if standing { STANDING } else { link.timeout };
+    let silence_allowed = if standing { STANDING } else { link.longest };
     loop {
         let deadline = answered.map_or_else(|| Instant::now() + silence_allowed, |at| at + EPILOGUE);
         let chunk = match timeout_at(deadline, response.chunk()).await {
@@ -304,14 +306,17 @@ async fn pump(
         let items = parser.push(&chunk);
         parser.settle().await;
         for item in items {
-            match message(item, link.max_body).await {
+            match event_message(item, link.max_body).await {
                 // Event types MCP does not define.
                 None => {}
-                Some(Ok(data)) if answered.is_none() && answers(data.text(), id) => {
-                    answered = Some(Instant::now());
-                    deliver_answer(link, incoming, id, data).await;
+                Some(Ok(mut message)) => {
+                    if answered.is_none() && is_answer(&mut message, id) {
+                        answered = Some(Instant::now());
+                        deliver_answer(link, incoming, id, message).await;
+                    } else {
+                        deliver(incoming, Incoming::About { id, message }).await;
+                    }
                 }
-                Some(Ok(message)) => deliver(incoming, Incoming::About { id, message }).await,
                 // It may have been the answer; waiting for another would be waiting in vain.
                 Some(Err(TooLong { limit })) if answered.is_none() => {
                     return Err(WireError::TooLarge { limit });
@@ -325,7 +330,7 @@ async fn pump(
 }
 
 /// The message of an event; `None` for event types MCP does not define.
-pub(super) async fn message(item: Item, limit: usize) -> Option<Result<Payload, TooLong>> {
+pub(super) async fn event_message(item: Item, limit: usize) -> Option<Result<Payload, TooLong>> {
     match item {
         Item::Event { name, data } if name == "message" => Some(Ok(data.into())),
         Item::Long { name, data } if name == "message" => Some(data.finish().await),
@@ -372,7 +377,7 @@ async fn gather(link: &Link, mut response: Response) -> Result<Payload, WireErro
     }
     let mut body = Gather::new(link.spool.clone(), link.max_body);
     while let Some(chunk) =
-        timeout(link.timeout, response.chunk()).await.map_err(|_| link.silent())?.map_err(transport)?
+        timeout(link.longest, response.chunk()).await.map_err(|_| link.silent())?.map_err(transport)?
     {
         body.push(&chunk);
         body.settle().await;
@@ -413,33 +418,51 @@ pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
     media.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
-/// True if the JSON is a response to this id, or a batch with one. Looks at the keys only; members are skipped.
+/// A message as far as it says whose answer it is; members are skipped.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    method: Option<IgnoredAny>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+impl Head<'_> {
+    fn answered(&self) -> Option<u64> {
+        let id = self.id.filter(|_| self.method.is_none())?;
+        envelope::number(id.get())
+    }
+}
+
+/// True if the JSON is a response to this id, or a batch with one.
 pub(super) fn answers(body: &[u8], id: u64) -> bool {
     if body.trim_ascii_start().first() == Some(&b'[') {
-        serde_json::from_slice::<Vec<Message<'_>>>(body)
-            .is_ok_and(|batch| batch.iter().any(|message| message.answered() == Some(id)))
+        serde_json::from_slice::<Vec<Head<'_>>>(body)
+            .is_ok_and(|batch| batch.iter().any(|head| head.answered() == Some(id)))
     } else {
-        answered(body) == Some(id)
+        serde_json::from_slice::<Head<'_>>(body).is_ok_and(|head| head.answered() == Some(id))
     }
+}
+
+/// The same for what a server sent with success, where more is certain: an error that names no request is about the one it
+/// came with, and gets its id; and what is not quite JSON may be read all the same.
+fn is_answer(body: &mut Payload, id: u64) -> bool {
+    let text = body.text().clone();
+    if let Ok(head) = serde_json::from_slice::<Head<'_>>(&text) {
+        let nameless = head.method.is_none() && head.id.is_none();
+        let Some(error) = head.error.filter(|_| nameless) else { return head.answered() == Some(id) };
+        *body = body.reworded(message::error_object(&id.to_string(), error.get()));
+        return true;
+    }
+    // Whoever reads it says what is wrong with it.
+    answers(&text, id)
+        || mend::mend(&text).is_some_and(|mended| mended.texts.iter().any(|text| answers(text, id)))
 }
 
 /// The request that a JSON text answers, if it is such an answer.
 pub(super) fn answered(body: &[u8]) -> Option<u64> {
-    serde_json::from_slice::<Message<'_>>(body).ok()?.answered()
-}
-
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    method: Option<IgnoredAny>,
-}
-
-impl Message<'_> {
-    fn answered(&self) -> Option<u64> {
-        let id = self.id.filter(|_| self.method.is_none())?;
-        id.get().parse().ok()
-    }
+    serde_json::from_slice::<Head<'_>>(body).ok()?.answered()
 }
 
 /// A connection that was there: the server may have acted.

@@ -16,7 +16,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::super::spool::TooLong;
 use super::super::sse::{Item, Parser};
 use super::super::wire::{Incoming, Outgoing, WireError};
-use super::exchange::{answered, answers, deliver, deliver_answer, is_event_stream, message, read, refused};
+use super::exchange::{
+    answered, answers, deliver, deliver_answer, event_message, is_event_stream, read, refused,
+};
 use super::send::{Sending, Target, send};
 use super::session::{self, Verdict};
 use super::{Link, explain};
@@ -155,7 +157,7 @@ async fn listen(
     let read = async {
         loop {
             for item in items.drain(..) {
-                match message(item, link.max_body).await {
+                match event_message(item, link.max_body).await {
                     // `endpoint` once more, or events that MCP does not define.
                     None => {}
                     Some(Ok(data)) => legacy.hand_over(&incoming, data).await,

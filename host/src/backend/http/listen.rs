@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::spool::TooLong;
 use super::super::sse::Parser;
 use super::super::wire::Incoming;
-use super::exchange::{deliver, is_event_stream, message};
+use super::exchange::{deliver, event_message, is_event_stream};
 use super::send::{Sending, send};
 use super::{Link, session};
 use crate::queue;
@@ -143,7 +143,7 @@ async fn receive(
         parser.settle().await;
         for item in items {
             any = true;
-            let item = match message(item, limit).await {
+            let item = match event_message(item, limit).await {
                 Some(Ok(message)) => Incoming::Message(message),
                 Some(Err(TooLong { limit })) => Incoming::Oversized { limit, answers: None },
                 None => continue,

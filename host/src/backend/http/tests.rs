@@ -139,6 +139,7 @@ fn spec(url: &str) -> HttpSpec {
         redaction: Redaction::default(),
         spool: None,
         timeout: LONG,
+        longest: LONG,
     }
 }
 
@@ -417,7 +418,7 @@ async fn silence_ends_an_exchange() {
     })
     .await;
     let mut spec = spec(&server.url);
-    spec.timeout = Duration::from_millis(50);
+    spec.longest = Duration::from_millis(50);
     let mut wire = open(&spec, client::client(&Route::default()).unwrap());
     for id in 1..=2 {
         wire.sender.try_send(request(id, "ping")).unwrap();

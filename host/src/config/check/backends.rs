@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::super::document::escape;
-use super::super::raw::{RawArgumentCheck, RawBackend, RawEnv, RawEra, RawType};
+use super::super::raw::{RawArgumentCheck, RawArguments, RawBackend, RawEnv, RawEra, RawType};
 use super::super::secret::Secret;
 use super::super::{Backend, BackendEra, Transport, file};
 use super::route::Proxy;
+use super::tools::arguments;
 use super::{Checker, duration, is_name};
 use crate::redact::names_a_secret;
 
@@ -79,11 +80,21 @@ impl Checker<'_> {
             sandbox: None,
         };
         let transport = transport.or_else(|| absent.is_some().then(nothing));
+        let longest = self.longest(at, duration(raw.timeout_secs), raw.max_timeout_secs);
+        let tools = self.tools(at, raw);
+        if raw.argument_check == RawArgumentCheck::Strict && raw.arguments != RawArguments::Refuse {
+            let message = "it has no effect where arguments are not refused";
+            self.warn(&format!("{at}/argument_check"), message, "remove it, or arguments = \"refuse\"");
+        }
         Some(Backend {
             absent,
             name: name?,
             transport: transport?,
             timeout: duration(raw.timeout_secs),
+            longest,
+            arguments: arguments(raw.arguments),
+            tools,
+            errors_count: raw.circuit_breaker_count_errors,
             retries: raw.retries,
             restart_on_exit: raw.restart_on_exit.unwrap_or(true),
             max_restarts: raw.max_restarts.unwrap_or(5),

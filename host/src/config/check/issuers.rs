@@ -221,7 +221,9 @@ impl Checker<'_> {
 
     /// Whether keys were typed that could not be read, which was said.
     fn gone_keys(&self, place: &Place) -> bool {
-        [place.secret, place.secret_file, "keys", "jwks_file", "jwks_url"].iter().any(|key| self.gone(&place.key(key)))
+        [place.secret, place.secret_file, "keys", "jwks_file", "jwks_url"]
+            .iter()
+            .any(|key| self.gone(&place.key(key)))
     }
 
     fn names(&mut self, at: &str, names: &RawNames, hint: &str) {

@@ -216,7 +216,9 @@ fn breaker(backends: &[RawBackend]) -> Value {
                 circuit.insert("max_recovery_ms".to_owned(), recovery.into());
             }
         }
-        if let Some(rate) = backend.circuit_breaker_failure_rate {
+        // Never is never: the share that opens it by default is for those who have not said so.
+        let never = (backend.circuit_breaker_threshold == Some(0)).then_some(0.0);
+        if let Some(rate) = backend.circuit_breaker_failure_rate.or(never) {
             circuit.insert("failure_rate".to_owned(), rate.into());
         }
         if let Some(calls) = backend.circuit_breaker_min_calls {
