@@ -165,7 +165,8 @@ fn settings(part: &Part) -> config::Plugin {
         // Steps are its limit: a machine that is busy is no finding.
         limits: Limits { deadline_ms: 60_000, log_lines: 4, ..Limits::default() },
         config: serde_json::json!({}),
-        section: "plugins",
+        artifact: "",
+        section: "plugins".to_owned(),
     }
 }
 
