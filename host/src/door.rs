@@ -24,4 +24,5 @@ mod notices;
 mod pour;
 mod respond;
 mod seal;
+mod seldom;
 mod stateless;

@@ -1,6 +1,17 @@
-//! What was reported of gateways, proxies, SDKs, servers and clients in the world, tried against this one. tests/README.md
-//! has the table: report, situation, result.
+//! The world as it is: what public reports of gateways, proxies, SDKs, servers and clients describe, tried on the real binary.
+//! `tests/README.md` has the table: report, situation, result.
 
+mod archive;
+mod breaker;
+mod broken;
+mod browser;
 mod changes;
+mod first_minutes;
+mod identity;
 mod links;
 mod lists;
+mod record;
+mod registering;
+mod to_clients;
+mod to_servers;
+mod web;

@@ -2,29 +2,40 @@
 //! (and the plain POST of 2026-07-28, which brings its headers with each message).
 //!
 //! Every message is one POST in a task of its own, so one slow call delays no other. The rules of one exchange stand
-//! in `exchange`, the standing stream for the server's own messages in `listen`.
+//! in `exchange`, how one request is sent in `send`, the standing stream for the server's own messages in `listen`, a
+//! session and its successor in `session`, and how servers of 2024-11-05 are spoken to in `legacy`.
 
+mod client;
 mod exchange;
 mod headers;
+mod legacy;
 mod listen;
+mod send;
+mod session;
+mod trust;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use reqwest::header::{HeaderMap, HeaderValue};
-use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use reqwest::header::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::client::Clients;
+use self::legacy::Legacy;
+use self::send::Target;
+use self::session::Session;
 use super::spool::Spool;
 use super::wire::{
     self, Control, End, Flights, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire, WireError,
 };
+use crate::config::Route;
 use crate::queue::{self, Held};
 use crate::redact::Redaction;
 
@@ -35,6 +46,9 @@ const REQUESTS: usize = 256;
 const NOTES: usize = 64;
 /// The least time the DELETE of a session gets.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How long the first request waits for an answer to the one for the standing stream. Servers that keep the headers back
+/// until there is a message cost it this once.
+const STREAM_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The server to talk to.
 #[derive(Clone)]
@@ -45,6 +59,8 @@ pub(crate) struct HttpSpec {
     pub url: String,
     /// Headers of every request. Hop-by-hop headers and those of the transport itself are left out.
     pub headers: Vec<(String, String)>,
+    /// How it is reached.
+    pub route: Route,
     /// The largest JSON body or event accepted, in bytes; with a spool, what of it stays in memory.
     pub max_body: usize,
     /// What takes secrets out of the server's words.
@@ -53,6 +69,8 @@ pub(crate) struct HttpSpec {
     pub spool: Option<Arc<Spool>>,
     /// The longest silence within an exchange: until the headers of the answer, then between its bytes.
     pub timeout: Duration,
+    /// The same within an exchange that brings an answer: the most patient call's.
+    pub longest: Duration,
 }
 
 // Header values are credentials, and a URL may hold one.
@@ -63,43 +81,6 @@ impl fmt::Debug for HttpSpec {
         out.field("name", &self.name).field("headers", &names).field("max_body", &self.max_body);
         out.field("timeout", &self.timeout).finish_non_exhaustive()
     }
-}
-
-/// The client all HTTP wires share: no redirects (they would carry credentials to other hosts), no proxy from the
-/// environment, no delay for small writes, five seconds to connect.
-///
-/// Without a certificate store on the system (a bare container) plain HTTP works and every HTTPS server is refused.
-///
-/// # Errors
-/// [`WireError::Unreachable`] if no client can be made at all.
-pub(crate) fn client() -> Result<reqwest::Client, WireError> {
-    // An error means that a provider is installed already, which serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let trusting_the_system = builder().build();
-    let client = trusting_the_system.or_else(|error| {
-        tracing::warn!(
-            error = explain(error),
-            "no usable system certificates: HTTPS servers will be refused"
-        );
-        builder().tls_certs_only([]).build()
-    });
-    client.map_err(|error| WireError::Unreachable(format!("no HTTP client: {}", explain(error))))
-}
-
-fn builder() -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .user_agent(concat!("sentinel-gateway/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .referer(false)
-        .tcp_nodelay(true)
-        // The standing stream may be silent for hours; only this notices that its server has vanished.
-        .tcp_keepalive(Duration::from_secs(30))
-        .connect_timeout(Duration::from_secs(5))
-        // Node and uvicorn close idle connections after 5 s. Being earlier than the server avoids sending a message
-        // into a connection that is just being closed.
-        .pool_idle_timeout(Duration::from_secs(4))
-        .pool_max_idle_per_host(REQUESTS)
 }
 
 /// Opens a wire; nothing is sent before the first message. A URL or header that cannot be used fails every request.
@@ -137,25 +118,6 @@ pub(crate) fn open(spec: &HttpSpec, client: reqwest::Client) -> Wire {
     }
 }
 
-/// Where every request goes, and the headers it always has.
-#[derive(Debug)]
-struct Target {
-    url: Url,
-    headers: HeaderMap,
-}
-
-fn target(spec: &HttpSpec) -> Result<Target, WireError> {
-    // The URL may hold a credential: the error names the problem, not the text.
-    let url = Url::parse(&spec.url)
-        .map_err(|error| WireError::Unreachable(format!("its URL is not one: {error}")))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(WireError::Unreachable("its URL is neither http nor https".to_owned()));
-    }
-    let mut headers = HeaderMap::new();
-    headers::extend(&mut headers, &spec.headers)?;
-    Ok(Target { url, headers })
-}
-
 /// What all tasks of one wire share.
 #[derive(Debug)]
 struct Link {
@@ -166,10 +128,17 @@ struct Link {
     redaction: Redaction,
     spool: Option<Arc<Spool>>,
     timeout: Duration,
-    session: RwLock<Option<HeaderValue>>,
+    longest: Duration,
+    session: Session,
     version: RwLock<Option<HeaderValue>>,
+    /// The server speaks as those of 2024-11-05 do.
+    legacy: OnceLock<Legacy>,
+    /// Whether that was looked at.
+    looked: AtomicBool,
     flights: Arc<Flights>,
     end: Arc<End>,
+    /// The server has answered the first request for its standing stream, whatever it said.
+    stream_answered: CancellationToken,
     /// Ends every task of the wire.
     closed: CancellationToken,
 }
@@ -178,38 +147,22 @@ impl Link {
     fn new(spec: &HttpSpec, client: reqwest::Client) -> Self {
         Self {
             name: spec.name.clone(),
-            target: target(spec),
+            target: Target::new(spec),
             client,
             max_body: spec.max_body,
             redaction: spec.redaction.clone(),
             spool: spec.spool.clone(),
             timeout: spec.timeout,
-            session: RwLock::new(None),
+            longest: spec.longest,
+            session: Session::default(),
             version: RwLock::new(None),
+            legacy: OnceLock::new(),
+            looked: AtomicBool::new(false),
             flights: Arc::new(Flights::default()),
             end: Arc::new(End::default()),
+            stream_answered: CancellationToken::new(),
             closed: CancellationToken::new(),
         }
-    }
-
-    /// A request with every header of this wire; true if it names a session.
-    fn request(
-        &self,
-        method: Method,
-        extra: &[(String, String)],
-    ) -> Result<(RequestBuilder, bool), WireError> {
-        let target = self.target.as_ref().map_err(Clone::clone)?;
-        let mut headers = target.headers.clone();
-        if let Some(version) = self.version.read().clone() {
-            headers.insert(headers::PROTOCOL_VERSION, version);
-        }
-        headers::extend(&mut headers, extra)?;
-        let session = self.session.read().clone();
-        let in_session = session.is_some();
-        if let Some(session) = session {
-            headers.insert(headers::SESSION, session);
-        }
-        Ok((self.client.request(method, target.url.clone()).headers(headers), in_session))
     }
 
     /// Ends the wire, once.
@@ -220,6 +173,14 @@ impl Link {
 
     fn lose_session(&self) {
         self.close("the server no longer knows the session");
+    }
+
+    fn silent(&self) -> WireError {
+        WireError::Protocol(self.silence())
+    }
+
+    fn silence(&self) -> String {
+        format!("no byte from the server for {:?}", self.timeout)
     }
 }
 
@@ -242,19 +203,8 @@ impl Handle {
         // Late exchanges are dropped below.
         let _ = timeout(half, self.tracker.wait()).await;
         self.link.close("stopped");
-        if self.link.session.read().is_none() {
-            return;
-        }
-        let Ok((request, _)) = self.link.request(Method::DELETE, &[]) else { return };
-        // 405 means that the server ends sessions by itself; any other answer changes nothing either.
-        match timeout(half.max(FAREWELL), request.send()).await {
-            Ok(Ok(answer)) => {
-                tracing::debug!(backend = self.link.name, status = %answer.status(), "session deleted")
-            }
-            Ok(Err(error)) => {
-                tracing::debug!(backend = self.link.name, error = explain(error), "session not deleted")
-            }
-            Err(_) => tracing::debug!(backend = self.link.name, "session not deleted in time"),
+        if timeout(half.max(FAREWELL), session::delete(&self.link)).await.is_err() {
+            tracing::debug!(backend = self.link.name, "sessions were not deleted in time");
         }
     }
 
@@ -319,6 +269,8 @@ impl Dispatcher {
                 if first {
                     // An error is a panic in the task; the wire goes on.
                     let _ = done.await;
+                    // What a server says during the first call is lost if its standing stream is not open by then.
+                    let _ = timeout(STREAM_PATIENCE, self.link.stream_answered.cancelled()).await;
                 }
             }
         }
@@ -360,11 +312,6 @@ fn explain(error: reqwest::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// True for 404 to a request that named a session: the one way a server says that the session is over.
-fn session_is_over(status: StatusCode, in_session: bool) -> bool {
-    in_session && status == StatusCode::NOT_FOUND
 }
 
 #[cfg(test)]

@@ -178,7 +178,7 @@ fn prune(folder: &Path) {
 }
 
 /// Tells servers of one name apart by what is started or spoken to. What may be a secret only (variables, headers) has no
-/// part in it.
+/// part in it, and of what is in a command line or an address a digest tells nothing.
 fn digest(transport: &Transport) -> String {
     let mut digest = Sha256::new();
     let mut part = |part: &[u8]| {
@@ -189,12 +189,12 @@ fn digest(transport: &Transport) -> String {
         Transport::Stdio { command, args, cwd, .. } => {
             part(b"stdio");
             part(command.as_bytes());
-            args.iter().for_each(|argument| part(argument.as_bytes()));
+            args.iter().for_each(|argument| part(argument.expose().as_bytes()));
             part(cwd.as_ref().map_or(&[][..], |cwd| cwd.as_os_str().as_encoded_bytes()));
         }
         Transport::Http { url, .. } => {
             part(b"http");
-            part(url.as_bytes());
+            part(url.expose().as_bytes());
         }
     }
     digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()

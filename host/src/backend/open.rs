@@ -1,6 +1,6 @@
 //! Opens connections to servers: what all of them need besides a backend's own settings.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::memory::{Memory, Remembered};
@@ -31,16 +31,16 @@ pub struct Common {
     pub first_lists: Duration,
 }
 
-/// Makes connections; one for all backends, because HTTP servers share a client.
+/// Makes connections; one for all backends, because HTTP servers share clients.
 #[derive(Debug)]
 pub(super) struct Opener {
     common: Common,
-    http: OnceLock<reqwest::Client>,
+    http: http::Clients,
 }
 
 impl Opener {
     pub(super) fn new(common: Common) -> Self {
-        Self { common, http: OnceLock::new() }
+        Self { common, http: http::Clients::default() }
     }
 
     pub(super) fn redaction(&self) -> &Redaction {
@@ -62,6 +62,9 @@ impl Opener {
     /// # Errors
     /// The program cannot be started, or no HTTP client be made.
     pub(super) async fn open(&self, backend: &config::Backend) -> Result<Wire, WireError> {
+        if let Some(lacking) = &backend.absent {
+            return Err(WireError::Unreachable(format!("{lacking}, and the gateway was started without it")));
+        }
         match &backend.transport {
             Transport::Stdio { command, args, env, cwd, sandbox } => {
                 let env: Vec<_> =
@@ -69,7 +72,7 @@ impl Opener {
                 stdio::open(&StdioSpec {
                     name: backend.name.clone(),
                     command: command.clone(),
-                    args: args.clone(),
+                    args: args.iter().map(|arg| arg.expose().to_owned()).collect(),
                     redaction: self.common.redaction.clone(),
                     env,
                     cwd: cwd.clone(),
@@ -79,28 +82,22 @@ impl Opener {
                 })
                 .await
             }
-            Transport::Http { url, headers } => {
+            Transport::Http { url, headers, route } => {
                 let headers = headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
                 let spec = http::HttpSpec {
                     name: backend.name.clone(),
-                    url: url.clone(),
+                    url: url.expose().to_owned(),
                     headers: headers.collect(),
+                    route: route.clone(),
                     max_body: self.common.max_message,
                     redaction: self.common.redaction.clone(),
                     spool: self.common.spool.clone(),
                     // The peer's own clock runs out first: it knows that this is a timeout, and of which call.
                     timeout: backend.timeout + HTTP_SLACK,
+                    longest: backend.most_patient() + HTTP_SLACK,
                 };
-                Ok(http::open(&spec, self.client()?))
+                Ok(http::open(&spec, self.http.of(route)?))
             }
         }
-    }
-
-    fn client(&self) -> Result<reqwest::Client, WireError> {
-        if let Some(client) = self.http.get() {
-            return Ok(client.clone());
-        }
-        let client = http::client()?;
-        Ok(self.http.get_or_init(|| client).clone())
     }
 }

@@ -90,7 +90,7 @@ async fn run(backend: Arc<Backend>, registry: Arc<Registry>) {
             () = registry.stopping() => return,
         }
         let lists = std::mem::take(&mut backend.refreshing.0.lock().wanted);
-        let changed = refresh(&backend, &registry, &lists).await;
+        let changed = refresh(&backend, &registry, &lists).await == Some(true);
         let mut pace = backend.refreshing.0.lock();
         pace.done(changed, Instant::now());
         if pace.wanted.is_empty() {
@@ -100,10 +100,14 @@ async fn run(backend: Arc<Backend>, registry: Arc<Registry>) {
     }
 }
 
-/// Reads the lists, and says whether they are others than before.
-async fn refresh(backend: &Arc<Backend>, registry: &Arc<Registry>, lists: &[List]) -> bool {
+/// Reads the lists, and says whether they are others than before; none if they cannot be read.
+pub(super) async fn refresh(
+    backend: &Arc<Backend>,
+    registry: &Arc<Registry>,
+    lists: &[List],
+) -> Option<bool> {
     // One that is away is listed anew when it is back.
-    let Some(peer) = backend.peer() else { return false };
+    let peer = backend.peer()?;
     let before = registry.original(backend);
     let mut offers = before.clone();
     for list in lists {
@@ -111,17 +115,17 @@ async fn refresh(backend: &Arc<Backend>, registry: &Arc<Registry>, lists: &[List
             Ok(items) => offers.set(*list, items),
             Err(error) => {
                 tracing::warn!(backend = %backend.name, "its changed list cannot be read, the old one stays: {error}");
-                return false;
+                return None;
             }
         }
     }
-    if offers.same_as(&before) {
-        return false;
+    let changed = !offers.same_as(&before);
+    if changed {
+        registry.offer(backend, offers).await;
+        registry.changed(backend);
+        registry.remember(backend);
     }
-    registry.offer(backend, offers).await;
-    registry.changed(backend);
-    registry.remember(backend);
-    true
+    Some(changed)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Backend;
 use super::open::{Common, Opener};
-use crate::config::{self, BackendEra, Transport};
+use crate::config::{self, BackendEra, Secret, Transport};
 use crate::redact::Redaction;
 
 /// Nothing here takes long; a test that hangs fails instead.
@@ -21,12 +21,16 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         name: "scripted".to_owned(),
         transport: Transport::Stdio {
             command: "sh".to_owned(),
-            args: vec!["-c".to_owned(), script.to_owned()],
+            args: vec![Secret::new("-c"), Secret::new(script)],
             env: Vec::new(),
             cwd: None,
             sandbox: None,
         },
         timeout: patience,
+        longest: patience,
+        arguments: config::Arguments::default(),
+        tools: config::ToolRules::default(),
+        errors_count: false,
         retries: 0,
         restart_on_exit: false,
         max_restarts: 0,
@@ -38,6 +42,7 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         max_connections: 8,
         idle_timeout: 10 * LONG,
         required: false,
+        absent: None,
     };
     let common = Common {
         max_message: 1 << 20,

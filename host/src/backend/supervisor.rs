@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::errand::Own;
 use super::listing::{self, Greeting};
 use super::peer::Peer;
+use super::refresh;
 use super::registry::Registry;
 use super::wire::{Control, Incoming, Receiver, Wire, WireError};
 use super::{Backend, PeerError, Status};
@@ -24,6 +25,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// After this much health earlier deaths no longer count.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// The first pause before a list that could not be read is asked for again.
+const FIRST_REREAD: Duration = Duration::from_secs(1);
 /// How long a stopped server gets to go by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 /// How long to wait for a client's `initialize` before shaking hands without its capabilities.
@@ -47,10 +50,7 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
     loop {
         backend.status.send_replace(Status::Starting);
         let born = Instant::now();
-        let end = tokio::select! {
-            end = live(&backend, &registry, &mut client) => end,
-            () = registry.stopping() => End::Asked { again: false },
-        };
+        let end = live(&backend, &registry, &mut client).await;
         backend.peer.store(None);
         let reason = match end {
             End::Asked { again: true } => continue,
@@ -113,11 +113,15 @@ fn pause(deaths: u32) -> Duration {
 
 /// One connection from its opening to its end.
 async fn live(backend: &Arc<Backend>, registry: &Arc<Registry>, client: &mut ClientCapabilities) -> End {
-    let Wire { sender, receiver, control } = match backend.opener.open(&backend.settings).await {
+    let opened = tokio::select! {
+        opened = backend.opener.open(&backend.settings) => opened,
+        () = registry.stopping() => return End::Asked { again: false },
+    };
+    let Wire { sender, receiver, control } = match opened {
         Ok(wire) => wire,
         Err(error) => return End::Lost(backend.words(&error.to_string())),
     };
-    let peer = Arc::new(Peer::new(sender));
+    let peer = Arc::new(Peer::new(backend.name.clone(), sender));
     let mut pump = Pump { backend, registry, peer: peer.clone(), receiver };
     // The process is on its way already; the hello of the client normally comes while it starts.
     let _ = tokio::time::timeout(CLIENT_GRACE, client.wait_for(Option::is_some)).await;
@@ -125,6 +129,8 @@ async fn live(backend: &Arc<Backend>, registry: &Arc<Registry>, client: &mut Cli
     let end = tokio::select! {
         end = pump.run() => end,
         end = talk(backend, registry, &peer, &control, client, declared) => end,
+        // In order, as below: a session is deleted, a child may end by itself.
+        () = registry.stopping() => End::Asked { again: false },
     };
     backend.peer.store(None);
     match &end {
@@ -150,9 +156,9 @@ struct Pump<'a> {
 
 impl Pump<'_> {
     fn hear(&self, raw: &Payload, about: Option<u64>) {
-        if let Some((message, client)) = self.peer.receive(raw, about) {
+        self.peer.receive(raw, about, |message, client| {
             self.registry.spontaneous(self.backend, &self.peer, message, client);
-        }
+        });
     }
 
     async fn run(&mut self) -> End {
@@ -161,6 +167,11 @@ impl Pump<'_> {
                 Incoming::Message(raw) => self.hear(&raw, None),
                 Incoming::About { id, message } => self.hear(&message, Some(id)),
                 Incoming::Failed { id, error } => self.peer.fail(id, error),
+                // On its own: reading lists needs this very pump.
+                Incoming::Renewed => {
+                    let (backend, registry) = (self.backend.clone(), self.registry.clone());
+                    tokio::spawn(async move { read_again(&backend, &registry).await });
+                }
                 Incoming::Oversized { limit, answers } => {
                     tracing::warn!(backend = %self.backend.name, limit, "a message over the limit was discarded");
                     self.peer.oversized(limit, answers);
@@ -190,10 +201,16 @@ async fn talk(
     if !stateless {
         control.set_protocol_version(&greeting.version);
     }
-    match offers(peer, &greeting, patience).await {
-        Ok(offers) => registry.offer(backend, offers).await,
+    let unread = match offers(peer, &greeting, patience).await {
+        Ok((mut offers, unread)) => {
+            // What cannot be read now is what it was when it was read last.
+            let known = registry.original(backend);
+            unread.iter().for_each(|list| offers.set(*list, known.get(*list).to_vec()));
+            registry.offer(backend, offers).await;
+            unread
+        }
         Err(error) => return End::Lost(backend.words(&format!("its lists cannot be read: {error}"))),
-    }
+    };
     tracing::info!(backend = %backend.name, version = %greeting.version, pid = control.pid(), "backend is ready");
     let greeting_wants = greeting.clone();
     registry.greeted(backend, greeting);
@@ -203,6 +220,9 @@ async fn talk(
     let listening = listing::listen(peer, &greeting_wants);
     tokio::pin!(listening);
     let mut listens = stateless;
+    let rereading = reread(backend, registry, &unread);
+    tokio::pin!(rereading);
+    let mut incomplete = !unread.is_empty();
     let mut beat = tokio::time::interval(backend.settings.health_interval);
     beat.tick().await;
     loop {
@@ -211,10 +231,12 @@ async fn talk(
                 let alive = if stateless { Own::Discover } else { Own::Ping };
                 if let Err(error) = listing::ask(peer, alive, None, patience).await
                     && !matches!(error, PeerError::Wire(WireError::Status { .. } | WireError::Busy))
+                    && !(matches!(error, PeerError::Timeout { .. }) && peer.may_be_silent(patience))
                 {
                     return End::Lost(backend.words(&format!("it no longer answers: {error}")));
                 }
             }
+            () = &mut rereading, if incomplete => incomplete = false,
             () = &mut listening, if listens => {
                 // Not offered, or it ended: the lists are read again with the next connection.
                 listens = false;
@@ -229,8 +251,16 @@ async fn talk(
     }
 }
 
-async fn offers(peer: &Peer, greeting: &Greeting, patience: Duration) -> Result<Offers, PeerError> {
+/// What a server offers, and the lists that it could not say. Without one of them the others are worth having; without any
+/// the server is of no use.
+async fn offers(
+    peer: &Peer,
+    greeting: &Greeting,
+    patience: Duration,
+) -> Result<(Offers, Vec<List>), PeerError> {
     let mut offers = Offers::default();
+    let (mut read, mut unread) = (false, Vec::new());
+    let mut first = None;
     for list in List::ALL {
         let capability = match list {
             List::Tools => "tools",
@@ -239,8 +269,62 @@ async fn offers(peer: &Peer, greeting: &Greeting, patience: Duration) -> Result<
         };
         // Tools are asked for in any case: some servers forget to declare them.
         if list == List::Tools || greeting.has(capability) {
-            offers.set(list, listing::drain(peer, list, patience).await?);
+            match listing::drain(peer, list, patience).await {
+                Ok(items) => {
+                    read = true;
+                    offers.set(list, items);
+                }
+                Err(PeerError::Wire(
+                    error @ (WireError::Closed(_) | WireError::SessionLost | WireError::Unreachable(_)),
+                )) => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    tracing::warn!(backend = %peer.name(), list = list.wire().1, "this list cannot be read, it is asked for again: {error}");
+                    unread.push(list);
+                    first.get_or_insert(error);
+                }
+            }
         }
     }
-    Ok(offers)
+    match first {
+        Some(error) if !read => Err(error),
+        _ => Ok((offers, unread)),
+    }
+}
+
+/// Reads all lists again, of a server that had forgotten the session: it may be another one by now. One at a time.
+async fn read_again(backend: &Arc<Backend>, registry: &Arc<Registry>) {
+    let (Some(peer), Some(greeting)) = (backend.peer(), registry.greeting(backend)) else { return };
+    let Ok(_turn) = backend.rereading.try_lock() else { return };
+    match offers(&peer, &greeting, backend.settings.timeout).await {
+        Ok((offers, unread)) if unread.is_empty() => {
+            registry.offer(backend, offers).await;
+            registry.changed(backend);
+            registry.remember(backend);
+        }
+        Ok(_) => {
+            tracing::warn!(backend = %backend.name, "its lists cannot be read whole in the new session, the old ones stay")
+        }
+        Err(error) => {
+            tracing::warn!(backend = %backend.name, "its lists cannot be read in the new session, the old ones stay: {error}");
+        }
+    }
+}
+
+/// Asks again for lists that could not be read, after growing pauses, until all are there.
+async fn reread(backend: &Arc<Backend>, registry: &Arc<Registry>, unread: &[List]) {
+    let mut unread = unread.to_vec();
+    let mut pause = FIRST_REREAD;
+    while !unread.is_empty() {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        let mut still = Vec::new();
+        for list in unread {
+            if refresh::refresh(backend, registry, &[list]).await.is_none() {
+                still.push(list);
+            }
+        }
+        unread = still;
+    }
 }

@@ -74,6 +74,9 @@ pub(crate) enum Incoming {
         /// Why.
         error: WireError,
     },
+    /// HTTP only: the server had forgotten the session, and knows another one now, which begins with nothing but the
+    /// handshake. Requests need not care.
+    Renewed,
     /// A message over the limit was discarded.
     Oversized {
         /// The limit in bytes.
@@ -90,7 +93,7 @@ impl Weight for Incoming {
     fn weight(&self) -> usize {
         match self {
             Self::Message(message) | Self::About { message, .. } => message.text().len(),
-            Self::Failed { .. } | Self::Oversized { .. } | Self::Closed(_) => 0,
+            Self::Failed { .. } | Self::Renewed | Self::Oversized { .. } | Self::Closed(_) => 0,
         }
     }
 }

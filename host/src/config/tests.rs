@@ -119,15 +119,17 @@ fn the_original_layout_loads_as_it_is() {
     };
     assert_eq!(url.expose(), "postgres://sentinel:hunter22@localhost/audit");
     assert_eq!(config.audit.dir, Path::new("/home/ann/.local/state/sentinel-gateway"));
-    let Transport::Http { url, headers } = &config.backends[0].transport else { panic!("http") };
-    assert_eq!(url, "http://127.0.0.1:3001");
+    let Transport::Http { url, headers, route } = &config.backends[0].transport else { panic!("http") };
+    assert_eq!(url.expose(), "http://127.0.0.1:3001");
+    assert_eq!(*route, Route::default());
     assert_eq!(headers[0].0, "X-Sentinel-Auth");
     assert_eq!(headers[0].1.expose(), "between us");
     let Transport::Stdio { command, args, env, cwd: None, sandbox: None } = &config.backends[1].transport
     else {
         panic!("stdio")
     };
-    assert_eq!((command.as_str(), args.as_slice()), ("node", ["index.js".to_owned()].as_slice()));
+    let args: Vec<&str> = args.iter().map(Secret::expose).collect();
+    assert_eq!((command.as_str(), args.as_slice()), ("node", ["index.js"].as_slice()));
     assert_eq!(env[0].1.expose(), "c7-key");
     assert_eq!(env[1].1.expose(), "C");
     assert_eq!(config.backends[1].timeout, Duration::from_secs(60));
@@ -322,7 +324,7 @@ config = { default = { window_ms = 1000 }, backends = { a = { min_calls = 3 } } 
     );
     let hours = &config.plugins[4];
     assert_eq!(hours.wasm, Some(PathBuf::from("/etc/sentinel/hours.wasm")));
-    assert_eq!((hours.section, &hours.config), ("plugins", &json!({ "from": 8 })));
+    assert_eq!((hours.section.as_str(), &hours.config), ("plugins", &json!({ "from": 8 })));
     assert_eq!(hours.secrets[0].1.expose(), "c7-key");
     let breaker = &config.plugins[5];
     assert_eq!(breaker.sha256.as_ref().unwrap(), &"a".repeat(64));

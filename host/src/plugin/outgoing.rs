@@ -161,6 +161,11 @@ fn builder(grant: &HttpGrant) -> reqwest::ClientBuilder {
         // A redirect would lead to hosts that nobody granted.
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
+        // A guest gets the body that was sent, under the headers that were sent.
+        .no_gzip()
+        .no_deflate()
+        .no_brotli()
+        .http1_only()
         .referer(false)
         .connect_timeout(grant.connect_timeout)
         .timeout(grant.timeout)

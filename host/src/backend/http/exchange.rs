@@ -2,12 +2,13 @@
 //!
 //! Rule: MCP, "Transports", streamable HTTP, sending messages; resumability and redelivery.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -17,9 +18,11 @@ use super::super::STANDING;
 use super::super::spool::{Gather, TooLong};
 use super::super::sse::{Item, Parser};
 use super::super::wire::{Incoming, Outgoing, WireError};
-use super::{Link, explain, headers, session_is_over};
+use super::send::{Sending, send};
+use super::session::{self, Named, Verdict};
+use super::{Link, explain, headers, legacy};
 use crate::mcp::payload::Payload;
-use crate::mcp::said;
+use crate::mcp::{envelope, mend, message, method, said};
 use crate::queue;
 
 /// Attempts to resume a broken stream that bring no new event.
@@ -36,7 +39,7 @@ const LITTLE: u64 = 64 << 10;
 const REMNANT: usize = 64 * 1024;
 
 /// Sends a message, delivers all that comes back, or the failure.
-pub(super) async fn run(link: &Link, incoming: &queue::Sender<Incoming>, message: &Outgoing) {
+pub(super) async fn run(link: &Arc<Link>, incoming: &queue::Sender<Incoming>, message: &Outgoing) {
     let Err(error) = post(link, incoming, message).await else { return };
     let lost = error == WireError::SessionLost;
     match message.id {
@@ -50,59 +53,159 @@ pub(super) async fn run(link: &Link, incoming: &queue::Sender<Incoming>, message
     }
 }
 
-async fn post(link: &Link, incoming: &queue::Sender<Incoming>, message: &Outgoing) -> Result<(), WireError> {
-    let (request, in_session) = link.request(Method::POST, &message.headers)?;
-    let request = request
-        .header(ACCEPT, "application/json, text/event-stream")
-        .header(CONTENT_TYPE, "application/json")
-        .body(message.body.clone());
-    let response =
-        timeout(link.timeout, request.send()).await.map_err(|_| silent(link))?.map_err(transport)?;
-    let status = response.status();
-    if session_is_over(status, in_session) {
+/// What became of one attempt to send a message.
+enum Attempt {
+    /// It is done: the answer, if there is one, has been delivered.
+    Done,
+    /// The server did not look at it, because it does not know this session.
+    Lost(Named),
+    /// The server takes no POST: it may be one of 2024-11-05.
+    NoPost(WireError),
+}
+
+async fn post(
+    link: &Arc<Link>,
+    incoming: &queue::Sender<Incoming>,
+    message: &Outgoing,
+) -> Result<(), WireError> {
+    if legacy::is_to_be_looked_for(link) {
+        Box::pin(legacy::look(link, incoming)).await;
+    }
+    if let Some(legacy) = link.legacy.get() {
+        return legacy.post(link, incoming, message).await;
+    }
+    // What follows happens rarely, and an exchange is as large as the largest thing it waits for.
+    match attempt(link, incoming, message).await? {
+        Attempt::Done => Ok(()),
+        Attempt::Lost(session) => Box::pin(again(link, incoming, message, &session)).await,
+        Attempt::NoPost(refused) => Box::pin(legacy::fall_back(link, incoming, message, refused)).await,
+    }
+}
+
+/// Opens the next session and sends the message once more.
+async fn again(
+    link: &Arc<Link>,
+    incoming: &queue::Sender<Incoming>,
+    message: &Outgoing,
+    lost: &Named,
+) -> Result<(), WireError> {
+    if let Err(error) = session::renew(link, incoming, lost).await {
+        tracing::debug!(backend = link.name, %error, "there is no other session");
         return Err(WireError::SessionLost);
     }
-    if status.is_success() && message.method == "initialize" {
-        remember_session(link, response.headers());
+    // An answer or a cancellation is about something that the new session knows nothing of.
+    if message.method.is_empty() || message.method == method::CANCELLED {
+        return Ok(());
+    }
+    match attempt(link, incoming, message).await? {
+        Attempt::Done => Ok(()),
+        Attempt::Lost(_) => {
+            tracing::warn!(
+                backend = link.name,
+                "the server forgets a session as soon as it has given it out; if several servers answer at one address, \
+                 each client must come to the same one always"
+            );
+            Err(WireError::SessionLost)
+        }
+        Attempt::NoPost(error) => Err(error),
+    }
+}
+
+async fn attempt(
+    link: &Arc<Link>,
+    incoming: &queue::Sender<Incoming>,
+    message: &Outgoing,
+) -> Result<Attempt, WireError> {
+    let session = link.session.current();
+    let request = Sending::post(message.body.clone(), &message.headers).within(session.as_ref());
+    // Whoever waits for the answer to a request has a clock of its own, and gives it up in time.
+    let patience = if message.id.is_some() { link.longest } else { link.timeout };
+    let response = timeout(patience, send(link, &request)).await.map_err(|_| link.silent())??;
+    let status = response.status();
+    let opens = message.method == "initialize";
+    if status.is_success() && session.is_none() {
+        if opens {
+            link.session.opened(response.headers(), message);
+        } else {
+            link.session.stray(response.headers());
+        }
+    }
+    if !status.is_success() {
+        let (error, body) = refused(link, response).await;
+        let answers = message.id.is_some_and(|id| answers(&body, id));
+        if let Some(session) = session {
+            match session::judge(status, &body, answers) {
+                Verdict::Over => return Ok(Attempt::Lost(session)),
+                Verdict::Doubtful => Box::pin(session::ask(link, incoming, &session)).await.map(drop)?,
+                Verdict::Alive => {}
+            }
+        }
+        return match message.id {
+            // A server may say what is wrong as the JSON-RPC error of this request: more exact than a status.
+            Some(id) if answers => {
+                deliver_answer(link, incoming, id, body.into()).await;
+                Ok(Attempt::Done)
+            }
+            _ if opens && legacy::is_likely(status) => Ok(Attempt::NoPost(error)),
+            _ => Err(error),
+        };
     }
     let Some(id) = message.id else {
-        if status.is_success() {
-            // 202 without a body; whatever else there is answers nothing.
-            let _ = read(link, response, REMNANT).await;
-            return Ok(());
-        }
-        return Err(refused(link, response).await.0);
+        // 202 without a body; whatever else there is answers nothing.
+        let _ = read(link, response, REMNANT).await;
+        return Ok(Attempt::Done);
     };
-    if !status.is_success() {
-        // A server may say what is wrong as the JSON-RPC error of this request: more exact than a status.
-        let (error, body) = refused(link, response).await;
-        if !answers(&body, id) {
-            return Err(error);
-        }
-        deliver_answer(link, incoming, id, body.into()).await;
-        return Ok(());
+    let coding = unknown_coding(response.headers());
+    if let Some(coding) = coding {
+        return Err(WireError::Protocol(format!(
+            "its answer is compressed as \"{coding}\", which the gateway did not ask for and cannot undo"
+        )));
     }
     if is_event_stream(response.headers()) {
         let standing = message.method == "subscriptions/listen";
-        return follow(link, incoming, response, id, standing).await;
+        follow(link, incoming, response, session.as_ref(), id, standing).await?;
+        return Ok(Attempt::Done);
     }
-    let body = gather(link, response).await?;
-    if !answers(body.text(), id) {
+    let mut body = gather(link, response).await?;
+    if !is_answer(&mut body, id) {
         let text = link.redaction.words(&said::in_body(body.text()));
         return Err(WireError::Protocol(format!(
             "status {status} without the answer to the request: {text}"
         )));
     }
     deliver_answer(link, incoming, id, body).await;
-    Ok(())
+    Ok(Attempt::Done)
 }
 
-fn remember_session(link: &Link, headers: &HeaderMap) {
-    if let Some(session) = headers.get(headers::SESSION) {
-        let mut session = session.clone();
-        session.set_sensitive(true);
-        *link.session.write() = Some(session);
+/// A compression that was not undone. Some servers write other things into this header, which harm nobody.
+fn unknown_coding(headers: &HeaderMap) -> Option<String> {
+    let coding = headers.get(CONTENT_ENCODING)?.to_str().ok()?.to_ascii_lowercase();
+    ["gzip", "zstd", "deflate", "br", "compress"].iter().any(|known| coding.contains(known)).then_some(coding)
+}
+
+/// The answer to a request of the wire's own, which nobody else hears of.
+pub(super) async fn answer_of(link: &Link, mut response: Response, id: u64) -> Result<Payload, WireError> {
+    if !is_event_stream(response.headers()) {
+        let body: Payload = read(link, response, link.max_body).await?.into();
+        return if answers(body.text(), id) { Ok(body) } else { Err(no_answer()) };
     }
+    let mut parser = Parser::new(link.max_body, None);
+    while let Some(chunk) =
+        timeout(link.timeout, response.chunk()).await.map_err(|_| link.silent())?.map_err(transport)?
+    {
+        for item in parser.push(&chunk) {
+            if let Some(Ok(data)) = event_message(item, link.max_body).await
+                && answers(data.text(), id)
+            {
+                return Ok(data);
+            }
+        }
+    }
+    Err(no_answer())
+}
+
+fn no_answer() -> WireError {
+    WireError::Protocol("success without the answer to the request".to_owned())
 }
 
 /// Reads an answer that streams, and resumes it where it broke off, until it contains the response.
@@ -110,6 +213,7 @@ async fn follow(
     link: &Link,
     incoming: &queue::Sender<Incoming>,
     response: Response,
+    session: Option<&Named>,
     id: u64,
     standing: bool,
 ) -> Result<(), WireError> {
@@ -139,35 +243,39 @@ async fn follow(
         fruitless += 1;
         sleep(parser.retry().unwrap_or(DEFAULT_RETRY).clamp(SHORTEST_RETRY, LONGEST_RETRY)).await;
         parser.restart();
-        match resume(link, &last).await {
+        match resume(link, session, &last).await {
             Ok(response) => stream = Some(response),
-            Err(WireError::SessionLost) => return Err(WireError::SessionLost),
-            Err(error) => broken = error.to_string(),
+            Err(Unresumed::Over(error)) => {
+                // This request is lost: the server has looked at it. Those after it need not be.
+                if let Some(session) = session {
+                    let _ = Box::pin(session::ask(link, incoming, session)).await;
+                }
+                return Err(WireError::Protocol(format!(
+                    "the event stream ended before the answer, and cannot be resumed ({error}): {broken}"
+                )));
+            }
+            Err(Unresumed::Perhaps(error)) => broken = error.to_string(),
         }
     }
 }
 
-async fn resume(link: &Link, last: &str) -> Result<Response, WireError> {
-    let (response, in_session) =
-        timeout(link.timeout, get(link, Some(last))).await.map_err(|_| silent(link))??;
+enum Unresumed {
+    /// Nothing will come any more.
+    Over(WireError),
+    Perhaps(WireError),
+}
+
+async fn resume(link: &Link, session: Option<&Named>, last: &str) -> Result<Response, Unresumed> {
+    let request = Sending::get(Some(last)).within(session);
+    let response = timeout(link.timeout, send(link, &request)).await;
+    let response = response.map_err(|_| Unresumed::Perhaps(link.silent()))?.map_err(Unresumed::Perhaps)?;
     let status = response.status();
-    if session_is_over(status, in_session) {
-        return Err(WireError::SessionLost);
-    }
     if status == StatusCode::OK && is_event_stream(response.headers()) {
         return Ok(response);
     }
-    Err(refused(link, response).await.0)
-}
-
-/// Asks for an event stream, after the event `last` if there is one; with whether the request named a session.
-pub(super) async fn get(link: &Link, last: Option<&str>) -> Result<(Response, bool), WireError> {
-    let (mut request, in_session) = link.request(Method::GET, &[])?;
-    // An id with bytes that no header can carry is as good as none.
-    if let Some(last) = last.and_then(|last| HeaderValue::from_bytes(last.as_bytes()).ok()) {
-        request = request.header(headers::LAST_EVENT_ID, last);
-    }
-    Ok((request.header(ACCEPT, "text/event-stream").send().await.map_err(transport)?, in_session))
+    let over = session.is_some() && status == StatusCode::NOT_FOUND;
+    let (error, _) = refused(link, response).await;
+    Err(if over { Unresumed::Over(error) } else { Unresumed::Perhaps(error) })
 }
 
 enum Pumped {
@@ -185,7 +293,7 @@ async fn pump(
     standing: bool,
 ) -> Result<Pumped, WireError> {
     let mut answered: Option<Instant> = None;
-    let silence_allowed = if standing { STANDING } else { link.timeout };
+    let silence_allowed = if standing { STANDING } else { link.longest };
     loop {
         let deadline = answered.map_or_else(|| Instant::now() + silence_allowed, |at| at + EPILOGUE);
         let chunk = match timeout_at(deadline, response.chunk()).await {
@@ -193,19 +301,22 @@ async fn pump(
             _ if answered.is_some() => return Ok(Pumped::Answered),
             Ok(Ok(None)) => return Ok(Pumped::Ended("the server closed it".to_owned())),
             Ok(Err(error)) => return Ok(Pumped::Ended(explain(error))),
-            Err(_) => return Ok(Pumped::Ended(silence(link))),
+            Err(_) => return Ok(Pumped::Ended(link.silence())),
         };
         let items = parser.push(&chunk);
         parser.settle().await;
         for item in items {
-            match message(item, link.max_body).await {
+            match event_message(item, link.max_body).await {
                 // Event types MCP does not define.
                 None => {}
-                Some(Ok(data)) if answered.is_none() && answers(data.text(), id) => {
-                    answered = Some(Instant::now());
-                    deliver_answer(link, incoming, id, data).await;
+                Some(Ok(mut message)) => {
+                    if answered.is_none() && is_answer(&mut message, id) {
+                        answered = Some(Instant::now());
+                        deliver_answer(link, incoming, id, message).await;
+                    } else {
+                        deliver(incoming, Incoming::About { id, message }).await;
+                    }
                 }
-                Some(Ok(message)) => deliver(incoming, Incoming::About { id, message }).await,
                 // It may have been the answer; waiting for another would be waiting in vain.
                 Some(Err(TooLong { limit })) if answered.is_none() => {
                     return Err(WireError::TooLarge { limit });
@@ -219,7 +330,7 @@ async fn pump(
 }
 
 /// The message of an event; `None` for event types MCP does not define.
-pub(super) async fn message(item: Item, limit: usize) -> Option<Result<Payload, TooLong>> {
+pub(super) async fn event_message(item: Item, limit: usize) -> Option<Result<Payload, TooLong>> {
     match item {
         Item::Event { name, data } if name == "message" => Some(Ok(data.into())),
         Item::Long { name, data } if name == "message" => Some(data.finish().await),
@@ -229,7 +340,7 @@ pub(super) async fn message(item: Item, limit: usize) -> Option<Result<Payload, 
 }
 
 /// Delivers the answer. From here on the request cannot be abandoned, so that the answer is not lost half-way.
-async fn deliver_answer(link: &Link, incoming: &queue::Sender<Incoming>, id: u64, body: Payload) {
+pub(super) async fn deliver_answer(link: &Link, incoming: &queue::Sender<Incoming>, id: u64, body: Payload) {
     if link.flights.land(id) {
         deliver(incoming, Incoming::Message(body)).await;
     }
@@ -240,14 +351,22 @@ pub(super) async fn deliver(incoming: &queue::Sender<Incoming>, item: Incoming) 
     let _ = incoming.send(item).await;
 }
 
-/// The failure that a status stands for, and the body.
-async fn refused(link: &Link, response: Response) -> (WireError, Bytes) {
+/// The failure that a status stands for, and the body; of an event stream its first message.
+pub(super) async fn refused(link: &Link, response: Response) -> (WireError, Bytes) {
     let status = response.status().as_u16();
     let retry_after = headers::retry_after(response.headers(), Timestamp::now());
+    let challenge = headers::challenge(response.headers());
+    let streams = is_event_stream(response.headers());
     // A body that breaks off or is too large does not hide the status.
-    let body = read(link, response, link.max_body).await.unwrap_or_default();
-    let said = link.redaction.words(&said::in_body(&body));
-    (WireError::Status { status, retry_after, said }, body)
+    let mut body = read(link, response, link.max_body).await.unwrap_or_default();
+    if streams {
+        let first = Parser::new(link.max_body, None).push(&body).into_iter().next();
+        if let Some(Item::Event { data, .. }) = first {
+            body = data;
+        }
+    }
+    let said = Some(said::in_body(&body)).filter(|said| !said.is_empty()).or(challenge).unwrap_or_default();
+    (WireError::Status { status, retry_after, said: link.redaction.words(&said) }, body)
 }
 
 /// An answer of any length.
@@ -258,7 +377,7 @@ async fn gather(link: &Link, mut response: Response) -> Result<Payload, WireErro
     }
     let mut body = Gather::new(link.spool.clone(), link.max_body);
     while let Some(chunk) =
-        timeout(link.timeout, response.chunk()).await.map_err(|_| silent(link))?.map_err(transport)?
+        timeout(link.longest, response.chunk()).await.map_err(|_| link.silent())?.map_err(transport)?
     {
         body.push(&chunk);
         body.settle().await;
@@ -269,7 +388,7 @@ async fn gather(link: &Link, mut response: Response) -> Result<Payload, WireErro
     body.finish().await.map_err(|TooLong { limit }| WireError::TooLarge { limit })
 }
 
-async fn read(link: &Link, mut response: Response, limit: usize) -> Result<Bytes, WireError> {
+pub(super) async fn read(link: &Link, mut response: Response, limit: usize) -> Result<Bytes, WireError> {
     let too_large = WireError::TooLarge { limit };
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(too_large);
@@ -278,7 +397,7 @@ async fn read(link: &Link, mut response: Response, limit: usize) -> Result<Bytes
     let mut all = BytesMut::new();
     loop {
         let chunk =
-            timeout(link.timeout, response.chunk()).await.map_err(|_| silent(link))?.map_err(transport)?;
+            timeout(link.timeout, response.chunk()).await.map_err(|_| link.silent())?.map_err(transport)?;
         let Some(chunk) = chunk else { break };
         if first.len() + all.len() + chunk.len() > limit {
             return Err(too_large);
@@ -299,37 +418,54 @@ pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
     media.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
-/// True if the JSON is a response to this id, or a batch with one. Looks at the keys only; members are skipped.
-fn answers(body: &[u8], id: u64) -> bool {
-    #[derive(Deserialize)]
-    struct Message<'a> {
-        #[serde(borrow)]
-        id: Option<&'a RawValue>,
-        method: Option<IgnoredAny>,
+/// A message as far as it says whose answer it is; members are skipped.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    method: Option<IgnoredAny>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+impl Head<'_> {
+    fn answered(&self) -> Option<u64> {
+        let id = self.id.filter(|_| self.method.is_none())?;
+        envelope::number(id.get())
     }
-    let is_it = |message: &Message<'_>| {
-        message.method.is_none() && message.id.is_some_and(|found| found.get().parse() == Ok(id))
-    };
+}
+
+/// True if the JSON is a response to this id, or a batch with one.
+pub(super) fn answers(body: &[u8], id: u64) -> bool {
     if body.trim_ascii_start().first() == Some(&b'[') {
-        serde_json::from_slice::<Vec<Message<'_>>>(body).is_ok_and(|batch| batch.iter().any(is_it))
+        serde_json::from_slice::<Vec<Head<'_>>>(body)
+            .is_ok_and(|batch| batch.iter().any(|head| head.answered() == Some(id)))
     } else {
-        serde_json::from_slice::<Message<'_>>(body).is_ok_and(|message| is_it(&message))
+        serde_json::from_slice::<Head<'_>>(body).is_ok_and(|head| head.answered() == Some(id))
     }
 }
 
-/// Only a connection that never was is [`WireError::Unreachable`]; after that the server may have acted.
+/// The same for what a server sent with success, where more is certain: an error that names no request is about the one it
+/// came with, and gets its id; and what is not quite JSON may be read all the same.
+fn is_answer(body: &mut Payload, id: u64) -> bool {
+    let text = body.text().clone();
+    if let Ok(head) = serde_json::from_slice::<Head<'_>>(&text) {
+        let nameless = head.method.is_none() && head.id.is_none();
+        let Some(error) = head.error.filter(|_| nameless) else { return head.answered() == Some(id) };
+        *body = body.reworded(message::error_object(&id.to_string(), error.get()));
+        return true;
+    }
+    // Whoever reads it says what is wrong with it.
+    answers(&text, id)
+        || mend::mend(&text).is_some_and(|mended| mended.texts.iter().any(|text| answers(text, id)))
+}
+
+/// The request that a JSON text answers, if it is such an answer.
+pub(super) fn answered(body: &[u8]) -> Option<u64> {
+    serde_json::from_slice::<Head<'_>>(body).ok()?.answered()
+}
+
+/// A connection that was there: the server may have acted.
 fn transport(error: reqwest::Error) -> WireError {
-    if error.is_connect() || error.is_builder() {
-        WireError::Unreachable(explain(error))
-    } else {
-        WireError::Protocol(format!("the connection broke off: {}", explain(error)))
-    }
-}
-
-fn silent(link: &Link) -> WireError {
-    WireError::Protocol(silence(link))
-}
-
-fn silence(link: &Link) -> String {
-    format!("no byte from the server for {:?}", link.timeout)
+    WireError::Protocol(format!("the connection broke off: {}", explain(error)))
 }

@@ -65,6 +65,12 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
     Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
 }
 
+/// What a server that asks for credentials says about it (RFC 9110, section 11.6.1; RFC 6750, section 3).
+pub(super) fn challenge(headers: &HeaderMap) -> Option<String> {
+    let challenge = headers.get(reqwest::header::WWW_AUTHENTICATE)?;
+    Some(String::from_utf8_lossy(challenge.as_bytes()).into_owned())
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {

@@ -13,15 +13,16 @@ use tokio_util::sync::CancellationToken;
 use super::super::spool::TooLong;
 use super::super::sse::Parser;
 use super::super::wire::Incoming;
-use super::exchange::{deliver, get, is_event_stream, message};
-use super::{Link, session_is_over};
+use super::exchange::{deliver, event_message, is_event_stream};
+use super::send::{Sending, send};
+use super::{Link, session};
 use crate::queue;
 
 /// The wait before the first reconnection; it doubles while the stream brings nothing.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Listens from the end of the handshake to the end of the wire.
+/// Listens from the end of the handshake to the end of the wire, in every session of it.
 pub(super) async fn run(
     link: Arc<Link>,
     incoming: queue::Sender<Incoming>,
@@ -33,7 +34,21 @@ pub(super) async fn run(
         () = closing.cancelled() => {}
         () = async {
             start.cancelled().await;
-            listen(&link, &incoming).await;
+            // A server of 2024-11-05 has one stream for everything, which is open already.
+            if link.legacy.get().is_some() {
+                link.stream_answered.cancel();
+            }
+            while link.legacy.get().is_none() {
+                tokio::select! {
+                    () = listen(&link, &incoming) => {
+                        if link.session.current().is_none() {
+                            return;
+                        }
+                        link.session.renewed.notified().await;
+                    }
+                    () = link.session.renewed.notified() => {}
+                }
+            }
         } => {}
     }
 }
@@ -43,8 +58,11 @@ async fn listen(link: &Link, incoming: &queue::Sender<Incoming>) {
     let mut wait = FIRST_WAIT;
     loop {
         let position = parser.last_id().map(str::to_owned);
-        match get(link, position.as_deref()).await {
-            Ok((response, in_session)) => match judge(&response, in_session, position.is_some()) {
+        let session = link.session.current();
+        let answer = send(link, &Sending::get(position.as_deref()).within(session.as_ref())).await;
+        link.stream_answered.cancel();
+        match answer {
+            Ok(response) => match judge(&response, session.is_some(), position.is_some()) {
                 Verdict::Stream => {
                     parser.restart();
                     if receive(incoming, response, &mut parser, link.max_body).await {
@@ -57,7 +75,18 @@ async fn listen(link: &Link, incoming: &queue::Sender<Incoming>) {
                     tracing::debug!(backend = link.name, status = %response.status(), "the server offers no stream");
                     return;
                 }
-                Verdict::SessionOver => return link.lose_session(),
+                Verdict::NoneOrOver => {
+                    let Some(session) = session else { return };
+                    match session::ask(link, incoming, &session).await {
+                        // The next session has the next stream.
+                        Ok(true) => return,
+                        Ok(false) => {
+                            tracing::debug!(backend = link.name, status = %response.status(), "the server offers no stream");
+                            return;
+                        }
+                        Err(_) => return link.lose_session(),
+                    }
+                }
             },
             Err(error) => {
                 tracing::debug!(backend = link.name, %error, "the standing stream cannot be opened")
@@ -77,14 +106,16 @@ enum Verdict {
     Forget,
     /// There is no stream, 405 for example.
     None,
-    SessionOver,
+    /// The session is over, or there is no such route: servers answer both with 404.
+    NoneOrOver,
 }
 
 fn judge(response: &Response, in_session: bool, resuming: bool) -> Verdict {
     let status = response.status();
     let patience = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
-    if session_is_over(status, in_session) {
-        Verdict::SessionOver
+    let unknown = [StatusCode::NOT_FOUND, StatusCode::GONE, StatusCode::BAD_REQUEST].contains(&status);
+    if in_session && unknown && !(resuming && status == StatusCode::BAD_REQUEST) {
+        Verdict::NoneOrOver
     } else if status == StatusCode::OK && is_event_stream(response.headers()) {
         Verdict::Stream
     } else if status == StatusCode::NOT_IMPLEMENTED {
@@ -112,7 +143,7 @@ async fn receive(
         parser.settle().await;
         for item in items {
             any = true;
-            let item = match message(item, limit).await {
+            let item = match event_message(item, limit).await {
                 Some(Ok(message)) => Incoming::Message(message),
                 Some(Err(TooLong { limit })) => Incoming::Oversized { limit, answers: None },
                 None => continue,

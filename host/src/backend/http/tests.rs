@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use bytes::Bytes;
+use reqwest::header::HeaderMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -133,15 +134,17 @@ fn spec(url: &str) -> HttpSpec {
         name: "test".to_owned(),
         url: url.to_owned(),
         headers,
+        route: Route::default(),
         max_body: 1000,
         redaction: Redaction::default(),
         spool: None,
         timeout: LONG,
+        longest: LONG,
     }
 }
 
 fn connect(server: &Server) -> Wire {
-    open(&spec(&server.url), client().unwrap())
+    open(&spec(&server.url), client::client(&Route::default()).unwrap())
 }
 
 fn request(id: u64, method: &str) -> Outgoing {
@@ -238,6 +241,24 @@ async fn a_session_from_initialize_to_delete() {
 }
 
 #[tokio::test]
+async fn the_standing_stream_is_open_before_the_first_call() {
+    let mut server = Server::start(|seen| match seen.method.as_str() {
+        "POST" if seen.body.contains("\"id\":2") => json(&result(2)),
+        "POST" => plain("202 Accepted"),
+        _ => Reply::Hold(stream("")),
+    })
+    .await;
+    let mut wire = connect(&server);
+    wire.control.set_protocol_version("2025-11-25");
+    wire.sender.try_send(notification("notifications/initialized")).unwrap();
+    wire.sender.try_send(request(2, "tools/call")).unwrap();
+    assert_eq!(text(&mut wire).await, result(2));
+    let seen = [server.next().await, server.next().await, server.next().await];
+    assert!(seen[..2].iter().any(|seen| seen.method == "GET"));
+    assert!(seen[2].body.contains("tools/call"));
+}
+
+#[tokio::test]
 async fn a_stream_delivers_in_order_until_the_answer() {
     let events = format!(
         ": hi\n\ndata: {{\"method\":\"notifications/progress\"}}\n\nevent: ping\ndata: 1\n\ndata: {}\n\n",
@@ -298,7 +319,7 @@ async fn a_stream_without_ids_cannot_be_resumed() {
 }
 
 #[tokio::test]
-async fn a_lost_session_fails_the_request_and_closes_once() {
+async fn a_session_that_is_lost_again_at_once_fails_the_request_and_closes_once() {
     let server = Server::start(|seen| {
         if seen.body.contains("initialize") {
             return Reply::Raw(answer("200 OK", "mcp-session-id: s-1\r\n", &result(1)));
@@ -311,6 +332,8 @@ async fn a_lost_session_fails_the_request_and_closes_once() {
     assert_eq!(text(&mut wire).await, result(1));
     wire.sender.try_send(request(2, "slow")).unwrap();
     wire.sender.try_send(request(3, "ping")).unwrap();
+    // It may be given out under the same id again.
+    assert!(matches!(next(&mut wire).await, Incoming::Renewed));
     assert_eq!(failure(&mut wire).await, (3, WireError::SessionLost));
     for _ in 0..2 {
         assert!(
@@ -395,8 +418,8 @@ async fn silence_ends_an_exchange() {
     })
     .await;
     let mut spec = spec(&server.url);
-    spec.timeout = Duration::from_millis(50);
-    let mut wire = open(&spec, client().unwrap());
+    spec.longest = Duration::from_millis(50);
+    let mut wire = open(&spec, client::client(&Route::default()).unwrap());
     for id in 1..=2 {
         wire.sender.try_send(request(id, "ping")).unwrap();
         let (failed, error) = failure(&mut wire).await;
@@ -415,7 +438,7 @@ async fn who_cannot_be_reached_did_not_see_the_message() {
     let mut broken = spec("http://x");
     broken.headers = vec![("a b".to_owned(), "hush".to_owned())];
     for spec in [spec(&url), spec("no url hush"), spec("file:///hush"), broken] {
-        let mut wire = open(&spec, client().unwrap());
+        let mut wire = open(&spec, client::client(&Route::default()).unwrap());
         wire.sender.try_send(request(5, "ping")).unwrap();
         let (id, error) = failure(&mut wire).await;
         assert!(id == 5 && matches!(error, WireError::Unreachable(_)), "{error}");
@@ -476,7 +499,7 @@ async fn hanging_requests_leave_a_way_for_notifications() {
 async fn a_server_without_a_standing_stream_is_asked_once() {
     for status in ["405 Method Not Allowed", "501 Not Implemented", "404 Not Found", "200 OK"] {
         let server = Server::start(move |_| plain(status)).await;
-        let link = Arc::new(Link::new(&spec(&server.url), client().unwrap()));
+        let link = Arc::new(Link::new(&spec(&server.url), client::client(&Route::default()).unwrap()));
         let (incoming, mut receiver) = wire::incoming();
         let (start, closing) = (CancellationToken::new(), CancellationToken::new());
         start.cancel();

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::super::document::escape;
-use super::super::raw::{RawArgumentCheck, RawBackend, RawEnv, RawEra, RawType};
+use super::super::raw::{RawArgumentCheck, RawArguments, RawBackend, RawEnv, RawEra, RawType};
 use super::super::secret::Secret;
 use super::super::{Backend, BackendEra, Transport, file};
+use super::route::Proxy;
+use super::tools::arguments;
 use super::{Checker, duration, is_name};
 use crate::redact::names_a_secret;
 
@@ -25,7 +27,8 @@ const PUBLIC_VARIABLES: [&str; 14] = [
 
 impl Checker<'_> {
     /// All backends that are complete.
-    pub(super) fn backends(&mut self, raw: &[RawBackend]) -> Vec<Backend> {
+    pub(super) fn backends(&mut self, raw: &[RawBackend], proxy: &str) -> Vec<Backend> {
+        let proxy = self.proxy("/gateway/proxy", proxy);
         let mut first: HashMap<&str, usize> = HashMap::new();
         let mut backends = Vec::new();
         for (index, backend) in raw.iter().enumerate() {
@@ -36,15 +39,16 @@ impl Checker<'_> {
                 let message = format!("backends[{other}] is called {name:?} as well");
                 self.problem(&format!("{at}/name"), message, "names of backends are unique");
             }
-            backends.extend(self.backend(&at, backend));
+            backends.extend(self.backend(&at, backend, &proxy));
         }
+        self.unused_proxy(&backends);
         if raw.is_empty() && !self.typed("/backends") {
             self.warn("/backends", "there is no backend, so there are no tools", "add [[backends]]");
         }
         backends
     }
 
-    fn backend(&mut self, at: &str, raw: &RawBackend) -> Option<Backend> {
+    fn backend(&mut self, at: &str, raw: &RawBackend, proxy: &Proxy) -> Option<Backend> {
         let name_at = format!("{at}/name");
         let name = raw.name.clone();
         match &name {
@@ -55,11 +59,42 @@ impl Checker<'_> {
             }
             Some(_) => {}
         }
-        let transport = self.transport(at, raw);
+        // What an optional backend lacks is noted instead of reported.
+        self.lacking = raw.optional.then(Vec::new);
+        let transport = self.transport(at, raw, proxy);
+        let lacking = self.lacking.take().unwrap_or_default();
+        let absent = (!lacking.is_empty()).then(|| lacking.join("; "));
+        if let (Some(why), Some(name)) = (&absent, &name) {
+            self.warn(
+                &name_at,
+                format!("{why}, so {name} is left out (optional = true)"),
+                "set it where the gateway is started",
+            );
+        }
+        // It is never opened, and keeps its place among the others.
+        let nothing = || Transport::Stdio {
+            command: raw.command.clone().unwrap_or_default(),
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: None,
+            sandbox: None,
+        };
+        let transport = transport.or_else(|| absent.is_some().then(nothing));
+        let longest = self.longest(at, duration(raw.timeout_secs), raw.max_timeout_secs);
+        let tools = self.tools(at, raw);
+        if raw.argument_check == RawArgumentCheck::Strict && raw.arguments != RawArguments::Refuse {
+            let message = "it has no effect where arguments are not refused";
+            self.warn(&format!("{at}/argument_check"), message, "remove it, or arguments = \"refuse\"");
+        }
         Some(Backend {
+            absent,
             name: name?,
             transport: transport?,
             timeout: duration(raw.timeout_secs),
+            longest,
+            arguments: arguments(raw.arguments),
+            tools,
+            errors_count: raw.circuit_breaker_count_errors,
             retries: raw.retries,
             restart_on_exit: raw.restart_on_exit.unwrap_or(true),
             max_restarts: raw.max_restarts.unwrap_or(5),
@@ -78,7 +113,7 @@ impl Checker<'_> {
         })
     }
 
-    fn transport(&mut self, at: &str, raw: &RawBackend) -> Option<Transport> {
+    fn transport(&mut self, at: &str, raw: &RawBackend, proxy: &Proxy) -> Option<Transport> {
         let kind = match (raw.kind, &raw.url, &raw.command) {
             (Some(kind), ..) => kind,
             (None, Some(_), None) => RawType::Http,
@@ -98,14 +133,19 @@ impl Checker<'_> {
                 ("cwd", raw.cwd.is_some()),
                 ("sandbox", raw.sandbox.is_some()),
             ],
-            RawType::Stdio => vec![("url", raw.url.is_some()), ("headers", !raw.headers.is_empty())],
+            RawType::Stdio => vec![
+                ("url", raw.url.is_some()),
+                ("headers", !raw.headers.is_empty()),
+                ("proxy", raw.proxy.is_some()),
+                ("tls", raw.tls.is_some()),
+            ],
         };
         for (key, _) in foreign.into_iter().filter(|(_, typed)| *typed) {
             let hint = "remove it, or change the type";
             self.problem(&format!("{at}/{key}"), format!("a backend of type {own:?} has no {key}"), hint);
         }
         match kind {
-            RawType::Http => self.http(at, raw),
+            RawType::Http => self.http(at, raw, proxy),
             RawType::Stdio => self.stdio(at, raw),
         }
     }
@@ -121,10 +161,11 @@ impl Checker<'_> {
             Some(sandbox) => Some(self.sandbox(&format!("{at}/sandbox"), sandbox)?),
             None => None,
         };
-        Some(Transport::Stdio { command: command?, args: raw.args.clone(), env, cwd, sandbox })
+        let args = self.arguments(&format!("{at}/args"), &raw.args);
+        Some(Transport::Stdio { command: command?, args: args?, env, cwd, sandbox })
     }
 
-    fn http(&mut self, at: &str, raw: &RawBackend) -> Option<Transport> {
+    fn http(&mut self, at: &str, raw: &RawBackend, proxy: &Proxy) -> Option<Transport> {
         for (key, typed) in
             [("restart_on_exit", raw.restart_on_exit.is_some()), ("max_restarts", raw.max_restarts.is_some())]
         {
@@ -141,31 +182,72 @@ impl Checker<'_> {
                 self.problem(at, "BACKEND_SHARED_SECRET cannot be sent in a header", "use printable ASCII");
             }
         }
-        let at = format!("{at}/url");
-        let Some(url) = raw.url.clone() else {
-            self.problem(&at, "an http backend needs a url", "url = \"http://127.0.0.1:8080/mcp\"");
+        let url_at = format!("{at}/url");
+        let Some(typed) = &raw.url else {
+            self.problem(&url_at, "an http backend needs a url", "url = \"http://127.0.0.1:8080/mcp\"");
             return None;
         };
-        self.url(&at, &url);
-        Some(Transport::Http { url, headers })
+        let url = self.url(&url_at, typed)?;
+        let route = self.route(at, raw, url.expose(), proxy);
+        Some(Transport::Http { url, headers, route })
     }
 
-    fn url(&mut self, at: &str, url: &str) {
-        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    /// A url with what its variables stand for. What is said about it shows it as it was typed.
+    fn url(&mut self, at: &str, typed: &str) -> Option<Secret> {
+        let url = self.interpolate(at, "", typed)?;
+        let text = url.expose();
+        let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
         let (http, https) = (scheme.eq_ignore_ascii_case("http"), scheme.eq_ignore_ascii_case("https"));
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let host = host_of(authority);
-        if !(http || https) || host.is_empty() || url.contains(|c: char| c.is_whitespace() || c.is_control())
+        if !(http || https) || host.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control())
         {
             let hint = "it looks like http://127.0.0.1:8080/mcp or https://example.org/mcp";
-            self.problem(at, format!("{url:?} is not the url of an http server"), hint);
+            self.problem(at, format!("{typed:?} is not the url of an http server"), hint);
         } else if authority.contains('@') {
             let hint = "send it as a header: headers = { Authorization = \"Bearer ${NAME}\" }";
             self.problem(at, "a url must not carry a password", hint);
         } else if http && !is_loopback(host) {
+            // The host may come from a variable, and then it is not repeated.
+            let host = if typed.contains(host) { host } else { "that host" };
             let message = format!("what is sent to {host} can be read and changed on the way");
             self.warn(at, message, "use https, or a tunnel to 127.0.0.1");
         }
+        let query = typed.split_once('?').map_or("", |(_, query)| query);
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let literal: Vec<&str> =
+            pairs.filter(|(name, value)| is_literal_secret(name, value)).map(|(_, value)| value).collect();
+        Some(self.with_literals(at, url, &literal))
+    }
+
+    /// The arguments of a program with what their variables stand for.
+    fn arguments(&mut self, at: &str, typed: &[String]) -> Option<Vec<Secret>> {
+        let (mut args, mut complete, mut flag) = (Vec::new(), true, "");
+        for (index, typed) in typed.iter().enumerate() {
+            let at = format!("{at}/{index}");
+            let value = self.interpolate(&at, "", typed);
+            complete &= value.is_some();
+            let literal = match typed.split_once('=') {
+                Some((name, value)) if name.starts_with('-') && is_literal_secret(name, value) => Some(value),
+                _ if !typed.starts_with('-') && is_literal_secret(flag, typed) => Some(typed.as_str()),
+                _ => None,
+            };
+            args.extend(value.map(|value| self.with_literals(&at, value, literal.as_slice())));
+            flag = if typed.starts_with('-') && !typed.contains('=') { typed } else { "" };
+        }
+        complete.then_some(args)
+    }
+
+    /// The same value, hiding what was typed in clear although its name says that it is a secret.
+    fn with_literals(&mut self, at: &str, value: Secret, literal: &[&str]) -> Secret {
+        if literal.is_empty() {
+            return value;
+        }
+        let hint = "name an environment variable or a file instead: \"${NAME}\", \"${file:PATH}\"";
+        self.warn(at, "this looks like a secret written into the file", hint);
+        let mut hidden = value.hidden().to_vec();
+        hidden.extend(literal.iter().map(|literal| (*literal).to_owned()));
+        Secret::with_hidden(value.expose().to_owned(), hidden)
     }
 
     fn headers(&mut self, at: &str, raw: &BTreeMap<String, String>) -> Vec<(String, Secret)> {
@@ -225,7 +307,7 @@ impl Checker<'_> {
     }
 
     /// A secret out of a file; relative paths start at the folder of the configuration.
-    fn secret_file(&mut self, at: &str, typed: &str) -> Option<String> {
+    pub(super) fn secret_file(&mut self, at: &str, typed: &str) -> Option<String> {
         let path = self.path(typed);
         match file::read_secret(&path, &self.trust) {
             Ok(secret) => {
@@ -235,18 +317,27 @@ impl Checker<'_> {
                 }
                 Some(secret)
             }
-            Err(unread) => {
-                self.unread(at, unread);
-                None
-            }
+            // A file that is there and open to others is a mistake, whoever needs it.
+            Err(unread) => match &mut self.lacking {
+                Some(lacking) if !path.exists() => {
+                    lacking.extend(unread.into_iter().map(|(message, _)| message));
+                    None
+                }
+                _ => {
+                    self.unread(at, unread);
+                    None
+                }
+            },
         }
     }
 
-    /// Replaces `${NAME}` by that environment variable and `${file:PATH}` by what stands in that file; `$${` stands for
-    /// `${`.
-    fn interpolate(&mut self, at: &str, key: &str, typed: &str) -> Option<Secret> {
+    /// Replaces `${NAME}` by that environment variable, `${NAME:-DEFAULT}` by the default if it is not set, and
+    /// `${file:PATH}` by what stands in that file; `$${` stands for `${`.
+    pub(super) fn interpolate(&mut self, at: &str, key: &str, typed: &str) -> Option<Secret> {
         let (mut value, mut hidden) = (String::new(), Vec::new());
         let mut complete = true;
+        // A default that stands for a variable is as public as the file.
+        let mut named = false;
         let mut rest = typed;
         while let Some(start) = rest.find("${") {
             let before = &rest[..start];
@@ -262,9 +353,23 @@ impl Checker<'_> {
                 self.problem(at, "a ${ without its }", hint);
                 return None;
             };
-            let (found, secret) = match name.strip_prefix("file:") {
-                Some(path) => (self.secret_file(at, path), true),
-                None => (self.needed(at, name), !is_public(name)),
+            let (found, secret) = match (name.strip_prefix("file:"), name.split_once(":-")) {
+                (Some(path), _) => (self.secret_file(at, path), true),
+                (None, _) if name.starts_with("env:") => {
+                    // As other programs spell it.
+                    let plain = name.trim_start_matches("env:");
+                    let text = format!("${{{name}}} is not how a variable is written here");
+                    self.problem(at, text, format!("write ${{{plain}}}"));
+                    (None, false)
+                }
+                (None, Some((name, default))) => match self.var(name) {
+                    Some(found) => (Some(found), !is_public(name)),
+                    None => {
+                        named = true;
+                        (Some(default.to_owned()), false)
+                    }
+                },
+                (None, None) => (self.needed(at, name), !is_public(name)),
             };
             match found {
                 Some(found) => {
@@ -278,7 +383,7 @@ impl Checker<'_> {
             rest = after;
         }
         value.push_str(rest);
-        if hidden.is_empty() && complete && names_a_secret(key) && !value.is_empty() {
+        if hidden.is_empty() && complete && !named && names_a_secret(key) && !value.is_empty() {
             let hint = "name an environment variable or a file instead: \"${NAME}\", \"${file:PATH}\"";
             self.warn(at, "this looks like a secret written into the file", hint);
             hidden.push(value.clone());
@@ -287,15 +392,20 @@ impl Checker<'_> {
     }
 }
 
+/// Whether a value is one in clear, under a name for secrets.
+fn is_literal_secret(name: &str, value: &str) -> bool {
+    !value.is_empty() && !value.contains("${") && names_a_secret(name)
+}
+
 /// The host of `host:port`, without the brackets of an IPv6 address.
-fn host_of(authority: &str) -> &str {
+pub(super) fn host_of(authority: &str) -> &str {
     match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => authority.split(':').next().unwrap_or_default(),
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
