@@ -31,18 +31,17 @@ pub(super) fn arguments(redactor: &Redactor, raw: &str, limit: usize, out: &mut 
 
 /// Replaces what was written from `start` on.
 fn cut(limit: usize, start: usize, out: &mut Vec<u8>) {
+    use std::io::Write as _;
     let full = out.get(start..).unwrap_or_default();
-    let head = format!(
-        r#"{{"truncated":true,"bytes":{},"blake3":"{}","prefix":"#,
-        full.len(),
-        blake3::hash(full).to_hex()
-    );
+    let (bytes, digest) = (full.len(), blake3::hash(full).to_hex());
     // Half, because quotes and backslashes of the JSON text double when it becomes a string. The end may be in
     // the middle of a character.
     let prefix = full.get(..limit / 2).unwrap_or(full);
     let prefix = prefix.utf8_chunks().next().map_or("", |chunk| chunk.valid()).to_owned();
     out.truncate(start);
-    out.extend_from_slice(head.as_bytes());
+    // Writing into memory cannot fail.
+    let _infallible =
+        write!(out, r#"{{"truncated":true,"bytes":{bytes},"blake3":"{}","prefix":"#, digest.as_str());
     quote(&prefix, out);
     out.push(b'}');
 }
