@@ -84,6 +84,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_of_long_arguments_ends_with_a_whole_character() {
+        let raw = json!({"p": "é✓".repeat(500)}).to_string();
+        for limit in 256..280 {
+            let cut = written(|out| arguments(&redaction().current(), &raw, limit, out));
+            let cut: Value = serde_json::from_str(&cut).unwrap();
+            let prefix = cut["prefix"].as_str().unwrap();
+            assert!(raw.starts_with(prefix) && prefix.len() > limit / 2 - 4, "{limit}: {prefix}");
+        }
+    }
+
+    #[test]
     fn a_text_is_cut_where_no_secret_is_torn() {
         for padding in 0..40 {
             let text = format!("{}{}", "x ".repeat(8_000 + padding), "hunter22 ".repeat(50_000));
