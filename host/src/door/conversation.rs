@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -28,7 +29,7 @@ use crate::mcp::splice::Edit;
 use crate::mcp::{
     Ambiguous, Era, Params, bounds, code, era, is_of_protocol, message, method, negotiate, params, splice,
 };
-use crate::pipeline::{Answer, Arrival, Caller, Failure, News, Pipeline};
+use crate::pipeline::{Answer, Arrival, Caller, Failure, News, Pipeline, TurnedAway};
 use crate::session::Session;
 
 /// What all conversations of a door share.
@@ -341,6 +342,13 @@ impl Conversation {
         };
         if let Err(denial) = self.pipeline().identify(caller) {
             tracing::error!("the client was not let in: {}", denial.message);
+            // The refusal waits for nothing; the end of the conversation waits for its record.
+            let (pipeline, door, denied) = (self.house.pipeline.clone(), self.house.door, denial.clone());
+            drop(self.tasks.spawn(async move {
+                let since = Instant::now();
+                let request = TurnedAway { door, address: "", network: door, asked: "initialize", since };
+                pipeline.turned_away(request, &denied).await;
+            }));
             return respond::failed(id.get(), &Failure::Denied(denial), Era::Handshake).unwrap_or_default();
         }
         let version = negotiate(&requested);
