@@ -24,6 +24,7 @@ mod sse;
 mod stdio;
 mod subscribe;
 mod supervisor;
+mod told;
 mod translate;
 mod wire;
 

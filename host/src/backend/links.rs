@@ -3,8 +3,8 @@
 //! bounded, and closed when nobody has used them for a while.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -45,8 +45,6 @@ pub(super) struct Slot {
     used: Mutex<Instant>,
     /// Whose connection it is, for what the server says between calls.
     owner: Mutex<Option<Arc<dyn Client>>>,
-    /// The log level that was set when it was opened.
-    level: OnceLock<String>,
     end: CancellationToken,
 }
 
@@ -88,7 +86,6 @@ impl Slot {
             busy: AtomicBool::new(true),
             used: Mutex::new(Instant::now()),
             owner: Mutex::default(),
-            level: OnceLock::new(),
             end: CancellationToken::new(),
         })
     }
@@ -97,14 +94,6 @@ impl Slot {
     fn give_up(&self) {
         self.place.lock().take();
         self.end.cancel();
-    }
-
-    /// Says the log level, in a session that does not know it yet.
-    async fn set_level(&self, peer: &Peer, patience: Duration) {
-        let Some(level) = self.level.get() else { return };
-        if let Err(error) = listing::ask(peer, Own::SetLevel, Some(level), patience).await {
-            tracing::debug!("the log level is not that of the last session: {error}");
-        }
     }
 
     fn idle_for(&self) -> Option<Duration> {
@@ -253,8 +242,6 @@ impl Backend {
                 patience,
             };
             peer.request(set).await?;
-            // Set once, for this connection.
-            let _ = slot.level.set(params);
         }
         tracing::debug!(backend = %self.name, "a connection of its own");
         Ok(peer)
@@ -294,8 +281,8 @@ async fn care(
                 Incoming::Failed { id, error } => peer.fail(id, error),
                 Incoming::Renewed => {
                     // On its own: the answer comes through this very loop.
-                    let (backend, slot, peer) = (backend.clone(), slot.clone(), peer.clone());
-                    tokio::spawn(async move { slot.set_level(&peer, backend.settings.timeout).await });
+                    let (peer, patience) = (peer.clone(), backend.settings.timeout);
+                    tokio::spawn(async move { peer.say_again(patience).await });
                 }
                 Incoming::Oversized { limit, answers } => peer.oversized(limit, answers),
                 Incoming::Closed(reason) => break reason,

@@ -16,9 +16,10 @@ use tokio::sync::oneshot;
 use super::errand::{Errand, Own};
 use super::process::stderr::Cap;
 use super::reply::Reply;
+use super::told::Told;
 use super::wire::{Outgoing, Sender, WireError};
 use super::{PeerError, Spontaneous};
-use crate::mcp::client::{Answered, Client, Question};
+use crate::mcp::client::{Answered, Client, Nobody, Question};
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::notice::ClientNotice;
 use crate::mcp::payload::Payload;
@@ -69,6 +70,8 @@ pub(super) struct Peer {
     garbage: Mutex<Cap>,
     /// Tells questions of one connection from those of another.
     serial: u64,
+    /// What must be said again in the next session.
+    told: Mutex<Told>,
     /// It has been logged that the server says things that can be read in two ways.
     ambiguous: AtomicBool,
 }
@@ -84,6 +87,7 @@ impl Peer {
             era: OnceLock::new(),
             garbage: Mutex::new(Cap::new(Instant::now(), GARBAGE_PER_SECOND)),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            told: Mutex::default(),
             ambiguous: AtomicBool::new(false),
         }
     }
@@ -128,10 +132,28 @@ impl Peer {
         match tokio::time::timeout(patience, answer).await {
             Ok(Ok(answered)) => {
                 waiting.sent = false;
+                if Told::concerns(method) && answered.as_ref().is_ok_and(|reply| !reply.is_error()) {
+                    self.told.lock().note(method, params.unwrap_or("{}"));
+                }
                 answered
             }
             Ok(Err(_)) => Err(WireError::Closed("the connection ended".to_owned()).into()),
             Err(_) => Err(PeerError::Timeout(patience)),
+        }
+    }
+
+    /// Says again what belongs to the session: the server had forgotten the session it was said in.
+    pub(super) async fn say_again(&self, patience: Duration) {
+        let all = self.told.lock().again();
+        for (own, params) in all {
+            let client = Nobody::new();
+            let (errand, params, headers) = (Errand::Own(own), Some(params.as_str()), Vec::new());
+            if let Err(error) = self.request(Request { errand, params, headers, client, patience }).await {
+                tracing::debug!(
+                    method = own.method(),
+                    "the next session does not know what the last did: {error}"
+                );
+            }
         }
     }
 
