@@ -219,6 +219,7 @@ fn audit_intent_and_outcome(bencher: Bencher<'_, '_>) {
         backend: "echo",
         session: "bench",
         arguments: r#"{"text":"hello hello hello hello hello hello"}"#,
+        sent: None,
     };
     let closing =
         Closing { status: Status::Success, error: None, latency: Duration::from_micros(50), notes: &[] };

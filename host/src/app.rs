@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,13 +11,18 @@ use tokio_util::sync::CancellationToken;
 
 mod doors;
 mod files;
+mod judge;
 pub mod plugins;
 mod reload;
 mod rules;
 mod shield;
+mod started;
+mod stray;
 mod suite;
+mod surroundings;
 
 use self::plugins::Loaded;
+use self::started::Started;
 use self::suite::{Prepared, Suite};
 use crate::audit::{self, Audit};
 use crate::backend;
@@ -33,7 +38,9 @@ use crate::redact::Words;
 use crate::state::{Clock, Store};
 use crate::telemetry;
 
+pub use self::judge::{Verdict, caller};
 pub use self::shield::shield;
+pub use self::surroundings::{Surroundings, look};
 pub use crate::backend::serve_as_keeper_if_asked;
 
 /// How long servers that were just being started when everything stopped may take to be gone.
@@ -56,35 +63,57 @@ pub fn judge_arguments() -> apart::Helper {
 /// # Errors
 /// It cannot start; every problem with the configuration and the plugins is in the error.
 pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
+    let began = Instant::now();
     let config = config::load(path, &environment)?;
-    telemetry::log(log_level.unwrap_or(&config.gateway.log_level), config.redaction.clone())?;
+    let log = telemetry::log(log_level.unwrap_or(&config.gateway.log_level), config.redaction.clone())?;
+    let ended = serve(&config, began).await;
+    log.close();
+    ended
+}
+
+async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     config.warnings.iter().for_each(|warning| tracing::warn!("{}: {}", warning.key, warning.message));
     narrow_umask();
     survive_file_limit()?;
     let render = telemetry::metrics()?;
-    files::tighten(&config);
-    let prepared = files::together(&config, files::problems(&config), Prepared::load(&config))?;
+    files::tighten(config);
+    let prepared = files::together(config, files::problems(config), Prepared::load(config))?;
     let mounted: Vec<Prepared> =
         config.mounts().map(|mount| Prepared::load(&mount.config)).collect::<Result<_, _>>()?;
-    let audit = open_audit(&config).await?;
+    // An authenticator may have to fetch keys.
+    if let Some(verdict) = tokio::task::block_in_place(|| judge::caller(config, &prepared.chain())) {
+        verdict.log();
+    }
+    let audit = open_audit(config).await?;
     let stop = CancellationToken::new();
     let over_http = config.http.is_some();
-    let main = prepared.start(&config, over_http, &audit, &stop)?;
+    let main = prepared.start(config, over_http, &audit, &stop)?;
     let mut suites = vec![main];
     for (mount, prepared) in config.mounts().zip(mounted) {
         suites.push(prepared.start(&mount.config, over_http, &audit, &stop)?);
     }
-    let paths = std::iter::once(None).chain(config.mounts().map(|mount| Some(mount.path.as_str())));
-    let reloads = suites.iter().zip(paths).map(|(suite, mount)| suite.reloads(mount)).collect();
-    let reload = tokio::spawn(reload::on_sighup(path.to_owned(), reloads)?);
+    let mounts = config.mounts().map(|mount| (&mount.config, Some(mount.path.as_str())));
+    let endpoints = std::iter::once((config, None)).chain(mounts);
+    let whole = reload::Whole {
+        path: config.path.clone(),
+        redaction: config.redaction.clone(),
+        secrets: config.secret_values(),
+        endpoints: suites
+            .iter()
+            .zip(endpoints)
+            .map(|(suite, (own, mount))| suite.reloads(own, mount))
+            .collect(),
+    };
+    let reload = tokio::spawn(reload::on_sighup(whole)?);
     let pipelines: Vec<_> = suites.iter().map(|suite| suite.house.pipeline.clone()).collect();
-    let health = health_server(&config, pipelines, render, &stop).await;
+    let started = Started::new(config, began, pipelines.clone(), stop.clone());
+    let health = health_server(config, pipelines, render, &stop).await;
     let signals = stop_signals(stop.clone())?;
     let houses: Vec<House> = suites.iter().map(|suite| suite.house.clone()).collect();
     let served = match &config.http {
-        Some(http) => doors::http(&config, http, houses, &stop).await,
+        Some(http) => doors::http(config, http, houses, &stop, started).await,
         None => match houses.into_iter().next() {
-            Some(house) => doors::stdio(&config, house, &stop).await.context("stdio"),
+            Some(house) => doors::stdio(config, house, &stop, started).await.context("stdio"),
             None => Ok(()),
         },
     };
@@ -130,12 +159,16 @@ pub struct Probe {
     pub unmatched: Vec<Problem>,
 }
 
-/// Starts the backends of a configuration and reports how each did, without serving anybody.
-pub async fn probe(config: &Config, loaded: Loaded) -> Probe {
+/// Starts the backends of a configuration and reports how each did, without serving anybody; each is told at once.
+pub async fn probe(
+    config: &Config,
+    loaded: Loaded,
+    told: &mut dyn FnMut(&str, &Result<usize, Words>),
+) -> Probe {
     let rewriters = Arc::new(loaded.rewriters);
     let (registry, _events) = suite::start_backends(config, &rewriters);
     registry.client_declares("{}");
-    let (backends, catalog) = registry.probe().await;
+    let (backends, catalog) = registry.probe(told).await;
     let text = |entry: &Arc<Entry>| {
         (*entry.shown != *entry.upstream)
             .then(|| (entry.shown.to_string(), entry.backend.to_string(), entry.upstream.to_string()))

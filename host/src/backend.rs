@@ -11,6 +11,7 @@ pub mod registry;
 mod arguments;
 mod errand;
 mod http;
+mod items;
 mod links;
 mod listing;
 mod open;
@@ -58,7 +59,7 @@ use crate::mcp::catalog::Offers;
 use crate::mcp::client::{Affinity, Answered, Client};
 use crate::mcp::header::Mirrored;
 use crate::mcp::notice::ClientNotice;
-use crate::mcp::payload::{Payload, PayloadError};
+use crate::mcp::payload::{Payload, PayloadError, Unkept};
 use crate::mcp::{Era, message, method, splice};
 use crate::policy::Permitted;
 use crate::redact::Words;
@@ -83,17 +84,40 @@ pub enum BackendError {
     Unreachable {
         backend: Arc<str>,
         reason: Words,
+        /// Whether it may have seen the call.
+        sent: bool,
         /// In how long it is tried again, if it is down and that is known.
         again: Option<Duration>,
     },
-    #[error("backend \"{backend}\" did not answer within {} s", .after.as_secs())]
-    Timeout { backend: Arc<str>, after: Duration },
+    #[error(
+        "backend \"{backend}\" did not answer within {} s{}",
+        .after.as_secs(),
+        if *.endless { ", though it reported progress: a call may take no longer" } else { "" }
+    )]
+    Timeout {
+        backend: Arc<str>,
+        after: Duration,
+        /// The server said something else meanwhile: it is there.
+        alive: bool,
+        /// It reported progress until the end.
+        endless: bool,
+    },
     #[error("backend \"{backend}\" did not answer in the protocol: {reason}")]
     Protocol { backend: Arc<str>, reason: Words },
     #[error(
         "backend \"{backend}\" did not answer in the protocol: the answer is over the limit of {limit} bytes"
     )]
     TooLarge { backend: Arc<str>, limit: usize },
+    #[error("the call was made, but the long answer of backend \"{backend}\" was not kept: {}", if *.own {
+        "too many of your others are not read yet"
+    } else {
+        "too many others wait for whoever asked for them"
+    })]
+    Unkept {
+        backend: Arc<str>,
+        /// It is the caller's own share that is used up.
+        own: bool,
+    },
     #[error("backend \"{backend}\" answered with HTTP status {status}{}{said}", if .said.is_empty() { "" } else { ": " })]
     Status {
         backend: Arc<str>,
@@ -148,6 +172,8 @@ pub struct Backend {
     pub(self) reading: tokio::sync::Mutex<()>,
     /// Held while they are asked for again, after the server had forgotten the session.
     pub(self) rereading: tokio::sync::Mutex<()>,
+    /// What has been said of its lists.
+    pub(self) told: items::Told,
     /// Tools whose arguments are repeated in headers, by the server's name for them.
     pub(self) mirrored: ArcSwap<HashMap<String, Vec<Mirrored>>>,
 }
@@ -161,6 +187,7 @@ impl Backend {
             shakes_hands: AtomicBool::new(false),
             reading: tokio::sync::Mutex::default(),
             rereading: tokio::sync::Mutex::default(),
+            told: items::Told::default(),
             mirrored: ArcSwap::default(),
             name: settings.name.as_str().into(),
             peer: ArcSwapOption::empty(),
@@ -180,6 +207,12 @@ impl Backend {
     #[must_use]
     pub fn required(&self) -> bool {
         self.settings.required
+    }
+
+    /// Whether the operator said that JSON-RPC errors of this server are failures of the server.
+    #[must_use]
+    pub fn errors_count(&self) -> bool {
+        self.settings.errors_count
     }
 
     #[must_use]
@@ -222,7 +255,7 @@ impl Backend {
                 client.hello().era() == Era::Handshake && self.shakes_hands.load(Ordering::Relaxed)
             }
         };
-        let (peer, _held) = match client.affinity() {
+        let (peer, held) = match client.affinity() {
             Affinity::Shared => (peer, None),
             _ if !alone => (peer, None),
             affinity => {
@@ -235,7 +268,26 @@ impl Backend {
         } else {
             translate::pass(self, &peer, permitted, params, headers, client)
         };
-        reply.map_err(|error| self.failed(error))
+        if let (Some(held), Ok(reply)) = (&held, &reply)
+            && !reply.is_error()
+        {
+            held.heard(&call.method, params);
+        }
+        let reply = reply.map_err(|error| self.failed(error))?;
+        // Clients refuse the whole message for it, and wait for another.
+        if !reply.is_error() && !reply.text().starts_with('{') && !crate::mcp::is_custom(&call.method) {
+            let reason = self.words(&format!("its result for {} is no object", call.method));
+            return Err(BackendError::Protocol { backend: self.name.clone(), reason });
+        }
+        if let Some(long) = reply.payload().source() {
+            // From here on it waits for this caller to read it.
+            let kept = long.keep_for(share);
+            kept.map_err(|why| BackendError::Unkept {
+                backend: self.name.clone(),
+                own: why == Unkept::Share,
+            })?;
+        }
+        Ok(reply)
     }
 
     /// What follows when there is no place for a caller: none of it is the server's fault.
@@ -278,26 +330,29 @@ impl Backend {
         headers: Vec<(String, String)>,
         client: &Arc<dyn Client>,
     ) -> Result<Reply, PeerError> {
-        let deadline = Instant::now() + self.settings.timeout;
+        let patience = self.settings.patience(permitted.call());
+        let begun = Instant::now();
+        let mut left_of_it = patience.silence;
         let mut pause = RETRY_PAUSE;
         let mut left = self.settings.retries;
         loop {
-            let patience = deadline.saturating_duration_since(Instant::now());
             let sent = peer.request(Request {
                 errand: Errand::Call(permitted),
                 params: Some(params),
                 headers: headers.clone(),
                 client: client.clone(),
-                patience,
+                patience: left_of_it,
+                longest: patience.longest,
             });
             let sent = sent.await;
             let unseen = matches!(sent, Err(PeerError::Wire(WireError::Unreachable(_))));
-            if !unseen || left == 0 || patience <= pause {
+            if !unseen || left == 0 || left_of_it <= pause {
                 return sent;
             }
             left -= 1;
             tokio::time::sleep(pause).await;
             pause *= 2;
+            left_of_it = patience.silence.saturating_sub(begun.elapsed());
         }
     }
 
@@ -343,7 +398,12 @@ impl Backend {
             Ok(Err(_)) => ("the gateway is shutting down".into(), None),
             Err(_) => ("it is still starting".into(), None),
         };
-        self.peer().ok_or_else(|| BackendError::Unreachable { backend: self.name.clone(), reason, again })
+        self.peer().ok_or_else(|| BackendError::Unreachable {
+            backend: self.name.clone(),
+            reason,
+            sent: false,
+            again,
+        })
     }
 
     /// What the server says about a call that failed, if a value is in it that the configuration keeps secret: the same
@@ -361,7 +421,10 @@ impl Backend {
     fn failed(&self, error: PeerError) -> BackendError {
         let backend = self.name.clone();
         match error {
-            PeerError::Timeout(_) => BackendError::Timeout { backend, after: self.settings.timeout },
+            PeerError::Timeout { after, alive } => {
+                BackendError::Timeout { backend, after, alive, endless: false }
+            }
+            PeerError::Endless(after) => BackendError::Timeout { backend, after, alive: true, endless: true },
             PeerError::Garbage(reason) => BackendError::Protocol { backend, reason: self.words(&reason) },
             PeerError::Wire(error) => match error {
                 WireError::Status { status, retry_after, said } => {
@@ -374,7 +437,7 @@ impl Backend {
                 WireError::Busy => BackendError::Busy { backend, limit: wire::OUTGOING_QUEUE },
                 WireError::Unreachable(_) | WireError::SessionLost | WireError::Closed(_) => {
                     let reason = self.words(&error.to_string());
-                    BackendError::Unreachable { backend, reason, again: None }
+                    BackendError::Unreachable { backend, reason, sent: true, again: None }
                 }
             },
         }
@@ -389,8 +452,15 @@ fn share_of(call: &Call) -> Share {
 /// Why a request on one connection got no answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PeerError {
-    #[error("no answer within {} s", .0.as_secs())]
-    Timeout(Duration),
+    #[error("no answer within {} s", .after.as_secs())]
+    Timeout {
+        after: Duration,
+        /// The server said something else meanwhile.
+        alive: bool,
+    },
+    /// It says that it works on it, and has done so for too long.
+    #[error("no answer within {} s, the most that it may take", .0.as_secs())]
+    Endless(Duration),
     #[error("{0}")]
     Garbage(String),
     #[error(transparent)]

@@ -94,7 +94,8 @@ impl Principal {
     fn parts(&self) -> [&str; 3] {
         let claim =
             |name: &str| self.claims.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        let client = claim("client_id").or_else(|| claim("azp")).unwrap_or("");
+        // As issuers call it: the standard, OpenID Connect, Okta, Entra ID.
+        let client = ["client_id", "azp", "cid", "appid"].into_iter().find_map(claim).unwrap_or("");
         [self.issuer.as_deref().unwrap_or(""), client, &self.subject]
     }
 }

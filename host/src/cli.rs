@@ -4,13 +4,17 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use sentinel_gateway::{app, config, text};
 
+mod about;
 mod audit;
 mod check;
 mod client;
 mod confined;
+mod import;
+mod init;
+mod place;
 mod plugin;
 mod token;
 
@@ -26,13 +30,14 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  sentinel-gateway --config sentinel.toml             serve one MCP client over stdio
+  sentinel-gateway import mcp.json -o sentinel.toml   the servers of a client's file, as a file of the gateway
   sentinel-gateway check --probe                      is everything in order, and do the backends start?
+  sentinel-gateway client install cursor              register the gateway with a client
+  sentinel-gateway --config sentinel.toml             serve one MCP client over stdio
   sentinel-gateway token mint --sub ada --role admin  a token for SENTINEL_TOKEN
-  sentinel-gateway client config claude               the snippet that registers the gateway with a client
   sentinel-gateway audit tail --status denied         watch what is being refused
 
-Exit codes: 0 in order · 1 something failed while running · 2 the configuration is wrong";
+Exit codes: 0 in order · 1 something failed or is missing on this machine · 2 the configuration is wrong";
 
 #[derive(Debug, Args)]
 struct Common {
@@ -55,6 +60,10 @@ struct Common {
 enum Command {
     /// Serve one MCP client over stdin and stdout (the default)
     Run,
+    /// Make a first configuration file; asks on a terminal
+    Init(init::Options),
+    /// Make a configuration file of the servers that MCP clients know
+    Import(import::Options),
     /// Load and check everything, start nothing, print every problem with its place in the file
     Check(check::Options),
     /// Make or read the tokens that say who is calling
@@ -72,6 +81,14 @@ enum Command {
     /// About the configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print what makes a shell complete commands and options
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man(about::Man),
     /// What a gateway has a process of its own do; see `confined`
     #[command(hide = true)]
     Confined {
@@ -127,12 +144,16 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
                 },
             }
         }
+        Some(Command::Init(options)) => init::execute(&path, &options),
+        Some(Command::Import(options)) => import::execute(&options),
         Some(Command::Check(options)) => check::execute(&path, &options),
         Some(Command::Token(command)) => token::execute(&path, command),
         Some(Command::Audit(command)) => audit::execute(&path, command),
         Some(Command::Plugin(command)) => plugin::execute(command),
         Some(Command::Client(command)) => client::execute(&path, &command),
         Some(Command::Config(ConfigCommand::Schema)) => say_json(&config::schema_json()),
+        Some(Command::Completions { shell }) => about::completions(shell, Cli::command()),
+        Some(Command::Man(options)) => about::man(&options, Cli::command()),
         Some(Command::Confined { work }) => confined::execute(work),
     }
 }

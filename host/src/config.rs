@@ -11,6 +11,7 @@ use std::time::Duration;
 mod check;
 mod document;
 mod file;
+mod inherited;
 mod problem;
 mod raw;
 pub mod sandbox;
@@ -18,11 +19,16 @@ mod schema;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod tools;
+mod typed;
 
+pub use inherited::is_inherited;
 pub use problem::{Problem, Problems, nearest};
 pub use sandbox::Sandbox;
 pub use schema::schema_json;
 pub use secret::Secret;
+pub use tools::{Arguments, Patience, ToolRules};
+pub use typed::Typed;
 
 use crate::files::Trust;
 use crate::redact::{Redaction, Secrets};
@@ -52,8 +58,12 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// What is worth a second look, but no reason to refuse.
     pub warnings: Vec<Problem>,
+    /// Passwords in what every server inherits, which must not be shown either.
+    pub inherited: Vec<Secret>,
     /// What takes secrets out of everything that is shown or recorded: one for this file and those of its mounts.
     pub redaction: Redaction,
+    /// The file as it was typed.
+    pub typed: Typed,
 }
 
 /// Where the gateway listens and what it bears.
@@ -102,6 +112,8 @@ pub struct Http {
     pub max_sessions: usize,
     /// How long a session stays without a request.
     pub session_idle: Duration,
+    /// How long nothing may be said to a client that waits.
+    pub keep_alive: Duration,
     /// Connections at once.
     pub max_connections: usize,
     /// Of them those from one address without a credential.
@@ -255,8 +267,16 @@ pub struct Backend {
     pub name: String,
     /// How it is reached.
     pub transport: Transport,
-    /// How long a call may take.
+    /// How long a call may take without a sign that the server works on it.
     pub timeout: Duration,
+    /// How long a call may take in all.
+    pub longest: Duration,
+    /// What becomes of arguments that do not fit.
+    pub arguments: Arguments,
+    /// What single tools have of their own.
+    pub tools: ToolRules,
+    /// Whether JSON-RPC errors count as failures of the server.
+    pub errors_count: bool,
     /// How often connecting and listing are tried again; a tool call never is.
     pub retries: u32,
     /// Whether a child that ends is started again.
@@ -279,6 +299,8 @@ pub struct Backend {
     pub idle_timeout: Duration,
     /// Whether the gateway is not ready without it.
     pub required: bool,
+    /// What it lacks, if it is optional and cannot be started for that: it stays down, and keeps its names.
+    pub absent: Option<String>,
 }
 
 /// How a server speaks (MCP "Versioning").
@@ -362,9 +384,11 @@ impl Default for HttpGrant {
 pub struct Plugin {
     /// Its name; unique.
     pub name: String,
+    /// The shipped component it is: `<artifact>.wasm`; empty for one of the operator's own.
+    pub artifact: &'static str,
     /// Where it stands in the chain.
     pub stage: Stage,
-    /// The component; `None` for the shipped `<name>.wasm`.
+    /// The component; `None` for the shipped one.
     pub wasm: Option<PathBuf>,
     /// The digest the component must have: 64 hex digits in lower case.
     pub sha256: Option<String>,
@@ -383,7 +407,7 @@ pub struct Plugin {
     /// What it is configured with: always a JSON object.
     pub config: serde_json::Value,
     /// The section of the file this came from, to name keys by: `rate_limits`.
-    pub section: &'static str,
+    pub section: String,
 }
 
 impl Plugin {
@@ -496,14 +520,19 @@ impl Config {
 
     /// Prepares the redaction, for this endpoint and the further ones: what one must not show no other may.
     fn share_redaction(&mut self) {
-        let secrets = Secrets {
+        self.redaction = Redaction::new(&self.secrets());
+        for mount in self.http.iter_mut().flat_map(|http| &mut http.mounts) {
+            mount.config.redaction = self.redaction.clone();
+        }
+    }
+
+    /// What must not be shown, for this endpoint and the further ones.
+    #[must_use]
+    pub fn secrets(&self) -> Secrets {
+        Secrets {
             values: self.secret_values().iter().map(|secret| secret.expose().to_owned()).collect(),
             redact_keys: self.audit.redact_keys.clone(),
             keep_keys: self.audit.keep_keys.clone(),
-        };
-        self.redaction = Redaction::new(&secrets);
-        for mount in self.http.iter_mut().flat_map(|http| &mut http.mounts) {
-            mount.config.redaction = self.redaction.clone();
         }
     }
 
@@ -529,6 +558,7 @@ impl Config {
                 }
             }
         }
+        holders.extend(&self.inherited);
         holders.extend(self.plugins.iter().flat_map(|plugin| &plugin.secrets).map(|(_, value)| value));
         let mounted: Vec<Secret> = self.mounts().flat_map(|mount| mount.config.secret_values()).collect();
         holders.extend(&mounted);
@@ -576,7 +606,13 @@ fn read(
 ) -> Result<Config, Problems> {
     let mut document = match document::Document::read(text, &mut problems) {
         Ok(document) => document,
-        Err(syntax) => {
+        Err(mut syntax) => {
+            if text.trim_start_matches('\u{feff}').trim_start().starts_with('{') {
+                syntax.hint = Some(format!(
+                    "it looks like the JSON file of an MCP client: `sentinel-gateway import {} --output sentinel.toml` makes a file of it",
+                    path.display()
+                ));
+            }
             problems.push(syntax);
             return Err(Problems::new(path, problems));
         }

@@ -16,6 +16,8 @@ mod serve;
 
 pub use self::serve::serve;
 
+use crate::files;
+
 use self::frame::{Broken, Pipes};
 
 /// Which program is started, if it named itself.
@@ -59,11 +61,7 @@ pub fn use_program(path: impl Into<PathBuf>) {
 
 /// The program that runs now does it. For its `main`.
 pub fn use_this_program() {
-    // The file that runs, also when another has taken its name since.
-    let running = Path::new("/proc/self/exe");
-    let path =
-        if running.exists() { running.to_owned() } else { std::env::current_exe().unwrap_or_default() };
-    use_program(path);
+    use_program(files::this_program());
 }
 
 /// The program that has the hidden command. Another program that uses this library, such as a test or a bench, has it done

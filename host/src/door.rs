@@ -22,4 +22,5 @@ mod notices;
 mod pour;
 mod respond;
 mod seal;
+mod seldom;
 mod stateless;

@@ -15,6 +15,7 @@
 //! `ConfigMap`, whose own folder everybody may write to by its mode), and the folders of `gateway.trusted_folders`.
 
 mod owner;
+mod program;
 mod umask;
 mod walk;
 
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+pub use program::this_program;
 pub use umask::{narrow_umask, umask_of_children};
 use walk::Way;
 

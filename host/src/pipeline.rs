@@ -34,11 +34,11 @@ use crate::call::shares::Shares;
 use crate::call::{Call, Denial, Json, Principal, Share, Target, TargetKind};
 use crate::mcp::client::Client;
 use crate::mcp::payload::{Payload, PayloadError};
-use crate::mcp::{Ambiguous, Params};
+use crate::mcp::{Ambiguous, Params, splice};
 use crate::plugin::Answer as BackendAnswer;
 pub use crate::policy::Caller;
 use crate::policy::{Permitted, Policy};
-use crate::rewrite::Rewriters;
+use crate::rewrite::{Prepared, Rewriters};
 
 /// Everything a call passes through.
 #[derive(Debug)]
@@ -77,11 +77,13 @@ pub struct Arrival<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct TurnedAway<'a> {
     pub door: &'static str,
+    /// Who sent it, if that is known.
+    pub who: Option<&'a Principal>,
     /// Where it came from.
     pub address: &'a str,
-    /// What counts as one with it: all addresses that one client may have.
-    pub network: &'a str,
-    /// As much as was read of it: `POST /mcp`.
+    /// What counts as one with it: this caller, or all addresses that one client may have.
+    pub source: &'a str,
+    /// As much as was read of it: `POST /mcp`, `tools/call`.
     pub asked: &'a str,
     pub since: Instant,
 }
@@ -219,7 +221,7 @@ impl Pipeline {
             Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
         };
         // The intent is on record before anything happens.
-        let intent = trip.entry(Some(&call.principal), Some(&call));
+        let intent = Entry { sent: trip.sent(&prepared), ..trip.entry(Some(&call.principal), Some(&call)) };
         self.recorded(self.audit.intent(trip.id, &intent).await, &call.target.name, trip)?;
         let sent = Instant::now();
         let done = tokio::select! {
@@ -236,7 +238,7 @@ impl Pipeline {
         };
         let latency = sent.elapsed();
         // What came of it: for the guards as the backend gave it, for the client as the rewriters leave it.
-        let verdict = outcome::of(&done);
+        let verdict = outcome::of(&done, located.backend.errors_count());
         let answer = match done {
             // Nobody answered, so there is nothing to rewrite.
             Ok(reply) if trip.arrival.rpc_id.is_none() => Ok(Answer::Result(reply.payload().clone())),
@@ -319,6 +321,17 @@ impl Pipeline {
         Err(failure)
     }
 
+    /// Who calls something that is not one call to one target. A stranger leaves a record there, too.
+    async fn known(&self, arrival: &Arrival<'_>) -> Result<Arc<Principal>, Failure> {
+        match self.policy.identify(arrival.caller) {
+            Ok(principal) => Ok(principal),
+            Err(denial) => {
+                let trip = Trip { id: self.audit.next_id(), arrival: *arrival, since: Instant::now() };
+                self.refuse(&trip, None, None, denial.into()).await
+            }
+        }
+    }
+
     /// A call whose record failed is counted as that, whatever else became of it.
     fn recorded(&self, result: Result<(), AuditError>, tool: &str, trip: &Trip<'_>) -> Result<(), Failure> {
         result.map_err(|error| {
@@ -328,7 +341,7 @@ impl Pipeline {
         })
     }
 
-    /// Records a request that a door refused before it could be read as a call: of each address the first few within a
+    /// Records a request that a door refused before it could be read as a call: of each source the first few within a
     /// minute, and how many more there were.
     pub async fn turned_away(&self, request: TurnedAway<'_>, denial: &Denial) {
         let failure = Failure::Denied(denial.clone());
@@ -336,13 +349,14 @@ impl Pipeline {
         let entry = Entry {
             rpc_id: "",
             method: request.asked,
-            subject: "",
-            role: "",
+            subject: request.who.map_or("", |who| &who.subject),
+            role: request.who.map_or("", |who| &who.role),
             kind: "",
             tool: "",
             backend: "",
             session: "",
             arguments: "",
+            sent: None,
         };
         let notes = [
             ("address".to_owned(), request.address.to_owned()),
@@ -351,7 +365,7 @@ impl Pipeline {
         let closing =
             Closing { status, error: Some(&denial.message), latency: request.since.elapsed(), notes: &notes };
         let id = self.audit.next_id();
-        let recorded = self.audit.refused_often(id, request.network, &entry, &closing).await;
+        let recorded = self.audit.refused_often(id, request.source, &entry, &closing).await;
         // They are turned away whatever becomes of the record, and the log says what did.
         let failure = recorded.err().map_or(failure, |error| Failure::Audit(error.for_callers()));
         self.meters.count("unknown", status, Some(&failure), request.since.elapsed());
@@ -437,9 +451,21 @@ impl Trip<'_> {
             tool: name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end]),
             backend: call.map_or("", |call| &call.target.backend),
             session: self.arrival.session,
-            arguments: crate::mcp::splice::get(params, "/arguments").unwrap_or(""),
+            arguments: arguments(params),
+            sent: None,
         }
     }
+
+    /// The arguments as the backend gets them, if a rewriter changed them.
+    fn sent<'b>(&self, prepared: &'b Prepared) -> Option<&'b str> {
+        let sent = arguments(prepared.params.as_ref()?.get());
+        (sent != arguments(self.arrival.params.map_or("", Params::get))).then_some(sent)
+    }
+}
+
+/// What the params of a call hold as its arguments; empty if there are none.
+fn arguments(params: &str) -> &str {
+    splice::get(params, "/arguments").unwrap_or("")
 }
 
 impl From<BackendError> for Failure {

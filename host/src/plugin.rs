@@ -20,6 +20,8 @@ mod bindings;
 mod bounds;
 mod compile;
 mod engine;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod guest;
 mod outgoing;
 mod pool;

@@ -5,6 +5,7 @@
 //! other decision is a plugin's. What passes is a [`Permitted`], which nothing else can make.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -20,6 +21,7 @@ pub(crate) use chain::denial;
 pub use kill::KillSwitch;
 pub use permit::Permitted;
 
+use self::caller::Moment;
 use self::judges::Judges;
 use self::permit::Permits;
 use crate::call::{Call, Denial, Principal, Refused, Target};
@@ -35,12 +37,15 @@ pub struct Policy {
     kill: KillSwitch,
     clock: Clock,
     judges: Judges,
+    /// Counts the times at which callers came to be judged by others.
+    epoch: AtomicU64,
 }
 
 impl Policy {
     #[must_use]
     pub fn new(chain: Chain, kill: KillSwitch, clock: Clock) -> Self {
-        Self { chain: ArcSwap::from_pointee(chain), kill, clock, judges: Judges::default() }
+        let chain = ArcSwap::from_pointee(chain);
+        Self { chain, kill, clock, judges: Judges::default(), epoch: AtomicU64::new(0) }
     }
 
     /// The kill switch, to flip it or to be told when it flips.
@@ -55,9 +60,14 @@ impl Policy {
         self.chain.load_full()
     }
 
-    /// Puts another chain in force; calls that already have a permit settle with the old one.
+    /// Puts another chain in force; calls that already have a permit settle with the old one. If its authenticators are
+    /// others, what the old ones said of callers holds no longer: all are asked about again.
     pub fn replace(&self, chain: Chain) {
-        self.chain.store(Arc::new(chain));
+        let old = self.chain.swap(Arc::new(chain));
+        if !old.judges_callers_as(&self.chain.load()) {
+            // After the chain: whoever asked the old one has the old number.
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// Who is calling: from the cache as long as the authenticator said, else by asking it again.
@@ -65,13 +75,16 @@ impl Policy {
     /// # Errors
     /// The authenticator's refusal, also when a credential has expired since the last call.
     pub fn identify(&self, caller: &Caller) -> Result<Arc<Principal>, Denial> {
-        caller.identify(&self.chain.load(), self.clock.unix_ms())
+        // Before the chain, see `replace`.
+        let epoch = self.epoch.load(Ordering::Acquire);
+        caller.identify(&self.chain.load(), Moment { epoch, ms: self.clock.unix_ms() })
     }
 
     /// Who a caller is, if that is known and holds for so many milliseconds more; no authenticator is asked.
     #[must_use]
     pub fn knows(&self, caller: &Caller, margin_ms: u64) -> Option<Arc<Principal>> {
-        caller.known_until(self.clock.unix_ms().saturating_add(margin_ms))
+        let epoch = self.epoch.load(Ordering::Acquire);
+        caller.known_until(Moment { epoch, ms: self.clock.unix_ms().saturating_add(margin_ms) })
     }
 
     /// Everything between knowing the caller and doing what was asked.
@@ -135,11 +148,27 @@ impl Policy {
     fn arguments_fit(&self, call: &Call, schema: &ArgumentSchema) -> Result<(), Denial> {
         let arguments = splice::get(call.params.get(), "/arguments");
         let checked = match schema.check(arguments) {
+            Err(error) if let Some(times) = schema.misses() => {
+                advised(call, &error, times);
+                Ok(())
+            }
             Err(ArgumentError::Elsewhere) => self.judges.ask(call, schema, arguments.unwrap_or("{}")),
             checked => checked,
         };
         checked.map_err(|error| refused(call, schema, error))
     }
+}
+
+/// Says that arguments do not fit which are passed on all the same: the first time, and whenever it was twice as often.
+fn advised(call: &Call, error: &ArgumentError, times: u64) {
+    if !times.is_power_of_two() {
+        return;
+    }
+    let pointer = if let ArgumentError::Mismatch { pointer, .. } = error { pointer } else { "" };
+    tracing::warn!(
+        tool = ?call.target.name, backend = %call.target.backend, pointer, times,
+        "the arguments of a call do not fit the tool's inputSchema; they are passed on, because arguments = \"warn\": {error}"
+    );
 }
 
 fn refused(call: &Call, schema: &ArgumentSchema, error: ArgumentError) -> Denial {

@@ -111,6 +111,13 @@ impl<T: Weight> Sender<T> {
     /// # Errors
     /// Nobody receives any more.
     pub async fn send(&self, item: T) -> Result<(), SendError<T>> {
+        // There nearly always is, and then nothing has to be watched. Whoever waits already keeps the turn: what becomes
+        // free is theirs first.
+        let item = match self.try_send(item) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(item)) => item,
+            Err(TrySendError::Closed(item)) => return Err(SendError(item)),
+        };
         let permit = match item.weight() {
             0 => None,
             weight => {

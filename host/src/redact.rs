@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
+use arc_swap::ArcSwap;
+
 mod json;
 mod keys;
 mod shapes;
@@ -81,17 +83,77 @@ impl fmt::Debug for Secrets {
 
 /// The one redactor of a gateway. Clones are handles to the same.
 #[derive(Clone, Debug)]
-pub struct Redaction(Arc<Redactor>);
+pub struct Redaction(Arc<Shared>);
+
+struct Shared {
+    /// What it was made of.
+    first: Secrets,
+    current: ArcSwap<Redactor>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("first", &self.first).finish_non_exhaustive()
+    }
+}
 
 impl Redaction {
     /// Prepares all searches, once.
     #[must_use]
     pub fn new(secrets: &Secrets) -> Self {
-        Self(Arc::new(Redactor {
-            values: Values::new(&secrets.values),
-            keys: Keys::new(&secrets.redact_keys, &secrets.keep_keys),
-            shapes: Shapes::new(&secrets.redact_keys),
-        }))
+        let current = ArcSwap::from_pointee(Redactor::new(secrets));
+        Self(Arc::new(Shared { first: secrets.clone(), current }))
+    }
+
+    /// Hides these as well, for everybody who holds a handle. What it was made of stays hidden, because that is in use for as
+    /// long as the gateway runs; what was added before and is not among these is not.
+    pub fn also(&self, more: &Secrets) {
+        let Secrets { mut values, mut redact_keys, keep_keys } = self.0.first.clone();
+        values.extend_from_slice(&more.values);
+        redact_keys.extend_from_slice(&more.redact_keys);
+        self.0.current.store(Arc::new(Redactor::new(&Secrets { values, redact_keys, keep_keys })));
+    }
+
+    /// The rules as they are now, for somebody who applies them many times at once.
+    #[must_use]
+    pub fn current(&self) -> arc_swap::Guard<Arc<Redactor>> {
+        self.0.current.load()
+    }
+
+    /// See [`Redactor::text`].
+    #[must_use]
+    pub fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.current().text(text)
+    }
+
+    /// See [`Redactor::without_known`].
+    #[must_use]
+    pub fn without_known(&self, raw: &str) -> Option<String> {
+        self.current().without_known(raw)
+    }
+
+    /// See [`Redactor::is_secret_key`].
+    #[must_use]
+    pub fn is_secret_key(&self, key: &str) -> bool {
+        self.current().is_secret_key(key)
+    }
+
+    /// See [`Redactor::unsure`].
+    #[must_use]
+    pub fn unsure(&self, cut: &str) -> String {
+        self.current().unsure(cut)
+    }
+
+    /// See [`Redactor::excerpt`].
+    #[must_use]
+    pub fn excerpt(&self, said: &str, limit: usize) -> String {
+        self.current().excerpt(said, limit)
+    }
+
+    /// See [`Redactor::words`].
+    #[must_use]
+    pub fn words(&self, said: &str) -> Words {
+        self.current().words(said)
     }
 }
 
@@ -100,14 +162,6 @@ impl Default for Redaction {
     fn default() -> Self {
         static EMPTY: LazyLock<Redaction> = LazyLock::new(|| Redaction::new(&Secrets::default()));
         EMPTY.clone()
-    }
-}
-
-impl std::ops::Deref for Redaction {
-    type Target = Redactor;
-
-    fn deref(&self) -> &Redactor {
-        &self.0
     }
 }
 
@@ -126,6 +180,14 @@ impl fmt::Debug for Redactor {
 }
 
 impl Redactor {
+    fn new(secrets: &Secrets) -> Self {
+        Self {
+            values: Values::new(&secrets.values),
+            keys: Keys::new(&secrets.redact_keys, &secrets.keep_keys),
+            shapes: Shapes::new(&secrets.redact_keys),
+        }
+    }
+
     /// A text without its secrets.
     #[must_use]
     pub fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {

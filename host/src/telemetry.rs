@@ -4,9 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod fields;
+mod flood;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use self::flood::Flood;
 
 use crate::redact::Redaction;
 
@@ -17,21 +22,46 @@ const BUCKETS: [f64; 14] =
 /// How often recorded durations are sorted into their buckets. Until then each takes memory of its own.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// The log of this process, while it runs.
+#[derive(Debug)]
+pub struct Log(Flood);
+
+impl Log {
+    /// Says what was left out of the log and not yet said, before the process ends.
+    pub fn close(self) {
+        self.0.report();
+    }
+}
+
 /// Starts logging at a level: `info`, or a filter such as `info,sentinel_gateway::backend=debug`. Whatever is logged from
-/// then on, by whichever part of the gateway, is on one line, free of what `redaction` hides, and of bounded length.
+/// then on, by whichever part of the gateway, is on one line, free of what `redaction` hides, of bounded length, and bounded
+/// in how often it comes. Needs a Tokio runtime.
 ///
 /// # Errors
 /// The filter cannot be read, or logging has been started before.
-pub fn log(level: &str, redaction: Redaction) -> anyhow::Result<()> {
+pub fn log(level: &str, redaction: Redaction) -> anyhow::Result<Log> {
     let filter =
         EnvFilter::try_new(level).map_err(|error| anyhow::anyhow!("log level `{level}`: {error}"))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let flood = Flood::new(redaction.clone());
+    let lines = tracing_subscriber::fmt::layer()
         .fmt_fields(fields::CleanFields(redaction))
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_ansi(shows_colours(&std::io::stderr()));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .with(flood.clone())
         .try_init()
-        .map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))
+        .map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))?;
+    tokio::spawn(flood.clone().reports());
+    Ok(Log(flood))
+}
+
+/// Whether colours may be written there: it is a terminal that can show them, and nobody asked for none (no-color.org).
+#[must_use]
+pub fn shows_colours(stream: &impl std::io::IsTerminal) -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    stream.is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Starts counting; the function renders what was counted so far. Needs a Tokio runtime.

@@ -69,7 +69,7 @@ fn a_slow_call_blocks_nobody_and_ping_answers_at_once() {
 
 #[test]
 fn half_open_admits_one_probe() {
-    let keys = "circuit_breaker_threshold = 2\ncircuit_breaker_recovery_secs = 0.3";
+    let keys = "circuit_breaker_threshold = 2\ncircuit_breaker_recovery_secs = 0.3\ncircuit_breaker_count_errors = true";
     let mut gateway = Gateway::start(Setup::new().backend("echo", &[], keys));
     for _ in 0..2 {
         assert_eq!(code(&gateway.call("internal", json!({}))), -32603);
@@ -89,7 +89,8 @@ fn half_open_admits_one_probe() {
 
 #[test]
 fn a_late_success_does_not_close_an_open_breaker() {
-    let mut gateway = Gateway::start(Setup::new().backend("echo", &[], "circuit_breaker_threshold = 2"));
+    let keys = "circuit_breaker_threshold = 2\ncircuit_breaker_count_errors = true";
+    let mut gateway = Gateway::start(Setup::new().backend("echo", &[], keys));
     gateway.await_tool("slow");
     let slow = gateway.begin("slow", json!({"ms": 3000}));
     eventually("the call under way", || (gateway.counted("", "slow") == 1).then_some(()));

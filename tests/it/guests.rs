@@ -2,6 +2,7 @@
 //! `tests/guests` runs through the library as the gateway runs its policies, and ends as a fault with a name.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod callers;
 mod capabilities;
 mod edits;
 mod logs;
@@ -50,6 +51,7 @@ pub(crate) fn guest(name: &str) -> PathBuf {
 pub(crate) fn settings(name: &str, stage: Stage, config: Value) -> config::Plugin {
     config::Plugin {
         name: name.to_owned(),
+        artifact: "",
         stage,
         wasm: None,
         sha256: None,
@@ -60,7 +62,7 @@ pub(crate) fn settings(name: &str, stage: Stage, config: Value) -> config::Plugi
         isolation: Isolation::Shared,
         limits: Limits { deadline_ms: NO_DEADLINE_MS, ..Limits::default() },
         config,
-        section: "plugins",
+        section: "plugins".to_owned(),
     }
 }
 

@@ -80,7 +80,7 @@ fn a_breaker_trips_and_recovers() {
         .backend(
             "weather",
             &["--profile", "weather", "--flag-file", &flag],
-            "circuit_breaker_threshold = 3\ncircuit_breaker_recovery_secs = 0.3",
+            "circuit_breaker_threshold = 3\ncircuit_breaker_recovery_secs = 0.3\ncircuit_breaker_count_errors = true",
         )
         .backend("echo", &[], "");
     let mut gateway = Gateway::start(setup);

@@ -89,6 +89,8 @@ pub(crate) struct Setup {
     user: Option<u32>,
     /// What a shell does first, such as `umask 000`.
     first: Option<String>,
+    /// The program, if it is not the one that cargo built.
+    program: Option<PathBuf>,
 }
 
 impl Setup {
@@ -107,6 +109,7 @@ impl Setup {
             whole: None,
             user: None,
             first: None,
+            program: None,
             dir,
         };
         setup = setup.env("JWT_SECRET_KEY", SECRET).env("SENTINEL_TOKEN", &mint("ann", "admin", 3600));
@@ -188,6 +191,12 @@ impl Setup {
     /// Every command begins with these words of a shell: `umask 000`, `ulimit -n 64`.
     pub(crate) fn first(mut self, words: &str) -> Self {
         self.first = Some(words.to_owned());
+        self
+    }
+
+    /// Another program than the one that cargo built: one that was unpacked, say.
+    pub(crate) fn program(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
         self
     }
 
@@ -325,7 +334,8 @@ impl Setup {
 
     /// The gateway with this environment and no other, and `--config`.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let gateway = if self.user.is_some() { reachable_gateway() } else { gateway() };
+        let usual = if self.user.is_some() { reachable_gateway() } else { gateway() };
+        let gateway = self.program.as_deref().unwrap_or(usual);
         let mut command = match &self.first {
             None => Command::new(gateway),
             Some(words) => {
@@ -352,6 +362,16 @@ impl Setup {
     /// Runs a command that ends by itself; a gateway that must not start finds its input closed.
     pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// A command without `--config`, in the folder of this gateway: its exit code, and what stands on stdout and stderr.
+    pub(crate) fn bare(&self, args: &[&str]) -> (Option<i32>, String, String) {
+        let program = self.program.as_deref().unwrap_or_else(|| gateway());
+        let mut command = Command::new(program);
+        command.env_clear().envs(&self.env).current_dir(self.dir.path()).args(args).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
     }
 
     /// The exit code and what stands on stderr.

@@ -50,23 +50,7 @@ const WASI_TARGET: &str = "wasm32-wasip2";
 /// # Errors
 /// The first step that fails.
 pub(crate) fn run(workspace: &Workspace, plan: &Plan) -> anyhow::Result<()> {
-    add_targets(&[PLUGIN_TARGET, WASI_TARGET])?;
-    let plugins = workspace.plugins()?;
-    let guests = if plan.guests { workspace.guests()? } else { Vec::new() };
-
-    let mut cargo = workspace.cargo();
-    cargo.args(["build", "--profile", "plugin", "--target", PLUGIN_TARGET]);
-    for guest in plugins.iter().chain(&guests) {
-        cargo.args(["--package", &guest.package]);
-    }
-    shell::run(&mut cargo)?;
-
-    let beside = workspace.target.join(plan.host.folder()).join("plugins");
-    install(workspace, &plugins, &beside)?;
-    if plan.guests {
-        install(workspace, &guests, &workspace.target.join("guests"))?;
-    }
-
+    plugins(workspace, plan)?;
     let mut cargo = workspace.cargo();
     match plan.host {
         Host::Debug => {
@@ -80,9 +64,37 @@ pub(crate) fn run(workspace: &Workspace, plan: &Plan) -> anyhow::Result<()> {
         }
     }
     shell::run(&mut cargo)?;
-    precompile(workspace, plan.host, &beside)?;
+    precompile(workspace, plan.host, &beside(workspace, plan.host))?;
     if plan.guests {
         precompile(workspace, plan.host, &workspace.target.join("guests"))?;
+    }
+    Ok(())
+}
+
+/// Where the plugins of a build lie: beside its gateway.
+fn beside(workspace: &Workspace, host: Host) -> std::path::PathBuf {
+    workspace.target.join(host.folder()).join("plugins")
+}
+
+/// Builds only the plugins of the plan.
+///
+/// # Errors
+/// If cargo fails, or a plugin cannot be made a component.
+pub(crate) fn plugins(workspace: &Workspace, plan: &Plan) -> anyhow::Result<()> {
+    add_targets(&[PLUGIN_TARGET, WASI_TARGET])?;
+    let plugins = workspace.plugins()?;
+    let guests = if plan.guests { workspace.guests()? } else { Vec::new() };
+
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--profile", "plugin", "--target", PLUGIN_TARGET]);
+    for guest in plugins.iter().chain(&guests) {
+        cargo.args(["--package", &guest.package]);
+    }
+    shell::run(&mut cargo)?;
+
+    install(workspace, &plugins, &beside(workspace, plan.host))?;
+    if plan.guests {
+        install(workspace, &guests, &workspace.target.join("guests"))?;
     }
     Ok(())
 }

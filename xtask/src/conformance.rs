@@ -216,19 +216,36 @@ fn measure(
     .with_context(|| format!("the backend alone, {revision}"))?;
     for cell in cells {
         let name = cell.name();
-        let run = told(&name, revision, || {
-            through(suite, programs, cell, revision, &room(folder, &name, revision)?)
-        });
-        let outcome = match run {
-            Ok(report) => {
-                let lists = if cell.company == Company::Nobody { Lists::Equal } else { Lists::Contained };
-                let comparison = compare(&alone, &report, lists);
-                let (counted, excused) = cell.judge(&comparison);
-                Outcome::Through { tally: report.tally(), comparison, counted, excused }
-            }
-            // The other cells may still tell something.
-            Err(error) => Outcome::Broke(format!("{error:#}")),
+        let run = |name: &str| {
+            let report = told(name, revision, || {
+                through(suite, programs, cell, revision, &room(folder, name, revision)?)
+            });
+            let report = match report {
+                Ok(report) => report,
+                // The other cells may still tell something.
+                Err(error) => return Outcome::Broke(format!("{error:#}")),
+            };
+            let lists = if cell.company == Company::Nobody { Lists::Equal } else { Lists::Contained };
+            let comparison = compare(&alone, &report, lists);
+            let (counted, excused) = cell.judge(&comparison);
+            Outcome::Through { tally: report.tally(), comparison, counted, excused }
         };
+        let mut outcome = run(&name);
+        if let Outcome::Through { counted: first, .. } = &outcome
+            && !first.is_empty()
+        {
+            // Some scenarios count what comes within 200 ms on another stream, which a busy machine does not promise
+            // to anybody. What the gateway loses it loses twice.
+            eprintln!("{name}, {revision}: lost {}, once more:", first.join(", "));
+            let first = first.clone();
+            outcome = match run(&format!("{name}, once more")) {
+                Outcome::Through { tally, comparison, mut counted, excused } => {
+                    counted.retain(|lost| first.contains(lost));
+                    Outcome::Through { tally, comparison, counted, excused }
+                }
+                broke => broke,
+            };
+        }
         rows.push(Row { cell: name, revision, outcome });
     }
     let first = rows.iter().position(|row| row.revision == revision).unwrap_or(rows.len());

@@ -17,6 +17,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     let folder = workspace.root.join("tests/fixtures");
     npm(&folder.join("node"), "the Node servers of the tests")?;
     npm(&folder.join("clients"), "the Node clients of the tests")?;
+    npm(&folder.join("browser"), "what drives the browser of the tests")?;
     python(&folder.join("python"))
 }
 

@@ -46,6 +46,9 @@ enum Task {
         /// Also build the misbehaving plugins of tests/guests into target/guests
         #[arg(long)]
         guests: bool,
+        /// Only the plugins, for a gateway that is built already
+        #[arg(long, conflicts_with = "release")]
+        plugins_only: bool,
     },
     /// Build, then run the gateway with the given arguments
     Run {
@@ -75,7 +78,7 @@ enum Task {
     /// Feed the readers of foreign bytes with what nobody meant well, guided by coverage
     Fuzz(fuzz::Options),
     /// Make the release archive in dist/
-    Dist,
+    Dist(dist::Options),
     /// Write config/schema.json from the configuration's types
     Schema,
     /// Install the Node and Python servers that the tests put behind the gateway
@@ -98,7 +101,10 @@ fn main() -> ExitCode {
 
 fn perform(task: Task, workspace: &Workspace) -> anyhow::Result<()> {
     match task {
-        Task::Build { release, guests } => {
+        Task::Build { plugins_only: true, guests, .. } => {
+            build::plugins(workspace, &Plan { host: Host::Tests, guests })
+        }
+        Task::Build { release, guests, .. } => {
             build::run(workspace, &Plan { host: Host::profile(release), guests })
         }
         Task::Run { release, args } => {
@@ -116,7 +122,7 @@ fn perform(task: Task, workspace: &Workspace) -> anyhow::Result<()> {
         Task::Conformance(options) => conformance::run(workspace, &options),
         Task::Bench(options) => bench::run(workspace, &options),
         Task::Fuzz(options) => fuzz::run(workspace, &options),
-        Task::Dist => dist::run(workspace),
+        Task::Dist(options) => dist::run(workspace, &options),
         Task::Schema => dist::schema(workspace),
         Task::Fixtures => fixtures::run(workspace),
         Task::Tidy => tidy::run(workspace),

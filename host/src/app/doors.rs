@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::started::Started;
 use super::user_name;
 use crate::call::Credential;
 use crate::config::{Auth, Config, Http};
@@ -17,7 +18,13 @@ use crate::door::{server, stdio};
 use crate::policy::Caller;
 
 /// Serves the client that started the gateway, until it leaves or `stop`.
-pub(super) async fn stdio(config: &Config, house: House, stop: &CancellationToken) -> anyhow::Result<()> {
+pub(super) async fn stdio(
+    config: &Config,
+    house: House,
+    stop: &CancellationToken,
+    started: Started,
+) -> anyhow::Result<()> {
+    started.at(&[]);
     let limits = stdio::Limits {
         max_message: config.gateway.max_message_bytes,
         max_in_flight: config.gateway.max_in_flight,
@@ -28,7 +35,7 @@ pub(super) async fn stdio(config: &Config, house: House, stop: &CancellationToke
 }
 
 /// What the stdio caller brings: its token, and who the operating system says it is.
-fn credential(auth: &Auth) -> Credential {
+pub(super) fn credential(auth: &Auth) -> Credential {
     let bearer = match auth {
         Auth::Jwt { token } => token.as_ref().map(|token| token.expose().to_owned()),
         Auth::Local => None,
@@ -45,6 +52,7 @@ pub(super) async fn http(
     settings: &Http,
     houses: Vec<House>,
     stop: &CancellationToken,
+    started: Started,
 ) -> anyhow::Result<()> {
     let address = config.gateway.listen;
     let listener = TcpListener::bind(address)
@@ -68,6 +76,9 @@ pub(super) async fn http(
         mounts.push(Arc::new(mount(config, settings, (path, own), house, (limits, room.clone()))?));
         tracing::info!("listening on http://{bound}{path}");
     }
+    let urls: Vec<String> = mounts.iter().map(|mount| format!("http://{bound}{}", mount.path)).collect();
+    started.at(&urls);
+    super::stray::listen(format!("http://{bound}{}", settings.path), stop.clone());
     let keepers: Vec<_> =
         mounts.iter().map(|mount| tokio::spawn(mount.sessions.clone().look_after(stop.clone()))).collect();
     let router = http::router(mounts.clone());
@@ -116,6 +127,8 @@ fn mount(
         max_in_flight: config.gateway.max_in_flight,
         room,
         local: settings.allow_local && matches!(own.auth, Auth::Local),
+        keep_alive: settings.keep_alive,
+        lines: http::Lines::default(),
         resource,
     })
 }

@@ -110,7 +110,7 @@ pub(super) fn one(
                 // What the plugin calls its keys has another name in the file.
                 let keys = settings.name == "auth-api-key" && path.starts_with("keys");
                 let path = if keys { format!("api_{path}") } else { path };
-                let section = match settings.section {
+                let section = match settings.section.as_str() {
                     "plugins" => format!("{key}.config"),
                     section => section.to_owned(),
                 };
@@ -130,7 +130,7 @@ fn find(folders: &[PathBuf], settings: &config::Plugin) -> Result<PathBuf, Box<P
     if let Some(wasm) = &settings.wasm {
         return Ok(wasm.clone());
     }
-    let file = format!("{}.wasm", settings.name);
+    let file = format!("{}.wasm", settings.artifact);
     let shipped = folders.iter().map(|folder| folder.join(&file)).find(|path| Path::is_file(path));
     shipped.ok_or_else(|| {
         let searched: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();

@@ -1,20 +1,38 @@
-//! SIGHUP re-reads the file (S12): the kill switch and the rate limits change, a bad file changes nothing.
+//! SIGHUP re-reads the file (S12): the kill switch and the rate limits change, a bad file changes nothing. What else was
+//! changed in the file is named, because it is not in force before the gateway is started anew.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::{plugins, rules};
-use crate::config::{self, Config, Rule};
+use crate::config::{self, Config, Rule, Secret, Typed};
 use crate::mcp::catalog::List;
 use crate::pipeline::News;
 use crate::plugin::{Engine, Plugin};
 use crate::policy::Policy;
+use crate::redact::Redaction;
 use crate::state::{Clock, Store};
 
-/// What a reload needs.
+/// The sections that a reload puts in force.
+const SECTIONS: [&str; 2] = ["kill_switch", "rate_limits"];
+/// So many changed keys are named, at most.
+const MAX_NAMED: usize = 20;
+
+/// What a reload needs for all endpoints together.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) path: PathBuf,
+    pub(super) redaction: Redaction,
+    /// The secrets in use, which stay so.
+    pub(super) secrets: Vec<Secret>,
+    pub(super) endpoints: Vec<Parts>,
+}
+
+/// What a reload needs for one endpoint.
 #[derive(Debug)]
 pub(super) struct Parts {
     /// The path of the mount; none for the main endpoint.
@@ -25,20 +43,22 @@ pub(super) struct Parts {
     pub(super) policy: Arc<Policy>,
     pub(super) news: mpsc::Sender<News>,
     pub(super) rules: rules::InForce,
+    /// The file as far as it is in force.
+    pub(super) in_force: Mutex<Typed>,
 }
 
 /// Listens from now on; the future handles one signal after the other, for ever.
-pub(super) fn on_sighup(path: PathBuf, parts: Vec<Parts>) -> std::io::Result<impl Future<Output = ()>> {
+pub(super) fn on_sighup(whole: Whole) -> std::io::Result<impl Future<Output = ()>> {
     let mut hangups = signal(SignalKind::hangup())?;
     Ok(async move {
-        let parts = Arc::new(parts);
+        let whole = Arc::new(whole);
         while hangups.recv().await.is_some() {
-            let (path, again) = (path.clone(), parts.clone());
+            let again = whole.clone();
             // Compiling a plugin takes a while; the runtime's threads have calls to serve.
-            let result = tokio::task::spawn_blocking(move || reload(&path, &again)).await;
+            let result = tokio::task::spawn_blocking(move || reload(&again)).await;
             match result {
                 Ok(Ok(flipped)) => {
-                    for (parts, _) in parts.iter().zip(flipped).filter(|(_, flipped)| *flipped) {
+                    for (parts, _) in whole.endpoints.iter().zip(flipped).filter(|(_, flipped)| *flipped) {
                         for list in List::ALL {
                             let _ = parts.news.send(News::ListChanged(list)).await;
                         }
@@ -55,8 +75,9 @@ pub(super) fn on_sighup(path: PathBuf, parts: Vec<Parts>) -> std::io::Result<imp
 }
 
 /// Says for each endpoint whether its clients may now see other lists.
-fn reload(path: &Path, parts: &[Parts]) -> Result<Vec<bool>, config::Problems> {
-    let config = config::load(path, &super::environment)?;
+fn reload(whole: &Whole) -> Result<Vec<bool>, config::Problems> {
+    let parts = &whole.endpoints;
+    let config = config::load(&whole.path, &super::environment)?;
     // A mount that is no longer in the file stays as it is until the gateway is started anew.
     let of = |parts: &Parts| match &parts.mount {
         None => Some(&config),
@@ -71,7 +92,8 @@ fn reload(path: &Path, parts: &[Parts]) -> Result<Vec<bool>, config::Problems> {
     }
     // Only now, when everything has been found good, does anything change. What was spent stays spent: the
     // counters are the host's.
-    let mut flipped = Vec::new();
+    whole.redaction.also(&config.secrets());
+    let (mut flipped, mut changes) = (Vec::new(), Changes::default());
     for (parts, ready) in parts.iter().zip(ready) {
         let Some((config, plugin)) = ready else {
             flipped.push(false);
@@ -82,18 +104,72 @@ fn reload(path: &Path, parts: &[Parts]) -> Result<Vec<bool>, config::Problems> {
         }
         flipped.push(parts.policy.kill().set(&config.kill_switch));
         // Of the rules only these have changed, whatever else the file says now.
-        let reloaded = |rule: &&Rule| {
-            ["kill_switch.", "rate_limits."].iter().any(|section| rule.key.starts_with(section))
-        };
+        let reloaded = |rule: &&Rule| SECTIONS.iter().any(|section| is_in(section, &rule.key));
         let old: Arc<[Rule]> = parts.rules.borrow().clone();
         let kept = old.iter().filter(|rule| !reloaded(rule));
         parts.rules.send_replace(kept.chain(config.rules.iter().filter(reloaded)).cloned().collect());
+        changes.add(parts, &config.typed);
     }
-    tracing::info!(
-        kill_switch_changed = flipped.contains(&true),
-        "configuration reloaded: kill switch and rate limits"
-    );
+    if config.secret_values() != whole.secrets {
+        changes.waiting.push("the values of secrets (the new ones are hidden from now on)".to_owned());
+    }
+    changes.say(flipped.contains(&true));
     Ok(flipped)
+}
+
+/// Whether a key belongs to a section.
+fn is_in(section: &str, key: &str) -> bool {
+    key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// What a reload found changed in the file.
+#[derive(Default)]
+struct Changes {
+    /// Now in force.
+    made: Vec<String>,
+    /// In force only after another start.
+    waiting: Vec<String>,
+}
+
+impl Changes {
+    fn add(&mut self, parts: &Parts, now: &Typed) {
+        const REDACTED: &str = "audit.redact_keys";
+        let mut in_force = parts.in_force.lock();
+        for key in in_force.changes(now) {
+            let grew =
+                key == REDACTED && parts.mount.is_none() && in_force.only_grew(now, "/audit/redact_keys");
+            let made = grew || SECTIONS.iter().any(|section| is_in(section, &key));
+            let key = match &parts.mount {
+                None => key,
+                Some(path) => format!("{key} of {path}"),
+            };
+            if made { &mut self.made } else { &mut self.waiting }.push(key);
+        }
+        *in_force = in_force.with(now, &SECTIONS);
+    }
+
+    fn say(&self, kill_switch_changed: bool) {
+        let made = match (&self.made[..], &self.waiting[..]) {
+            ([], []) => "nothing in it has changed".to_owned(),
+            ([], _) => "nothing has changed that can change while the gateway runs".to_owned(),
+            (made, _) => format!("in force now: {}", list(made)),
+        };
+        tracing::info!(kill_switch_changed, "configuration reloaded: {made}");
+        if !self.waiting.is_empty() {
+            tracing::warn!(
+                "not in force before the gateway is started anew, though the file says so now: {}",
+                list(&self.waiting)
+            );
+        }
+    }
+}
+
+fn list(keys: &[String]) -> String {
+    let shown = keys.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match keys.len().saturating_sub(MAX_NAMED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// The rate limits as the file has them now.

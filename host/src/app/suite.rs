@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,7 @@ use crate::door::hub::Hub;
 use crate::door::park::Parking;
 use crate::pipeline::{News, Pipeline};
 use crate::plugin::Engine;
-use crate::policy::{KillSwitch, Policy};
+use crate::policy::{Chain, KillSwitch, Policy};
 use crate::rewrite::Rewriters;
 use crate::state::{Clock, Store};
 
@@ -52,6 +53,11 @@ impl Prepared {
         let policy = Arc::new(Policy::new(loaded.chain, kill, clock.clone()));
         let rewriters = Arc::new(loaded.rewriters);
         Ok(Self { engine: loaded.engine, store, clock, policy, rewriters })
+    }
+
+    /// Who decides.
+    pub(super) fn chain(&self) -> Arc<Chain> {
+        self.policy.chain()
     }
 
     /// Starts the backends.
@@ -126,8 +132,8 @@ pub(super) fn spool_folder(config: &Config) -> Option<(PathBuf, bool)> {
 }
 
 impl Suite {
-    /// What a reload changes; `mount` is its path, if it is not the main endpoint.
-    pub(super) fn reloads(&self, mount: Option<&str>) -> reload::Parts {
+    /// What a reload changes; `config` is this endpoint's own, and `mount` its path, if it is not the main one.
+    pub(super) fn reloads(&self, config: &Config, mount: Option<&str>) -> reload::Parts {
         reload::Parts {
             mount: mount.map(str::to_owned),
             engine: self.prepared.engine.clone(),
@@ -136,6 +142,7 @@ impl Suite {
             policy: self.prepared.policy.clone(),
             news: self.news.clone(),
             rules: self.rules.clone(),
+            in_force: Mutex::new(config.typed.clone()),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::adopt::{Orphan, replay_all};
@@ -13,7 +14,7 @@ use super::journal::Journal;
 use super::reader::{Batch, Reader, delete_before};
 use super::retention::Retention;
 use super::store::{BATCH_RECORDS, Store};
-use super::{AuditError, StoreSettings};
+use super::{AuditError, CLOSE_PATIENCE, StoreSettings};
 
 /// How long a batch collects: long enough that the ends of quick calls join their beginnings in one row.
 const LINGER: Duration = Duration::from_millis(50);
@@ -49,6 +50,21 @@ impl Progress {
         let mut moved = self.moved.subscribe();
         // The sender lives in `self`, so this cannot fail.
         let _infallible = moved.wait_for(|&moved| moved >= sequence).await;
+    }
+
+    /// Waits for the end of the mover, as long as it brings something into the store; says whether it came to its end.
+    pub(super) async fn end_of(&self, mover: &mut JoinHandle<()>) -> bool {
+        let mut moved = self.moved.subscribe();
+        loop {
+            tokio::select! {
+                ended = &mut *mover => return ended.is_ok(),
+                moving = tokio::time::timeout(CLOSE_PATIENCE, moved.changed()) => {
+                    if moving.is_err() {
+                        return false;
+                    }
+                }
+            }
+        }
     }
 
     pub(super) fn adopted(&self, bytes: u64) {

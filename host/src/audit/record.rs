@@ -43,6 +43,7 @@ pub(super) struct Intent {
     pub(super) backend: String,
     pub(super) session: String,
     pub(super) arguments: Option<Box<RawValue>>,
+    pub(super) sent: Option<Box<RawValue>>,
 }
 
 /// What became of it.
@@ -118,6 +119,10 @@ fn write_entry(redactor: &Redactor, max_arguments: usize, entry: &Entry<'_>, out
     }
     out.extend_from_slice(b",\"arguments\":");
     arguments(redactor, entry.arguments, max_arguments, out);
+    if let Some(sent) = entry.sent {
+        out.extend_from_slice(b",\"sent\":");
+        arguments(redactor, sent, max_arguments, out);
+    }
     out.push(b'}');
 }
 

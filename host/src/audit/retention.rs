@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::query::Row;
+use super::row::Row;
 use super::store::{Keeper, Store};
 use super::{AuditError, Settings};
 use crate::files::{self, Links, Trust};
 
-/// So many rows leave at once: with arguments of the usual limit 13 MB of memory.
+/// So many rows leave at once: with arguments of the usual limit less than 1 MB of memory.
 const GROUP: u32 = 200;
 /// So many groups leave before the mover has its turn again.
 const GROUPS: usize = 4;

@@ -19,9 +19,9 @@ use sqlx::sqlite::{
 use uuid::Uuid;
 
 use super::mover::blocking;
-use super::query::Row;
 use super::reader::Batch;
 use super::record::{Intent, Outcome, Record, storable};
+use super::row::Row;
 use super::{AuditError, CallId, StoreSettings, short};
 use crate::files::{self, FileError, Links, Trust};
 
@@ -36,7 +36,15 @@ const MIGRATIONS_TABLE: &str = "sentinel_migrations";
 
 /// A connected database, to read.
 #[derive(Clone, Debug)]
-pub(super) enum Database {
+pub(super) struct Database {
+    pub(super) pool: Readable,
+    /// The column of what was sent, or `NULL`: only a gateway that runs brings tables up to date, and whoever reads may come
+    /// before it.
+    pub(super) sent: &'static str,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Readable {
     Sqlite(SqlitePool),
     Postgres(PgPool),
 }
@@ -47,18 +55,28 @@ impl Database {
     /// # Errors
     /// The database cannot be reached.
     pub(super) async fn connect(settings: &StoreSettings) -> Result<Self, AuditError> {
-        Ok(match settings {
-            StoreSettings::Sqlite { path } => Self::Sqlite(connect_sqlite(path).await?),
-            StoreSettings::Postgres { url, max_connections } => {
-                Self::Postgres(connect_postgres(url, *max_connections).await?)
+        const SQLITE: &str = "SELECT count(*) FROM pragma_table_info('audit_calls') WHERE name = 'sent'";
+        const POSTGRES: &str = "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('audit_calls') \
+             AND attname = 'sent' AND NOT attisdropped";
+        let (pool, found): (_, i64) = match settings {
+            StoreSettings::Sqlite { path } => {
+                let pool = connect_sqlite(path).await?;
+                let found = sqlx::query_scalar(SQLITE).fetch_one(&pool).await?;
+                (Readable::Sqlite(pool), found)
             }
-        })
+            StoreSettings::Postgres { url, max_connections } => {
+                let pool = connect_postgres(url, *max_connections).await?;
+                let found = sqlx::query_scalar(POSTGRES).fetch_one(&pool).await?;
+                (Readable::Postgres(pool), found)
+            }
+        };
+        Ok(Self { pool, sent: if found == 0 { "NULL" } else { "sent" } })
     }
 
     pub(super) async fn close(&self) {
-        match self {
-            Self::Sqlite(pool) => pool.close().await,
-            Self::Postgres(pool) => pool.close().await,
+        match &self.pool {
+            Readable::Sqlite(pool) => pool.close().await,
+            Readable::Postgres(pool) => pool.close().await,
         }
     }
 }
@@ -177,6 +195,7 @@ const ROW_BYTES: u64 = 600;
 fn about(row: &Row) -> u64 {
     let texts = [
         row.arguments.as_deref().map(RawValue::get),
+        row.sent.as_deref().map(RawValue::get),
         row.error.as_deref(),
         row.notes.as_deref().map(RawValue::get),
     ];
@@ -268,6 +287,10 @@ impl NewRow<'_> {
 
     fn arguments(&self) -> Option<&str> {
         self.intent.arguments.as_deref().map(RawValue::get)
+    }
+
+    fn sent(&self) -> Option<&str> {
+        self.intent.sent.as_deref().map(RawValue::get)
     }
 }
 

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::query::{Cursor, Query, Row, after, list, render};
+use super::query::{Cursor, Look, Pattern, Query, Row, after, list, render};
 use super::*;
 use crate::redact::Secrets;
 
@@ -24,6 +24,7 @@ const ENTRY: Entry<'_> = Entry {
     backend: "files",
     session: "s1",
     arguments: r#"{"path":"notes.txt","token":"x"}"#,
+    sent: None,
 };
 
 const DONE: Closing<'_> =
@@ -73,7 +74,7 @@ fn put(
     entry: Option<&Entry<'_>>,
     closing: Option<&Closing<'_>>,
 ) {
-    record::build((redactor, LIMITS), call, entry, closing, |bytes| {
+    record::build((&redactor.current(), LIMITS), call, entry, closing, |bytes| {
         append(journal, bytes, Admission::Ending)
     })
     .unwrap();
@@ -110,7 +111,7 @@ fn intent_and_outcome_become_one_row() {
         }
         let second = serde_json::to_value(&rows[1]).unwrap();
         assert_eq!((&second["status"], &second["arguments"]), (&"denied".into(), &serde_json::Value::Null));
-        let table = render(&rows);
+        let table = render(&rows, &Look { zone: jiff::tz::TimeZone::UTC, colour: false });
         assert_eq!(table.lines().count(), 3);
         assert!(table.contains(r"x\u{1b}[2J") && !table.contains('\u{1b}'), "{table}");
     });
@@ -276,7 +277,7 @@ fn a_reader_that_follows_gets_every_finished_call_once() {
         let first = [call(&audit).await, call(&audit).await, call(&audit).await];
         let slow = audit.next_id();
         audit.intent(slow, &ENTRY).await.unwrap();
-        let mut cursor = Cursor::new(2);
+        let mut cursor = Cursor::new(Query { limit: 2, ..Query::default() });
         let ids = |rows: Vec<Row>| rows.into_iter().map(|row| row.request_id).collect::<Vec<_>>();
         assert_eq!(ids(after(&settings.store, &mut cursor).await.unwrap()), first[1..]);
         assert!(after(&settings.store, &mut cursor).await.unwrap().is_empty());
@@ -285,17 +286,144 @@ fn a_reader_that_follows_gets_every_finished_call_once() {
         audit.outcome(slow, &DONE).await.unwrap();
         audit.flush().await;
         assert_eq!(ids(after(&settings.store, &mut cursor).await.unwrap()), [slow.to_string()]);
-        let none = Query { limit: 9, tool: Some("other".to_owned()), ..Query::default() };
+        let none = Query { limit: 9, tool: Some("other".to_owned().into()), ..Query::default() };
         assert!(list(&settings.store, &none).await.unwrap().is_empty());
         let some = Query {
             limit: 2,
-            status: Some("success".to_owned()),
+            statuses: vec!["success".to_owned()],
             since: Some(jiff::Timestamp::UNIX_EPOCH),
-            tool: None,
+            ..Query::default()
         };
         assert_eq!(list(&settings.store, &some).await.unwrap().len(), 2);
         audit.close().await.unwrap();
     });
+}
+
+/// What the database finds and what a follower picks out are the same rows.
+#[test]
+fn a_pattern_means_the_same_to_the_database_and_to_whoever_follows() {
+    const NAMES: [&str; 8] = ["read", "Read", "read_all", "readXall", "r[e]ad", "a?b", "50%", "back\\slash"];
+    const PATTERNS: [&str; 14] = [
+        "read", "read*", "*", "*a*", "read_all", "read_*", "r[e]*", "r[e]ad", "a?*", "5*%", "*%", "back\\*",
+        "READ*", "",
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&dir);
+    phase(async {
+        let audit = Audit::open(settings.clone()).await.unwrap();
+        for name in NAMES {
+            let refused = [Status::Denied, Status::Killed][name.len() % 2];
+            let entry = Entry { tool: name, backend: name, subject: name, role: name, ..ENTRY };
+            audit.refused(audit.next_id(), &entry, &Closing { status: refused, ..DONE }).await.unwrap();
+        }
+        audit.close().await.unwrap();
+        let all = rows(&settings).await;
+        for text in PATTERNS {
+            let pattern = || Some(Pattern::from(text.to_owned()));
+            let base = Query { limit: 100, ..Query::default() };
+            for query in [
+                Query { tool: pattern(), ..base.clone() },
+                Query { backend: pattern(), ..base.clone() },
+                Query { subject: pattern(), ..base.clone() },
+                Query { role: pattern(), ..base.clone() },
+                Query { role: pattern(), statuses: vec!["killed".to_owned()], ..base.clone() },
+                Query { tool: pattern(), since: Some(all[3].time.parse().unwrap()), ..base.clone() },
+                Query { tool: pattern(), until: Some(all[3].time.parse().unwrap()), ..base },
+            ] {
+                let found = list(&settings.store, &query).await.unwrap();
+                let found: Vec<&str> = found.iter().map(|row| row.tool.as_str()).collect();
+                let fits: Vec<&str> =
+                    all.iter().filter(|row| query.fits(row)).map(|row| row.tool.as_str()).collect();
+                assert_eq!(found, fits, "{query:?}");
+            }
+        }
+        let one = Query { limit: 9, tool: Some("read_*".to_owned().into()), ..Query::default() };
+        assert_eq!(
+            list(&settings.store, &one).await.unwrap().len(),
+            1,
+            "nothing but the star stands for more"
+        );
+    });
+}
+
+/// Whoever follows denials begins with the newest denials, not with those among the newest calls.
+#[test]
+fn a_reader_that_follows_some_calls_begins_with_those() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&dir);
+    phase(async {
+        let audit = Audit::open(settings.clone()).await.unwrap();
+        let call = async |status: Status, tool: &str| {
+            let id = audit.next_id();
+            audit.refused(id, &Entry { tool, ..ENTRY }, &Closing { status, ..DONE }).await.unwrap();
+            audit.flush().await;
+            id.to_string()
+        };
+        let denied = [
+            call(Status::Denied, "a").await,
+            call(Status::Denied, "b").await,
+            call(Status::Denied, "c").await,
+        ];
+        for _ in 0..20 {
+            call(Status::Success, "a").await;
+        }
+        let wanted = Query { limit: 2, statuses: vec!["denied".to_owned()], ..Query::default() };
+        let mut cursor = Cursor::new(wanted);
+        let ids = |rows: Vec<Row>| rows.into_iter().map(|row| row.request_id).collect::<Vec<_>>();
+        assert_eq!(ids(after(&settings.store, &mut cursor).await.unwrap()), denied[1..]);
+        call(Status::Success, "a").await;
+        let next = call(Status::Denied, "d").await;
+        assert_eq!(ids(after(&settings.store, &mut cursor).await.unwrap()), [next]);
+        assert!(after(&settings.store, &mut cursor).await.unwrap().is_empty());
+        audit.close().await.unwrap();
+    });
+}
+
+#[test]
+fn what_a_rewriter_made_of_arguments_stands_beside_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&dir);
+    phase(async {
+        let audit = Audit::open(settings.clone()).await.unwrap();
+        let id = audit.next_id();
+        let sent = r#"{"path":"tenant/notes.txt","token":"y","n":"hunter22"}"#;
+        audit.intent(id, &Entry { sent: Some(sent), ..ENTRY }).await.unwrap();
+        audit.outcome(id, &DONE).await.unwrap();
+        audit.close().await.unwrap();
+        let rows = rows(&settings).await;
+        let row = serde_json::to_value(&rows[0]).unwrap();
+        assert_eq!(row["arguments"]["path"], "notes.txt");
+        assert_eq!(
+            row["sent"],
+            serde_json::json!({"path": "tenant/notes.txt", "token": "[redacted]", "n": "[redacted]"})
+        );
+        // A database from before there was such a column can be read.
+        let StoreSettings::Sqlite { path } = &settings.store else { panic!() };
+        let older = rusqlite::Connection::open(path).unwrap();
+        older.execute_batch("ALTER TABLE audit_calls DROP COLUMN sent").unwrap();
+        drop(older);
+        let rows = self::rows(&settings).await;
+        assert!(rows[0].sent.is_none() && rows[0].status == "success");
+    });
+}
+
+/// A stop that could not wait for the end of what is only tidied up afterwards is no failure.
+#[test]
+fn a_stop_with_everything_in_the_database_has_lost_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&dir);
+    phase(async {
+        let audit = Audit::open(settings.clone()).await.unwrap();
+        audit.refused(audit.next_id(), &ENTRY, &DONE).await.unwrap();
+        audit.flush().await;
+        audit.0.live.as_ref().unwrap().mover.lock().as_ref().unwrap().abort();
+        audit.close().await.unwrap();
+        assert_eq!(rows(&settings).await.len(), 1);
+        // The next one finds nothing left to do, and tidies up.
+        Audit::open(settings.clone()).await.unwrap().close().await.unwrap();
+        assert_eq!(rows(&settings).await.len(), 1);
+    });
+    assert!(folders(&settings).is_empty());
 }
 
 #[test]

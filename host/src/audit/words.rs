@@ -36,8 +36,10 @@ pub struct Entry<'a> {
     pub backend: &'a str,
     /// The client's session.
     pub session: &'a str,
-    /// The arguments as raw JSON; may be empty.
+    /// The arguments as the caller sent them, raw JSON; may be empty.
     pub arguments: &'a str,
+    /// The arguments as the backend gets them, if a rewriter changed them.
+    pub sent: Option<&'a str>,
 }
 
 /// How it ended.
@@ -79,6 +81,20 @@ pub enum Status {
 }
 
 impl Status {
+    /// All endings.
+    pub const ALL: [Self; 10] = [
+        Self::Success,
+        Self::Error,
+        Self::Killed,
+        Self::RateLimited,
+        Self::Denied,
+        Self::InvalidArgs,
+        Self::CircuitOpen,
+        Self::Unauthenticated,
+        Self::Cancelled,
+        Self::Unknown,
+    ];
+
     /// The word in the record.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sentinel_names::Names;
+
 use super::Backend;
+use crate::config::Arguments;
 use crate::mcp::catalog::{Offer, Offers};
 use crate::mcp::message;
 use crate::mcp::schema::{ArgumentSchema, Notice, Room};
@@ -45,7 +48,13 @@ fn all(backend: &Backend, tools: &[Offer], before: &Offers) -> HashMap<String, A
         let known = before.arguments.get(&tool.name).filter(|known| known.is(text, &mut room));
         let schema = known.cloned().unwrap_or_else(|| {
             let text = text.map(|text| message::raw(text.to_owned()));
+            let names = Names { shown: &tool.name, own: &tool.upstream, backend: &backend.name };
+            let wanted = backend.settings.arguments(&names);
+            if wanted == Arguments::Off {
+                return Arc::new(ArgumentSchema::unchecked(text));
+            }
             let (schema, notices) = ArgumentSchema::read(text, backend.settings.strict_schemas, &mut room);
+            let schema = if wanted == Arguments::Warn { schema.advising() } else { schema };
             if !notices.is_empty() {
                 said += 1;
             }
@@ -66,7 +75,7 @@ fn all(backend: &Backend, tools: &[Offer], before: &Offers) -> HashMap<String, A
 fn say(backend: &Backend, tool: &str, notice: &Notice) {
     match notice {
         Notice::Unusable(_) => tracing::error!(backend = %backend.name, tool = ?tool, "{notice}"),
-        Notice::Flawed(_) | Notice::Heavy(_) => {
+        Notice::Flawed(_) | Notice::Heavy(_) | Notice::Unchecked(_) => {
             tracing::warn!(backend = %backend.name, tool = ?tool, "{notice}")
         }
     }

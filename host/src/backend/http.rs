@@ -47,6 +47,9 @@ const REQUESTS: usize = 256;
 const NOTES: usize = 64;
 /// The least time the DELETE of a session gets.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How long the first request waits for an answer to the one for the standing stream. Servers that keep the headers back
+/// until there is a message cost it this once.
+const STREAM_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The server to talk to.
 #[derive(Clone)]
@@ -67,6 +70,8 @@ pub(crate) struct HttpSpec {
     pub spool: Option<Arc<Spool>>,
     /// The longest silence within an exchange: until the headers of the answer, then between its bytes.
     pub timeout: Duration,
+    /// The same within an exchange that brings an answer: the most patient call's.
+    pub longest: Duration,
 }
 
 // Header values are credentials, and a URL may hold one.
@@ -124,6 +129,7 @@ struct Link {
     redaction: Redaction,
     spool: Option<Arc<Spool>>,
     timeout: Duration,
+    longest: Duration,
     session: Session,
     version: RwLock<Option<HeaderValue>>,
     /// The server speaks as those of 2024-11-05 do.
@@ -132,6 +138,8 @@ struct Link {
     looked: AtomicBool,
     flights: Arc<Flights>,
     end: Arc<End>,
+    /// The server has answered the first request for its standing stream, whatever it said.
+    stream_answered: CancellationToken,
     /// Ends every task of the wire.
     closed: CancellationToken,
 }
@@ -146,12 +154,14 @@ impl Link {
             redaction: spec.redaction.clone(),
             spool: spec.spool.clone(),
             timeout: spec.timeout,
+            longest: spec.longest,
             session: Session::default(),
             version: RwLock::new(None),
             legacy: OnceLock::new(),
             looked: AtomicBool::new(false),
             flights: Arc::new(Flights::default()),
             end: Arc::new(End::default()),
+            stream_answered: CancellationToken::new(),
             closed: CancellationToken::new(),
         }
     }
@@ -260,6 +270,8 @@ impl Dispatcher {
                 if first {
                     // An error is a panic in the task; the wire goes on.
                     let _ = done.await;
+                    // What a server says during the first call is lost if its standing stream is not open by then.
+                    let _ = timeout(STREAM_PATIENCE, self.link.stream_answered.cancelled()).await;
                 }
             }
         }

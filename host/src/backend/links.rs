@@ -1,10 +1,12 @@
 //! Connections of their own for those who need one: in the handshake era capabilities, log level and subscriptions
 //! belong to a connection, and a server's question does not say which request caused it. They are opened on demand,
-//! bounded, and closed when nobody has used them for a while.
+//! bounded, and closed when nobody has used them for a while. When there are too many, the one that has been idle longest
+//! makes room: its session gets another with its next call. One over which its client has subscribed to something is
+//! not idle, because the server may have something to say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -20,6 +22,7 @@ use crate::call::Share;
 use crate::call::shares::{Full, Place, Shares};
 use crate::mcp::client::{Affinity, Client};
 use crate::mcp::payload::Payload;
+use crate::mcp::splice;
 
 /// How long a stopped server gets to go by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -40,8 +43,10 @@ pub(super) struct Slot {
     /// Who needed it, and the place it takes up until it is given up.
     whose: Share,
     place: Mutex<Option<Place>>,
-    /// Leased: one call at a time.
-    busy: AtomicBool,
+    /// Calls that use it. A leased one has one at a time.
+    calls: AtomicUsize,
+    /// What its client has subscribed to.
+    subscribed: Mutex<HashSet<String>>,
     used: Mutex<Instant>,
     /// Whose connection it is, for what the server says between calls.
     owner: Mutex<Option<Arc<dyn Client>>>,
@@ -55,7 +60,23 @@ pub(super) struct Held(Arc<Slot>);
 impl Drop for Held {
     fn drop(&mut self) {
         *self.0.used.lock() = Instant::now();
-        self.0.busy.store(false, Ordering::Release);
+        self.0.calls.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Held {
+    /// A request went over it and was answered well.
+    pub(super) fn heard(&self, method: &str, params: &str) {
+        if !matches!(method, "resources/subscribe" | "resources/unsubscribe") {
+            return;
+        }
+        let uri = splice::get(params, "/uri").unwrap_or_default().to_owned();
+        let mut subscribed = self.0.subscribed.lock();
+        if method == "resources/subscribe" {
+            subscribed.insert(uri);
+        } else {
+            subscribed.remove(&uri);
+        }
     }
 }
 
@@ -83,7 +104,8 @@ impl Slot {
             peer: OnceCell::new(),
             whose,
             place: Mutex::new(Some(place)),
-            busy: AtomicBool::new(true),
+            calls: AtomicUsize::new(1),
+            subscribed: Mutex::default(),
             used: Mutex::new(Instant::now()),
             owner: Mutex::default(),
             end: CancellationToken::new(),
@@ -96,8 +118,21 @@ impl Slot {
         self.end.cancel();
     }
 
+    /// One call more. A leased one takes none beside another.
+    fn taken(&self, lease: bool) -> bool {
+        let alone = || self.calls.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if lease {
+            return alone();
+        }
+        self.calls.fetch_add(1, Ordering::AcqRel);
+        true
+    }
+
+    /// How long nobody has needed it; none if somebody does.
     fn idle_for(&self) -> Option<Duration> {
-        let working = self.peer.get().is_some_and(|peer| peer.newest().is_some());
+        let working = self.calls.load(Ordering::Acquire) > 0
+            || self.peer.get().is_some_and(|peer| peer.newest().is_some())
+            || !self.subscribed.lock().is_empty();
         (!working).then(|| self.used.lock().elapsed())
     }
 }
@@ -108,29 +143,17 @@ impl Links {
     }
 
     /// A place for a call: the session's own, or a free one for callers alike. None if there are too many.
-    fn place(&self, affinity: &Affinity, whose: Share) -> Result<Arc<Slot>, Full> {
+    fn place(&self, affinity: &Affinity, whose: Share) -> Result<Held, Full> {
         let mut held = self.held.lock();
         let lease = matches!(affinity, Affinity::Lease(_));
-        let found = held.get(affinity).and_then(|slots| {
-            slots.iter().find(|slot| !lease || !slot.busy.swap(true, Ordering::AcqRel)).cloned()
-        });
+        let found = held.get(affinity).and_then(|slots| slots.iter().find(|slot| slot.taken(lease)).cloned());
         if let Some(found) = found {
-            return Ok(found);
+            return Ok(Held(found));
         }
         let place = match self.places.take(whose, 1) {
             Ok(place) => place,
             Err(full) => {
-                // The leased one that has been idle longest makes room, of the caller's own if it is their share that is
-                // used up; a session's own holds state and stays.
-                let (_, idle) = held
-                    .iter()
-                    .filter(|(affinity, _)| matches!(affinity, Affinity::Lease(_)))
-                    .flat_map(|(_, slots)| slots)
-                    .filter(|slot| !slot.busy.load(Ordering::Acquire) && (!full.own || slot.whose == whose))
-                    .filter_map(|slot| Some((slot.idle_for()?, slot)))
-                    .max_by_key(|(idle, _)| *idle)
-                    .ok_or(full)?;
-                let idle = idle.clone();
+                let idle = self.longest_idle(&held, whose, full).ok_or(full)?;
                 idle.give_up();
                 held.values_mut().for_each(|slots| slots.retain(|slot| !Arc::ptr_eq(slot, &idle)));
                 held.retain(|_, slots| !slots.is_empty());
@@ -139,7 +162,25 @@ impl Links {
         };
         let slot = Slot::new(whose, place);
         held.entry(affinity.clone()).or_default().push(slot.clone());
-        Ok(slot)
+        Ok(Held(slot))
+    }
+
+    /// The one that makes room: of the caller's own if it is their share that is used up, else of those who have more of
+    /// them than the caller. A leased one holds nothing that its next call would miss, so it may be anybody's.
+    fn longest_idle(
+        &self,
+        held: &HashMap<Affinity, Vec<Arc<Slot>>>,
+        whose: Share,
+        full: Full,
+    ) -> Option<Arc<Slot>> {
+        let own = self.places.held(whose);
+        let all = held.iter().flat_map(|(affinity, slots)| slots.iter().map(move |slot| (affinity, slot)));
+        let may_go = |(affinity, slot): &(&Affinity, &Arc<Slot>)| {
+            let leased = matches!(affinity, Affinity::Lease(_));
+            if full.own { slot.whose == whose } else { leased || self.places.held(slot.whose) > own }
+        };
+        let idle = all.filter(may_go).filter_map(|(_, slot)| Some((slot.idle_for()?, slot)));
+        idle.max_by_key(|(idle, _)| *idle).map(|(_, slot)| slot.clone())
     }
 
     fn forget(&self, gone: &Arc<Slot>) {
@@ -187,8 +228,8 @@ impl Backend {
         let limit = self.settings.max_connections;
         loop {
             let place = self.links.place(affinity, whose);
-            let slot = place.map_err(|full| self.full(full, limit, "connections of your own"))?;
-            let held = Held(slot.clone());
+            let held = place.map_err(|full| self.full(full, limit, "connections of your own"))?;
+            let slot = held.0.clone();
             *slot.used.lock() = Instant::now();
             if matches!(affinity, Affinity::Session(_)) {
                 *slot.owner.lock() = Some(client.clone());
@@ -223,7 +264,7 @@ impl Backend {
         client: &Arc<dyn Client>,
     ) -> Result<Arc<Peer>, PeerError> {
         let Wire { sender, receiver, control } = self.opener.open(&self.settings).await?;
-        let peer = Arc::new(Peer::new(sender));
+        let peer = Arc::new(Peer::new(self.name.clone(), sender));
         let (greeted, version) = tokio::sync::oneshot::channel();
         let care = care(self.clone(), slot.clone(), peer.clone(), receiver, control, version);
         self.links.tasks.spawn(care);
@@ -240,6 +281,7 @@ impl Backend {
                 headers: Vec::new(),
                 client: client.clone(),
                 patience,
+                longest: patience,
             };
             peer.request(set).await?;
         }
@@ -271,7 +313,7 @@ async fn care(
                 }
             }
             _ = beat.tick() => {
-                if !slot.busy.load(Ordering::Acquire) && slot.idle_for().is_some_and(|time| time > idle) {
+                if slot.idle_for().is_some_and(|time| time > idle) {
                     break "nobody used it".to_owned();
                 }
             }
@@ -297,12 +339,13 @@ async fn care(
 }
 
 fn hear(backend: &Arc<Backend>, slot: &Slot, peer: &Arc<Peer>, raw: &Payload, about: Option<u64>) {
-    let Some((message, client)) = peer.receive(raw, about) else { return };
-    let client = client.or_else(|| peer.newest()).or_else(|| slot.owner.lock().clone());
-    // What is offered is read over the shared connection, which hears of it too.
-    if !super::is_list_change(&message) {
-        super::pass_on(&backend.name, peer, client, message);
-    }
+    peer.receive(raw, about, |message, client| {
+        let client = client.or_else(|| peer.newest()).or_else(|| slot.owner.lock().clone());
+        // What is offered is read over the shared connection, which hears of it too.
+        if !super::is_list_change(&message) {
+            super::pass_on(&backend.name, peer, client, message);
+        }
+    });
 }
 
 #[cfg(test)]

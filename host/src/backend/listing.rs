@@ -15,9 +15,10 @@ use crate::mcp::catalog::{List, Offer};
 use crate::mcp::client::{Client as _, Nobody};
 use crate::mcp::{Era, REVISIONS, STATELESS, code, era, header, message, params, said, splice};
 
-/// Bounds of one list of one backend.
+/// Bounds of one list of one backend. What comes after them is left out.
 const MAX_PAGES: usize = 1_000;
 const MAX_ITEMS: usize = 20_000;
+const MAX_BYTES: usize = 64 << 20;
 /// Entries of one list that the log names if they are left out.
 const MAX_NAMED: usize = 8;
 /// Characters of an entry's name that a log line shows.
@@ -51,7 +52,12 @@ struct InitializeResult {
     #[serde(default)]
     capabilities: Option<Box<RawValue>>,
     #[serde(default)]
-    instructions: Option<String>,
+    instructions: Option<Box<RawValue>>,
+}
+
+/// What a server says to the model: a text, or nothing. It is no reason not to talk to it.
+fn instructions(said: Option<&RawValue>) -> Option<String> {
+    serde_json::from_str(said?.get()).ok()
 }
 
 /// A request of the gateway's own, in the era of the server.
@@ -67,7 +73,7 @@ pub(super) async fn ask(
     let headers = dressed.as_deref().map(|params| header::of_request(own.method(), params, &[]));
     let params = dressed.as_deref().or(params);
     let (errand, headers) = (Errand::Own(own), headers.unwrap_or_default());
-    let request = Request { errand, params, headers, client, patience };
+    let request = Request { errand, params, headers, client, patience, longest: patience };
     Ok(peer.request(request).await?.whole().await?)
 }
 
@@ -98,13 +104,13 @@ async fn discover(peer: &Peer, patience: Duration) -> Result<Option<Greeting>, P
         #[serde(default)]
         capabilities: Option<Box<RawValue>>,
         #[serde(default)]
-        instructions: Option<String>,
+        instructions: Option<Box<RawValue>>,
     }
     let client = Nobody::new();
     let params = era::request_to_stateless("{}", client.hello());
     let headers = header::of_request(Own::Discover.method(), &params, &[]);
     let errand = Errand::Own(Own::Discover);
-    let request = Request { errand, params: Some(&params), headers, client, patience };
+    let request = Request { errand, params: Some(&params), headers, client, patience, longest: patience };
     let reply = match peer.request(request).await {
         Ok(reply) => reply.whole().await?,
         Err(PeerError::Wire(error @ (super::WireError::Unreachable(_) | super::WireError::Closed(_)))) => {
@@ -123,7 +129,7 @@ async fn discover(peer: &Peer, patience: Duration) -> Result<Option<Greeting>, P
     Ok(found.supported_versions.iter().any(|version| version == STATELESS).then(|| Greeting {
         version: STATELESS.to_owned(),
         capabilities: found.capabilities.unwrap_or_else(|| message::raw("{}".to_owned())),
-        instructions: found.instructions,
+        instructions: instructions(found.instructions.as_deref()),
         handshake: found.supported_versions.iter().any(|version| REVISIONS.contains(&version.as_str())),
     }))
 }
@@ -178,7 +184,7 @@ pub(super) async fn greet(
     Ok(Greeting {
         version: result.protocol_version,
         capabilities: result.capabilities.unwrap_or_else(|| message::raw("{}".to_owned())),
-        instructions: result.instructions,
+        instructions: instructions(result.instructions.as_deref()),
         handshake: true,
     })
 }
@@ -188,24 +194,31 @@ pub(super) async fn drain(peer: &Peer, list: List, patience: Duration) -> Result
     let (method, items, key) = list.wire();
     let mut offers = Vec::new();
     let mut seen = HashSet::new();
-    let mut left_out = 0usize;
+    let (mut left_out, mut nameless, mut bytes) = (0usize, 0usize, 0usize);
+    let end = |offers: Vec<Offer>, nameless: usize| {
+        if nameless > 0 {
+            tracing::warn!(backend = %peer.name(), method, "entries without `{key}` were left out: {nameless}");
+        }
+        Ok(offers)
+    };
     let mut next: Option<String> = None;
     for _ in 0..MAX_PAGES {
         let reply = ask(peer, Own::List(list), next.as_deref(), patience).await?;
         if reply.is_error() {
             return match reply.error_code() {
-                Some(code::METHOD_NOT_FOUND) => Ok(offers),
+                Some(code::METHOD_NOT_FOUND) => end(offers, nameless),
                 _ => Err(PeerError::Garbage(format!("{method} failed: {}", said::in_error(reply.text())))),
             };
         }
-        let page = splice::get(reply.text(), &format!("/{items}")).unwrap_or("[]");
+        let page = splice::get(reply.text(), &format!("/{items}")).filter(|page| *page != "null");
+        let page = page.unwrap_or("[]");
         let page: Vec<Box<RawValue>> = serde_json::from_str(page)
             .map_err(|error| PeerError::Garbage(format!("{method} cannot be read: {error}")))?;
         for item in page {
             let name =
                 splice::get(item.get(), &format!("/{key}")).and_then(|name| serde_json::from_str(name).ok());
             let Some(name) = name.filter(|name: &String| !name.is_empty()) else {
-                tracing::warn!(method, "an entry without `{key}` was left out");
+                nameless += 1;
                 continue;
             };
             // Others may read another name in it than the one that is judged here.
@@ -214,6 +227,7 @@ pub(super) async fn drain(peer: &Peer, list: List, patience: Duration) -> Result
                 if left_out <= MAX_NAMED {
                     let name: String = name.escape_debug().take(MAX_SHOWN).collect();
                     tracing::warn!(
+                        backend = %peer.name(),
                         method,
                         name,
                         "an entry that can be read in two ways was left out: {ambiguous}"
@@ -221,20 +235,23 @@ pub(super) async fn drain(peer: &Peer, list: List, patience: Duration) -> Result
                 }
                 continue;
             }
-            if offers.len() >= MAX_ITEMS {
-                return Err(PeerError::Garbage(format!("{method} lists more than {MAX_ITEMS} entries")));
+            bytes = bytes.saturating_add(item.get().len());
+            if offers.len() >= MAX_ITEMS || bytes > MAX_BYTES {
+                tracing::warn!(backend = %peer.name(), method, "only the first {} entries are taken: the limit is {MAX_ITEMS} entries or {} MiB", offers.len(), MAX_BYTES >> 20);
+                return end(offers, nameless);
             }
             offers.push(Offer { upstream: name.clone(), name, item });
         }
         // The empty string is a cursor like any other; only its absence (or null) is the end.
         match splice::get(reply.text(), "/nextCursor").filter(|cursor| *cursor != "null") {
-            None => return Ok(offers),
+            None => return end(offers, nameless),
             Some(cursor) if !seen.insert(cursor.to_owned()) => {
-                tracing::warn!(method, "the server repeats its cursor; its list ends here");
-                return Ok(offers);
+                tracing::warn!(backend = %peer.name(), method, "the server repeats its cursor; its list ends here");
+                return end(offers, nameless);
             }
             Some(cursor) => next = Some(format!("{{\"cursor\":{cursor}}}")),
         }
     }
-    Err(PeerError::Garbage(format!("{method} has more than {MAX_PAGES} pages")))
+    tracing::warn!(backend = %peer.name(), method, "its list has more than {MAX_PAGES} pages; the rest is left out");
+    end(offers, nameless)
 }

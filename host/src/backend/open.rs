@@ -52,6 +52,9 @@ impl Opener {
     /// # Errors
     /// The program cannot be started, or no HTTP client be made.
     pub(super) async fn open(&self, backend: &config::Backend) -> Result<Wire, WireError> {
+        if let Some(lacking) = &backend.absent {
+            return Err(WireError::Unreachable(format!("{lacking}, and the gateway was started without it")));
+        }
         match &backend.transport {
             Transport::Stdio { command, args, env, cwd, sandbox } => {
                 let env: Vec<_> =
@@ -81,6 +84,7 @@ impl Opener {
                     spool: self.common.spool.clone(),
                     // The peer's own clock runs out first: it knows that this is a timeout, and of which call.
                     timeout: backend.timeout + HTTP_SLACK,
+                    longest: backend.most_patient() + HTTP_SLACK,
                 };
                 Ok(http::open(&spec, self.http.of(route)?))
             }

@@ -4,7 +4,7 @@
 //! cancel, a kill) drops the future, and the server hears `notifications/cancelled`.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -14,21 +14,18 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::errand::{Errand, Own};
-use super::process::stderr::Cap;
 use super::reply::Reply;
 use super::told::Told;
 use super::wire::{Outgoing, Sender, WireError};
 use super::{PeerError, Spontaneous};
 use crate::mcp::client::{Answered, Client, Nobody, Question};
 use crate::mcp::envelope::{self, Message};
+use crate::mcp::mend::{self, Oddities};
 use crate::mcp::notice::ClientNotice;
 use crate::mcp::payload::Payload;
 use crate::mcp::splice::{self, Edit};
-use crate::mcp::{Era, code, era, message, method, params};
+use crate::mcp::{Era, code, era, message, method, params, said};
 use crate::policy::Permitted;
-
-/// Messages that are none and are logged, per second.
-const GARBAGE_PER_SECOND: u32 = 10;
 
 /// Where a stateless notification says which subscription it belongs to.
 const SUBSCRIPTION: &str = "/params/_meta/io.modelcontextprotocol~1subscriptionId";
@@ -42,6 +39,10 @@ struct Pending {
     token: Option<Box<RawValue>>,
     /// A subscription: what the server says of its own accord is not about it.
     standing: bool,
+    /// When the server was last heard about it: its clock begins there.
+    heard: Instant,
+    /// How long the server may be silent about it.
+    patience: Duration,
 }
 
 /// One request to a server.
@@ -52,13 +53,17 @@ pub(super) struct Request<'a> {
     pub(super) headers: Vec<(String, String)>,
     /// Who hears what the server says about it.
     pub(super) client: Arc<dyn Client>,
-    /// How long to wait for the answer.
+    /// How long to wait for the answer, and again after each sign that the server works on it.
     pub(super) patience: Duration,
+    /// How long to wait at most, whatever the server says meanwhile.
+    pub(super) longest: Duration,
 }
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Peer {
+    /// The backend, for log lines.
+    name: Arc<str>,
     sender: Sender,
     next: AtomicU64,
     pending: Mutex<HashMap<u64, Pending>>,
@@ -66,30 +71,47 @@ pub(super) struct Peer {
     ended: Mutex<Option<WireError>>,
     /// How the server speaks; known after the first words.
     era: OnceLock<Era>,
-    /// How often it is logged that the server said something that is no message.
-    garbage: Mutex<Cap>,
+    /// How often the server said something that is no message.
+    garbage: AtomicU64,
     /// Tells questions of one connection from those of another.
     serial: u64,
     /// What must be said again in the next session.
     told: Mutex<Told>,
     /// It has been logged that the server says things that can be read in two ways.
     ambiguous: AtomicBool,
+    /// What has been logged of its messages that are not quite JSON-RPC: [`Oddities`].
+    odd: AtomicU32,
+    /// Questions of the server that nobody has answered yet. While a person thinks, no call's time runs out.
+    asking: AtomicU32,
+    born: Instant,
+    /// When the server was last heard at all, in milliseconds since `born`.
+    heard: AtomicU64,
 }
 
 impl Peer {
-    pub(super) fn new(sender: Sender) -> Self {
+    pub(super) fn new(name: Arc<str>, sender: Sender) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         Self {
+            name,
             sender,
             next: AtomicU64::new(1),
             pending: Mutex::default(),
             ended: Mutex::default(),
             era: OnceLock::new(),
-            garbage: Mutex::new(Cap::new(Instant::now(), GARBAGE_PER_SECOND)),
+            garbage: AtomicU64::new(0),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             told: Mutex::default(),
             ambiguous: AtomicBool::new(false),
+            odd: AtomicU32::new(0),
+            asking: AtomicU32::new(0),
+            born: Instant::now(),
+            heard: AtomicU64::new(0),
         }
+    }
+
+    /// The backend it is a connection to.
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// How the server speaks.
@@ -108,7 +130,7 @@ impl Peer {
     /// # Errors
     /// No answer came: see [`PeerError`].
     pub(super) async fn request(&self, request: Request<'_>) -> Result<Reply, PeerError> {
-        let Request { errand, params, headers, client, patience } = request;
+        let Request { errand, params, headers, client, patience, longest } = request;
         let method = errand.method();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let token = params.and_then(|params| splice::get(params, "/_meta/progressToken"));
@@ -119,9 +141,10 @@ impl Peer {
         });
         let token = token.map(|token| message::raw(token.to_owned()));
         let body = message::request(id, method, replaced.as_deref().or(params));
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
         let standing = method == Own::Listen.method();
-        self.pending.lock().insert(id, Pending { reply, client, token, standing });
+        let begun = Instant::now();
+        self.pending.lock().insert(id, Pending { reply, client, token, standing, heard: begun, patience });
         // From here on the entry is removed whatever happens, and the server told if it still works on it.
         let mut waiting = Waiting { peer: self, id, method, sent: false };
         if let Some(error) = self.ended.lock().clone() {
@@ -129,16 +152,25 @@ impl Peer {
         }
         self.sender.try_send(Outgoing { id: Some(id), method: method.to_owned(), body, headers })?;
         waiting.sent = true;
-        match tokio::time::timeout(patience, answer).await {
-            Ok(Ok(answered)) => {
-                waiting.sent = false;
-                if Told::concerns(method) && answered.as_ref().is_ok_and(|reply| !reply.is_error()) {
-                    self.told.lock().note(method, params.unwrap_or("{}"));
+        let end = begun + longest.max(patience);
+        let mut deadline = begun + patience;
+        loop {
+            match tokio::time::timeout_at(deadline.into(), &mut answer).await {
+                Ok(Ok(answered)) => {
+                    waiting.sent = false;
+                    if Told::concerns(method) && answered.as_ref().is_ok_and(|reply| !reply.is_error()) {
+                        self.told.lock().note(method, params.unwrap_or("{}"));
+                    }
+                    return answered;
                 }
-                answered
+                Ok(Err(_)) => return Err(WireError::Closed("the connection ended".to_owned()).into()),
+                Err(_) if deadline >= end && longest > patience => return Err(PeerError::Endless(longest)),
+                Err(_) => match self.later(id, patience).map(|later| later.min(end)) {
+                    // MCP "Timeouts": a sign that the server works on it starts the clock again, up to a bound.
+                    Some(later) if later > deadline => deadline = later,
+                    _ => return Err(PeerError::Timeout { after: patience, alive: self.heard_since(begun) }),
+                },
             }
-            Ok(Err(_)) => Err(WireError::Closed("the connection ended".to_owned()).into()),
-            Err(_) => Err(PeerError::Timeout(patience)),
         }
     }
 
@@ -148,13 +180,49 @@ impl Peer {
         for (own, params) in all {
             let client = Nobody::new();
             let (errand, params, headers) = (Errand::Own(own), Some(params.as_str()), Vec::new());
-            if let Err(error) = self.request(Request { errand, params, headers, client, patience }).await {
+            let again = Request { errand, params, headers, client, patience, longest: patience };
+            if let Err(error) = self.request(again).await {
                 tracing::debug!(
                     method = own.method(),
                     "the next session does not know what the last did: {error}"
                 );
             }
         }
+    }
+
+    /// When the patience with a request is over, by what was heard about it so far.
+    fn later(&self, id: u64, patience: Duration) -> Option<Instant> {
+        if self.asking.load(Ordering::Acquire) > 0 {
+            return Some(Instant::now() + patience);
+        }
+        Some(self.pending.lock().get(&id)?.heard + patience)
+    }
+
+    /// Notes a sign of life of the server; about a request, if that is known.
+    fn hears(&self, about: Option<u64>) {
+        let now = Instant::now();
+        let since = u64::try_from(now.duration_since(self.born).as_millis()).unwrap_or(u64::MAX);
+        self.heard.store(since, Ordering::Relaxed);
+        if let Some(id) = about
+            && let Some(pending) = self.pending.lock().get_mut(&id)
+        {
+            pending.heard = now;
+        }
+    }
+
+    /// Whether the server said anything since then.
+    fn heard_since(&self, then: Instant) -> bool {
+        self.born + Duration::from_millis(self.heard.load(Ordering::Relaxed)) > then
+    }
+
+    /// Whether the server may be silent now: not for longer than the most patient request under way, and than what asks.
+    /// Many servers do one thing at a time, and say nothing while they do it.
+    pub(super) fn may_be_silent(&self, patience: Duration) -> bool {
+        let pending = self.pending.lock();
+        let working = pending.values().filter(|pending| !pending.standing).map(|pending| pending.patience);
+        let most = working.max().unwrap_or(patience).max(patience);
+        drop(pending);
+        Instant::now().checked_sub(most).is_some_and(|then| self.heard_since(then))
     }
 
     /// Sends what a client may say of its own accord.
@@ -201,14 +269,78 @@ impl Peer {
         }
     }
 
-    /// Takes in one message; what is not an answer is handed back, with the client it is for if that is known.
+    /// Takes in what the server sent; what is not an answer is handed on, with the client it is for if that is known.
     /// `about` is the request on whose stream it came.
     pub(super) fn receive(
         &self,
         raw: &Payload,
         about: Option<u64>,
+        mut hand_on: impl FnMut(Spontaneous, Option<Arc<dyn Client>>),
+    ) {
+        let mut take = |raw: &Payload, message: Message<'_>| {
+            if let Some((said, client)) = self.take(raw, message, about) {
+                hand_on(said, client);
+            }
+        };
+        if mend::has_half_pair(raw.text()) && self.mended(raw, &mut take) {
+            return;
+        }
+        match envelope::parse(raw.text()) {
+            Ok(message) => take(raw, message),
+            Err(error) => match envelope::parse_generously(raw.text()) {
+                Ok(message) => {
+                    self.odd(Oddities::FRAME);
+                    take(raw, message);
+                }
+                Err(_) if self.mended(raw, &mut take) => {}
+                Err(_) => self.garbage(raw, &error),
+            },
+        }
+    }
+
+    /// Takes in the messages of a text that is not quite JSON; whether there was one.
+    fn mended(&self, raw: &Payload, take: &mut impl FnMut(&Payload, Message<'_>)) -> bool {
+        let Some(mended) = mend::mend(raw.text()) else { return false };
+        let mut read = false;
+        for text in &mended.texts {
+            let part = raw.reworded(text.clone());
+            match envelope::parse_generously(text) {
+                // A log line may quote any message; only the answer to a question of ours is certainly meant for us.
+                Ok(Message::Request { .. } | Message::Notification { .. }) if mended.quoted => {}
+                Ok(message) => {
+                    read = true;
+                    take(&part, message);
+                }
+                Err(error) if mended.texts.len() > 1 => self.garbage(&part, &error),
+                Err(_) => {}
+            }
+        }
+        if read {
+            self.odd(mended.oddities);
+        }
+        read
+    }
+
+    /// Says what is odd about the server's messages, each once for a connection.
+    fn odd(&self, oddities: Oddities) {
+        let known = self.odd.fetch_or(oddities.bits(), Ordering::Relaxed);
+        let new = Oddities::from_bits(oddities.bits() & !known);
+        if new != Oddities::default() {
+            tracing::warn!(
+                backend = %self.name,
+                "the server's messages are not quite JSON-RPC; they are read all the same, and this is said once: {new}"
+            );
+        }
+    }
+
+    fn take(
+        &self,
+        raw: &Payload,
+        message: Message<'_>,
+        about: Option<u64>,
     ) -> Option<(Spontaneous, Option<Arc<dyn Client>>)> {
-        let spontaneous = self.read(raw)?;
+        self.hears(about);
+        let spontaneous = self.read(raw, message)?;
         let about = about.or_else(|| match &spontaneous {
             Spontaneous::Notification { message, .. } => {
                 let text = std::str::from_utf8(message).ok()?;
@@ -220,28 +352,39 @@ impl Peer {
         Some((spontaneous, client))
     }
 
-    fn read(&self, raw: &Payload) -> Option<Spontaneous> {
-        match envelope::parse(raw.text()) {
-            Ok(Message::Response { id, body }) => {
+    fn read(&self, raw: &Payload, message: Message<'_>) -> Option<Spontaneous> {
+        match message {
+            Message::Response { id, body } => {
                 let (text, is_error) = match body {
                     envelope::Body::Result(result) => (result.get(), false),
                     envelope::Body::Error(error) => (error.get(), true),
                 };
-                let payload = raw.reworded(raw.text().slice_ref(text.as_bytes()));
+                let payload = match is_error.then(|| said::as_error(text)).flatten() {
+                    Some(wrapped) => {
+                        self.odd(Oddities::ERROR);
+                        raw.reworded(wrapped)
+                    }
+                    None => raw.reworded(raw.text().slice_ref(text.as_bytes())),
+                };
                 let reply = Reply::new(payload, is_error);
-                match id.get().parse().ok().and_then(|id: u64| self.pending.lock().remove(&id)) {
+                let number = envelope::number(id.get());
+                if number.is_some() && !id.get().bytes().all(|byte| byte.is_ascii_digit()) {
+                    self.odd(Oddities::ID);
+                }
+                match number.and_then(|id| self.pending.lock().remove(&id)) {
                     // Nobody listens any more if the caller gave up at this moment.
                     Some(pending) => drop(pending.reply.send(Ok(reply))),
                     None => tracing::debug!("an answer nobody waits for was dropped"),
                 }
                 None
             }
-            Ok(Message::Notification { method, params }) if method == method::PROGRESS => {
+            Message::Notification { method, params } if method == method::PROGRESS => {
                 if !self.has_one_meaning(&method, params) {
                     return None;
                 }
                 let params = params?.get();
-                let id: u64 = splice::get(params, "/progressToken")?.parse().ok()?;
+                let id = envelope::number(splice::get(params, "/progressToken")?)?;
+                self.hears(Some(id));
                 let (client, token) = {
                     let pending = self.pending.lock();
                     let pending = pending.get(&id)?;
@@ -253,32 +396,25 @@ impl Peer {
                 None
             }
             // It is passed on as it is, and members that nobody here knows were not looked into.
-            Ok(Message::Notification { method, .. }) if std::str::from_utf8(raw.text()).is_err() => {
+            Message::Notification { method, .. } if std::str::from_utf8(raw.text()).is_err() => {
                 tracing::warn!(%method, "the backend sent a notification that is not UTF-8; it was dropped");
                 None
             }
-            Ok(Message::Notification { method, params }) => {
-                self.has_one_meaning(&method, params).then(|| Spontaneous::Notification {
-                    method: method.into_owned(),
-                    message: raw.text().clone(),
-                })
-            }
-            Ok(Message::Request { id, method, params }) if !self.has_one_meaning(&method, params) => {
+            Message::Notification { method, params } => self.has_one_meaning(&method, params).then(|| {
+                Spontaneous::Notification { method: method.into_owned(), message: raw.text().clone() }
+            }),
+            Message::Request { id, method, params } if !self.has_one_meaning(&method, params) => {
                 let text =
                     "the params can be read in two ways: each key must stand once, in its own spelling";
                 let error = serde_json::json!({ "code": code::INVALID_PARAMS, "message": text });
                 self.answer(id, &Answered::Error(message::raw(error.to_string())));
                 None
             }
-            Ok(Message::Request { id, method, params }) => Some(Spontaneous::Request {
+            Message::Request { id, method, params } => Some(Spontaneous::Request {
                 id: id.to_owned(),
                 method: method.into_owned(),
                 params: params.map(ToOwned::to_owned),
             }),
-            Err(error) => {
-                self.garbage(raw, &error);
-                None
-            }
         }
     }
 
@@ -322,9 +458,13 @@ impl Peer {
     ) -> Arc<Question> {
         let (peer, own) = (Arc::downgrade(self), id.to_owned());
         let hearing = peer.clone();
+        self.asking.fetch_add(1, Ordering::AcqRel);
+        // It is called once, when the question is answered or dropped.
         let reply = move |answered| {
             if let Some(peer) = peer.upgrade() {
                 peer.answer(&own, &answered);
+                peer.asking.fetch_sub(1, Ordering::AcqRel);
+                peer.pending.lock().values_mut().for_each(|pending| pending.heard = Instant::now());
             }
         };
         Question::heard(self.question_key(id.get()), method, params, reply, move |notice| {
@@ -341,16 +481,31 @@ impl Peer {
 
     /// A line that is JSON-like but no message: if it names a waiting request, that one failed.
     fn garbage(&self, raw: &Payload, error: &envelope::EnvelopeError<'_>) {
-        if let Some(suppressed) = self.garbage.lock().admit(Instant::now()) {
-            tracing::warn!(suppressed, "the backend sent something that is no message: {error}");
+        // Said once, and again when it has become twice as often.
+        let times = self.garbage.fetch_add(1, Ordering::Relaxed) + 1;
+        if times.is_power_of_two() {
+            tracing::warn!(backend = %self.name, times, "the backend sent something that is no message: {error}");
         }
-        let envelope::EnvelopeError::Shape { id, .. } = error else { return };
+        let envelope::EnvelopeError::Shape { id, .. } = error else { return self.unreadable(raw, error) };
         // A member that stands twice is noticed before the id is, perhaps.
         let id = id.map_or_else(|| splice::get(raw.json(), "/id"), |id| Some(id.get()));
-        let waiting = id.and_then(|id| id.parse().ok()).and_then(|id: u64| self.pending.lock().remove(&id));
+        let waiting = id.and_then(envelope::number).and_then(|id| self.pending.lock().remove(&id));
         if let Some(pending) = waiting {
             let _ = pending.reply.send(Err(PeerError::Garbage(error.to_string())));
         }
+    }
+
+    /// Something that begins as a message does is no JSON. If that can be read which request it answers, it is not waited for.
+    fn unreadable(&self, raw: &Payload, error: &envelope::EnvelopeError<'_>) {
+        // Log lines begin with brackets, too.
+        if !mend::is_like_an_answer(raw.text()) {
+            return;
+        }
+        let mut waiting = self.pending.lock();
+        let alone = || waiting.keys().next().copied().filter(|_| waiting.len() == 1);
+        let Some(id) = mend::head_id(raw.text()).or_else(alone) else { return };
+        let Some(pending) = waiting.remove(&id) else { return };
+        let _ = pending.reply.send(Err(PeerError::Garbage(format!("its answer is {error}"))));
     }
 
     /// A message was too long. If it does not say whose answer it was, only a request that is alone can be meant.

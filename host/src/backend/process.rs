@@ -31,14 +31,12 @@ use tokio_util::sync::CancellationToken;
 use self::frames::{Command, Report, Start};
 use self::nurse::Nurse;
 use self::stderr::Tail;
-use crate::config::Sandbox;
+use crate::config::{Sandbox, is_inherited};
 use crate::redact::Redaction;
 
 /// Bytes that a pipe to a server takes before somebody has to wait: a large message is carried over in pieces of this
 /// size. The kernel's own is 64 KiB, and memory is taken only as it is filled.
 const PIPE_SIZE: usize = 256 << 10;
-/// All that a child inherits of the gateway's environment. Everything else may be a secret of another backend.
-const INHERITED: [&str; 8] = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "TZ"];
 /// How long [`Care::stop`] waits after SIGKILL. Only a child stuck in the kernel takes longer; it is reaped later.
 const AFTER_KILL: Duration = Duration::from_secs(5);
 /// How long a keeper may take to say that the child runs. It takes milliseconds, unless the program is on a disk that
@@ -54,7 +52,7 @@ pub(crate) struct ChildSpec {
     pub command: String,
     /// Its arguments, each one argument.
     pub args: Vec<String>,
-    /// Its environment, over the eight inherited variables.
+    /// Its environment, over what every child inherits.
     pub env: Vec<(String, String)>,
     /// Its working directory; the gateway's if absent.
     pub cwd: Option<PathBuf>,
@@ -138,8 +136,8 @@ enum Order {
 /// The program does not exist or may not be run, the working directory does not exist, the sandbox cannot be made, or
 /// no process can.
 pub(crate) async fn spawn(spec: &ChildSpec) -> io::Result<Running> {
-    let inherited =
-        INHERITED.iter().filter_map(|name| std::env::var_os(name).map(|value| (OsString::from(name), value)));
+    // Everything else may be a secret of another backend.
+    let inherited = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_inherited));
     let own = spec.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let start = Start {
         command: spec.command.clone(),

@@ -5,18 +5,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::arguments;
 use super::listing::Greeting;
 use super::open::{Common, Opener};
 use super::peer::Peer;
 use super::supervisor;
 use super::{Backend, Spontaneous, Status};
+use super::{arguments, items};
 use crate::config;
 use crate::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part, Standing};
 use crate::mcp::client::Client;
@@ -30,6 +31,18 @@ const SETTLE: Duration = Duration::from_millis(1500);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Messages of backends waiting for the door.
 pub const EVENT_QUEUE: usize = 1024;
+
+/// Waits until a backend is up or failed once.
+async fn probed((place, backend): (usize, &Arc<Backend>)) -> (usize, String, Result<usize, Words>) {
+    let mut status = backend.status.subscribe();
+    let settled = status.wait_for(|status| *status != Status::Starting).await.map(|status| status.clone());
+    let result = match settled {
+        Ok(Status::Ready) => Ok(backend.offers.load().tools.len()),
+        Ok(Status::Down { reason, .. }) => Err(reason),
+        Ok(Status::Starting | Status::Stopped) | Err(_) => Err("it was stopped".into()),
+    };
+    (place, backend.name.to_string(), result)
+}
 
 /// Reshapes one list of one backend; the rewriters, seen from here.
 pub type Reshape = Arc<dyn Fn(&Arc<str>, List, Vec<Offer>) -> Vec<Offer> + Send + Sync>;
@@ -251,15 +264,7 @@ impl Registry {
     /// Waits until every backend has come up or failed once, but never past a moment after the start: a client's
     /// first list should be whole, and a slow backend must delay nobody.
     pub async fn settled(&self) {
-        let all = async {
-            for backend in &self.backends {
-                let mut status = backend.status.subscribe();
-                if status.wait_for(|status| *status != Status::Starting).await.is_err() {
-                    return;
-                }
-            }
-        };
-        let _ = tokio::time::timeout_at(self.started + SETTLE, all).await;
+        let _ = tokio::time::timeout_at(self.started + SETTLE, self.tried()).await;
         let mut merging = self.merging.lock();
         if !merging.settled {
             merging.settled = true;
@@ -268,21 +273,31 @@ impl Registry {
         }
     }
 
-    /// Waits until every backend is up (then: how many tools it has) or failed once (then: why). The names are those that
-    /// the gateway gives if all that are up now had been up in time.
-    pub async fn probe(&self) -> (Vec<(String, Result<usize, Words>)>, Catalog) {
-        let mut report = Vec::new();
+    /// Waits until every backend has come up or failed once, however long that takes.
+    pub async fn tried(&self) {
         for backend in &self.backends {
             let mut status = backend.status.subscribe();
-            let settled =
-                status.wait_for(|status| *status != Status::Starting).await.map(|status| status.clone());
-            let result = match settled {
-                Ok(Status::Ready) => Ok(backend.offers.load().tools.len()),
-                Ok(Status::Down { reason, .. }) => Err(reason),
-                Ok(Status::Starting | Status::Stopped) | Err(_) => Err("it was stopped".into()),
-            };
-            report.push((backend.name.to_string(), result));
+            if status.wait_for(|status| *status != Status::Starting).await.is_err() {
+                return;
+            }
         }
+    }
+
+    /// Waits until every backend is up (then: how many tools it has) or failed once (then: why). The names are those that
+    /// the gateway gives if all that are up now had been up in time. Each is told as soon as it is known.
+    pub async fn probe(
+        &self,
+        told: &mut dyn FnMut(&str, &Result<usize, Words>),
+    ) -> (Vec<(String, Result<usize, Words>)>, Catalog) {
+        let mut waiting: FuturesUnordered<_> = self.backends.iter().enumerate().map(probed).collect();
+        let mut report = Vec::new();
+        while let Some((place, name, result)) = waiting.next().await {
+            told(&name, &result);
+            report.push((place, (name, result)));
+        }
+        drop(waiting);
+        report.sort_by_key(|(place, _)| *place);
+        let report = report.into_iter().map(|(_, report)| report).collect();
         let mut merging = self.merging.lock();
         merging.impatient = true;
         (report, self.merged(&merging, &mut Owners::default()))
@@ -318,9 +333,10 @@ impl Registry {
         let _turn = backend.reading.lock().await;
         let (reshape, of) = (self.reshape.clone(), backend.clone());
         let read = tokio::task::spawn_blocking(move || {
+            let mut fitted = items::fit(&of, &offers);
             let mut shaped = Offers::default();
             for list in List::ALL {
-                shaped.set(list, reshape(&of.name, list, offers.get(list).to_vec()));
+                shaped.set(list, reshape(&of.name, list, fitted.take(list)));
             }
             arguments::read(&of, &mut shaped);
             let mirrored = |offer: &Offer| {
@@ -429,7 +445,9 @@ impl Registry {
                 // The cache first, then the client: `changed` announces it. On its own, for reading the list
                 // needs the very pump that brought this message.
                 let (registry, backend) = (self.clone(), backend.clone());
-                tokio::spawn(async move { supervisor::refresh(&backend, &registry, lists).await });
+                tokio::spawn(async move {
+                    supervisor::refresh(&backend, &registry, lists).await;
+                });
                 return;
             }
         }

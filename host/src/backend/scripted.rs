@@ -27,6 +27,10 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
             sandbox: None,
         },
         timeout: patience,
+        longest: patience,
+        arguments: config::Arguments::default(),
+        tools: config::ToolRules::default(),
+        errors_count: false,
         retries: 0,
         restart_on_exit: false,
         max_restarts: 0,
@@ -38,6 +42,7 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         max_connections: 8,
         idle_timeout: 10 * LONG,
         required: false,
+        absent: None,
     };
     let common =
         Common { max_message: 1 << 20, spool: None, redaction: Redaction::default(), safe_names: false };

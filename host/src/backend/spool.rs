@@ -1,20 +1,23 @@
 //! Takes in one message of a server, however long: in memory up to a window, beyond it with its large strings in a file
 //! that has no name and is gone with the message. The reader is never slowed down by whoever reads the answer, so a slow
-//! client of a shared server delays nobody else.
+//! client of a shared server delays nobody else. What is kept belongs to a share of whoever is to read it; a message for
+//! which there is no room is read to its end all the same, because only then it is known whose answer it was.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
+use crate::call::Share;
+use crate::call::shares::{Place, Shares};
 use crate::mcp::cutter::Cutter;
 use crate::mcp::envelope::{self, Message};
-use crate::mcp::payload::{Payload, PayloadError, Source};
+use crate::mcp::payload::{Payload, PayloadError, Source, Unkept};
 
 /// Messages up to this size are never cut, in bytes.
 pub(super) const WINDOW: usize = 1 << 20;
@@ -31,7 +34,10 @@ pub struct Spool {
     folder: PathBuf,
     /// The longest message, in bytes.
     limit: u64,
+    /// What all messages take, those that are arriving included.
     used: AtomicU64,
+    /// What has arrived, by whoever is to read it.
+    shares: Arc<Shares>,
 }
 
 /// A message that is not taken: it is longer than this, in bytes.
@@ -44,7 +50,8 @@ impl Spool {
     /// A spool of messages up to `limit` bytes in files of this folder.
     #[must_use]
     pub fn new(folder: PathBuf, limit: u64) -> Arc<Self> {
-        Arc::new(Self { folder, limit, used: AtomicU64::new(0) })
+        let most = usize::try_from(limit.saturating_mul(LONGEST_AT_ONCE)).unwrap_or(usize::MAX);
+        Arc::new(Self { folder, limit, used: AtomicU64::new(0), shares: Shares::new(most) })
     }
 
     fn open(self: &Arc<Self>) -> io::Result<Arc<Spooled>> {
@@ -52,7 +59,13 @@ impl Spool {
         // this folder is nobody else's either, and the folder private if it is there, was seen at the start.
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let file = tempfile::tempfile_in(&self.folder)?;
-        Ok(Arc::new(Spooled { file, length: AtomicU64::new(0), spool: self.clone() }))
+        Ok(Arc::new(Spooled {
+            file,
+            length: AtomicU64::new(0),
+            lost: AtomicBool::new(false),
+            place: OnceLock::new(),
+            spool: self.clone(),
+        }))
     }
 
     fn reserve(&self, bytes: u64) -> bool {
@@ -71,18 +84,59 @@ impl Spool {
 struct Spooled {
     file: File,
     length: AtomicU64,
+    /// There was no room for all of them, so there are none.
+    lost: AtomicBool,
+    /// In the share of whoever is to read them.
+    place: OnceLock<Place>,
     spool: Arc<Spool>,
+}
+
+impl Spooled {
+    /// Gives everything up, and its room to others.
+    fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+        self.release();
+        if let Err(error) = self.file.set_len(0) {
+            tracing::debug!("the file of an answer that is not kept ends with the answer: {error}");
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    fn release(&self) {
+        self.spool.used.fetch_sub(self.length.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    }
 }
 
 impl Drop for Spooled {
     fn drop(&mut self) {
-        self.spool.used.fetch_sub(self.length.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.release();
     }
 }
 
 impl Source for Spooled {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        if self.is_lost() {
+            return Err(io::Error::other("there was no room for it"));
+        }
         self.file.read_exact_at(buffer, at)
+    }
+
+    fn keep_for(&self, whose: Share) -> Result<(), Unkept> {
+        if self.is_lost() {
+            return Err(Unkept::NoRoom);
+        }
+        if self.place.get().is_some() {
+            return Ok(());
+        }
+        let bytes = usize::try_from(self.length.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        let place = self.spool.shares.take(whose, bytes);
+        let place = place.map_err(|full| if full.own { Unkept::Share } else { Unkept::NoRoom })?;
+        // Of two that come at once the first counts, and the other place is given back.
+        let _ = self.place.set(place);
+        Ok(())
     }
 }
 
@@ -197,16 +251,19 @@ impl Gather {
         let Some(Cutting { cutter, file, spool }) = &mut self.cutting else { return };
         let bytes = cutter.take();
         let length = bytes.len() as u64;
+        if file.is_lost() {
+            return;
+        }
         if !spool.reserve(length) {
-            tracing::warn!("a long answer is refused: too many of them wait for their readers");
-            return self.fail(self.limit);
+            tracing::warn!("a long answer is not kept: too many of them wait for their readers");
+            return file.lose();
         }
         let at = file.length.fetch_add(length, Ordering::Relaxed);
-        let file = file.clone();
+        let (file, lost) = (file.clone(), file.clone());
         let written = spawn_blocking(move || file.file.write_all_at(&bytes, at)).await;
         if let Err(error) = written.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())) {
-            tracing::error!("a long answer is refused: it cannot be written down: {error}");
-            self.fail(self.limit);
+            tracing::error!("a long answer is not kept: it cannot be written down: {error}");
+            lost.lose();
         }
     }
 
@@ -316,16 +373,44 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let spool = Spool::new(folder.path().to_owned(), 2 << 20);
         let mut held = Vec::new();
-        let refused = loop {
-            match gathered(&answer(3 << 19), Some(spool.clone()), 2 << 20).await {
+        let lost = loop {
+            let payload = gathered(&answer(3 << 19), Some(spool.clone()), 2 << 20).await.unwrap();
+            if payload.source().unwrap().keep_for(Share::SOLE).is_err() {
+                break payload;
+            }
+            held.push(payload);
+            assert!(held.len() < 100);
+        };
+        assert_eq!(held.len(), 10);
+        // It is known whose answer it was, and that it is none.
+        assert!(lost.json().ends_with(r#""id":4}"#), "{}", lost.json());
+        assert!(lost.whole().unwrap_err().to_string().contains("no room"));
+        assert_eq!(lost.source().unwrap().keep_for(Share::SOLE), Err(Unkept::NoRoom));
+        held.pop();
+        let next = gathered(&answer(3 << 19), Some(spool), 2 << 20).await.unwrap();
+        assert!(next.whole().is_ok());
+    }
+
+    #[tokio::test]
+    async fn nobody_keeps_more_than_a_share_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::new(folder.path().to_owned(), 2 << 20);
+        let kept = async |whose: &str| {
+            let payload = gathered(&answer(3 << 19), Some(spool.clone()), 2 << 20).await.unwrap();
+            payload.source().unwrap().keep_for(Share::named(whose)).map(|()| payload)
+        };
+        let mut held = Vec::new();
+        let full = loop {
+            match kept("eve").await {
                 Ok(payload) => held.push(payload),
-                Err(refused) => break refused,
+                Err(full) => break full,
             }
             assert!(held.len() < 100);
         };
-        assert_eq!(refused.limit, 2 << 20);
+        assert_eq!((full, held.len()), (Unkept::Share, 5), "half of it");
+        assert!(kept("bob").await.is_ok());
         held.pop();
-        assert!(gathered(&answer(3 << 19), Some(spool), 2 << 20).await.is_ok());
+        assert!(kept("eve").await.is_ok());
     }
 
     #[tokio::test]

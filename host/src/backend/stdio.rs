@@ -6,20 +6,19 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memmem};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::process::stderr::Cap;
 use super::process::{self, ChildSpec, Running, Watcher};
 use super::spool::{Gather, Spool, TooLong, WINDOW};
 use super::wire::{self, Control, End, Incoming, Outgoing, Receiver, Sender, Wire, WireError};
 use crate::config::Sandbox;
-use crate::mcp::splice;
+use crate::mcp::mend::head_id;
 use crate::queue;
 use crate::redact::Redaction;
 use crate::text;
@@ -97,11 +96,7 @@ pub(crate) async fn open(spec: &StdioSpec) -> Result<Wire, WireError> {
         spool: spec.spool.clone(),
         long: None,
         incoming: incoming.clone(),
-        noise: Noise {
-            name: spec.name.clone(),
-            redaction: spec.redaction.clone(),
-            cap: Cap::new(Instant::now(), NOISE_PER_SECOND),
-        },
+        noise: Noise { name: spec.name.clone(), redaction: spec.redaction.clone(), lines: 0 },
     };
     let reader = tokio::spawn(lines.read(stdout, watcher.gone()));
     let writer = tokio::spawn(write(stdin, outgoing, closing, watcher.gone()));
@@ -223,8 +218,8 @@ struct Lines {
     noise: Noise,
 }
 
-/// Where the id of a message is looked for.
-const HEAD: usize = 4096;
+/// What some systems write before a text in UTF-8.
+const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// Nobody receives any more.
 struct Deserted;
@@ -300,6 +295,10 @@ impl Lines {
                 }
                 None => return Ok(()),
                 Some(b'{' | b'[') => Incoming::Message(line.slice_ref(text).into()),
+                // A byte order mark, or a print without a line feed before the message: whoever reads it can tell.
+                Some(_) if text.starts_with(BOM) || memmem::find(text, b"\"jsonrpc\"").is_some() => {
+                    Incoming::Message(line.slice_ref(text).into())
+                }
                 Some(_) => {
                     self.noise.report(text);
                     return Ok(());
@@ -310,31 +309,25 @@ impl Lines {
     }
 }
 
-/// The id a message begins with; servers write it before the large part.
-fn head_id(head: &[u8]) -> Option<u64> {
-    // The end may be in the middle of a character.
-    let head = head.get(..HEAD).unwrap_or(head);
-    let head = head.utf8_chunks().next()?.valid();
-    splice::get(head, "/id")?.parse().ok()
-}
-
-/// Lines of a server's stdout that are no messages and are logged, per second.
-const NOISE_PER_SECOND: u32 = 10;
+/// So many lines of a server's stdout that are no messages are logged, and then one whenever there are twice as many.
+const NOISE: u64 = 3;
 
 /// Lines that are no messages: a server's banner or a stray print. They are logged and otherwise ignored.
 struct Noise {
     name: String,
     redaction: Redaction,
-    cap: Cap,
+    lines: u64,
 }
 
 impl Noise {
     fn report(&mut self, text: &[u8]) {
-        if let Some(suppressed) = self.cap.admit(Instant::now()) {
+        self.lines += 1;
+        if self.lines <= NOISE || self.lines.is_power_of_two() {
+            let lines = self.lines;
             let line = self.redaction.excerpt(&String::from_utf8_lossy(text), text::SHORT);
             tracing::warn!(
                 backend = self.name,
-                suppressed,
+                lines,
                 line,
                 "the server wrote a line that is not JSON to stdout"
             );

@@ -167,7 +167,8 @@ impl Backend {
             let headers = header::of_request(Own::Listen.method(), &params, &[]);
             let client = listener.clone();
             let errand = Errand::Own(Own::Listen);
-            let request = Request { errand, params: Some(&params), headers, client, patience: STANDING };
+            let (patience, longest) = (STANDING, STANDING);
+            let request = Request { errand, params: Some(&params), headers, client, patience, longest };
             tokio::select! {
                 () = token.cancelled() => {}
                 ended = peer.request(request) => {
@@ -213,11 +214,11 @@ mod tests {
             r#"n=1; while read -r line; do echo '{"jsonrpc":"2.0","id":'$n',"result":{}}'; n=$((n+1)); done"#;
         let backend = scripted::backend(script, LONG);
         let Wire { sender, mut receiver, control } = backend.opener.open(&backend.settings).await.unwrap();
-        let peer = Arc::new(Peer::new(sender));
+        let peer = Arc::new(Peer::new("scripted".into(), sender));
         let pumped = peer.clone();
         let pump = tokio::spawn(async move {
             while let Incoming::Message(raw) = receiver.recv().await {
-                pumped.receive(&raw, None);
+                pumped.receive(&raw, None, |_, _| {});
             }
         });
         let (session, client): (Arc<str>, Arc<dyn Client>) = ("s".into(), Nobody::new());

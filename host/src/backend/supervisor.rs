@@ -24,6 +24,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// After this much health earlier deaths no longer count.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// The first pause before a list that could not be read is asked for again.
+const FIRST_REREAD: Duration = Duration::from_secs(1);
 /// How long a stopped server gets to go by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 /// How long to wait for a client's `initialize` before shaking hands without its capabilities.
@@ -118,7 +120,7 @@ async fn live(backend: &Arc<Backend>, registry: &Arc<Registry>, client: &mut Cli
         Ok(wire) => wire,
         Err(error) => return End::Lost(backend.words(&error.to_string())),
     };
-    let peer = Arc::new(Peer::new(sender));
+    let peer = Arc::new(Peer::new(backend.name.clone(), sender));
     let mut pump = Pump { backend, registry, peer: peer.clone(), receiver };
     // The process is on its way already; the hello of the client normally comes while it starts.
     let _ = tokio::time::timeout(CLIENT_GRACE, client.wait_for(Option::is_some)).await;
@@ -153,9 +155,9 @@ struct Pump<'a> {
 
 impl Pump<'_> {
     fn hear(&self, raw: &Payload, about: Option<u64>) {
-        if let Some((message, client)) = self.peer.receive(raw, about) {
+        self.peer.receive(raw, about, |message, client| {
             self.registry.spontaneous(self.backend, &self.peer, message, client);
-        }
+        });
     }
 
     async fn run(&mut self) -> End {
@@ -202,10 +204,13 @@ async fn talk(
     if !stateless {
         control.set_protocol_version(&greeting.version);
     }
-    match offers(peer, &greeting, patience).await {
-        Ok(offers) => registry.offer(backend, offers).await,
+    let unread = match offers(peer, &greeting, patience).await {
+        Ok((offers, unread)) => {
+            registry.offer(backend, offers).await;
+            unread
+        }
         Err(error) => return End::Lost(backend.words(&format!("its lists cannot be read: {error}"))),
-    }
+    };
     tracing::info!(backend = %backend.name, version = %greeting.version, pid = control.pid(), "backend is ready");
     let greeting_wants = greeting.clone();
     registry.greeted(backend, greeting);
@@ -215,6 +220,9 @@ async fn talk(
     let listening = listing::listen(peer, &greeting_wants);
     tokio::pin!(listening);
     let mut listens = stateless;
+    let rereading = reread(backend, registry, &unread);
+    tokio::pin!(rereading);
+    let mut incomplete = !unread.is_empty();
     let mut beat = tokio::time::interval(backend.settings.health_interval);
     beat.tick().await;
     loop {
@@ -223,10 +231,12 @@ async fn talk(
                 let alive = if stateless { Own::Discover } else { Own::Ping };
                 if let Err(error) = listing::ask(peer, alive, None, patience).await
                     && !matches!(error, PeerError::Wire(WireError::Status { .. } | WireError::Busy))
+                    && !(matches!(error, PeerError::Timeout { .. }) && peer.may_be_silent(patience))
                 {
                     return End::Lost(backend.words(&format!("it no longer answers: {error}")));
                 }
             }
+            () = &mut rereading, if incomplete => incomplete = false,
             () = &mut listening, if listens => {
                 // Not offered, or it ended: the lists are read again with the next connection.
                 listens = false;
@@ -241,8 +251,16 @@ async fn talk(
     }
 }
 
-async fn offers(peer: &Peer, greeting: &Greeting, patience: Duration) -> Result<Offers, PeerError> {
+/// What a server offers, and the lists that it could not say. Without one of them the others are worth having; without any
+/// the server is of no use.
+async fn offers(
+    peer: &Peer,
+    greeting: &Greeting,
+    patience: Duration,
+) -> Result<(Offers, Vec<List>), PeerError> {
     let mut offers = Offers::default();
+    let (mut read, mut unread) = (false, Vec::new());
+    let mut first = None;
     for list in List::ALL {
         let capability = match list {
             List::Tools => "tools",
@@ -251,10 +269,28 @@ async fn offers(peer: &Peer, greeting: &Greeting, patience: Duration) -> Result<
         };
         // Tools are asked for in any case: some servers forget to declare them.
         if list == List::Tools || greeting.has(capability) {
-            offers.set(list, listing::drain(peer, list, patience).await?);
+            match listing::drain(peer, list, patience).await {
+                Ok(items) => {
+                    read = true;
+                    offers.set(list, items);
+                }
+                Err(PeerError::Wire(
+                    error @ (WireError::Closed(_) | WireError::SessionLost | WireError::Unreachable(_)),
+                )) => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    tracing::warn!(backend = %peer.name(), list = list.wire().1, "this list cannot be read, it is asked for again: {error}");
+                    unread.push(list);
+                    first.get_or_insert(error);
+                }
+            }
         }
     }
-    Ok(offers)
+    match first {
+        Some(error) if !read => Err(error),
+        _ => Ok((offers, unread)),
+    }
 }
 
 /// Reads all lists again, of a server that had forgotten the session: it may be another one by now. One at a time.
@@ -262,9 +298,12 @@ async fn read_again(backend: &Arc<Backend>, registry: &Arc<Registry>) {
     let (Some(peer), Some(greeting)) = (backend.peer(), registry.greeting(backend)) else { return };
     let Ok(_turn) = backend.rereading.try_lock() else { return };
     match offers(&peer, &greeting, backend.settings.timeout).await {
-        Ok(offers) => {
+        Ok((offers, unread)) if unread.is_empty() => {
             registry.offer(backend, offers).await;
             registry.changed(backend);
+        }
+        Ok(_) => {
+            tracing::warn!(backend = %backend.name, "its lists cannot be read whole in the new session, the old ones stay")
         }
         Err(error) => {
             tracing::warn!(backend = %backend.name, "its lists cannot be read in the new session, the old ones stay: {error}");
@@ -272,16 +311,33 @@ async fn read_again(backend: &Arc<Backend>, registry: &Arc<Registry>) {
     }
 }
 
-/// Reads one list again after the server said that it changed.
-pub(super) async fn refresh(backend: &Arc<Backend>, registry: &Arc<Registry>, lists: &[List]) {
-    let Some(peer) = backend.peer() else { return };
+/// Asks again for lists that could not be read, after growing pauses, until all are there.
+async fn reread(backend: &Arc<Backend>, registry: &Arc<Registry>, unread: &[List]) {
+    let mut unread = unread.to_vec();
+    let mut pause = FIRST_REREAD;
+    while !unread.is_empty() {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        let mut still = Vec::new();
+        for list in unread {
+            if !refresh(backend, registry, &[list]).await {
+                still.push(list);
+            }
+        }
+        unread = still;
+    }
+}
+
+/// Reads lists again after the server said that they changed; whether they could be read.
+pub(super) async fn refresh(backend: &Arc<Backend>, registry: &Arc<Registry>, lists: &[List]) -> bool {
+    let Some(peer) = backend.peer() else { return false };
     let mut offers = registry.original(backend);
     for list in lists {
         match listing::drain(&peer, *list, backend.settings.timeout).await {
             Ok(items) => offers.set(*list, items),
             Err(error) => {
                 tracing::warn!(backend = %backend.name, "its changed list cannot be read, the old one stays: {error}");
-                return;
+                return false;
             }
         }
     }
@@ -289,4 +345,5 @@ pub(super) async fn refresh(backend: &Arc<Backend>, registry: &Arc<Registry>, li
     registry.changed(backend);
     // The server says so, even where the names are the same.
     registry.announce(lists);
+    true
 }

@@ -200,7 +200,7 @@ async fn answers(
             Ok(Ok(Answered::Error(error))) => return Ok(Err(error.get().to_owned())),
             Ok(Err(_)) | Err(_) => {
                 client.take_back(&question.key, None);
-                return Err(PeerError::Timeout(THINKING));
+                return Err(PeerError::Timeout { after: THINKING, alive: true });
             }
         }
     }

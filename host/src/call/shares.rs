@@ -6,7 +6,7 @@
 //! that the last places always remain for callers who have none, however many others are greedy.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -90,7 +90,29 @@ pub struct Full {
 pub struct Shares {
     most: usize,
     taken: AtomicUsize,
-    tables: [Mutex<HashMap<Share, usize>>; TABLES],
+    tables: [Mutex<Table>; TABLES],
+}
+
+type Table = HashMap<Share, usize, BuildHasherDefault<AsItIs>>;
+
+/// A share is a digest with a secret seed already. Which table it is in is told by its lowest bits, so these come last.
+#[derive(Clone, Copy, Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, share: u64) {
+        self.0 = share.rotate_right(TABLES.ilog2());
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// A place that is taken, until it is dropped.
@@ -150,7 +172,7 @@ impl Shares {
         self.taken.load(Ordering::Acquire)
     }
 
-    fn table(&self, whose: Share) -> &Mutex<HashMap<Share, usize>> {
+    fn table(&self, whose: Share) -> &Mutex<Table> {
         &self.tables[(whose.0 % TABLES as u64) as usize]
     }
 }

@@ -1,7 +1,7 @@
 //! `token`: makes and reads the tokens that `auth-jwt` accepts (S4).
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -45,18 +45,33 @@ pub(crate) fn execute(config: &Path, command: Command) -> anyhow::Result<ExitCod
             let auth = auth_section(config);
             let set = |given: Option<String>, key: &str, default: &str| {
                 given
-                    .or_else(|| auth.get(key)?.as_str().map(str::to_owned))
+                    .or_else(|| {
+                        // Of several names the first is the one to mint with.
+                        let typed = auth.get(key)?;
+                        let first = || typed.as_array()?.first()?.as_str();
+                        typed.as_str().or_else(first).map(str::to_owned)
+                    })
                     .unwrap_or_else(|| default.to_owned())
             };
-            let secret_env = set(secret_env, "jwt_secret_env", "JWT_SECRET_KEY");
-            let secret = std::env::var(&secret_env).with_context(|| {
-                format!("{secret_env} is not set; it must hold the secret the gateway checks tokens with")
-            })?;
+            let (secret_env, secret) = match signing_file(config, &auth).filter(|_| secret_env.is_none()) {
+                Some(file) => {
+                    let secret = super::place::read(&file)?;
+                    (file.display().to_string(), secret.trim_end_matches(['\r', '\n']).to_owned())
+                }
+                None => {
+                    let name = set(secret_env, "jwt_secret_env", "JWT_SECRET_KEY");
+                    let secret = std::env::var(&name).with_context(|| {
+                        format!("{name} is not set; it must hold the secret the gateway checks tokens with")
+                    })?;
+                    (name, secret)
+                }
+            };
             anyhow::ensure!(
                 secret.len() >= MIN_SECRET,
                 "{secret_env} holds {} bytes; HS256 needs at least {MIN_SECRET} (RFC 7518): try `openssl rand -hex 32`",
                 secret.len()
             );
+            warn_of_role(config, &role);
             let now = jsonwebtoken::get_current_timestamp();
             let claims = json!({
                 "sub": sub,
@@ -103,9 +118,31 @@ pub(crate) fn execute(config: &Path, command: Command) -> anyhow::Result<ExitCod
     }
 }
 
-/// The `[auth]` section as it is typed. Minting must work before a token exists, so nothing is required of it.
-fn auth_section(path: &Path) -> toml::Table {
+/// The file as it is typed. Minting must work before a token exists, so nothing is required of it.
+fn table(path: &Path) -> toml::Table {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let table: toml::Table = toml::from_str(&text).unwrap_or_default();
-    table.get("auth").and_then(toml::Value::as_table).cloned().unwrap_or_default()
+    toml::from_str(&text).unwrap_or_default()
+}
+
+fn auth_section(path: &Path) -> toml::Table {
+    table(path).get("auth").and_then(toml::Value::as_table).cloned().unwrap_or_default()
+}
+
+/// The file with the secret, if the configuration keeps it in one.
+fn signing_file(config: &Path, auth: &toml::Table) -> Option<PathBuf> {
+    let typed = auth.get("jwt_secret_file")?.as_str()?;
+    let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
+    Some(config.parent().unwrap_or(Path::new("/")).join(typed))
+}
+
+/// A role that the file does not define lets its holder in and lets them do nothing, which looks like a broken gateway.
+fn warn_of_role(config: &Path, role: &str) {
+    let table = table(config);
+    let roles = table.get("rbac").and_then(|rbac| rbac.get("roles")?.as_table());
+    let Some(roles) = roles.filter(|roles| !roles.contains_key(role)) else { return };
+    let known = roles.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    super::complain(&format!(
+        "warning: {} has no role {role:?}, so this token may do nothing; its roles are: {known}",
+        config.display()
+    ));
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::document::Document;
 use super::file::Unread;
+use super::inherited::passwords;
 use super::problem::{Problem, nearest};
 use super::raw::{
     Raw, RawAudit, RawAuditMode, RawBounds, RawGateway, RawKillSwitch, RawMode, RawPostgres, RawWhenFull,
@@ -15,7 +16,8 @@ use super::raw::{
 };
 use super::secret::Secret;
 use super::{
-    Audit, AuditMode, Bounds, CompileLimits, Config, Gateway, KillSwitch, Main, Scopes, Store, WhenFull,
+    Audit, AuditMode, Bounds, CompileLimits, Config, Gateway, KillSwitch, Main, Scopes, Store, Typed,
+    WhenFull,
 };
 use crate::files::Trust;
 use crate::redact::Redaction;
@@ -24,10 +26,12 @@ mod auth;
 mod backends;
 mod grant;
 mod http;
+mod issuers;
 mod names;
 mod plugins;
 mod route;
 mod sandbox;
+mod tools;
 
 /// Looks up an environment variable.
 type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -45,7 +49,8 @@ pub(super) fn check(
     let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = full.parent().unwrap_or(Path::new("/")).to_owned();
     let trust = main.map(|main| main.trust.clone()).unwrap_or_default();
-    let mut checker = Checker { document, folder, env, problems, warnings: Vec::new(), pruned, trust };
+    let mut checker =
+        Checker { document, folder, env, problems, warnings: Vec::new(), pruned, trust, lacking: None };
     let raw: Raw = match serde_json::from_value(whole(&document.value)) {
         Ok(raw) => raw,
         Err(error) => {
@@ -82,15 +87,18 @@ pub(super) fn check(
         )]);
     };
     let of_tools = raw.rbac.scopes.into_iter().map(|rule| rule.scope).collect();
-    let required = if raw.auth.mode == RawMode::Jwt { raw.auth.required_scopes } else { Vec::new() };
+    let required =
+        if raw.auth.mode == RawMode::Jwt { issuers::required_scopes(&raw.auth) } else { Vec::new() };
     let scopes = Scopes { required, of_tools };
     let RawKillSwitch { disabled_tools, disabled_backends } = raw.kill_switch;
     let kill_switch = KillSwitch { disabled_tools, disabled_backends };
     let mut warnings = checker.warnings;
     warnings.sort_by_key(|warning| warning.line);
     let path = path.to_owned();
+    let inherited = passwords(env);
     Ok(Config {
         path,
+        inherited,
         gateway,
         http,
         auth,
@@ -103,6 +111,7 @@ pub(super) fn check(
         warnings,
         // What it must hide is known when the files of all mounts are.
         redaction: Redaction::default(),
+        typed: Typed::new(document.value.clone()),
     })
 }
 
@@ -137,6 +146,8 @@ struct Checker<'a> {
     /// Places that were taken out; what is missing there was reported already.
     pruned: Vec<String>,
     trust: Trust,
+    /// While an optional backend is read: what it lacks of the machine, instead of problems.
+    lacking: Option<Vec<String>>,
 }
 
 impl Checker<'_> {
@@ -185,6 +196,10 @@ impl Checker<'_> {
     fn needed(&mut self, at: &str, name: &str) -> Option<String> {
         let value = self.var(name);
         if value.is_none() {
+            if let Some(lacking) = &mut self.lacking {
+                lacking.push(format!("{name} is not set"));
+                return None;
+            }
             let hint = format!("set the environment variable {name} where the gateway is started");
             self.problem(at, format!("{name} is not set"), hint);
         }

@@ -103,7 +103,9 @@ fn explain(error: &ValidationError<'_>, found: &mut Vec<Finding>) {
                 options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             let listed = words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
             let typed = value.as_str();
-            let hint = typed.and_then(|typed| nearest(typed, words)).map(did_you_mean);
+            let hint = typed.and_then(|typed| {
+                elsewhere(typed, &words).or_else(|| nearest(typed, words.iter().copied())).map(did_you_mean)
+            });
             let found = typed.map_or_else(|| name_of(value).to_owned(), |typed| format!("\"{typed}\""));
             say(format!("expected one of {listed}, found {found}"), hint);
         }
@@ -172,8 +174,23 @@ fn keys(schema: Option<&'static Value>) -> Vec<&'static str> {
     properties.into_iter().flat_map(|map| map.keys().map(String::as_str)).collect()
 }
 
+/// What clients call a word that is known here by another name.
+fn elsewhere(typed: &str, words: &[&str]) -> Option<&'static str> {
+    let plain = typed.to_ascii_lowercase().replace(['-', '_'], "");
+    let word = match plain.as_str() {
+        "streamablehttp" | "httpstream" | "sse" | "remote" => "http",
+        "local" | "command" => "stdio",
+        _ => return None,
+    };
+    words.contains(&word).then_some(word)
+}
+
 /// What to write instead of an unknown key.
 fn hint_for(key: &str, known: &[&str]) -> String {
+    if ["mcpServers", "mcp_servers", "context_servers", "servers"].contains(&key) {
+        return "this is how MCP clients list their servers: `sentinel-gateway import` makes [[backends]] of such a file"
+            .to_owned();
+    }
     if let Some(near) = nearest(key, known.iter().copied()) {
         return did_you_mean(near);
     }

@@ -324,7 +324,7 @@ config = { default = { window_ms = 1000 }, backends = { a = { min_calls = 3 } } 
     );
     let hours = &config.plugins[4];
     assert_eq!(hours.wasm, Some(PathBuf::from("/etc/sentinel/hours.wasm")));
-    assert_eq!((hours.section, &hours.config), ("plugins", &json!({ "from": 8 })));
+    assert_eq!((hours.section.as_str(), &hours.config), ("plugins", &json!({ "from": 8 })));
     assert_eq!(hours.secrets[0].1.expose(), "c7-key");
     let breaker = &config.plugins[5];
     assert_eq!(breaker.sha256.as_ref().unwrap(), &"a".repeat(64));

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 
-pub use media::{accept_events, accept_rpc, content_type_json};
+pub use media::{Form, accept_events, accept_rpc, content_type_json};
 pub use names::{Hosts, ListError, Origins};
 
 /// Headers that may appear once only. All `Mcp-*` headers and all that bring credentials belong to them too: see

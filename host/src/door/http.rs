@@ -4,16 +4,19 @@
 
 mod caller;
 mod challenge;
+mod cors;
 mod events;
 mod kin;
 mod local;
 mod mirror;
+mod refusal;
 mod room;
 mod sessions;
 mod who;
 mod work;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -21,20 +24,21 @@ use axum::extract::{Extension, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 pub use self::caller::Callers;
+pub use self::refusal::Lines;
+use self::refusal::{Refusal, Refused, overloaded, refused, rejected, status, too_many_connections};
 pub use self::room::Room;
 pub use self::sessions::Sessions;
 use self::work::Work;
 use super::conversation::{Conversation, House, TakenUp};
-use super::guard::{self, Hosts, Origins, Rejection};
+use super::guard::{self, Form, Hosts, Origins};
 use super::line::{self, Out, Outbound, Outbox};
 use super::notices::Noticed;
-use super::respond;
 use super::server::{self, Limits, Peer};
 use crate::call::{self, Denial, Json, Principal};
 use crate::mcp::envelope::{self, Message};
@@ -62,6 +66,10 @@ pub struct Mount {
     pub room: Room,
     /// Whoever comes from this machine may be its user, without a credential.
     pub local: bool,
+    /// How long nothing may be said to a client that waits for an answer or listens.
+    pub keep_alive: Duration,
+    /// Log lines about what is refused.
+    pub lines: Lines,
     /// What says where tokens come from (RFC 9728); none if they are not an authorization server's.
     pub resource: Option<Resource>,
 }
@@ -78,52 +86,26 @@ pub struct Resource {
     pub supported: Vec<String>,
 }
 
-/// The routes of all mounts.
+/// The routes of all mounts; the first is the main one. A slash at the end makes no difference.
 pub fn router(mounts: Vec<Arc<Mount>>) -> Router {
     let mut router = Router::new();
+    if let Some(main) = mounts.first() {
+        router = router.merge(Router::new().fallback(nowhere).with_state(main.clone()));
+    }
     for mount in mounts {
         let metadata = format!("/.well-known/oauth-protected-resource{}", mount.path);
-        let live = Router::new()
-            .route(&mount.path, get(standing).post(post).delete(farewell))
-            .route(&format!("{}/health", mount.path), get(health))
-            .route(&metadata, get(protected_resource))
-            .with_state(mount);
-        router = router.merge(live);
+        let own = get(standing).post(post).delete(farewell).fallback(otherwise);
+        let read = |page: MethodRouter<Arc<Mount>>| page.fallback(otherwise);
+        let mut live = Router::new();
+        for slash in ["", "/"] {
+            live = live
+                .route(&format!("{}{slash}", mount.path), own.clone())
+                .route(&format!("{}/health{slash}", mount.path), read(get(health)))
+                .route(&format!("{metadata}{slash}"), read(get(protected_resource)));
+        }
+        router = router.merge(live.with_state(mount));
     }
     router
-}
-
-/// The answer to a request that is not served.
-type Refused = Box<Response>;
-
-/// A request that is not served, in the words of the door.
-fn rejected(rejection: &Rejection) -> Refused {
-    refused(rejection.status.as_u16(), code::INVALID_REQUEST, &rejection.message, "rejected")
-}
-
-fn refused(code: u16, rpc: i64, text: &str, reason: &str) -> Refused {
-    Box::new(status(code, rpc, text, reason))
-}
-
-fn status(status: u16, code: i64, text: &str, reason: &str) -> Response {
-    let body = message::error("null", code, text, &json!({ "reason": reason }));
-    reply(status, body)
-}
-
-/// To a caller whose own share is used up. HTTP has a status and a header for it, too.
-fn overloaded(text: &str, era: Era) -> Refused {
-    let data = json!({ "reason": "overloaded", "retryAfter": 1 });
-    let mut response = reply(503, message::error("null", respond::overloaded(era), text, &data));
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    Box::new(response)
-}
-
-/// To a caller who holds more connections than are theirs, all of them at work.
-fn too_many_connections(era: Era) -> Refused {
-    let mut refused =
-        overloaded("too many connections of yours are open: wait for a call on one to end", era);
-    refused.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    refused
 }
 
 /// Whether a request says that it is of the stateless era.
@@ -145,37 +127,78 @@ impl Mount {
     /// must not throw it away.
     fn not_known(&self, denial: &Denial, brought: bool, code: i64) -> Refused {
         if denial.refused != call::Refused::Unavailable {
-            return self.unauthenticated(&denial.message, brought, code);
+            return self.unauthenticated(denial, brought, code);
         }
         let mut response = status(503, code::INTERNAL_ERROR, &denial.message, &denial.reason);
         let seconds =
             denial.retry_after.map_or(1, |after| after.as_secs() + u64::from(after.subsec_nanos() > 0));
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        Box::new(response)
+        Refusal::new(response, denial.clone())
     }
 
     /// RFC 6750, section 3, and RFC 9728, section 5.1. Whoever brought nothing is not told that it is wrong.
-    fn unauthenticated(&self, text: &str, brought: bool, code: i64) -> Refused {
+    fn unauthenticated(&self, denial: &Denial, brought: bool, code: i64) -> Refused {
         let challenge = challenge::unknown(self.resource.as_ref(), &self.path, brought);
-        Box::new(challenge::with(status(401, code, text, "unauthenticated"), &challenge))
+        let response = status(401, code, &denial.message, "unauthenticated");
+        Refusal::new(challenge::with(response, &challenge), denial.clone())
     }
 
     fn lacking(&self, scopes: &str, response: Response) -> Response {
         challenge::with(response, &challenge::lacking(scopes, self.resource.as_ref(), &self.path))
     }
 
+    /// What is sent: whatever became of a request, for the page that asked if it was one.
+    async fn answer(
+        &self,
+        answer: Result<Response, Refused>,
+        parts: &Parts,
+        peer: &Peer,
+        since: Instant,
+    ) -> Response {
+        let response = match answer {
+            Ok(response) => response,
+            Err(refused) => self.turn_away(refused, parts, peer, since).await,
+        };
+        self.readable(&parts.headers, response)
+    }
+
+    /// What holds for every request.
+    fn head(&self, parts: &Parts) -> Result<(), Refused> {
+        guard::head(parts, &self.hosts, &self.origins, self.callers.headers())
+            .map_err(|rejection| rejected(&rejection))
+    }
+
+    /// A request that is for nothing here, unless a browser asks what a page may do.
+    async fn elsewhere(
+        &self,
+        parts: &Parts,
+        peer: &Peer,
+        refused: impl FnOnce() -> Refused + Send,
+    ) -> Response {
+        let since = Instant::now();
+        let answer = self.head(parts).and_then(|()| {
+            if cors::is_preflight(parts) { Ok(cors::preflight(parts)) } else { Err(refused()) }
+        });
+        self.answer(answer, parts, peer, since).await
+    }
+
     /// The answer to a request that went its way.
     async fn answered(
         &self,
         queue: Outbox,
+        conversation: &Arc<Conversation>,
         guard: Option<events::CancelOnDrop>,
-        work: Option<Work>,
+        (work, form): (Option<Work>, Form),
     ) -> Response {
-        let mut response = events::respond(queue, guard, work, &self.house.stopping).await;
+        let mut response = events::respond(queue, conversation, guard, work, self.ways(form)).await;
         match response.extensions_mut().remove::<events::Lacking>() {
             Some(events::Lacking(scopes)) => self.lacking(&scopes, response),
             None => response,
         }
+    }
+
+    fn ways(&self, form: Form) -> events::Ways<'_> {
+        events::Ways { form, stopping: &self.house.stopping, keep_alive: self.keep_alive }
     }
 
     /// The conversation a request belongs to; 404 for another's as for none, so that ids cannot be tried out.
@@ -206,30 +229,33 @@ async fn post(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
+    let since = Instant::now();
     let (parts, body) = request.into_parts();
-    match posted(&mount, &parts, &peer, body).await {
-        Ok(response) => response,
-        Err(refused) => *refused,
-    }
+    let answer = posted(&mount, &parts, &peer, body).await;
+    mount.answer(answer, &parts, &peer, since).await
 }
 
 async fn posted(mount: &Arc<Mount>, parts: &Parts, peer: &Peer, body: Body) -> Result<Response, Refused> {
     let (caller, who) = mount.caller(parts, peer).await?;
+    taken(mount, parts, peer, (&caller, &who), body).await.map_err(|refused| refused.by(&who))
+}
+
+/// A message of somebody who is known.
+async fn taken(
+    mount: &Arc<Mount>,
+    parts: &Parts,
+    peer: &Peer,
+    (caller, who): (&Arc<Caller>, &Arc<Principal>),
+    body: Body,
+) -> Result<Response, Refused> {
     guard::content_type_json(&parts.headers).map_err(|rejection| rejected(&rejection))?;
-    guard::accept_rpc(&parts.headers).map_err(|rejection| rejected(&rejection))?;
-    let held = mount.room.take(&body, &mount.limits, who.share()).map_err(|full| {
-        let mut refused = overloaded(full.text(), era_of(parts));
-        // The body is in the way of another request.
-        refused.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        refused
-    })?;
+    let form = guard::accept_rpc(&parts.headers).map_err(|rejection| rejected(&rejection))?;
+    let held = mount.room.take(&body, &mount.limits, who.share());
+    let held = held.map_err(|full| overloaded(full.text(), era_of(parts)).closing())?;
     let body = server::read_body(body, &mount.limits).await.map_err(|error| {
-        let mut response = status(error.status().as_u16(), code::INVALID_REQUEST, &error.to_string(), "body");
-        // The rest of the body is in the way of another request.
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        Box::new(response)
+        refused(error.status().as_u16(), code::INVALID_REQUEST, &error.to_string(), "body").closing()
     })?;
-    let (stream, queue) = line::stream(&caller);
+    let (stream, queue) = line::stream(caller);
     let out = Out::new(stream, caller.clone()).holding(held);
     let says_stateless = says_stateless(parts);
     match envelope::parse(&body) {
@@ -237,9 +263,12 @@ async fn posted(mount: &Arc<Mount>, parts: &Parts, peer: &Peer, body: Body) -> R
             let params = params.map(|params| Json::shared(&body, params));
             let text = params.as_ref().map_or("{}", Json::get);
             if says_stateless || era::is_stateless(Some(text)) || method == "server/discover" {
-                mirror::check(mount, parts, id, &method, text)?;
-                if method == "subscriptions/listen" && !peer.held(who.share()) {
-                    return Err(too_many_connections(Era::Stateless));
+                mirror::check(mount, parts, id, &method, text).map_err(|refused| refused.asking(&method))?;
+                if method == "subscriptions/listen" {
+                    guard::accept_events(&parts.headers).map_err(|rejection| rejected(&rejection))?;
+                    if !peer.held(who.share()) {
+                        return Err(too_many_connections(Era::Stateless));
+                    }
                 }
                 let session = Session::new("stateless", mount.max_in_flight);
                 let conversation = Conversation::new(mount.house.clone(), session);
@@ -247,16 +276,16 @@ async fn posted(mount: &Arc<Mount>, parts: &Parts, peer: &Peer, body: Body) -> R
                 let guard = events::CancelOnDrop(conversation.clone());
                 conversation.hear_stateless(id, &method, params, &out);
                 drop(out);
-                return Ok(mount.answered(queue, Some(guard), None).await);
+                return Ok(mount.answered(queue, &conversation, Some(guard), (None, form)).await);
             }
             if method == "initialize" && !parts.headers.contains_key(SESSION) {
-                return initialize(mount, &caller, &who, &body).await;
+                return initialize(mount, caller, who, &body, form).await;
             }
             if method == "ping" && !parts.headers.contains_key(SESSION) {
                 // Allowed before `initialize` is done.
-                return Ok(reply(200, message::result(id.get(), "{}")));
+                return Ok(events::at_once(form, message::result(id.get(), "{}")));
             }
-            let conversation = mount.session(parts, &who)?;
+            let conversation = mount.session(parts, who).map_err(|refused| refused.asking(&method))?;
             let work = match conversation.taken_up(id, &method, params, &out) {
                 TakenUp::ToDo(work) => Some(Work::new(work, conversation.tasks())),
                 TakenUp::Away => None,
@@ -267,17 +296,19 @@ async fn posted(mount: &Arc<Mount>, parts: &Parts, peer: &Peer, body: Body) -> R
                 }
             };
             drop(out);
-            Ok(mount.answered(queue, None, work).await)
+            Ok(mount.answered(queue, &conversation, None, (work, form)).await)
         }
         Ok(Message::Notification { method, params }) if says_stateless => {
             mirror::check(mount, parts, RawValue::NULL, &method, params.map_or("{}", |params| params.get()))?;
             let session = Session::new("stateless", mount.max_in_flight);
             let conversation = Conversation::new(mount.house.clone(), session);
-            match conversation.noticed(&method, params, &caller) {
+            match conversation.noticed(&method, params, caller) {
                 // Of MCP's own, this era has none here: a request is cancelled by closing its connection.
                 Noticed::Done => {}
                 // There is no session that the log could name it for, so its sender is told.
-                Noticed::Dropped(why) => return Err(refused(400, code::INVALID_REQUEST, &why, "not_taken")),
+                Noticed::Dropped(why) => {
+                    return Err(refused(400, code::INVALID_REQUEST, &why, "not_taken").asking(&method));
+                }
                 // Refused or not, it is on record.
                 Noticed::ToDo(work) => {
                     if let Err(failure) = work.await {
@@ -288,15 +319,15 @@ async fn posted(mount: &Arc<Mount>, parts: &Parts, peer: &Peer, body: Body) -> R
             Ok(StatusCode::ACCEPTED.into_response())
         }
         Ok(Message::Notification { .. } | Message::Response { .. }) => {
-            let conversation = mount.session(parts, &who)?;
+            let conversation = mount.session(parts, who)?;
             conversation.hear(&body, &out).await;
             Ok(StatusCode::ACCEPTED.into_response())
         }
         Err(_) if body.trim_ascii_start().first() == Some(&b'[') => {
-            let conversation = mount.session(parts, &who)?;
+            let conversation = mount.session(parts, who)?;
             conversation.hear(&body, &out).await;
             drop(out);
-            Ok(mount.answered(queue, None, None).await)
+            Ok(mount.answered(queue, &conversation, None, (None, form)).await)
         }
         Err(error) => Ok(reply(400, super::conversation::complaint(&error))),
     }
@@ -308,6 +339,7 @@ async fn initialize(
     caller: &Arc<Caller>,
     who: &Principal,
     body: &Bytes,
+    form: Form,
 ) -> Result<Response, Refused> {
     let failed = |text: &str| refused(503, code::INTERNAL_ERROR, text, "overloaded");
     let id = mount.house.parking.id().map_err(|error| failed(&error.to_string()))?;
@@ -321,7 +353,7 @@ async fn initialize(
         Some(Outbound::Last { message, .. }) => message,
         Some(Outbound::Part(_)) | None => return Err(failed("initialize was not answered")),
     };
-    let mut response = reply(200, answer.text().clone());
+    let mut response = events::at_once(form, answer.text().clone());
     if conversation.hello().is_some() {
         mount.sessions.add(conversation, who).map_err(|text| overloaded(text, Era::Handshake))?;
         if let Ok(value) = HeaderValue::from_str(&id) {
@@ -337,35 +369,27 @@ async fn standing(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
+    let since = Instant::now();
     let (parts, _) = request.into_parts();
-    let open = async {
-        let (caller, who) = mount.caller(&parts, &peer).await?;
+    let open = |who: &Principal| {
         if says_stateless(&parts) {
-            return Err(Box::new(not_here()));
+            return Err(Mount::not_here());
         }
         guard::accept_events(&parts.headers).map_err(|rejection| rejected(&rejection))?;
-        let conversation = mount.session(&parts, &who)?;
+        let conversation = mount.session(&parts, who)?;
         // A stream takes up its connection for as long as it stands.
         if !peer.held(who.share()) {
             return Err(too_many_connections(Era::Handshake));
         }
-        Ok((caller, conversation))
+        Ok(conversation)
     };
-    match open.await {
-        Ok((caller, conversation)) => {
-            let (out, queue) = line::stream(&caller);
-            conversation.stand(out);
-            events::stream(None, queue, None, &mount.house.stopping)
-        }
-        Err(refused) => *refused,
-    }
-}
-
-fn not_here() -> Response {
-    let text = format!("revision {STATELESS} has POST only");
-    let mut response = status(405, code::INVALID_REQUEST, &text, "method_not_allowed");
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-    response
+    let answer = mount.caller(&parts, &peer).await.and_then(|(caller, who)| {
+        let conversation = open(&who).map_err(|refused| refused.by(&who))?;
+        let (out, queue) = line::stream(&caller);
+        conversation.stand(out);
+        Ok(events::standing(queue, mount.ways(Form::Events)))
+    });
+    mount.answer(answer, &parts, &peer, since).await
 }
 
 async fn farewell(
@@ -373,55 +397,86 @@ async fn farewell(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
+    let since = Instant::now();
     let (parts, _) = request.into_parts();
-    let end = async {
-        let (_, who) = mount.caller(&parts, &peer).await?;
+    let end = |who: &Principal| {
         if says_stateless(&parts) {
-            return Err(Box::new(not_here()));
+            return Err(Mount::not_here());
         }
-        mount.session(&parts, &who)
+        mount.session(&parts, who)
     };
-    match end.await {
-        Ok(conversation) => {
-            mount.sessions.end(conversation.session().id());
-            StatusCode::NO_CONTENT.into_response()
-        }
-        Err(refused) => *refused,
-    }
+    let answer = mount.caller(&parts, &peer).await.and_then(|(_, who)| {
+        let conversation = end(&who).map_err(|refused| refused.by(&who))?;
+        mount.sessions.end(conversation.session().id());
+        Ok(StatusCode::NO_CONTENT.into_response())
+    });
+    mount.answer(answer, &parts, &peer, since).await
+}
+
+/// Every other method: a browser asks what a page may do, or somebody is wrong here.
+async fn otherwise(
+    State(mount): State<Arc<Mount>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    let own = parts.uri.path().trim_end_matches('/') == mount.path;
+    let methods = if own { "GET, POST, DELETE" } else { "GET" };
+    mount.elsewhere(&parts, &peer, || Mount::no_such_method(&parts, methods)).await
+}
+
+/// Every other path.
+async fn nowhere(
+    State(mount): State<Arc<Mount>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    mount.elsewhere(&parts, &peer, || mount.not_found(&parts)).await
 }
 
 /// The live version, for whoever routes to this mount (H1).
-async fn health(State(mount): State<Arc<Mount>>, request: Request) -> Response {
+async fn health(
+    State(mount): State<Arc<Mount>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let since = Instant::now();
     let (parts, _) = request.into_parts();
-    if let Err(rejection) = guard::head(&parts, &mount.hosts, &mount.origins, mount.callers.headers()) {
-        return *rejected(&rejection);
-    }
-    let body = json!({
-        "status": "ok",
-        "version": env!("CARGO_PKG_VERSION"),
-        "protocolVersions": era::all_revisions(),
-        "sessions": mount.sessions.len(),
-    });
-    reply(200, body.to_string().into())
+    let body = || {
+        json!({
+            "status": "ok",
+            "version": env!("CARGO_PKG_VERSION"),
+            "protocolVersions": era::all_revisions(),
+            "sessions": mount.sessions.len(),
+        })
+    };
+    let answer = mount.head(&parts).map(|()| reply(200, body().to_string().into()));
+    mount.answer(answer, &parts, &peer, since).await
 }
 
 /// RFC 9728, section 3: where tokens for this gateway come from. Open to all.
-async fn protected_resource(State(mount): State<Arc<Mount>>) -> Response {
-    let Some(resource) = &mount.resource else {
-        return status(
-            404,
-            code::INVALID_REQUEST,
-            "no authorization server is configured ([http.oauth])",
-            "not_found",
-        );
-    };
-    let mut body = json!({
-        "resource": resource.uri,
-        "authorization_servers": resource.authorization_servers,
-        "bearer_methods_supported": ["header"],
+async fn protected_resource(
+    State(mount): State<Arc<Mount>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let since = Instant::now();
+    let (parts, _) = request.into_parts();
+    let answer = mount.head(&parts).and_then(|()| {
+        let text =
+            "no authorization server is configured ([http.oauth]): bring a token that its operator gave out";
+        let resource = mount.resource.as_ref();
+        let resource = resource.ok_or_else(|| refused(404, code::INVALID_REQUEST, text, "not_found"))?;
+        let mut body = json!({
+            "resource": resource.uri,
+            "authorization_servers": resource.authorization_servers,
+            "bearer_methods_supported": ["header"],
+        });
+        if !resource.supported.is_empty() {
+            body["scopes_supported"] = resource.supported.clone().into();
+        }
+        Ok(reply(200, body.to_string().into()))
     });
-    if !resource.supported.is_empty() {
-        body["scopes_supported"] = resource.supported.clone().into();
-    }
-    reply(200, body.to_string().into())
+    mount.answer(answer, &parts, &peer, since).await
 }

@@ -121,6 +121,7 @@ fn said(failure: &Failure) -> String {
         }
         BackendError::Timeout { .. }
         | BackendError::TooLarge { .. }
+        | BackendError::Unkept { .. }
         | BackendError::Status { .. }
         | BackendError::Busy { .. }
         | BackendError::Share { .. } => error.to_string(),
@@ -198,6 +199,10 @@ fn backend(error: &BackendError) -> Value {
         BackendError::Protocol { backend, .. } | BackendError::TooLarge { backend, .. } => {
             json!({ "reason": "backend_protocol_error", "backend": **backend })
         }
+        // Nothing is said of another try: it would be another call.
+        BackendError::Unkept { backend, .. } => {
+            json!({ "reason": "answer_not_kept", "backend": **backend })
+        }
         BackendError::Busy { backend, .. } => {
             json!({ "reason": "backend_busy", "backend": **backend, "retryAfter": 1 })
         }
@@ -239,6 +244,7 @@ mod tests {
     fn a_client_hears_what_became_of_its_call_and_not_why_a_server_is_down() {
         let text = |error| wire(&Failure::Backend(error))["error"]["message"].as_str().unwrap().to_owned();
         let down = BackendError::Unreachable {
+            sent: false,
             backend: "b".into(),
             reason: "login refused for key".into(),
             again: Some(Duration::from_millis(1500)),

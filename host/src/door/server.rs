@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub use body::{BodyError, read_body};
 pub use places::Peer;
 
+use super::seldom::Seldom;
 use places::Places;
 
 /// How many clients over [`Limits::max_connections`] are told so at a time; further ones are closed without a word.
@@ -93,6 +94,7 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits, stop: imp
     let draining = CancellationToken::new();
     let mut connections = JoinSet::new();
     let mut pause = Pause::default();
+    let full = Seldom::default();
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -124,7 +126,16 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits, stop: imp
                 connection::run(stream, peer, app, limits, draining).await;
             });
         } else if let Ok(slot) = Arc::clone(&refusals).try_acquire_owned() {
-            tracing::debug!(%peer, "refused: {} connections are open", limits.max_connections);
+            metrics::counter!("sentinel_http_refusals_total", "status" => "503").increment(1);
+            if let Some(more) = full.may(std::time::Instant::now()) {
+                let also = if more == 0 {
+                    String::new()
+                } else {
+                    format!(" ({more} more since the last such line)")
+                };
+                let most = limits.max_connections;
+                tracing::warn!(%peer, "refused: {most} connections are open and none of them rests{also}");
+            }
             connections.spawn(async move {
                 connection::turn_away(stream).await;
                 drop(slot);

@@ -112,6 +112,17 @@ impl Offers {
         }
     }
 
+    /// Takes a list out.
+    #[must_use]
+    pub fn take(&mut self, list: List) -> Vec<Offer> {
+        std::mem::take(match list {
+            List::Tools => &mut self.tools,
+            List::Resources => &mut self.resources,
+            List::Templates => &mut self.templates,
+            List::Prompts => &mut self.prompts,
+        })
+    }
+
     pub fn set(&mut self, list: List, offers: Vec<Offer>) {
         match list {
             List::Tools => self.tools = offers,

@@ -209,6 +209,10 @@ mod tests {
     struct Memory(Vec<u8>);
 
     impl Source for Memory {
+        fn keep_for(&self, _: crate::call::Share) -> Result<(), crate::mcp::payload::Unkept> {
+            Ok(())
+        }
+
         fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
             let at = usize::try_from(at).unwrap();
             let found = self.0.get(at..at + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;

@@ -144,18 +144,60 @@ fn once<E: de::Error>(seen: &mut bool, name: &'static str) -> Result<(), E> {
 /// [`EnvelopeError::Syntax`] for text that is not JSON (-32700), [`EnvelopeError::Shape`] for JSON that is
 /// not a message (-32600).
 pub fn parse(text: &[u8]) -> Result<Message<'_>, EnvelopeError<'_>> {
-    let raw: Raw<'_> = serde_json::from_slice(text).map_err(|error| match error.classify() {
+    let raw = raw(text)?;
+    let shape = |reason| EnvelopeError::Shape { id: raw.id.filter(|id| valid_id(id)), reason };
+    if raw.jsonrpc.as_deref() != Some("2.0") {
+        return Err(shape("`jsonrpc` must be \"2.0\""));
+    }
+    message(raw, false)
+}
+
+/// Reads one message of a server that leaves `jsonrpc` out, or writes `null` for members that a message does not have. What
+/// it means is certain all the same.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_generously(text: &[u8]) -> Result<Message<'_>, EnvelopeError<'_>> {
+    let mut raw = raw(text)?;
+    let absent = |member: &mut Option<&RawValue>| {
+        member.take_if(|value| value.get() == "null");
+    };
+    absent(&mut raw.params);
+    if raw.method.is_some() {
+        absent(&mut raw.id);
+        absent(&mut raw.result);
+    }
+    if raw.method.is_some() || raw.result.is_some() {
+        absent(&mut raw.error);
+    }
+    if raw.error.is_some() {
+        absent(&mut raw.result);
+    }
+    message(raw, true)
+}
+
+/// The number that an id is, also where it is spelled as a text (`"7"`) or with a fraction (`7.0`).
+#[must_use]
+pub fn number(id: &str) -> Option<u64> {
+    id.parse().ok().or_else(|| {
+        let bare = id.strip_prefix('"').and_then(|id| id.strip_suffix('"')).unwrap_or(id);
+        bare.strip_suffix(".0").unwrap_or(bare).parse().ok()
+    })
+}
+
+fn raw(text: &[u8]) -> Result<Raw<'_>, EnvelopeError<'_>> {
+    serde_json::from_slice(text).map_err(|error| match error.classify() {
         // A duplicate key or a method that is no string: JSON all right, but no message.
         serde_json::error::Category::Data => EnvelopeError::Shape {
             id: None,
             reason: "a member is missing, doubled, of the wrong type or in another spelling (`ID` for `id`)",
         },
         _ => EnvelopeError::Syntax(error),
-    })?;
+    })
+}
+
+fn message(raw: Raw<'_>, generous: bool) -> Result<Message<'_>, EnvelopeError<'_>> {
     let shape = |reason| EnvelopeError::Shape { id: raw.id.filter(|id| valid_id(id)), reason };
-    if raw.jsonrpc.as_deref() != Some("2.0") {
-        return Err(shape("`jsonrpc` must be \"2.0\""));
-    }
     if let Some(params) = raw.params
         && !params.get().starts_with(['{', '['])
     {
@@ -166,7 +208,7 @@ pub fn parse(text: &[u8]) -> Result<Message<'_>, EnvelopeError<'_>> {
             Ok(Message::Request { id, method, params: raw.params })
         }
         (None, Some(method), None, None) => Ok(Message::Notification { method, params: raw.params }),
-        (Some(id), None, Some(result), None) if valid_id(id) => {
+        (Some(id), None, Some(result), None) if valid_id(id) || (generous && number(id.get()).is_some()) => {
             Ok(Message::Response { id, body: Body::Result(result) })
         }
         (Some(id), None, None, Some(error)) => Ok(Message::Response { id, body: Body::Error(error) }),
@@ -230,6 +272,39 @@ mod tests {
             parse(br#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#),
             Err(EnvelopeError::Shape { .. })
         ));
+    }
+
+    #[test]
+    fn what_a_server_writes_for_nothing_is_nothing() {
+        for (text, kind) in [
+            (r#"{"id":1,"result":{}}"#, "result"),
+            (r#"{"jsonrpc":"2.0","id":1,"result":{},"error":null}"#, "result"),
+            (r#"{"jsonrpc":"2.0","id":1,"result":null,"error":{"code":1,"message":"m"}}"#, "error"),
+            (r#"{"jsonrpc":"2.0","id":"1","method":null,"params":null,"result":{}}"#, "result"),
+            (r#"{"jsonrpc":"2.0","id":null,"method":"notifications/progress","params":{}}"#, "notification"),
+            (
+                r#"{"jsonrpc":"2.0","method":"notifications/x","params":null,"result":null,"error":null}"#,
+                "notification",
+            ),
+        ] {
+            let read = match parse_generously(text.as_bytes()).unwrap() {
+                Message::Response { body: Body::Result(_), .. } => "result",
+                Message::Response { body: Body::Error(_), .. } => "error",
+                Message::Notification { .. } => "notification",
+                Message::Request { .. } => "request",
+            };
+            assert_eq!(read, kind, "{text}");
+        }
+        for text in [
+            r#"{"id":1}"#,
+            r#"{"id":1,"result":{},"error":{}}"#,
+            r#"{"level":"info","msg":"x"}"#,
+            r#"{"id":1,"id":2,"result":{}}"#,
+        ] {
+            assert!(parse_generously(text.as_bytes()).is_err(), "{text}");
+        }
+        assert_eq!((number("7"), number("\"7\""), number("7.0")), (Some(7), Some(7), Some(7)));
+        assert_eq!((number("\"a\""), number("null"), number("7.5"), number("-1")), (None, None, None, None));
     }
 
     #[test]

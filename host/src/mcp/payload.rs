@@ -15,6 +15,8 @@ use bytes::Bytes;
 use memchr::memmem::Finder;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
+use crate::call::Share;
+
 /// The beginning of every placeholder of this process.
 static MARK: LazyLock<String> = LazyLock::new(|| {
     let mut secret = [0u8; 16];
@@ -36,6 +38,21 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// # Errors
     /// They cannot be read.
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()>;
+
+    /// Counts them to this caller, for as long as they are kept. The first caller counts.
+    ///
+    /// # Errors
+    /// They are not there, or this caller keeps too many already.
+    fn keep_for(&self, whose: Share) -> Result<(), Unkept>;
+}
+
+/// Why large strings are not kept for a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unkept {
+    /// There was no room for them when they came.
+    NoRoom,
+    /// The caller keeps as much as is theirs.
+    Share,
 }
 
 /// One string that was cut out: its JSON text without the quotes.

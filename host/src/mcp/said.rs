@@ -20,6 +20,25 @@ pub fn in_error(error: &str) -> String {
     }
 }
 
+/// An error that is no JSON-RPC error object, as one: clients refuse the whole message for it, and wait. None if it is one.
+#[must_use]
+pub fn as_error(error: &str) -> Option<String> {
+    let number = |text: &str| text.trim_matches('"').parse::<i64>().ok();
+    let code = splice::get(error, "/code");
+    let message = splice::get(error, "/message").filter(|message| message.starts_with('"'));
+    if message.is_some() && code.is_some_and(|code| code.parse::<i64>().is_ok()) {
+        return None;
+    }
+    let code = code.and_then(number).unwrap_or(super::code::INTERNAL_ERROR);
+    let message = match (message, error.as_bytes().first()) {
+        (Some(message), _) => message.to_owned(),
+        (None, Some(b'"')) => error.to_owned(),
+        (None, _) => super::message::quoted(error),
+    };
+    let data = splice::get(error, "/data").map_or_else(String::new, |data| format!(",\"data\":{data}"));
+    Some(format!("{{\"code\":{code},\"message\":{message}{data}}}"))
+}
+
 /// A result that says `isError`: its texts, or what else it holds.
 #[must_use]
 pub fn in_result(result: &str) -> String {
@@ -59,6 +78,20 @@ fn string_at(json: &str, place: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_becomes_one_that_clients_read() {
+        assert_eq!(as_error(r#"{"code":-32602,"message":"m","x":1}"#), None);
+        for (error, wrapped) in [
+            (r#""broken""#, r#"{"code":-32603,"message":"broken"}"#),
+            (r#"{"code":"-32000","message":"m","data":[1]}"#, r#"{"code":-32000,"message":"m","data":[1]}"#),
+            (r#"{"code":"E_ACCESS","message":"m"}"#, r#"{"code":-32603,"message":"m"}"#),
+            (r#"{"code":5}"#, r#"{"code":5,"message":"{\"code\":5}"}"#),
+            ("true", r#"{"code":-32603,"message":"true"}"#),
+        ] {
+            assert_eq!(as_error(error).as_deref(), Some(wrapped));
+        }
+    }
 
     #[test]
     fn the_sentence_is_found_where_servers_put_it() {

@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::value::RawValue;
 
@@ -56,6 +56,8 @@ pub struct ArgumentSchema {
     text: Option<Box<RawValue>>,
     kind: Kind,
     told: AtomicBool,
+    /// What does not fit is only said: none where it is refused, else how often that was so far.
+    missed: Option<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -101,6 +103,8 @@ impl Default for Room {
 pub enum Notice {
     Flawed(Flaws),
     Heavy(String),
+    /// It is no flaw that is known here, and still it cannot be compiled.
+    Unchecked(String),
     Unusable(String),
 }
 
@@ -112,6 +116,12 @@ impl fmt::Display for Notice {
                 f,
                 "its inputSchema may take long to judge by ({reason}); a process with limits does it, and calls that take longer are refused"
             ),
+            Self::Unchecked(reason) => {
+                write!(
+                    f,
+                    "its inputSchema cannot be compiled, so the arguments of its calls are not checked: {reason}"
+                )
+            }
             Self::Unusable(reason) => {
                 write!(f, "its inputSchema cannot be used, so calls of this tool are refused: {reason}")
             }
@@ -135,7 +145,25 @@ impl ArgumentSchema {
     fn of(text: Option<Box<RawValue>>, kind: Kind) -> Self {
         // What is wrong with one that is unusable is said when it is listed.
         let told = AtomicBool::new(matches!(kind, Kind::Unusable(_)));
-        Self { text, kind, told }
+        Self { text, kind, told, missed: None }
+    }
+
+    /// One that nobody looks at.
+    #[must_use]
+    pub fn unchecked(text: Option<Box<RawValue>>) -> Self {
+        Self::of(text, Kind::Open)
+    }
+
+    /// The same, but what does not fit is only said.
+    #[must_use]
+    pub fn advising(self) -> Self {
+        Self { missed: Some(AtomicU64::new(0)), ..self }
+    }
+
+    /// Where what does not fit is passed on: how often that was, this time included. None where it is refused.
+    #[must_use]
+    pub fn misses(&self) -> Option<u64> {
+        self.missed.as_ref().map(|missed| missed.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Reads a schema that a backend lists. This may take a while and a deep stack; it is not for the threads that serve
@@ -205,6 +233,15 @@ impl ArgumentSchema {
     }
 }
 
+/// Why validators of clients refuse to compile a schema, if they do. Some of them refuse a whole list for it.
+#[must_use]
+pub fn refused_by_clients(text: &str) -> Option<String> {
+    match lower::lower(text) {
+        Ok(lowered) => lowered.flaws.refused().map(str::to_owned),
+        Err(reason) => Some(bounded(&reason)),
+    }
+}
+
 impl Room {
     fn take(&mut self, text: usize, kind: &Kind) {
         self.text = self.text.saturating_sub(text);
@@ -236,15 +273,19 @@ fn sorted(text: &str, strict: bool, room: &mut Room, notices: &mut Vec<Notice>) 
             ));
         }
         notices.push(Notice::Flawed(lowered.flaws.clone()));
-        weaken::weaken(&mut lowered.nodes);
     }
+    weaken::weaken(&mut lowered.nodes);
     let heavy = match cost::class(&lowered, &mut room.steps) {
         Class::Unusable(reason) => return Kind::Unusable(reason),
         Class::Heavy(reason) => reason,
         Class::Light(cost) if cost.memory <= room.compiled => {
             return match Judge::new(lowered) {
                 Ok(judge) => Kind::Light(Box::new((judge, cost))),
-                Err(reason) => Kind::Unusable(reason),
+                Err(reason) if strict => Kind::Unusable(reason),
+                Err(reason) => {
+                    notices.push(Notice::Unchecked(reason));
+                    Kind::Open
+                }
             };
         }
         Class::Light(_) => {

@@ -85,7 +85,7 @@ impl Pipeline {
         capability: &str,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        let principal = self.policy.identify(arrival.caller)?;
+        let principal = self.known(&arrival).await?;
         let backends = self.registry.capable(capability);
         let calls = backends.iter().filter(|backend| backend.status() == Status::Ready).map(|backend| {
             let principal = principal.clone();
@@ -111,6 +111,17 @@ impl Pipeline {
     /// Waits until every backend has come up or failed once, bounded.
     pub async fn settled(&self) {
         self.registry.settled().await;
+    }
+
+    /// Waits until every backend has come up or failed once, however long that takes.
+    pub async fn tried(&self) {
+        self.registry.tried().await;
+    }
+
+    /// How many tools clients are shown, all roles together.
+    #[must_use]
+    pub fn tools(&self) -> usize {
+        self.registry.catalog().list(List::Tools).len()
     }
 
     /// Whether a backend that shook hands has tasks (2025-11-25).

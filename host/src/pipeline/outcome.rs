@@ -28,28 +28,49 @@ pub enum Failure {
     Cancelled,
 }
 
-/// For the guards: which of these is a failure is theirs to say.
-pub(super) fn of(done: &Result<Reply, Failure>) -> Outcome {
+/// For the guards: which of these is a failure is theirs to say. Whoever answers is there, so an error that a server answers
+/// with is no failure of the server, unless the operator says that it is (`errors_count`): many answer -32603 to whatever a
+/// tool throws, and a caller's wrong id must not switch the server off for everybody.
+pub(super) fn of(done: &Result<Reply, Failure>, errors_count: bool) -> Outcome {
     match done {
         Ok(reply) if reply.is_error() => match reply.error_code() {
-            Some(code::INTERNAL_ERROR) => Outcome::ServerError,
-            Some(_) => Outcome::InvalidRequest,
-            None => Outcome::ProtocolError,
+            Some(code) if is_about_the_request(code) => Outcome::InvalidRequest,
+            _ if errors_count => Outcome::ServerError,
+            _ => Outcome::ToolError,
         },
         Ok(reply) if is_tool_error(reply) => Outcome::ToolError,
         Ok(_) => Outcome::Success,
         Err(Failure::Backend(error)) => match error {
+            // It answered others meanwhile, or worked for as long as it may: that is one call, not the server.
+            BackendError::Timeout { alive: true, .. } => Outcome::ToolError,
             BackendError::Timeout { .. } => Outcome::Timeout,
+            // Nothing was sent: its supervisor knows that it is away, and when it is tried again.
+            BackendError::Unreachable { sent: false, .. } => Outcome::Cancelled,
             BackendError::Unreachable { .. } => Outcome::Unreachable,
-            BackendError::Protocol { .. } | BackendError::TooLarge { .. } => Outcome::ProtocolError,
+            BackendError::Protocol { .. } => Outcome::ProtocolError,
+            // It is an answer, to a question that was too large.
+            BackendError::TooLarge { .. } => Outcome::ToolError,
             BackendError::Status { status: 429, .. } => Outcome::Throttled,
             BackendError::Status { status: 500.., .. } => Outcome::ServerError,
             BackendError::Status { .. } => Outcome::InvalidRequest,
+            // The server has answered, and is not to blame for what became of it.
+            BackendError::Unkept { .. } => Outcome::Success,
             // It was never sent.
             BackendError::Busy { .. } | BackendError::Share { .. } => Outcome::Cancelled,
         },
         Err(_) => Outcome::Cancelled,
     }
+}
+
+/// Errors that JSON-RPC and MCP keep for requests that are wrong: not one, unknown, with wrong params, for something that is
+/// not there.
+fn is_about_the_request(code: i64) -> bool {
+    /// MCP "Resources": not found.
+    const NOT_FOUND: i64 = -32002;
+    matches!(
+        code,
+        code::PARSE_ERROR | code::INVALID_REQUEST | code::METHOD_NOT_FOUND | code::INVALID_PARAMS | NOT_FOUND
+    )
 }
 
 /// A result that says `isError` (MCP "Tools", error handling).

@@ -42,7 +42,7 @@ impl Pipeline {
         arrival: Arrival<'_>,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        let principal = self.policy.identify(arrival.caller)?;
+        let principal = self.known(&arrival).await?;
         super::lists::one_page(&arrival)?;
         let backends = self.registry.capable(METHOD);
         let asked = backends

@@ -9,7 +9,7 @@
 //! native code along only if it brings the first folder's key, too.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +19,7 @@ use wasmtime::component::Component;
 use super::engine::Engine;
 
 mod files;
+mod native;
 mod seal;
 
 use seal::{Key, SEAL};
@@ -76,27 +77,35 @@ impl Cache {
         let name = name(digest, fingerprint);
         for Shelf { folder, keys } in &self.shelves {
             let path = folder.join(&name);
-            let content = match read(folder, &path) {
-                Ok(content) => content,
+            let mut file = match open(folder, &path) {
+                Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
                     tracing::warn!(file = %path.display(), "precompiled plugin is passed over: {error}");
                     continue;
                 }
             };
-            let Some(native) = keys.iter().find_map(|key| key.unseal(digest, fingerprint, &content)) else {
-                tracing::warn!(
-                    file = %path.display(),
-                    "precompiled plugin is passed over: it was not sealed here, or not for this component"
-                );
-                continue;
+            let unsealed = keys.iter().find_map(|key| key.unseal(digest, fingerprint, &mut file).transpose());
+            let native = match unsealed {
+                Some(Ok(native)) => native,
+                Some(Err(error)) => {
+                    tracing::warn!(file = %path.display(), "precompiled plugin is passed over: {error}");
+                    continue;
+                }
+                None => {
+                    tracing::warn!(
+                        file = %path.display(),
+                        "precompiled plugin is passed over: it was not sealed here, or not for this component"
+                    );
+                    continue;
+                }
             };
             #[expect(unsafe_code, reason = "deserialize is unsafe")]
             // SAFETY: deserialize takes native code that runs as ourselves, so the bytes must be those that wasmtime's
             // compiler made. They are sealed with a key that only this user (or root) can read, for this component and
             // this engine, and only what the compiler's process answered is ever sealed; see `keep`. They are in memory
-            // that nobody else can write to.
-            let component = unsafe { Component::deserialize(engine.wasmtime(), native) };
+            // without a name that cannot be written to any more.
+            let component = unsafe { Component::deserialize_file(engine.wasmtime(), native.path()) };
             match component {
                 Ok(component) => return Some(component),
                 Err(error) => {
@@ -138,7 +147,7 @@ fn home(variable: &str, below: &str) -> Option<PathBuf> {
     told.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(below)))
 }
 
-fn read(folder: &Path, path: &Path) -> io::Result<Vec<u8>> {
+fn open(folder: &Path, path: &Path) -> io::Result<fs::File> {
     let file = files::open(path)?;
     if !files::ours_alone(&fs::symlink_metadata(folder)?) {
         return Err(io::Error::other("its folder can be written by others"));
@@ -147,9 +156,10 @@ fn read(folder: &Path, path: &Path) -> io::Result<Vec<u8>> {
     if !meta.is_file() || !files::ours_alone(&meta) {
         return Err(io::Error::other("it can be written by others"));
     }
-    let mut content = Vec::with_capacity(usize::try_from(meta.len().min(MAX_FILE)).unwrap_or_default());
-    file.take(MAX_FILE).read_to_end(&mut content)?;
-    Ok(content)
+    if meta.len() > MAX_FILE {
+        return Err(io::Error::other("it is larger than any that is kept"));
+    }
+    Ok(file)
 }
 
 fn store(folder: &Path, name: &str, parts: &[&[u8]]) -> io::Result<()> {

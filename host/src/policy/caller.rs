@@ -25,6 +25,15 @@ pub struct Caller {
 struct Known {
     principal: Arc<Principal>,
     until_ms: u64,
+    /// Who said so.
+    epoch: u64,
+}
+
+/// When somebody has to be known, and by which authenticators: those of the same number are the same.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) epoch: u64,
+    pub(super) ms: u64,
 }
 
 impl Caller {
@@ -40,7 +49,7 @@ impl Caller {
     /// One whom an authenticator has accepted for ever.
     #[cfg(test)]
     pub(crate) fn accepted(credential: Credential, principal: Principal) -> Self {
-        let known = Known { principal: Arc::new(principal), until_ms: u64::MAX };
+        let known = Known { principal: Arc::new(principal), until_ms: u64::MAX, epoch: 0 };
         Self { known: ArcSwapOption::from_pointee(known), ..Self::new(credential) }
     }
 
@@ -72,24 +81,26 @@ impl Caller {
     }
 
     /// Who it is, if that is known until then at least.
-    pub(super) fn known_until(&self, ms: u64) -> Option<Arc<Principal>> {
+    pub(super) fn known_until(&self, moment: Moment) -> Option<Arc<Principal>> {
         let known = self.known.load();
-        known.as_ref().filter(|known| ms < known.until_ms).map(|known| known.principal.clone())
+        let holds = |known: &&Arc<Known>| moment.ms < known.until_ms && moment.epoch == known.epoch;
+        known.as_ref().filter(holds).map(|known| known.principal.clone())
     }
 
-    pub(super) fn identify(&self, chain: &Chain, now_ms: u64) -> Result<Arc<Principal>, Denial> {
-        if let Some(principal) = self.known_until(now_ms) {
+    pub(super) fn identify(&self, chain: &Chain, now: Moment) -> Result<Arc<Principal>, Denial> {
+        if let Some(principal) = self.known_until(now) {
             return Ok(principal);
         }
         let Some(credential) = &self.credential else {
-            let text = "the time of the credential ended while the request came in: send the request again";
+            let text = "the credential has to be looked at again, since the request came in: send the request once more";
             return Err(Denial::new(Refused::Unauthenticated, "expired", text));
         };
         match chain.authenticate(credential) {
             Ok(Auth::Accepted { principal, cache_until_ms }) => {
                 let principal = Arc::new(principal);
                 let until_ms = cache_until_ms.unwrap_or(0);
-                self.known.store(Some(Arc::new(Known { principal: principal.clone(), until_ms })));
+                let known = Known { principal: principal.clone(), until_ms, epoch: now.epoch };
+                self.known.store(Some(Arc::new(known)));
                 Ok(principal)
             }
             Ok(Auth::Abstain) => unreachable_abstain(),

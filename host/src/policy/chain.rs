@@ -42,6 +42,12 @@ impl Chain {
         }
     }
 
+    /// Whether callers are judged by the very same authenticators.
+    pub(super) fn judges_callers_as(&self, other: &Self) -> bool {
+        let (own, theirs) = (&self.authenticators, &other.authenticators);
+        own.len() == theirs.len() && own.iter().zip(theirs).all(|(own, theirs)| Arc::ptr_eq(own, theirs))
+    }
+
     /// All plugins, for people.
     pub fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
         self.authenticators.iter().chain(&self.guards).chain(&self.breakers)
@@ -72,11 +78,12 @@ impl Chain {
         if let Some((principal, cache_until_ms)) = known {
             return Ok(Auth::Accepted { principal, cache_until_ms });
         }
-        Err(Denial::new(
-            Refused::Unauthenticated,
-            "no_credential",
-            "nobody vouches for this caller: no authenticator accepted the credential",
-        ))
+        let text = if credential.count() > 0 {
+            "nobody vouches for this caller: no authenticator accepted the credential"
+        } else {
+            "nobody vouches for this caller: it brings no credential, such as a token in `Authorization: Bearer TOKEN`"
+        };
+        Err(Denial::new(Refused::Unauthenticated, "no_credential", text))
     }
 
     pub(super) fn admit(
@@ -156,11 +163,14 @@ fn failed(plugin: &Plugin, error: &PluginError) -> Result<(), Denial> {
     metrics::counter!("sentinel_plugin_failures_total", "plugin" => plugin.name().to_owned()).increment(1);
     match plugin.on_failure() {
         OnFailure::Allow => {
-            tracing::error!("{error}; passed over, because its on_failure is \"allow\"");
+            tracing::error!(
+                plugin = plugin.name(),
+                "{error}; passed over, because its on_failure is \"allow\""
+            );
             Ok(())
         }
         OnFailure::Deny => {
-            tracing::error!("{error}; the call is refused");
+            tracing::error!(plugin = plugin.name(), "{error}; the call is refused");
             let message = format!(
                 "the policy plugin `{}` failed, so the call is refused; see the gateway's log",
                 plugin.name()

@@ -2,20 +2,26 @@
 //! password in a URL, a private key, a token that begins as one provider's tokens do.
 //!
 //! A text is searched once for all beginnings; each is then looked at where it stands. That takes a time that grows with
-//! the length of the text and no faster: names have a longest length, and what was taken out is not looked at again.
+//! the length of the text and no faster: names have a longest length, and what was taken out is not looked at again. Parts
+//! that hold no sign of a secret are passed over (`signs`).
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
+use self::signs::{Search, Signs};
 use super::REDACTED;
 use super::keys::{Keys, Verdict, anchors};
+
+mod signs;
 
 /// A shorter text holds no secret that could be told by its shape: `pwd=a`.
 const SHORTEST: usize = 5;
 /// The longest name before a value, in bytes, to each side of its secret word.
 const MAX_NAME: usize = 64;
+/// The most quotes and brackets behind a name.
+const MAX_QUOTES: usize = 2;
 /// The most white space between a name, what follows it and the value, in bytes.
 const MAX_SPACE: usize = 8;
 /// The most backslashes before a quote: JSON in a string in a string has three, the seventh level 255.
@@ -87,10 +93,14 @@ enum Kind {
     Prefix(usize),
 }
 
+/// What a private key in PEM begins with.
+const PEM: &str = "-----BEGIN ";
+
 /// All beginnings.
 pub(super) struct Shapes {
     automaton: AhoCorasick,
     kinds: Vec<Kind>,
+    signs: Signs,
 }
 
 impl Shapes {
@@ -99,13 +109,17 @@ impl Shapes {
         // Of two that begin at one place the first counts, so the words come last.
         let mut beginnings: Vec<(String, Kind)> = vec![
             ("://".to_owned(), Kind::Url),
-            ("-----BEGIN ".to_owned(), Kind::Pem),
+            (PEM.to_owned(), Kind::Pem),
             ("bearer ".to_owned(), Kind::Scheme),
             ("basic ".to_owned(), Kind::Scheme),
         ];
         let prefixes = PREFIXES.iter().enumerate();
         beginnings.extend(prefixes.map(|(at, prefix)| (prefix.0.to_owned(), Kind::Prefix(at))));
         beginnings.extend(anchors(redact).into_iter().map(|word| (word, Kind::Name)));
+        let longest = beginnings.iter().map(|(text, _)| text.len()).max().unwrap_or_default();
+        // Between the two stand the rest of the name, and quotes and blanks.
+        let reach = longest + MAX_NAME + MAX_ESCAPES + MAX_QUOTES + MAX_SPACE;
+        let signs = Signs::new(PREFIXES.iter().map(|prefix| prefix.0).chain([PEM]), longest, reach);
         let (texts, kinds): (Vec<String>, Vec<Kind>) = beginnings.into_iter().unzip();
         let automaton = AhoCorasick::builder()
             .ascii_case_insensitive(true)
@@ -114,14 +128,15 @@ impl Shapes {
             .build(texts);
         // It fails for more states than 32 bits can number; these are a few words.
         let automaton = automaton.unwrap_or_else(|error| panic!("too many keys to redact: {error}"));
-        Self { automaton, kinds }
+        Self { automaton, kinds, signs }
     }
 
     /// The text with every secret replaced; borrowed if there was none.
     pub(super) fn scrub<'t>(&self, text: &'t str, keys: &Keys) -> Cow<'t, str> {
         let mut clean = String::new();
         let (mut at, mut copied) = (0, 0);
-        while let Some((start, found)) = self.next(text, at, keys, copied) {
+        let mut search = self.signs.search(text);
+        while let Some((start, found)) = self.next(text, &mut search, at, keys, copied) {
             at = match found {
                 // What is in its place already, and is looked past.
                 Some(range) if text[range.clone()] == *REDACTED => range.end.max(start + 1),
@@ -145,15 +160,23 @@ impl Shapes {
     fn next(
         &self,
         text: &str,
-        at: usize,
+        search: &mut Search<'_, '_>,
+        mut at: usize,
         keys: &Keys,
         floor: usize,
     ) -> Option<(usize, Option<Range<usize>>)> {
         let bytes = text.as_bytes();
-        if bytes.len().checked_sub(at)? < SHORTEST {
-            return None;
-        }
-        let found = self.automaton.find(Input::new(bytes).range(at..))?;
+        let found = loop {
+            if bytes.len().checked_sub(at)? < SHORTEST {
+                return None;
+            }
+            let stretch = search.next(at)?;
+            let found = self.automaton.find(Input::new(bytes).range(stretch.from..stretch.end));
+            match found.filter(|found| found.start() <= stretch.last) {
+                Some(found) => break found,
+                None => at = stretch.last + 1,
+            }
+        };
         let (start, end) = (found.start(), found.end());
         let secret = match self.kinds[found.pattern().as_usize()] {
             Kind::Name => named(text, start, end, floor, keys),
@@ -305,7 +328,7 @@ fn is_header(name: &str, bytes: &[u8], value: usize) -> bool {
 fn separated(bytes: &[u8], at: usize) -> Option<(usize, u8)> {
     let mut at = at_most(bytes, at, MAX_ESCAPES, |byte| byte == b'\\');
     // `os.environ["TOKEN"] = …`
-    at = at_most(bytes, at, 2, |byte| matches!(byte, b'"' | b'\'' | b'`' | b']'));
+    at = at_most(bytes, at, MAX_QUOTES, |byte| matches!(byte, b'"' | b'\'' | b'`' | b']'));
     at = at_most(bytes, at, MAX_SPACE, |byte| matches!(byte, b' ' | b'\t'));
     let separator = match bytes.get(at..)? {
         // A path, a comparison, the scheme of a URL.
@@ -450,6 +473,8 @@ fn token(bytes: &[u8], start: usize, end: usize, floor: usize, prefix: &Prefix) 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn clean(text: &str) -> String {
@@ -547,6 +572,58 @@ mod tests {
         }
     }
 
+    /// What is found where parts are passed over is what is found where nothing is.
+    fn everywhere(text: &str) -> String {
+        let redact = ["pin-code".to_owned()];
+        let (keys, mut shapes) = (Keys::new(&redact, &[]), Shapes::new(&redact));
+        let quick = shapes.scrub(text, &keys).into_owned();
+        shapes.signs = Signs::none();
+        assert_eq!(quick, shapes.scrub(text, &keys), "{text}");
+        quick
+    }
+
+    #[test]
+    fn nothing_is_passed_over_that_a_secret_begins_in() {
+        let far = "x".repeat(3_000);
+        for (text, wanted) in [
+            ("password: hunter2", "password: [redacted]"),
+            ("Bearer CANARY5", "Bearer [redacted]"),
+            ("bAsIc dXNlcjpwdw==", "bAsIc [redacted]"),
+            ("https://u:p@h/x", "https://u:[redacted]@h/x"),
+            ("ghp_0123456789abcdefghijABCDEFGHIJ012345", "[redacted]"),
+            ("-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----[redacted]"),
+            ("pin-code%3D1234", "pin-code%3D[redacted]"),
+        ] {
+            for (before, after) in [("\n", ""), (" ", " "), ("é ", "\n")] {
+                let clean = everywhere(&format!("{far}{before}{text}{after}{far}"));
+                let begins = format!("{far}{before}{}", wanted.trim_end());
+                assert!(clean.starts_with(&begins), "{text}: {}", &clean[3_000..clean.len().min(3_100)]);
+            }
+        }
+        // As far apart as a name and its separator may be.
+        let name = format!("password{}", "_a".repeat(MAX_NAME / 2));
+        let text =
+            format!("{far} {name}{}\"] {}= 'hush'", "\\".repeat(MAX_ESCAPES), " ".repeat(MAX_SPACE - 1));
+        assert!(!everywhere(&text).contains("hush"));
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_as_if_everything_were_looked_at(
+            pieces in prop::collection::vec(prop_oneof![
+                4 => prop::sample::select(vec![
+                    "password", "token", "pwd", "pin_code", "Authorization", "Bearer ", "BASIC ", "=", ":", ": ", "%3D", "%3a", "://",
+                    "u:p@h", "ghp_0123456789abcdefghij", "eyJhbGciOi.eyJzdWIiOiJhIn0.c2ln", "-----BEGIN PRIVATE KEY-----", "\\",
+                    "\"", " ", "\n", "é", "AKIAIOSFODNN7EXAMPLE", "hunter2",
+                ]).prop_map(str::to_owned),
+                2 => "[a-zA-Z0-9_.é\\\\ -]{0,40}",
+                1 => (400_usize..900).prop_map(|length| "y".repeat(length)),
+            ], 0..24)
+        ) {
+            everywhere(&pieces.concat());
+        }
+    }
+
     #[test]
     fn a_long_text_takes_no_longer_than_its_length_says() {
         // Each of these makes one beginning after the other, none of which ends.
@@ -560,6 +637,16 @@ mod tests {
             "password:",
             "sk-",
             "'",
+            "SG.",
+            "token=(",
+            "token: aaaa ",
+            // What has stalled other programs: one line of letters, of constants, of hexadecimal digits, of package names.
+            "x",
+            "CONSTANT_SECRET_",
+            "0123456789ABCDEF",
+            "agent-challenge-1.0.1 aiohappyeyeballs-2.7.1 ",
+            "key_token.secret-",
+            "%3D",
         ] {
             let text = part.repeat(200_000 / part.len());
             let _ = clean(&text);

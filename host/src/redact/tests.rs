@@ -8,15 +8,33 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn redactor(keys: &[&str], secrets: &[&str]) -> Redaction {
+fn redactor(keys: &[&str], secrets: &[&str]) -> Redactor {
     let own = |list: &[&str]| list.iter().map(|&s| s.to_owned()).collect::<Vec<_>>();
-    Redaction::new(&Secrets { values: own(secrets), redact_keys: own(keys), keep_keys: Vec::new() })
+    Redactor::new(&Secrets { values: own(secrets), redact_keys: own(keys), keep_keys: Vec::new() })
 }
 
 fn clean(redactor: &Redactor, raw: &str) -> String {
     let mut out = Vec::new();
     redactor.json(raw, &mut out);
     String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn what_is_added_later_is_hidden_from_every_handle_and_what_was_hidden_stays_so() {
+    let own = |list: &[&str]| list.iter().map(|&s| s.to_owned()).collect::<Vec<_>>();
+    let first = Secrets { values: own(&["hunter22"]), redact_keys: own(&["pin"]), keep_keys: Vec::new() };
+    let (one, other) = (Redaction::new(&first), Redaction::new(&first));
+    let handle = one.clone();
+    one.also(&Secrets {
+        values: own(&["correct-horse"]),
+        redact_keys: own(&["tan"]),
+        keep_keys: own(&["pin"]),
+    });
+    assert_eq!(handle.text("hunter22 correct-horse"), "[redacted] [redacted]");
+    assert!(handle.is_secret_key("pin") && handle.is_secret_key("tan"), "nothing is shown that was hidden");
+    assert_eq!(other.text("correct-horse"), "correct-horse", "another gateway's");
+    one.also(&Secrets { values: own(&["staple-battery"]), ..Secrets::default() });
+    assert_eq!(handle.text("hunter22 staple-battery"), "[redacted] [redacted]");
 }
 
 #[test]

@@ -26,7 +26,7 @@ impl<'writer> FormatFields<'writer> for CleanFields {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
+pub(super) mod tests {
     use std::io::Write;
     use std::sync::Arc;
 
@@ -36,7 +36,13 @@ mod tests {
     use crate::redact::Secrets;
 
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    pub(in crate::telemetry) struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Kept {
+        pub(in crate::telemetry) fn lines(&self) -> Vec<String> {
+            String::from_utf8(self.0.lock().clone()).unwrap().lines().map(str::to_owned).collect()
+        }
+    }
 
     impl Write for Kept {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

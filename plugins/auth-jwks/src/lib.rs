@@ -62,6 +62,7 @@ impl Authentication for AuthJwks {
     fn authenticate(request: &Request) -> Result<Auth, Refusal> {
         let Some(token) = request.bearer() else { return Ok(Auth::Abstain) };
         SETTINGS.with_borrow(|settings| match settings {
+            Some(settings) if settings.verifier.leaves(&token) => Ok(Auth::Abstain),
             Some(settings) => judge(settings, &token).map(Auth::Accepted),
             None => Err(Refusal::new("not_configured", "The plugin auth-jwks has not been configured.")),
         })
@@ -73,7 +74,7 @@ fn judge(settings: &Settings, token: &str) -> Result<Identity, Refusal> {
     // Whoever is known by a key of the configuration has nothing to do with the server, nor has a broken token.
     match settings.verifier.accept(token, started / 1000) {
         Err(Fault::UnknownKey | Fault::BadSignature) => {}
-        other => return Ok(other?),
+        other => return other.map_err(|fault| settings.verifier.refusal(fault)),
     }
     let mut need = Need::Any;
     for _ in 0..ROUNDS {
@@ -109,7 +110,7 @@ fn judge(settings: &Settings, token: &str) -> Result<Identity, Refusal> {
                         return Err(unavailable(&state, now, settings));
                     }
                     Err(Fault::UnknownKey) => return Err(unknown(settings)),
-                    Err(fault) => return Err(fault.into()),
+                    Err(fault) => return Err(settings.verifier.refusal(fault)),
                 }
             }
         }

@@ -213,6 +213,38 @@ impl Circuit {
     }
 }
 
+/// What operators hear of a change: that a circuit opens, why, and that it is closed again. Callers are only told that it is
+/// open.
+pub(crate) fn news(
+    backend: &str,
+    before: &Circuit,
+    after: &Circuit,
+    rules: &Rules,
+    outcome: Outcome,
+) -> Option<String> {
+    let why = match outcome {
+        Outcome::Timeout => "it did not answer in time",
+        Outcome::Unreachable => "it could not be reached, or died",
+        Outcome::ProtocolError => "it did not answer in the protocol",
+        _ => "it answered with an error of its own",
+    };
+    match (&before.state, &after.state) {
+        (State::Closed { .. }, State::Open { .. }) => Some(format!(
+            "the circuit of the backend {backend:?} is open, because it failed too often (the last time {why}); its calls are refused, and in {} s one may try it",
+            rules.recovery_ms.div_ceil(1_000)
+        )),
+        (State::HalfOpen { .. }, State::Open { trips, .. }) if health(outcome) == Health::Ill => {
+            Some(format!(
+                "the circuit of the backend {backend:?} stays open, for longer than before: the call that tried it failed ({why}); it opened {trips} times in a row"
+            ))
+        }
+        (State::HalfOpen { .. }, State::Closed { .. }) => Some(format!(
+            "the circuit of the backend {backend:?} is closed: the call that tried it was answered"
+        )),
+        _ => None,
+    }
+}
+
 /// What a caller is told while the backend is left alone.
 pub(crate) fn refused(backend: &str, retry_after_ms: u64, probing: bool) -> Refusal {
     let seconds = retry_after_ms.div_ceil(1_000);

@@ -70,7 +70,12 @@ impl Admission for CircuitBreaker {
                 return;
             };
             match save(&backend, version, &next) {
-                Ok(()) => return,
+                Ok(()) => {
+                    if let Some(news) = decide::news(&backend, &circuit, &next, &rules, outcome) {
+                        log::emit(log::Level::Warn, &news);
+                    }
+                    return;
+                }
                 Err(cells::Failure::Stale) => {}
                 Err(cells::Failure::QuotaExceeded | cells::Failure::Unavailable) => break,
             }

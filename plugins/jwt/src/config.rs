@@ -3,7 +3,11 @@
 use sentinel_plugin_sdk::ConfigError;
 use serde::Deserialize;
 
-use crate::decide::{Algorithm, Jwk, Key, Verifier};
+use crate::decide::{Algorithm, Expected, Jwk, Key, Roles, Verifier};
+
+mod roles;
+
+use roles::RuleConfig;
 
 /// The longest tolerated difference between two clocks, in seconds. More would keep expired tokens alive.
 const MAX_LEEWAY_S: u64 = 60;
@@ -14,12 +18,30 @@ pub const MAX_KEYS: usize = 64;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The only accepted `iss`.
+    /// The accepted `iss`: one, or all spellings of one issuer.
     #[serde(default = "default_issuer")]
-    pub issuer: String,
-    /// What `aud` has to be or contain.
+    pub issuer: Names,
+    /// What `aud` has to be or contain: one of these.
     #[serde(default = "default_audience")]
-    pub audience: String,
+    pub audience: Names,
+    /// Pointers to the claim that says for whom a token is; the first that is there counts.
+    #[serde(default = "default_audience_claims")]
+    pub audience_claims: Vec<String>,
+    /// Pointers (RFC 6901) to claims that hold a role or a list of roles; the first that is there counts.
+    #[serde(default = "default_role_claims")]
+    pub role_claims: Vec<String>,
+    /// Rules that are asked before the claims, in their order.
+    #[serde(default)]
+    pub role_map: Vec<RuleConfig>,
+    /// For whoever has no other role.
+    #[serde(default)]
+    pub default_role: Option<String>,
+    /// The roles of the gateway's file.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// Issuers whose tokens are left to other authenticators.
+    #[serde(default)]
+    pub others: Vec<String>,
     /// Tolerated difference between the clocks, in seconds; at most 60.
     #[serde(default = "default_leeway_s")]
     pub leeway_s: u64,
@@ -35,6 +57,25 @@ pub struct Config {
     /// More keys are fetched while the plugin runs, so that none need stand here. Not the operator's to say.
     #[serde(skip)]
     pub fetches: bool,
+}
+
+/// One name or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Names {
+    /// One.
+    One(String),
+    /// Several, of which each will do.
+    Many(Vec<String>),
+}
+
+impl Names {
+    fn list(self) -> Vec<String> {
+        match self {
+            Self::One(name) => vec![name],
+            Self::Many(names) => names,
+        }
+    }
 }
 
 /// One key: `secret` for HS256, `pem` for the others.
@@ -63,12 +104,20 @@ fn is_scope(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
 }
 
-fn default_issuer() -> String {
-    "sentinel-gateway".to_owned()
+fn default_issuer() -> Names {
+    Names::One("sentinel-gateway".to_owned())
 }
 
-fn default_audience() -> String {
-    "sentinel-api".to_owned()
+fn default_audience() -> Names {
+    Names::One("sentinel-api".to_owned())
+}
+
+fn default_role_claims() -> Vec<String> {
+    vec!["/role".to_owned()]
+}
+
+fn default_audience_claims() -> Vec<String> {
+    vec!["/aud".to_owned()]
 }
 
 fn default_leeway_s() -> u64 {
@@ -82,11 +131,33 @@ impl Config {
     /// Every mistake of the configuration; none of them repeats a secret.
     pub fn check(self, secret: impl Fn(&str) -> Option<String>) -> Result<Verifier, Vec<ConfigError>> {
         let mut errors = Vec::new();
-        for (path, value) in [("/issuer", &self.issuer), ("/audience", &self.audience)] {
-            if value.is_empty() {
+        let expected = Expected {
+            issuers: self.issuer.list(),
+            audiences: self.audience.list(),
+            audience_claims: self.audience_claims,
+        };
+        for (path, values) in [("/issuer", &expected.issuers), ("/audience", &expected.audiences)] {
+            if values.is_empty() || values.iter().any(String::is_empty) {
                 errors.push(ConfigError::new(path, "must not be empty"));
             }
         }
+        roles::check_pointers("/audience_claims", &expected.audience_claims, &mut errors);
+        if expected.audience_claims.is_empty() {
+            errors.push(
+                ConfigError::new("/audience_claims", "must not be empty: a token for anybody would be taken")
+                    .hint(r#"["/aud"]"#),
+            );
+        }
+        roles::check_pointers("/role_claims", &self.role_claims, &mut errors);
+        if self.default_role.as_deref() == Some("") {
+            errors.push(ConfigError::new("/default_role", "must not be empty; leave it out for none"));
+        }
+        let roles = Roles {
+            rules: roles::check_rules(self.role_map, &mut errors),
+            claims: self.role_claims,
+            default: self.default_role,
+            known: self.roles,
+        };
         for (index, scope) in self.required_scopes.iter().enumerate().filter(|(_, scope)| !is_scope(scope)) {
             let path = format!("/required_scopes/{index}");
             errors.push(ConfigError::new(path, format!("{scope:?} is not a scope")).hint("mcp"));
@@ -122,8 +193,8 @@ impl Config {
             );
         }
         if errors.is_empty() {
-            let verifier = Verifier::new(self.issuer, self.audience, self.leeway_s, keys);
-            Ok(verifier.requiring(self.required_scopes))
+            let verifier = Verifier::expecting(expected, self.leeway_s, keys);
+            Ok(verifier.requiring(self.required_scopes).giving(roles).beside(self.others))
         } else {
             Err(errors)
         }

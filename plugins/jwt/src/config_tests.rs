@@ -172,3 +172,29 @@ fn debug_output_shows_no_secret() {
         "{text}"
     );
 }
+
+#[test]
+fn a_rule_about_roles_says_what_is_wrong_with_it() {
+    let keys = serde_json::json!([{"alg": "HS256", "secret": "JWT_SECRET_KEY"}]);
+    for (bad, path) in [
+        (serde_json::json!({"role_claims": ["role"]}), "/role_claims/0"),
+        (serde_json::json!({"role_claims": ["/a~2"]}), "/role_claims/0"),
+        (serde_json::json!({"audience_claims": []}), "/audience_claims"),
+        (serde_json::json!({"audience_claims": ["aud"]}), "/audience_claims/0"),
+        (serde_json::json!({"default_role": ""}), "/default_role"),
+        (serde_json::json!({"issuer": []}), "/issuer"),
+        (serde_json::json!({"audience": ["a", ""]}), "/audience"),
+        (serde_json::json!({"role_map": [{"role": "admin"}]}), "/role_map/0"),
+        (serde_json::json!({"role_map": [{"group": "a"}]}), "/role_map/0/role"),
+        (serde_json::json!({"role_map": [{"group": "a", "scope": "b", "role": "r"}]}), "/role_map/0"),
+        (serde_json::json!({"role_map": [{"claim": "/a", "role": "r"}]}), "/role_map/0"),
+        (serde_json::json!({"role_map": [{"claim": "a", "value": "b", "role": "r"}]}), "/role_map/0/claim"),
+        (serde_json::json!({"role_map": [{"value": "b", "role": "r"}]}), "/role_map/0"),
+    ] {
+        let mut config = bad.clone();
+        config["keys"] = keys.clone();
+        assert_eq!(mistake(config), path, "{bad}");
+    }
+    let named = check(serde_json::json!({"keys": keys, "role_claims": ["https://example.com/role"]}));
+    assert_eq!(named.unwrap_err()[0].hint.as_deref(), Some("/https:~1~1example.com~1role"));
+}

@@ -1,15 +1,19 @@
 //! The rules by which a token is believed (RFC 7519, RFC 8725); pure, so that attacks are tested natively.
 
+mod fault;
 mod json;
 mod keys;
+mod roles;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sentinel_plugin_sdk::{Auth, Field, Identity, Principal, Refusal};
-use thiserror::Error;
 
+pub use fault::Fault;
+use fault::Origin;
 use json::{Json, Object};
 pub use keys::{Algorithm, Jwk, Key};
+pub use roles::{Roles, Rule, Test, is_pointer, pointer_to};
 
 /// The longest token in bytes; longer ones are refused unread.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -20,103 +24,50 @@ const MAX_SCOPES_BYTES: usize = 4096;
 /// The most claims handed on.
 const MAX_CLAIMS: usize = 32;
 
-/// Why a token was not believed. The text is for the person who holds it and never repeats it.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum Fault {
-    /// A bearer without a token.
-    #[error(
-        "The bearer token is empty. Mint one with `sentinel-gateway token mint` and send it as `Authorization: Bearer TOKEN`."
-    )]
-    MissingToken,
-    /// Not a token by the book; the word says what is wrong.
-    #[error(
-        "The token is malformed: {0}. Check that it was copied whole, or mint a new one with `sentinel-gateway token mint`."
-    )]
-    Malformed(&'static str),
-    /// No configured key fits the token's algorithm and key id.
-    #[error(
-        "No key of this gateway fits the token's algorithm and key id. Ask the operator to configure the issuer's key, or mint a token with `sentinel-gateway token mint`."
-    )]
-    UnknownKey,
-    /// Not signed, or not by a key of ours.
-    #[error(
-        "The token's signature was not made with a key of this gateway. Mint a new one with `sentinel-gateway token mint`."
-    )]
-    BadSignature,
-    /// From an issuer this gateway does not trust.
-    #[error(
-        "The token comes from another issuer; this gateway accepts only tokens issued by `{0}`. Get one from there."
-    )]
-    WrongIssuer(String),
-    /// For another service.
-    #[error("The token is meant for another service; its `aud` must name `{0}`. Mint one for this gateway.")]
-    WrongAudience(String),
-    /// Past its time, by this many seconds.
-    #[error("The token expired {0} s ago. Mint a new one with `sentinel-gateway token mint`.")]
-    Expired(u64),
-    /// Before its time, by this many seconds.
-    #[error(
-        "The token is not valid yet. Try again in {0} s, or check the clock of the machine that minted it."
-    )]
-    NotYetValid(u64),
-    /// A claim that every token needs.
-    #[error(
-        "The token has no `{0}`. Mint a new one with `sentinel-gateway token mint --sub NAME --role ROLE`."
-    )]
-    MissingClaim(&'static str),
-    /// A good token whose holder was not granted these scopes (RFC 6750, section 3.1).
-    #[error("The token does not have the scope this gateway asks for. Get one with the scope `{0}`.")]
-    InsufficientScope(String),
+/// Whom tokens have to come from, and whom they have to be for.
+#[derive(Debug)]
+pub struct Expected {
+    /// What `iss` may be. Most issuers have one spelling; Google has two.
+    pub issuers: Vec<String>,
+    /// What `aud` has to be or contain: one of these.
+    pub audiences: Vec<String>,
+    /// Pointers to the claim that is looked at in the place of `aud`; the first that is there counts.
+    pub audience_claims: Vec<String>,
 }
 
-impl Fault {
-    /// The stable word of the refusal.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::MissingToken => "missing_token",
-            Self::Malformed(_) => "malformed_token",
-            Self::UnknownKey => "unknown_key",
-            Self::BadSignature => "bad_signature",
-            Self::WrongIssuer(_) => "wrong_issuer",
-            Self::WrongAudience(_) => "wrong_audience",
-            Self::Expired(_) => "token_expired",
-            Self::NotYetValid(_) => "token_not_yet_valid",
-            Self::MissingClaim(_) => "missing_claim",
-            Self::InsufficientScope(_) => "insufficient_scope",
-        }
-    }
-}
-
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Self {
-        let mut refusal = Self::new(fault.reason(), fault.to_string());
-        match fault {
-            Fault::NotYetValid(seconds) => refusal.retry_after_ms = Some(seconds.saturating_mul(1000)),
-            Fault::InsufficientScope(value) => {
-                refusal.details.push(Field { name: "scope".to_owned(), value });
-            }
-            _ => {}
-        }
-        refusal
-    }
-}
-
-/// Judges tokens by a fixed set of keys, one issuer and one audience.
+/// Judges tokens by a fixed set of keys and one issuer.
 #[derive(Debug)]
 pub struct Verifier {
-    issuer: String,
-    audience: String,
+    expected: Expected,
     leeway_s: u64,
     keys: Vec<Key>,
     required_scopes: Vec<String>,
+    roles: Roles,
+    /// Issuers whose tokens are left to other authenticators.
+    others: Vec<String>,
+    origin: Origin,
 }
 
 impl Verifier {
-    /// A verifier; without keys it refuses every token.
+    /// A verifier that takes the role from the claim `role`; without keys it refuses every token.
     #[must_use]
     pub fn new(issuer: String, audience: String, leeway_s: u64, keys: Vec<Key>) -> Self {
-        Self { issuer, audience, leeway_s, keys, required_scopes: Vec::new() }
+        let expected = Expected {
+            issuers: vec![issuer],
+            audiences: vec![audience],
+            audience_claims: vec!["/aud".to_owned()],
+        };
+        let roles = Roles { claims: vec!["/role".to_owned()], ..Roles::default() };
+        Self::expecting(expected, leeway_s, keys).giving(roles)
+    }
+
+    /// A verifier of these tokens. It gives nobody a role before it is told how ([`Self::giving`]).
+    #[must_use]
+    pub fn expecting(expected: Expected, leeway_s: u64, keys: Vec<Key>) -> Self {
+        let minted = keys.iter().any(|key| key.algorithm() == Algorithm::Hs256);
+        let origin = if minted { Origin::Minted } else { Origin::Issued };
+        let (required_scopes, others) = (Vec::new(), Vec::new());
+        Self { expected, leeway_s, keys, required_scopes, roles: Roles::default(), others, origin }
     }
 
     /// The same, for tokens that have all of these scopes.
@@ -126,13 +77,45 @@ impl Verifier {
         self
     }
 
+    /// The same, giving roles in this way.
+    #[must_use]
+    pub fn giving(mut self, roles: Roles) -> Self {
+        self.roles = roles;
+        self
+    }
+
+    /// The same, leaving tokens of these issuers to other authenticators.
+    #[must_use]
+    pub fn beside(mut self, others: Vec<String>) -> Self {
+        self.others = others;
+        self
+    }
+
+    /// Whether a token says that it is another authenticator's. That is not proven, and need not be: nobody is let in by
+    /// it, and whoever judges such tokens checks their signature with the keys of that issuer only.
+    #[must_use]
+    pub fn leaves(&self, token: &str) -> bool {
+        if self.others.is_empty() || token.len() > MAX_TOKEN_BYTES {
+            return false;
+        }
+        let claims = token.split('.').nth(1).and_then(|claims| object(claims, "").ok());
+        let issuer = claims.as_ref().and_then(|claims| claims.get("iss"));
+        matches!(issuer, Some(Json::String(issuer)) if self.others.contains(issuer))
+    }
+
+    /// What the holder of a token is told about its fault.
+    #[must_use]
+    pub fn refusal(&self, fault: Fault) -> Refusal {
+        fault.refusal(self.origin)
+    }
+
     /// Judges the bearer token of a request at this time (seconds since 1970); abstains without one.
     ///
     /// # Errors
     /// The first rule that the token breaks.
     pub fn judge(&self, bearer: Option<&str>, now_s: u64) -> Result<Auth, Refusal> {
-        let Some(token) = bearer else { return Ok(Auth::Abstain) };
-        Ok(Auth::Accepted(self.accept(token, now_s)?))
+        let Some(token) = bearer.filter(|token| !self.leaves(token)) else { return Ok(Auth::Abstain) };
+        self.accept(token, now_s).map(Auth::Accepted).map_err(|fault| self.refusal(fault))
     }
 
     /// Establishes who holds the token. Nothing in the claims is looked at before the signature fits.
@@ -152,17 +135,16 @@ impl Verifier {
             return Err(Fault::MissingToken);
         }
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(Fault::Malformed("it is longer than 16 KiB"));
+            return Err(malformed("it is longer than 16 KiB"));
         }
-        let (signed, signature) = token.rsplit_once('.').ok_or(Fault::Malformed("it has not three parts"))?;
-        let (header, claims) = signed.split_once('.').ok_or(Fault::Malformed("it has not three parts"))?;
+        let (signed, signature) = token.rsplit_once('.').ok_or(malformed("it has not three parts"))?;
+        let (header, claims) = signed.split_once('.').ok_or(malformed("it has not three parts"))?;
         if claims.contains('.') {
-            return Err(Fault::Malformed("it has not three parts"));
+            return Err(malformed("it has not three parts"));
         }
         let header = object(header, "its header is not a JSON object with each key once, in base64url")?;
-        let signature = URL_SAFE_NO_PAD
-            .decode(signature)
-            .map_err(|_| Fault::Malformed("its signature is not base64url"))?;
+        let signature =
+            URL_SAFE_NO_PAD.decode(signature).map_err(|_| malformed("its signature is not base64url"))?;
         self.check_signature(more, &header, signed.as_bytes(), &signature)?;
         let claims = object(claims, "its claims are not a JSON object with each key once, in base64url")?;
         self.check_claims(&claims, now_s)
@@ -176,25 +158,25 @@ impl Verifier {
         signature: &[u8],
     ) -> Result<(), Fault> {
         let Some(Json::String(alg)) = header.get("alg") else {
-            return Err(Fault::Malformed("its header names no algorithm"));
+            return Err(malformed("its header names no algorithm"));
         };
         if alg.eq_ignore_ascii_case("none") {
             return Err(Fault::BadSignature);
         }
         // RFC 7515, section 4.1.11: an extension that is not understood makes the token invalid. We know none.
         if header.contains_key("crit") {
-            return Err(Fault::Malformed("its header demands an extension (`crit`)"));
+            return Err(malformed("its header demands an extension (`crit`)"));
         }
         // RFC 8725, section 3.11: a token made for another purpose says so here.
         match header.get("typ") {
             None => {}
             Some(Json::String(typ)) if is_access_token(typ) => {}
-            Some(_) => return Err(Fault::Malformed("its type (`typ`) is neither JWT nor at+jwt")),
+            Some(_) => return Err(malformed("its type (`typ`) is neither JWT nor at+jwt")),
         }
         let kid = match header.get("kid") {
             None => None,
             Some(Json::String(kid)) => Some(kid.as_str()),
-            Some(_) => return Err(Fault::Malformed("its key id (`kid`) is not a string")),
+            Some(_) => return Err(malformed("its key id (`kid`) is not a string")),
         };
         // `jwk`, `jku`, `x5u` and `x5c` would let a token bring its own key: they are never read.
         let fits = |key: &&Key| key.algorithm().name() == alg && key.answers_to(kid);
@@ -208,21 +190,20 @@ impl Verifier {
     fn check_claims(&self, claims: &Object, now_s: u64) -> Result<Identity, Fault> {
         let exp = match claims.get("exp") {
             None => return Err(Fault::MissingClaim("exp")),
-            Some(value) => time(value).ok_or(Fault::Malformed("its `exp` is not a time"))?.floor,
+            Some(value) => time(value).ok_or(malformed("its `exp` is not a time"))?.floor,
         };
         let nbf = optional_time(claims, "nbf", "its `nbf` is not a time")?;
         optional_time(claims, "iat", "its `iat` is not a time")?;
-        if required(claims, "iss", "its `iss` is not a plain string")? != self.issuer {
-            return Err(Fault::WrongIssuer(self.issuer.clone()));
+        let issuer = required(claims, "iss", "its `iss` is not a plain string")?;
+        if !self.expected.issuers.iter().any(|ours| ours == issuer) {
+            let all: Vec<_> = self.expected.issuers.iter().chain(&self.others).collect();
+            return Err(Fault::WrongIssuer(list(&all)));
         }
-        self.check_audience(claims)?;
+        let audience = self.check_audience(claims)?.to_owned();
         let subject = required(claims, "sub", "its `sub` is not a plain string")?.to_owned();
-        let role = required(claims, "role", "its `role` is not a plain string")?.to_owned();
         let token_id = match claims.get("jti") {
             None => None,
-            Some(value) => {
-                Some(plain(value).ok_or(Fault::Malformed("its `jti` is not a plain string"))?.to_owned())
-            }
+            Some(value) => Some(plain(value).ok_or(malformed("its `jti` is not a plain string"))?.to_owned()),
         };
         let end = exp.saturating_add(self.leeway_s);
         if end <= now_s {
@@ -237,11 +218,12 @@ impl Verifier {
         if !self.required_scopes.iter().all(|wanted| scopes.contains(&wanted.as_str())) {
             return Err(Fault::InsufficientScope(self.required_scopes.join(" ")));
         }
+        let role = self.roles.of(claims)?;
         let principal = Principal {
             subject,
             role,
-            issuer: Some(self.issuer.clone()),
-            audience: Some(self.audience.clone()),
+            issuer: self.expected.issuers.first().cloned(),
+            audience: Some(audience),
             token_id,
             expires_at: Some(exp),
             claims: handed_on(claims, &scopes),
@@ -249,25 +231,55 @@ impl Verifier {
         Ok(Identity { principal, cache_until: Some(end.saturating_mul(1000)) })
     }
 
-    /// RFC 7519, section 4.1.3: a string, or an array of strings that contains ours.
-    fn check_audience(&self, claims: &Object) -> Result<(), Fault> {
-        let ours = Json::String(self.audience.clone());
-        let meant = match claims.get("aud") {
-            None => return Err(Fault::MissingClaim("aud")),
-            Some(Json::String(audience)) => *audience == self.audience,
-            Some(Json::Array(list)) if list.iter().all(|item| matches!(item, Json::String(_))) => {
-                list.contains(&ours)
-            }
-            Some(_) => return Err(Fault::Malformed("its `aud` is neither a string nor an array of strings")),
+    /// RFC 7519, section 4.1.3: a string, or an array of strings, that names us; as which of our names.
+    fn check_audience(&self, claims: &Object) -> Result<&str, Fault> {
+        let Expected { audiences, audience_claims, .. } = &self.expected;
+        let found = audience_claims.iter().find_map(|at| Some((at, roles::at_pointer(claims, at)?)));
+        let Some((at, value)) = found else {
+            // Cognito's access tokens have none, and say for whom they are in `client_id`.
+            return Err(Fault::MissingClaim("aud"));
         };
-        if meant { Ok(()) } else { Err(Fault::WrongAudience(self.audience.clone())) }
+        let name = at.trim_start_matches('/');
+        let meant = |ours: &&String| match value {
+            Json::String(audience) => audience == *ours,
+            Json::Array(list) => list.iter().any(|item| matches!(item, Json::String(text) if text == *ours)),
+            _ => false,
+        };
+        let strings = match value {
+            Json::String(_) => true,
+            Json::Array(list) => list.iter().all(|item| matches!(item, Json::String(_))),
+            _ => false,
+        };
+        if !strings {
+            return Err(malformed(&format!("its `{name}` is neither a string nor an array of strings")));
+        }
+        let ours = audiences.iter().find(meant);
+        let wrong = || {
+            let all: Vec<_> = audiences.iter().collect();
+            Fault::WrongAudience(format!("`{name}` must name {}", list(&all)))
+        };
+        ours.map(String::as_str).ok_or_else(wrong)
+    }
+}
+
+fn malformed(what: &str) -> Fault {
+    Fault::Malformed(what.to_owned())
+}
+
+/// `a`, `b` or `c`.
+fn list(names: &[&String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match names.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => "nobody".to_owned(),
     }
 }
 
 fn object(part: &str, fault: &'static str) -> Result<Object, Fault> {
     // Strict base64url: no padding, no stray bits, so that a token has one spelling only.
-    let text = URL_SAFE_NO_PAD.decode(part).map_err(|_| Fault::Malformed(fault))?;
-    json::read_object(&text).ok_or(Fault::Malformed(fault))
+    let text = URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed(fault))?;
+    json::read_object(&text).ok_or(malformed(fault))
 }
 
 fn is_access_token(typ: &str) -> bool {
@@ -300,7 +312,7 @@ fn time(value: &Json) -> Option<Time> {
 }
 
 fn optional_time(claims: &Object, name: &str, fault: &'static str) -> Result<Option<Time>, Fault> {
-    claims.get(name).map(|value| time(value).ok_or(Fault::Malformed(fault))).transpose()
+    claims.get(name).map(|value| time(value).ok_or(malformed(fault))).transpose()
 }
 
 /// A string fit for a log line and a key: short, and without control characters.
@@ -320,7 +332,7 @@ fn required<'claims>(
 ) -> Result<&'claims str, Fault> {
     match claims.get(name) {
         None => Err(Fault::MissingClaim(name)),
-        Some(value) => match plain(value).ok_or(Fault::Malformed(fault))? {
+        Some(value) => match plain(value).ok_or(malformed(fault))? {
             "" => Err(Fault::MissingClaim(name)),
             text => Ok(text),
         },

@@ -22,6 +22,7 @@ pub const TARGETS: &[Target] = &[
     ("splice", targets::splice::edit),
     ("event_stream", sentinel_gateway::backend::fuzz::event_stream),
     ("audit_recovery", targets::audit::recovery),
+    ("plugin_border", targets::border::crossing),
 ];
 
 /// The target of this name.

@@ -1,6 +1,7 @@
 //! One module for each kind of bytes.
 
 pub(crate) mod audit;
+pub(crate) mod border;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod http;

@@ -6,6 +6,7 @@
 mod at_birth;
 mod borders;
 mod budgets;
+mod other_roles;
 mod through_the_gateway;
 pub(crate) mod written;
 

@@ -199,11 +199,16 @@ fn it_passes_in_both_eras_over_http_and_limits_hold() {
     for _ in 0..5 {
         assert_eq!(modern.post(&body).status, 202);
     }
+    // The answer to a notification does not wait for the server, and what it has not read at the end is lost.
+    let all = ["acme/one", "acme/two", "acme/two", "acme/two"];
+    eventually("three of each", || (heard(&door.gateway.setup).len() >= all.len()).then_some(()));
+    session.call("fence", json!({}));
     door.gateway.signal(Signal::TERM);
     door.gateway.wait_exit();
     let mut said = heard(&door.gateway.setup);
+    said.retain(|method| method != "tools/call");
     said.sort();
-    assert_eq!(said, ["acme/one", "acme/two", "acme/two", "acme/two"]);
+    assert_eq!(said, all);
 }
 
 #[test]
@@ -273,7 +278,8 @@ fn a_question_is_for_one_session_and_answered_once() {
     assert_eq!((&told["id"], &told["result"]["content"]["who"]), (&json!("q"), &json!("ann")), "{done}");
     assert_eq!(heard(&door.gateway.setup), ["tools/call", "notifications/progress", "an answer"]);
     let progress = lines(&door.gateway.setup, "heard.txt");
-    let progress = progress.iter().find(|line| line.contains("notifications/progress")).unwrap();
+    let progress =
+        progress.iter().find(|line| line.contains(r#""method": "notifications/progress""#)).unwrap();
     assert!(progress.contains(r#""progressToken": "theirs""#), "{progress}");
 }
 

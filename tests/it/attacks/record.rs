@@ -295,7 +295,9 @@ fn a_record_as_large_as_it_was_told_goes_on_in_its_archive() {
 #[test]
 fn a_limit_for_files_refuses_calls_and_ends_nothing() {
     // 512 KiB, in units of 512 bytes.
-    let setup = Setup::echo().first("ulimit -f 1024").more("[audit]\nmax_journal_bytes = 2097152");
+    let setup = Setup::echo()
+        .first("ulimit -f 1024")
+        .more("[audit]\nmax_journal_bytes = 2097152\nmax_arguments_bytes = 65536");
     let mut gateway = Gateway::start(setup);
     let text = "A".repeat(30_000);
     let mut seen = BTreeMap::<&str, u32>::new();

@@ -3,11 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::http_door::client::{Door, NEWEST, request, tool};
 use crate::http_door::raw::{Raw, post};
-use crate::support::{Setup, code, eventually, free_address, get, reason};
+use crate::support::{HttpServer, Setup, code, eventually, free_address, get, reason};
 
 /// A refused request on a connection that stays open.
 const REFUSED: &[u8] = b"GET /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -232,19 +233,60 @@ fn slow_calls_of_one_caller_leave_room_for_others() {
 fn connections_of_their_own_to_a_server_are_shared_too() {
     let door = Door::open(Setup::new().backend("echo", &[], "max_connections = 8"), "");
     let with_roots = |name: &str| door.client(name).greeting(NEWEST, &json!({"roots": {}}));
-    let mut sessions = Vec::new();
-    let refused = eventually("the bound", || {
-        let session = with_roots("eve");
-        let answer = session.call("echo", json!({}));
-        sessions.push(session);
-        answer.get("error").is_some().then_some(answer)
-    });
+    // Sessions that rest make room for one another: with a call each, any number of them has one.
+    let resting: Vec<_> = (0..12).map(|_| with_roots("eve")).collect();
+    for session in resting.iter().chain(&resting) {
+        assert_eq!(session.structured("echo")["name"], "echo");
+    }
+    // Those at work do not.
+    let mut calls = Vec::new();
+    for (number, session) in resting.iter().take(4).enumerate() {
+        calls.push(session.begin_post(&slow()));
+        begun(&door, "a connection of its own", number + 1);
+    }
+    let refused = resting[4].call("echo", json!({}));
     assert_eq!((code(&refused), reason(&refused)), (-32004, "overloaded"), "{refused}");
-    assert_eq!(sessions.len(), 5, "half of them are hers");
-    assert_eq!(with_roots("bob").structured("echo")["name"], "echo");
+    assert_eq!(with_roots("bob").structured("echo")["name"], "echo", "half of them are hers");
     // A session that ends gives its own back.
-    sessions[0].delete();
-    eventually("a place", || (sessions[4].call("echo", json!({}))["result"].is_object()).then_some(()));
+    resting[0].delete();
+    eventually("a place", || (resting[4].call("echo", json!({}))["result"].is_object()).then_some(()));
+    drop(calls);
+}
+
+/// Long answers that wait on the disk for whoever asked for them: more than what the system holds for a connection.
+#[test]
+fn long_answers_that_one_caller_does_not_read() {
+    const LONG: usize = 20 << 20;
+    let limits = "max_message_bytes = 2000000\nmax_result_bytes = 24000000";
+    let server = HttpServer::start(&["--profile", "echo"]);
+    for setup in [Setup::echo(), Setup::new().http("echo", &server.url(), "")] {
+        let door = Door::open(setup.gateway(limits), "");
+        let [eve, bob] = ["eve", "bob"].map(|name| door.client(name).hello(NEWEST));
+        let long = || tool("big", json!({"bytes": LONG}));
+        let mut held = Vec::new();
+        let refused = eventually("the bound", || {
+            let answer = eve.begin(Method::POST, Some(request("tools/call", &long()).to_string()));
+            if answer.content_length().is_none_or(|length| length > LONG as u64) {
+                held.push(answer);
+                return None;
+            }
+            Some(eve.request("tools/call", &long()).value())
+        });
+        assert_eq!((code(&refused), reason(&refused)), (-32603, "answer_not_kept"), "{refused}");
+        let said = refused["error"]["message"].as_str().unwrap();
+        assert!(said.starts_with("the call was made") && said.contains("of your others"), "{said}");
+        assert!((4..=6).contains(&held.len()), "half of eight: {}", held.len());
+        // She may ask as often as she likes: it costs the server's circuit nothing, and others no room.
+        for _ in 0..6 {
+            assert_eq!(code(&eve.ask("tools/call", &long()).value()), -32603);
+        }
+        let answer = bob.call("big", json!({"bytes": LONG}));
+        assert_eq!(answer["result"]["content"][0]["text"].as_str().map(str::len), Some(LONG));
+        drop(held);
+        eventually("her room", || {
+            eve.call("big", json!({"bytes": LONG}))["result"].is_object().then_some(())
+        });
+    }
 }
 
 #[test]

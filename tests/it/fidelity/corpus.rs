@@ -90,6 +90,11 @@ pub(super) fn get<'a>(object: &'a str, key: &str) -> Option<&'a str> {
     members(object).into_iter().find(|(spelled, _)| plain(spelled) == key).map(|(_, value)| value)
 }
 
+/// Whether a message is of this method. The words of one may stand in another: what a caller sends is kept as it came.
+pub(super) fn is(message: &str, method: &str) -> bool {
+    get(message, "method").is_some_and(|found| plain(found) == method)
+}
+
 /// A string without its escapes.
 pub(super) fn plain(string: &str) -> String {
     serde_json::from_str(string).unwrap_or_else(|_| string.to_owned())

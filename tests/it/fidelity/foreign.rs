@@ -1,6 +1,6 @@
 //! Methods that are not MCP's: passed on to the server they are about, if a role has a rule that names them.
 
-use super::corpus::{dressed, get};
+use super::corpus::{dressed, get, is};
 use super::doors::{Door, Era, Way};
 use super::{flags, mirror};
 use crate::support::Setup;
@@ -51,7 +51,7 @@ fn a_method_that_a_role_may_use_passes_unchanged() {
         let wanted = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{reply}}}"#, got.id);
         assert_eq!(got.answer, wanted, "{way:?} {era:?}");
         let heard = received(&mut door, "received");
-        let call = heard.iter().find(|message| message.contains("\"acme/run\"")).unwrap();
+        let call = heard.iter().find(|message| is(message, "acme/run")).unwrap();
         assert_eq!(get(call, "params"), Some(&*params), "{way:?} {era:?}");
         // No permission includes one that no rule names; then it is as unknown as it always was.
         for unnamed in ["vendor/run", "acme", "tools/destroy", "notifications/x", "rpc.discover"] {

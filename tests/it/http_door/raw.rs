@@ -109,6 +109,13 @@ impl Raw {
         Ending { text: String::from_utf8_lossy(&bytes).into_owned(), closed }
     }
 
+    /// What comes next; nothing once the other side has closed.
+    pub(crate) fn some(&mut self) -> String {
+        let mut buffer = [0; 8192];
+        let count = self.0.read(&mut buffer).unwrap_or(0);
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    }
+
     /// Whether nothing has come for a moment: enough to know that a reply which was due at once is not there.
     pub(crate) fn silent(&mut self) -> bool {
         self.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();

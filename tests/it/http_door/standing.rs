@@ -70,7 +70,7 @@ fn what_cannot_be_read_is_not_sent() {
         drop(session.with("accept", accept).listen());
     }
     let calls = session.structured("calls");
-    for accept in ["application/json", "text/event-stream", "text/html", ""] {
+    for accept in ["text/html", "application/json;q=0"] {
         let refused = session.with("accept", accept).request("tools/list", &json!({}));
         assert_eq!(refused.status, 406, "POST with {accept:?}");
         let (client, body) = door.client("ann").with("accept", accept).modern("tools/list", &json!({}));

@@ -2,17 +2,17 @@
 
 use std::borrow::Cow;
 
-use sqlx::postgres::{PgPool, PgRow, Postgres};
+use sqlx::postgres::{PgPool, Postgres};
 use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use super::super::AuditError;
-use super::super::query::{Row, raw};
 use super::super::reader::Batch;
 use super::super::record::Outcome;
+use super::super::row::{Dialect, FURTHER, Row, columns};
 use super::{Ending, Keeper, NewRow, Taken, merge};
 
-/// Rows are inserted by at most so many, the largest first: 18 values each stay far below the limit of 65535, and a
+/// Rows are inserted by at most so many, the largest first: 19 values each stay far below the limit of 65535, and a
 /// statement of a size that comes again and again is read once.
 const BLOCKS: [usize; 3] = [512, 64, 16];
 
@@ -51,7 +51,7 @@ fn block(left: usize) -> Option<(usize, bool)> {
 fn insert(instance: &str, rows: Vec<NewRow<'_>>) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
         "INSERT INTO audit_calls (instance, call, request_id, time, rpc_id, method, subject, role, \
-         kind, tool, backend, session, arguments, status, error, latency_ms, notes, changed) ",
+         kind, tool, backend, session, arguments, sent, status, error, latency_ms, notes, changed) ",
     );
     query.push_values(rows, |mut values, row| {
         let ending = Ending::new(row.outcome);
@@ -60,7 +60,7 @@ fn insert(instance: &str, rows: Vec<NewRow<'_>>) -> QueryBuilder<Postgres> {
         for name in row.names() {
             values.push_bind(name.into_owned());
         }
-        values.push_bind(row.arguments());
+        values.push_bind(row.arguments()).push_bind(row.sent());
         values.push_bind(ending.status).push_bind(ending.error.map(Cow::into_owned));
         values.push_bind(ending.latency_ms).push_bind(ending.notes).push("now()");
     });
@@ -98,7 +98,7 @@ pub(super) async fn position(pool: &PgPool, instance: &str) -> Result<Option<i64
 pub(super) async fn abandon(pool: &PgPool, instance: &str, reason: &str) -> Result<u64, sqlx::Error> {
     let query = sqlx::query(
         "UPDATE audit_calls SET status = 'unknown', error = $2, changed = now() \
-         WHERE instance = $1 AND status = 'pending'",
+         WHERE instance = $1 AND status = 'pending' AND status <> 'success'",
     );
     Ok(query.bind(instance).bind(reason).execute(pool).await?.rows_affected())
 }
@@ -114,8 +114,8 @@ const TAKING: i64 = 0x7365_6e74_696e_656c;
 /// What a row takes besides its long texts, with its places in the indexes, in bytes.
 const ROW_BYTES: &str = "600";
 /// The long texts, as the database has compressed them.
-const TEXTS: &str = "coalesce(pg_column_size(arguments), 0) + coalesce(pg_column_size(error), 0) \
-     + coalesce(pg_column_size(notes), 0)";
+const TEXTS: &str = "coalesce(pg_column_size(arguments), 0) + coalesce(pg_column_size(sent), 0) \
+     + coalesce(pg_column_size(error), 0) + coalesce(pg_column_size(notes), 0)";
 
 /// See [`super::Store::size`]. The table itself never shrinks, so what its rows take is added up, but only if the table
 /// is large enough for that to matter to `above`.
@@ -150,9 +150,8 @@ pub(super) async fn take_oldest(
         return Ok(Taken::default());
     }
     let mut query: QueryBuilder<Postgres> = QueryBuilder::new(format!(
-        "SELECT request_id, to_char(time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), subject, role, method, \
-         kind, tool, backend, session, rpc_id, arguments, status, error, latency_ms, notes, instance, call, \
-         ({ROW_BYTES} + {TEXTS})::bigint FROM audit_calls WHERE status <> 'pending'"
+        "SELECT {}, instance, call, ({ROW_BYTES} + {TEXTS})::bigint FROM audit_calls WHERE status <> 'pending'",
+        columns(Dialect::Postgres, "sent")
     ));
     if let Some(before) = before {
         query.push(" AND time < ").push_bind(before).push("::timestamptz");
@@ -161,10 +160,10 @@ pub(super) async fn take_oldest(
     let found = query.build().fetch_all(&mut *transaction).await?;
     let (mut rows, mut instances, mut calls, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for row in &found {
-        instances.push(row.try_get::<String, _>(15)?);
-        calls.push(row.try_get::<i64, _>(16)?);
-        bytes += u64::try_from(row.try_get::<i64, _>(17)?).unwrap_or_default();
-        rows.push(read(row)?);
+        instances.push(row.try_get::<String, _>(FURTHER)?);
+        calls.push(row.try_get::<i64, _>(FURTHER + 1)?);
+        bytes += u64::try_from(row.try_get::<i64, _>(FURTHER + 2)?).unwrap_or_default();
+        rows.push(Row::read(row)?);
         if bytes >= enough {
             break;
         }
@@ -179,25 +178,4 @@ pub(super) async fn take_oldest(
     let deleted = sqlx::query(delete).bind(instances).bind(calls).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(Taken { rows: usize::try_from(deleted.rows_affected()).unwrap_or(usize::MAX), bytes })
-}
-
-fn read(row: &PgRow) -> Result<Row, sqlx::Error> {
-    Ok(Row {
-        request_id: row.try_get(0)?,
-        time: row.try_get(1)?,
-        subject: row.try_get(2)?,
-        role: row.try_get(3)?,
-        method: row.try_get(4)?,
-        kind: row.try_get(5)?,
-        tool: row.try_get(6)?,
-        backend: row.try_get(7)?,
-        session: row.try_get(8)?,
-        rpc_id: row.try_get(9)?,
-        arguments: raw(row.try_get(10)?),
-        status: row.try_get(11)?,
-        error: row.try_get(12)?,
-        latency_ms: row.try_get(13)?,
-        notes: raw(row.try_get(14)?),
-        changed: String::new(),
-    })
 }

@@ -13,24 +13,23 @@ use uuid::Uuid;
 
 use super::super::AuditError;
 use super::super::mover::blocking;
-use super::super::query::{Row, raw};
 use super::super::reader::Batch;
 use super::super::record::Outcome;
+use super::super::row::{Dialect, FURTHER, Row, columns};
 use super::{BUSY_TIMEOUT, Ending, Keeper, NewRow, Taken, about, merge};
 
 const POSITION: &str = "INSERT INTO journal_position (instance, seq) VALUES (?1, ?2) ON CONFLICT (instance) \
      DO UPDATE SET seq = excluded.seq WHERE journal_position.seq < excluded.seq";
 const INSERT: &str = "INSERT INTO audit_calls (instance, call, request_id, time, rpc_id, method, subject, role, \
-     kind, tool, backend, session, arguments, status, error, latency_ms, notes, changed) VALUES (?1, ?2, ?3, ?4, \
-     ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ON CONFLICT (instance, call) DO NOTHING";
+     kind, tool, backend, session, arguments, sent, status, error, latency_ms, notes, changed) VALUES (?1, ?2, ?3, ?4, \
+     ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) ON CONFLICT (instance, call) DO NOTHING";
 const UPDATE: &str = "UPDATE audit_calls SET status = ?3, error = ?4, latency_ms = ?5, notes = ?6, changed = ?7 \
      WHERE instance = ?1 AND call = ?2 AND status = 'pending'";
+/// The last condition says nothing new. With it the index is taken that leaves `success` out; without it each row of the
+/// instance would be read, and the status stands behind the arguments, which may be long: of a record of 16 GB all of it.
 const ABANDON: &str = "UPDATE audit_calls SET status = 'unknown', error = ?2, changed = ?3 \
-     WHERE instance = ?1 AND status = 'pending'";
+     WHERE instance = ?1 AND status = 'pending' AND status <> 'success'";
 
-const OLDEST: &str = "SELECT request_id, time, subject, role, method, kind, tool, backend, session, rpc_id, arguments, \
-     status, error, latency_ms, notes, rowid FROM audit_calls WHERE status <> 'pending' AND time < ?1 \
-     ORDER BY time LIMIT ?2";
 /// The write-ahead log is cut to this length, in bytes.
 const LOG_BYTES: i64 = 4 << 20;
 /// After every time of RFC 3339.
@@ -160,11 +159,15 @@ fn take_oldest(
     let mut taken = Taken::default();
     let (mut rows, mut ids, mut bytes) = (Vec::new(), Vec::new(), 0);
     {
-        let mut statement = transaction.prepare_cached(OLDEST)?;
+        let oldest = format!(
+            "SELECT {}, rowid FROM audit_calls WHERE status <> 'pending' AND time < ?1 ORDER BY time LIMIT ?2",
+            columns(Dialect::Sqlite, "sent")
+        );
+        let mut statement = transaction.prepare_cached(&oldest)?;
         let mut found = statement.query(params![before, limit])?;
         while let Some(row) = found.next()? {
-            ids.push(row.get::<_, i64>(15)?);
-            let row = read(row)?;
+            ids.push(row.get::<_, i64>(FURTHER)?);
+            let row = Row::read(row)?;
             bytes += about(&row);
             rows.push(row);
             if bytes >= enough {
@@ -188,27 +191,6 @@ fn take_oldest(
     let mut freed = statement.query([])?;
     while freed.next()?.is_some() {}
     Ok(taken)
-}
-
-fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
-    Ok(Row {
-        request_id: row.get(0)?,
-        time: row.get(1)?,
-        subject: row.get(2)?,
-        role: row.get(3)?,
-        method: row.get(4)?,
-        kind: row.get(5)?,
-        tool: row.get(6)?,
-        backend: row.get(7)?,
-        session: row.get(8)?,
-        rpc_id: row.get(9)?,
-        arguments: raw(row.get(10)?),
-        status: row.get(11)?,
-        error: row.get(12)?,
-        latency_ms: row.get(13)?,
-        notes: raw(row.get(14)?),
-        changed: String::new(),
-    })
 }
 
 fn apply(connection: &mut Connection, instance: Uuid, batch: &Batch) -> rusqlite::Result<()> {
@@ -248,6 +230,7 @@ fn insert(transaction: &Transaction<'_>, name: &str, rows: &[NewRow<'_>], now: &
             backend,
             session,
             row.arguments(),
+            row.sent(),
             ending.status,
             ending.error,
             ending.latency_ms,
@@ -277,4 +260,30 @@ fn end(
 /// What SQLite itself would say, which has no clock but that of this machine.
 fn now() -> String {
     format!("{:.3}", jiff::Timestamp::now())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// A look at all rows of an instance reads all of its arguments: of a large record that takes longer than a stop may.
+    #[test]
+    fn open_calls_are_found_without_a_look_at_all_the_others() {
+        let connection = Connection::open_in_memory().unwrap();
+        for migration in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect::<std::collections::BTreeSet<_>>()
+        {
+            connection.execute_batch(&std::fs::read_to_string(migration).unwrap()).unwrap();
+        }
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {ABANDON}")).unwrap();
+        let plan: Vec<String> = statement
+            .query_map(params!["i", "r", "n"], |row| row.get(3))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(plan.iter().any(|step| step.contains("audit_calls_status (status=?)")), "{plan:?}");
+    }
 }

@@ -14,10 +14,11 @@ use super::super::sse::{Item, Parser};
 use super::super::wire::WireError;
 use super::{Link, explain, headers};
 use crate::mcp::payload::Payload;
-use crate::mcp::said;
+use crate::mcp::{envelope, mend, message, said};
 
 /// A body that says it is no longer than this is read in one piece, in bytes.
 const LITTLE: u64 = 64 << 10;
+
 /// A compression that was not undone. Some servers write other things into this header, which harm nobody.
 pub(super) fn unknown_coding(headers: &HeaderMap) -> Option<String> {
     let coding = headers.get(CONTENT_ENCODING)?.to_str().ok()?.to_ascii_lowercase();
@@ -50,7 +51,7 @@ pub(super) async fn gather(link: &Link, mut response: Response) -> Result<Payloa
     }
     let mut body = Gather::new(link.spool.clone(), link.max_body);
     while let Some(chunk) =
-        timeout(link.timeout, response.chunk()).await.map_err(|_| link.silent())?.map_err(transport)?
+        timeout(link.longest, response.chunk()).await.map_err(|_| link.silent())?.map_err(transport)?
     {
         body.push(&chunk);
         body.settle().await;
@@ -91,33 +92,58 @@ pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
     media.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
-/// True if the JSON is a response to this id, or a batch with one. Looks at the keys only; members are skipped.
-pub(super) fn answers(body: &[u8], id: u64) -> bool {
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        serde_json::from_slice::<Vec<Message<'_>>>(body)
-            .is_ok_and(|batch| batch.iter().any(|message| message.answered() == Some(id)))
-    } else {
-        answered(body) == Some(id)
-    }
-}
-
-/// The request that a JSON text answers, if it is such an answer.
-pub(super) fn answered(body: &[u8]) -> Option<u64> {
-    serde_json::from_slice::<Message<'_>>(body).ok()?.answered()
-}
-
+/// A message as far as it says whose answer it is; members are skipped.
 #[derive(Deserialize)]
-struct Message<'a> {
+struct Head<'a> {
     #[serde(borrow)]
     id: Option<&'a RawValue>,
     method: Option<IgnoredAny>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
 }
 
-impl Message<'_> {
+impl Head<'_> {
     fn answered(&self) -> Option<u64> {
         let id = self.id.filter(|_| self.method.is_none())?;
-        id.get().parse().ok()
+        envelope::number(id.get())
     }
+}
+
+/// True if the JSON is a response to this id, or a batch with one.
+pub(super) fn answers(body: &[u8], id: u64) -> bool {
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        serde_json::from_slice::<Vec<Head<'_>>>(body)
+            .is_ok_and(|batch| batch.iter().any(|head| head.answered() == Some(id)))
+    } else {
+        serde_json::from_slice::<Head<'_>>(body).is_ok_and(|head| head.answered() == Some(id))
+    }
+}
+
+/// The same for what a server sent with success, where more is certain: an error that names no request is about the one it
+/// came with, and gets its id; and what is not quite JSON may be read all the same.
+pub(super) fn is_answer(body: &mut Payload, id: u64) -> bool {
+    let text = body.text().clone();
+    if let Ok(head) = serde_json::from_slice::<Head<'_>>(&text) {
+        let nameless = head.method.is_none() && head.id.is_none();
+        let Some(error) = head.error.filter(|_| nameless) else { return head.answered() == Some(id) };
+        *body = body.reworded(message::error_object(&id.to_string(), error.get()));
+        return true;
+    }
+    // Whoever reads it says what is wrong with it.
+    answers(&text, id)
+        || mend::mend(&text).is_some_and(|mended| mended.texts.iter().any(|text| answers(text, id)))
+}
+
+/// The request that a message answers, if it is an answer; also of what is not quite JSON, as it will be read.
+pub(super) fn answered(body: &Bytes) -> Option<u64> {
+    if let Ok(head) = serde_json::from_slice::<Head<'_>>(body) {
+        return head.answered();
+    }
+    if let Ok(batch) = serde_json::from_slice::<Vec<Head<'_>>>(body) {
+        return batch.iter().find_map(Head::answered);
+    }
+    let mended = mend::mend(body)?;
+    mended.texts.iter().find_map(|text| serde_json::from_slice::<Head<'_>>(text).ok()?.answered())
 }
 
 /// A connection that was there: the server may have acted.

@@ -12,7 +12,7 @@ use super::super::STANDING;
 use super::super::spool::TooLong;
 use super::super::sse::{Item, Parser};
 use super::super::wire::{Incoming, Outgoing, WireError};
-use super::body::{answers, gather, is_event_stream, read, refused, transport, unknown_coding};
+use super::body::{answers, gather, is_answer, is_event_stream, read, refused, transport, unknown_coding};
 use super::send::{Sending, send};
 use super::session::{self, Named, Verdict};
 use super::{Link, explain, legacy};
@@ -111,7 +111,9 @@ async fn attempt(
 ) -> Result<Attempt, WireError> {
     let session = link.session.current();
     let request = Sending::post(message.body.clone(), &message.headers).within(session.as_ref());
-    let response = timeout(link.timeout, send(link, &request)).await.map_err(|_| link.silent())??;
+    // Whoever waits for the answer to a request has a clock of its own, and gives it up in time.
+    let patience = if message.id.is_some() { link.longest } else { link.timeout };
+    let response = timeout(patience, send(link, &request)).await.map_err(|_| link.silent())??;
     let status = response.status();
     let opens = message.method == "initialize";
     if status.is_success() && session.is_none() {
@@ -157,8 +159,8 @@ async fn attempt(
         follow(link, incoming, response, session.as_ref(), id, standing).await?;
         return Ok(Attempt::Done);
     }
-    let body = gather(link, response).await?;
-    if !answers(body.text(), id) {
+    let mut body = gather(link, response).await?;
+    if !is_answer(&mut body, id) {
         let text = link.redaction.words(&said::in_body(body.text()));
         return Err(WireError::Protocol(format!(
             "status {status} without the answer to the request: {text}"
@@ -179,7 +181,7 @@ pub(super) async fn answer_of(link: &Link, mut response: Response, id: u64) -> R
         timeout(link.timeout, response.chunk()).await.map_err(|_| link.silent())?.map_err(transport)?
     {
         for item in parser.push(&chunk) {
-            if let Some(Ok(data)) = message(item, link.max_body).await
+            if let Some(Ok(data)) = event_message(item, link.max_body).await
                 && answers(data.text(), id)
             {
                 return Ok(data);
@@ -278,7 +280,7 @@ async fn pump(
     standing: bool,
 ) -> Result<Pumped, WireError> {
     let mut answered: Option<Instant> = None;
-    let silence_allowed = if standing { STANDING } else { link.timeout };
+    let silence_allowed = if standing { STANDING } else { link.longest };
     loop {
         let deadline = answered.map_or_else(|| Instant::now() + silence_allowed, |at| at + EPILOGUE);
         let chunk = match timeout_at(deadline, response.chunk()).await {
@@ -291,14 +293,17 @@ async fn pump(
         let items = parser.push(&chunk);
         parser.settle().await;
         for item in items {
-            match message(item, link.max_body).await {
+            match event_message(item, link.max_body).await {
                 // Event types MCP does not define.
                 None => {}
-                Some(Ok(data)) if answered.is_none() && answers(data.text(), id) => {
-                    answered = Some(Instant::now());
-                    deliver_answer(link, incoming, id, data).await;
+                Some(Ok(mut message)) => {
+                    if answered.is_none() && is_answer(&mut message, id) {
+                        answered = Some(Instant::now());
+                        deliver_answer(link, incoming, id, message).await;
+                    } else {
+                        deliver(incoming, Incoming::About { id, message }).await;
+                    }
                 }
-                Some(Ok(message)) => deliver(incoming, Incoming::About { id, message }).await,
                 // It may have been the answer; waiting for another would be waiting in vain.
                 Some(Err(TooLong { limit })) if answered.is_none() => {
                     return Err(WireError::TooLarge { limit });
@@ -312,7 +317,7 @@ async fn pump(
 }
 
 /// The message of an event; `None` for event types MCP does not define.
-pub(super) async fn message(item: Item, limit: usize) -> Option<Result<Payload, TooLong>> {
+pub(super) async fn event_message(item: Item, limit: usize) -> Option<Result<Payload, TooLong>> {
     match item {
         Item::Event { name, data } if name == "message" => Some(Ok(data.into())),
         Item::Long { name, data } if name == "message" => Some(data.finish().await),

@@ -17,7 +17,7 @@ use super::super::spool::TooLong;
 use super::super::sse::{Item, Parser};
 use super::super::wire::{Incoming, Outgoing, WireError};
 use super::body::{answered, answers, is_event_stream, read, refused};
-use super::exchange::{deliver, deliver_answer, message};
+use super::exchange::{deliver, deliver_answer, event_message};
 use super::send::{Sending, Target, send};
 use super::session::{self, Verdict};
 use super::{Link, explain};
@@ -156,7 +156,7 @@ async fn listen(
     let read = async {
         loop {
             for item in items.drain(..) {
-                match message(item, link.max_body).await {
+                match event_message(item, link.max_body).await {
                     // `endpoint` once more, or events that MCP does not define.
                     None => {}
                     Some(Ok(data)) => legacy.hand_over(&link, &incoming, data).await,

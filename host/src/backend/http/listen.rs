@@ -14,7 +14,7 @@ use super::super::spool::TooLong;
 use super::super::sse::Parser;
 use super::super::wire::Incoming;
 use super::body::is_event_stream;
-use super::exchange::{deliver, message};
+use super::exchange::{deliver, event_message};
 use super::send::{Sending, send};
 use super::{Link, session};
 use crate::queue;
@@ -36,6 +36,9 @@ pub(super) async fn run(
         () = async {
             start.cancelled().await;
             // A server of 2024-11-05 has one stream for everything, which is open already.
+            if link.legacy.get().is_some() {
+                link.stream_answered.cancel();
+            }
             while link.legacy.get().is_none() {
                 tokio::select! {
                     () = listen(&link, &incoming) => {
@@ -57,7 +60,9 @@ async fn listen(link: &Link, incoming: &queue::Sender<Incoming>) {
     loop {
         let position = parser.last_id().map(str::to_owned);
         let session = link.session.current();
-        match send(link, &Sending::get(position.as_deref()).within(session.as_ref())).await {
+        let answer = send(link, &Sending::get(position.as_deref()).within(session.as_ref())).await;
+        link.stream_answered.cancel();
+        match answer {
             Ok(response) => match judge(&response, session.is_some(), position.is_some()) {
                 Verdict::Stream => {
                     parser.restart();
@@ -139,7 +144,7 @@ async fn receive(
         parser.settle().await;
         for item in items {
             any = true;
-            let item = match message(item, limit).await {
+            let item = match event_message(item, limit).await {
                 Some(Ok(message)) => Incoming::Message(message),
                 Some(Err(TooLong { limit })) => Incoming::Oversized { limit, answers: None },
                 None => continue,

@@ -139,6 +139,7 @@ fn spec(url: &str) -> HttpSpec {
         redaction: Redaction::default(),
         spool: None,
         timeout: LONG,
+        longest: LONG,
     }
 }
 
@@ -237,6 +238,24 @@ async fn a_session_from_initialize_to_delete() {
         last = server.next().await;
     }
     assert_eq!(delete.unwrap().header("mcp-session-id"), Some("s-1"));
+}
+
+#[tokio::test]
+async fn the_standing_stream_is_open_before_the_first_call() {
+    let mut server = Server::start(|seen| match seen.method.as_str() {
+        "POST" if seen.body.contains("\"id\":2") => json(&result(2)),
+        "POST" => plain("202 Accepted"),
+        _ => Reply::Hold(stream("")),
+    })
+    .await;
+    let mut wire = connect(&server);
+    wire.control.set_protocol_version("2025-11-25");
+    wire.sender.try_send(notification("notifications/initialized")).unwrap();
+    wire.sender.try_send(request(2, "tools/call")).unwrap();
+    assert_eq!(text(&mut wire).await, result(2));
+    let seen = [server.next().await, server.next().await, server.next().await];
+    assert!(seen[..2].iter().any(|seen| seen.method == "GET"));
+    assert!(seen[2].body.contains("tools/call"));
 }
 
 #[tokio::test]
@@ -399,7 +418,7 @@ async fn silence_ends_an_exchange() {
     })
     .await;
     let mut spec = spec(&server.url);
-    spec.timeout = Duration::from_millis(50);
+    spec.longest = Duration::from_millis(50);
     let mut wire = open(&spec, client::client(&Route::default()).unwrap());
     for id in 1..=2 {
         wire.sender.try_send(request(id, "ping")).unwrap();

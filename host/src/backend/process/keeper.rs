@@ -20,6 +20,7 @@ use super::frames::{self, Command, Report};
 
 mod launch;
 mod signals;
+mod slim;
 
 /// The hidden command: `keep LINE NAME`.
 pub(super) const COMMAND: &str = "keep";
@@ -68,6 +69,7 @@ fn keep(line: RawFd) -> io::Result<u8> {
     // If the gateway is gone already, the other thread will find that out.
     let _ = frames::write(&line, &Report::Started { pid });
     launch::let_go();
+    slim::forget_the_start();
     let ward = Arc::new(Ward { server, status: Mutex::default(), died: Condvar::new() });
     let (ears, theirs) = (line.try_clone()?, ward.clone());
     std::thread::Builder::new().name("ears".to_owned()).spawn(move || theirs.obey(&ears))?;

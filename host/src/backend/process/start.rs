@@ -14,10 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::keeper;
 use super::kin::{self, Kept};
-use crate::files::umask_of_children;
+use crate::files::{this_program, umask_of_children};
 
-/// The program that runs now, also when another file has taken its name since.
-const THIS_PROGRAM: &str = "/proc/self/exe";
 /// Starts that wait for the thread.
 const QUEUE: usize = 64;
 
@@ -48,7 +46,7 @@ pub(super) async fn keeper(name: &str) -> io::Result<Keeper> {
 }
 
 fn command(name: &str, line: OwnedFd) -> Command {
-    let mut command = std::process::Command::new(THIS_PROGRAM);
+    let mut command = std::process::Command::new(this_program());
     // What the child is started with comes over the line: arguments and environment of a process can be looked at.
     command.arg0("sentinel-gateway").args([keeper::COMMAND, &line.as_raw_fd().to_string(), name]).env_clear();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

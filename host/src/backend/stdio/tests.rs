@@ -1,6 +1,8 @@
 //! The promises of the stdio wire, each against a real child.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::time::Instant;
+
 use rustix::process::{Pid, test_kill_process};
 
 use super::*;

@@ -27,12 +27,12 @@ impl Checker<'_> {
         // A key is told from a token by its beginning or its header, so it is asked for first.
         let mut shipped = Vec::from_iter(self.api_keys(raw, http));
         let (auth, by_mode) = match raw.mode {
-            RawMode::Local => (Some(Auth::Local), self.local(raw, rbac, http)),
+            RawMode::Local => (Some(Auth::Local), vec![self.local(raw, rbac, http)]),
             // Over HTTP every caller brings a token of their own.
-            RawMode::Jwt if http.is_some() => (Some(Auth::Jwt { token: None }), self.jwt(raw)),
-            RawMode::Jwt => (self.token(raw), self.jwt(raw)),
+            RawMode::Jwt if http.is_some() => (Some(Auth::Jwt { token: None }), self.issuers(raw, rbac)),
+            RawMode::Jwt => (self.token(raw), self.issuers(raw, rbac)),
         };
-        shipped.push(by_mode);
+        shipped.extend(by_mode);
         (auth, shipped)
     }
 
@@ -63,12 +63,13 @@ impl Checker<'_> {
         let header =
             http.and_then(|http| http.credential_headers.first()).map_or("x-api-key", String::as_str);
         let config = json!({ "keys": keys, "header": header });
-        Some(Shipped { name: "auth-api-key", section: "auth", config, secrets, http: None })
+        Some(Shipped { secrets, ..Shipped::new("auth-api-key", "auth", config) })
     }
 
     fn local(&mut self, raw: &RawAuth, rbac: &RawRbac, http: Option<&RawHttp>) -> Shipped {
         for key in [
             "jwt_secret_env",
+            "jwt_secret_file",
             "jwt_issuer",
             "jwt_audience",
             "token_env",
@@ -81,31 +82,42 @@ impl Checker<'_> {
             "jwks_refetch_secs",
             "jwks_stale_secs",
             "required_scopes",
+            "audience_claims",
+            "role_claims",
+            "role_map",
+            "default_role",
+            "issuers",
         ] {
             let at = format!("/auth/{key}");
             if self.typed(&at) {
                 self.warn(&at, "it has no effect in mode \"local\"", "remove it, or set mode = \"jwt\"");
             }
         }
-        let known: Vec<&str> = rbac.roles.keys().map(String::as_str).collect();
         match &raw.role {
             None => {
                 let hint = "name one of [rbac.roles]: role = \"admin\"";
                 self.problem("/auth/role", "mode \"local\" needs the role of the caller", hint);
             }
-            Some(role) if !known.is_empty() && !rbac.roles.contains_key(role) => {
-                let near = nearest(role, known.iter().copied()).map(|near| format!("did you mean {near}?"));
-                let hint = near.unwrap_or_else(|| format!("the roles are: {}", known.join(", ")));
-                self.problem("/auth/role", format!("there is no role {role:?} in [rbac.roles]"), hint);
-            }
-            Some(_) => {}
+            Some(role) => self.role("/auth/role", role, rbac),
         }
         if raw.subject.as_ref().is_some_and(String::is_empty) {
             self.problem("/auth/subject", "must not be empty", "leave it out for the name of the user");
         }
         let loopback = http.is_some_and(|http| http.allow_local);
         let config = json!({ "role": raw.role, "subject": raw.subject, "loopback": loopback });
-        Shipped { name: "auth-local", section: "auth", config, secrets: Vec::new(), http: None }
+        Shipped::new("auth-local", "auth", config)
+    }
+
+    /// A role that is given must be one of the file.
+    pub(super) fn role(&mut self, at: &str, role: &str, rbac: &RawRbac) {
+        // That there are none at all was said.
+        if rbac.roles.is_empty() || rbac.roles.contains_key(role) {
+            return;
+        }
+        let known: Vec<&str> = rbac.roles.keys().map(String::as_str).collect();
+        let near = nearest(role, known.iter().copied()).map(|near| format!("did you mean {near}?"));
+        let hint = near.unwrap_or_else(|| format!("the roles are: {}", known.join(", ")));
+        self.problem(at, format!("there is no role {role:?} in [rbac.roles]"), hint);
     }
 
     /// The token of the caller on stdio.
@@ -124,76 +136,44 @@ impl Checker<'_> {
         Some(Auth::Jwt { token: Some(Secret::new(token)) })
     }
 
-    fn jwt(&mut self, raw: &RawAuth) -> Shipped {
-        for key in ["role", "subject"] {
-            let at = format!("/auth/{key}");
-            if self.typed(&at) {
-                self.warn(
-                    &at,
-                    "it has no effect in mode \"jwt\": the token says it",
-                    "remove it, or set mode = \"local\"",
-                );
-            }
-        }
-        let mut keys = Vec::new();
-        let mut secrets: Vec<(String, Secret)> = Vec::new();
-        let elsewhere = !raw.keys.is_empty() || raw.jwks_file.is_some() || raw.jwks_url.is_some();
-        let default = (!elsewhere).then(|| "JWT_SECRET_KEY".to_owned());
-        // If the keys could not be read, that is the problem, and not the missing default.
-        let default = default.filter(|_| {
-            !["keys", "jwks_file", "jwks_url"].iter().any(|key| self.gone(&format!("/auth/{key}")))
-        });
-        if let Some(name) = raw.jwt_secret_env.clone().or(default) {
-            self.secret("/auth/jwt_secret_env", &name, &mut secrets);
-            keys.push(json!({ "alg": RawAlg::HS256, "secret": name }));
-        }
-        for (index, key) in raw.keys.iter().enumerate() {
-            keys.extend(self.key(&format!("/auth/keys/{index}"), key, &mut secrets));
-        }
-        let mut config = json!({
-            "issuer": raw.jwt_issuer,
-            "audience": raw.jwt_audience,
-            "leeway_s": raw.leeway_secs,
-            "keys": keys,
-        });
-        if !raw.required_scopes.is_empty() {
-            config["required_scopes"] = json!(raw.required_scopes);
-        }
-        if let Some(jwks) = raw.jwks_file.as_ref().and_then(|typed| self.jwks(typed)) {
-            config["jwks"] = jwks;
-        }
-        let Some(url) = &raw.jwks_url else {
-            for key in ["jwks_ca_file", "jwks_max_age_secs", "jwks_refetch_secs", "jwks_stale_secs"] {
-                if self.typed(&format!("/auth/{key}")) {
-                    self.warn(&format!("/auth/{key}"), "it has no effect without jwks_url", "remove it");
-                }
-            }
-            return Shipped { name: "auth-jwt", section: "auth", config, secrets, http: None };
-        };
-        config["jwks_url"] = url.as_str().into();
-        config["jwks_max_age_secs"] = raw.jwks_max_age_secs.into();
-        config["jwks_refetch_secs"] = raw.jwks_refetch_secs.into();
-        config["jwks_stale_secs"] = raw.jwks_stale_secs.into();
-        let http = self.jwks_grant(raw, url);
-        // Only this one may send requests; where none are needed, the authenticator stays pure.
-        Shipped { name: "auth-jwks", section: "auth", config, secrets, http }
+    /// Reads a signing secret out of a file; the plugin knows it by the name of its key.
+    pub(super) fn signing_file(
+        &mut self,
+        at: &str,
+        typed: &str,
+        secrets: &mut Vec<(String, Secret)>,
+    ) -> Option<Value> {
+        let value = self.secret_file(at, typed)?;
+        self.long_enough(at, typed, &value);
+        let name = "secret_file";
+        secrets.push((name.to_owned(), Secret::new(value)));
+        Some(json!({ "alg": RawAlg::HS256, "secret": name }))
     }
 
-    /// Reads a signing secret out of the environment.
-    fn secret(&mut self, at: &str, name: &str, secrets: &mut Vec<(String, Secret)>) {
-        let Some(value) = self.needed(at, name) else { return };
+    fn long_enough(&mut self, at: &str, name: &str, value: &str) {
         if value.len() < MIN_SECRET {
             let message =
                 format!("{name} holds {} bytes, and a signing secret needs {MIN_SECRET}", value.len());
             self.problem(at, message, "make one with `openssl rand -hex 32`");
         }
+    }
+
+    /// Reads a signing secret out of the environment.
+    pub(super) fn secret(&mut self, at: &str, name: &str, secrets: &mut Vec<(String, Secret)>) {
+        let Some(value) = self.needed(at, name) else { return };
+        self.long_enough(at, name, &value);
         if !secrets.iter().any(|(known, _)| known == name) {
             secrets.push((name.to_owned(), Secret::new(value)));
         }
     }
 
     /// One entry of `keys`, in the plugin's words.
-    fn key(&mut self, at: &str, key: &RawKey, secrets: &mut Vec<(String, Secret)>) -> Option<Value> {
+    pub(super) fn key(
+        &mut self,
+        at: &str,
+        key: &RawKey,
+        secrets: &mut Vec<(String, Secret)>,
+    ) -> Option<Value> {
         let Some(alg) = key.alg else {
             self.problem(&format!("{at}/alg"), "a key needs its algorithm", "HS256, RS256, ES256 or EdDSA");
             return None;
@@ -238,8 +218,7 @@ impl Checker<'_> {
         Some(text)
     }
 
-    fn jwks(&mut self, typed: &str) -> Option<Value> {
-        let at = "/auth/jwks_file";
+    pub(super) fn jwks(&mut self, at: &str, typed: &str) -> Option<Value> {
         let text = self.read(at, typed)?;
         let set: Option<Value> = serde_json::from_str(&text).ok();
         let set = set.filter(|set| set.get("keys").is_some_and(Value::is_array));

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::super::document::escape;
-use super::super::raw::{RawArgumentCheck, RawBackend, RawEnv, RawEra, RawType};
+use super::super::raw::{RawArgumentCheck, RawArguments, RawBackend, RawEnv, RawEra, RawType};
 use super::super::secret::Secret;
 use super::super::{Backend, BackendEra, Transport, file};
 use super::route::Proxy;
+use super::tools::arguments;
 use super::{Checker, duration, is_name};
 use crate::redact::names_a_secret;
 
@@ -58,11 +59,42 @@ impl Checker<'_> {
             }
             Some(_) => {}
         }
+        // What an optional backend lacks is noted instead of reported.
+        self.lacking = raw.optional.then(Vec::new);
         let transport = self.transport(at, raw, proxy);
+        let lacking = self.lacking.take().unwrap_or_default();
+        let absent = (!lacking.is_empty()).then(|| lacking.join("; "));
+        if let (Some(why), Some(name)) = (&absent, &name) {
+            self.warn(
+                &name_at,
+                format!("{why}, so {name} is left out (optional = true)"),
+                "set it where the gateway is started",
+            );
+        }
+        // It is never opened, and keeps its place among the others.
+        let nothing = || Transport::Stdio {
+            command: raw.command.clone().unwrap_or_default(),
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: None,
+            sandbox: None,
+        };
+        let transport = transport.or_else(|| absent.is_some().then(nothing));
+        let longest = self.longest(at, duration(raw.timeout_secs), raw.max_timeout_secs);
+        let tools = self.tools(at, raw);
+        if raw.argument_check == RawArgumentCheck::Strict && raw.arguments != RawArguments::Refuse {
+            let message = "it has no effect where arguments are not refused";
+            self.warn(&format!("{at}/argument_check"), message, "remove it, or arguments = \"refuse\"");
+        }
         Some(Backend {
+            absent,
             name: name?,
             transport: transport?,
             timeout: duration(raw.timeout_secs),
+            longest,
+            arguments: arguments(raw.arguments),
+            tools,
+            errors_count: raw.circuit_breaker_count_errors,
             retries: raw.retries,
             restart_on_exit: raw.restart_on_exit.unwrap_or(true),
             max_restarts: raw.max_restarts.unwrap_or(5),
@@ -285,18 +317,27 @@ impl Checker<'_> {
                 }
                 Some(secret)
             }
-            Err(unread) => {
-                self.unread(at, unread);
-                None
-            }
+            // A file that is there and open to others is a mistake, whoever needs it.
+            Err(unread) => match &mut self.lacking {
+                Some(lacking) if !path.exists() => {
+                    lacking.extend(unread.into_iter().map(|(message, _)| message));
+                    None
+                }
+                _ => {
+                    self.unread(at, unread);
+                    None
+                }
+            },
         }
     }
 
-    /// Replaces `${NAME}` by that environment variable and `${file:PATH}` by what stands in that file; `$${` stands for
-    /// `${`.
+    /// Replaces `${NAME}` by that environment variable, `${NAME:-DEFAULT}` by the default if it is not set, and
+    /// `${file:PATH}` by what stands in that file; `$${` stands for `${`.
     pub(super) fn interpolate(&mut self, at: &str, key: &str, typed: &str) -> Option<Secret> {
         let (mut value, mut hidden) = (String::new(), Vec::new());
         let mut complete = true;
+        // A default that stands for a variable is as public as the file.
+        let mut named = false;
         let mut rest = typed;
         while let Some(start) = rest.find("${") {
             let before = &rest[..start];
@@ -312,17 +353,23 @@ impl Checker<'_> {
                 self.problem(at, "a ${ without its }", hint);
                 return None;
             };
-            let (found, secret) = match name.strip_prefix("file:") {
-                Some(path) => (self.secret_file(at, path), true),
-                // As other programs spell it.
-                None if name.starts_with("env:") || name.contains(":-") => {
-                    let plain = name.strip_prefix("env:").unwrap_or(name);
-                    let plain = plain.split_once(":-").map_or(plain, |(plain, _)| plain);
-                    let hint = format!("write ${{{plain}}}; there are no defaults");
-                    self.problem(at, format!("${{{name}}} is not how a variable is written here"), hint);
+            let (found, secret) = match (name.strip_prefix("file:"), name.split_once(":-")) {
+                (Some(path), _) => (self.secret_file(at, path), true),
+                (None, _) if name.starts_with("env:") => {
+                    // As other programs spell it.
+                    let plain = name.trim_start_matches("env:");
+                    let text = format!("${{{name}}} is not how a variable is written here");
+                    self.problem(at, text, format!("write ${{{plain}}}"));
                     (None, false)
                 }
-                None => (self.needed(at, name), !is_public(name)),
+                (None, Some((name, default))) => match self.var(name) {
+                    Some(found) => (Some(found), !is_public(name)),
+                    None => {
+                        named = true;
+                        (Some(default.to_owned()), false)
+                    }
+                },
+                (None, None) => (self.needed(at, name), !is_public(name)),
             };
             match found {
                 Some(found) => {
@@ -336,7 +383,7 @@ impl Checker<'_> {
             rest = after;
         }
         value.push_str(rest);
-        if hidden.is_empty() && complete && names_a_secret(key) && !value.is_empty() {
+        if hidden.is_empty() && complete && !named && names_a_secret(key) && !value.is_empty() {
             let hint = "name an environment variable or a file instead: \"${NAME}\", \"${file:PATH}\"";
             self.warn(at, "this looks like a secret written into the file", hint);
             hidden.push(value.clone());

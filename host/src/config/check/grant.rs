@@ -1,7 +1,7 @@
 //! Where plugins may send HTTP requests: hosts that the operator typed, one by one.
 
 use super::super::HttpGrant;
-use super::super::raw::{RawAuth, RawHttpGrant};
+use super::super::raw::{RawHttpGrant, RawIssuer};
 use super::{Checker, duration};
 
 /// A URL taken apart as far as a grant needs it.
@@ -38,8 +38,8 @@ impl Checker<'_> {
     }
 
     /// The grant that `jwks_url` stands for: the host that the operator typed.
-    pub(super) fn jwks_grant(&mut self, raw: &RawAuth, url: &str) -> Option<HttpGrant> {
-        let at = "/auth/jwks_url";
+    pub(super) fn jwks_grant(&mut self, section: &str, raw: &RawIssuer, url: &str) -> Option<HttpGrant> {
+        let at = &format!("{section}/jwks_url");
         let hint = "such as https://login.example.org/.well-known/jwks.json";
         let Some(address) = address(url) else {
             self.problem(at, format!("{url:?} is not the address of a key set"), hint);
@@ -50,7 +50,8 @@ impl Checker<'_> {
             self.problem(at, text, "https; http is for this machine only");
             return None;
         }
-        let ca = raw.jwks_ca_file.as_ref().map(|typed| self.certificates("/auth/jwks_ca_file", typed));
+        let at = format!("{section}/jwks_ca_file");
+        let ca = raw.jwks_ca_file.as_ref().map(|typed| self.certificates(&at, typed));
         Some(HttpGrant {
             hosts: vec![address.host.to_ascii_lowercase()],
             ca: ca.flatten(),

@@ -56,6 +56,7 @@ impl Checker<'_> {
             allowed_origins: raw.allowed_origins.clone(),
             max_sessions: raw.max_sessions,
             session_idle: duration(raw.session_idle_secs),
+            keep_alive: duration(raw.keep_alive_secs),
             max_connections: raw.max_connections,
             max_connections_per_address: per_address(raw),
             credential_headers: raw.credential_headers.clone(),

@@ -39,6 +39,13 @@ impl Checker<'_> {
             self.disabled_backends(&raw.kill_switch, known);
         }
         for (index, backend) in raw.backends.iter().enumerate() {
+            let Some(name) = &backend.name else { continue };
+            for tool in backend.tools.keys() {
+                let rule = self.rule(&format!("/backends/{index}/tools/{}", escaped(tool)), tool, known);
+                rules.extend(rule.map(|rule| Rule { of_backend: Some(name.clone()), ..rule }));
+            }
+        }
+        for (index, backend) in raw.backends.iter().enumerate() {
             let (Some(name), Some(rewrite)) = (&backend.name, &backend.rewrite) else { continue };
             let lists =
                 [("arguments", &rewrite.arguments), ("results", &rewrite.results), ("tools", &rewrite.tools)];
@@ -116,6 +123,6 @@ fn listed(names: &[&str]) -> String {
 }
 
 /// RFC 6901, section 3: how a key stands in a JSON pointer.
-fn escaped(key: &str) -> String {
+pub(super) fn escaped(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }

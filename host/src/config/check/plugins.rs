@@ -27,8 +27,11 @@ const MAX_RECOVERY_MS: u64 = 300_000;
 
 /// A shipped plugin as the file's own sections configure it.
 pub(super) struct Shipped {
-    pub(super) name: &'static str,
-    pub(super) section: &'static str,
+    /// Its file, without the ending.
+    pub(super) artifact: &'static str,
+    /// What it is called; of several with one file each has a name of its own.
+    pub(super) name: String,
+    pub(super) section: String,
     pub(super) config: Value,
     pub(super) secrets: Vec<(String, Secret)>,
     /// What the section itself grants, because it names the address.
@@ -36,11 +39,18 @@ pub(super) struct Shipped {
 }
 
 impl Shipped {
+    /// One that is alone of its kind, and needs neither secrets nor the network.
+    pub(super) fn new(artifact: &'static str, section: &str, config: Value) -> Self {
+        let (name, section) = (artifact.to_owned(), section.to_owned());
+        Self { artifact, name, section, config, secrets: Vec::new(), http: None }
+    }
+
     fn plugin(self, stage: Stage) -> Plugin {
-        let Self { name, section, config, secrets, http } = self;
-        let limits = default_limits(name);
+        let Self { artifact, name, section, config, secrets, http } = self;
+        let limits = default_limits(artifact);
         Plugin {
-            name: name.to_owned(),
+            name,
+            artifact,
             stage,
             wasm: None,
             sha256: None,
@@ -59,38 +69,14 @@ impl Shipped {
 impl Checker<'_> {
     /// All plugins in the order of the chain.
     pub(super) fn chain(&mut self, authenticators: Vec<Shipped>, raw: &Raw) -> Vec<Plugin> {
-        let rates = Shipped {
-            name: "rate-limit",
-            section: "rate_limits",
-            config: json!(raw.rate_limits),
-            secrets: Vec::new(),
-            http: None,
-        };
-        let rbac = Shipped {
-            name: "rbac",
-            section: "rbac",
-            config: rbac(&raw.rbac),
-            secrets: Vec::new(),
-            http: None,
-        };
-        let breaker = Shipped {
-            name: "circuit-breaker",
-            section: "backends",
-            config: breaker(&raw.backends),
-            secrets: Vec::new(),
-            http: None,
-        };
+        let rates = Shipped::new("rate-limit", "rate_limits", json!(raw.rate_limits));
+        let rbac = Shipped::new("rbac", "rbac", rbac(&raw.rbac));
+        let breaker = Shipped::new("circuit-breaker", "backends", breaker(&raw.backends));
         let mut chain: Vec<Plugin> =
             authenticators.into_iter().map(|shipped| shipped.plugin(Stage::Authenticate)).collect();
         chain.extend([rates.plugin(Stage::Guard), rbac.plugin(Stage::Guard), breaker.plugin(Stage::Breaker)]);
         if let Some(config) = rewrite(&raw.backends) {
-            let rules = Shipped {
-                name: "rewrite-rules",
-                section: "backends",
-                config,
-                secrets: Vec::new(),
-                http: None,
-            };
+            let rules = Shipped::new("rewrite-rules", "backends", config);
             chain.push(rules.plugin(Stage::Rewrite));
         }
         let mut typed: Vec<&str> = Vec::new();
@@ -111,9 +97,15 @@ impl Checker<'_> {
             typed.push(name);
             if !SHIPPED.contains(&name) {
                 chain.extend(self.custom(&at, name, plugin));
-            } else if let Some(shipped) = chain.iter_mut().find(|shipped| shipped.name == name) {
+                continue;
+            }
+            let mut found = false;
+            // Of several with one file the entry is about each.
+            for shipped in chain.iter_mut().filter(|shipped| shipped.artifact == name) {
+                found = true;
                 self.change(&at, shipped, plugin);
-            } else {
+            }
+            if !found {
                 let hint = "it is not in the chain: see [auth] mode, or [backends.rewrite]";
                 self.warn(&at, format!("{name} has nothing to do here, so this has no effect"), hint);
             }
@@ -139,8 +131,7 @@ impl Checker<'_> {
             self.problem(&format!("{at}/stage"), "a plugin of your own needs its stage", hint);
         }
         let config = Value::Object(Map::new());
-        let shell = Shipped { name: "", section: "plugins", config, secrets: Vec::new(), http: None };
-        let mut plugin = shell.plugin(stage(raw.stage?));
+        let mut plugin = Shipped::new("", "plugins", config).plugin(stage(raw.stage?));
         name.clone_into(&mut plugin.name);
         self.change(at, &mut plugin, raw);
         plugin.wasm.is_some().then_some(plugin)
@@ -225,7 +216,9 @@ fn breaker(backends: &[RawBackend]) -> Value {
                 circuit.insert("max_recovery_ms".to_owned(), recovery.into());
             }
         }
-        if let Some(rate) = backend.circuit_breaker_failure_rate {
+        // Never is never: the share that opens it by default is for those who have not said so.
+        let never = (backend.circuit_breaker_threshold == Some(0)).then_some(0.0);
+        if let Some(rate) = backend.circuit_breaker_failure_rate.or(never) {
             circuit.insert("failure_rate".to_owned(), rate.into());
         }
         if let Some(calls) = backend.circuit_breaker_min_calls {

@@ -36,6 +36,28 @@ pub(in crate::config) enum RawArgumentCheck {
     Strict,
 }
 
+/// What becomes of a call whose arguments do not fit the tool's schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(in crate::config) enum RawArguments {
+    Refuse,
+    Warn,
+    Off,
+}
+
+/// What holds for some tools of a backend; without it, what the backend says.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawTool {
+    /// What becomes of a call whose arguments do not fit the schema: "refuse", "warn" or "off".
+    pub(in crate::config) arguments: Option<RawArguments>,
+    /// How long a call may take without a sign of progress.
+    pub(in crate::config) timeout_secs: Option<Seconds>,
+    /// How long a call may take that reports progress.
+    pub(in crate::config) max_timeout_secs: Option<Seconds>,
+}
+
 /// A server behind the gateway.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -48,8 +70,8 @@ pub(in crate::config) struct RawBackend {
     /// http: where it listens; `${NAME}` is replaced by that environment variable, and `${file:PATH}` by what stands in
     /// that file, as they are: what is not allowed in a URL must stand there percent-encoded.
     pub(in crate::config) url: Option<String>,
-    /// http: headers of every request; `${NAME}` in a value is replaced by that environment variable, and
-    /// `${file:PATH}` by what stands in that file.
+    /// http: headers of every request; `${NAME}` in a value is replaced by that environment variable, `${NAME:-DEFAULT}`
+    /// by the default if it is not set, and `${file:PATH}` by what stands in that file.
     pub(in crate::config) headers: BTreeMap<String, String>,
     /// http: the proxy that requests to it go through, instead of what [gateway] says: "none", "environment", or its URL.
     pub(in crate::config) proxy: Option<String>,
@@ -67,8 +89,11 @@ pub(in crate::config) struct RawBackend {
     pub(in crate::config) cwd: Option<String>,
     /// stdio: holds it, and all it starts, to what stands here; without it, it may do all that the gateway's user may.
     pub(in crate::config) sandbox: Option<RawSandbox>,
-    /// How long a call may take.
+    /// How long a call may take. Each progress notification for it starts the clock again, and so does the answer to a
+    /// question that the server asked.
     pub(in crate::config) timeout_secs: Seconds,
+    /// How long a call may take in all, whatever progress it reports. By default 3600, or `timeout_secs` if that is longer.
+    pub(in crate::config) max_timeout_secs: Option<Seconds>,
     /// How often connecting and listing are tried again. A tool call is never sent twice.
     #[schemars(range(max = 100))]
     pub(in crate::config) retries: u32,
@@ -87,7 +112,11 @@ pub(in crate::config) struct RawBackend {
     pub(in crate::config) required: bool,
     /// Show its tools as `name_tool` always, not only where two backends have the same name.
     pub(in crate::config) prefix: bool,
-    /// Failures in a row that open its circuit; 0 for never. By default 5.
+    /// Whether the gateway starts without it where a variable or a file that it names is missing; it is down then, and a
+    /// warning says why.
+    pub(in crate::config) optional: bool,
+    /// Failures in a row that open its circuit. By default 5; 0 for never, and then a share of failures opens it only if
+    /// `circuit_breaker_failure_rate` says so.
     pub(in crate::config) circuit_breaker_threshold: Option<u32>,
     /// How long an open circuit rests before one call may try. By default 30.
     pub(in crate::config) circuit_breaker_recovery_secs: Option<Seconds>,
@@ -97,12 +126,20 @@ pub(in crate::config) struct RawBackend {
     /// Calls in the last minute before the share counts. By default 20.
     #[schemars(range(min = 1))]
     pub(in crate::config) circuit_breaker_min_calls: Option<u32>,
+    /// Whether JSON-RPC errors that are not about the request (-32603, and codes of the server's own) count as failures.
+    /// A server that answers with one is there; where it means that nothing works any more, `true` counts it.
+    pub(in crate::config) circuit_breaker_count_errors: bool,
     /// How it speaks: "handshake" (MCP revisions up to 2025-11-25), "stateless" (2026-07-28), or "auto": it is asked
     /// when the gateway connects.
     pub(in crate::config) era: RawEra,
     /// What becomes of a tool whose `inputSchema` has flaws: "lenient" says so in the log, leaves out what has no meaning
     /// and checks the arguments by the rest; "strict" refuses the calls of this tool.
     pub(in crate::config) argument_check: RawArgumentCheck,
+    /// What becomes of a call whose arguments do not fit the tool's `inputSchema`: "refuse" answers it without the server,
+    /// "warn" says so in the log and passes it on, "off" does not look.
+    pub(in crate::config) arguments: RawArguments,
+    /// The same and the time-outs for single tools, by name or pattern as in all rules; the most specific counts.
+    pub(in crate::config) tools: BTreeMap<String, RawTool>,
     /// How many sessions may have a connection (stdio: a process) of their own, because the client can be asked
     /// something, subscribes or sets a log level; each caller may have a share of them. All others share one.
     #[schemars(range(min = 1, max = 10_000))]
@@ -128,6 +165,7 @@ impl Default for RawBackend {
             cwd: None,
             sandbox: None,
             timeout_secs: Seconds(60.0),
+            max_timeout_secs: None,
             retries: 3,
             restart_on_exit: None,
             max_restarts: None,
@@ -135,12 +173,16 @@ impl Default for RawBackend {
             max_in_flight: 256,
             required: false,
             prefix: false,
+            optional: false,
             circuit_breaker_threshold: None,
             circuit_breaker_recovery_secs: None,
             circuit_breaker_failure_rate: None,
             circuit_breaker_min_calls: None,
+            circuit_breaker_count_errors: false,
             era: RawEra::Auto,
             argument_check: RawArgumentCheck::Lenient,
+            arguments: RawArguments::Refuse,
+            tools: BTreeMap::new(),
             max_connections: 32,
             idle_timeout_secs: Seconds(300.0),
             rewrite: None,

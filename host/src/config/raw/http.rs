@@ -22,6 +22,10 @@ pub(in crate::config) struct RawHttp {
     pub(in crate::config) max_sessions: usize,
     /// How long a session stays open without a request.
     pub(in crate::config) session_idle_secs: Seconds,
+    /// How long a client that waits for an answer hears nothing. After that its answer becomes an event stream, and a
+    /// comment goes over it each time nothing else did for so long; so do standing streams. Many load balancers close a
+    /// connection on which nothing moves for 30 or 60 seconds.
+    pub(in crate::config) keep_alive_secs: Seconds,
     /// Connections at once. When they are all taken, those that rest make room: first those over which no credential was
     /// accepted, then those of callers who have more than an equal part. One caller alone may have half of them.
     #[schemars(range(min = 1, max = 100_000))]
@@ -60,6 +64,7 @@ impl Default for RawHttp {
             allowed_origins: Vec::new(),
             max_sessions: 10_000,
             session_idle_secs: Seconds(1_800.0),
+            keep_alive_secs: Seconds(10.0),
             max_connections: 1_024,
             max_connections_per_address: None,
             allow_local: false,

@@ -24,17 +24,36 @@ pub fn content_type_json(headers: &HeaderMap) -> Result<(), Rejection> {
     Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
 }
 
-/// A POST of MCP may be answered by JSON or by an event stream, so its client must read both.
+/// What a client can read of the answer to its POST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// JSON or an event stream, as MCP demands of every client.
+    Either,
+    /// JSON alone.
+    Json,
+    /// An event stream alone.
+    Events,
+}
+
+/// A POST of MCP may be answered by JSON or by an event stream, and its client has to name both. Many name one of them, or
+/// none, and are served in that form: a client that names nothing reads JSON.
 ///
 /// # Errors
-/// 406; also without the header, which MCP asks for although HTTP does not.
-pub fn accept_rpc(headers: &HeaderMap) -> Result<(), Rejection> {
-    if admits(headers, JSON) && admits(headers, EVENTS) {
-        return Ok(());
+/// 406 for one that can read neither.
+pub fn accept_rpc(headers: &HeaderMap) -> Result<Form, Rejection> {
+    match (admits(headers, JSON), admits(headers, EVENTS)) {
+        (true, true) => Ok(Form::Either),
+        (true, false) => Ok(Form::Json),
+        (false, true) => Ok(Form::Events),
+        (false, false) if headers.get_all(header::ACCEPT).iter().all(|value| trimmed(value).is_empty()) => {
+            Ok(Form::Json)
+        }
+        (false, false) => {
+            let message =
+                "the answer is JSON or an event stream: send \"Accept: application/json, text/event-stream\"";
+            Err(Rejection::new(StatusCode::NOT_ACCEPTABLE, message))
+        }
     }
-    let message =
-        "the answer may be JSON or an event stream: send \"Accept: application/json, text/event-stream\"";
-    Err(Rejection::new(StatusCode::NOT_ACCEPTABLE, message))
 }
 
 /// A GET of MCP is answered by an event stream.

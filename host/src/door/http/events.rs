@@ -13,6 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio_util::sync::CancellationToken;
 
 use super::super::conversation::Conversation;
+use super::super::guard::Form;
 use super::super::line::{Outbound, Outbox};
 use super::super::pour::Pour;
 use super::super::respond;
@@ -20,8 +21,15 @@ use super::reply;
 use super::work::Work;
 use crate::mcp::payload::Payload;
 
-/// How often a stream shows that it is alive.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// What an answer's way depends on, besides the request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ways<'a> {
+    /// What the client can read.
+    pub(super) form: Form,
+    pub(super) stopping: &'a CancellationToken,
+    /// How long nothing may be said: whoever stands between, or the client itself, takes a silent connection for dead.
+    pub(super) keep_alive: Duration,
+}
 
 /// Cancels what a request began, if its answer is not wanted any more.
 #[derive(Debug)]
@@ -37,21 +45,45 @@ impl Drop for CancelOnDrop {
 #[derive(Clone, Debug)]
 pub(super) struct Lacking(pub(super) String);
 
-/// Waits for the first message and answers in the form it asks for.
+/// Waits for the first message and answers in the form it asks for: one JSON message if it is the answer. If it takes long
+/// to come, an event stream begins without it, which shows now and then that the gateway is there. A client that reads
+/// JSON alone gets the answer only; what precedes it goes to the stream of its session.
 pub(super) async fn respond(
     mut queue: Outbox,
+    conversation: &Arc<Conversation>,
     guard: Option<CancelOnDrop>,
     work: Option<Work>,
-    stopping: &CancellationToken,
+    ways: Ways<'_>,
 ) -> Response {
-    let first = match work {
-        Some(mut work) => tokio::select! {
-            biased;
-            first = queue.recv() => first,
-            // It ended with its answer in the queue, or without one.
-            () = &mut work => queue.recv().await,
-        },
-        None => queue.recv().await,
+    if ways.form == Form::Events {
+        return stream(Start::Empty, queue, guard, ways);
+    }
+    let late = tokio::time::sleep(ways.keep_alive);
+    tokio::pin!(late);
+    let mut work = work;
+    let first = loop {
+        let next = match &mut work {
+            Some(under_way) => tokio::select! {
+                biased;
+                next = queue.recv() => next,
+                // It ended with its answer in the queue, or without one.
+                () = under_way => {
+                    work = None;
+                    queue.recv().await
+                }
+                // What is left of the work goes on as a task of its own.
+                () = &mut late, if ways.form == Form::Either => return stream(Start::Late, queue, guard, ways),
+            },
+            None => tokio::select! {
+                biased;
+                next = queue.recv() => next,
+                () = &mut late, if ways.form == Form::Either => return stream(Start::Late, queue, guard, ways),
+            },
+        };
+        match next {
+            Some(Outbound::Part(message)) if ways.form == Form::Json => conversation.tell(message),
+            next => break next,
+        }
     };
     match first {
         Some(Outbound::Last { message, status }) => {
@@ -62,10 +94,15 @@ pub(super) async fn respond(
             }
             response
         }
-        Some(first @ Outbound::Part(_)) => stream(Some(first), queue, guard, stopping),
+        Some(first @ Outbound::Part(_)) => stream(Start::With(first), queue, guard, ways),
         // Cancelled by its client: there is no answer.
         None => StatusCode::ACCEPTED.into_response(),
     }
+}
+
+/// The stream of a session, for what belongs to no request.
+pub(super) fn standing(queue: Outbox, ways: Ways<'_>) -> Response {
+    stream(Start::Standing, queue, None, ways)
 }
 
 /// One JSON message as the body.
@@ -83,10 +120,35 @@ fn whole(status: u16, message: Payload) -> Response {
     response
 }
 
+/// An answer that is there at once.
+pub(super) fn at_once(form: Form, message: Bytes) -> Response {
+    if form != Form::Events {
+        return reply(200, message);
+    }
+    let mut response = Body::from(framed(&message)).into_response();
+    head(&mut response);
+    response
+}
+
+/// How a stream begins.
+enum Start {
+    /// With the message that made it one.
+    With(Outbound),
+    /// With a sign of life, because the answer takes long.
+    Late,
+    /// With whatever comes before the answer, or with that.
+    Empty,
+    /// With whatever comes; it ends with the gateway.
+    Standing,
+}
+
 struct Events {
     first: Option<Outbound>,
+    /// A sign of life is due.
+    late: bool,
     queue: Outbox,
     stopping: CancellationToken,
+    keep_alive: Duration,
     /// The standing stream ends with the gateway; a request's with its answer.
     standing: bool,
     /// The message that is being written, and whether it was the answer.
@@ -96,17 +158,18 @@ struct Events {
 }
 
 /// An event stream that ends with the answer.
-pub(super) fn stream(
-    first: Option<Outbound>,
-    queue: Outbox,
-    guard: Option<CancelOnDrop>,
-    stopping: &CancellationToken,
-) -> Response {
-    let standing = first.is_none();
+fn stream(start: Start, queue: Outbox, guard: Option<CancelOnDrop>, ways: Ways<'_>) -> Response {
+    let (late, standing) = (matches!(start, Start::Late), matches!(start, Start::Standing));
+    let first = match start {
+        Start::With(first) => Some(first),
+        Start::Late | Start::Empty | Start::Standing => None,
+    };
     let events = Events {
         first,
+        late,
         queue,
-        stopping: stopping.clone(),
+        stopping: ways.stopping.clone(),
+        keep_alive: ways.keep_alive,
         standing,
         pouring: None,
         ended: false,
@@ -114,12 +177,16 @@ pub(super) fn stream(
     };
     let body = Body::from_stream(futures_util::stream::unfold(events, next));
     let mut response = body.into_response();
+    head(&mut response);
+    response
+}
+
+fn head(response: &mut Response) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     // Proxies in front would hold events back.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    response
 }
 
 async fn next(mut events: Events) -> Option<(io::Result<Bytes>, Events)> {
@@ -135,9 +202,10 @@ async fn next(mut events: Events) -> Option<(io::Result<Bytes>, Events)> {
     }
     let message = match events.first.take() {
         Some(first) => Some(first),
+        None if std::mem::take(&mut events.late) => None,
         None => tokio::select! {
             message = events.queue.recv() => Some(message?),
-            () = tokio::time::sleep(KEEP_ALIVE) => None,
+            () = tokio::time::sleep(events.keep_alive) => None,
             () = events.stopping.cancelled(), if events.standing => return None,
         },
     };

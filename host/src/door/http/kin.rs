@@ -9,12 +9,16 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Processes, and open files of all of them together, that are looked at.
 const MAX_PROCESSES: usize = 32_768;
 const MAX_FILES: usize = 1_000_000;
 /// Lines of one table of sockets.
 const MAX_SOCKETS: usize = 1_000_000;
+
+/// Where a socket was found last, and is looked for first. It decides nothing.
+static LAST: AtomicU32 = AtomicU32::new(0);
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +42,11 @@ pub(super) fn look(peer: SocketAddr, local: SocketAddr) -> Kin {
     };
     let ours = descendants(std::process::id(), &parents);
     let mut left = MAX_FILES;
-    for pid in &ours {
-        // A thread can have files of its own.
+    if has_open("/proc/self/fd", socket.inode, &mut left) {
+        return Kin::Own(std::process::id());
+    }
+    for pid in ours.iter().filter(|pid| **pid != std::process::id()) {
+        // A thread can have files of its own; those of the gateway have not.
         let threads = numbers(&format!("/proc/{pid}/task"));
         let found = threads
             .iter()
@@ -48,8 +55,12 @@ pub(super) fn look(peer: SocketAddr, local: SocketAddr) -> Kin {
             return Kin::Own(*pid);
         }
     }
-    for pid in parents.keys().filter(|pid| !ours.contains(pid)) {
-        if has_open(&format!("/proc/{pid}/fd"), socket.inode, &mut left) {
+    // Whoever has come once comes again, with the next connection.
+    let last = LAST.load(Ordering::Relaxed);
+    let others = parents.keys().copied().filter(|pid| *pid != last);
+    for pid in parents.contains_key(&last).then_some(last).into_iter().chain(others) {
+        if !ours.contains(&pid) && has_open(&format!("/proc/{pid}/fd"), socket.inode, &mut left) {
+            LAST.store(pid, Ordering::Relaxed);
             return Kin::Other;
         }
     }

@@ -4,6 +4,8 @@
 //! machine brings everybody from there, and the servers behind the gateway run here, too. What cannot be found out is
 //! taken for somebody else.
 
+use std::borrow::Cow;
+
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use tokio::sync::Semaphore;
@@ -80,8 +82,12 @@ pub(super) async fn far(parts: &Parts, peer: &Peer) -> Option<String> {
 /// The first header that tells of somebody in between.
 fn relayed(headers: &HeaderMap) -> Option<String> {
     headers.keys().map(axum::http::HeaderName::as_str).find_map(|name| {
-        let plain = name.replace('_', "-");
-        let known = RELAYED.binary_search(&plain.as_str()).is_ok()
+        // With each request, so nothing is made of a name that needs no other spelling.
+        let plain = match name.contains('_') {
+            true => Cow::Owned(name.replace('_', "-")),
+            false => Cow::Borrowed(name),
+        };
+        let known = RELAYED.binary_search(&&*plain).is_ok()
             || FAMILIES.iter().any(|family| plain.starts_with(family));
         // Names are tokens, so there is nothing in them that could not be shown; only their length is a client's choice.
         known.then(|| plain.chars().take(64).collect())

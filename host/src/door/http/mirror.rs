@@ -5,7 +5,9 @@ use axum::http::request::Parts;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::refusal::Refusal;
 use super::{Mount, Refused, reply};
+use crate::call::{self, Denial};
 use crate::mcp::{code, header, message, splice};
 
 /// Compares every header that repeats something.
@@ -53,5 +55,6 @@ pub(super) fn check(
 
 fn mismatch(id: &RawValue, text: &str) -> Refused {
     let data = json!({ "reason": "header_mismatch" });
-    Box::new(reply(400, message::error(id.get(), code::HEADER_MISMATCH, text, &data)))
+    let response = reply(400, message::error(id.get(), code::HEADER_MISMATCH, text, &data));
+    Refusal::new(response, Denial::new(call::Refused::InvalidArguments, "header_mismatch", text))
 }

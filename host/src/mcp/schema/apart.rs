@@ -42,7 +42,7 @@ pub fn read(answer: &[u8]) -> Result<(), ArgumentError> {
 /// The other process's side.
 #[derive(Debug, Default)]
 pub struct Helper {
-    kept: Vec<(String, Result<Judge, String>)>,
+    kept: Vec<(String, Result<Option<Judge>, String>)>,
 }
 
 impl Helper {
@@ -57,7 +57,11 @@ impl Helper {
         let (schema, arguments) = rest.split_at_checked(length).ok_or_else(wrong)?;
         let text = |bytes| std::str::from_utf8(bytes).map_err(|_| wrong());
         let (schema, arguments) = (text(schema)?, text(arguments)?);
-        let answer = match self.judge(schema).as_ref().map(|judge| judge.judge(arguments, None)) {
+        let answer = match self
+            .judge(schema)
+            .as_ref()
+            .map(|judge| judge.as_ref().map_or(Ok(()), |judge| judge.judge(arguments, None)))
+        {
             Ok(Ok(())) => Answer::Fits,
             Ok(Err(ArgumentError::Mismatch { pointer, message })) => Answer::Mismatch { pointer, message },
             Ok(Err(error)) => Answer::Schema(error.to_string()),
@@ -66,16 +70,15 @@ impl Helper {
         serde_json::to_vec(&answer).map_err(|error| error.to_string())
     }
 
-    fn judge(&mut self, schema: &str) -> &Result<Judge, String> {
+    /// What judges by a schema; nothing if it cannot be compiled, and then all arguments fit.
+    fn judge(&mut self, schema: &str) -> &Result<Option<Judge>, String> {
         let at = self.kept.iter().position(|(text, _)| text == schema).unwrap_or_else(|| {
             if self.kept.len() >= KEPT {
                 drop(self.kept.remove(0));
             }
-            let judge = lower::lower(schema).and_then(|mut lowered| {
-                if !lowered.flaws.is_empty() {
-                    weaken::weaken(&mut lowered.nodes);
-                }
-                Judge::new(lowered)
+            let judge = lower::lower(schema).map(|mut lowered| {
+                weaken::weaken(&mut lowered.nodes);
+                Judge::new(lowered).ok()
             });
             self.kept.push((schema.to_owned(), judge));
             self.kept.len() - 1

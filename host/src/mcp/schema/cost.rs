@@ -71,8 +71,6 @@ impl Load {
                 };
             match *keyword {
                 "minLength" | "maxLength" => load.per_byte += 0.25,
-                "format" => load.per_byte += 4.0,
-                "contentEncoding" | "contentMediaType" => load.per_byte += 8.0,
                 "uniqueItems" => load.compared += 1.0,
                 _ => {}
             }

@@ -33,7 +33,6 @@ pub(super) fn data(shape: Shape, value: &Value, draft: Draft) -> Option<Value> {
         Shape::Number => value.is_number(),
         Shape::Positive => value.as_f64().is_some_and(|number| number > 0.0),
         Shape::Flag => value.is_boolean(),
-        Shape::Text => value.is_string(),
         // Until draft 6 an empty list was no list.
         Shape::List => value.as_array().is_some_and(|list| draft > Draft::Draft6 || !list.is_empty()),
         Shape::Any => true,

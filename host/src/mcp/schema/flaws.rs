@@ -12,6 +12,8 @@ const LONGEST: usize = 160;
 pub struct Flaws {
     told: Vec<String>,
     more: usize,
+    /// Why others would not even compile the schema.
+    refused: Option<String>,
 }
 
 impl Flaws {
@@ -20,11 +22,19 @@ impl Flaws {
             self.more += 1;
             return;
         }
-        let cut = |text: &str| match text.char_indices().nth(LONGEST) {
-            None => text.to_owned(),
-            Some((end, _)) => format!("{}…", &text[..end]),
-        };
         self.told.push(format!("{:?}: {}", cut(place), cut(what)));
+    }
+
+    /// Notes something for which validators of clients refuse the whole schema, whether it is a flaw here or not.
+    pub(super) fn refuse(&mut self, place: &str, what: &str) {
+        if self.refused.is_none() {
+            self.refused = Some(format!("{:?}: {}", cut(place), cut(what)));
+        }
+    }
+
+    /// Why others would refuse the schema.
+    pub(super) fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -34,6 +44,13 @@ impl Flaws {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.told.is_empty()
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The keywords of JSON Schema that judge something, what may stand under each, and in which drafts they exist.
-//! Everything else in a schema is for people, and is not kept.
+//! Everything else in a schema is for people, and is not kept. That goes for `format`, `contentEncoding` and
+//! `contentMediaType` as well: servers read them as hints, and differ in what they take for a date or an address.
 
 use jsonschema::Draft;
 
@@ -12,7 +13,6 @@ pub(super) enum Shape {
     /// A number above zero.
     Positive,
     Flag,
-    Text,
     Pattern,
     /// A list of different texts.
     Names,
@@ -42,7 +42,7 @@ type Row = (&'static str, Shape, Draft, Draft);
 use Draft::{Draft4, Draft6, Draft7, Draft201909, Draft202012};
 
 /// Keyword, shape, first and last draft that has it.
-const TABLE: [Row; 43] = [
+const TABLE: [Row; 40] = [
     ("$ref", Shape::Reference, Draft4, Draft202012),
     ("$dynamicRef", Shape::Reference, Draft202012, Draft202012),
     ("$recursiveRef", Shape::Reference, Draft201909, Draft201909),
@@ -52,8 +52,6 @@ const TABLE: [Row; 43] = [
     ("anyOf", Shape::Many, Draft4, Draft202012),
     ("const", Shape::Any, Draft6, Draft202012),
     ("contains", Shape::One, Draft6, Draft202012),
-    ("contentEncoding", Shape::Text, Draft6, Draft7),
-    ("contentMediaType", Shape::Text, Draft6, Draft7),
     ("dependencies", Shape::Dependencies, Draft4, Draft202012),
     ("dependentRequired", Shape::NamesBy, Draft201909, Draft202012),
     ("dependentSchemas", Shape::Named, Draft201909, Draft202012),
@@ -61,7 +59,6 @@ const TABLE: [Row; 43] = [
     ("enum", Shape::List, Draft4, Draft202012),
     ("exclusiveMaximum", Shape::Number, Draft4, Draft202012),
     ("exclusiveMinimum", Shape::Number, Draft4, Draft202012),
-    ("format", Shape::Text, Draft4, Draft202012),
     ("if", Shape::One, Draft7, Draft202012),
     ("items", Shape::Items, Draft4, Draft202012),
     ("maxContains", Shape::Count, Draft201909, Draft202012),

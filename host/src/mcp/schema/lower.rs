@@ -95,6 +95,8 @@ impl<'v> Lowering<'v> {
             _ => {
                 (self.nodes[id].cut, self.nodes[id].lost) = (true, true);
                 let (owner, keyword, name) = place;
+                let at = self.place(owner, keyword, name);
+                self.flaws.refuse(&at, "it is no schema");
                 self.flaw(owner, keyword, name, "it is no schema, so everything is accepted there");
             }
         }
@@ -113,6 +115,11 @@ impl<'v> Lowering<'v> {
         if self.flaws.is_full() {
             return self.flaws.note("", what);
         }
+        let place = self.place(id, keyword, name);
+        self.flaws.note(&place, what);
+    }
+
+    fn place(&self, id: Id, keyword: &str, name: &str) -> String {
         let mut steps = vec![name, keyword];
         let mut at = id;
         // Each node was found from an earlier one.
@@ -126,11 +133,18 @@ impl<'v> Lowering<'v> {
             place.push('/');
             place.push_str(step);
         }
-        self.flaws.note(&place, what);
+        place
     }
 
-    /// Leaves a keyword out.
+    /// Leaves a keyword out that other validators refuse as well.
     fn leave_out(&mut self, id: Id, keyword: &str, what: &str) {
+        let place = self.place(id, keyword, "");
+        self.flaws.refuse(&place, what);
+        self.leave_out_here(id, keyword, what);
+    }
+
+    /// Leaves a keyword out that others understand.
+    fn leave_out_here(&mut self, id: Id, keyword: &str, what: &str) {
         self.flaw(id, keyword, "", &format!("{what}; it is left out"));
         self.nodes[id].cut = true;
         if keyword::evaluates(keyword) {
@@ -153,6 +167,56 @@ impl<'v> Lowering<'v> {
             self.keyword(id, (keyword, shape), under, map, resource);
         }
         self.settle(id, map);
+        self.spare_defaults(id, map, resource);
+        self.take_null(id, map);
+    }
+
+    /// A property that is required and has a default is not missing: whoever fills the default in does so before he looks.
+    fn spare_defaults(&mut self, id: Id, map: &'v Map<String, Value>, resource: Resource) {
+        let Some(Value::Object(properties)) = map.get("properties") else { return };
+        let Self { nodes, index, .. } = self;
+        let has_default = |name: &Value| {
+            let Some(Value::Object(property)) = name.as_str().and_then(|name| properties.get(name)) else {
+                return false;
+            };
+            property.contains_key("default")
+                || property.get("$ref").and_then(Value::as_str).is_some_and(|reference| {
+                    let found = index.find("$ref", reference, resource);
+                    found.is_ok_and(|(target, _)| target.get("default").is_some())
+                })
+        };
+        let node = &mut nodes[id];
+        let required = node.words.iter_mut().find(|(keyword, _)| *keyword == "required");
+        if let Some((_, Word::Data(Value::Array(names)))) = required {
+            let before = names.len();
+            names.retain(|name| !has_default(name));
+            node.cut |= names.len() < before;
+        }
+    }
+
+    /// `nullable` is how OpenAPI up to 3.0 spells that null is taken as well.
+    fn take_null(&mut self, id: Id, map: &'v Map<String, Value>) {
+        if map.get("nullable") != Some(&Value::Bool(true)) {
+            return;
+        }
+        let node = &mut self.nodes[id];
+        for (keyword, word) in &mut node.words {
+            let Word::Data(value) = word else { continue };
+            match (*keyword, value) {
+                ("type", Value::Array(types)) => types.push(json!("null")),
+                ("type", value) => *value = json!([value.take(), "null"]),
+                ("enum", Value::Array(values)) => values.push(Value::Null),
+                _ => continue,
+            }
+            node.cut = true;
+        }
+        // A type that stands twice is no list of types.
+        if let Some((_, Word::Data(Value::Array(types)))) =
+            node.words.iter_mut().find(|(keyword, _)| *keyword == "type")
+        {
+            let mut seen = HashSet::new();
+            types.retain(|name| seen.insert(name.to_string()));
+        }
     }
 
     fn keyword(
@@ -240,6 +304,10 @@ impl<'v> Lowering<'v> {
     fn pattern(&mut self, id: Id, spelled: &str) {
         match pattern::translate(spelled) {
             Ok(found) => {
+                if found.loose {
+                    let place = self.place(id, "pattern", "");
+                    self.flaws.refuse(&place, "with the flag `u` it is no regular expression of ECMA-262");
+                }
                 let node = &mut self.nodes[id];
                 node.states = found.states;
                 node.words.push(("pattern", Word::Data(Value::String(found.text.clone()))));
@@ -254,7 +322,14 @@ impl<'v> Lowering<'v> {
                     self.spelled.push((found.text, spelled.to_owned()));
                 }
             }
-            Err(why) => self.leave_out(id, "pattern", &format!("{} {why}", shown(spelled))),
+            Err(why) => {
+                let what = format!("{} {why}", shown(spelled));
+                if why.is_elsewhere() {
+                    self.leave_out_here(id, "pattern", &what)
+                } else {
+                    self.leave_out(id, "pattern", &what)
+                }
+            }
         }
     }
 
@@ -269,9 +344,15 @@ impl<'v> Lowering<'v> {
                 }
                 // Any name may be one that it is about, so none is refused for what else holds for the others.
                 found => {
-                    let why = found.err().unwrap_or_else(|| "it counts too far".to_owned());
-                    let why = format!("{} {why}", shown(spelled));
-                    self.leave_out(id, "patternProperties", &why);
+                    let why = found
+                        .err()
+                        .unwrap_or_else(|| pattern::Unread::Beyond("it counts too far".to_owned()));
+                    let what = format!("{} {why}", shown(spelled));
+                    if why.is_elsewhere() {
+                        self.leave_out_here(id, "patternProperties", &what);
+                    } else {
+                        self.leave_out(id, "patternProperties", &what);
+                    }
                     let any = Node { cut: true, lost: true, ..Node::default() };
                     (String::new(), self.made(any, (id, "patternProperties", "")))
                 }
@@ -315,6 +396,8 @@ impl<'v> Lowering<'v> {
             }
             return;
         }
+        let place = self.place(id, keyword, "");
+        self.flaws.refuse(&place, "it is no number");
         self.flaw(id, keyword, "", &format!("`{flag}` is read as in draft 4, about `{limit}`"));
         if let Some(limit) = map.get(limit).filter(|limit| limit.is_number() && flag) {
             self.nodes[id].words.push((keyword, Word::Data(limit.clone())));

@@ -1,6 +1,8 @@
 //! Patterns: from the regular expressions of ECMA-262, which JSON Schema means, to those of the `regex` engine, whose time
 //! is linear in the text. What has no equivalent there (look-around, back-references) or would be too large has none here.
 
+use std::fmt;
+
 use regex_syntax::Parser;
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
@@ -18,28 +20,60 @@ const MAX_NEST: u32 = 100;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Pattern {
     pub(super) text: String,
+    /// It is one only for those who read patterns as browsers do without the flag `u`; many validators set it.
+    pub(super) loose: bool,
     /// How many states its machine has, roughly: the steps that one byte of text costs at most.
     pub(super) states: f64,
     /// What else it demands of a text's length, where that was split off: at least, at most.
     pub(super) length: Option<(u32, Option<u32>)>,
 }
 
-/// Translates a pattern, or says why it cannot be.
-pub(super) fn translate(pattern: &str) -> Result<Pattern, String> {
-    if pattern.len() > MAX_BYTES {
-        return Err(format!("it is longer than {MAX_BYTES} bytes"));
+/// Why a pattern is not used here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// Engines whose time is not bounded take it.
+    Beyond(String),
+    /// It is no pattern of ECMA-262.
+    Wrong(String),
+}
+
+impl Unread {
+    /// Whether others understand it.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Beyond(_))
     }
-    let text = spelling::translate(pattern)?;
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Beyond(why) | Self::Wrong(why)) = self;
+        f.write_str(why)
+    }
+}
+
+impl From<String> for Unread {
+    fn from(why: String) -> Self {
+        if why == spelling::LOOK || why == spelling::BACK { Self::Beyond(why) } else { Self::Wrong(why) }
+    }
+}
+
+/// Translates a pattern, or says why it cannot be.
+pub(super) fn translate(pattern: &str) -> Result<Pattern, Unread> {
+    if pattern.len() > MAX_BYTES {
+        return Err(Unread::Beyond(format!("it is longer than {MAX_BYTES} bytes")));
+    }
+    let (text, loose) = spelling::translate(pattern)?;
     let hir = regex_syntax::ParserBuilder::new()
         .nest_limit(MAX_NEST)
         .build()
         .parse(&text)
-        .map_err(|error| bare(&error))?;
+        .map_err(|error| Unread::Wrong(bare(&error)))?;
     let whole = states(&hir);
     if whole <= MAX_STATES {
-        return Ok(Pattern { text, states: whole, length: None });
+        return Ok(Pattern { text, loose, states: whole, length: None });
     }
-    simpler(&hir).ok_or_else(|| format!("its machine would have more than {MAX_STATES} states"))
+    let too_large = || Unread::Beyond(format!("its machine would have more than {MAX_STATES} states"));
+    simpler(&hir).map(|simpler| Pattern { loose, ..simpler }).ok_or_else(too_large)
 }
 
 /// The reason without the drawing around it.
@@ -78,7 +112,7 @@ fn simpler(hir: &Hir) -> Option<Pattern> {
     };
     let hir = Parser::new().parse(&text).ok()?;
     let states = states(&hir);
-    (states <= MAX_STATES).then_some(Pattern { text, states, length })
+    (states <= MAX_STATES).then_some(Pattern { text, loose: false, states, length })
 }
 
 /// How many states the machine of an expression has, roughly and rather too many.
@@ -182,6 +216,21 @@ mod tests {
             &nested,
         ] {
             assert!(translate(pattern).is_err(), "{pattern}: {:?}", translate(pattern));
+        }
+    }
+
+    #[test]
+    fn what_strict_readers_refuse_is_known() {
+        for strict in [r"^\d{2,}[\w\-]\.\/\u{43}$", "^(?:a|b)*$", r"[^\]\[]", "a{2}", r"\p{Lu}"] {
+            assert!(!translate(strict).unwrap().loose, "{strict}");
+        }
+        for loose in ["^{[a-z]+}$", r"\-", r"\_", "a]", "a}", "a{,3}", r"[\w-x]", r"\u12", r"\x1"] {
+            assert!(translate(loose).unwrap().loose, "{loose}");
+        }
+        for (pattern, elsewhere) in
+            [("(?=a)", true), (r"(a)\1", true), ("(?i)a", false), ("(?P<n>a)", false), ("(", false)]
+        {
+            assert_eq!(translate(pattern).unwrap_err().is_elsewhere(), elsewhere, "{pattern}");
         }
     }
 

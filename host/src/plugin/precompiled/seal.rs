@@ -1,13 +1,15 @@
 //! A secret key, and what it seals: native code for one component and one engine.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::MAX_FILE;
 use super::files;
+use super::native::Native;
 
 /// What a sealed file begins with: its kind and version. The seal follows, then the native code.
 pub(super) const SEAL: &[u8; 16] = b"sentinel sealed1";
@@ -68,22 +70,51 @@ impl Key {
 
     /// The seal of native code.
     pub(super) fn seal(&self, digest: &str, fingerprint: u64, native: &[u8]) -> [u8; 32] {
+        *self.begin(digest, fingerprint).update(native).finalize().as_bytes()
+    }
+
+    /// A seal up to the native code.
+    fn begin(&self, digest: &str, fingerprint: u64) -> blake3::Hasher {
         let mut mac = blake3::Hasher::new_keyed(&self.0);
         // Of fixed length, but for the digest, whose length is said: no two inputs look alike.
         mac.update(SEAL);
         mac.update(&fingerprint.to_le_bytes());
         mac.update(&(digest.len() as u64).to_le_bytes());
         mac.update(digest.as_bytes());
-        mac.update(native);
-        *mac.finalize().as_bytes()
+        mac
     }
 
-    /// The native code in a file, if its seal is ours and for this component and engine.
-    pub(super) fn unseal<'a>(&self, digest: &str, fingerprint: u64, content: &'a [u8]) -> Option<&'a [u8]> {
-        let (seal, native) = content.strip_prefix(SEAL)?.split_at_checked(32)?;
-        let expected = blake3::Hash::from_bytes(self.seal(digest, fingerprint, native));
+    /// The native code in a file, if its seal is ours and for this component and engine. What is judged is a copy, and the
+    /// copy is what is handed out: the file may change while it is read, and after.
+    ///
+    /// # Errors
+    /// It cannot be read, or there is no memory for it.
+    pub(super) fn unseal(
+        &self,
+        digest: &str,
+        fingerprint: u64,
+        file: &mut (impl Read + Seek),
+    ) -> io::Result<Option<Native>> {
+        file.rewind()?;
+        let (mut mark, mut seal) = ([0; SEAL.len()], [0; 32]);
+        if !whole(file.read_exact(&mut mark))? || !whole(file.read_exact(&mut seal))? || mark != *SEAL {
+            return Ok(None);
+        }
+        let mut mac = self.begin(digest, fingerprint);
+        let native = Native::copy(&mut file.take(MAX_FILE), |piece| {
+            mac.update(piece);
+        })?;
         // Compared in constant time.
-        (expected == blake3::Hash::from_slice(seal).ok()?).then_some(native)
+        Ok((mac.finalize() == blake3::Hash::from_bytes(seal)).then_some(native))
+    }
+}
+
+/// Whether there was as much as was wanted.
+fn whole(read: io::Result<()>) -> io::Result<bool> {
+    match read {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -98,15 +129,19 @@ mod tests {
     fn a_seal_is_for_one_key_one_component_one_engine_and_every_byte() {
         let (key, other) = (Key([7; KEY]), Key([8; KEY]));
         let sealed = [&SEAL[..], &key.seal("abc", 1, b"native"), b"native"].concat();
-        assert_eq!(key.unseal("abc", 1, &sealed), Some(&b"native"[..]));
-        assert_eq!(other.unseal("abc", 1, &sealed), None);
-        assert_eq!(key.unseal("abd", 1, &sealed), None);
-        assert_eq!(key.unseal("abc", 2, &sealed), None);
+        let unseal = |key: &Key, digest, fingerprint, sealed: &[u8]| {
+            let native = key.unseal(digest, fingerprint, &mut io::Cursor::new(sealed)).unwrap();
+            native.map(|native| fs::read(native.path()).unwrap())
+        };
+        assert_eq!(unseal(&key, "abc", 1, &sealed).as_deref(), Some(&b"native"[..]));
+        assert_eq!(unseal(&other, "abc", 1, &sealed), None);
+        assert_eq!(unseal(&key, "abd", 1, &sealed), None);
+        assert_eq!(unseal(&key, "abc", 2, &sealed), None);
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
-            assert_eq!(key.unseal("abc", 1, &changed), None, "byte {at}");
-            assert_eq!(key.unseal("abc", 1, &sealed[..at]), None, "cut at {at}");
+            assert_eq!(unseal(&key, "abc", 1, &changed), None, "byte {at}");
+            assert_eq!(unseal(&key, "abc", 1, &sealed[..at]), None, "cut at {at}");
         }
     }
 

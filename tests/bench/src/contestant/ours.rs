@@ -130,7 +130,8 @@ impl Variant {
             Some(how) => {
                 let mut command = Command::new("valgrind");
                 match how {
-                    Counted::Prepared => command.arg("--tool=none"),
+                    // The process that compiles them, too: it must see the same processor. It may write no files.
+                    Counted::Prepared => command.args(["--tool=none", "--trace-children=yes", "--vgdb=no"]),
                     Counted::Callgrind => {
                         command.args(["--tool=callgrind", "--callgrind-out-file=callgrind.out"])
                     }
@@ -169,7 +170,7 @@ impl Variant {
         );
         if self.counted.is_some() {
             // Valgrind has not as many addresses as guards reserve.
-            text += "plugin_bounds = \"checked\"\n";
+            text += "plugin_bounds = \"checked\"\nplugin_compile_secs = 900\nplugin_compile_memory_bytes = 17179869184\n";
         }
         if way.route.http_door() {
             let local = !self.policies;

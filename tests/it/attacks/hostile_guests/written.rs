@@ -21,6 +21,8 @@ pub(crate) struct Written {
     check: String,
     after_check: String,
     settle: String,
+    /// Of a rewriter: what it does to a list.
+    catalog: String,
     realloc: String,
     /// The memory that the host knows.
     memory: String,
@@ -39,6 +41,7 @@ pub(crate) fn guard() -> Written {
         check: "(call $drop (local.get $call)) (i32.const 512)".to_owned(),
         after_check: String::new(),
         settle: "(call $drop (local.get $call))".to_owned(),
+        catalog: "(call $drop-catalog (local.get $catalog)) (i32.const 512)".to_owned(),
         realloc: "(local $at i32)
             (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
             (global.set $heap (i32.add (local.get $at) (local.get $size)))
@@ -62,6 +65,29 @@ pub(crate) fn list_filter() -> Written {
     }
 }
 
+/// An authenticator that knows nobody.
+pub(crate) fn authenticator() -> Written {
+    Written {
+        world: "authenticator",
+        role: "authentication",
+        check: "(call $drop-request (local.get $request)) (i32.const 512)".to_owned(),
+        settings: settings("written", Stage::Authenticate, json!({})),
+        ..guard()
+    }
+}
+
+/// A rewriter that changes nothing. What it does to requests is its check.
+pub(crate) fn rewriter() -> Written {
+    Written {
+        world: "rewriter",
+        role: "rewriting",
+        check: "(call $drop (local.get $call)) (call $drop-patch (local.get $patch)) (i32.const 512)"
+            .to_owned(),
+        settings: settings("written", Stage::Rewrite, json!({})),
+        ..guard()
+    }
+}
+
 macro_rules! parts {
     ($($part:ident)*) => {
         $(pub(crate) fn $part(mut self, text: &str) -> Self {
@@ -72,7 +98,7 @@ macro_rules! parts {
 }
 
 impl Written {
-    parts! { configure after_configure check after_check realloc memory more }
+    parts! { configure after_configure check after_check catalog realloc memory more }
 
     pub(crate) fn settings(mut self, change: impl FnOnce(&mut sentinel_gateway::config::Plugin)) -> Self {
         change(&mut self.settings);
@@ -81,11 +107,37 @@ impl Written {
 
     fn text(&self) -> String {
         let Self { configure, after_configure, check, after_check, settle, realloc, memory, more, .. } = self;
+        let catalog = &self.catalog;
+        let imports = match self.role {
+            "authentication" => "(import \"sentinel:plugin/view@0.1.0\" \"[resource-drop]request\" (func $drop-request (param i32)))",
+            "rewriting" => {
+                "(import \"sentinel:plugin/view@0.1.0\" \"[resource-drop]response\" (func $drop-response (param i32)))
+                (import \"sentinel:plugin/view@0.1.0\" \"[resource-drop]patch\" (func $drop-patch (param i32)))
+                (import \"sentinel:plugin/view@0.1.0\" \"[resource-drop]catalog\" (func $drop-catalog (param i32)))
+                (import \"sentinel:plugin/view@0.1.0\" \"[method]patch.set\" (func $set (param i32 i32 i32 i32 i32)))
+                (import \"sentinel:plugin/view@0.1.0\" \"[method]catalog.hide\" (func $hide (param i32 i32)))
+                (import \"sentinel:plugin/view@0.1.0\" \"[method]catalog.rename\" (func $rename (param i32 i32 i32 i32)))"
+            }
+            _ => "",
+        };
         let asked = match self.role {
             "visibility" => format!(
                 "(func (export \"sentinel:plugin/visibility@0.1.0#visible\")
                     (param $call i32) (param $entries i32) (param $count i32) (result i32) {check})
                 (func (export \"cabi_post_sentinel:plugin/visibility@0.1.0#visible\") (param i32) {after_check})"
+            ),
+            "authentication" => format!(
+                "(func (export \"sentinel:plugin/authentication@0.1.0#authenticate\") (param $request i32) (result i32) {check})
+                (func (export \"cabi_post_sentinel:plugin/authentication@0.1.0#authenticate\") (param i32) {after_check})"
+            ),
+            "rewriting" => format!(
+                "(func (export \"sentinel:plugin/rewriting@0.1.0#on-request\") (param $call i32) (param $patch i32) (result i32) {check})
+                (func (export \"cabi_post_sentinel:plugin/rewriting@0.1.0#on-request\") (param i32) {after_check})
+                (func (export \"sentinel:plugin/rewriting@0.1.0#on-response\")
+                    (param $call i32) (param $response i32) (param $patch i32) (result i32)
+                    (call $drop (local.get $call)) (call $drop-response (local.get $response))
+                    (call $drop-patch (local.get $patch)) (i32.const 512))
+                (func (export \"sentinel:plugin/rewriting@0.1.0#on-catalog\") (param $catalog i32) (result i32) {catalog})"
             ),
             _ => format!(
                 "(func (export \"sentinel:plugin/admission@0.1.0#check\") (param $call i32) (result i32) {check})
@@ -95,7 +147,7 @@ impl Written {
             ),
         };
         format!(
-            "(module
+            "(module {imports}
                 (import \"sentinel:plugin/view@0.1.0\" \"[resource-drop]call\" (func $drop (param i32)))
                 (import \"sentinel:plugin/view@0.1.0\" \"[method]call.name\" (func $name (param i32 i32)))
                 (import \"sentinel:plugin/log@0.1.0\" \"emit\" (func $emit (param i32 i32 i32)))

@@ -2,15 +2,17 @@
 
 use super::class::{self, Member};
 
-const LOOK: &str = "it looks ahead or behind, which takes more than linear time";
-const BACK: &str = "it refers back to a group, which takes more than linear time";
+pub(super) const LOOK: &str = "it looks ahead or behind, which takes more than linear time";
+pub(super) const BACK: &str = "it refers back to a group, which takes more than linear time";
 
-pub(super) fn translate(pattern: &str) -> Result<String, String> {
-    let mut reader = Reader { rest: pattern, out: String::with_capacity(pattern.len() + 16), atom: false };
+/// The translation, and whether the pattern is one with Annex B only.
+pub(super) fn translate(pattern: &str) -> Result<(String, bool), String> {
+    let out = String::with_capacity(pattern.len() + 16);
+    let mut reader = Reader { rest: pattern, out, atom: false, loose: false };
     while let Some(c) = reader.next() {
         reader.step(c)?;
     }
-    Ok(reader.out)
+    Ok((reader.out, reader.loose))
 }
 
 struct Reader<'p> {
@@ -18,6 +20,8 @@ struct Reader<'p> {
     out: String,
     /// Whether a quantifier may follow.
     atom: bool,
+    /// Something in it is read as Annex B says.
+    loose: bool,
 }
 
 /// What an escape stands for outside of a class.
@@ -73,7 +77,10 @@ impl Reader<'_> {
                 self.out.push(c);
                 self.atom = false;
             }
-            '}' | ']' => self.atom(&format!("\\{c}")),
+            '}' | ']' => {
+                self.loose = true;
+                self.atom(&format!("\\{c}"));
+            }
             c => self.atom(c.encode_utf8(&mut [0; 4])),
         }
         Ok(())
@@ -128,6 +135,7 @@ impl Reader<'_> {
                 return self.quantifier(&format!("{{{inside}}}"));
             }
         }
+        self.loose = true;
         self.atom(r"\{");
         Ok(())
     }
@@ -154,7 +162,10 @@ impl Reader<'_> {
                     return Err("a range in a class is upside down".to_owned());
                 }
                 // `[\w-x]`: with a class at either end the sign is a character.
-                (first, last) => members.extend([first, Member::One('-'), last]),
+                (first, last) => {
+                    self.loose = true;
+                    members.extend([first, Member::One('-'), last]);
+                }
             }
         }
     }
@@ -199,9 +210,16 @@ impl Reader<'_> {
                 }
                 None => return Err("\\c is not followed by a letter".to_owned()),
             },
-            'x' => self.hex(2).and_then(char::from_u32).unwrap_or('x'),
+            'x' => {
+                let read = self.hex(2).and_then(char::from_u32);
+                self.loose |= read.is_none();
+                read.unwrap_or('x')
+            }
             'u' => return self.unicode().map(|c| Escape::Member(Member::One(c))),
-            c => c,
+            c => {
+                self.loose |= !(r"^$\.*+?()[]{}|/".contains(c) || (in_class && c == '-'));
+                c
+            }
         };
         Ok(Escape::Member(Member::One(one)))
     }
@@ -221,7 +239,10 @@ impl Reader<'_> {
             self.rest = rest;
             return Ok(c);
         }
-        let Some(unit) = self.hex(4) else { return Ok('u') };
+        let Some(unit) = self.hex(4) else {
+            self.loose = true;
+            return Ok('u');
+        };
         if let Some(c) = char::from_u32(unit) {
             return Ok(c);
         }

@@ -1,0 +1,430 @@
+//! Reads what is not quite JSON. Servers write `NaN`, a comma too many, half a surrogate pair, bytes that are no UTF-8, a
+//! byte order mark, two messages in one line, or a stray print before or after a message. Each of these has one meaning that
+//! nobody doubts, and refusing it would cost a caller an answer that was given. What has no such meaning stays unread.
+//!
+//! Nothing here is on the way of a good message but the search for halves of surrogate pairs.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use memchr::memmem::Finder;
+
+use super::{envelope, splice};
+
+/// Deepest nesting that is mended.
+const MAX_DEPTH: usize = 256;
+/// Messages in one text, which are as many as a batch of the revision 2025-03-26 may usefully have.
+const MAX_MESSAGES: usize = 1_024;
+
+/// Where the id of a message is looked for, in bytes.
+const HEAD: usize = 4096;
+
+/// What was wrong with a text. A bit each, so that what was said of a connection can be remembered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Oddities(u32);
+
+impl Oddities {
+    pub const BYTES: Self = Self(1);
+    pub const MARK: Self = Self(2);
+    pub const NUMBER: Self = Self(4);
+    pub const COMMA: Self = Self(8);
+    pub const HALF: Self = Self(16);
+    pub const ESCAPE: Self = Self(32);
+    pub const AROUND: Self = Self(64);
+    pub const SEVERAL: Self = Self(128);
+    pub const PYTHON: Self = Self(256);
+    pub const FRAME: Self = Self(512);
+    pub const ID: Self = Self(1024);
+    pub const ERROR: Self = Self(2048);
+
+    /// What each means, and what becomes of it.
+    const WORDS: [(Self, &str); 12] = [
+        (Self::BYTES, "bytes that are no UTF-8, read as U+FFFD"),
+        (Self::MARK, "a byte order mark, left out"),
+        (Self::NUMBER, "NaN or Infinity, read as null"),
+        (Self::COMMA, "a comma before a closing bracket, left out"),
+        (Self::HALF, "half a surrogate pair, read as U+FFFD"),
+        (Self::ESCAPE, "a control character or an unknown escape in a string, read as itself"),
+        (Self::AROUND, "text beside a message in one line, left out"),
+        (Self::SEVERAL, "several messages in one line, read one after the other"),
+        (Self::PYTHON, "True, False or None, read as true, false and null"),
+        (Self::FRAME, "a member of JSON-RPC that is missing or null where it must not be"),
+        (Self::ID, "an id in another spelling than the request's"),
+        (Self::ERROR, "an error that is no JSON-RPC error object, wrapped in one"),
+    ];
+
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    #[must_use]
+    pub fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    #[must_use]
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl fmt::Display for Oddities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first = true;
+        for (_, words) in Self::WORDS.iter().filter(|(oddity, _)| self.has(*oddity)) {
+            f.write_str(if first { "" } else { "; " })?;
+            f.write_str(words)?;
+            first = false;
+        }
+        Ok(())
+    }
+}
+
+/// What could be read out of a text.
+#[derive(Debug, Default)]
+pub struct Mended {
+    /// Messages, or what looks like some, in their order.
+    pub texts: Vec<Bytes>,
+    pub oddities: Oddities,
+    /// Something that is no JSON stands before the first message. It may be a log line that quotes a message.
+    pub quoted: bool,
+}
+
+/// Reads a text of a server that is no message as it stands. None if nothing in it can be read.
+#[must_use]
+pub fn mend(text: &[u8]) -> Option<Mended> {
+    let mut mended = Mended::default();
+    let text = String::from_utf8_lossy(text);
+    if matches!(text, std::borrow::Cow::Owned(_)) {
+        mended.oddities.add(Oddities::BYTES);
+    }
+    let mut rest = text.trim_ascii();
+    while let Some(after) = rest.strip_prefix('\u{feff}') {
+        mended.oddities.add(Oddities::MARK);
+        rest = after.trim_ascii_start();
+    }
+    while let Some(at) = start(rest).filter(|_| mended.texts.len() < MAX_MESSAGES) {
+        let out = String::with_capacity(rest.len() - at);
+        let mut reader = Reader { text: rest, at, out, odd: Oddities::default() };
+        // What stands inside of something broken is somebody's data, and must not pass for a message.
+        if reader.value().is_none() {
+            break;
+        }
+        note_around(&mut mended, &rest[..at]);
+        mended.oddities.add(reader.odd);
+        rest = &rest[reader.at..];
+        split(&mut mended, reader.out);
+    }
+    if !mended.texts.is_empty() {
+        note_around(&mut mended, rest);
+    }
+    if mended.texts.len() > 1 {
+        mended.oddities.add(Oddities::SEVERAL);
+    }
+    (!mended.texts.is_empty()).then_some(mended)
+}
+
+/// Where an object may begin, or a list of objects.
+fn start(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    memchr::memchr2_iter(b'{', b'[', bytes).find(|at| {
+        let next = bytes[at + 1..].trim_ascii_start().first();
+        matches!((bytes[*at], next), (b'{', Some(b'"')) | (b'[', Some(b'{')))
+    })
+}
+
+/// Notes what stands beside a message, but for what separates two.
+fn note_around(mended: &mut Mended, text: &str) {
+    if text.bytes().any(|byte| !byte.is_ascii_whitespace() && byte != b',') {
+        mended.oddities.add(Oddities::AROUND);
+        mended.quoted |= mended.texts.is_empty();
+    }
+}
+
+/// A batch is its messages.
+fn split(mended: &mut Mended, text: String) {
+    if text.starts_with('[') {
+        let parts: Vec<&serde_json::value::RawValue> = serde_json::from_str(&text).unwrap_or_default();
+        let room = MAX_MESSAGES.saturating_sub(mended.texts.len());
+        mended
+            .texts
+            .extend(parts.iter().take(room).map(|part| Bytes::copy_from_slice(part.get().as_bytes())));
+    } else {
+        mended.texts.push(text.into());
+    }
+}
+
+/// Whether a text that is no JSON was certainly meant to be an answer.
+#[must_use]
+pub fn is_like_an_answer(text: &[u8]) -> bool {
+    let has = |member: &str| memchr::memmem::find(text, member.as_bytes()).is_some();
+    has("\"jsonrpc\"") && (has("\"result\"") || has("\"error\""))
+}
+
+/// The id that a message begins with; servers write it before the large part.
+#[must_use]
+pub fn head_id(text: &[u8]) -> Option<u64> {
+    // The end may be in the middle of a character.
+    let head = text.get(..HEAD).unwrap_or(text);
+    let head = head.utf8_chunks().next()?.valid();
+    envelope::number(splice::get(head, "/id")?)
+}
+
+/// Whether half of a surrogate pair stands in a text that is JSON otherwise. Many readers refuse the whole message for it
+/// (Python's among them), and servers that cut strings after so many characters make it easily.
+#[must_use]
+pub fn has_half_pair(text: &[u8]) -> bool {
+    static LOWER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\ud"));
+    static UPPER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\uD"));
+    [&LOWER, &UPPER].iter().any(|finder| finder.find_iter(text).any(|at| is_half(text, at)))
+}
+
+fn is_half(text: &[u8], at: usize) -> bool {
+    let before = text[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+    // An escaped backslash and a `u` are no escape.
+    if before % 2 == 1 {
+        return false;
+    }
+    match unit(text, at) {
+        Some(0xd800..0xdc00) => !matches!(unit(text, at + 6), Some(0xdc00..0xe000)),
+        Some(0xdc00..0xe000) => {
+            !(at >= 6 && is_escape(text, at - 6) && matches!(unit(text, at - 6), Some(0xd800..0xdc00)))
+        }
+        _ => false,
+    }
+}
+
+fn is_escape(text: &[u8], at: usize) -> bool {
+    text[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0
+}
+
+/// The code unit of the escape `\uXXXX` at this place.
+fn unit(text: &[u8], at: usize) -> Option<u16> {
+    let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    let digits =
+        std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+/// Copies one value and mends it on the way. Whether the copy is JSON is for its reader to find out: nothing is looked at
+/// here but strings, brackets, commas and words.
+struct Reader<'t> {
+    text: &'t str,
+    at: usize,
+    out: String,
+    odd: Oddities,
+}
+
+impl Reader<'_> {
+    /// The value that begins here; none if it has no end.
+    fn value(&mut self) -> Option<()> {
+        let mut open: Vec<u8> = Vec::new();
+        let mut comma = false;
+        loop {
+            let byte = *self.text.as_bytes().get(self.at)?;
+            if byte.is_ascii_whitespace() {
+                self.at += 1;
+                continue;
+            }
+            if matches!(byte, b'}' | b']') {
+                if comma {
+                    self.odd.add(Oddities::COMMA);
+                }
+                comma = false;
+            } else if byte != b',' && std::mem::take(&mut comma) {
+                self.out.push(',');
+            }
+            match byte {
+                b'{' | b'[' if open.len() < MAX_DEPTH => {
+                    open.push(if byte == b'{' { b'}' } else { b']' });
+                    self.copy();
+                }
+                b'}' | b']' => {
+                    if open.pop() != Some(byte) {
+                        return None;
+                    }
+                    self.copy();
+                    if open.is_empty() {
+                        return Some(());
+                    }
+                }
+                // Two in a row say nothing that everybody would understand.
+                b',' if comma => return None,
+                b',' => {
+                    comma = true;
+                    self.at += 1;
+                }
+                b':' => self.copy(),
+                b'"' => self.string()?,
+                _ => self.word()?,
+            }
+        }
+    }
+
+    fn copy(&mut self) {
+        self.out.push_str(&self.text[self.at..=self.at]);
+        self.at += 1;
+    }
+
+    /// A number or a word.
+    fn word(&mut self) -> Option<()> {
+        let rest = &self.text[self.at..];
+        let end =
+            rest.find(|c: char| !(c.is_ascii_alphanumeric() || "+-._".contains(c))).unwrap_or(rest.len());
+        let word = &rest[..end];
+        let (read, odd) = match word {
+            "" => return None,
+            "NaN" | "nan" | "-NaN" | "-nan" | "Infinity" | "-Infinity" | "+Infinity" | "inf" | "-inf"
+            | "+inf" | "undefined" => ("null", Oddities::NUMBER),
+            "True" => ("true", Oddities::PYTHON),
+            "False" => ("false", Oddities::PYTHON),
+            "None" => ("null", Oddities::PYTHON),
+            word => (word, Oddities::default()),
+        };
+        self.odd.add(odd);
+        self.out.push_str(read);
+        self.at += end;
+        Some(())
+    }
+
+    fn string(&mut self) -> Option<()> {
+        self.copy();
+        loop {
+            let rest = &self.text[self.at..];
+            let end = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\') || byte < b' ')?;
+            self.out.push_str(&rest[..end]);
+            self.at += end;
+            match rest.as_bytes()[end] {
+                b'"' => {
+                    self.copy();
+                    return Some(());
+                }
+                b'\\' => self.escape()?,
+                control => {
+                    self.odd.add(Oddities::ESCAPE);
+                    self.out.push_str(&format!("\\u{control:04x}"));
+                    self.at += 1;
+                }
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Option<()> {
+        let bytes = self.text.as_bytes();
+        match bytes.get(self.at + 1)? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {
+                self.out.push_str(&self.text[self.at..self.at + 2]);
+                self.at += 2;
+            }
+            b'u' if unit(bytes, self.at).is_some() => {
+                let pair = matches!(unit(bytes, self.at), Some(0xd800..0xdc00))
+                    && matches!(unit(bytes, self.at + 6), Some(0xdc00..0xe000));
+                let half = !pair && matches!(unit(bytes, self.at), Some(0xd800..0xe000));
+                let length = if pair { 12 } else { 6 };
+                if half {
+                    self.odd.add(Oddities::HALF);
+                    self.out.push('\u{fffd}');
+                } else {
+                    self.out.push_str(&self.text[self.at..self.at + length]);
+                }
+                self.at += length;
+            }
+            // The path of a Windows file, a pattern: the author meant the backslash.
+            _ => {
+                self.odd.add(Oddities::ESCAPE);
+                self.out.push_str("\\\\");
+                self.at += 1;
+            }
+        }
+        Some(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8]) -> (Vec<serde_json::Value>, Oddities) {
+        let mended = mend(text).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(text)));
+        let texts = mended.texts.iter().map(|text| serde_json::from_slice(text).unwrap()).collect();
+        (texts, mended.oddities)
+    }
+
+    #[test]
+    fn what_has_one_meaning_is_read() {
+        use serde_json::json;
+        let cases: &[(&[u8], serde_json::Value, Oddities)] = &[
+            (
+                br#"{"a":NaN,"b":-Infinity,"c":[Infinity]}"#,
+                json!({"a":null,"b":null,"c":[null]}),
+                Oddities::NUMBER,
+            ),
+            (br#"{"a":[1,2,],"b":{"c":1,},}"#, json!({"a":[1,2],"b":{"c":1}}), Oddities::COMMA),
+            ("\u{feff}{\"a\":1}".as_bytes(), json!({"a":1}), Oddities::MARK),
+            (b"{\"a\":\"x\xffy\"}", json!({"a":"x\u{fffd}y"}), Oddities::BYTES),
+            (br#"{"a":"x\ud83d"}"#, json!({"a":"x\u{fffd}"}), Oddities::HALF),
+            (br#"{"a":"\ude00x\ud83d\ude00"}"#, json!({"a":"\u{fffd}x😀"}), Oddities::HALF),
+            (b"{\"a\":\"tab\there\"}", json!({"a":"tab\there"}), Oddities::ESCAPE),
+            (br#"{"a":"C:\Users\x"}"#, json!({"a":"C:\\Users\\x"}), Oddities::ESCAPE),
+            (br#"{"a":True,"b":None}"#, json!({"a":true,"b":null}), Oddities::PYTHON),
+            (br#"{"a":1} done."#, json!({"a":1}), Oddities::AROUND),
+            (br#"[INFO] {x} {"a":1}"#, json!({"a":1}), Oddities::AROUND),
+            (br#"{"a":"\\ud83d"}"#, json!({"a":"\\ud83d"}), Oddities::default()),
+        ];
+        for (text, value, oddities) in cases {
+            assert_eq!(read(text), (vec![value.clone()], *oddities), "{}", String::from_utf8_lossy(text));
+        }
+        assert!(mend(br#"[INFO] {"a":1}"#).unwrap().quoted);
+        assert!(!mend(br#"{"a":1} said {"b":1}"#).unwrap().quoted);
+    }
+
+    #[test]
+    fn several_messages_are_several() {
+        use serde_json::json;
+        for text in [r#"{"a":1}{"b":2}"#, r#"{"a":1} {"b":2}"#, r#"[{"a":1},{"b":2}]"#, r#"{"a":1},{"b":2},"#]
+        {
+            let (texts, oddities) = read(text.as_bytes());
+            assert_eq!(texts, [json!({"a":1}), json!({"b":2})], "{text}");
+            assert_eq!(oddities, Oddities::SEVERAL, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_end_or_no_meaning_is_not_read() {
+        for text in ["", "hello", "[INFO] started", "{", r#"{"a":1"#, r#"{"a":"#, "{}", "[1,2]", r#"{"a"[1}"#]
+        {
+            assert!(mend(text.as_bytes()).is_none(), "{text}");
+        }
+        // Two commas are copied to nobody: no reader could know what is missing. Nor is what stands inside read by itself.
+        assert!(mend(br#"{"a":[1,,2],"b":{"jsonrpc":"2.0"}}"#).is_none());
+    }
+
+    #[test]
+    fn a_text_made_to_cost_time_costs_little() {
+        let hostile = r#"{"a":["#.repeat(200_000) + &r#"{"a":1}"#.repeat(200_000);
+        let since = std::time::Instant::now();
+        assert!(mend(hostile.as_bytes()).is_none());
+        assert!(since.elapsed() < std::time::Duration::from_secs(20), "{:?}", since.elapsed());
+    }
+
+    #[test]
+    fn halves_are_found_and_pairs_are_not() {
+        for text in
+            [r#""\ud800""#, r#""\uDC00""#, r#""\ud83d\u0041""#, r#""a\\\ud800""#, r#""\ud83d\ud83d\ude00""#]
+        {
+            assert!(has_half_pair(text.as_bytes()), "{text}");
+        }
+        for text in
+            [r#""\ud83d\ude00""#, r#""\\ud800""#, r#""\uD83D\uDE00""#, r#""\ud7ff""#, r#""\u00e9""#, "plain"]
+        {
+            assert!(!has_half_pair(text.as_bytes()), "{text}");
+        }
+    }
+}
