@@ -25,6 +25,7 @@ mod sse;
 mod stdio;
 mod subscribe;
 mod supervisor;
+mod told;
 mod translate;
 mod wire;
 
