@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::http_door::client::{Client, Door, NEWEST, request, tool};
+use crate::http_door::client::{Client, Door, NEWEST, STATELESS, request, tool};
 use crate::http_door::raw::{Raw, post};
 use crate::support::{Setup, eventually, free_address, get, mint, reason, said};
 
@@ -61,6 +61,7 @@ fn web_page_cannot_call() {
         ("no page", ada.at("/nowhere").get()),
         ("a wrong type", ada.with("content-type", "text/plain").post_text("{}".to_owned())),
         ("no authorization server", ada.at("/.well-known/oauth-protected-resource/mcp").get()),
+        ("no stream in the stateless era", ada.with("mcp-protocol-version", STATELESS).get()),
     ] {
         assert!(answer.status >= 400, "{what}: {answer:?}");
         assert_eq!(answer.header("access-control-allow-origin"), Some(PAGE), "{what}: {answer:?}");
@@ -215,7 +216,7 @@ fn every_refusal_helps_and_is_counted_logged_and_on_record_if_it_was_a_call() {
     let anyone = door.anyone();
     let call = request("tools/call", &tool("echo", json!({})));
     let all = [
-        ("no token", anyone.post(&call), 401, "token"),
+        ("no token", anyone.post(&call), 401, "Authorization: Bearer TOKEN"),
         ("a wrong token", anyone.bearer("nonsense").post(&call), 401, "malformed"),
         ("another scheme", anyone.with("authorization", "Basic YWRhOmFkYQ==").post(&call), 401, "Bearer"),
         ("a token that is over", anyone.bearer(&mint("ada", "admin", -3600)).post(&call), 401, "expired"),
