@@ -145,7 +145,8 @@ fn the_original_layout_loads_as_it_is() {
     assert_eq!(
         jwt.config,
         json!({
-            "issuer": "sentinel-gateway", "audience": "sentinel-api", "leeway_s": 30,
+            "issuer": ["sentinel-gateway"], "audience": ["sentinel-api"], "audience_claims": ["/aud"],
+            "role_claims": ["/role"], "role_map": [], "roles": ["admin", "viewer"], "leeway_s": 30,
             "keys": [{ "alg": "HS256", "secret": "JWT_SECRET_KEY" }],
         })
     );
@@ -555,12 +556,12 @@ fn each_issuer_is_an_authenticator_of_its_own() {
     let both = format!("jwt_secret_env = \"JWT_SECRET_KEY\"\nrequired_scopes = [\"mcp\"]\n{issuers}");
     let both = both.replace("default_role", "required_scopes = [\"mcp\"], default_role");
     let text = format!(
-        "[auth]\n{both}\n[rbac.roles.r]\n[rbac.roles.s]\n[[plugins]]\nname = \"auth-jwks\"\nlimits = {{ fuel = 7 }}\n"
+        "[auth]\n{both}\n[rbac.roles.r]\n[rbac.roles.s]\n[[plugins]]\nname = \"auth-jwks\"\nlimits = {{ fuel = 7000 }}\n"
     );
     let config = super::parse(&text, path, &env).unwrap();
     let names: Vec<_> =
         config.plugins.iter().map(|plugin| (plugin.name.as_str(), plugin.limits.fuel)).collect();
-    assert_eq!(&names[1..3], [("auth-jwks", 7), ("auth-jwks-3", 7)]);
+    assert_eq!(&names[1..3], [("auth-jwks", 7000), ("auth-jwks-3", 7000)]);
     assert_eq!(names[0].0, "auth-jwt");
     assert_eq!(config.scopes.required, ["mcp"], "what all of them ask for");
     // What is said for nobody is warned of.
