@@ -27,6 +27,7 @@ mod grant;
 mod http;
 mod names;
 mod plugins;
+mod roles;
 mod sandbox;
 
 /// Looks up an environment variable.
@@ -67,6 +68,7 @@ pub(super) fn check(
     }
     let of_door = door.or(raw.http.as_ref());
     let http = checker.http_door(of_door, raw.auth.mode, gateway.as_ref(), door.is_some());
+    checker.roles_of_keys(&raw.auth, &raw.rbac);
     let (auth, authenticators) = checker.auth(&raw.auth, &raw.rbac, of_door);
     let audit = checker.audit(&raw);
     let backends = checker.backends(&raw.backends);
