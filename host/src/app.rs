@@ -80,8 +80,10 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     let prepared = files::together(config, files::problems(config), Prepared::load(config))?;
     let mounted: Vec<Prepared> =
         config.mounts().map(|mount| Prepared::load(&mount.config)).collect::<Result<_, _>>()?;
-    // An authenticator may have to fetch keys.
-    if let Some(verdict) = tokio::task::block_in_place(|| judge::caller(config, &prepared.chain())) {
+    // One that has to fetch keys first is asked when somebody calls: no start waits for an issuer that is away.
+    if !judge::fetches(config)
+        && let Some(verdict) = judge::caller(config, &prepared.chain())
+    {
         verdict.log();
     }
     let audit = open_audit(config).await?;

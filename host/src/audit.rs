@@ -53,6 +53,8 @@ use crate::text;
 
 /// How long [`Audit::close`] waits for a store that takes nothing.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long it waits once every record is there, and only its journal is to be tidied away.
+const TIDY_PATIENCE: Duration = Duration::from_secs(3);
 /// How long it waits for one that takes something again and again.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -458,7 +460,9 @@ impl Audit {
         let finished = match mover {
             None => true,
             Some(mut mover) => {
-                let ended = tokio::time::timeout(CLOSE_TIMEOUT, live.progress.end_of(&mut mover)).await;
+                let ended =
+                    tokio::time::timeout(CLOSE_TIMEOUT, live.progress.end_of(&mut mover, &live.journal))
+                        .await;
                 mover.abort();
                 ended.unwrap_or(false)
             }

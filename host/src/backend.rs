@@ -27,6 +27,7 @@ mod sse;
 mod stdio;
 mod subscribe;
 mod supervisor;
+mod told;
 mod translate;
 mod wire;
 

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-pub use program::this_program;
+pub use program::{is_emulated, this_program};
 pub use umask::{narrow_umask, umask_of_children};
 use walk::Way;
 

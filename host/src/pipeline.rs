@@ -329,15 +329,24 @@ impl Pipeline {
         Err(failure)
     }
 
-    /// Who calls something that is not one call to one target. A stranger leaves a record there, too.
-    async fn known(&self, arrival: &Arrival<'_>) -> Result<Arc<Principal>, Failure> {
+    /// Who asks something that is not one call to one target. A stranger leaves a record there, too.
+    ///
+    /// # Errors
+    /// The caller is unknown.
+    pub async fn known(&self, arrival: &Arrival<'_>) -> Result<Arc<Principal>, Failure> {
         match self.policy.identify(arrival.caller) {
             Ok(principal) => Ok(principal),
-            Err(denial) => {
-                let trip = Trip { id: self.audit.next_id(), arrival: *arrival, since: Instant::now() };
-                self.refuse(&trip, None, None, denial.into()).await
-            }
+            Err(denial) => self.stranger(*arrival, denial).await,
         }
+    }
+
+    /// Refuses what somebody asks whom nobody knows, with a record of what it was.
+    ///
+    /// # Errors
+    /// Always.
+    pub async fn stranger<T>(&self, arrival: Arrival<'_>, denial: Denial) -> Result<T, Failure> {
+        let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
+        self.refuse(&trip, None, None, denial.into()).await
     }
 
     /// A call whose record failed is counted as that, whatever else became of it.
@@ -370,8 +379,10 @@ impl Pipeline {
             ("address".to_owned(), request.address.to_owned()),
             ("door".to_owned(), request.door.to_owned()),
         ];
+        // Whoever started the gateway has no address.
+        let notes = &notes[usize::from(request.address.is_empty())..];
         let closing =
-            Closing { status, error: Some(&denial.message), latency: request.since.elapsed(), notes: &notes };
+            Closing { status, error: Some(&denial.message), latency: request.since.elapsed(), notes };
         let id = self.audit.next_id();
         let recorded = self.audit.refused_often(id, request.source, &entry, &closing).await;
         // They are turned away whatever becomes of the record, and the log says what did.

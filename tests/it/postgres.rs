@@ -151,7 +151,8 @@ fn noise(seed: u64, length: usize) -> String {
 fn a_record_as_large_as_it_was_told_goes_on_in_its_archive() {
     const CALLS: u64 = 500;
     let database = Postgres::start();
-    let mut gateway = Gateway::start(setup(&database).more("[audit]\nmax_bytes = 1048576"));
+    let mut gateway =
+        Gateway::start(setup(&database).more("[audit]\nmax_bytes = 1048576\nmax_arguments_bytes = 65536"));
     for number in 0..CALLS {
         gateway.call("echo", json!({"text": noise(number, 8_000)}));
     }

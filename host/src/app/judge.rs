@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::doors;
 use crate::call::{Denial, Principal, Refused};
-use crate::config::{Auth, Config, Problem, Problems};
+use crate::config::{Auth, Config, Problem, Problems, Stage};
 use crate::policy::{Caller, Chain, KillSwitch, Policy};
 use crate::state::Clock;
 
@@ -42,6 +42,11 @@ pub fn caller(config: &Config, chain: &Chain) -> Option<Verdict> {
         Err(denial) if denial.refused == Refused::Unavailable => Verdict::Unsure(denial),
         Err(denial) => Verdict::Refused(denial),
     })
+}
+
+/// Whether an authenticator may send requests before it knows somebody.
+pub(super) fn fetches(config: &Config) -> bool {
+    config.plugins.iter().any(|plugin| plugin.stage == Stage::Authenticate && plugin.http.is_some())
 }
 
 /// The roles of the file; nothing where a plugin of the operator's own decides what they mean.

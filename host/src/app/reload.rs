@@ -19,6 +19,8 @@ use crate::state::{Clock, Store};
 
 /// The sections that a reload puts in force.
 const SECTIONS: [&str; 2] = ["kill_switch", "rate_limits"];
+/// The plugin that it loads anew, with all that the file says of how it runs.
+const PLUGIN: &str = "rate-limit";
 /// So many changed keys are named, at most.
 const MAX_NAMED: usize = 20;
 
@@ -138,14 +140,15 @@ impl Changes {
         for key in in_force.changes(now) {
             let grew =
                 key == REDACTED && parts.mount.is_none() && in_force.only_grew(now, "/audit/redact_keys");
-            let made = grew || SECTIONS.iter().any(|section| is_in(section, &key));
+            let section = SECTIONS.iter().any(|section| is_in(section, &key));
+            let made = grew || section || key.starts_with(&format!("plugins {PLUGIN:?}"));
             let key = match &parts.mount {
                 None => key,
                 Some(path) => format!("{key} of {path}"),
             };
             if made { &mut self.made } else { &mut self.waiting }.push(key);
         }
-        *in_force = in_force.with(now, &SECTIONS);
+        *in_force = in_force.with(now, &SECTIONS, &[("plugins", PLUGIN)]);
     }
 
     fn say(&self, kill_switch_changed: bool) {
@@ -175,7 +178,7 @@ fn list(keys: &[String]) -> String {
 /// The rate limits as the file has them now.
 fn limits(config: &Config, parts: &Parts) -> Result<Option<Plugin>, config::Problems> {
     let folders = super::plugin_folders(config.gateway.plugin_dir.as_ref());
-    let Some(settings) = config.plugins.iter().find(|plugin| plugin.name == "rate-limit") else {
+    let Some(settings) = config.plugins.iter().find(|plugin| plugin.name == PLUGIN) else {
         return Ok(None);
     };
     plugins::one(&parts.engine, &folders, settings, &config.gateway.trust, &parts.store, &parts.clock)

@@ -31,18 +31,17 @@ pub(super) fn arguments(redactor: &Redactor, raw: &str, limit: usize, out: &mut 
 
 /// Replaces what was written from `start` on.
 fn cut(limit: usize, start: usize, out: &mut Vec<u8>) {
+    use std::io::Write as _;
     let full = out.get(start..).unwrap_or_default();
-    let head = format!(
-        r#"{{"truncated":true,"bytes":{},"blake3":"{}","prefix":"#,
-        full.len(),
-        blake3::hash(full).to_hex()
-    );
+    let (bytes, digest) = (full.len(), blake3::hash(full).to_hex());
     // Half, because quotes and backslashes of the JSON text double when it becomes a string. The end may be in
     // the middle of a character.
     let prefix = full.get(..limit / 2).unwrap_or(full);
     let prefix = prefix.utf8_chunks().next().map_or("", |chunk| chunk.valid()).to_owned();
     out.truncate(start);
-    out.extend_from_slice(head.as_bytes());
+    // Writing into memory cannot fail.
+    let _infallible =
+        write!(out, r#"{{"truncated":true,"bytes":{bytes},"blake3":"{}","prefix":"#, digest.as_str());
     quote(&prefix, out);
     out.push(b'}');
 }
@@ -82,6 +81,17 @@ mod tests {
         assert_eq!(cut["blake3"], blake3::hash(full.as_bytes()).to_hex().as_str());
         assert_eq!(cut["bytes"], full.len());
         assert_eq!(cut["prefix"], &full[..32]);
+    }
+
+    #[test]
+    fn what_is_kept_of_long_arguments_ends_with_a_whole_character() {
+        let raw = json!({"p": "é✓".repeat(500)}).to_string();
+        for limit in 256..280 {
+            let cut = written(|out| arguments(&redaction().current(), &raw, limit, out));
+            let cut: Value = serde_json::from_str(&cut).unwrap();
+            let prefix = cut["prefix"].as_str().unwrap();
+            assert!(raw.starts_with(prefix) && prefix.len() > limit / 2 - 4, "{limit}: {prefix}");
+        }
     }
 
     #[test]

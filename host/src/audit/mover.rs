@@ -14,7 +14,7 @@ use super::journal::Journal;
 use super::reader::{Batch, Reader, delete_before};
 use super::retention::Retention;
 use super::store::{BATCH_RECORDS, Store};
-use super::{AuditError, CLOSE_PATIENCE, StoreSettings};
+use super::{AuditError, CLOSE_PATIENCE, StoreSettings, TIDY_PATIENCE};
 
 /// How long a batch collects: long enough that the ends of quick calls join their beginnings in one row.
 const LINGER: Duration = Duration::from_millis(50);
@@ -52,13 +52,16 @@ impl Progress {
         let _infallible = moved.wait_for(|&moved| moved >= sequence).await;
     }
 
-    /// Waits for the end of the mover, as long as it brings something into the store; says whether it came to its end.
-    pub(super) async fn end_of(&self, mover: &mut JoinHandle<()>) -> bool {
+    /// Waits for the end of the mover, as long as it brings something into the store, and not for long once everything is
+    /// there; says whether it came to its end.
+    pub(super) async fn end_of(&self, mover: &mut JoinHandle<()>, journal: &Journal) -> bool {
         let mut moved = self.moved.subscribe();
         loop {
+            let left = journal.backlog() + self.orphan_bytes();
+            let patience = if left == 0 { TIDY_PATIENCE } else { CLOSE_PATIENCE };
             tokio::select! {
                 ended = &mut *mover => return ended.is_ok(),
-                moving = tokio::time::timeout(CLOSE_PATIENCE, moved.changed()) => {
+                moving = tokio::time::timeout(patience, moved.changed()) => {
                     if moving.is_err() {
                         return false;
                     }

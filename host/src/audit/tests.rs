@@ -111,7 +111,7 @@ fn intent_and_outcome_become_one_row() {
         }
         let second = serde_json::to_value(&rows[1]).unwrap();
         assert_eq!((&second["status"], &second["arguments"]), (&"denied".into(), &serde_json::Value::Null));
-        let table = render(&rows, &Look { zone: jiff::tz::TimeZone::UTC, colour: false });
+        let table = render(&rows, &Look { zone: jiff::tz::TimeZone::UTC, colour: false, heading: true });
         assert_eq!(table.lines().count(), 3);
         assert!(table.contains(r"x\u{1b}[2J") && !table.contains('\u{1b}'), "{table}");
     });

@@ -21,6 +21,7 @@ pub(super) enum Own {
     Ping,
     List(List),
     SetLevel,
+    Subscribe,
     Listen,
 }
 
@@ -41,6 +42,7 @@ impl Own {
             Self::Ping => "ping",
             Self::List(list) => list.wire().0,
             Self::SetLevel => "logging/setLevel",
+            Self::Subscribe => "resources/subscribe",
             Self::Listen => "subscriptions/listen",
         }
     }

@@ -5,6 +5,7 @@
 //! in `exchange`, how one request is sent in `send`, the standing stream for the server's own messages in `listen`, a
 //! session and its successor in `session`, and how servers of 2024-11-05 are spoken to in `legacy`.
 
+mod body;
 mod client;
 mod exchange;
 mod headers;

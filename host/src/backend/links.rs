@@ -5,8 +5,8 @@
 //! not idle, because the server may have something to say.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -50,8 +50,6 @@ pub(super) struct Slot {
     used: Mutex<Instant>,
     /// Whose connection it is, for what the server says between calls.
     owner: Mutex<Option<Arc<dyn Client>>>,
-    /// The log level that was set when it was opened.
-    level: OnceLock<String>,
     end: CancellationToken,
 }
 
@@ -110,7 +108,6 @@ impl Slot {
             subscribed: Mutex::default(),
             used: Mutex::new(Instant::now()),
             owner: Mutex::default(),
-            level: OnceLock::new(),
             end: CancellationToken::new(),
         })
     }
@@ -119,14 +116,6 @@ impl Slot {
     fn give_up(&self) {
         self.place.lock().take();
         self.end.cancel();
-    }
-
-    /// Says the log level, in a session that does not know it yet.
-    async fn set_level(&self, peer: &Peer, patience: Duration) {
-        let Some(level) = self.level.get() else { return };
-        if let Err(error) = listing::ask(peer, Own::SetLevel, Some(level), patience).await {
-            tracing::debug!("the log level is not that of the last session: {error}");
-        }
     }
 
     /// One call more. A leased one takes none beside another.
@@ -295,8 +284,6 @@ impl Backend {
                 longest: patience,
             };
             peer.request(set).await?;
-            // Set once, for this connection.
-            let _ = slot.level.set(params);
         }
         tracing::debug!(backend = %self.name, "a connection of its own");
         Ok(peer)
@@ -336,8 +323,8 @@ async fn care(
                 Incoming::Failed { id, error } => peer.fail(id, error),
                 Incoming::Renewed => {
                     // On its own: the answer comes through this very loop.
-                    let (backend, slot, peer) = (backend.clone(), slot.clone(), peer.clone());
-                    tokio::spawn(async move { slot.set_level(&peer, backend.settings.timeout).await });
+                    let (peer, patience) = (peer.clone(), backend.settings.timeout);
+                    tokio::spawn(async move { peer.say_again(patience).await });
                 }
                 Incoming::Oversized { limit, answers } => peer.oversized(limit, answers),
                 Incoming::Closed(reason) => break reason,

@@ -15,9 +15,10 @@ use tokio::sync::oneshot;
 
 use super::errand::{Errand, Own};
 use super::reply::Reply;
+use super::told::Told;
 use super::wire::{Outgoing, Sender, WireError};
 use super::{PeerError, Spontaneous};
-use crate::mcp::client::{Answered, Client, Question};
+use crate::mcp::client::{Answered, Client, Nobody, Question};
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::mend::{self, Oddities};
 use crate::mcp::notice::ClientNotice;
@@ -74,6 +75,8 @@ pub(super) struct Peer {
     garbage: AtomicU64,
     /// Tells questions of one connection from those of another.
     serial: u64,
+    /// What must be said again in the next session.
+    told: Mutex<Told>,
     /// It has been logged that the server says things that can be read in two ways.
     ambiguous: AtomicBool,
     /// What has been logged of its messages that are not quite JSON-RPC: [`Oddities`].
@@ -97,6 +100,7 @@ impl Peer {
             era: OnceLock::new(),
             garbage: AtomicU64::new(0),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            told: Mutex::default(),
             ambiguous: AtomicBool::new(false),
             odd: AtomicU32::new(0),
             asking: AtomicU32::new(0),
@@ -154,6 +158,9 @@ impl Peer {
             match tokio::time::timeout_at(deadline.into(), &mut answer).await {
                 Ok(Ok(answered)) => {
                     waiting.sent = false;
+                    if Told::concerns(method) && answered.as_ref().is_ok_and(|reply| !reply.is_error()) {
+                        self.told.lock().note(method, params.unwrap_or("{}"));
+                    }
                     return answered;
                 }
                 Ok(Err(_)) => return Err(WireError::Closed("the connection ended".to_owned()).into()),
@@ -163,6 +170,22 @@ impl Peer {
                     Some(later) if later > deadline => deadline = later,
                     _ => return Err(PeerError::Timeout { after: patience, alive: self.heard_since(begun) }),
                 },
+            }
+        }
+    }
+
+    /// Says again what belongs to the session: the server had forgotten the session it was said in.
+    pub(super) async fn say_again(&self, patience: Duration) {
+        let all = self.told.lock().again();
+        for (own, params) in all {
+            let client = Nobody::new();
+            let (errand, params, headers) = (Errand::Own(own), Some(params.as_str()), Vec::new());
+            let again = Request { errand, params, headers, client, patience, longest: patience };
+            if let Err(error) = self.request(again).await {
+                tracing::debug!(
+                    method = own.method(),
+                    "the next session does not know what the last did: {error}"
+                );
             }
         }
     }

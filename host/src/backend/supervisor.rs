@@ -170,7 +170,11 @@ impl Pump<'_> {
                 // On its own: reading lists needs this very pump.
                 Incoming::Renewed => {
                     let (backend, registry) = (self.backend.clone(), self.registry.clone());
-                    tokio::spawn(async move { read_again(&backend, &registry).await });
+                    let peer = self.peer.clone();
+                    tokio::spawn(async move {
+                        peer.say_again(backend.settings.timeout).await;
+                        read_again(&backend, &registry).await;
+                    });
                 }
                 Incoming::Oversized { limit, answers } => {
                     tracing::warn!(backend = %self.backend.name, limit, "a message over the limit was discarded");

@@ -73,8 +73,8 @@ impl Options {
         if self.utc { TimeZone::UTC } else { TimeZone::system() }
     }
 
-    fn look(&self) -> Look {
-        Look { zone: self.zone(), colour: telemetry::shows_colours(&std::io::stdout()) }
+    fn look(&self, heading: bool) -> Look {
+        Look { zone: self.zone(), colour: telemetry::shows_colours(&std::io::stdout()), heading }
     }
 
     fn query(&self) -> anyhow::Result<Query> {
@@ -120,7 +120,7 @@ async fn list(store: &StoreSettings, options: &List) -> anyhow::Result<ExitCode>
     if rows.is_empty() && query != everything {
         super::complain("no call on record is one of those that were asked for");
     }
-    show(&rows, options)
+    show(&rows, options, true)
 }
 
 async fn tail(store: &StoreSettings, options: &Options) -> anyhow::Result<ExitCode> {
@@ -130,10 +130,11 @@ async fn tail(store: &StoreSettings, options: &Options) -> anyhow::Result<ExitCo
         );
     }
     let mut cursor = Cursor::new(options.query()?);
+    let mut first = true;
     loop {
         let rows = query::after(store, &mut cursor).await?;
         if !rows.is_empty() {
-            show(&rows, options)?;
+            show(&rows, options, std::mem::take(&mut first))?;
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
@@ -142,10 +143,10 @@ async fn tail(store: &StoreSettings, options: &Options) -> anyhow::Result<ExitCo
     }
 }
 
-fn show(rows: &[Row], options: &Options) -> anyhow::Result<ExitCode> {
+fn show(rows: &[Row], options: &Options, heading: bool) -> anyhow::Result<ExitCode> {
     if !options.json {
         // What stands in the rows has been made harmless; the colours are ours.
-        return super::say_as_it_is(&query::render(rows, &options.look()));
+        return super::say_as_it_is(&query::render(rows, &options.look(heading)));
     }
     let mut text = String::new();
     for row in rows {

@@ -85,7 +85,7 @@ pub(crate) fn execute(config: &Path, command: &Command) -> anyhow::Result<ExitCo
     match command {
         Command::Config { entry } => show(config, entry),
         Command::Install { entry, file, force } => install(config, entry, file, *force),
-        Command::Remove { client, name, file, force } => remove(*client, name, file, *force),
+        Command::Remove { client, name, file, force } => remove(config, *client, name, file, *force),
     }
 }
 
@@ -171,7 +171,13 @@ fn install(
     Ok(ExitCode::SUCCESS)
 }
 
-fn remove(client: Client, name: &str, options: &FileOptions, force: bool) -> anyhow::Result<ExitCode> {
+fn remove(
+    config: &Path,
+    client: Client,
+    name: &str,
+    options: &FileOptions,
+    force: bool,
+) -> anyhow::Result<ExitCode> {
     let kind = client.kind();
     let place = Place::find(&file(client, options)?)?;
     let before = place.text.as_deref().unwrap_or_default();
@@ -179,12 +185,12 @@ fn remove(client: Client, name: &str, options: &FileOptions, force: bool) -> any
     if let Some(old) = edit::get(kind, before, name).with_context(of_file)?
         && !force
     {
-        let http = old.get("command").is_none();
-        // An entry with an address only could be anybody's; with our header it is ours.
-        let known = http && old.to_string().contains("SENTINEL_TOKEN");
-        if !known {
-            edit::is_ours(&old, &serde_json::Value::Null, name).with_context(of_file)?;
-        }
+        // An entry without a command is known by the address of the gateway; the configuration may be gone by now.
+        let url = match needs::of(config) {
+            Ok(Reach::Url { url, .. }) => Some(url),
+            Ok(Reach::Command { .. }) | Err(_) => None,
+        };
+        edit::is_ours(&old, &serde_json::json!({ "url": url }), name).with_context(of_file)?;
     }
     let Some(after) = edit::remove(kind, before, name).with_context(of_file)? else {
         super::complain(&format!("{} has no server called {name:?}", place.path.display()));

@@ -101,6 +101,13 @@ pub(crate) fn execute(options: &Options) -> anyhow::Result<ExitCode> {
     } else if imported.keeps_tools_back() {
         said.push_str("the tools that a client kept back are kept back by denied_tools and allowed_tools\n");
     }
+    if let Some(place) = &place {
+        let _ = write!(
+            said,
+            "next: sentinel-gateway client install CLIENT --config {}; then take the servers out of the client's file, or it goes on starting them itself",
+            place.path.display()
+        );
+    }
     super::complain(&said);
     match &place {
         Some(place) => check(&place.path),

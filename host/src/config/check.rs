@@ -29,6 +29,7 @@ mod http;
 mod issuers;
 mod names;
 mod plugins;
+mod roles;
 mod route;
 mod sandbox;
 mod tools;
@@ -71,6 +72,7 @@ pub(super) fn check(
     }
     let of_door = door.or(raw.http.as_ref());
     let http = checker.http_door(of_door, raw.auth.mode, gateway.as_ref(), door.is_some());
+    checker.roles_of_keys(&raw.auth, &raw.rbac);
     let (auth, authenticators) = checker.auth(&raw.auth, &raw.rbac, of_door);
     let audit = checker.audit(&raw);
     if let (Some(gateway), Some(audit)) = (&mut gateway, &audit) {

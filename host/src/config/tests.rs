@@ -147,7 +147,8 @@ fn the_original_layout_loads_as_it_is() {
     assert_eq!(
         jwt.config,
         json!({
-            "issuer": "sentinel-gateway", "audience": "sentinel-api", "leeway_s": 30,
+            "issuer": ["sentinel-gateway"], "audience": ["sentinel-api"], "audience_claims": ["/aud"],
+            "role_claims": ["/role"], "role_map": [], "roles": ["admin", "viewer"], "leeway_s": 30,
             "keys": [{ "alg": "HS256", "secret": "JWT_SECRET_KEY" }],
         })
     );
@@ -524,4 +525,68 @@ fn a_sandbox_is_closed_unless_it_is_opened() {
     };
     let keys = "sandbox = { read = [\"link\"], write = [\"data\"], network = \"all\", memory_mb = 64 }";
     assert_eq!(of(keys), Some(opened));
+}
+
+#[test]
+fn each_issuer_is_an_authenticator_of_its_own() {
+    let path = Path::new("/etc/sentinel/s.toml");
+    let parse = |auth: &str| parse(&format!("[auth]\n{auth}\n[rbac.roles.r]\n[rbac.roles.s]\n"), path, &env);
+    let issuers = "issuers = [\
+        { issuer = \"https://a/\", audience = \"x\", jwks_url = \"https://a/keys\", default_role = \"r\" },\
+        { issuer = [\"https://b/\", \"b\"], audience = [\"x\", \"y\"], jwks_url = \"https://b/keys\",\
+          role_map = [{ group = \"g\", role = \"s\" }], required_scopes = [\"mcp\", \"b\"] }]";
+    let config = parse(issuers).unwrap();
+    let authenticators: Vec<_> =
+        config.plugins.iter().filter(|plugin| plugin.stage == Stage::Authenticate).collect();
+    let [a, b] = authenticators[..] else { panic!("{authenticators:?}") };
+    // The default secret is none of theirs, and each may ask its own server only.
+    assert_eq!((a.name.as_str(), b.name.as_str()), ("auth-jwks", "auth-jwks-2"));
+    assert!(a.is_shipped() && b.is_shipped() && a.secrets.is_empty() && b.secrets.is_empty());
+    assert_eq!(
+        (&a.http.as_ref().unwrap().hosts[0], &b.http.as_ref().unwrap().hosts[0]),
+        (&"a".into(), &"b".into())
+    );
+    assert_eq!(
+        (&a.config["issuer"], &a.config["others"]),
+        (&json!(["https://a/"]), &json!(["https://b/", "b"]))
+    );
+    assert_eq!((&b.config["audience"], &b.config["others"]), (&json!(["x", "y"]), &json!(["https://a/"])));
+    assert_eq!((&a.config["default_role"], &a.config["roles"]), (&json!("r"), &json!(["r", "s"])));
+    assert_eq!(b.config["role_map"], json!([{"group": "g", "role": "s"}]));
+    assert_eq!(config.scopes.required, Vec::<String>::new(), "only one of them asks for scopes");
+    // With keys of its own [auth] is one of them, and an entry of [[plugins]] is about all of one kind.
+    let both = format!("jwt_secret_env = \"JWT_SECRET_KEY\"\nrequired_scopes = [\"mcp\"]\n{issuers}");
+    let both = both.replace("default_role", "required_scopes = [\"mcp\"], default_role");
+    let text = format!(
+        "[auth]\n{both}\n[rbac.roles.r]\n[rbac.roles.s]\n[[plugins]]\nname = \"auth-jwks\"\nlimits = {{ fuel = 7000 }}\n"
+    );
+    let config = super::parse(&text, path, &env).unwrap();
+    let names: Vec<_> =
+        config.plugins.iter().map(|plugin| (plugin.name.as_str(), plugin.limits.fuel)).collect();
+    assert_eq!(&names[1..3], [("auth-jwks", 7000), ("auth-jwks-3", 7000)]);
+    assert_eq!(names[0].0, "auth-jwt");
+    assert_eq!(config.scopes.required, ["mcp"], "what all of them ask for");
+    // What is said for nobody is warned of.
+    let idle = parse(&format!("role_claims = [\"/roles\"]\n{issuers}")).unwrap();
+    assert!(idle.warnings.iter().any(|warning| warning.key == "auth.role_claims"), "{:?}", idle.warnings);
+    for (bad, key) in [
+        ("issuers = [{ audience = \"x\", jwks_url = \"https://a/\" }]", "auth.issuers[0].issuer"),
+        ("issuers = [{ issuer = \"a\", jwks_url = \"https://a/\" }]", "auth.issuers[0].audience"),
+        ("issuers = [{ issuer = \"a\", audience = \"x\" }]", "auth.issuers[0]"),
+        (
+            "issuers = [{ issuer = \"a\", audience = \"x\", jwks_url = \"http://a/\" }]",
+            "auth.issuers[0].jwks_url",
+        ),
+        ("jwt_issuer = \"\"", "auth.jwt_issuer"),
+        ("jwt_audience = []", "auth.jwt_audience"),
+        ("audience_claims = []", "auth.audience_claims"),
+        ("role_claims = [\"role\"]", "auth.role_claims[0]"),
+        ("role_map = [{ claim = \"/a\", role = \"r\" }]", "auth.role_map[0]"),
+        ("role_map = [{ subject = \"a\" }]", "auth.role_map[0].role"),
+        ("role_map = [{ subject = \"a\", role = \"t\" }]", "auth.role_map[0].role"),
+        ("default_role = \"t\"", "auth.default_role"),
+    ] {
+        let problems = parse(bad).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.key == key), "{bad}: {problems}");
+    }
 }

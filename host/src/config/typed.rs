@@ -28,9 +28,9 @@ impl Typed {
         found
     }
 
-    /// The same file with these sections as another reading has them.
+    /// The same file with these sections as another reading has them, and of each of these lists the table of that name.
     #[must_use]
-    pub fn with(&self, now: &Self, sections: &[&str]) -> Self {
+    pub fn with(&self, now: &Self, sections: &[&str], tables: &[(&str, &str)]) -> Self {
         let mut value = Value::clone(&self.0);
         if let Value::Object(own) = &mut value {
             for section in sections {
@@ -38,6 +38,19 @@ impl Typed {
                     Some(theirs) => own.insert((*section).to_owned(), theirs.clone()),
                     None => own.shift_remove(*section),
                 };
+            }
+            for (list, name) in tables {
+                let is_it = |table: &&Value| table.get("name").and_then(Value::as_str) == Some(*name);
+                let tables = |of: Option<&Value>| of.and_then(Value::as_array).cloned().unwrap_or_default();
+                let mut kept = tables(own.get(*list));
+                let place = kept.iter().position(|table| is_it(&table)).unwrap_or(kept.len());
+                kept.retain(|table| !is_it(&table));
+                if let Some(theirs) = tables(now.0.get(*list)).iter().find(is_it) {
+                    kept.insert(place, theirs.clone());
+                }
+                if !kept.is_empty() || own.contains_key(*list) {
+                    own.insert((*list).to_owned(), Value::Array(kept));
+                }
             }
         }
         Self::new(value)
@@ -154,7 +167,14 @@ mod tests {
     fn a_reading_takes_over_sections_of_another() {
         let old = Typed::new(json!({"a": 1, "b": {"x": 1}, "c": 1}));
         let new = Typed::new(json!({"a": 2, "b": {"x": 2}}));
-        assert_eq!(old.with(&new, &["b", "c"]), Typed::new(json!({"a": 1, "b": {"x": 2}})));
+        assert_eq!(old.with(&new, &["b", "c"], &[]), Typed::new(json!({"a": 1, "b": {"x": 2}})));
+        let list = |tables: Value| Typed::new(json!({ "p": tables }));
+        let (x, y) = (|n: u8| json!({"name": "x", "n": n}), json!({"name": "y"}));
+        let took = |old: Value, new: Value| list(old).with(&list(new), &[], &[("p", "x")]);
+        assert_eq!(took(json!([x(1), y]), json!([x(2)])), list(json!([x(2), y])));
+        assert_eq!(took(json!([y]), json!([x(2)])), list(json!([y, x(2)])));
+        assert_eq!(took(json!([x(1), y]), json!([])), list(json!([y])));
+        assert_eq!(Typed::default().with(&old, &[], &[("p", "x")]), Typed::default());
         let lists = |list: Value| Typed::new(json!({"audit": {"redact_keys": list}}));
         assert!(lists(json!(["a"])).only_grew(&lists(json!(["b", "a"])), "/audit/redact_keys"));
         assert!(!lists(json!(["a"])).only_grew(&lists(json!(["b"])), "/audit/redact_keys"));

@@ -11,6 +11,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use super::Limits;
+use crate::files::is_emulated;
 
 /// How much less the child is worth to the scheduler than a call.
 const NICE: i32 = 5;
@@ -25,6 +26,7 @@ pub(super) fn start(program: &Path, arguments: &[&str], limits: &Limits) -> io::
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let gateway = rustix::process::getpid();
     let Limits { memory_bytes, processor, .. } = *limits;
+    let emulated = is_emulated();
     let before_exec = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // The gateway may have died before the line above; then nobody would send the signal.
@@ -35,8 +37,10 @@ pub(super) fn start(program: &Path, arguments: &[&str], limits: &Limits) -> io::
             rustix::process::setrlimit(resource, Rlimit { current: Some(soft), maximum: Some(hard) })
         };
         limit(Resource::Core, 0, 0)?;
-        // It writes no files.
-        limit(Resource::Fsize, 0, 0)?;
+        if !emulated {
+            // It writes no files.
+            limit(Resource::Fsize, 0, 0)?;
+        }
         limit(Resource::Data, memory_bytes, memory_bytes)?;
         if let Some(processor) = processor {
             let seconds = processor.as_secs().max(1);

@@ -158,18 +158,15 @@ impl Conversation {
         }
     }
 
-    /// Takes one request of the stateless era, in a conversation that is over with it.
+    /// Takes one request of the stateless era, in a conversation that is over with it; its answer, if it has one at once.
     pub(super) fn hear_stateless(
         self: &Arc<Self>,
         id: &RawValue,
         method: &str,
         params: Option<Json>,
         out: &Out,
-    ) {
-        if let Some(reply) = self.stateless(id, method, params, out) {
-            // The first message of an empty queue.
-            let _ = out.try_send(reply);
-        }
+    ) -> Option<Outbound> {
+        self.stateless(id, method, params, out)
     }
 
     /// Whether somebody reads the standing stream.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::json;
@@ -13,7 +14,7 @@ use super::respond;
 use crate::call::Principal;
 use crate::mcp::client::{self, Hello};
 use crate::mcp::{Ambiguous, Era, Params, code, message, negotiate, splice};
-use crate::pipeline::{Caller, Failure};
+use crate::pipeline::{Caller, Failure, TurnedAway};
 
 /// What `initialize` settled.
 #[derive(Debug)]
@@ -50,6 +51,13 @@ impl Conversation {
         };
         let who = self.pipeline().identify(caller).map_err(|denial| {
             tracing::error!("the client was not let in: {}", denial.message);
+            // The refusal waits for nothing; the end of the conversation waits for its record.
+            let (pipeline, door, denied) = (self.house.pipeline.clone(), self.house.door, denial.clone());
+            drop(self.tasks().spawn(async move {
+                let since = Instant::now();
+                let request = TurnedAway { door, address: "", network: door, asked: "initialize", since };
+                pipeline.turned_away(request, &denied).await;
+            }));
             let refused = respond::failed(id.get(), &Failure::Denied(denial), Era::Handshake);
             refused.unwrap_or_default()
         })?;

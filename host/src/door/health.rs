@@ -68,6 +68,7 @@ pub async fn serve(listener: TcpListener, health: Health, stop: impl Future<Outp
         .route("/health", get(|| async { Response::new(json!({ "status": "ok" }).to_string()) }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "here are /health, /ready and /metrics\n") })
         .layer(axum::middleware::from_fn_with_state(health.clone(), checked))
         .with_state(health);
     let limits = Limits {

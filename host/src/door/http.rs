@@ -274,7 +274,11 @@ async fn taken(
                 let conversation = Conversation::new(mount.house.clone(), session);
                 // A connection that is closed is a request that is cancelled (2026-07-28, "Cancellation").
                 let guard = events::CancelOnDrop(conversation.clone());
-                conversation.hear_stateless(id, &method, params, &out);
+                if let Some(reply) = conversation.hear_stateless(id, &method, params, &out) {
+                    mount.refused_call(&method, &reply, parts, peer, who).await;
+                    // The first message of an empty queue.
+                    let _infallible = out.try_send(reply);
+                }
                 drop(out);
                 return Ok(mount.answered(queue, &conversation, Some(guard), (None, form)).await);
             }
@@ -290,6 +294,7 @@ async fn taken(
                 TakenUp::ToDo(work) => Some(Work::new(work, conversation.tasks())),
                 TakenUp::Away => None,
                 TakenUp::Answered(reply) => {
+                    mount.refused_call(&method, &reply, parts, peer, who).await;
                     // The first message of a queue that is read below.
                     let _infallible = out.try_send(reply);
                     None

@@ -176,16 +176,15 @@ impl Conversation {
         let out = Arc::new(Mutex::new(out.clone()));
         let client: Arc<dyn Client> =
             Arc::new(StatelessLine { hello, affinity: Affinity::Shared, out, questions });
+        let arrival = Arrival { params: Some(params), ..self.arrival(&caller, Some(id), method, &client) };
         let result = match List::of_method(method) {
             Some(list) => {
-                let arrival = self.arrival(&caller, Some(id), method, &client);
-                let arrival = Arrival { params: Some(params), ..arrival };
                 let (result, given) = self.pipeline().list(arrival, list).await?;
                 *view = Some(given);
                 result
             }
             None => {
-                let who = self.pipeline().identify(&caller)?;
+                let who = self.pipeline().known(&arrival).await?;
                 self.pipeline().introduced().await;
                 self.discovery(&who)
             }
@@ -225,7 +224,17 @@ impl Conversation {
         out: &Out,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        let who = self.pipeline().identify(&out.caller)?;
+        let who = match self.pipeline().identify(&out.caller) {
+            Ok(who) => who,
+            Err(denial) => {
+                let (questions, _) = mpsc::channel(1);
+                let waits = Arc::new(Mutex::new(out.clone()));
+                let line = StatelessLine { hello, affinity: Affinity::Shared, out: waits, questions };
+                let client: Arc<dyn Client> = Arc::new(line);
+                let arrival = self.arrival(&out.caller, Some(id), method, &client);
+                return self.pipeline().stranger(Arrival { params: Some(params), ..arrival }, denial).await;
+            }
+        };
         let identity = who.identity();
         let bound = park::bound(&identity, method, params.get());
         let state = splice::get(params.get(), "/requestState");

@@ -16,6 +16,12 @@ pub fn this_program() -> PathBuf {
     }
 }
 
+/// Whether an emulator runs this program, which then writes files of its own.
+#[must_use]
+pub fn is_emulated() -> bool {
+    std::env::current_exe().is_ok_and(|named| is_another(Path::new(RUNNING), &named))
+}
+
 /// Under an emulator (valgrind, say) the link leads to the emulator, and only the name that it gives leads to us. A file that
 /// was replaced or removed has no name any more.
 fn is_another(running: &Path, named: &Path) -> bool {
@@ -31,6 +37,7 @@ mod tests {
     #[test]
     fn it_is_the_file_that_runs_unless_an_emulator_runs_it() {
         assert_eq!(this_program(), Path::new(RUNNING));
+        assert!(!is_emulated());
         let folder = tempfile::tempdir().unwrap();
         let [one, other] = ["one", "other"].map(|name| folder.path().join(name));
         std::fs::write(&one, "").unwrap();

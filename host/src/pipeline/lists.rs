@@ -41,7 +41,7 @@ impl Pipeline {
     /// # Errors
     /// The caller is unknown, a cursor was sent (the gateway gives none out), or a policy plugin failed.
     pub async fn list(&self, arrival: Arrival<'_>, list: List) -> Result<(String, View), Failure> {
-        let who = self.policy.identify(arrival.caller)?;
+        let who = self.known(&arrival).await?;
         one_page(&arrival)?;
         self.registry.settled().await;
         // The number first: lists that are merged in between are seen as a change, not overlooked.

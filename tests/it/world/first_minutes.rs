@@ -273,19 +273,17 @@ impl Holder<'_> {
     }
 }
 
-#[test]
-fn init_asks_on_a_terminal() {
-    let setup = with_programs(Setup::new(), &["npx"]).without_env("SENTINEL_TOKEN");
-    std::fs::create_dir(setup.path(".cursor")).unwrap();
-    std::fs::write(setup.path(".cursor/mcp.json"), CLAUDE).unwrap();
-    // A terminal whose person answers: for themselves, over HTTP, something that means nothing, and yes.
+/// Runs a command on a terminal of its own. As soon as a text is seen there, the next one is typed, or a file made whose name
+/// begins with `>`. Returns the exit code, and all that was seen.
+fn terminal(setup: &Setup, args: &[&str], steps: &[(&str, &str)]) -> (Option<i32>, String) {
     let script = r#"
-import os, pty, sys
+import json, os, pty, sys
+steps = json.loads(sys.argv[1])
 pid, terminal = pty.fork()
 if pid == 0:
-    os.execve(sys.argv[1], sys.argv[1:], dict(os.environ))
-seen = b""
-answers = [(b"Who may use it?", b"1\n"), (b"How do clients come?", b"2\n"), (b"Take the 3 servers", b"x\n"), (b"a number from 1 to 2", b"\n")]
+    os.environ["TERM"] = "xterm"
+    os.execv(sys.argv[2], sys.argv[2:])
+seen, since = b"", 0
 while True:
     try:
         piece = os.read(terminal, 4096)
@@ -294,22 +292,68 @@ while True:
     if not piece:
         break
     seen += piece
-    while answers and answers[0][0] in seen:
-        os.write(terminal, answers.pop(0)[1])
+    while steps and (at := seen.find(steps[0][0].encode(), since)) >= 0:
+        since = at + len(steps[0][0].encode())
+        step = steps.pop(0)[1]
+        if step.startswith(">"):
+            open(step[1:], "w").close()
+        else:
+            os.write(terminal, step.encode())
 os.write(1, seen)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 "#;
-    let gateway = env!("CARGO_BIN_EXE_sentinel-gateway");
     let mut command = std::process::Command::new("python3");
-    command.args(["-c", script, gateway, "init", "--config", "asked.toml"]).current_dir(setup.path(""));
-    command.env_remove("XDG_CONFIG_HOME").env("HOME", setup.path(""));
-    let output = command.output().unwrap();
-    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{seen}{}", String::from_utf8_lossy(&output.stderr));
+    command
+        .args(["-c", script, &json!(steps).to_string(), env!("CARGO_BIN_EXE_sentinel-gateway")])
+        .args(args);
+    command.current_dir(setup.path("")).env("HOME", setup.path("")).env("XDG_STATE_HOME", setup.path(""));
+    for name in ["SENTINEL_TOKEN", "JWT_SECRET_KEY"] {
+        command.env(name, setup.env_value(name));
+    }
+    let output = command
+        .env_remove("XDG_CONFIG_HOME")
+        .env_remove("CLAUDE_CONFIG_DIR")
+        .env_remove("CODEX_HOME")
+        .output()
+        .unwrap();
+    let seen = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    (output.status.code(), seen)
+}
+
+#[test]
+fn init_asks_on_a_terminal() {
+    let setup = Setup::new();
+    std::fs::create_dir(setup.path(".cursor")).unwrap();
+    std::fs::write(setup.path(".cursor/mcp.json"), CLAUDE).unwrap();
+    // A person who answers: for themselves, over HTTP, something that means nothing, and yes.
+    let answers = [
+        ("Who may use it?", "1\n"),
+        ("How do clients come?", "2\n"),
+        ("Take the 3 servers", "x\n"),
+        ("a number from 1 to 2", "\n"),
+    ];
+    let (code, seen) = terminal(&setup, &["init", "--config", "asked.toml"], &answers);
+    assert_eq!(code, Some(0), "{seen}");
     let made = std::fs::read_to_string(setup.path("asked.toml")).unwrap();
     for part in ["[http]", "allow_local = true", "mode = \"local\"", "name = \"github\""] {
         assert!(made.contains(part), "{part} is not in\n{made}\n{seen}");
     }
+    // Whoever answers nothing that means anything has nothing written.
+    let answers = [("Who may use it?", "x\n"), ("[1]", "y\n"), ("[1]", "z\n")];
+    let (code, seen) = terminal(&setup, &["init", "--config", "other.toml"], &answers);
+    assert!(code == Some(1) && seen.contains("nothing was written"), "{seen}");
+    assert!(!setup.path("other.toml").exists());
+}
+
+#[test]
+fn the_probe_says_on_a_terminal_what_it_waits_for() {
+    let wait = "while not os.path.exists('go'):\n    time.sleep(0.02)";
+    let setup = Setup::new().scripted("late", wait, "timeout_secs = 60\n").scripted("prompt", "", "");
+    let config = setup.write();
+    let steps = [("up, 1 tool", ""), ("waiting for late", ">go")];
+    let (code, seen) = terminal(&setup, &["check", "--probe", "--config", config.to_str().unwrap()], &steps);
+    assert_eq!(code, Some(0), "{seen}");
+    assert_eq!(seen.matches("up, 1 tool").count(), 2, "{seen}");
 }
 
 #[test]
@@ -371,6 +415,16 @@ fn a_token_for_a_role_that_is_not_there_is_warned_of() {
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1, "the token and nothing else");
     let output = setup.run(&["token", "mint", "--sub", "a", "--role", "admin"]);
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_key_for_a_role_that_is_not_there_is_a_mistake() {
+    let key = "api_keys = [{ id = \"ci\", role = \"amdin\", sha256 = \"42f33ee329370915c70d6054e0b20df827256d7674bc5332f16688828cf37905\" }]";
+    let (code, said) = Setup::new().auth(key).refused(&["check"]);
+    assert_eq!(code, Some(2), "{said}");
+    let words =
+        "auth.api_keys[0].role: there is no role \"amdin\" in [rbac.roles]\n  hint: did you mean admin?";
+    assert!(said.contains(words), "{said}");
 }
 
 #[test]

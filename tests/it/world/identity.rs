@@ -317,3 +317,45 @@ fn a_wrong_mapping_starts_nothing_and_says_what_was_meant() {
         assert!(said.contains(words), "{words} is not in:\n{said}");
     }
 }
+
+/// One tenant of Entra ID issues tokens in two formats, with two names for itself and two for whom they are meant; the same
+/// person is the same caller with both.
+#[test]
+fn both_formats_of_one_tenant() {
+    let setup = Setup::new();
+    std::fs::write(setup.path("entra.json"), RSA.set()).unwrap();
+    let issuer = "[[auth.issuers]]\n\
+        issuer = [\"https://login.microsoftonline.com/t/v2.0\", \"https://sts.windows.net/t/\"]\n\
+        audience = [\"6e74172b\", \"api://6e74172b\"]\njwks_file = \"entra.json\"\nrole_claims = [\"/roles\"]\n";
+    let door = Door::open(setup.roles(ROLES).scripted("srv", SERVER, "").more(issuer), "");
+    let claims = |iss: &str, aud: &str| {
+        RSA.token(&json!({"iss": iss, "aud": aud, "sub": "ada", "tid": "t", "roles": ["reader"]}))
+    };
+    let new = claims("https://login.microsoftonline.com/t/v2.0", "6e74172b");
+    let old = claims("https://sts.windows.net/t/", "api://6e74172b");
+    let session = door.anyone().bearer(&new).hello("2025-11-25");
+    assert_eq!(session.bearer(&old).request("tools/list", &json!({})).status, 200, "the same person");
+    // Another tenant is another issuer, whoever runs the servers of both.
+    let other = claims("https://login.microsoftonline.com/u/v2.0", "6e74172b");
+    assert_eq!(asks(&door.anyone(), &other).status, 401);
+}
+
+/// Whoever forgets to ask Auth0 for an audience gets a token that nobody but Auth0 can read.
+#[test]
+fn a_token_that_is_no_jwt_says_what_may_have_been_forgotten() {
+    let setup = Setup::new();
+    std::fs::write(setup.path("auth0.json"), RSA.set()).unwrap();
+    let issuer = "[[auth.issuers]]\nissuer = \"https://acme.eu.auth0.com/\"\naudience = \"x\"\njwks_file = \"auth0.json\"\n";
+    let keys = "[http.oauth]\nresource = \"https://mcp.example.org/mcp\"\n\
+        authorization_servers = [\"https://acme.eu.auth0.com/\", \"https://other.example.org\"]\n";
+    let door = Door::open(setup.roles(ROLES).scripted("srv", SERVER, "").more(issuer), keys);
+    for token in ["oat_8Fq0opaque", "eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0..8eNPbSQoVv0qKBKA.gv9d1TK5.pBt4"]
+    {
+        let refused = asks(&door.anyone(), token);
+        assert_eq!(refused.status, 401, "{refused:?}");
+        assert!(refused.text.contains("unless an audience is asked for"), "{refused:?}");
+        assert!(!refused.text.contains("token mint") && !refused.text.contains(token), "{refused:?}");
+    }
+    let metadata = door.anyone().at("/.well-known/oauth-protected-resource/mcp/").get().value();
+    assert_eq!(metadata["authorization_servers"].as_array().unwrap().len(), 2, "{metadata}");
+}

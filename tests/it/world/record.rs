@@ -394,3 +394,39 @@ fn terminals_are_shown_colours_and_nobody_else_is() {
     let log = on_a_terminal(&setup, &[], &[("NO_COLOR", "1")], "\u{4}");
     assert!(log.contains(" INFO ") && !log.contains('\u{1b}'), "{log:?}");
 }
+
+/// What the HTTP door records of strangers, the other door does, too: with the name of what was asked for.
+#[test]
+fn a_stranger_on_stdio_leaves_a_row_too() {
+    let setup = Setup::echo().env("SENTINEL_TOKEN", &mint("ann", "admin", -3600)).unawaited();
+    let mut gateway = Gateway::spawn(setup);
+    let info = json!({"name": "it", "version": "1"});
+    let hello = json!({"protocolVersion": NEWEST, "capabilities": {}, "clientInfo": info});
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": info,
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    for (method, params) in [
+        ("initialize", hello),
+        ("tools/call", json!({"name": "echo", "arguments": {"text": "x"}, "_meta": meta})),
+        ("tools/list", json!({"_meta": meta})),
+        ("server/discover", json!({"_meta": meta})),
+    ] {
+        let answer = gateway.request(method, &params);
+        assert!(code(&answer) < 0, "{method}: {answer}");
+    }
+    gateway.end();
+    let rows = gateway.audit();
+    let mut seen: Vec<(&str, &str)> =
+        rows.iter().map(|row| (row["method"].as_str().unwrap(), row["tool"].as_str().unwrap())).collect();
+    seen.sort_unstable();
+    assert_eq!(
+        seen,
+        [("initialize", ""), ("server/discover", ""), ("tools/call", "echo"), ("tools/list", "")]
+    );
+    assert!(
+        rows.iter().all(|row| row["status"] == "unauthenticated" && row["error"].is_string()),
+        "{rows:#?}"
+    );
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::http_door::client::{Client, Door, NEWEST, request, tool};
+use crate::http_door::client::{Client, Door, NEWEST, STATELESS, request, tool};
 use crate::http_door::raw::{Raw, post};
 use crate::support::{Setup, eventually, free_address, get, mint, reason, said};
 
@@ -61,6 +61,7 @@ fn web_page_cannot_call() {
         ("no page", ada.at("/nowhere").get()),
         ("a wrong type", ada.with("content-type", "text/plain").post_text("{}".to_owned())),
         ("no authorization server", ada.at("/.well-known/oauth-protected-resource/mcp").get()),
+        ("no stream in the stateless era", ada.with("mcp-protocol-version", STATELESS).get()),
     ] {
         assert!(answer.status >= 400, "{what}: {answer:?}");
         assert_eq!(answer.header("access-control-allow-origin"), Some(PAGE), "{what}: {answer:?}");
@@ -215,7 +216,7 @@ fn every_refusal_helps_and_is_counted_logged_and_on_record_if_it_was_a_call() {
     let anyone = door.anyone();
     let call = request("tools/call", &tool("echo", json!({})));
     let all = [
-        ("no token", anyone.post(&call), 401, "token"),
+        ("no token", anyone.post(&call), 401, "Authorization: Bearer TOKEN"),
         ("a wrong token", anyone.bearer("nonsense").post(&call), 401, "malformed"),
         ("another scheme", anyone.with("authorization", "Basic YWRhOmFkYQ==").post(&call), 401, "Bearer"),
         ("a token that is over", anyone.bearer(&mint("ada", "admin", -3600)).post(&call), 401, "expired"),
@@ -231,6 +232,10 @@ fn every_refusal_helps_and_is_counted_logged_and_on_record_if_it_was_a_call() {
         let text = answer.value()["error"]["message"].as_str().unwrap().to_owned();
         assert!(text.contains(words) && text.len() < 400, "{what}: {text}");
     }
+    // Refused where the message was read already: it is a row, too.
+    let long =
+        json!({"jsonrpc": "2.0", "id": "i".repeat(9_000), "method": "tools/call", "params": call["params"]});
+    assert_eq!(ada.post(&long).status, 400);
     // A line for each reason, and not for each request.
     for _ in 0..20 {
         assert_eq!(anyone.post(&call).status, 401);
@@ -245,14 +250,22 @@ fn every_refusal_helps_and_is_counted_logged_and_on_record_if_it_was_a_call() {
     assert!(lines.contains("tools/call") && lines.contains("subject=\"ada\""), "{lines}");
     let rows = door.gateway.await_audit("all of them", |rows| {
         let refused: Vec<Value> = rows.iter().filter(|row| row["status"] != "success").cloned().collect();
-        (refused.len() >= 12).then_some(refused)
+        (refused.len() >= 13).then_some(refused)
     });
     let of = |words: &str| {
         rows.iter().find(|row| row["error"].as_str().is_some_and(|error| error.contains(words)))
     };
     assert_eq!(of("no such session").unwrap()["subject"], "ada", "{rows:?}");
     assert_eq!(of("no such session").unwrap()["method"], "tools/call", "{rows:?}");
-    for words in ["expired", "malformed", "allowed origins", "Mcp-Session-Id", "application/json", "/sse"] {
+    for words in [
+        "expired",
+        "malformed",
+        "allowed origins",
+        "Mcp-Session-Id",
+        "application/json",
+        "/sse",
+        "the id of a request",
+    ] {
         assert!(of(words).is_some(), "{words}: {rows:?}");
     }
     let metrics = get(&health, "/metrics", Some("let-me-see")).unwrap().body;

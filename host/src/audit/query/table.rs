@@ -25,9 +25,11 @@ pub struct Look {
     pub zone: TimeZone,
     /// Whether the reader is a terminal that shows colours.
     pub colour: bool,
+    /// Whether the first line names the columns.
+    pub heading: bool,
 }
 
-/// The rows as an aligned table with a heading, one line each. Whatever stands in a row, nothing in it steers a terminal.
+/// The rows as an aligned table, one line each. Whatever stands in a row, nothing in it steers a terminal.
 #[must_use]
 pub fn render(rows: &[Row], look: &Look) -> String {
     let mut table: Vec<[String; 9]> = vec![HEADINGS.map(str::to_owned)];
@@ -36,7 +38,7 @@ pub fn render(rows: &[Row], look: &Look) -> String {
         table.iter().map(|line| line[column].chars().count()).max().unwrap_or(0)
     });
     let mut out = String::new();
-    for (number, line) in table.iter().enumerate() {
+    for (number, line) in table.iter().enumerate().skip(usize::from(!look.heading)) {
         let start = out.len();
         for (column, cell) in line.iter().enumerate() {
             let width = widths[column];

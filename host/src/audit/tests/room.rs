@@ -213,7 +213,7 @@ fn a_shared_row_of_a_gateway_that_died_is_there_without_a_number() {
 #[test]
 fn what_is_refused_is_recorded_short() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = settings(&dir);
+    let settings = Settings { max_arguments_bytes: 64 << 10, ..settings(&dir) };
     phase(async {
         let audit = Audit::open(settings.clone()).await.unwrap();
         let long = format!(r#"{{"text":"{}"}}"#, "x".repeat(60_000));

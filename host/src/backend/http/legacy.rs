@@ -16,9 +16,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::super::spool::TooLong;
 use super::super::sse::{Item, Parser};
 use super::super::wire::{Incoming, Outgoing, WireError};
-use super::exchange::{
-    answered, answers, deliver, deliver_answer, event_message, is_event_stream, read, refused,
-};
+use super::body::{answered, answers, is_event_stream, read, refused};
+use super::exchange::{deliver, deliver_answer, event_message};
 use super::send::{Sending, Target, send};
 use super::session::{self, Verdict};
 use super::{Link, explain};
@@ -40,7 +39,7 @@ pub(super) struct Legacy {
     /// Where it may be instead.
     behind_prefix: Option<Url>,
     /// Who waits for which answer; no more than requests under way.
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Payload>>>,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<()>>>,
 }
 
 /// Whether a refusal of `initialize` may come from such a server. What is about credentials or load, or ends soon, is not.
@@ -160,7 +159,7 @@ async fn listen(
                 match event_message(item, link.max_body).await {
                     // `endpoint` once more, or events that MCP does not define.
                     None => {}
-                    Some(Ok(data)) => legacy.hand_over(&incoming, data).await,
+                    Some(Ok(data)) => legacy.hand_over(&link, &incoming, data).await,
                     Some(Err(TooLong { limit })) => {
                         deliver(&incoming, Incoming::Oversized { limit, answers: None }).await;
                     }
@@ -182,11 +181,15 @@ async fn listen(
 }
 
 impl Legacy {
-    async fn hand_over(&self, incoming: &queue::Sender<Incoming>, data: Payload) {
-        let awaited = answered(data.text()).and_then(|id| self.waiting.lock().remove(&id));
+    /// Delivers what the stream brought, in its order; whoever waits for an answer only hears that it is there.
+    async fn hand_over(&self, link: &Link, incoming: &queue::Sender<Incoming>, data: Payload) {
+        let awaited = answered(data.text()).and_then(|id| Some((id, self.waiting.lock().remove(&id)?)));
         match awaited {
-            // Whoever waited may have given up in this moment.
-            Some(waiting) => drop(waiting.send(data)),
+            Some((id, waiting)) => {
+                deliver_answer(link, incoming, id, data).await;
+                // Whoever waited may have given up in this moment.
+                let _ = waiting.send(());
+            }
             None => deliver(incoming, Incoming::Message(data)).await,
         }
     }
@@ -208,18 +211,16 @@ impl Legacy {
         // However this ends, nobody waits any more.
         let _end = Waiting { legacy: self, id };
         tokio::pin!(answer);
-        let answer = tokio::select! {
+        let answered = tokio::select! {
             biased;
-            answer = &mut answer => answer,
+            answered = &mut answer => answered,
             sent = self.send(link, message) => match sent? {
                 Some(body) => return { deliver_answer(link, incoming, id, body).await; Ok(()) },
                 // The stream's end ends the wire; until then the caller's own patience counts.
                 None => answer.await,
             },
         };
-        let answer = answer.map_err(|_| WireError::Closed(link.end.reason()))?;
-        deliver_answer(link, incoming, id, answer).await;
-        Ok(())
+        answered.map_err(|_| WireError::Closed(link.end.reason()))
     }
 
     /// Sends one message; some servers answer in the same exchange.

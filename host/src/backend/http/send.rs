@@ -219,9 +219,10 @@ fn prepare(
     Ok(builder.headers(headers))
 }
 
-/// Only a connection that never was is [`WireError::Unreachable`]; after that the server may have acted.
+/// Only a connection that never was, and one that says itself that the request was not looked at, is
+/// [`WireError::Unreachable`]; after that the server may have acted.
 fn transport(target: &Target, error: reqwest::Error) -> WireError {
-    let unseen = error.is_connect() || error.is_builder();
+    let unseen = error.is_connect() || error.is_builder() || was_not_looked_at(&error);
     let mut text = explain(error);
     for (sign, hint) in [
         ("UnknownIssuer", "an authority of your own is named by tls.ca_file"),
@@ -239,4 +240,19 @@ fn transport(target: &Target, error: reqwest::Error) -> WireError {
     } else {
         WireError::Protocol(format!("the connection broke off: {text}"))
     }
+}
+
+/// RFC 9113, section 8.7: a stream that was refused, or that is above the last one a connection that is given up will take,
+/// may be sent again whatever it asks for. The client does it twice; this is for what it gave back.
+fn was_not_looked_at(error: &reqwest::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let given_up = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+            return error.is_remote() && (refused || given_up);
+        }
+        cause = error.source();
+    }
+    false
 }

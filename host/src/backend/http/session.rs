@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::super::wire::{Incoming, Outgoing, WireError};
-use super::exchange::{answer_of, deliver, refused};
+use super::body::{answers, refused};
+use super::exchange::{answer_of, deliver};
 use super::send::{Sending, send};
 use super::{Link, headers};
 use crate::mcp::{message, method, said, splice};
@@ -223,7 +224,7 @@ async fn knows(link: &Link, session: &Named) -> bool {
         return true;
     }
     let (_, body) = refused(link, response).await;
-    let answers = super::exchange::answers(&body, PROBE);
+    let answers = answers(&body, PROBE);
     // A ping has nothing that could be wrong but the session.
     judge(status, &body, answers) == Verdict::Alive
 }

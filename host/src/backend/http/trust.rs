@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_name;
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use rustls_platform_verifier::Verifier;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 /// The settings of TLS for a server with these certificates (PEM).
 ///
@@ -23,8 +22,14 @@ pub(super) fn config(ca: &str, identity: Option<&str>) -> Result<ClientConfig, S
     };
     let named = read(ca)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let inner = Verifier::new_with_extra_roots(named.iter().cloned(), provider.clone())
-        .map_err(|error| error.to_string())?;
+    let mut roots = RootCertStore::empty();
+    // Those of the system that cannot be read vouch for nobody; a bare container has none.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    for certificate in &named {
+        roots.add(certificate.clone()).map_err(|error| error.to_string())?;
+    }
+    let inner = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone()).build();
+    let inner = inner.map_err(|error| error.to_string())?;
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -45,7 +50,7 @@ pub(super) fn config(ca: &str, identity: Option<&str>) -> Result<ClientConfig, S
 /// the rules of the web forbid that; who named this very certificate means this server.
 #[derive(Debug)]
 struct Named {
-    inner: Verifier,
+    inner: Arc<WebPkiServerVerifier>,
     named: Vec<CertificateDer<'static>>,
 }
 

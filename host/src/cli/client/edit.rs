@@ -172,7 +172,7 @@ pub(super) fn is_ours(entry: &Value, new: &Value, name: &str) -> anyhow::Result<
     let ours = text.contains("sentinel-gateway") || address.is_some_and(|url| text.contains(url));
     ensure!(
         ours,
-        "the file has another server called {name:?}: choose another name with --name, or replace it with --force"
+        "the file has another server called {name:?}: choose another name with --name, or insist with --force"
     );
     Ok(())
 }

@@ -116,6 +116,10 @@ impl Writer<'_> {
     /// arguments, so the header comes in a variable.
     fn bridge(&mut self, url: &str, token: Option<&str>) -> Value {
         let mut args = vec!["-y".to_owned(), "mcp-remote".to_owned(), url.to_owned()];
+        let here = ["http://127.", "http://localhost", "http://[::1]"];
+        if url.starts_with("http://") && !here.iter().any(|here| url.starts_with(here)) {
+            args.push("--allow-http".to_owned());
+        }
         let Some(name) = token else { return json!({ "command": "npx", "args": args }) };
         args.extend(["--header".to_owned(), "Authorization:${AUTHORIZATION}".to_owned()]);
         json!({

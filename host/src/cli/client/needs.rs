@@ -79,6 +79,8 @@ fn missing(path: &Path) -> Vec<String> {
         Ok(config) => config.warnings.iter().map(|warning| warning.message.clone()).collect(),
         Err(problems) => problems.iter().map(|problem| problem.message.clone()).collect(),
     };
+    // An optional backend says all that it lacks in one sentence.
+    let said: Vec<&str> = said.iter().flat_map(|said| said.split("; ")).collect();
     let missing = |name: &String| said.iter().any(|said| said.starts_with(&format!("{name} is not set")));
     asked.into_inner().into_iter().filter(missing).collect()
 }

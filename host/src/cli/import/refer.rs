@@ -35,11 +35,8 @@ pub(super) struct Spelled {
 impl Variables {
     /// A value with its references in the gateway's spelling.
     pub(super) fn spell(&mut self, typed: &str, around: Around<'_>) -> Spelled {
-        if let Some(name) = typed.strip_prefix('$').filter(|name| is_variable(name)) {
-            self.name(name);
-            return Spelled { text: format!("${{{name}}}"), refers: true };
-        }
-        let (mut text, mut refers, mut rest) = (String::new(), false, typed);
+        let typed = &braced(typed);
+        let (mut text, mut refers, mut rest) = (String::new(), false, typed.as_str());
         while let Some(start) = rest.find("${").or_else(|| rest.find("{env:")) {
             let (before, after) = rest.split_at(start);
             text.push_str(before);
@@ -164,6 +161,39 @@ pub(super) fn is_secret(key: &str, value: &str) -> bool {
     !yes_or_no && (names_a_secret(key) || Redaction::default().text(value) != value)
 }
 
+/// `$NAME` where a word begins, as Gemini CLI and people write it, as `${NAME}`. A name is in capitals: what else begins with
+/// `$` is text.
+fn braced(typed: &str) -> String {
+    let mut out = String::with_capacity(typed.len());
+    let mut before = None;
+    let mut rest = typed;
+    while let Some(first) = rest.chars().next() {
+        let begins = before.is_none_or(|c: char| c.is_whitespace() || matches!(c, '=' | ':' | '/' | '"'));
+        let name = rest.strip_prefix('$').filter(|_| begins).map(|name| {
+            let end = name.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
+            &name[..end.unwrap_or(name.len())]
+        });
+        let behind = |name: &str| rest[1 + name.len()..].chars().next();
+        match name {
+            Some(name)
+                if name.len() > 1
+                    && is_variable(name)
+                    && !behind(name).is_some_and(char::is_alphanumeric) =>
+            {
+                out.push_str(&format!("${{{name}}}"));
+                before = name.chars().last();
+                rest = &rest[1 + name.len()..];
+            }
+            _ => {
+                out.push(first);
+                before = Some(first);
+                rest = &rest[first.len_utf8()..];
+            }
+        }
+    }
+    out
+}
+
 fn is_scheme(word: &str) -> bool {
     ["bearer", "basic", "token", "apikey", "digest"].iter().any(|known| word.eq_ignore_ascii_case(known))
 }
@@ -202,7 +232,9 @@ mod tests {
         for (typed, text) in [
             ("${A}", "${A}"),
             ("Bearer ${env:B}", "Bearer ${B}"),
-            ("$C", "${C}"),
+            ("$CCC", "${CCC}"),
+            ("Bearer $GEMINI_1", "Bearer ${GEMINI_1}"),
+            ("pa$$WORD $5 $x ${A}$", "pa$$WORD $5 $x ${A}$"),
             ("${input:api-key}", "${API_KEY}"),
             ("{env:D}", "${D}"),
             ("${E:-none}", "${E:-none}"),
@@ -216,7 +248,11 @@ mod tests {
         ] {
             assert_eq!(variables.spell(typed, around()).text, text, "{typed}");
         }
-        assert_eq!(variables.named, ["A", "B", "C", "API_KEY", "D"], "those with a default need not be set");
+        assert_eq!(
+            variables.named,
+            ["A", "B", "CCC", "GEMINI_1", "API_KEY", "D"],
+            "those with a default need not be set"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -138,10 +138,15 @@ fn parents() -> Option<HashMap<u32, u32>> {
 }
 
 fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name comes first, in parentheses, and may hold anything.
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+    // One read for each process of the machine: what is looked for stands at the beginning.
+    let mut beginning = [0; 512];
+    let read =
+        fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut beginning)).ok()?;
+    // The name comes first, in parentheses, and may hold anything, in 64 bytes at most; what follows has no parenthesis.
+    let stat = beginning.get(..read)?;
+    let rest = stat.get(memchr::memrchr(b')', stat)? + 1..)?;
+    let parent = rest.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).nth(1)?;
+    std::str::from_utf8(parent).ok()?.parse().ok()
 }
 
 /// A process and all that came from it, at any depth.

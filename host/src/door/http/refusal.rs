@@ -17,11 +17,12 @@ use serde_json::json;
 use super::{Mount, reply};
 use crate::call::{self, Denial, Principal};
 use crate::door::guard::Rejection;
+use crate::door::line::Outbound;
 use crate::door::respond;
 use crate::door::seldom::Seldom;
 use crate::door::server::Peer;
-use crate::mcp::{Era, code, message};
-use crate::pipeline::TurnedAway;
+use crate::mcp::{Era, code, message, splice};
+use crate::pipeline::{Pipeline, TurnedAway};
 
 /// So many reasons have lines of their own; plugins may have any number.
 const REASONS: usize = 64;
@@ -98,6 +99,15 @@ pub(super) fn too_many_connections(era: Era) -> Refused {
     overloaded("too many connections of yours are open: wait for a call on one to end", era).closing()
 }
 
+/// What is kept of a refusal.
+struct Turned<'a> {
+    status: u16,
+    asked: &'a str,
+    who: Option<&'a Arc<Principal>>,
+    denial: &'a Denial,
+    since: Instant,
+}
+
 /// The log lines about refusals, by status and reason.
 #[derive(Debug, Default)]
 pub struct Lines(Mutex<HashMap<(u16, String), Arc<Seldom>>>);
@@ -122,31 +132,58 @@ impl Mount {
         since: Instant,
     ) -> Response {
         let Refusal { response, denial, who, method } = *refusal;
-        let (status, ip) = (response.status().as_u16(), peer.address().ip());
-        metrics::counter!("sentinel_http_refusals_total", "status" => status.to_string()).increment(1);
         let asked = method.unwrap_or_else(|| format!("{} {}", parts.method, shown(parts.uri.path())));
+        let status = response.status().as_u16();
+        let request = Turned { status, asked: &asked, who: who.as_ref(), denial: &denial, since };
+        self.note(request, parts, peer).await;
+        response
+    }
+
+    /// A call that was answered before it could be made, by an error: its id is in use, say, or too long.
+    pub(super) async fn refused_call(
+        &self,
+        method: &str,
+        reply: &Outbound,
+        parts: &Parts,
+        peer: &Peer,
+        who: &Arc<Principal>,
+    ) {
+        let Outbound::Last { message, status } = reply else { return };
+        if !Pipeline::is_targeted(method) {
+            return;
+        }
+        let text = message.json();
+        let said = |at: &str| {
+            let found = splice::get(text, at).and_then(|value| serde_json::from_str::<String>(value).ok());
+            found.unwrap_or_default()
+        };
+        let reason = said("/error/data/reason");
+        let kind =
+            if reason == "overloaded" { call::Refused::RateLimited } else { call::Refused::InvalidArguments };
+        let denial = Denial::new(kind, &reason, said("/error/message"));
+        let since = Instant::now();
+        let request = Turned { status: *status, asked: method, who: Some(who), denial: &denial, since };
+        self.note(request, parts, peer).await;
+    }
+
+    async fn note(&self, turned: Turned<'_>, parts: &Parts, peer: &Peer) {
+        let Turned { status, asked, who, denial, since } = turned;
+        let ip = peer.address().ip();
+        metrics::counter!("sentinel_http_refusals_total", "status" => status.to_string()).increment(1);
         if let Some(more) = self.lines.of(status, &denial.reason).may(Instant::now()) {
-            let who = who.as_ref().map_or("", |who| who.subject.as_str());
+            let subject = who.map_or("", |who| who.subject.as_str());
             let also =
                 if more == 0 { String::new() } else { format!(" ({more} more since the last such line)") };
-            tracing::info!(status, from = %ip, subject = who, "refused {asked}: {}{also}", denial.message);
+            tracing::info!(status, from = %ip, subject, "refused {asked}: {}{also}", denial.message);
         }
         // A stream that cannot be had is no call, nor is a page that is not there; who tries to come in is worth a row.
         if parts.method == Method::POST || (who.is_none() && !matches!(status, 404..=406)) {
             let (address, network) = (ip.to_string(), network(ip));
-            let source = who.as_ref().map_or(network, |who| who.identity());
-            let door = self.house.door;
-            let request = TurnedAway {
-                door,
-                who: who.as_deref(),
-                address: &address,
-                source: &source,
-                asked: &asked,
-                since,
-            };
-            self.house.pipeline.turned_away(request, &denial).await;
+            let source = who.map_or(network, |who| who.identity());
+            let (door, who) = (self.house.door, who.map(|who| &**who));
+            let request = TurnedAway { door, who, address: &address, source: &source, asked, since };
+            self.house.pipeline.turned_away(request, denial).await;
         }
-        response
     }
 
     /// Nothing is served at a path.

@@ -194,6 +194,59 @@ def initialize(h, m):
 }
 
 #[test]
+fn what_belongs_to_the_session_is_said_again_in_the_next() {
+    let web = Web::start(&format!(
+        r#"{FORGETFUL}
+plain = post
+
+def initialize(h, m):
+    sessions.add(new := uuid.uuid4().hex)
+    abilities = {{"tools": {{}}, "logging": {{}}, "resources": {{"subscribe": True}}}}
+    value = {{"protocolVersion": "2025-06-18", "capabilities": abilities, "serverInfo": {{"name": "web", "version": "1"}}}}
+    h.result(m, value, Mcp_Session_Id=new)
+
+def post(h, m):
+    if h.session not in sessions or m.get("method") not in ("resources/list", "resources/subscribe", "resources/unsubscribe", "logging/setLevel"):
+        plain(h, m)
+    elif m["method"] == "resources/list":
+        h.result(m, {{"resources": [{{"uri": "a://1", "name": "one"}}, {{"uri": "a://2", "name": "two"}}]}})
+    else:
+        h.result(m, {{}})
+"#
+    ));
+    let mut gateway = gateway(&web.url(), "");
+    for (method, params) in [
+        ("resources/subscribe", json!({"uri": "a://1"})),
+        ("resources/subscribe", json!({"uri": "a://2"})),
+        ("resources/unsubscribe", json!({"uri": "a://2"})),
+        ("logging/setLevel", json!({"level": "warning"})),
+    ] {
+        assert!(gateway.request(method, &params)["error"].is_null(), "{method}");
+    }
+    gateway.call("echo", json!({"forget": true}));
+    assert_eq!(text(&gateway.call("echo", json!({}))), "ok");
+    let second =
+        web.told().into_iter().rfind(|line| line["message"]["method"] == "tools/call").unwrap()["session"]
+            .clone();
+    let said = |method: &str, key: &str| {
+        let (method, second) = (method.to_owned(), second.clone());
+        let line = web.await_request("what was said before", move |line| {
+            line["session"] == second && line["message"]["method"] == method
+        });
+        line["message"]["params"][key].clone()
+    };
+    assert_eq!(said("resources/subscribe", "uri"), "a://1");
+    assert_eq!(said("logging/setLevel", "level"), "warning");
+    web.await_request("the lists of the next session", |line| {
+        line["session"] == second && line["message"]["method"] == "resources/list"
+    });
+    let told = web.told();
+    let again =
+        told.iter().filter(|line| line["session"] == second && line["message"]["params"]["uri"] == "a://2");
+    assert_eq!(again.count(), 0);
+}
+
+#[test]
 fn a_server_without_a_get_route_keeps_its_session() {
     // 404 is what frameworks answer where there is no route; it is no word about the session.
     for status in [404, 400] {
