@@ -92,7 +92,7 @@ pub struct Mended {
     /// Messages, or what looks like some, in their order.
     pub texts: Vec<Bytes>,
     pub oddities: Oddities,
-    /// Something that is no JSON stands before the first message. It may be a log line that quotes a message.
+    /// Words stand before the first message: it is a log line that quotes one, and quoting is all that can be known of it.
     pub quoted: bool,
 }
 
@@ -143,8 +143,23 @@ fn start(text: &str) -> Option<usize> {
 fn note_around(mended: &mut Mended, text: &str) {
     if text.bytes().any(|byte| !byte.is_ascii_whitespace() && byte != b',') {
         mended.oddities.add(Oddities::AROUND);
-        mended.quoted |= mended.texts.is_empty();
+        mended.quoted |= mended.texts.is_empty() && has_words(text);
     }
+}
+
+/// Whether a text says something. What moves the cursor of a terminal, or draws a bar, does not.
+fn has_words(text: &str) -> bool {
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            // ECMA-48: a bracket, parameters, and one letter that ends them.
+            let mut parameters = chars.by_ref().skip_while(|c| *c == '[');
+            let _ = parameters.find(|c| ('@'..='~').contains(c));
+        } else if c.is_alphanumeric() {
+            return true;
+        }
+    }
+    false
 }
 
 /// A batch is its messages.

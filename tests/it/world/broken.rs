@@ -234,7 +234,7 @@ def call(id, params):
     elif name == "null_result": raw('{"jsonrpc": "2.0", "id": %d, "result": null, "error": {"code": -32001, "message": "called null_result"}}' % id)
     elif name == "text_error": raw('{"jsonrpc": "2.0", "id": %d, "error": "called text_error"}' % id)
     elif name == "bom": raw("\ufeff" + line)
-    elif name == "before": raw("Loading... " + line)
+    elif name == "before": raw("\x1b[2K |####| " + line)
     elif name == "after": raw(line + " done.")
     elif name == "tab": raw(line.replace("called tab", "called tab\t"))
     elif name == "path": raw(line.replace("called path", "called path C:\\Users\\me"))
@@ -245,6 +245,8 @@ def call(id, params):
     elif name == "cut": raw(line[:-20])
     elif name == "quoted":
         raw("DEBUG sent " + json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "quoted"}}))
+        raw("DEBUG answered " + answer(id, "called by a log line"))
+        raw("[12:00] " + answer(id, "called by another"))
         raw("DEBUG got " + json.dumps({"jsonrpc": "2.0", "id": 1, "method": "sampling/createMessage", "params": {}}))
         raw(line)
     elif name == "logs":

@@ -52,11 +52,12 @@ impl Peer {
     fn mended(&self, raw: &Payload, take: &mut impl FnMut(&Payload, Message<'_>)) -> bool {
         let Some(mended) = mend::mend(raw.text()) else { return false };
         let mut read = false;
+        if mended.quoted {
+            return false;
+        }
         for text in &mended.texts {
             let part = raw.reworded(text.clone());
             match envelope::parse_generously(text) {
-                // A log line may quote any message; only the answer to a question of ours is certainly meant for us.
-                Ok(Message::Request { .. } | Message::Notification { .. }) if mended.quoted => {}
                 Ok(message) => {
                     read = true;
                     take(&part, message);
@@ -218,8 +219,8 @@ impl Peer {
 
     /// Something that begins as a message does is no JSON. If that can be read which request it answers, it is not waited for.
     fn unreadable(&self, raw: &Payload, error: &envelope::EnvelopeError<'_>) {
-        // Log lines begin with brackets, too.
-        if !mend::is_like_an_answer(raw.text()) {
+        // Log lines begin with square brackets, too, and quote what they like.
+        if !raw.text().starts_with(b"{") || !mend::is_like_an_answer(raw.text()) {
             return;
         }
         let mut waiting = self.pending.lock();

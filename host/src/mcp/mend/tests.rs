@@ -32,7 +32,8 @@ fn what_has_one_meaning_is_read() {
     for (text, value, oddities) in cases {
         assert_eq!(read(text), (vec![value.clone()], *oddities), "{}", String::from_utf8_lossy(text));
     }
-    assert!(mend(br#"[INFO] {"a":1}"#).unwrap().quoted);
+    assert!(mend(br#"[INFO] {"a":1}"#).unwrap().quoted && mend(br#"12:00 {"a":1}"#).unwrap().quoted);
+    assert!(!mend(b"\x1b[2K\r|##| {\"a\":1}").unwrap().quoted);
     assert!(!mend(br#"{"a":1} said {"b":1}"#).unwrap().quoted);
 }
 
