@@ -84,6 +84,7 @@ mod tests {
     #[test]
     fn an_error_becomes_one_that_clients_read() {
         assert_eq!(as_error(r#"{"code":-32602,"message":"m","x":1}"#), None);
+        assert_eq!(as_error(r#"{"code":1E2,"message":"m"}"#), None);
         for (error, wrapped) in [
             (r#""broken""#, r#"{"code":-32603,"message":"broken"}"#),
             (r#"{"code":"-32000","message":"m","data":[1]}"#, r#"{"code":-32000,"message":"m","data":[1]}"#),
