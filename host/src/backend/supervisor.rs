@@ -227,16 +227,13 @@ async fn talk(
     let rereading = reread(backend, registry, &unread);
     tokio::pin!(rereading);
     let mut incomplete = !unread.is_empty();
+    let mut pings = true;
     let mut beat = tokio::time::interval(backend.settings.health_interval);
     beat.tick().await;
     loop {
         tokio::select! {
             _ = beat.tick() => {
-                let alive = if stateless { Own::Discover } else { Own::Ping };
-                if let Err(error) = listing::ask(peer, alive, None, patience).await
-                    && !matches!(error, PeerError::Wire(WireError::Status { .. } | WireError::Busy))
-                    && !(matches!(error, PeerError::Timeout { .. }) && peer.may_be_silent(patience))
-                {
+                if let Err(error) = is_well(backend, peer, &mut pings).await {
                     return End::Lost(backend.words(&format!("it no longer answers: {error}")));
                 }
             }
@@ -252,6 +249,33 @@ async fn talk(
                 }
             }
         }
+    }
+}
+
+/// Asks a server whether it is there. Whatever it answers, it is; and one that does not answer has many reasons not to: it works
+/// on a call and does one thing at a time, or it knows no ping and is silent about that. So before it is given up it is asked
+/// for something that it must know, and that is what it is asked from then on.
+async fn is_well(backend: &Backend, peer: &Peer, pings: &mut bool) -> Result<(), PeerError> {
+    let patience = backend.settings.timeout;
+    let question = match peer.era() {
+        Era::Stateless => Own::Discover,
+        Era::Handshake if *pings => Own::Ping,
+        Era::Handshake => Own::List(List::Tools),
+    };
+    let Err(error) = listing::ask(peer, question, None, patience).await else { return Ok(()) };
+    match &error {
+        PeerError::Wire(WireError::Status { .. } | WireError::Busy) => Ok(()),
+        PeerError::Timeout { .. } if peer.may_be_silent(patience) => Ok(()),
+        PeerError::Wire(WireError::Closed(_) | WireError::SessionLost | WireError::Unreachable(_)) => {
+            Err(error)
+        }
+        _ if *pings && peer.era() == Era::Handshake => {
+            listing::ask(peer, Own::List(List::Tools), None, patience).await.map_err(|_| error)?;
+            *pings = false;
+            tracing::info!(backend = %backend.name, "it does not answer a ping, and is there: it is asked for its tools instead");
+            Ok(())
+        }
+        _ => Err(error),
     }
 }
 

@@ -102,7 +102,7 @@ fn one_line(text: &str) -> String {
 
 #[test]
 fn names_are_listed_as_they_are_spelled() {
-    let tools = r#"[{"title":"@odd","n\u0061me":"t\u006fol","inputSchema":{"type":"object"}},{"name":"received","inputSchema":{}}]"#;
+    let tools = r#"[{"x":"@odd","n\u0061me":"t\u006fol","inputSchema":{"type":"object"}},{"name":"received","inputSchema":{"type":"object"}}]"#;
     let mut door = with_tools(tools, "", |setup| setup);
     let answer = door.ask("tools/list", "{}", "").answer;
     let tools = dressed(tools);
@@ -116,7 +116,7 @@ fn names_are_listed_as_they_are_spelled() {
 
 #[test]
 fn where_a_prefix_is_put_on_only_the_name_changes() {
-    let tools = r#"[{ "x" : "@odd" , "name" : "mirror" , "inputSchema" : {"type":"object"} },{"name":"received","inputSchema":{}}]"#;
+    let tools = r#"[{ "x" : "@odd" , "name" : "mirror" , "inputSchema" : {"type":"object"} },{"name":"received","inputSchema":{"type":"object"}}]"#;
     let mut door = with_tools(tools, "prefix = true", |setup| setup);
     let answer = door.ask("tools/list", "{}", "").answer;
     let tools = dressed(tools)

@@ -211,6 +211,26 @@ def other(message):
 }
 
 #[test]
+fn a_server_that_is_silent_about_a_ping_is_not_started_again() {
+    let server = r##"
+note("starts", "started")
+tools = [{"name": "fine", "inputSchema": {"type": "object"}}]
+def call(id, params):
+    text(id, "called fine")
+def hear(message, known=hear):
+    if message.get("method") == "ping":
+        return note("pings", "ping")
+    known(message)
+"##;
+    let mut gateway = start(server, "health_interval_secs = 0.2\ntimeout_secs = 1");
+    gateway.await_log("it does not answer a ping, and is there", 1);
+    assert_eq!(said(&gateway.call("fine", json!({}))), "called fine");
+    let starts = std::fs::read_to_string(gateway.setup.path("starts")).unwrap();
+    assert_eq!(starts.lines().count(), 1, "{}", gateway.log());
+    gateway.end();
+}
+
+#[test]
 fn a_server_that_knows_no_ping_is_there() {
     let server = r##"
 tools = [{"name": "fine", "inputSchema": {"type": "object"}}]

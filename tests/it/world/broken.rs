@@ -217,7 +217,7 @@ def raw(line):
 def answer(id, text='called {}', **more):
     return json.dumps({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": text}], **more}})
 names = ["nan", "comma", "half", "bytes", "two", "text_id", "float_id", "no_version", "null_error", "null_result",
-         "text_error", "bom", "before", "after", "tab", "path", "batch", "python", "cut", "quoted", "logs", "list", "fine"]
+         "text_error", "bom", "before", "after", "tab", "path", "batch", "python", "zero", "no_id", "cut", "quoted", "logs", "list", "fine"]
 tools = [{"name": n, "inputSchema": {"type": "object"}} for n in names]
 def call(id, params):
     name = params["name"]
@@ -234,15 +234,19 @@ def call(id, params):
     elif name == "null_result": raw('{"jsonrpc": "2.0", "id": %d, "result": null, "error": {"code": -32001, "message": "called null_result"}}' % id)
     elif name == "text_error": raw('{"jsonrpc": "2.0", "id": %d, "error": "called text_error"}' % id)
     elif name == "bom": raw("\ufeff" + line)
-    elif name == "before": raw("Loading... " + line)
+    elif name == "before": raw("\x1b[2K |####| " + line)
     elif name == "after": raw(line + " done.")
     elif name == "tab": raw(line.replace("called tab", "called tab\t"))
     elif name == "path": raw(line.replace("called path", "called path C:\\Users\\me"))
     elif name == "batch": raw("[" + json.dumps({"jsonrpc": "2.0", "method": "notifications/x"}) + "," + line + "]")
     elif name == "python": raw(line[:-2] + ', "isError": False}}')
+    elif name == "zero": raw(line.replace('"id": %d' % id, '"id": 0'))
+    elif name == "no_id": raw(line.replace('"id": %d' % id, '"id": null'))
     elif name == "cut": raw(line[:-20])
     elif name == "quoted":
         raw("DEBUG sent " + json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "quoted"}}))
+        raw("DEBUG answered " + answer(id, "called by a log line"))
+        raw("[12:00] " + answer(id, "called by another"))
         raw("DEBUG got " + json.dumps({"jsonrpc": "2.0", "id": 1, "method": "sampling/createMessage", "params": {}}))
         raw(line)
     elif name == "logs":
@@ -262,6 +266,8 @@ fn an_answer_that_is_not_quite_json_is_read() {
         "comma",
         "text_id",
         "float_id",
+        "zero",
+        "no_id",
         "no_version",
         "null_error",
         "bom",
@@ -298,7 +304,7 @@ fn an_answer_that_is_not_quite_json_is_read() {
         "half a surrogate",
         "no UTF-8",
         "several messages",
-        "another spelling",
+        "an id in another spelling",
         "missing or null",
         "no JSON-RPC error object",
         "byte order mark",

@@ -411,6 +411,40 @@ async fn bodies_and_events_over_the_limit_are_refused() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_not_quite_one_is_delivered() {
+    let bodies = [
+        r#"{"jsonrpc":"2.0","id":1,"result":{"x":NaN}}"#,
+        r#"{"jsonrpc":"2.0","id":"2","result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"m"}}"#,
+        r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"m"}}"#,
+        r#"[{"jsonrpc":"2.0","id":5,"result":{}}]"#,
+    ];
+    let server = Server::start(move |seen| {
+        let body =
+            bodies.iter().enumerate().find(|(at, _)| seen.body.contains(&format!("\"id\":{},", at + 1)));
+        let body = body.map_or("", |(_, body)| body);
+        if seen.body.contains("stream") {
+            Reply::Raw(stream(&format!("data: {body}\n\n")))
+        } else {
+            json(body)
+        }
+    })
+    .await;
+    for method in ["ping", "stream"] {
+        let mut wire = connect(&server);
+        for (at, body) in bodies.iter().enumerate() {
+            let id = u64::try_from(at).unwrap() + 1;
+            wire.sender.try_send(request(id, method)).unwrap();
+            let nameless =
+                format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32700,"message":"m"}}}}"#);
+            let expected = if body.contains("error") { nameless } else { (*body).to_owned() };
+            // What is mended is mended by whoever reads it.
+            assert_eq!(text(&mut wire).await, expected);
+        }
+    }
+}
+
+#[tokio::test]
 async fn silence_ends_an_exchange() {
     let server = Server::start(|seen| {
         let begun = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"id\":";
