@@ -39,3 +39,4 @@ mod postgres;
 mod real_clients;
 mod real_servers;
 mod record;
+mod world;

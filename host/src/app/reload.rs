@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::{plugins, rules};
+use crate::backend::Registry;
 use crate::config::{self, Config, Rule};
 use crate::mcp::catalog::List;
 use crate::pipeline::News;
@@ -23,6 +24,7 @@ pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) clock: Clock,
     pub(super) policy: Arc<Policy>,
+    pub(super) registry: Arc<Registry>,
     pub(super) news: mpsc::Sender<News>,
     pub(super) rules: rules::InForce,
 }
@@ -38,6 +40,7 @@ pub(super) fn on_sighup(path: PathBuf, parts: Vec<Parts>) -> std::io::Result<imp
             let result = tokio::task::spawn_blocking(move || reload(&path, &again)).await;
             match result {
                 Ok(Ok(flipped)) => {
+                    parts.iter().for_each(|parts| parts.registry.try_again());
                     for (parts, _) in parts.iter().zip(flipped).filter(|(_, flipped)| *flipped) {
                         for list in List::ALL {
                             let _ = parts.news.send(News::ListChanged(list)).await;

@@ -14,13 +14,15 @@ use tokio_util::task::TaskTracker;
 
 use super::errand::{Errand, Own};
 use super::peer::{Peer, Request};
-use super::wire::{Control, Incoming, Receiver, Wire};
-use super::{Backend, BackendError, PeerError, listing};
+use super::wire::{Control, Incoming, Receiver, Wire, WireError};
+use super::{Backend, BackendError, PeerError, negotiate};
 use crate::call::Share;
 use crate::call::shares::{Full, Place, Shares};
 use crate::mcp::client::{Affinity, Client};
 use crate::mcp::payload::Payload;
 
+/// What a call hears that waited long enough.
+const STILL_STARTING: &str = "the session's own connection to it is still starting";
 /// How long a stopped server gets to go by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
@@ -42,6 +44,8 @@ pub(super) struct Slot {
     place: Mutex<Option<Place>>,
     /// Leased: one call at a time.
     busy: AtomicBool,
+    /// Somebody opens it.
+    opening: AtomicBool,
     used: Mutex<Instant>,
     /// Whose connection it is, for what the server says between calls.
     owner: Mutex<Option<Arc<dyn Client>>>,
@@ -84,6 +88,7 @@ impl Slot {
             whose,
             place: Mutex::new(Some(place)),
             busy: AtomicBool::new(true),
+            opening: AtomicBool::new(false),
             used: Mutex::new(Instant::now()),
             owner: Mutex::default(),
             end: CancellationToken::new(),
@@ -194,11 +199,43 @@ impl Backend {
                 *slot.owner.lock() = Some(client.clone());
             }
             // One opens, the others wait for it; after its failure they take another place.
-            match slot.peer.get_or_try_init(|| self.connect(&slot, client)).await {
-                Ok(peer) => return Ok((peer.clone(), held)),
+            match self.opened(&slot, client, matches!(affinity, Affinity::Session(_))).await {
+                Ok(peer) => return Ok((peer, held)),
                 Err(Some(error)) => return Err(self.failed(error)),
                 Err(None) => {}
             }
+        }
+    }
+
+    /// The connection of a place, which may have to be opened. What is opened for a session goes on when this call gives up,
+    /// because the session will call again: a server that needs longer to start than a caller waits would never be up.
+    async fn opened(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        client: &Arc<dyn Client>,
+        stays: bool,
+    ) -> Result<Arc<Peer>, Option<PeerError>> {
+        if let Some(peer) = slot.peer.get() {
+            return Ok(peer.clone());
+        }
+        let (backend, slot, client) = (self.clone(), slot.clone(), client.clone());
+        let first = !slot.opening.swap(true, Ordering::AcqRel);
+        let open =
+            async move { slot.peer.get_or_try_init(|| backend.connect(&slot, &client)).await.cloned() };
+        let opening = async {
+            if !(stays && first) {
+                return open.await;
+            }
+            match self.links.tasks.spawn(open).await {
+                Ok(opened) => opened,
+                // It panicked, or the runtime ends.
+                Err(error) => Err(Some(PeerError::Garbage(error.to_string()))),
+            }
+        };
+        // As long as two answers may take: to the greeting and to the level of logging.
+        match tokio::time::timeout(2 * self.settings.timeout, opening).await {
+            Ok(opened) => opened,
+            Err(_) => Err(Some(WireError::Unreachable(STILL_STARTING.to_owned()).into())),
         }
     }
 
@@ -227,9 +264,9 @@ impl Backend {
         let (greeted, version) = tokio::sync::oneshot::channel();
         let care = care(self.clone(), slot.clone(), peer.clone(), receiver, control, version);
         self.links.tasks.spawn(care);
-        let patience = self.settings.timeout;
-        let hello = client.hello();
-        let greeting = listing::greet(&peer, hello.capabilities.get(), patience).await?;
+        let (patience, hello) = (self.settings.timeout, client.hello());
+        let start = self.settings.start_timeout;
+        let greeting = negotiate::greet(&peer, hello.capabilities.get(), start).await?;
         // The task that looks after the connection is there as long as its slot.
         let _ = greeted.send(greeting.version.clone());
         if let Some(level) = hello.log_level.as_ref().filter(|_| greeting.has("logging")) {

@@ -7,7 +7,7 @@ use super::memory::{Memory, Remembered};
 use super::spool::Spool;
 use super::stdio::StdioSpec;
 use super::wire::{Wire, WireError};
-use super::{http, stdio};
+use super::{PeerError, http, stdio};
 use crate::config::{self, Transport};
 use crate::redact::{Redaction, Words};
 
@@ -27,6 +27,26 @@ pub struct Common {
     pub safe_names: bool,
     /// What is known of servers from earlier starts.
     pub memory: Arc<Memory>,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) struct OpenError {
+    pub(super) error: WireError,
+    /// It stays so until a person changes something.
+    pub(super) lasting: bool,
+}
+
+impl From<WireError> for OpenError {
+    fn from(error: WireError) -> Self {
+        Self { error, lasting: false }
+    }
+}
+
+impl From<OpenError> for PeerError {
+    fn from(error: OpenError) -> Self {
+        error.error.into()
+    }
 }
 
 /// Makes connections; one for all backends, because HTTP servers share a client.
@@ -59,7 +79,7 @@ impl Opener {
     ///
     /// # Errors
     /// The program cannot be started, or no HTTP client be made.
-    pub(super) async fn open(&self, backend: &config::Backend) -> Result<Wire, WireError> {
+    pub(super) async fn open(&self, backend: &config::Backend) -> Result<Wire, OpenError> {
         match &backend.transport {
             Transport::Stdio { command, args, env, cwd, sandbox } => {
                 let env: Vec<_> =
@@ -87,7 +107,7 @@ impl Opener {
                     redaction: self.common.redaction.clone(),
                     spool: self.common.spool.clone(),
                     // The peer's own clock runs out first: it knows that this is a timeout, and of which call.
-                    timeout: backend.timeout + HTTP_SLACK,
+                    timeout: backend.timeout.max(backend.start_timeout) + HTTP_SLACK,
                 };
                 Ok(http::open(&spec, self.client()?))
             }

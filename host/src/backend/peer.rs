@@ -71,6 +71,8 @@ pub(super) struct Peer {
     serial: u64,
     /// It has been logged that the server says things that can be read in two ways.
     ambiguous: AtomicBool,
+    /// A call was answered.
+    served: AtomicBool,
 }
 
 impl Peer {
@@ -85,7 +87,22 @@ impl Peer {
             garbage: Mutex::new(Cap::new(Instant::now(), GARBAGE_PER_SECOND)),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             ambiguous: AtomicBool::new(false),
+            served: AtomicBool::new(false),
         }
+    }
+
+    /// A call was answered, by this connection's server.
+    pub(super) fn has_served(&self) {
+        // All callers share it; only the first of them writes.
+        if !self.served.load(Ordering::Relaxed) {
+            self.served.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a call was ever answered.
+    #[must_use]
+    pub(super) fn served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
     }
 
     /// How the server speaks.
@@ -207,7 +224,7 @@ impl Peer {
                 };
                 let payload = raw.reworded(raw.text().slice_ref(text.as_bytes()));
                 let reply = Reply::new(payload, is_error);
-                match id.get().parse().ok().and_then(|id: u64| self.pending.lock().remove(&id)) {
+                match self.asked(id.get(), is_error) {
                     // Nobody listens any more if the caller gave up at this moment.
                     Some(pending) => drop(pending.reply.send(Ok(reply))),
                     None => tracing::debug!("an answer nobody waits for was dropped"),
@@ -258,6 +275,17 @@ impl Peer {
                 None
             }
         }
+    }
+
+    /// The request that a response answers. An error without an id is about a request that the server could not read: the only
+    /// one there is, if there is only one.
+    fn asked(&self, id: &str, is_error: bool) -> Option<Pending> {
+        let mut pending = self.pending.lock();
+        let id = match id.parse().ok() {
+            None if is_error && id == "null" && pending.len() == 1 => pending.keys().next().copied(),
+            id => id,
+        };
+        pending.remove(&id?)
     }
 
     /// Whether the params of what a server says by itself can be read in one way only. Logged once for a connection.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::arguments;
-use super::listing::Greeting;
+use super::negotiate::Greeting;
 use super::open::{Common, Opener};
 use super::peer::Peer;
 use super::supervisor;
@@ -178,6 +178,11 @@ impl Registry {
         found
     }
 
+    /// Has every backend that is down tried at once: a person has changed something, perhaps what kept it down.
+    pub fn try_again(&self) {
+        self.backends.iter().for_each(|backend| backend.try_again(std::time::Instant::now()));
+    }
+
     /// Whether one of these may have been listed in a moment.
     #[must_use]
     pub fn are_coming(&self, backends: &[Arc<Backend>]) -> bool {
@@ -215,6 +220,19 @@ impl Registry {
             }
             changed
         });
+    }
+
+    /// The client is there, and declares nothing for the whole connection. What one has declared stays.
+    pub fn client_declares_nothing(&self) {
+        if self.client.borrow().is_none() {
+            self.client.send_if_modified(|known| {
+                let first = known.is_none();
+                if first {
+                    *known = Some("{}".into());
+                }
+                first
+            });
+        }
     }
 
     /// The servers' own instructions to the model, with the backend each belongs to, in the file's order.

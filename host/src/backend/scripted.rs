@@ -27,6 +27,7 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
             sandbox: None,
         },
         timeout: patience,
+        start_timeout: patience,
         retries: 0,
         restart_on_exit: false,
         max_restarts: 0,

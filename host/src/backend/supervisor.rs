@@ -1,17 +1,22 @@
 //! The life of one backend: starting → ready → down → starting …, for as long as the gateway lives.
 //!
-//! A server that dies comes back at once the first time and after growing pauses when it keeps dying; a minute of
-//! health wipes the slate clean. Past `max_restarts` it is still tried, but only at the longest pause.
+//! While it starts it is waited for, and the log says for what. When it is gone, `restart` says when it is tried again, and
+//! `eras` how it is greeted then.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::eras::Eras;
 use super::errand::Own;
-use super::listing::{self, Greeting};
+use super::listing;
+use super::negotiate::{self, Greeting, Met, Progress, Stage};
+use super::open::OpenError;
 use super::peer::Peer;
 use super::registry::Registry;
+use super::restart::{Cause, Life, Next, Restarts};
 use super::wire::{Control, Incoming, Receiver, Wire, WireError};
 use super::{Backend, PeerError, Status};
 use crate::config::Transport;
@@ -20,14 +25,10 @@ use crate::mcp::catalog::{List, Offers};
 use crate::mcp::payload::Payload;
 use crate::redact::Words;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// After this much health earlier deaths no longer count.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// How often the log says what is being waited for.
+const REPORT: Duration = Duration::from_secs(10);
 /// How long a stopped server gets to go by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
-/// How long to wait for a client's `initialize` before shaking hands without its capabilities.
-const CLIENT_GRACE: Duration = Duration::from_millis(300);
 
 /// What the client behind the gateway declared; `None` until it said hello.
 pub(super) type ClientCapabilities = watch::Receiver<Option<Arc<str>>>;
@@ -38,31 +39,49 @@ enum End {
     Asked {
         again: bool,
     },
-    Lost(Words),
+    Lost(Words, Cause),
+}
+
+/// What is known of one connection when it has ended.
+#[derive(Default)]
+struct Track {
+    progress: Progress,
+    /// When it was up.
+    up: Mutex<Option<Instant>>,
+    /// It, once there is one.
+    peer: Mutex<Option<Arc<Peer>>>,
 }
 
 pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut client: ClientCapabilities) {
-    let mut deaths = 0u32;
+    let mut eras = recall(&backend).await;
+    let process = matches!(backend.settings.transport, Transport::Stdio { .. });
+    // How often a server that is only connected to was started is not ours to count.
+    let mut restarts = Restarts::new(process.then_some(backend.settings.max_restarts));
     let mut complaint = Complaint::default();
     loop {
         backend.status.send_replace(Status::Starting);
-        let born = Instant::now();
+        let (began, track) = (Instant::now(), Track::default());
         let end = tokio::select! {
-            end = live(&backend, &registry, &mut client) => end,
+            end = live(&backend, &registry, &mut client, &mut eras, &track) => end,
             () = registry.stopping() => End::Asked { again: false },
         };
         backend.peer.store(None);
-        let reason = match end {
+        let (reason, cause) = match end {
             End::Asked { again: true } => continue,
             End::Asked { again: false } => break,
-            End::Lost(reason) => reason,
+            End::Lost(reason, cause) => (reason, cause),
         };
-        if born.elapsed() >= FORGIVEN_AFTER {
-            deaths = 0;
+        if eras.lost(track.progress.stage()) {
+            tracing::info!(
+                backend = %backend.name,
+                "the server ended when it was asked `server/discover` ({reason}); it is started once more and greeted with `initialize`"
+            );
+            continue;
         }
-        deaths = deaths.saturating_add(1);
-        complaint.say(&backend.name, deaths, &reason);
-        let process = matches!(backend.settings.transport, Transport::Stdio { .. });
+        let answered = track.peer.lock().as_ref().is_some_and(|peer| peer.served());
+        let life = Life { began, ended: Instant::now(), up: *track.up.lock(), answered, cause };
+        let next = restarts.after(&life, noise());
+        complaint.say(&backend.name, restarts.in_a_row().max(1), &reason, cause);
         if process && !backend.settings.restart_on_exit {
             // Said by the operator: a server that goes stays gone.
             backend.status.send_replace(Status::Down { reason, again: None });
@@ -70,15 +89,52 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
             registry.stopping().await;
             break;
         }
-        let pause = if deaths > backend.settings.max_restarts { LONGEST_PAUSE } else { pause(deaths) };
-        backend.status.send_replace(Status::Down { reason, again: Some(Instant::now() + pause) });
-        registry.changed(&backend);
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = registry.stopping() => break,
+        if !rest(&backend, &registry, reason, next).await {
+            break;
         }
     }
     backend.status.send_replace(Status::Stopped);
+}
+
+/// What earlier starts have shown; read where it delays nobody.
+async fn recall(backend: &Arc<Backend>) -> Eras {
+    let of = |backend: &Backend| {
+        let process = matches!(backend.settings.transport, Transport::Stdio { .. });
+        Eras::recall(backend.remembered.clone(), backend.settings.era, process)
+    };
+    let reading = backend.clone();
+    match tokio::task::spawn_blocking(move || of(&reading)).await {
+        Ok(eras) => eras,
+        // The runtime shuts down; so does the gateway.
+        Err(_) => of(backend),
+    }
+}
+
+/// Waits until it is tried again: at the time that stands in its status, which a call or an operator may bring forward.
+/// False if the gateway stops.
+async fn rest(backend: &Arc<Backend>, registry: &Arc<Registry>, reason: Words, next: Next) -> bool {
+    *backend.soonest.lock() = next.soonest;
+    let mut status = backend.status.subscribe();
+    backend.status.send_replace(Status::Down { reason, again: Some(next.again) });
+    registry.changed(backend);
+    loop {
+        let again = match *status.borrow_and_update() {
+            Status::Down { again: Some(again), .. } => again,
+            Status::Down { again: None, .. } | Status::Starting | Status::Ready | Status::Stopped => {
+                return true;
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(again.into()) => return true,
+            _ = status.changed() => {}
+            () = registry.stopping() => return false,
+        }
+    }
+}
+
+fn noise() -> u8 {
+    let noise = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8) % 256;
+    u8::try_from(noise).unwrap_or(0)
 }
 
 /// Why a backend is down, said once: one that is tried again and again for one reason would fill the log with it.
@@ -88,7 +144,7 @@ struct Complaint {
 }
 
 impl Complaint {
-    fn say(&mut self, backend: &str, deaths: u32, reason: &Words) {
+    fn say(&mut self, backend: &str, deaths: u32, reason: &Words, cause: Cause) {
         if self.said.as_ref() == Some(reason) {
             // The metric `sentinel_backend_healthy` and `/ready` go on saying so.
             if deaths.is_power_of_two() {
@@ -96,48 +152,95 @@ impl Complaint {
             }
             return;
         }
-        tracing::warn!(backend, deaths, "backend is down: {reason}");
+        match cause {
+            Cause::Passing => tracing::warn!(backend, deaths, "backend is down: {reason}"),
+            Cause::Lasting => tracing::warn!(
+                backend,
+                deaths,
+                "backend is down: {reason}; this needs somebody to mend it, so it is tried again rarely; a call or SIGHUP tries it at once"
+            ),
+        }
         self.said = Some(reason.clone());
     }
 }
 
-/// Doubling pauses with up to a quarter of jitter, so that many backends do not come back in step.
-fn pause(deaths: u32) -> Duration {
-    if deaths <= 1 {
-        return Duration::ZERO;
-    }
-    let pause = FIRST_PAUSE.saturating_mul(1 << (deaths - 2).min(16)).min(LONGEST_PAUSE);
-    let noise = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), deaths) % 256;
-    pause.mul_f64(1.0 + f64::from(u8::try_from(noise).unwrap_or(0)) / 1024.0)
-}
-
 /// One connection from its opening to its end.
-async fn live(backend: &Arc<Backend>, registry: &Arc<Registry>, client: &mut ClientCapabilities) -> End {
-    let Wire { sender, receiver, control } = match backend.opener.open(&backend.settings).await {
+async fn live(
+    backend: &Arc<Backend>,
+    registry: &Arc<Registry>,
+    client: &mut ClientCapabilities,
+    eras: &mut Eras,
+    track: &Track,
+) -> End {
+    let opened = reporting(backend, &track.progress, String::new, backend.opener.open(&backend.settings));
+    let Wire { sender, receiver, control } = match opened.await {
         Ok(wire) => wire,
-        Err(error) => return End::Lost(backend.words(&error.to_string())),
+        Err(OpenError { error, lasting }) => {
+            let cause = if lasting { Cause::Lasting } else { Cause::Passing };
+            return End::Lost(backend.words(&error.to_string()), cause);
+        }
     };
     let peer = Arc::new(Peer::new(sender));
+    *track.peer.lock() = Some(peer.clone());
     let mut pump = Pump { backend, registry, peer: peer.clone(), receiver };
-    // The process is on its way already; the hello of the client normally comes while it starts.
-    let _ = tokio::time::timeout(CLIENT_GRACE, client.wait_for(Option::is_some)).await;
-    let declared = client.borrow_and_update().clone();
+    let talk = async {
+        let coming_up = come_up(backend, registry, &peer, &control, client, eras, track);
+        match reporting(backend, &track.progress, || control.last_words(), coming_up).await {
+            Ok(met) => stay(backend, &peer, client, &met).await,
+            Err(end) => end,
+        }
+    };
     let end = tokio::select! {
         end = pump.run() => end,
-        end = talk(backend, registry, &peer, &control, client, declared) => end,
+        end = talk => end,
     };
     backend.peer.store(None);
     match &end {
-        End::Lost(reason) => peer.end(&reason.to_string()),
+        End::Lost(reason, _) => peer.end(&reason.to_string()),
         End::Asked { .. } => peer.end("the gateway ended the connection"),
     }
-    if matches!(end, End::Lost(_)) {
+    if matches!(end, End::Lost(..)) {
         for line in control.stderr_tail().lines() {
             tracing::debug!(backend = %backend.name, "it wrote to stderr before: {line}");
         }
     }
     control.stop(STOP_GRACE).await;
     end
+}
+
+/// Does something, and says again and again what is being waited for meanwhile.
+async fn reporting<T>(
+    backend: &Backend,
+    progress: &Progress,
+    last_words: impl Fn() -> String,
+    work: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(work);
+    let began = Instant::now();
+    loop {
+        match tokio::time::timeout(REPORT, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => {
+                let waited_for = match progress.stage() {
+                    Stage::Opening => "its process to be started",
+                    // Whether a client comes at all is nobody's fault; it is said once.
+                    Stage::Client if began.elapsed() >= 2 * REPORT => continue,
+                    Stage::Client => "the client's `initialize`",
+                    Stage::Discover => "its answer to `server/discover`",
+                    Stage::Both => "its answer to `server/discover` or `initialize`",
+                    Stage::Initialize => "its answer to `initialize`",
+                    Stage::Listing(list) => list.wire().0,
+                    Stage::Up => continue,
+                };
+                let stderr = last_words();
+                let said = if stderr.is_empty() { "" } else { "; last stderr: " };
+                let seconds = began.elapsed().as_secs();
+                tracing::info!(
+                    backend = %backend.name, seconds, "backend is still starting, waiting for {waited_for}{said}{stderr}"
+                );
+            }
+        }
+    }
 }
 
 /// Moves messages from the wire to whoever they are for, until the wire ends.
@@ -165,42 +268,56 @@ impl Pump<'_> {
                     tracing::warn!(backend = %self.backend.name, limit, "a message over the limit was discarded");
                     self.peer.oversized(limit, answers);
                 }
-                Incoming::Closed(reason) => return End::Lost(self.backend.words(&reason)),
+                Incoming::Closed(reason) => return End::Lost(self.backend.words(&reason), Cause::Passing),
             }
         }
     }
 }
 
-/// Shakes hands, lists, then keeps asking whether the server is well.
-async fn talk(
+/// Speaks the first words and reads the lists; then it is there for everybody.
+async fn come_up(
     backend: &Arc<Backend>,
     registry: &Arc<Registry>,
     peer: &Arc<Peer>,
     control: &Control,
     client: &mut ClientCapabilities,
-    declared: Option<Arc<str>>,
-) -> End {
-    let patience = backend.settings.timeout;
-    let greeting = match listing::meet(peer, backend, declared.as_deref().unwrap_or("{}")).await {
-        Ok(greeting) => greeting,
-        Err(error) => return End::Lost(backend.words(&format!("the handshake failed: {error}"))),
+    eras: &mut Eras,
+    track: &Track,
+) -> Result<Met, End> {
+    let lost = |what: &str, error: &PeerError| {
+        let cause = match error {
+            PeerError::Wire(WireError::Status { status: 401 | 403 | 407, .. }) => Cause::Lasting,
+            PeerError::Wire(_) | PeerError::Timeout(_) | PeerError::Garbage(_) => Cause::Passing,
+        };
+        End::Lost(backend.words(&format!("{what}: {error}")), cause)
     };
-    let stateless = peer.era() == Era::Stateless;
+    let met = negotiate::negotiate(peer, backend, eras.first(), client, &track.progress).await;
+    let met = met.map_err(|error| lost("the handshake failed", &error))?;
+    let Met { greeting, .. } = &met;
     backend.shakes_hands.store(greeting.handshake, std::sync::atomic::Ordering::Relaxed);
-    if !stateless {
+    if peer.era() == Era::Handshake {
         control.set_protocol_version(&greeting.version);
     }
-    match offers(peer, &greeting, patience).await {
-        Ok(offers) => registry.offer(backend, offers).await,
-        Err(error) => return End::Lost(backend.words(&format!("its lists cannot be read: {error}"))),
-    }
+    let offers = offers(peer, greeting, backend.settings.start_timeout, &track.progress).await;
+    let offers = offers.map_err(|error| lost("its lists cannot be read", &error))?;
+    registry.offer(backend, offers).await;
     tracing::info!(backend = %backend.name, version = %greeting.version, pid = control.pid(), "backend is ready");
-    let greeting_wants = greeting.clone();
-    registry.greeted(backend, greeting);
+    if let Some(write) = eras.met(&met) {
+        tokio::task::spawn_blocking(write);
+    }
+    registry.greeted(backend, greeting.clone());
+    track.progress.is_at(Stage::Up);
+    *track.up.lock() = Some(Instant::now());
     backend.peer.store(Some(peer.clone()));
     backend.status.send_replace(Status::Ready);
     registry.changed(backend);
-    let listening = listing::listen(peer, &greeting_wants);
+    Ok(met)
+}
+
+/// Keeps asking whether the server is well.
+async fn stay(backend: &Arc<Backend>, peer: &Arc<Peer>, client: &mut ClientCapabilities, met: &Met) -> End {
+    let stateless = peer.era() == Era::Stateless;
+    let listening = listing::listen(peer, &met.greeting);
     tokio::pin!(listening);
     let mut listens = stateless;
     let mut beat = tokio::time::interval(backend.settings.health_interval);
@@ -208,11 +325,9 @@ async fn talk(
     loop {
         tokio::select! {
             _ = beat.tick() => {
-                let alive = if stateless { Own::Discover } else { Own::Ping };
-                if let Err(error) = listing::ask(peer, alive, None, patience).await
-                    && !matches!(error, PeerError::Wire(WireError::Status { .. } | WireError::Busy))
-                {
-                    return End::Lost(backend.words(&format!("it no longer answers: {error}")));
+                if let Err(error) = is_well(backend, peer).await {
+                    let reason = backend.words(&format!("it no longer answers: {error}"));
+                    return End::Lost(reason, Cause::Passing);
                 }
             }
             () = &mut listening, if listens => {
@@ -221,7 +336,7 @@ async fn talk(
             }
             changed = client.changed(), if !stateless => {
                 // Another client with other abilities: capabilities are said once per connection.
-                if changed.is_err() || client.borrow_and_update().as_deref() != Some(declared.as_deref().unwrap_or("{}")) {
+                if changed.is_err() || *client.borrow_and_update() != met.declared {
                     return End::Asked { again: changed.is_ok() };
                 }
             }
@@ -229,7 +344,31 @@ async fn talk(
     }
 }
 
-async fn offers(peer: &Peer, greeting: &Greeting, patience: Duration) -> Result<Offers, PeerError> {
+/// Asks a server whether it is there. One that works on a call may be able to do one thing at a time, and may go on with a
+/// call that nobody waits for any more, so silence counts only if it is silence twice and nothing is under way.
+async fn is_well(backend: &Backend, peer: &Peer) -> Result<(), PeerError> {
+    let alive = if peer.era() == Era::Stateless { Own::Discover } else { Own::Ping };
+    let mut asked = 0;
+    loop {
+        asked += 1;
+        match listing::ask(peer, alive, None, backend.settings.timeout).await {
+            Ok(_) | Err(PeerError::Wire(WireError::Status { .. } | WireError::Busy)) => return Ok(()),
+            Err(PeerError::Timeout(_)) if peer.newest().is_some() => {
+                tracing::info!(backend = %backend.name, "it does not answer `ping` while it works on calls");
+                return Ok(());
+            }
+            Err(PeerError::Timeout(_)) if asked == 1 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn offers(
+    peer: &Peer,
+    greeting: &Greeting,
+    patience: Duration,
+    progress: &Progress,
+) -> Result<Offers, PeerError> {
     let mut offers = Offers::default();
     for list in List::ALL {
         let capability = match list {
@@ -239,6 +378,7 @@ async fn offers(peer: &Peer, greeting: &Greeting, patience: Duration) -> Result<
         };
         // Tools are asked for in any case: some servers forget to declare them.
         if list == List::Tools || greeting.has(capability) {
+            progress.is_at(Stage::Listing(list));
             offers.set(list, listing::drain(peer, list, patience).await?);
         }
     }

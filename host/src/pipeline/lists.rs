@@ -152,6 +152,11 @@ impl Pipeline {
         self.registry.client_declares(capabilities);
     }
 
+    /// There is a client that says what it can do with each call; the backends wait for none to say it before.
+    pub fn client_declares_nothing(&self) {
+        self.registry.client_declares_nothing();
+    }
+
     /// The backends' instructions to the model, each under its name, bounded.
     #[must_use]
     pub fn instructions(&self) -> Option<String> {

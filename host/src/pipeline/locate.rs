@@ -156,6 +156,8 @@ impl Pipeline {
             } else {
                 self.registry.may_offer(&name)
             };
+            // Whoever calls has them tried again.
+            unlisted.iter().for_each(|backend| backend.want());
             let coming = self.registry.are_coming(&unlisted);
             if !coming || tokio::time::timeout_at(deadline, merges.changed()).await.is_err() {
                 let backends: Vec<String> =

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::super::document::escape;
 use super::super::raw::{RawArgumentCheck, RawBackend, RawEnv, RawEra, RawType};
@@ -22,6 +23,10 @@ const PUBLIC_VARIABLES: [&str; 14] = [
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TERM", "TMPDIR", "TZ", "PWD",
     "HOSTNAME", "DISPLAY", "NODE_ENV",
 ];
+
+/// How long a server may take to answer while it starts, unless it is said: a process may have to be downloaded first.
+const START_OF_PROCESS: Duration = Duration::from_secs(600);
+const START_OF_HTTP: Duration = Duration::from_secs(60);
 
 impl Checker<'_> {
     /// All backends that are complete.
@@ -55,14 +60,36 @@ impl Checker<'_> {
             }
             Some(_) => {}
         }
+        if raw.optional && raw.required {
+            let hint = "remove one of them";
+            self.problem(&format!("{at}/optional"), "what is required cannot be optional", hint);
+        }
+        self.absent = raw.optional.then(Vec::new);
         let transport = self.transport(at, raw);
+        let absent = self.absent.take().unwrap_or_default();
+        if !absent.is_empty() {
+            let message = format!("{:?} is left out: {}", name.unwrap_or_default(), absent.join(", "));
+            self.warn(
+                &format!("{at}/optional"),
+                message,
+                "the gateway serves the others; once it is there, start it anew",
+            );
+            return None;
+        }
+        let timeout = duration(raw.timeout_secs);
+        let start_timeout = raw.start_timeout_secs.map(duration);
+        let start_timeout = start_timeout.unwrap_or_else(|| match &transport {
+            Some(Transport::Http { .. }) => timeout.max(START_OF_HTTP),
+            Some(Transport::Stdio { .. }) | None => START_OF_PROCESS,
+        });
         Some(Backend {
             name: name?,
             transport: transport?,
-            timeout: duration(raw.timeout_secs),
+            timeout,
+            start_timeout,
             retries: raw.retries,
             restart_on_exit: raw.restart_on_exit.unwrap_or(true),
-            max_restarts: raw.max_restarts.unwrap_or(5),
+            max_restarts: raw.max_restarts.unwrap_or(10),
             health_interval: duration(raw.health_interval_secs),
             max_in_flight: raw.max_in_flight,
             always_prefix: raw.prefix,
@@ -227,6 +254,10 @@ impl Checker<'_> {
     /// A secret out of a file; relative paths start at the folder of the configuration.
     fn secret_file(&mut self, at: &str, typed: &str) -> Option<String> {
         let path = self.path(typed);
+        if let Some(absent) = self.absent.as_mut().filter(|_| !path.exists()) {
+            absent.push(format!("there is no {}", path.display()));
+            return None;
+        }
         match file::read_secret(&path, &self.trust) {
             Ok(secret) => {
                 if let Some(who) = file::other_readers(&path) {
