@@ -3,10 +3,12 @@
 //! bounded, and closed when nobody has used them for a while.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -44,12 +46,24 @@ pub(super) struct Slot {
     place: Mutex<Option<Place>>,
     /// Leased: one call at a time.
     busy: AtomicBool,
-    /// Somebody opens it.
-    opening: AtomicBool,
+    /// What opens it for a session, whoever of its calls still waits.
+    opening: OnceLock<Opening>,
     used: Mutex<Instant>,
     /// Whose connection it is, for what the server says between calls.
     owner: Mutex<Option<Arc<dyn Client>>>,
     end: CancellationToken,
+}
+
+/// A connection, or why there is none; no error if its place was given up before.
+type Opened = Result<Arc<Peer>, Option<PeerError>>;
+
+/// A connection that is being opened, for all who wait for it.
+struct Opening(Shared<BoxFuture<'static, Opened>>);
+
+impl std::fmt::Debug for Opening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Opening")
+    }
 }
 
 /// A connection in use by a call.
@@ -88,7 +102,7 @@ impl Slot {
             whose,
             place: Mutex::new(Some(place)),
             busy: AtomicBool::new(true),
-            opening: AtomicBool::new(false),
+            opening: OnceLock::new(),
             used: Mutex::new(Instant::now()),
             owner: Mutex::default(),
             end: CancellationToken::new(),
@@ -209,28 +223,22 @@ impl Backend {
 
     /// The connection of a place, which may have to be opened. What is opened for a session goes on when this call gives up,
     /// because the session will call again: a server that needs longer to start than a caller waits would never be up.
-    async fn opened(
-        self: &Arc<Self>,
-        slot: &Arc<Slot>,
-        client: &Arc<dyn Client>,
-        stays: bool,
-    ) -> Result<Arc<Peer>, Option<PeerError>> {
+    async fn opened(self: &Arc<Self>, slot: &Arc<Slot>, client: &Arc<dyn Client>, stays: bool) -> Opened {
         if let Some(peer) = slot.peer.get() {
             return Ok(peer.clone());
         }
-        let (backend, slot, client) = (self.clone(), slot.clone(), client.clone());
-        let first = !slot.opening.swap(true, Ordering::AcqRel);
-        let open =
-            async move { slot.peer.get_or_try_init(|| backend.connect(&slot, &client)).await.cloned() };
         let opening = async {
-            if !(stays && first) {
-                return open.await;
+            if !stays {
+                return slot.peer.get_or_try_init(|| self.connect(slot, client)).await.cloned();
             }
-            match self.links.tasks.spawn(open).await {
-                Ok(opened) => opened,
-                // It panicked, or the runtime ends.
-                Err(error) => Err(Some(PeerError::Garbage(error.to_string()))),
-            }
+            let mut first = false;
+            let opening = slot.opening.get_or_init(|| {
+                first = true;
+                Opening(self.open_behind(slot.clone(), client.clone()).boxed().shared())
+            });
+            let opened = opening.0.clone().await;
+            // Those who waited for another's attempt make one of their own.
+            opened.map_err(|error| error.filter(|_| first))
         };
         // As long as two answers may take: to the greeting and to the level of logging.
         match tokio::time::timeout(2 * self.settings.timeout, opening).await {
@@ -239,12 +247,22 @@ impl Backend {
         }
     }
 
-    /// Opens the connection of a place; no error if the place was given up before.
-    async fn connect(
+    /// Opens the connection of a place, whether anybody goes on waiting for it or not.
+    fn open_behind(
         self: &Arc<Self>,
-        slot: &Arc<Slot>,
-        client: &Arc<dyn Client>,
-    ) -> Result<Arc<Peer>, Option<PeerError>> {
+        slot: Arc<Slot>,
+        client: Arc<dyn Client>,
+    ) -> impl Future<Output = Opened> + Send + 'static + use<> {
+        let backend = self.clone();
+        let open =
+            async move { slot.peer.get_or_try_init(|| backend.connect(&slot, &client)).await.cloned() };
+        let opening = self.links.tasks.spawn(open);
+        // An error is a panic, or the runtime ends.
+        async move { opening.await.unwrap_or_else(|error| Err(Some(PeerError::Garbage(error.to_string())))) }
+    }
+
+    /// Opens the connection of a place; no error if the place was given up before.
+    async fn connect(self: &Arc<Self>, slot: &Arc<Slot>, client: &Arc<dyn Client>) -> Opened {
         if slot.end.is_cancelled() {
             return Err(None);
         }

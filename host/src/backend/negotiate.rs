@@ -31,6 +31,9 @@ const PROBE: Duration = Duration::from_secs(10);
 /// How long an answer is waited for that would decide between the eras, when another one has come.
 const LATE: Duration = Duration::from_secs(5);
 
+/// Characters of a server's name and version that are remembered.
+const MAX_IDENTITY: usize = 256;
+
 /// What a server said of itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Greeting {
@@ -39,7 +42,7 @@ pub(crate) struct Greeting {
     pub instructions: Option<String>,
     /// Whether it shakes hands, if asked to.
     pub handshake: bool,
-    /// Its name and its version, as JSON; empty if it says none.
+    /// Its name and its version; empty if it says none.
     pub server: String,
 }
 
@@ -368,8 +371,14 @@ async fn discover(peer: &Peer, patience: Duration) -> Result<Discovery, PeerErro
         capabilities: found.capabilities.unwrap_or_else(|| message::raw("{}".to_owned())),
         instructions: found.instructions,
         handshake: newest(&found.supported_versions).is_some(),
-        server: server.unwrap_or_default().to_owned(),
+        server: server.map_or_else(String::new, identity),
     }))
+}
+
+/// What tells one server, or one version of it, from another; not its icons and its description.
+fn identity(info: &str) -> String {
+    let part = |pointer| splice::get(info, pointer).unwrap_or_default();
+    format!("{} {}", part("/name"), part("/version")).chars().take(MAX_IDENTITY).collect()
 }
 
 /// Shakes hands (MCP "Lifecycle"), declaring these capabilities.
@@ -449,6 +458,6 @@ async fn initialize(
         capabilities: result.capabilities.unwrap_or_else(|| message::raw("{}".to_owned())),
         instructions: result.instructions,
         handshake: true,
-        server: result.server_info.map_or_else(String::new, |info| info.get().to_owned()),
+        server: result.server_info.map_or_else(String::new, |info| identity(info.get())),
     }))
 }

@@ -41,6 +41,8 @@ struct Pending {
     token: Option<Box<RawValue>>,
     /// A subscription: what the server says of its own accord is not about it.
     standing: bool,
+    /// It is one of those that a connection begins with.
+    first_words: bool,
 }
 
 /// One request to a server.
@@ -134,9 +136,10 @@ impl Peer {
         let body = message::request(id, method, replaced.as_deref().or(params));
         let (reply, answer) = oneshot::channel();
         let standing = method == Own::Listen.method();
-        self.pending.lock().insert(id, Pending { reply, client, token, standing });
+        let first_words = are_first_words(method);
+        self.pending.lock().insert(id, Pending { reply, client, token, standing, first_words });
         // From here on the entry is removed whatever happens, and the server told if it still works on it.
-        let mut waiting = Waiting { peer: self, id, method, sent: false };
+        let mut waiting = Waiting { peer: self, id, sent: false };
         if let Some(error) = self.ended.lock().clone() {
             return Err(error.into());
         }
@@ -277,14 +280,15 @@ impl Peer {
         }
     }
 
-    /// The request that a response answers. An error without an id is about a request that the server could not read: the only
-    /// one there is, if there is only one.
+    /// The request that a response answers. A server that refuses the first words may do so without having read as far as
+    /// their id; later such an error may be about anything, a notification for instance.
     fn asked(&self, id: &str, is_error: bool) -> Option<Pending> {
         let mut pending = self.pending.lock();
-        let id = match id.parse().ok() {
-            None if is_error && id == "null" && pending.len() == 1 => pending.keys().next().copied(),
-            id => id,
-        };
+        let id = id.parse().ok().or_else(|| {
+            let mut first_words = pending.iter().filter(|_| is_error && id == "null");
+            let (alone, _) = first_words.next().filter(|(_, pending)| pending.first_words)?;
+            first_words.next().is_none().then_some(*alone)
+        });
         pending.remove(&id?)
     }
 
@@ -385,11 +389,15 @@ impl Peer {
     }
 }
 
+/// What a connection begins with.
+fn are_first_words(method: &str) -> bool {
+    [Own::Initialize, Own::Discover].iter().any(|own| own.method() == method)
+}
+
 /// A request somebody waits for.
 struct Waiting<'a> {
     peer: &'a Peer,
     id: u64,
-    method: &'a str,
     sent: bool,
 }
 
@@ -398,8 +406,7 @@ impl Drop for Waiting<'_> {
         let unanswered = self.peer.pending.lock().remove(&self.id);
         // MCP "Cancellation": `initialize` must not be cancelled. A server that did not answer whether it knows the
         // stateless era may take a notification before the handshake for the end of everything; rmcp does.
-        let first_words = [Own::Initialize, Own::Discover].iter().any(|own| own.method() == self.method);
-        if let Some(pending) = unanswered.filter(|_| self.sent && !first_words) {
+        if let Some(pending) = unanswered.filter(|pending| self.sent && !pending.first_words) {
             let params = self.parting(&pending);
             self.peer.say(method::CANCELLED, message::notification(method::CANCELLED, Some(&params)));
             self.peer.sender.abandon(self.id);

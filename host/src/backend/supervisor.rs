@@ -61,10 +61,7 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
     loop {
         backend.status.send_replace(Status::Starting);
         let (began, track) = (Instant::now(), Track::default());
-        let end = tokio::select! {
-            end = live(&backend, &registry, &mut client, &mut eras, &track) => end,
-            () = registry.stopping() => End::Asked { again: false },
-        };
+        let end = live(&backend, &registry, &mut client, &mut eras, &track).await;
         backend.peer.store(None);
         let (reason, cause) = match end {
             End::Asked { again: true } => continue,
@@ -172,8 +169,12 @@ async fn live(
     eras: &mut Eras,
     track: &Track,
 ) -> End {
-    let opened = reporting(backend, &track.progress, String::new, backend.opener.open(&backend.settings));
-    let Wire { sender, receiver, control } = match opened.await {
+    let opening = reporting(backend, &track.progress, String::new, backend.opener.open(&backend.settings));
+    let opened = tokio::select! {
+        opened = opening => opened,
+        () = registry.stopping() => return End::Asked { again: false },
+    };
+    let Wire { sender, receiver, control } = match opened {
         Ok(wire) => wire,
         Err(OpenError { error, lasting }) => {
             let cause = if lasting { Cause::Lasting } else { Cause::Passing };
@@ -193,6 +194,8 @@ async fn live(
     let end = tokio::select! {
         end = pump.run() => end,
         end = talk => end,
+        // In order, as below: a session is deleted, a child may end by itself.
+        () = registry.stopping() => End::Asked { again: false },
     };
     backend.peer.store(None);
     match &end {

@@ -44,8 +44,7 @@ pub(super) fn check(
     let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = full.parent().unwrap_or(Path::new("/")).to_owned();
     let trust = main.map(|main| main.trust.clone()).unwrap_or_default();
-    let mut checker =
-        Checker { document, folder, env, problems, warnings: Vec::new(), pruned, trust, absent: None };
+    let mut checker = Checker { document, folder, env, problems, warnings: Vec::new(), pruned, trust };
     let raw: Raw = match serde_json::from_value(whole(&document.value)) {
         Ok(raw) => raw,
         Err(error) => {
@@ -140,8 +139,6 @@ struct Checker<'a> {
     /// Places that were taken out; what is missing there was reported already.
     pruned: Vec<String>,
     trust: Trust,
-    /// While an optional backend is checked: what it needs and what is not there.
-    absent: Option<Vec<String>>,
 }
 
 impl Checker<'_> {
@@ -189,11 +186,7 @@ impl Checker<'_> {
     /// A variable that must be set.
     fn needed(&mut self, at: &str, name: &str) -> Option<String> {
         let value = self.var(name);
-        if value.is_none()
-            && let Some(absent) = &mut self.absent
-        {
-            absent.push(format!("{name} is not set"));
-        } else if value.is_none() {
+        if value.is_none() {
             let hint = format!("set the environment variable {name} where the gateway is started");
             self.problem(at, format!("{name} is not set"), hint);
         }

@@ -1,13 +1,14 @@
 //! The life of a server: slow ones, late ones, those that end at a question they do not know, those that die and come back.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, HttpServer, Setup, code, eventually, free_address, get, reason, said};
+use crate::support::{Gateway, HttpServer, Setup, alive, code, eventually, free_address, reason, said};
 
 /// Writes down each start and each message, so that both can be counted.
 const NOTES: &str = r#"
@@ -387,6 +388,67 @@ fn refusing(status: &str) -> (String, Arc<AtomicUsize>) {
     (address, count)
 }
 
+/// Reads one request and returns its body.
+fn body(stream: &mut TcpStream) -> Option<Value> {
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? <= 2 {
+            break;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    let mut bytes = vec![0; length];
+    reader.read_exact(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+#[test]
+fn a_status_that_names_revisions_is_taken_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let Some(message) = body(&mut stream) else { continue };
+            let asked = message["params"]["protocolVersion"].as_str();
+            let result = match message["method"].as_str() {
+                Some("initialize") if asked == Some("2025-06-18") => Some(json!({
+                    "protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
+                    "serverInfo": {"name": "s", "version": "1"},
+                })),
+                Some("tools/list") => {
+                    Some(json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}))
+                }
+                _ => None,
+            };
+            let (status, kind, body) = match result {
+                Some(result) => {
+                    let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": result});
+                    ("200 OK", "application/json", answer.to_string())
+                }
+                None if message.get("id").is_none() => ("202 Accepted", "text/plain", String::new()),
+                None => (
+                    "400 Bad Request",
+                    "text/plain",
+                    "Bad Request: Unsupported protocol version (supported versions: 2025-06-18, 2025-03-26)"
+                        .to_owned(),
+                ),
+            };
+            let length = body.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            );
+        }
+    });
+    let mut gateway = Gateway::start(Setup::new().http("strict", &url, ""));
+    gateway.await_log("backend is ready backend=strict version=2025-06-18", 1);
+    assert_eq!(gateway.tools(), ["echo"]);
+}
+
 #[test]
 fn a_key_that_is_refused_is_not_tried_again_and_again() {
     let (address, count) = refusing("401 Unauthorized");
@@ -403,8 +465,8 @@ fn a_key_that_is_refused_is_not_tried_again_and_again() {
 #[test]
 fn a_server_that_is_busy_is_not_taken_for_dead() {
     // It does one thing at a time, and a question whether it is there waits like all others.
-    let code = format!("{NOTES}\ndef call(id, params):\n    time.sleep(3)\n    text(id, 'done')");
-    let more = "timeout_secs = 1\nhealth_interval_secs = 0.3\ncircuit_breaker_threshold = 0";
+    let code = format!("{NOTES}\ndef call(id, params):\n    time.sleep(3.2)\n    text(id, 'done')");
+    let more = "timeout_secs = 2\nhealth_interval_secs = 0.3\ncircuit_breaker_threshold = 0";
     let mut gateway = Gateway::start(Setup::new().scripted("srv", &code, more));
     assert_eq!(reason(&gateway.call("echo", json!({}))), "backend_timeout");
     // It has answered again, and it is the same process.
@@ -412,32 +474,6 @@ fn a_server_that_is_busy_is_not_taken_for_dead() {
         (lines(&gateway, "heard").iter().filter(|what| *what == "ping").count() > 3).then_some(())
     });
     assert_eq!(starts(&gateway), 1, "{}", gateway.log());
-}
-
-#[test]
-fn a_backend_without_its_secret_is_left_out_if_it_is_optional() {
-    let health = free_address();
-    let more = "optional = true\nenv = { KEY = \"${A_KEY_NOBODY_SET}\", OTHER = \"${file:no-such-file}\" }";
-    let setup = Setup::new()
-        .gateway(&format!("health_listen = {health:?}"))
-        .scripted("with", "", more)
-        .unawaited()
-        .backend("echo", &[], "")
-        .env("HEALTH_TOKEN", "let-me-see");
-    let mut gateway = Gateway::start(setup);
-    assert_eq!(gateway.ask("echo")["name"], "echo");
-    let log = gateway.log();
-    assert!(log.contains("\"with\" is left out: A_KEY_NOBODY_SET is not set, there is no "), "{log}");
-    let ready =
-        eventually("ready", || get(&health, "/ready", Some("let-me-see")).filter(|told| told.status == 200));
-    assert_eq!(ready.json()["backends"].as_array().map(Vec::len), Some(1), "{}", ready.body);
-
-    let setup = Setup::new().scripted("with", "", "env = { KEY = \"${A_KEY_NOBODY_SET}\" }");
-    let (status, said) = setup.refused(&["check"]);
-    assert_eq!(status, Some(2), "{said}");
-    assert!(said.contains("A_KEY_NOBODY_SET is not set"), "{said}");
-    let setup = Setup::new().scripted("with", "", "optional = true\nrequired = true");
-    assert!(setup.refused(&["check"]).1.contains("what is required cannot be optional"));
 }
 
 #[test]
@@ -468,7 +504,7 @@ fn a_server_that_is_killed_again_and_again_under_load_is_hardly_away() {
         assert_eq!(reason(answer), "backend_unreachable", "after {death}: {answer}");
         assert!(answer["error"]["data"]["retryAfter"].as_u64().unwrap_or(0) <= 2, "after {death}: {answer}");
     }
-    assert_eq!((served, starts(&gateway)), (480, 12 + usize::from(lines(&gateway, "pid").len() > 12)));
+    assert!(served == 480 && starts(&gateway) <= 13, "{served} calls, {} starts", starts(&gateway));
 }
 
 #[test]
@@ -485,7 +521,7 @@ def initialize(id, params, before=initialize):
     // The same without a word about which.
     let silent = sentence.replace(" + '. Supported: 2024-11-05'", "");
     assert_ne!(sentence, silent);
-    // An error whose id is null: the server did not read as far as that.
+    // An error whose id is null: the server did not read as far as that. It answers notifications in the same way.
     let nameless = format!(
         "{NOTES}
 def other(message):

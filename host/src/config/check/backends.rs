@@ -60,22 +60,7 @@ impl Checker<'_> {
             }
             Some(_) => {}
         }
-        if raw.optional && raw.required {
-            let hint = "remove one of them";
-            self.problem(&format!("{at}/optional"), "what is required cannot be optional", hint);
-        }
-        self.absent = raw.optional.then(Vec::new);
         let transport = self.transport(at, raw);
-        let absent = self.absent.take().unwrap_or_default();
-        if !absent.is_empty() {
-            let message = format!("{:?} is left out: {}", name.unwrap_or_default(), absent.join(", "));
-            self.warn(
-                &format!("{at}/optional"),
-                message,
-                "the gateway serves the others; once it is there, start it anew",
-            );
-            return None;
-        }
         let timeout = duration(raw.timeout_secs);
         let start_timeout = raw.start_timeout_secs.map(duration);
         let start_timeout = start_timeout.unwrap_or_else(|| match &transport {
@@ -254,10 +239,6 @@ impl Checker<'_> {
     /// A secret out of a file; relative paths start at the folder of the configuration.
     fn secret_file(&mut self, at: &str, typed: &str) -> Option<String> {
         let path = self.path(typed);
-        if let Some(absent) = self.absent.as_mut().filter(|_| !path.exists()) {
-            absent.push(format!("there is no {}", path.display()));
-            return None;
-        }
         match file::read_secret(&path, &self.trust) {
             Ok(secret) => {
                 if let Some(who) = file::other_readers(&path) {

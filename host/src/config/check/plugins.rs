@@ -225,9 +225,9 @@ fn breaker(backends: &[RawBackend]) -> Value {
                 circuit.insert("max_recovery_ms".to_owned(), recovery.into());
             }
         }
-        // Whoever wants no circuit says so once.
-        let no_circuit = backend.circuit_breaker_threshold == Some(0);
-        if let Some(rate) = backend.circuit_breaker_failure_rate.or(no_circuit.then_some(0.0)) {
+        // Never is never: the share that opens it by default is for those who have not said so.
+        let never = (backend.circuit_breaker_threshold == Some(0)).then_some(0.0);
+        if let Some(rate) = backend.circuit_breaker_failure_rate.or(never) {
             circuit.insert("failure_rate".to_owned(), rate.into());
         }
         if let Some(calls) = backend.circuit_breaker_min_calls {

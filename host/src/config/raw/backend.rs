@@ -84,9 +84,6 @@ pub(in crate::config) struct RawBackend {
     /// Whether the gateway is not ready (`/ready`) while this backend is down. Without it the gateway is ready as long as
     /// any backend is up.
     pub(in crate::config) required: bool,
-    /// Whether the gateway starts without this backend, and says so in the log, if an environment variable or a file with a
-    /// secret that it needs is not there.
-    pub(in crate::config) optional: bool,
     /// Show its tools as `name_tool` always, not only where two backends have the same name.
     pub(in crate::config) prefix: bool,
     /// Failures in a row that open its circuit; 0 for never, and then no share of failures does either, unless that is
@@ -137,7 +134,6 @@ impl Default for RawBackend {
             health_interval_secs: Seconds(300.0),
             max_in_flight: 256,
             required: false,
-            optional: false,
             prefix: false,
             circuit_breaker_threshold: None,
             circuit_breaker_recovery_secs: None,
