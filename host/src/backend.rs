@@ -53,6 +53,7 @@ pub use spool::{Spool, whole};
 use self::errand::Errand;
 use self::links::Links;
 use self::memory::Remembered;
+use self::negotiate::Progress;
 use self::open::Opener;
 use self::peer::{Peer, Request};
 use self::subscribe::Subscriptions;
@@ -143,6 +144,8 @@ pub struct Backend {
     pub(self) peer: ArcSwapOption<Peer>,
     pub(self) offers: ArcSwap<Offers>,
     pub(self) status: watch::Sender<Status>,
+    /// How far it has come while it starts.
+    pub(self) progress: Progress,
     /// When a call may have a server tried again that is down.
     pub(self) soonest: Mutex<Instant>,
     /// Calls under way, by caller.
@@ -175,6 +178,7 @@ impl Backend {
             peer: ArcSwapOption::empty(),
             offers: ArcSwap::default(),
             status: watch::Sender::new(Status::Starting),
+            progress: Progress::default(),
             soonest: Mutex::new(Instant::now()),
             slots: Shares::new(settings.max_in_flight),
             settings,
@@ -195,6 +199,15 @@ impl Backend {
     #[must_use]
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
+    }
+
+    /// What it does while it starts.
+    #[must_use]
+    pub fn starting(&self) -> String {
+        match self.progress.stage().waited_for() {
+            Some(what) => format!("starting, waiting for {what}"),
+            None => "starting".to_owned(),
+        }
     }
 
     /// The connection, if there is one.
@@ -370,7 +383,7 @@ impl Backend {
                 Status::Starting | Status::Ready => (Words::default(), None),
             },
             Ok(Err(_)) => ("the gateway is shutting down".into(), None),
-            Err(_) => ("it is still starting".into(), None),
+            Err(_) => (self.words(&format!("it is still {}", self.starting())), None),
         };
         self.peer().ok_or_else(|| BackendError::Unreachable { backend: self.name.clone(), reason, again })
     }

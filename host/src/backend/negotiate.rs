@@ -84,6 +84,24 @@ pub(super) enum Stage {
     Up,
 }
 
+impl Stage {
+    /// What is being waited for, in words; none if it is nothing.
+    pub(super) fn waited_for(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Opening => "its process to be started",
+            Self::Client => "the client's `initialize`",
+            Self::Discover => "its answer to `server/discover`",
+            Self::Both => "its answer to `server/discover` or `initialize`",
+            Self::Initialize => "its answer to `initialize`",
+            Self::Listing(List::Tools) => "its list of tools",
+            Self::Listing(List::Prompts) => "its list of prompts",
+            Self::Listing(List::Resources) => "its list of resources",
+            Self::Listing(List::Templates) => "its list of resource templates",
+            Self::Up => return None,
+        })
+    }
+}
+
 /// How far a server has come; written by whoever speaks with it, read by whoever reports.
 #[derive(Debug, Default)]
 pub(super) struct Progress(Mutex<Stage>);

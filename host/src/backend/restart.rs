@@ -29,6 +29,8 @@ const LASTING_GAP: Duration = Duration::from_secs(10);
 pub(super) enum Cause {
     /// It may be another time.
     Passing,
+    /// It will be another time, and said itself when.
+    Asked(Duration),
     /// It stays so until a person changes something: there is no such program, the key is refused.
     Lasting,
 }
@@ -98,6 +100,7 @@ impl Restarts {
         self.due = Some(due);
         let gap = match life.cause {
             Cause::Lasting => LASTING_GAP,
+            Cause::Asked(wait) => wait.min(LONGEST_LASTING),
             Cause::Passing => now.duration_since(life.began).clamp(SHORTEST_GAP, LONGEST_GAP),
         };
         Next { again: due, soonest: due.min(now + gap) }
@@ -111,6 +114,7 @@ impl Restarts {
             Cause::Passing if life.up.is_some() && self.in_a_row == 1 => Duration::ZERO,
             Cause::Passing if self.limit.is_some_and(|limit| self.in_a_row > limit) => LONGEST_PAUSE,
             Cause::Passing => doubled(FIRST_PAUSE).min(LONGEST_PAUSE),
+            Cause::Asked(wait) => doubled(FIRST_PAUSE).min(LONGEST_PAUSE).max(wait.min(LONGEST_LASTING)),
         }
     }
 }
@@ -195,6 +199,12 @@ mod tests {
         }
         let after = restarts.after(&failed(planned.again), 0);
         assert_eq!(after.again - planned.again, 32 * SECOND);
+        // One that said when it has time is left alone until then.
+        let busy = Life { cause: Cause::Asked(20 * SECOND), ..failed(now) };
+        let next = Restarts::new(None).after(&busy, 0);
+        assert_eq!((next.again - now, next.soonest - now), (20 * SECOND, 20 * SECOND));
+        let never = Life { cause: Cause::Asked(Duration::MAX), ..failed(now) };
+        assert_eq!(Restarts::new(None).after(&never, 0).again - now, LONGEST_LASTING);
         // What takes long, or cannot help, is not tried with every call.
         let slow = Life { ended: now + 90 * SECOND, ..failed(now) };
         assert_eq!(Restarts::new(None).after(&slow, 0).soonest - slow.ended, SECOND);

@@ -45,7 +45,6 @@ enum End {
 /// What is known of one connection when it has ended.
 #[derive(Default)]
 struct Track {
-    progress: Progress,
     /// When it was up.
     up: Mutex<Option<Instant>>,
     /// It, once there is one.
@@ -59,6 +58,7 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
     let mut restarts = Restarts::new(process.then_some(backend.settings.max_restarts));
     let mut complaint = Complaint::default();
     loop {
+        backend.progress.is_at(Stage::Opening);
         backend.status.send_replace(Status::Starting);
         let (began, track) = (Instant::now(), Track::default());
         let end = live(&backend, &registry, &mut client, &mut eras, &track).await;
@@ -68,7 +68,7 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
             End::Asked { again: false } => break,
             End::Lost(reason, cause) => (reason, cause),
         };
-        if eras.lost(track.progress.stage()) {
+        if eras.lost(backend.progress.stage()) {
             tracing::info!(
                 backend = %backend.name,
                 "the server ended when it was asked `server/discover` ({reason}); it is started once more and greeted with `initialize`"
@@ -150,7 +150,7 @@ impl Complaint {
             return;
         }
         match cause {
-            Cause::Passing => tracing::warn!(backend, deaths, "backend is down: {reason}"),
+            Cause::Passing | Cause::Asked(_) => tracing::warn!(backend, deaths, "backend is down: {reason}"),
             Cause::Lasting => tracing::warn!(
                 backend,
                 deaths,
@@ -169,7 +169,7 @@ async fn live(
     eras: &mut Eras,
     track: &Track,
 ) -> End {
-    let opening = reporting(backend, &track.progress, String::new, backend.opener.open(&backend.settings));
+    let opening = reporting(backend, String::new, backend.opener.open(&backend.settings));
     let opened = tokio::select! {
         opened = opening => opened,
         () = registry.stopping() => return End::Asked { again: false },
@@ -186,7 +186,7 @@ async fn live(
     let mut pump = Pump { backend, registry, peer: peer.clone(), receiver };
     let talk = async {
         let coming_up = come_up(backend, registry, &peer, &control, client, eras, track);
-        match reporting(backend, &track.progress, || control.last_words(), coming_up).await {
+        match reporting(backend, || control.last_words(), coming_up).await {
             Ok(met) => stay(backend, &peer, client, &met).await,
             Err(end) => end,
         }
@@ -214,7 +214,6 @@ async fn live(
 /// Does something, and says again and again what is being waited for meanwhile.
 async fn reporting<T>(
     backend: &Backend,
-    progress: &Progress,
     last_words: impl Fn() -> String,
     work: impl Future<Output = T>,
 ) -> T {
@@ -224,17 +223,12 @@ async fn reporting<T>(
         match tokio::time::timeout(REPORT, &mut work).await {
             Ok(done) => return done,
             Err(_) => {
-                let waited_for = match progress.stage() {
-                    Stage::Opening => "its process to be started",
-                    // Whether a client comes at all is nobody's fault; it is said once.
-                    Stage::Client if began.elapsed() >= 2 * REPORT => continue,
-                    Stage::Client => "the client's `initialize`",
-                    Stage::Discover => "its answer to `server/discover`",
-                    Stage::Both => "its answer to `server/discover` or `initialize`",
-                    Stage::Initialize => "its answer to `initialize`",
-                    Stage::Listing(list) => list.wire().0,
-                    Stage::Up => continue,
-                };
+                let stage = backend.progress.stage();
+                let Some(waited_for) = stage.waited_for() else { continue };
+                // Whether a client comes at all is nobody's fault; it is said once.
+                if stage == Stage::Client && began.elapsed() >= 2 * REPORT {
+                    continue;
+                }
                 let stderr = last_words();
                 let said = if stderr.is_empty() { "" } else { "; last stderr: " };
                 let seconds = began.elapsed().as_secs();
@@ -290,18 +284,19 @@ async fn come_up(
     let lost = |what: &str, error: &PeerError| {
         let cause = match error {
             PeerError::Wire(WireError::Status { status: 401 | 403 | 407, .. }) => Cause::Lasting,
+            PeerError::Wire(WireError::Status { retry_after: Some(after), .. }) => Cause::Asked(*after),
             PeerError::Wire(_) | PeerError::Timeout(_) | PeerError::Garbage(_) => Cause::Passing,
         };
         End::Lost(backend.words(&format!("{what}: {error}")), cause)
     };
-    let met = negotiate::negotiate(peer, backend, eras.first(), client, &track.progress).await;
+    let met = negotiate::negotiate(peer, backend, eras.first(), client, &backend.progress).await;
     let met = met.map_err(|error| lost("the handshake failed", &error))?;
     let Met { greeting, .. } = &met;
     backend.shakes_hands.store(greeting.handshake, std::sync::atomic::Ordering::Relaxed);
     if peer.era() == Era::Handshake {
         control.set_protocol_version(&greeting.version);
     }
-    let offers = offers(peer, greeting, backend.settings.start_timeout, &track.progress).await;
+    let offers = offers(peer, greeting, backend.settings.start_timeout, &backend.progress).await;
     let offers = offers.map_err(|error| lost("its lists cannot be read", &error))?;
     registry.offer(backend, offers).await;
     tracing::info!(backend = %backend.name, version = %greeting.version, pid = control.pid(), "backend is ready");
@@ -309,7 +304,7 @@ async fn come_up(
         tokio::task::spawn_blocking(write);
     }
     registry.greeted(backend, greeting.clone());
-    track.progress.is_at(Stage::Up);
+    backend.progress.is_at(Stage::Up);
     *track.up.lock() = Some(Instant::now());
     backend.peer.store(Some(peer.clone()));
     backend.status.send_replace(Status::Ready);

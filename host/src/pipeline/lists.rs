@@ -182,7 +182,7 @@ impl Pipeline {
             }
             let down = match backend.status() {
                 Status::Ready => None,
-                Status::Starting => Some("starting".to_owned()),
+                Status::Starting => Some(backend.starting()),
                 Status::Down { reason, .. } => Some(reason.to_string()),
                 Status::Stopped => Some("stopped".to_owned()),
             };

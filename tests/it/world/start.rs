@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::http_door::client::{Door, NEWEST};
 use crate::support::{Gateway, HttpServer, Setup, alive, code, eventually, free_address, reason, said};
 
 /// Writes down each start and each message, so that both can be counted.
@@ -505,6 +506,27 @@ fn a_server_that_is_killed_again_and_again_under_load_is_hardly_away() {
         assert!(answer["error"]["data"]["retryAfter"].as_u64().unwrap_or(0) <= 2, "after {death}: {answer}");
     }
     assert!(served == 480 && starts(&gateway) <= 13, "{served} calls, {} starts", starts(&gateway));
+}
+
+#[test]
+fn a_sessions_own_connection_goes_on_being_opened_when_its_call_gives_up() {
+    // A client that can be asked something needs a process of its own, and that takes longer than its calls may.
+    let code = format!("{NOTES}\ntime.sleep(3.5)");
+    let more = "era = \"handshake\"\ntimeout_secs = 0.5\ncircuit_breaker_threshold = 0";
+    let door = Door::open(Setup::new().scripted("srv", &code, more), "");
+    let client = door.client("ann").greeting(NEWEST, &json!({"elicitation": {}}));
+    let mut given_up = 0;
+    eventually("its own connection", || {
+        let answer = client.call("echo", json!({}));
+        if answer["result"].is_object() {
+            return Some(());
+        }
+        assert_eq!(reason(&answer), "backend_unreachable", "{answer}");
+        given_up += 1;
+        None
+    });
+    assert!(given_up > 0, "the first call cannot have waited so long");
+    assert_eq!(starts(&door.gateway), 2, "one for all, and one for this session");
 }
 
 #[test]
