@@ -12,6 +12,7 @@ mod links;
 mod lists;
 mod record;
 mod registering;
+mod start;
 mod to_clients;
 mod to_servers;
 mod web;

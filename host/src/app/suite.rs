@@ -143,6 +143,7 @@ impl Suite {
             store: self.prepared.store.clone(),
             clock: self.prepared.clock.clone(),
             policy: self.prepared.policy.clone(),
+            registry: self.registry.clone(),
             news: self.news.clone(),
             rules: self.rules.clone(),
             in_force: Mutex::new(config.typed.clone()),

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::listing::Greeting;
+use super::negotiate::Greeting;
 use super::open::{Common, Opener};
 use super::peer::Peer;
 use super::refresh;
@@ -201,6 +201,11 @@ impl Registry {
         merging.originals.iter().flat_map(of).collect()
     }
 
+    /// Has every backend that is down tried at once: a person has changed something, perhaps what kept it down.
+    pub fn try_again(&self) {
+        self.backends.iter().for_each(|backend| backend.try_again(std::time::Instant::now()));
+    }
+
     /// There is one client only; the shared connections are its own.
     pub fn sole_client(&self, client: Arc<dyn Client>) {
         // A second one would be a second stdin.
@@ -221,6 +226,19 @@ impl Registry {
             }
             changed
         });
+    }
+
+    /// The client is there, and declares nothing for the whole connection. What one has declared stays.
+    pub fn client_declares_nothing(&self) {
+        if self.client.borrow().is_none() {
+            self.client.send_if_modified(|known| {
+                let first = known.is_none();
+                if first {
+                    *known = Some("{}".into());
+                }
+                first
+            });
+        }
     }
 
     /// The servers' own instructions to the model, with the backend each belongs to, in the file's order.

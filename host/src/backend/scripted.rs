@@ -31,6 +31,7 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         arguments: config::Arguments::default(),
         tools: config::ToolRules::default(),
         errors_count: false,
+        start_timeout: patience,
         retries: 0,
         restart_on_exit: false,
         max_restarts: 0,

@@ -102,6 +102,10 @@ impl Conversation {
                 return Some(refused(id, 400, code, &text, &json!({ "reason": "invalid_arguments" })));
             }
         };
+        // Its abilities come with each call, and no handshake will follow that the backends could wait for.
+        if self.house.sole {
+            self.pipeline().client_declares_nothing();
+        }
         let mut targeted =
             matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete")
                 || !is_of_protocol(method);

@@ -167,6 +167,11 @@ impl Pipeline {
         self.registry.client_declares(capabilities);
     }
 
+    /// There is a client that says what it can do with each call; the backends wait for none to say it before.
+    pub fn client_declares_nothing(&self) {
+        self.registry.client_declares_nothing();
+    }
+
     /// The backends' instructions to the model, each under its name, bounded; without those of backends of which the caller
     /// may not know anything that they list.
     #[must_use]
@@ -215,7 +220,7 @@ impl Pipeline {
             }
             let down = match backend.status() {
                 Status::Ready => None,
-                Status::Starting => Some("starting".to_owned()),
+                Status::Starting => Some(backend.starting()),
                 Status::Down { reason, .. } => Some(reason.to_string()),
                 Status::Stopped => Some("stopped".to_owned()),
             };

@@ -169,6 +169,8 @@ impl Pipeline {
             } else {
                 self.registry.may_offer(&name)
             };
+            // Whoever calls has them tried again.
+            unlisted.iter().for_each(|backend| backend.want());
             let awaited = to_be_named || self.registry.are_coming(&unlisted);
             if !awaited || tokio::time::Instant::now() >= deadline {
                 let backends: Vec<String> =

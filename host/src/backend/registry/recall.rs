@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{Read, Registry};
 use crate::backend::Backend;
-use crate::backend::listing::Greeting;
+use crate::backend::negotiate::Greeting;
 use crate::mcp::catalog::{List, Offer, Offers};
 use crate::mcp::{params, splice};
 
@@ -56,7 +56,7 @@ impl Kept {
         ] {
             offers.set(list, items.into_iter().filter_map(|item| offer(list, item)).collect());
         }
-        (Greeting { version, capabilities, instructions, handshake }, offers)
+        (Greeting { version, capabilities, instructions, handshake, server: String::new() }, offers)
     }
 }
 
