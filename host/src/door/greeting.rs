@@ -55,7 +55,8 @@ impl Conversation {
             let (pipeline, door, denied) = (self.house.pipeline.clone(), self.house.door, denial.clone());
             drop(self.tasks().spawn(async move {
                 let since = Instant::now();
-                let request = TurnedAway { door, address: "", network: door, asked: "initialize", since };
+                let request =
+                    TurnedAway { door, who: None, address: "", source: door, asked: "initialize", since };
                 pipeline.turned_away(request, &denied).await;
             }));
             let refused = respond::failed(id.get(), &Failure::Denied(denial), Era::Handshake);
