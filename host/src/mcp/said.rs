@@ -26,7 +26,9 @@ pub fn as_error(error: &str) -> Option<String> {
     let number = |text: &str| text.trim_matches('"').parse::<i64>().ok();
     let code = splice::get(error, "/code");
     let message = splice::get(error, "/message").filter(|message| message.starts_with('"'));
-    if message.is_some() && code.is_some_and(|code| code.parse::<i64>().is_ok()) {
+    // A whole number in any spelling.
+    let is_whole = |code: &str| code.parse::<f64>().is_ok_and(|code| code.fract() == 0.0);
+    if message.is_some() && code.is_some_and(is_whole) {
         return None;
     }
     let code = code.and_then(number).unwrap_or(super::code::INTERNAL_ERROR);
@@ -81,7 +83,9 @@ mod tests {
 
     #[test]
     fn an_error_becomes_one_that_clients_read() {
-        assert_eq!(as_error(r#"{"code":-32602,"message":"m","x":1}"#), None);
+        for error in [r#"{"code":-32602,"message":"m","x":1}"#, r#"{"code":1E2,"message":"m"}"#] {
+            assert_eq!(as_error(error), None);
+        }
         for (error, wrapped) in [
             (r#""broken""#, r#"{"code":-32603,"message":"broken"}"#),
             (r#"{"code":"-32000","message":"m","data":[1]}"#, r#"{"code":-32000,"message":"m","data":[1]}"#),

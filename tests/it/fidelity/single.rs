@@ -102,7 +102,7 @@ fn one_line(text: &str) -> String {
 
 #[test]
 fn names_are_listed_as_they_are_spelled() {
-    let tools = r#"[{"title":"@odd","n\u0061me":"t\u006fol","inputSchema":{"type":"object"}},{"name":"received","inputSchema":{}}]"#;
+    let tools = r#"[{"title":"@odd","n\u0061me":"t\u006fol","inputSchema":{"type":"object"}},{"name":"received","inputSchema":{"type":"object"}}]"#;
     let mut door = with_tools(tools, "", |setup| setup);
     let answer = door.ask("tools/list", "{}", "").answer;
     let tools = dressed(tools);
@@ -116,7 +116,7 @@ fn names_are_listed_as_they_are_spelled() {
 
 #[test]
 fn where_a_prefix_is_put_on_only_the_name_changes() {
-    let tools = r#"[{ "x" : "@odd" , "name" : "mirror" , "inputSchema" : {"type":"object"} },{"name":"received","inputSchema":{}}]"#;
+    let tools = r#"[{ "x" : "@odd" , "name" : "mirror" , "inputSchema" : {"type":"object"} },{"name":"received","inputSchema":{"type":"object"}}]"#;
     let mut door = with_tools(tools, "prefix = true", |setup| setup);
     let answer = door.ask("tools/list", "{}", "").answer;
     let tools = dressed(tools)
@@ -159,7 +159,7 @@ fn what_the_gateway_judges_is_what_the_server_reads() {
 /// What no machine type holds is judged by where it stands: where the schema says nothing, anything passes.
 #[test]
 fn arguments_that_no_type_holds_pass_where_the_schema_says_nothing() {
-    let tools = r#"[{"name":"mirror","inputSchema":{"type":"object","properties":{"n":{"type":"integer"}}}},{"name":"received","inputSchema":{}}]"#;
+    let tools = r#"[{"name":"mirror","inputSchema":{"type":"object","properties":{"n":{"type":"integer"}}}},{"name":"received","inputSchema":{"type":"object"}}]"#;
     let mut door = with_tools(tools, "", |setup| setup);
     let params = r#"{"name":"mirror","arguments":{"n":1,"x":[1e400,"\ud800"],"y":-1E+999,"reply":{}}}"#;
     let answer = door.ask("tools/call", params, "").answer;
