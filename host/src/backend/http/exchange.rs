@@ -58,7 +58,8 @@ async fn post(link: &Link, incoming: &queue::Sender<Incoming>, message: &Outgoin
         .body(message.body.clone());
     // Whoever waits for the answer to a request has a clock of its own, and gives it up in time.
     let patience = if message.id.is_some() { link.longest } else { link.timeout };
-    let response = timeout(patience, request.send()).await.map_err(|_| silent(link))?.map_err(transport)?;
+    let response =
+        timeout(patience, request.send()).await.map_err(|_| silent(patience))?.map_err(transport)?;
     let status = response.status();
     if session_is_over(status, in_session) {
         return Err(WireError::SessionLost);
@@ -69,7 +70,7 @@ async fn post(link: &Link, incoming: &queue::Sender<Incoming>, message: &Outgoin
     let Some(id) = message.id else {
         if status.is_success() {
             // 202 without a body; whatever else there is answers nothing.
-            let _ = read(link, response, REMNANT).await;
+            let _ = read(response, REMNANT, link.timeout).await;
             return Ok(());
         }
         return Err(refused(link, response).await.0);
@@ -150,7 +151,7 @@ async fn follow(
 
 async fn resume(link: &Link, last: &str) -> Result<Response, WireError> {
     let (response, in_session) =
-        timeout(link.timeout, get(link, Some(last))).await.map_err(|_| silent(link))??;
+        timeout(link.timeout, get(link, Some(last))).await.map_err(|_| silent(link.timeout))??;
     let status = response.status();
     if session_is_over(status, in_session) {
         return Err(WireError::SessionLost);
@@ -194,7 +195,7 @@ async fn pump(
             _ if answered.is_some() => return Ok(Pumped::Answered),
             Ok(Ok(None)) => return Ok(Pumped::Ended("the server closed it".to_owned())),
             Ok(Err(error)) => return Ok(Pumped::Ended(explain(error))),
-            Err(_) => return Ok(Pumped::Ended(silence(link))),
+            Err(_) => return Ok(Pumped::Ended(silence(silence_allowed))),
         };
         let items = parser.push(&chunk);
         parser.settle().await;
@@ -249,7 +250,7 @@ async fn refused(link: &Link, response: Response) -> (WireError, Bytes) {
     let status = response.status().as_u16();
     let retry_after = headers::retry_after(response.headers(), Timestamp::now());
     // A body that breaks off or is too large does not hide the status.
-    let body = read(link, response, link.max_body).await.unwrap_or_default();
+    let body = read(response, link.max_body, link.timeout).await.unwrap_or_default();
     let said = link.redaction.words(&said::in_body(&body));
     (WireError::Status { status, retry_after, said }, body)
 }
@@ -258,11 +259,11 @@ async fn refused(link: &Link, response: Response) -> (WireError, Bytes) {
 async fn gather(link: &Link, mut response: Response) -> Result<Payload, WireError> {
     let short = response.content_length().is_some_and(|length| length <= LITTLE);
     if short || link.spool.is_none() {
-        return Ok(read(link, response, link.max_body).await?.into());
+        return Ok(read(response, link.max_body, link.longest).await?.into());
     }
     let mut body = Gather::new(link.spool.clone(), link.max_body);
     while let Some(chunk) =
-        timeout(link.longest, response.chunk()).await.map_err(|_| silent(link))?.map_err(transport)?
+        timeout(link.longest, response.chunk()).await.map_err(|_| silent(link.longest))?.map_err(transport)?
     {
         body.push(&chunk);
         body.settle().await;
@@ -273,7 +274,7 @@ async fn gather(link: &Link, mut response: Response) -> Result<Payload, WireErro
     body.finish().await.map_err(|TooLong { limit }| WireError::TooLarge { limit })
 }
 
-async fn read(link: &Link, mut response: Response, limit: usize) -> Result<Bytes, WireError> {
+async fn read(mut response: Response, limit: usize, patience: Duration) -> Result<Bytes, WireError> {
     let too_large = WireError::TooLarge { limit };
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(too_large);
@@ -282,7 +283,7 @@ async fn read(link: &Link, mut response: Response, limit: usize) -> Result<Bytes
     let mut all = BytesMut::new();
     loop {
         let chunk =
-            timeout(link.timeout, response.chunk()).await.map_err(|_| silent(link))?.map_err(transport)?;
+            timeout(patience, response.chunk()).await.map_err(|_| silent(patience))?.map_err(transport)?;
         let Some(chunk) = chunk else { break };
         if first.len() + all.len() + chunk.len() > limit {
             return Err(too_large);
@@ -353,10 +354,10 @@ fn transport(error: reqwest::Error) -> WireError {
     }
 }
 
-fn silent(link: &Link) -> WireError {
-    WireError::Protocol(silence(link))
+fn silent(time: Duration) -> WireError {
+    WireError::Protocol(silence(time))
 }
 
-fn silence(link: &Link) -> String {
-    format!("no byte from the server for {:?}", link.timeout)
+fn silence(time: Duration) -> String {
+    format!("no byte from the server for {time:?}")
 }
