@@ -16,9 +16,9 @@ pub(crate) struct Man {
     dir: Option<PathBuf>,
 }
 
-pub(crate) fn completions(shell: Shell, command: clap::Command) -> anyhow::Result<ExitCode> {
+pub(crate) fn completions(shell: Shell, command: &clap::Command) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut visible(&command), NAME, &mut script);
+    clap_complete::generate(shell, &mut visible(command), NAME, &mut script);
     let mut script = String::from_utf8(script)?;
     if shell == Shell::Bash {
         // The generator (4.6) spells a name with a hyphen in two ways, so that its script finds no subcommand.
