@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 mod doors;
 mod files;
 mod judge;
+pub mod names;
 pub mod plugins;
 mod reload;
 mod rules;
@@ -31,7 +32,6 @@ use crate::door::conversation::House;
 use crate::door::guard::{Hosts, Origins};
 use crate::door::health::{self, Health};
 use crate::files::narrow_umask;
-use crate::mcp::catalog::{Entry, List};
 use crate::mcp::schema::apart;
 use crate::pipeline::Pipeline;
 use crate::redact::Words;
@@ -155,8 +155,8 @@ pub fn check(path: &Path) -> Result<(Config, Loaded), Problems> {
 pub struct Probe {
     /// Each backend with the number of its tools, or why it is not up.
     pub backends: Vec<(String, Result<usize, Words>)>,
-    /// The tools that are shown under another name than their server's, with that: shown name, backend, own name.
-    pub renamed: Vec<(String, String, String)>,
+    /// What clients see of them.
+    pub names: names::Names,
     /// Rules that mean no tool.
     pub unmatched: Vec<Problem>,
 }
@@ -168,18 +168,18 @@ pub async fn probe(
     told: &mut dyn FnMut(&str, &Result<usize, Words>),
 ) -> Probe {
     let rewriters = Arc::new(loaded.rewriters);
+    // What is reported is what the servers say now.
+    let mut config = config.clone();
+    config.gateway.memory_dir = None;
+    let config = &config;
     let (registry, _events) = suite::start_backends(config, &rewriters);
     registry.client_declares("{}");
     let (backends, catalog) = registry.probe(told).await;
-    let text = |entry: &Arc<Entry>| {
-        (*entry.shown != *entry.upstream)
-            .then(|| (entry.shown.to_string(), entry.backend.to_string(), entry.upstream.to_string()))
-    };
-    let renamed = catalog.list(List::Tools).iter().filter_map(text).collect();
+    let names = names::Names::of(&catalog);
     let unmatched = rules::Known::of(&registry, Arc::new(catalog)).unmatched(&config.rules);
     registry.stop().await;
     backend::settle(SERVERS_LEFT).await;
-    Probe { backends, renamed, unmatched }
+    Probe { backends, names, unmatched }
 }
 
 /// Where the store of the audit record is, for the commands that read it.

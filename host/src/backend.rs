@@ -9,15 +9,20 @@ pub mod fuzz;
 pub mod registry;
 
 mod arguments;
+mod eras;
 mod errand;
 mod http;
 mod items;
 mod links;
 mod listing;
+mod memory;
+mod negotiate;
 mod open;
 mod peer;
 mod process;
+mod refresh;
 mod reply;
+mod restart;
 #[cfg(test)]
 mod scripted;
 mod spool;
@@ -36,9 +41,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
+pub use memory::Memory;
 pub use open::Common;
 pub use process::keeper::serve_if_asked as serve_as_keeper_if_asked;
 pub use process::kin::settle;
@@ -48,8 +55,11 @@ pub use spool::{Spool, whole};
 
 use self::errand::Errand;
 use self::links::Links;
+use self::memory::Remembered;
+use self::negotiate::Progress;
 use self::open::Opener;
 use self::peer::{Peer, Request};
+use self::refresh::Refreshing;
 use self::subscribe::Subscriptions;
 use self::wire::WireError;
 use crate::call::shares::{Full, Shares};
@@ -64,9 +74,10 @@ use crate::mcp::{Era, message, method, splice};
 use crate::policy::Permitted;
 use crate::redact::Words;
 
-/// A call on a backend that is just starting waits this long for it, and so does one for a name that nobody offers yet
-/// while a backend is starting that may offer it.
-pub const START_PATIENCE: Duration = Duration::from_secs(5);
+/// A call for a name that nobody offers yet waits this long while a backend is starting that may offer it.
+pub const START_PATIENCE: Duration = Duration::from_secs(10);
+/// A call on a backend that is starting waits this long for it, and no longer than for its answer.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 /// A server that is down is waited for as well if it is started again within this time of a call's arrival.
 const PAUSE_PATIENCE: Duration = Duration::from_secs(1);
 /// The pause before a first retry; it doubles.
@@ -160,14 +171,22 @@ pub struct Backend {
     pub(self) peer: ArcSwapOption<Peer>,
     pub(self) offers: ArcSwap<Offers>,
     pub(self) status: watch::Sender<Status>,
+    /// How far it has come while it starts.
+    pub(self) progress: Progress,
+    /// When a call may have a server tried again that is down.
+    pub(self) soonest: Mutex<Instant>,
     /// Calls under way, by caller.
     pub(self) slots: Arc<Shares>,
     pub(self) opener: Arc<Opener>,
+    /// What is known of it from earlier starts.
+    pub(self) remembered: Remembered,
     /// Connections that are not shared.
     pub(self) links: Links,
     pub(self) subscriptions: Subscriptions,
     /// It knows both eras; a session that needs a connection of its own gets one of its own era.
     pub(self) shakes_hands: AtomicBool,
+    /// Which lists are to be read again.
+    pub(self) refreshing: Refreshing,
     /// Held while its lists are read.
     pub(self) reading: tokio::sync::Mutex<()>,
     /// Held while they are asked for again, after the server had forgotten the session.
@@ -181,10 +200,12 @@ pub struct Backend {
 impl Backend {
     fn new(settings: config::Backend, opener: Arc<Opener>) -> Self {
         Self {
+            remembered: opener.remembered(&settings),
             opener,
             links: Links::new(settings.max_connections),
             subscriptions: Subscriptions::default(),
             shakes_hands: AtomicBool::new(false),
+            refreshing: Refreshing::default(),
             reading: tokio::sync::Mutex::default(),
             rereading: tokio::sync::Mutex::default(),
             told: items::Told::default(),
@@ -193,6 +214,8 @@ impl Backend {
             peer: ArcSwapOption::empty(),
             offers: ArcSwap::default(),
             status: watch::Sender::new(Status::Starting),
+            progress: Progress::default(),
+            soonest: Mutex::new(Instant::now()),
             slots: Shares::new(settings.max_in_flight),
             settings,
         }
@@ -218,6 +241,15 @@ impl Backend {
     #[must_use]
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
+    }
+
+    /// What it does while it starts.
+    #[must_use]
+    pub fn starting(&self) -> String {
+        match self.progress.stage().waited_for() {
+            Some(what) => format!("starting, waiting for {what}"),
+            None => "starting".to_owned(),
+        }
     }
 
     /// The connection, if there is one.
@@ -268,6 +300,9 @@ impl Backend {
         } else {
             translate::pass(self, &peer, permitted, params, headers, client)
         };
+        if reply.is_ok() {
+            peer.has_served();
+        }
         if let (Some(held), Ok(reply)) = (&held, &reply)
             && !reply.is_error()
         {
@@ -358,7 +393,11 @@ impl Backend {
 
     /// Whether it may be there in a moment, and is not there yet.
     fn is_coming(&self, soon: Instant) -> bool {
-        match &*self.status.borrow() {
+        self.is_on_its_way(&self.status.borrow(), soon)
+    }
+
+    fn is_on_its_way(&self, status: &Status, soon: Instant) -> bool {
+        match status {
             Status::Starting => true,
             Status::Down { again, .. } => again.is_some_and(|again| again < soon),
             // It was lost a moment ago, and what follows is not known yet.
@@ -367,24 +406,36 @@ impl Backend {
         }
     }
 
+    /// Somebody wants it: if it is down, it is tried again as soon as its last attempt is long enough ago.
+    pub fn want(&self) {
+        if matches!(*self.status.borrow(), Status::Down { .. }) {
+            self.try_again(*self.soonest.lock());
+        }
+    }
+
+    /// If it is down, it is tried again at this time at the latest. The supervisor follows what stands in the status.
+    pub(self) fn try_again(&self, at: Instant) {
+        self.status.send_if_modified(|status| match status {
+            Status::Down { again: Some(again), .. } if *again > at => {
+                *again = at;
+                true
+            }
+            Status::Down { .. } | Status::Starting | Status::Ready | Status::Stopped => false,
+        });
+    }
+
     /// The connection, waiting a while for one that is being made.
     async fn connected(&self) -> Result<Arc<Peer>, BackendError> {
         if let Some(peer) = self.peer() {
             return Ok(peer);
         }
+        self.want();
         let mut status = self.status.subscribe();
         let soon = Instant::now() + PAUSE_PATIENCE;
         // Whoever is refused asks again, and every refusal looks like a failure to a circuit breaker.
-        let coming = |status: &Status| match status {
-            Status::Starting => true,
-            Status::Down { again, .. } => again.is_some_and(|again| again < soon),
-            // It was lost a moment ago, and what follows is not known yet.
-            Status::Ready => self.peer().is_none(),
-            Status::Stopped => false,
-        };
         let settled = tokio::time::timeout(
-            START_PATIENCE.min(self.settings.timeout),
-            status.wait_for(|status| !coming(status)),
+            CONNECT_PATIENCE.min(self.settings.timeout),
+            status.wait_for(|status| !self.is_on_its_way(status, soon)),
         );
         let (reason, again) = match settled.await {
             Ok(Ok(status)) => match &*status {
@@ -396,7 +447,7 @@ impl Backend {
                 Status::Starting | Status::Ready => (Words::default(), None),
             },
             Ok(Err(_)) => ("the gateway is shutting down".into(), None),
-            Err(_) => ("it is still starting".into(), None),
+            Err(_) => (self.words(&format!("it is still {}", self.starting())), None),
         };
         self.peer().ok_or_else(|| BackendError::Unreachable {
             backend: self.name.clone(),

@@ -152,7 +152,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Plugin(command)) => plugin::execute(command),
         Some(Command::Client(command)) => client::execute(&path, &command),
         Some(Command::Config(ConfigCommand::Schema)) => say_json(&config::schema_json()),
-        Some(Command::Completions { shell }) => about::completions(shell, Cli::command()),
+        Some(Command::Completions { shell }) => about::completions(shell, &Cli::command()),
         Some(Command::Man(options)) => about::man(&options, Cli::command()),
         Some(Command::Confined { work }) => confined::execute(work),
     }

@@ -87,6 +87,10 @@ pub struct Gateway {
     pub max_result_bytes: u64,
     /// Where answers stay meanwhile that are too long for memory; `None`: beside the journal.
     pub spool_dir: Option<PathBuf>,
+    /// Where the gateway remembers what it learnt of its servers; `None`: nowhere.
+    pub memory_dir: Option<PathBuf>,
+    /// How long after the start the first lists wait for servers that are not known yet.
+    pub first_list_wait: Duration,
     /// Calls under way at once.
     pub max_in_flight: usize,
     /// How plugins are kept within their memory.
@@ -277,11 +281,13 @@ pub struct Backend {
     pub tools: ToolRules,
     /// Whether JSON-RPC errors count as failures of the server.
     pub errors_count: bool,
+    /// How long it may take to answer while it starts.
+    pub start_timeout: Duration,
     /// How often connecting and listing are tried again; a tool call never is.
     pub retries: u32,
     /// Whether a child that ends is started again.
     pub restart_on_exit: bool,
-    /// How often in a row.
+    /// After how many starts in a row without an answer the pauses are the longest.
     pub max_restarts: u32,
     /// The time between two probes of its health.
     pub health_interval: Duration,

@@ -4,6 +4,8 @@
 //! [`respond`] knows how a failure looks on the wire.
 
 pub mod conversation;
+mod given;
+mod greeting;
 pub mod guard;
 pub mod health;
 pub mod http;

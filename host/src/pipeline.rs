@@ -13,6 +13,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+mod links;
 mod lists;
 mod locate;
 mod meters;
@@ -20,11 +21,13 @@ mod news;
 mod outcome;
 mod task_list;
 mod tasks;
+mod view;
 
 pub use lists::{BackendState, Readiness};
 pub use news::News;
 pub use outcome::Failure;
 pub use tasks::EXTENSION as TASKS;
+pub use view::{Digest, View};
 
 use self::locate::Located;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
@@ -48,6 +51,7 @@ pub struct Pipeline {
     registry: Arc<Registry>,
     audit: Audit,
     tasks: tasks::Tasks,
+    links: links::Links,
     meters: meters::Meters,
     /// Calls under way, by caller.
     calls: Arc<Shares>,
@@ -136,6 +140,7 @@ impl Pipeline {
             registry,
             audit,
             tasks: tasks::Tasks::default(),
+            links: links::Links::default(),
             meters: meters::Meters::default(),
             calls: Shares::new(CALLS),
         }
@@ -280,7 +285,10 @@ impl Pipeline {
             (true, _) => Answer::Error(reply.payload().clone()),
             (false, changed) => {
                 self.tasks.note(permitted.call(), reply.text());
-                Answer::Result(changed.map_or_else(|| reply.payload().clone(), Payload::from))
+                let answer = changed.map_or_else(|| reply.payload().clone(), Payload::from);
+                // What the client sees: what a rewriter took out it does not know of.
+                self.links.note(permitted.call(), answer.json());
+                Answer::Result(answer)
             }
         })
     }

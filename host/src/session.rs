@@ -22,11 +22,25 @@ const MAX_SAID: usize = 4 << 10;
 pub struct Session {
     id: Arc<str>,
     hello: OnceLock<Hello>,
-    /// Requests under way by the spelling of their id, to be cancelled by it.
-    in_flight: Mutex<HashMap<Box<str>, (CancellationToken, Said)>>,
+    in_flight: Mutex<Table>,
     max_in_flight: usize,
     /// Something was asked in it since it was opened.
     used: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// Requests under way by the spelling of their id, to be cancelled by it.
+    by_id: HashMap<Box<str>, Entry>,
+    /// Requests that were taken up.
+    taken: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    cancelled: CancellationToken,
+    said: Said,
+    number: u64,
 }
 
 /// Why a request is not taken up.
@@ -47,6 +61,8 @@ pub struct InFlight {
     pub cancelled: CancellationToken,
     /// Set before that.
     pub said: Said,
+    /// The place in the order in which requests were taken up.
+    pub number: u64,
 }
 
 impl Session {
@@ -90,41 +106,50 @@ impl Session {
     /// Its id is in use, or the table is full.
     pub fn admit(self: &Arc<Self>, id: &RawValue) -> Result<InFlight, AdmitError> {
         let mut in_flight = self.in_flight.lock();
-        if in_flight.len() >= self.max_in_flight {
+        if in_flight.by_id.len() >= self.max_in_flight {
             return Err(AdmitError::Full);
         }
-        if in_flight.contains_key(id.get()) {
+        if in_flight.by_id.contains_key(id.get()) {
             return Err(AdmitError::Doubled);
         }
         self.used.store(true, Ordering::Relaxed);
         let (cancelled, said) = (CancellationToken::new(), Said::default());
-        in_flight.insert(id.get().into(), (cancelled.clone(), said.clone()));
-        Ok(InFlight { session: self.clone(), id: id.get().into(), cancelled, said })
+        in_flight.taken += 1;
+        let number = in_flight.taken;
+        let entry = Entry { cancelled: cancelled.clone(), said: said.clone(), number };
+        in_flight.by_id.insert(id.get().into(), entry);
+        Ok(InFlight { session: self.clone(), id: id.get().into(), cancelled, said, number })
+    }
+
+    /// Whether a request is still under way that was taken up before the one with this number.
+    #[must_use]
+    pub fn has_earlier(&self, number: u64) -> bool {
+        self.in_flight.lock().by_id.values().any(|entry| entry.number < number)
     }
 
     /// The client no longer wants an answer; `params` are those of its notification.
     pub fn cancel(&self, params: &RawValue) {
         let Some(id) = splice::get(params.get(), "/requestId") else { return };
-        if let Some((token, said)) = self.in_flight.lock().get(id) {
+        if let Some(Entry { cancelled, said, .. }) = self.in_flight.lock().by_id.get(id) {
             // What is long is not kept until the call ends. Of two spellings, the server could read the id of another request
             // than the gateway did.
             if params.get().len() <= MAX_SAID && params::check(method::CANCELLED, params.get()).is_ok() {
                 // The first one counts.
                 let _ = said.set(params.to_owned());
             }
-            token.cancel();
+            cancelled.cancel();
         }
     }
 
     /// Cancels everything that is under way.
     pub fn cancel_all(&self) {
-        self.in_flight.lock().values().for_each(|(token, _)| token.cancel());
+        self.in_flight.lock().by_id.values().for_each(|entry| entry.cancelled.cancel());
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.session.in_flight.lock().remove(&self.id);
+        self.session.in_flight.lock().by_id.remove(&self.id);
     }
 }
 
@@ -153,6 +178,17 @@ mod tests {
         assert!(other.cancelled.is_cancelled() && other.said.get().is_none(), "not passed on");
         drop(number);
         assert!(session.admit(&id("1")).is_ok());
+    }
+
+    #[test]
+    fn only_what_came_before_is_earlier() {
+        let session = Session::new("s", 8);
+        let first = session.admit(&id("1")).unwrap();
+        let second = session.admit(&id("2")).unwrap();
+        assert!(!session.has_earlier(first.number) && session.has_earlier(second.number));
+        drop(first);
+        let third = session.admit(&id("1")).unwrap();
+        assert!(!session.has_earlier(second.number) && session.has_earlier(third.number));
     }
 
     #[test]

@@ -64,8 +64,14 @@ impl Inside {
         let policy = Policy::new(loaded.chain, KillSwitch::new(&config.kill_switch), clock);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let entered = runtime.enter();
-        let common =
-            Common { max_message: 4 << 20, spool: None, redaction: Redaction::default(), safe_names: true };
+        let common = Common {
+            max_message: 4 << 20,
+            spool: None,
+            redaction: Redaction::default(),
+            safe_names: true,
+            memory: std::sync::Arc::default(),
+            first_lists: std::time::Duration::from_secs(8),
+        };
         let rewriters = Arc::new(loaded.rewriters);
         let reshape = rewriters.clone();
         let (registry, events) = Registry::start(
@@ -82,7 +88,7 @@ impl Inside {
         let pipeline = Pipeline::new(Arc::new(policy), rewriters, registry, audit);
         let house = House {
             pipeline: Arc::new(pipeline),
-            hub: Hub::new(),
+            hub: Hub::new(tokio::sync::mpsc::channel(1).0),
             parking: Parking::new().unwrap(),
             door: "stdio",
             sole: true,

@@ -68,6 +68,7 @@ fn a_bad_file_keeps_the_old_configuration() {
         setup.set_pieces();
         setup.set_kill_switch("disabled_tools = [\"echo\"]");
     });
+    // It has the list, so it is told of another one.
     gateway.heard("notifications/tools/list_changed");
     eventually("the switch", || (gateway.call("echo", json!({}))["error"]["code"] == -32005).then_some(()));
     gateway.reload(|setup| setup.set_kill_switch("disabled_tools = []"));
@@ -151,7 +152,8 @@ fn slow_hanging_and_dead_backends_delay_nobody_and_appear_when_they_are_up() {
         .gated("dead", &[], "")
         .http("nobody", &format!("http://{}/mcp", free_address()), "")
         .backend("late", &["--profile", "weather", "--start-delay-ms", "4000"], "")
-        .backend("good", &[], "");
+        .backend("good", &[], "")
+        .gateway("first_list_wait_secs = 1.5");
     let mut gateway = Gateway::start(setup);
     assert_eq!(gateway.ask("echo")["name"], "echo");
     let tools = gateway.tools();

@@ -190,3 +190,38 @@ fn rows_that_are_too_old_are_deleted_if_somebody_said_so() {
     gateway.end();
     assert!(!gateway.setup.path("sentinel-gateway/archive").exists());
 }
+
+/// A pattern means there what it means in the embedded database, and a rewriter's arguments stand in their column.
+#[test]
+fn the_record_is_searched_by_the_same_patterns() {
+    let database = Postgres::start();
+    let rules =
+        "[backends.rewrite]\narguments = [{ tool = \"echo\", default = \"/text\", value = \"by default\" }]";
+    let setup = Setup::new().backend("echo", &[], rules).env("DATABASE_URL", &database.url());
+    let mut gateway = Gateway::start(setup);
+    gateway.await_tool("echo");
+    for name in ["nope_x", "nopeyx", "nope%x", "NOPE_X", "no\\pe", "echo"] {
+        gateway.call(name, json!({"n": 1}));
+    }
+    gateway.end();
+    let named = |filters: &[&str]| {
+        let output = gateway.setup.run(&[&["audit", "list", "--json"], filters].concat());
+        assert!(output.status.success(), "{filters:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        rows.map(|row| row["tool"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(named(&["--tool", "nope_*"]), ["nope_x"]);
+    assert_eq!(named(&["--tool", "nope%*"]), ["nope%x"]);
+    assert_eq!(named(&["--tool", "n*x"]), ["nope_x", "nopeyx", "nope%x"]);
+    assert_eq!(named(&["--tool", "no\\*"]), ["no\\pe"]);
+    assert_eq!(named(&["--backend", "ec*", "--role", "admin", "--subject", "a*"]), ["echo"]);
+    assert_eq!(
+        named(&["--status", "invalid_args,denied", "--since", "1h", "--until", "2100-01-01"]).len(),
+        5
+    );
+    assert!(named(&["--pending"]).is_empty());
+    let sent = database.query("SELECT sent FROM audit_calls WHERE tool = 'echo'").unwrap();
+    let sent: serde_json::Value = serde_json::from_str(sent.trim()).unwrap();
+    assert_eq!(sent, json!({"n": 1, "text": "by default"}));
+}

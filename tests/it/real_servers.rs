@@ -1,8 +1,10 @@
 //! Servers and clients we did not write: one gateway in front of seven real servers, five over stdio and two over
-//! HTTP, driven by the clients of the Rust and of the Python SDK. Nothing that they start outlives them.
+//! HTTP, driven by the clients of the Rust and of the Python SDK; and twelve for the first list and for short sessions.
+//! Nothing that they start outlives them.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod scene;
+mod twelve;
 
 pub(crate) use scene::{fixtures, free_port, installed, processes_of, python};
 

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::{plugins, rules};
+use crate::backend::Registry;
 use crate::config::{self, Config, Rule, Secret, Typed};
 use crate::mcp::catalog::List;
 use crate::pipeline::News;
@@ -43,6 +44,7 @@ pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) clock: Clock,
     pub(super) policy: Arc<Policy>,
+    pub(super) registry: Arc<Registry>,
     pub(super) news: mpsc::Sender<News>,
     pub(super) rules: rules::InForce,
     /// The file as far as it is in force.
@@ -60,6 +62,7 @@ pub(super) fn on_sighup(whole: Whole) -> std::io::Result<impl Future<Output = ()
             let result = tokio::task::spawn_blocking(move || reload(&again)).await;
             match result {
                 Ok(Ok(flipped)) => {
+                    whole.endpoints.iter().for_each(|parts| parts.registry.try_again());
                     for (parts, _) in whole.endpoints.iter().zip(flipped).filter(|(_, flipped)| *flipped) {
                         for list in List::ALL {
                             let _ = parts.news.send(News::ListChanged(list)).await;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{plugins, reload, rules};
 use crate::audit::Audit;
 use crate::backend::registry::{EVENT_QUEUE, Registry};
-use crate::backend::{Common, Event, Spool};
+use crate::backend::{Common, Event, Memory, Spool};
 use crate::config::{Config, Problems};
 use crate::door::conversation::House;
 use crate::door::hub::Hub;
@@ -77,11 +77,12 @@ impl Prepared {
             Pipeline::new(self.policy.clone(), self.rewriters.clone(), registry.clone(), audit.clone())
                 .bearing(config.gateway.max_in_flight);
         let (news_in, news) = mpsc::channel(EVENT_QUEUE);
-        let hub = Hub::new();
+        let hub = Hub::new(news_in.clone());
+        let met = registry.clone();
         let (rules, in_force) = watch::channel(config.rules.clone().into());
         let tasks = [
             tokio::spawn(relay(events, news_in.clone())),
-            tokio::spawn(hub.clone().relay(news)),
+            tokio::spawn(hub.clone().relay(news, async move { met.met().await })),
             tokio::spawn(rules::watch(registry.clone(), in_force)),
         ];
         let house = House {
@@ -106,6 +107,8 @@ pub(super) fn start_backends(
         spool: spool(config),
         redaction: config.redaction.clone(),
         safe_names: config.gateway.safe_names,
+        memory: Memory::new(config.gateway.memory_dir.clone(), config.gateway.trust.clone()),
+        first_lists: config.gateway.first_list_wait,
     };
     let reshape = rewriters.clone();
     Registry::start(
@@ -140,6 +143,7 @@ impl Suite {
             store: self.prepared.store.clone(),
             clock: self.prepared.clock.clone(),
             policy: self.prepared.policy.clone(),
+            registry: self.registry.clone(),
             news: self.news.clone(),
             rules: self.rules.clone(),
             in_force: Mutex::new(config.typed.clone()),

@@ -177,12 +177,16 @@ impl Link {
     }
 
     fn silent(&self) -> WireError {
-        WireError::Protocol(self.silence())
+        silent_for(self.timeout)
     }
+}
 
-    fn silence(&self) -> String {
-        format!("no byte from the server for {:?}", self.timeout)
-    }
+fn silent_for(patience: Duration) -> WireError {
+    WireError::Protocol(silence(patience))
+}
+
+fn silence(patience: Duration) -> String {
+    format!("no byte from the server for {patience:?}")
 }
 
 /// The part of [`Control`] that ends an HTTP wire.

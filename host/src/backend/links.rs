@@ -5,10 +5,12 @@
 //! not idle, because the server may have something to say.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -16,14 +18,16 @@ use tokio_util::task::TaskTracker;
 
 use super::errand::{Errand, Own};
 use super::peer::{Peer, Request};
-use super::wire::{Control, Incoming, Receiver, Wire};
-use super::{Backend, BackendError, PeerError, listing};
+use super::wire::{Control, Incoming, Receiver, Wire, WireError};
+use super::{Backend, BackendError, PeerError, negotiate};
 use crate::call::Share;
 use crate::call::shares::{Full, Place, Shares};
 use crate::mcp::client::{Affinity, Client};
 use crate::mcp::payload::Payload;
 use crate::mcp::splice;
 
+/// What a call hears that waited long enough.
+const STILL_STARTING: &str = "the session's own connection to it is still starting";
 /// How long a stopped server gets to go by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
@@ -47,10 +51,24 @@ pub(super) struct Slot {
     calls: AtomicUsize,
     /// What its client has subscribed to.
     subscribed: Mutex<HashSet<String>>,
+    /// What opens it for a session, whoever of its calls still waits.
+    opening: OnceLock<Opening>,
     used: Mutex<Instant>,
     /// Whose connection it is, for what the server says between calls.
     owner: Mutex<Option<Arc<dyn Client>>>,
     end: CancellationToken,
+}
+
+/// A connection, or why there is none; no error if its place was given up before.
+type Opened = Result<Arc<Peer>, Option<PeerError>>;
+
+/// A connection that is being opened, for all who wait for it.
+struct Opening(Shared<BoxFuture<'static, Opened>>);
+
+impl std::fmt::Debug for Opening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Opening")
+    }
 }
 
 /// A connection in use by a call.
@@ -106,6 +124,7 @@ impl Slot {
             place: Mutex::new(Some(place)),
             calls: AtomicUsize::new(1),
             subscribed: Mutex::default(),
+            opening: OnceLock::new(),
             used: Mutex::new(Instant::now()),
             owner: Mutex::default(),
             end: CancellationToken::new(),
@@ -235,20 +254,56 @@ impl Backend {
                 *slot.owner.lock() = Some(client.clone());
             }
             // One opens, the others wait for it; after its failure they take another place.
-            match slot.peer.get_or_try_init(|| self.connect(&slot, client)).await {
-                Ok(peer) => return Ok((peer.clone(), held)),
+            match self.opened(&slot, client, matches!(affinity, Affinity::Session(_))).await {
+                Ok(peer) => return Ok((peer, held)),
                 Err(Some(error)) => return Err(self.failed(error)),
                 Err(None) => {}
             }
         }
     }
 
-    /// Opens the connection of a place; no error if the place was given up before.
-    async fn connect(
+    /// The connection of a place, which may have to be opened. What is opened for a session goes on when this call gives up,
+    /// because the session will call again: a server that needs longer to start than a caller waits would never be up.
+    async fn opened(self: &Arc<Self>, slot: &Arc<Slot>, client: &Arc<dyn Client>, stays: bool) -> Opened {
+        if let Some(peer) = slot.peer.get() {
+            return Ok(peer.clone());
+        }
+        let opening = async {
+            if !stays {
+                return slot.peer.get_or_try_init(|| self.connect(slot, client)).await.cloned();
+            }
+            let mut first = false;
+            let opening = slot.opening.get_or_init(|| {
+                first = true;
+                Opening(self.open_behind(slot.clone(), client.clone()).boxed().shared())
+            });
+            let opened = opening.0.clone().await;
+            // Those who waited for another's attempt make one of their own.
+            opened.map_err(|error| error.filter(|_| first))
+        };
+        // As long as two answers may take: to the greeting and to the level of logging.
+        match tokio::time::timeout(2 * self.settings.timeout, opening).await {
+            Ok(opened) => opened,
+            Err(_) => Err(Some(WireError::Unreachable(STILL_STARTING.to_owned()).into())),
+        }
+    }
+
+    /// Opens the connection of a place, whether anybody goes on waiting for it or not.
+    fn open_behind(
         self: &Arc<Self>,
-        slot: &Arc<Slot>,
-        client: &Arc<dyn Client>,
-    ) -> Result<Arc<Peer>, Option<PeerError>> {
+        slot: Arc<Slot>,
+        client: Arc<dyn Client>,
+    ) -> impl Future<Output = Opened> + Send + 'static + use<> {
+        let backend = self.clone();
+        let open =
+            async move { slot.peer.get_or_try_init(|| backend.connect(&slot, &client)).await.cloned() };
+        let opening = self.links.tasks.spawn(open);
+        // An error is a panic, or the runtime ends.
+        async move { opening.await.unwrap_or_else(|error| Err(Some(PeerError::Garbage(error.to_string())))) }
+    }
+
+    /// Opens the connection of a place; no error if the place was given up before.
+    async fn connect(self: &Arc<Self>, slot: &Arc<Slot>, client: &Arc<dyn Client>) -> Opened {
         if slot.end.is_cancelled() {
             return Err(None);
         }
@@ -268,9 +323,9 @@ impl Backend {
         let (greeted, version) = tokio::sync::oneshot::channel();
         let care = care(self.clone(), slot.clone(), peer.clone(), receiver, control, version);
         self.links.tasks.spawn(care);
-        let patience = self.settings.timeout;
-        let hello = client.hello();
-        let greeting = listing::greet(&peer, hello.capabilities.get(), patience).await?;
+        let (patience, hello) = (self.settings.timeout, client.hello());
+        let start = self.settings.start_timeout;
+        let greeting = negotiate::greet(&peer, hello.capabilities.get(), start).await?;
         // The task that looks after the connection is there as long as its slot.
         let _ = greeted.send(greeting.version.clone());
         if let Some(level) = hello.log_level.as_ref().filter(|_| greeting.has("logging")) {

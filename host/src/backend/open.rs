@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::memory::{Memory, Remembered};
 use super::spool::Spool;
 use super::stdio::StdioSpec;
 use super::wire::{Wire, WireError};
-use super::{http, stdio};
+use super::{PeerError, http, stdio};
 use crate::config::{self, Transport};
 use crate::redact::{Redaction, Words};
 
@@ -24,6 +25,30 @@ pub struct Common {
     pub redaction: Redaction,
     /// Names of tools and prompts in characters that every client takes.
     pub safe_names: bool,
+    /// What is known of servers from earlier starts.
+    pub memory: Arc<Memory>,
+    /// How long after the start the first lists wait for servers.
+    pub first_lists: Duration,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) struct OpenError {
+    pub(super) error: WireError,
+    /// It stays so until a person changes something.
+    pub(super) lasting: bool,
+}
+
+impl From<WireError> for OpenError {
+    fn from(error: WireError) -> Self {
+        Self { error, lasting: false }
+    }
+}
+
+impl From<OpenError> for PeerError {
+    fn from(error: OpenError) -> Self {
+        error.error.into()
+    }
 }
 
 /// Makes connections; one for all backends, because HTTP servers share clients.
@@ -42,6 +67,11 @@ impl Opener {
         &self.common.redaction
     }
 
+    /// What is known of a backend from earlier starts.
+    pub(super) fn remembered(&self, backend: &config::Backend) -> Remembered {
+        self.common.memory.of(backend)
+    }
+
     /// What was said by a backend or about one, so that it can be shown.
     pub(super) fn words(&self, said: &str) -> Words {
         self.common.redaction.words(said)
@@ -51,9 +81,10 @@ impl Opener {
     ///
     /// # Errors
     /// The program cannot be started, or no HTTP client be made.
-    pub(super) async fn open(&self, backend: &config::Backend) -> Result<Wire, WireError> {
+    pub(super) async fn open(&self, backend: &config::Backend) -> Result<Wire, OpenError> {
         if let Some(lacking) = &backend.absent {
-            return Err(WireError::Unreachable(format!("{lacking}, and the gateway was started without it")));
+            let error = WireError::Unreachable(format!("{lacking}, and the gateway was started without it"));
+            return Err(OpenError { error, lasting: true });
         }
         match &backend.transport {
             Transport::Stdio { command, args, env, cwd, sandbox } => {
@@ -83,8 +114,8 @@ impl Opener {
                     redaction: self.common.redaction.clone(),
                     spool: self.common.spool.clone(),
                     // The peer's own clock runs out first: it knows that this is a timeout, and of which call.
-                    timeout: backend.timeout + HTTP_SLACK,
-                    longest: backend.most_patient() + HTTP_SLACK,
+                    timeout: backend.timeout.max(backend.start_timeout) + HTTP_SLACK,
+                    longest: backend.most_patient().max(backend.start_timeout) + HTTP_SLACK,
                 };
                 Ok(http::open(&spec, self.http.of(route)?))
             }

@@ -39,6 +39,8 @@ struct Pending {
     heard: Instant,
     /// How long the server may be silent about it.
     patience: Duration,
+    /// It is one of those that a connection begins with.
+    first_words: bool,
 }
 
 /// One request to a server.
@@ -82,6 +84,8 @@ pub(super) struct Peer {
     born: Instant,
     /// When the server was last heard at all, in milliseconds since `born`.
     heard: AtomicU64,
+    /// A call was answered.
+    served: AtomicBool,
 }
 
 impl Peer {
@@ -102,12 +106,27 @@ impl Peer {
             asking: AtomicU32::new(0),
             born: Instant::now(),
             heard: AtomicU64::new(0),
+            served: AtomicBool::new(false),
         }
     }
 
     /// The backend it is a connection to.
     pub(super) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// A call was answered, by this connection's server.
+    pub(super) fn has_served(&self) {
+        // All callers share it; only the first of them writes.
+        if !self.served.load(Ordering::Relaxed) {
+            self.served.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a call was ever answered.
+    #[must_use]
+    pub(super) fn served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
     }
 
     /// How the server speaks.
@@ -140,9 +159,11 @@ impl Peer {
         let (reply, mut answer) = oneshot::channel();
         let standing = method == Own::Listen.method();
         let begun = Instant::now();
-        self.pending.lock().insert(id, Pending { reply, client, token, standing, heard: begun, patience });
+        let first_words = are_first_words(method);
+        let entry = Pending { reply, client, token, standing, heard: begun, patience, first_words };
+        self.pending.lock().insert(id, entry);
         // From here on the entry is removed whatever happens, and the server told if it still works on it.
-        let mut waiting = Waiting { peer: self, id, method, sent: false };
+        let mut waiting = Waiting { peer: self, id, sent: false };
         if let Some(error) = self.ended.lock().clone() {
             return Err(error.into());
         }
@@ -337,11 +358,15 @@ impl Peer {
     }
 }
 
+/// What a connection begins with.
+fn are_first_words(method: &str) -> bool {
+    [Own::Initialize, Own::Discover].iter().any(|own| own.method() == method)
+}
+
 /// A request somebody waits for.
 struct Waiting<'a> {
     peer: &'a Peer,
     id: u64,
-    method: &'a str,
     sent: bool,
 }
 
@@ -350,8 +375,7 @@ impl Drop for Waiting<'_> {
         let unanswered = self.peer.pending.lock().remove(&self.id);
         // MCP "Cancellation": `initialize` must not be cancelled. A server that did not answer whether it knows the
         // stateless era may take a notification before the handshake for the end of everything; rmcp does.
-        let first_words = [Own::Initialize, Own::Discover].iter().any(|own| own.method() == self.method);
-        if let Some(pending) = unanswered.filter(|_| self.sent && !first_words) {
+        if let Some(pending) = unanswered.filter(|pending| self.sent && !pending.first_words) {
             let params = self.parting(&pending);
             self.peer.say(method::CANCELLED, message::notification(method::CANCELLED, Some(&params)));
             self.peer.sender.abandon(self.id);

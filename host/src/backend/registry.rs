@@ -1,4 +1,7 @@
 //! All backends together: started in parallel, merged into one catalog, stopped in order.
+//!
+//! What each offered is remembered on disk, so that the first list after a start is whole at once ([`recall`]); what is not
+//! remembered is waited for, within a bound ([`waiting`]).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -12,23 +15,23 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::listing::Greeting;
+use super::negotiate::Greeting;
 use super::open::{Common, Opener};
 use super::peer::Peer;
+use super::refresh;
 use super::supervisor;
 use super::{Backend, Spontaneous, Status};
 use super::{arguments, items};
 use crate::config;
 use crate::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part, Standing};
 use crate::mcp::client::Client;
+use crate::mcp::header::Mirrored;
 use crate::mcp::{Era, STATELESS, header, splice};
 use crate::redact::Words;
 
-/// How long after the start the first lists wait for backends that are still starting.
-const SETTLE: Duration = Duration::from_millis(1500);
-/// How long after the start a backend that has not been listed yet keeps plain names from those after it in the file, unless
-/// it fails sooner. What is decided then is only what clients see: rules wait for as long as it takes.
-const PATIENCE: Duration = Duration::from_secs(3);
+mod recall;
+mod waiting;
+
 /// Messages of backends waiting for the door.
 pub const EVENT_QUEUE: usize = 1024;
 
@@ -46,6 +49,9 @@ async fn probed((place, backend): (usize, &Arc<Backend>)) -> (usize, String, Res
 
 /// Reshapes one list of one backend; the rewriters, seen from here.
 pub type Reshape = Arc<dyn Fn(&Arc<str>, List, Vec<Offer>) -> Vec<Offer> + Send + Sync>;
+
+/// The lists of a backend before and after the rewriters, and which arguments are repeated in headers.
+type Read = (Offers, Offers, HashMap<String, Vec<Mirrored>>);
 
 /// Something a client should hear of.
 #[derive(Debug)]
@@ -70,6 +76,12 @@ pub struct Registry {
     stop: CancellationToken,
     tasks: TaskTracker,
     started: tokio::time::Instant,
+    /// How long after the start the first lists wait for backends that are still starting. So long such a backend also
+    /// keeps plain names from those after it in the file, unless it fails sooner. What is decided then is only what clients
+    /// see: rules wait for as long as it takes.
+    patience: Duration,
+    /// Counts what becomes known of the backends, for whoever waits for all of them.
+    moves: watch::Sender<u64>,
     /// The one client of a gateway on stdio: what servers say over the shared connections is for it.
     sole: OnceLock<Arc<dyn Client>>,
 }
@@ -79,6 +91,10 @@ struct Merging {
     owners: Owners,
     /// What the backends said before rewriting, to rewrite again after a change.
     originals: HashMap<Arc<str>, Offers>,
+    /// Those of which that is what they said before this start; they have not spoken yet.
+    remembered: HashSet<Arc<str>>,
+    /// What is remembered has been read.
+    recalled: bool,
     /// Until all have spoken (or time is up) nothing is shown.
     settled: bool,
     /// Backends that failed before they were listed.
@@ -102,7 +118,7 @@ impl Registry {
         reshape: Reshape,
     ) -> (Arc<Self>, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-        let safe_names = common.safe_names;
+        let (safe_names, patience) = (common.safe_names, common.first_lists);
         let opener = Arc::new(Opener::new(common));
         let backends: Vec<_> =
             settings.iter().map(|s| Arc::new(Backend::new(s.clone(), opener.clone()))).collect();
@@ -111,7 +127,7 @@ impl Registry {
             reshape,
             safe_names,
             catalog: ArcSwap::default(),
-            merging: Mutex::default(),
+            merging: Mutex::new(Merging { recalled: settings.is_empty(), ..Merging::default() }),
             merges: watch::Sender::new(0),
             greetings: Mutex::default(),
             client: watch::Sender::new(None),
@@ -119,9 +135,12 @@ impl Registry {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             started: tokio::time::Instant::now(),
+            patience,
+            moves: watch::Sender::new(0),
             sole: OnceLock::new(),
             backends,
         });
+        tokio::spawn(registry.clone().recall());
         for backend in &registry.backends {
             let task = supervisor::run(backend.clone(), registry.clone(), registry.client.subscribe());
             registry.tasks.spawn(task);
@@ -129,8 +148,8 @@ impl Registry {
         registry.tasks.close();
         let late = registry.clone();
         tokio::spawn(async move {
+            late.met().await;
             late.settled().await;
-            tokio::time::sleep_until(late.started + PATIENCE).await;
             let mut merging = late.merging.lock();
             merging.impatient = true;
             if late.backends.iter().any(|backend| !merging.originals.contains_key(&backend.name)) {
@@ -156,18 +175,20 @@ impl Registry {
         self.catalog.load_full()
     }
 
+    /// The same, or while lists are not shown yet what they would be by now; no name is given by that.
+    #[must_use]
+    pub fn glimpse(&self) -> Arc<Catalog> {
+        let merging = self.merging.lock();
+        if merging.settled {
+            return self.catalog();
+        }
+        Arc::new(self.merged(&merging, &mut Owners::default()))
+    }
+
     /// Counts the merges of the lists, for whoever waits for something to be offered.
     #[must_use]
     pub fn merges(&self) -> watch::Receiver<u64> {
         self.merges.subscribe()
-    }
-
-    /// The backends that have not said yet what they offer, in the file's order.
-    #[must_use]
-    pub fn unlisted(&self) -> Vec<Arc<Backend>> {
-        let merging = self.merging.lock();
-        let unlisted = |backend: &&Arc<Backend>| !merging.originals.contains_key(&backend.name);
-        self.backends.iter().filter(unlisted).cloned().collect()
     }
 
     /// What the servers themselves list as tools, before rewriting: backend and own name.
@@ -180,32 +201,9 @@ impl Registry {
         merging.originals.iter().flat_map(of).collect()
     }
 
-    /// Those of them that may come to offer something under this name.
-    #[must_use]
-    pub fn may_offer(&self, name: &str) -> Vec<Arc<Backend>> {
-        let begins =
-            |backend: &Backend| name.strip_prefix(&*backend.name).is_some_and(|rest| rest.starts_with('_'));
-        let somebodys = self.backends.iter().any(|backend| begins(backend));
-        let mut found = self.unlisted();
-        found.retain(|backend| if somebodys { begins(backend) } else { !backend.settings.always_prefix });
-        found
-    }
-
-    /// Whether one of these may have been listed in a moment.
-    #[must_use]
-    pub fn are_coming(&self, backends: &[Arc<Backend>]) -> bool {
-        let soon = std::time::Instant::now() + super::PAUSE_PATIENCE;
-        backends.iter().any(|backend| backend.is_coming(soon))
-    }
-
-    /// Whether the names of backends that have not been listed are still kept for them.
-    #[must_use]
-    pub fn is_patient(&self) -> bool {
-        let merging = self.merging.lock();
-        let awaited = |backend: &Arc<Backend>| {
-            !merging.originals.contains_key(&backend.name) && !merging.failed.contains(&backend.name)
-        };
-        !merging.impatient && self.backends.iter().any(awaited)
+    /// Has every backend that is down tried at once: a person has changed something, perhaps what kept it down.
+    pub fn try_again(&self) {
+        self.backends.iter().for_each(|backend| backend.try_again(std::time::Instant::now()));
     }
 
     /// There is one client only; the shared connections are its own.
@@ -228,6 +226,19 @@ impl Registry {
             }
             changed
         });
+    }
+
+    /// The client is there, and declares nothing for the whole connection. What one has declared stays.
+    pub fn client_declares_nothing(&self) {
+        if self.client.borrow().is_none() {
+            self.client.send_if_modified(|known| {
+                let first = known.is_none();
+                if first {
+                    *known = Some("{}".into());
+                }
+                first
+            });
+        }
     }
 
     /// The servers' own instructions to the model, with the backend each belongs to, in the file's order.
@@ -259,18 +270,6 @@ impl Registry {
         let capable =
             |backend: &&Arc<Backend>| greetings.get(&backend.name).is_some_and(|g| g.has(capability));
         self.backends.iter().filter(capable).cloned().collect()
-    }
-
-    /// Waits until every backend has come up or failed once, but never past a moment after the start: a client's
-    /// first list should be whole, and a slow backend must delay nobody.
-    pub async fn settled(&self) {
-        let _ = tokio::time::timeout_at(self.started + SETTLE, self.tried()).await;
-        let mut merging = self.merging.lock();
-        if !merging.settled {
-            merging.settled = true;
-            // Under the lock: whoever finds it settled finds the lists, too.
-            self.merge(&mut merging);
-        }
     }
 
     /// Waits until every backend has come up or failed once, however long that takes.
@@ -314,8 +313,10 @@ impl Registry {
         self.stop.cancelled().await;
     }
 
-    pub(super) fn greeted(&self, backend: &Backend, greeting: Greeting) {
+    pub(super) fn greeted(&self, backend: &Arc<Backend>, greeting: Greeting) {
         self.greetings.lock().insert(backend.name.clone(), greeting);
+        backend.refreshing.reset();
+        self.remember(backend);
     }
 
     pub(super) fn greeting(&self, backend: &Backend) -> Option<Greeting> {
@@ -331,6 +332,26 @@ impl Registry {
     pub(super) async fn offer(&self, backend: &Arc<Backend>, offers: Offers) {
         // One list after the other, so that an older one never takes the place of a newer one.
         let _turn = backend.reading.lock().await;
+        if self.confirmed(backend, &offers) {
+            return;
+        }
+        if let Some(read) = self.read(backend, offers).await {
+            self.store(backend, read, false);
+        }
+    }
+
+    /// Whether a backend offers what is known of it already; then there is nothing to read.
+    fn confirmed(&self, backend: &Backend, offers: &Offers) -> bool {
+        let mut merging = self.merging.lock();
+        let same = merging.originals.get(&backend.name).is_some_and(|known| known.same_as(offers));
+        if same {
+            merging.remembered.remove(&backend.name);
+        }
+        same
+    }
+
+    /// What a backend offers as the rewriters leave it, with its schemas read.
+    async fn read(&self, backend: &Arc<Backend>, offers: Offers) -> Option<Read> {
         let (reshape, of) = (self.reshape.clone(), backend.clone());
         let read = tokio::task::spawn_blocking(move || {
             let mut fitted = items::fit(&of, &offers);
@@ -347,14 +368,11 @@ impl Registry {
             let mirrored = offers.tools.iter().filter_map(mirrored).collect();
             (offers, shaped, mirrored)
         });
-        match read.await {
-            Ok((offers, shaped, mirrored)) => {
-                backend.mirrored.store(Arc::new(mirrored));
-                self.merging.lock().originals.insert(backend.name.clone(), offers);
-                backend.offers.store(Arc::new(shaped));
-            }
-            Err(error) => tracing::error!(backend = %backend.name, "its lists cannot be read: {error}"),
-        }
+        read.await
+            .inspect_err(
+                |error| tracing::error!(backend = %backend.name, "its lists cannot be read: {error}"),
+            )
+            .ok()
     }
 
     /// A backend came, went or changed its lists.
@@ -363,15 +381,17 @@ impl Registry {
         metrics::gauge!("sentinel_backend_healthy", "backend" => backend.name.to_string())
             .set(f64::from(u8::from(up)));
         let mut merging = self.merging.lock();
-        if matches!(backend.status(), Status::Down { .. }) && !merging.originals.contains_key(&backend.name) {
-            merging.failed.insert(backend.name.clone());
-        }
-        if self.started.elapsed() >= SETTLE || self.backends.iter().all(|b| b.status() != Status::Starting) {
+        merging.note(backend);
+        let late = self.started.elapsed() >= self.patience;
+        merging.impatient |= late;
+        if late || self.all_known(&merging) {
             merging.settled = true;
         }
         if merging.settled {
             self.merge(&mut merging);
         }
+        drop(merging);
+        self.moves.send_modify(|moves| *moves += 1);
     }
 
     /// Builds the catalog anew and says which lists changed.
@@ -419,7 +439,7 @@ impl Registry {
     }
 
     /// Says that lists have changed.
-    pub(super) fn announce(&self, lists: &[List]) {
+    fn announce(&self, lists: &[List]) {
         for list in lists {
             // Full means that a change is being announced already.
             let _ = self.events.try_send(Event::ListChanged(*list));
@@ -435,19 +455,10 @@ impl Registry {
         client: Option<Arc<dyn Client>>,
     ) {
         if let Spontaneous::Notification { method, .. } = &message {
-            let lists: &[List] = match method.as_str() {
-                "notifications/tools/list_changed" => &[List::Tools],
-                "notifications/resources/list_changed" => &[List::Resources, List::Templates],
-                "notifications/prompts/list_changed" => &[List::Prompts],
-                _ => &[],
-            };
+            let lists = refresh::lists_of(method);
             if !lists.is_empty() {
-                // The cache first, then the client: `changed` announces it. On its own, for reading the list
-                // needs the very pump that brought this message.
-                let (registry, backend) = (self.clone(), backend.clone());
-                tokio::spawn(async move {
-                    supervisor::refresh(&backend, &registry, lists).await;
-                });
+                // The cache first, then the clients: whoever was given another list hears of it.
+                refresh::ask_again(backend, self, lists);
                 return;
             }
         }

@@ -31,6 +31,7 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         arguments: config::Arguments::default(),
         tools: config::ToolRules::default(),
         errors_count: false,
+        start_timeout: patience,
         retries: 0,
         restart_on_exit: false,
         max_restarts: 0,
@@ -44,7 +45,13 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         required: false,
         absent: None,
     };
-    let common =
-        Common { max_message: 1 << 20, spool: None, redaction: Redaction::default(), safe_names: false };
+    let common = Common {
+        max_message: 1 << 20,
+        spool: None,
+        redaction: Redaction::default(),
+        safe_names: false,
+        memory: Arc::default(),
+        first_lists: Duration::from_secs(1),
+    };
     Arc::new(Backend::new(settings, Arc::new(Opener::new(common))))
 }

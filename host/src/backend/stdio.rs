@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::open::OpenError;
 use super::process::{self, ChildSpec, Running, Watcher};
 use super::spool::{Gather, Spool, TooLong, WINDOW};
 use super::wire::{self, Control, End, Incoming, Outgoing, Receiver, Sender, Wire, WireError};
@@ -73,8 +74,8 @@ impl fmt::Debug for StdioSpec {
 /// Starts the server and opens the wire to it. Needs a Tokio runtime.
 ///
 /// # Errors
-/// [`WireError::Unreachable`] if the program cannot be started.
-pub(crate) async fn open(spec: &StdioSpec) -> Result<Wire, WireError> {
+/// [`WireError::Unreachable`] if the program cannot be started; it lasts if that is not for want of memory or processes.
+pub(crate) async fn open(spec: &StdioSpec) -> Result<Wire, OpenError> {
     let child = ChildSpec {
         name: spec.name.clone(),
         command: spec.command.clone(),
@@ -84,7 +85,10 @@ pub(crate) async fn open(spec: &StdioSpec) -> Result<Wire, WireError> {
         sandbox: spec.sandbox.clone(),
         redaction: spec.redaction.clone(),
     };
-    let cannot = |error| WireError::Unreachable(format!("cannot start `{}`: {error}", spec.command));
+    let cannot = |error: std::io::Error| OpenError {
+        lasting: is_lasting(&error),
+        error: WireError::Unreachable(format!("cannot start `{}`: {error}", spec.command)),
+    };
     let Running { stdin, stdout, closing, care } = process::spawn(&child).await.map_err(cannot)?;
     let (sender, outgoing) = wire::outgoing();
     let (incoming, receiver) = wire::incoming();
@@ -106,6 +110,14 @@ pub(crate) async fn open(spec: &StdioSpec) -> Result<Wire, WireError> {
         receiver: Receiver::new(receiver, end),
         control: Control::child(care),
     })
+}
+
+/// Whether a program will not start either when it is tried again: there is none of this name or in this folder, it may not be
+/// run, or it is no program.
+fn is_lasting(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | PermissionDenied | NotADirectory | IsADirectory)
+        || error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error())
 }
 
 type Task<T> = tokio::task::JoinHandle<T>;

@@ -1,17 +1,23 @@
 //! The life of one backend: starting → ready → down → starting …, for as long as the gateway lives.
 //!
-//! A server that dies comes back at once the first time and after growing pauses when it keeps dying; a minute of
-//! health wipes the slate clean. Past `max_restarts` it is still tried, but only at the longest pause.
+//! While it starts it is waited for, and the log says for what. When it is gone, `restart` says when it is tried again, and
+//! `eras` how it is greeted then.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::eras::Eras;
 use super::errand::Own;
-use super::listing::{self, Greeting};
+use super::listing;
+use super::negotiate::{self, Greeting, Met, Progress, Stage};
+use super::open::OpenError;
 use super::peer::Peer;
+use super::refresh;
 use super::registry::Registry;
+use super::restart::{Cause, Life, Next, Restarts};
 use super::wire::{Control, Incoming, Receiver, Wire, WireError};
 use super::{Backend, PeerError, Status};
 use crate::config::Transport;
@@ -20,16 +26,13 @@ use crate::mcp::catalog::{List, Offers};
 use crate::mcp::payload::Payload;
 use crate::redact::Words;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// After this much health earlier deaths no longer count.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
-/// The first pause before a list that could not be read is asked for again.
+/// How often the log says what is being waited for.
+const REPORT: Duration = Duration::from_secs(10);
+/// The first pause before a list that could not be read is asked for again, and the longest.
 const FIRST_REREAD: Duration = Duration::from_secs(1);
+const LONGEST_REREAD: Duration = Duration::from_secs(60);
 /// How long a stopped server gets to go by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
-/// How long to wait for a client's `initialize` before shaking hands without its capabilities.
-const CLIENT_GRACE: Duration = Duration::from_millis(300);
 
 /// What the client behind the gateway declared; `None` until it said hello.
 pub(super) type ClientCapabilities = watch::Receiver<Option<Arc<str>>>;
@@ -40,28 +43,46 @@ enum End {
     Asked {
         again: bool,
     },
-    Lost(Words),
+    Lost(Words, Cause),
+}
+
+/// What is known of one connection when it has ended.
+#[derive(Default)]
+struct Track {
+    /// When it was up.
+    up: Mutex<Option<Instant>>,
+    /// It, once there is one.
+    peer: Mutex<Option<Arc<Peer>>>,
 }
 
 pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut client: ClientCapabilities) {
-    let mut deaths = 0u32;
+    let mut eras = recall(&backend).await;
+    let process = matches!(backend.settings.transport, Transport::Stdio { .. });
+    // How often a server that is only connected to was started is not ours to count.
+    let mut restarts = Restarts::new(process.then_some(backend.settings.max_restarts));
     let mut complaint = Complaint::default();
     loop {
+        backend.progress.is_at(Stage::Opening);
         backend.status.send_replace(Status::Starting);
-        let born = Instant::now();
-        let end = live(&backend, &registry, &mut client).await;
+        let (began, track) = (Instant::now(), Track::default());
+        let end = live(&backend, &registry, &mut client, &mut eras, &track).await;
         backend.peer.store(None);
-        let reason = match end {
+        let (reason, cause) = match end {
             End::Asked { again: true } => continue,
             End::Asked { again: false } => break,
-            End::Lost(reason) => reason,
+            End::Lost(reason, cause) => (reason, cause),
         };
-        if born.elapsed() >= FORGIVEN_AFTER {
-            deaths = 0;
+        if eras.lost(backend.progress.stage()) {
+            tracing::info!(
+                backend = %backend.name,
+                "the server ended when it was asked `server/discover` ({reason}); it is started once more and greeted with `initialize`"
+            );
+            continue;
         }
-        deaths = deaths.saturating_add(1);
-        complaint.say(&backend.name, deaths, &reason);
-        let process = matches!(backend.settings.transport, Transport::Stdio { .. });
+        let answered = track.peer.lock().as_ref().is_some_and(|peer| peer.served());
+        let life = Life { began, ended: Instant::now(), up: *track.up.lock(), answered, cause };
+        let next = restarts.after(&life, noise());
+        complaint.say(&backend.name, restarts.in_a_row().max(1), &reason, cause);
         if process && !backend.settings.restart_on_exit {
             // Said by the operator: a server that goes stays gone.
             backend.status.send_replace(Status::Down { reason, again: None });
@@ -69,15 +90,52 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
             registry.stopping().await;
             break;
         }
-        let pause = if deaths > backend.settings.max_restarts { LONGEST_PAUSE } else { pause(deaths) };
-        backend.status.send_replace(Status::Down { reason, again: Some(Instant::now() + pause) });
-        registry.changed(&backend);
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = registry.stopping() => break,
+        if !rest(&backend, &registry, reason, next).await {
+            break;
         }
     }
     backend.status.send_replace(Status::Stopped);
+}
+
+/// What earlier starts have shown; read where it delays nobody.
+async fn recall(backend: &Arc<Backend>) -> Eras {
+    let of = |backend: &Backend| {
+        let process = matches!(backend.settings.transport, Transport::Stdio { .. });
+        Eras::recall(backend.remembered.clone(), backend.settings.era, process)
+    };
+    let reading = backend.clone();
+    match tokio::task::spawn_blocking(move || of(&reading)).await {
+        Ok(eras) => eras,
+        // The runtime shuts down; so does the gateway.
+        Err(_) => of(backend),
+    }
+}
+
+/// Waits until it is tried again: at the time that stands in its status, which a call or an operator may bring forward.
+/// False if the gateway stops.
+async fn rest(backend: &Arc<Backend>, registry: &Arc<Registry>, reason: Words, next: Next) -> bool {
+    *backend.soonest.lock() = next.soonest;
+    let mut status = backend.status.subscribe();
+    backend.status.send_replace(Status::Down { reason, again: Some(next.again) });
+    registry.changed(backend);
+    loop {
+        let again = match *status.borrow_and_update() {
+            Status::Down { again: Some(again), .. } => again,
+            Status::Down { again: None, .. } | Status::Starting | Status::Ready | Status::Stopped => {
+                return true;
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(again.into()) => return true,
+            _ = status.changed() => {}
+            () = registry.stopping() => return false,
+        }
+    }
+}
+
+fn noise() -> u8 {
+    let noise = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8) % 256;
+    u8::try_from(noise).unwrap_or(0)
 }
 
 /// Why a backend is down, said once: one that is tried again and again for one reason would fill the log with it.
@@ -87,7 +145,7 @@ struct Complaint {
 }
 
 impl Complaint {
-    fn say(&mut self, backend: &str, deaths: u32, reason: &Words) {
+    fn say(&mut self, backend: &str, deaths: u32, reason: &Words, cause: Cause) {
         if self.said.as_ref() == Some(reason) {
             // The metric `sentinel_backend_healthy` and `/ready` go on saying so.
             if deaths.is_power_of_two() {
@@ -95,54 +153,95 @@ impl Complaint {
             }
             return;
         }
-        tracing::warn!(backend, deaths, "backend is down: {reason}");
+        match cause {
+            Cause::Passing | Cause::Asked(_) => tracing::warn!(backend, deaths, "backend is down: {reason}"),
+            Cause::Lasting => tracing::warn!(
+                backend,
+                deaths,
+                "backend is down: {reason}; this needs somebody to mend it, so it is tried again rarely; a call or SIGHUP tries it at once"
+            ),
+        }
         self.said = Some(reason.clone());
     }
 }
 
-/// Doubling pauses with up to a quarter of jitter, so that many backends do not come back in step.
-fn pause(deaths: u32) -> Duration {
-    if deaths <= 1 {
-        return Duration::ZERO;
-    }
-    let pause = FIRST_PAUSE.saturating_mul(1 << (deaths - 2).min(16)).min(LONGEST_PAUSE);
-    let noise = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), deaths) % 256;
-    pause.mul_f64(1.0 + f64::from(u8::try_from(noise).unwrap_or(0)) / 1024.0)
-}
-
 /// One connection from its opening to its end.
-async fn live(backend: &Arc<Backend>, registry: &Arc<Registry>, client: &mut ClientCapabilities) -> End {
+async fn live(
+    backend: &Arc<Backend>,
+    registry: &Arc<Registry>,
+    client: &mut ClientCapabilities,
+    eras: &mut Eras,
+    track: &Track,
+) -> End {
+    let opening = reporting(backend, String::new, backend.opener.open(&backend.settings));
     let opened = tokio::select! {
-        opened = backend.opener.open(&backend.settings) => opened,
+        opened = opening => opened,
         () = registry.stopping() => return End::Asked { again: false },
     };
     let Wire { sender, receiver, control } = match opened {
         Ok(wire) => wire,
-        Err(error) => return End::Lost(backend.words(&error.to_string())),
+        Err(OpenError { error, lasting }) => {
+            let cause = if lasting { Cause::Lasting } else { Cause::Passing };
+            return End::Lost(backend.words(&error.to_string()), cause);
+        }
     };
     let peer = Arc::new(Peer::new(backend.name.clone(), sender));
+    *track.peer.lock() = Some(peer.clone());
     let mut pump = Pump { backend, registry, peer: peer.clone(), receiver };
-    // The process is on its way already; the hello of the client normally comes while it starts.
-    let _ = tokio::time::timeout(CLIENT_GRACE, client.wait_for(Option::is_some)).await;
-    let declared = client.borrow_and_update().clone();
+    let talk = async {
+        let coming_up = come_up(backend, registry, &peer, &control, client, eras, track);
+        match reporting(backend, || control.last_words(), coming_up).await {
+            Ok((met, unread)) => stay(backend, registry, &peer, client, &met, &unread).await,
+            Err(end) => end,
+        }
+    };
     let end = tokio::select! {
         end = pump.run() => end,
-        end = talk(backend, registry, &peer, &control, client, declared) => end,
+        end = talk => end,
         // In order, as below: a session is deleted, a child may end by itself.
         () = registry.stopping() => End::Asked { again: false },
     };
     backend.peer.store(None);
     match &end {
-        End::Lost(reason) => peer.end(&reason.to_string()),
+        End::Lost(reason, _) => peer.end(&reason.to_string()),
         End::Asked { .. } => peer.end("the gateway ended the connection"),
     }
-    if matches!(end, End::Lost(_)) {
+    if matches!(end, End::Lost(..)) {
         for line in control.stderr_tail().lines() {
             tracing::debug!(backend = %backend.name, "it wrote to stderr before: {line}");
         }
     }
     control.stop(STOP_GRACE).await;
     end
+}
+
+/// Does something, and says again and again what is being waited for meanwhile.
+async fn reporting<T>(
+    backend: &Backend,
+    last_words: impl Fn() -> String,
+    work: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(work);
+    let began = Instant::now();
+    loop {
+        match tokio::time::timeout(REPORT, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => {
+                let stage = backend.progress.stage();
+                let Some(waited_for) = stage.waited_for() else { continue };
+                // Whether a client comes at all is nobody's fault; it is said once.
+                if stage == Stage::Client && began.elapsed() >= 2 * REPORT {
+                    continue;
+                }
+                let stderr = last_words();
+                let said = if stderr.is_empty() { "" } else { "; last stderr: " };
+                let seconds = began.elapsed().as_secs();
+                tracing::info!(
+                    backend = %backend.name, seconds, "backend is still starting, waiting for {waited_for}{said}{stderr}"
+                );
+            }
+        }
+    }
 }
 
 /// Moves messages from the wire to whoever they are for, until the wire ends.
@@ -179,48 +278,73 @@ impl Pump<'_> {
                     tracing::warn!(backend = %self.backend.name, limit, "a message over the limit was discarded");
                     self.peer.oversized(limit, answers);
                 }
-                Incoming::Closed(reason) => return End::Lost(self.backend.words(&reason)),
+                Incoming::Closed(reason) => return End::Lost(self.backend.words(&reason), Cause::Passing),
             }
         }
     }
 }
 
-/// Shakes hands, lists, then keeps asking whether the server is well.
-async fn talk(
+/// Speaks the first words and reads the lists; then it is there for everybody.
+async fn come_up(
     backend: &Arc<Backend>,
     registry: &Arc<Registry>,
     peer: &Arc<Peer>,
     control: &Control,
     client: &mut ClientCapabilities,
-    declared: Option<Arc<str>>,
-) -> End {
-    let patience = backend.settings.timeout;
-    let greeting = match listing::meet(peer, backend, declared.as_deref().unwrap_or("{}")).await {
-        Ok(greeting) => greeting,
-        Err(error) => return End::Lost(backend.words(&format!("the handshake failed: {error}"))),
+    eras: &mut Eras,
+    track: &Track,
+) -> Result<(Met, Vec<List>), End> {
+    let lost = |what: &str, error: &PeerError| {
+        let cause = match error {
+            PeerError::Wire(WireError::Status { status: 401 | 403 | 407, .. }) => Cause::Lasting,
+            PeerError::Wire(WireError::Status { retry_after: Some(after), .. }) => Cause::Asked(*after),
+            PeerError::Wire(_)
+            | PeerError::Timeout { .. }
+            | PeerError::Garbage(_)
+            | PeerError::Endless(_) => Cause::Passing,
+        };
+        End::Lost(backend.words(&format!("{what}: {error}")), cause)
     };
-    let stateless = peer.era() == Era::Stateless;
+    let met = negotiate::negotiate(peer, backend, eras.first(), client, &backend.progress).await;
+    let met = met.map_err(|error| lost("the handshake failed", &error))?;
+    let Met { greeting, .. } = &met;
     backend.shakes_hands.store(greeting.handshake, std::sync::atomic::Ordering::Relaxed);
-    if !stateless {
+    if peer.era() == Era::Handshake {
         control.set_protocol_version(&greeting.version);
     }
-    let unread = match offers(peer, &greeting, patience).await {
-        Ok((offers, unread)) => {
-            registry.offer(backend, offers).await;
-            unread
-        }
-        Err(error) => return End::Lost(backend.words(&format!("its lists cannot be read: {error}"))),
-    };
+    let offers = offers(peer, greeting, backend.settings.start_timeout, &backend.progress).await;
+    let (mut offers, unread) = offers.map_err(|error| lost("its lists cannot be read", &error))?;
+    // What cannot be read now is what it was when it was read last.
+    let known = registry.original(backend);
+    unread.iter().for_each(|list| offers.set(*list, known.get(*list).to_vec()));
+    registry.offer(backend, offers).await;
     tracing::info!(backend = %backend.name, version = %greeting.version, pid = control.pid(), "backend is ready");
-    let greeting_wants = greeting.clone();
-    registry.greeted(backend, greeting);
+    if let Some(write) = eras.met(&met) {
+        tokio::task::spawn_blocking(write);
+    }
+    registry.greeted(backend, greeting.clone());
+    backend.progress.is_at(Stage::Up);
+    *track.up.lock() = Some(Instant::now());
     backend.peer.store(Some(peer.clone()));
     backend.status.send_replace(Status::Ready);
     registry.changed(backend);
-    let listening = listing::listen(peer, &greeting_wants);
+    Ok((met, unread))
+}
+
+/// Keeps asking whether the server is well.
+async fn stay(
+    backend: &Arc<Backend>,
+    registry: &Arc<Registry>,
+    peer: &Arc<Peer>,
+    client: &mut ClientCapabilities,
+    met: &Met,
+    unread: &[List],
+) -> End {
+    let stateless = peer.era() == Era::Stateless;
+    let listening = listing::listen(peer, &met.greeting);
     tokio::pin!(listening);
     let mut listens = stateless;
-    let rereading = reread(backend, registry, &unread);
+    let rereading = reread(backend, registry, unread);
     tokio::pin!(rereading);
     let mut incomplete = !unread.is_empty();
     let mut pings = true;
@@ -230,7 +354,8 @@ async fn talk(
         tokio::select! {
             _ = beat.tick() => {
                 if let Err(error) = is_well(backend, peer, &mut pings).await {
-                    return End::Lost(backend.words(&format!("it no longer answers: {error}")));
+                    let reason = backend.words(&format!("it no longer answers: {error}"));
+                    return End::Lost(reason, Cause::Passing);
                 }
             }
             () = &mut rereading, if incomplete => incomplete = false,
@@ -240,7 +365,7 @@ async fn talk(
             }
             changed = client.changed(), if !stateless => {
                 // Another client with other abilities: capabilities are said once per connection.
-                if changed.is_err() || client.borrow_and_update().as_deref() != Some(declared.as_deref().unwrap_or("{}")) {
+                if changed.is_err() || *client.borrow_and_update() != met.declared {
                     return End::Asked { again: changed.is_ok() };
                 }
             }
@@ -281,6 +406,7 @@ async fn offers(
     peer: &Peer,
     greeting: &Greeting,
     patience: Duration,
+    progress: &Progress,
 ) -> Result<(Offers, Vec<List>), PeerError> {
     let mut offers = Offers::default();
     let (mut read, mut unread) = (false, Vec::new());
@@ -293,6 +419,7 @@ async fn offers(
         };
         // Tools are asked for in any case: some servers forget to declare them.
         if list == List::Tools || greeting.has(capability) {
+            progress.is_at(Stage::Listing(list));
             match listing::drain(peer, list, patience).await {
                 Ok(items) => {
                     read = true;
@@ -321,10 +448,11 @@ async fn offers(
 async fn read_again(backend: &Arc<Backend>, registry: &Arc<Registry>) {
     let (Some(peer), Some(greeting)) = (backend.peer(), registry.greeting(backend)) else { return };
     let Ok(_turn) = backend.rereading.try_lock() else { return };
-    match offers(&peer, &greeting, backend.settings.timeout).await {
+    match offers(&peer, &greeting, backend.settings.timeout, &Progress::default()).await {
         Ok((offers, unread)) if unread.is_empty() => {
             registry.offer(backend, offers).await;
             registry.changed(backend);
+            registry.remember(backend);
         }
         Ok(_) => {
             tracing::warn!(backend = %backend.name, "its lists cannot be read whole in the new session, the old ones stay")
@@ -341,33 +469,13 @@ async fn reread(backend: &Arc<Backend>, registry: &Arc<Registry>, unread: &[List
     let mut pause = FIRST_REREAD;
     while !unread.is_empty() {
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(LONGEST_REREAD);
         let mut still = Vec::new();
         for list in unread {
-            if !refresh(backend, registry, &[list]).await {
+            if refresh::refresh(backend, registry, &[list]).await.is_none() {
                 still.push(list);
             }
         }
         unread = still;
     }
-}
-
-/// Reads lists again after the server said that they changed; whether they could be read.
-pub(super) async fn refresh(backend: &Arc<Backend>, registry: &Arc<Registry>, lists: &[List]) -> bool {
-    let Some(peer) = backend.peer() else { return false };
-    let mut offers = registry.original(backend);
-    for list in lists {
-        match listing::drain(&peer, *list, backend.settings.timeout).await {
-            Ok(items) => offers.set(*list, items),
-            Err(error) => {
-                tracing::warn!(backend = %backend.name, "its changed list cannot be read, the old one stays: {error}");
-                return false;
-            }
-        }
-    }
-    registry.offer(backend, offers).await;
-    registry.changed(backend);
-    // The server says so, even where the names are the same.
-    registry.announce(lists);
-    true
 }

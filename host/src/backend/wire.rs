@@ -276,6 +276,15 @@ impl Control {
         }
     }
 
+    /// The last lines the child wrote to stderr, short and on one line; empty if there are none, and over HTTP.
+    #[must_use]
+    pub(crate) fn last_words(&self) -> String {
+        match &self.0 {
+            Driver::Child(care) => care.watcher().last_words(),
+            Driver::Http(_) => String::new(),
+        }
+    }
+
     /// HTTP: sends `MCP-Protocol-Version` from now on and opens the standing stream for the server's own messages.
     /// Nothing over stdio. Once per wire, after the handshake.
     pub(crate) fn set_protocol_version(&self, version: &str) {

@@ -16,10 +16,24 @@ pub(crate) struct Man {
     dir: Option<PathBuf>,
 }
 
-pub(crate) fn completions(shell: Shell, mut command: clap::Command) -> anyhow::Result<ExitCode> {
+pub(crate) fn completions(shell: Shell, command: &clap::Command) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, NAME, &mut script);
-    super::say_as_it_is(&String::from_utf8(script)?)
+    clap_complete::generate(shell, &mut visible(command), NAME, &mut script);
+    let mut script = String::from_utf8(script)?;
+    if shell == Shell::Bash {
+        // The generator (4.6) spells a name with a hyphen in two ways, so that its script finds no subcommand.
+        script = script.replace("sentinel__subcmd__gateway", "sentinel__gateway");
+    }
+    super::say_as_it_is(&script)
+}
+
+/// The command without its hidden ones, which some generators offer all the same.
+fn visible(command: &clap::Command) -> clap::Command {
+    let commands = command.get_subcommands().filter(|command| !command.is_hide_set());
+    clap::Command::new(NAME)
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(command.get_arguments().cloned())
+        .subcommands(commands.cloned())
 }
 
 pub(crate) fn man(options: &Man, command: clap::Command) -> anyhow::Result<ExitCode> {

@@ -13,6 +13,8 @@ use sentinel_gateway::redact::Words;
 use sentinel_gateway::text::line;
 use sentinel_gateway::{app, config};
 
+mod names;
+
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Also start every backend and ask it for its tools
@@ -94,12 +96,7 @@ async fn probe(config: &Config, loaded: Loaded) -> anyhow::Result<bool> {
     .await;
     waiting.end();
     let mut text = String::new();
-    if !report.renamed.is_empty() {
-        text.push_str("\ntools that are not shown under their servers' own names\n");
-    }
-    for (shown, backend, own) in report.renamed {
-        let _ = writeln!(text, "  {shown:<34} is {backend}/{}", own.escape_debug());
-    }
+    text.push_str(&names::text(&report.names));
     for problem in report.unmatched {
         let _ = writeln!(text, "\nwarning: {problem}");
     }

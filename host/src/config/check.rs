@@ -66,7 +66,7 @@ pub(super) fn check(
         // As they are found, not as they are named.
         checker.trust.folders = folders.map(|path| path.canonicalize().unwrap_or(path)).collect();
     }
-    let gateway = checker.gateway(&raw.gateway);
+    let mut gateway = checker.gateway(&raw.gateway);
     if door.is_some() && raw.http.is_some() {
         checker.problem("/http", "a mount has no door of its own", "leave it to the main file");
     }
@@ -75,6 +75,9 @@ pub(super) fn check(
     checker.roles_of_keys(&raw.auth, &raw.rbac);
     let (auth, authenticators) = checker.auth(&raw.auth, &raw.rbac, of_door);
     let audit = checker.audit(&raw);
+    if let (Some(gateway), Some(audit)) = (&mut gateway, &audit) {
+        gateway.memory_dir = checker.memory_dir(&raw, audit);
+    }
     let backends = checker.backends(&raw.backends, &raw.gateway.proxy);
     let rules = checker.rules(&raw);
     let plugins = checker.chain(authenticators, &raw);
@@ -241,6 +244,9 @@ impl Checker<'_> {
             max_message_bytes: raw.max_message_bytes,
             max_result_bytes: raw.max_result_bytes,
             spool_dir: raw.spool_dir.as_ref().map(|dir| self.path(dir)),
+            // By default it is beside the record, whose place is not known yet.
+            memory_dir: None,
+            first_list_wait: duration(raw.first_list_wait_secs),
             max_in_flight: raw.max_in_flight,
             plugin_bounds: match raw.plugin_bounds {
                 RawBounds::Guarded => Bounds::Guarded,
@@ -320,6 +326,17 @@ impl Checker<'_> {
             },
             min_free_bytes: raw.min_free_bytes,
         })
+    }
+
+    /// Where what is known of servers is kept: beside the record, unless there is no place for one.
+    fn memory_dir(&mut self, raw: &Raw, audit: &Audit) -> Option<PathBuf> {
+        match raw.gateway.memory_dir.as_deref() {
+            Some("off") => None,
+            Some(typed) => Some(self.path(typed)),
+            None => {
+                (raw.audit.dir.is_some() || self.state_home().is_some()).then(|| audit.dir.join("servers"))
+            }
+        }
     }
 
     /// The XDG base directory specification: a relative value is to be ignored.

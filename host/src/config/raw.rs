@@ -84,6 +84,15 @@ pub(super) struct RawGateway {
     pub(super) max_result_bytes: u64,
     /// The folder for them, by default `spool` in audit.dir. Its files have no names and end with the answer.
     pub(super) spool_dir: Option<String>,
+    /// The folder in which the gateway remembers what it learnt of its servers (how they speak, what they list), so that
+    /// the next start is quicker; by default `servers` in audit.dir. "off": nothing is remembered.
+    pub(super) memory_dir: Option<String>,
+    /// How long after the start the first lists wait for servers that are starting and of which nothing is remembered, in
+    /// seconds; the answer to `initialize` waits half as long. Clients give up on a server that does not answer: the OpenAI
+    /// Agents SDK and Google's ADK after 5 s for each request, Codex once after 10 s for both, others after 30 s and more.
+    /// Most clients never ask for a list again, so what is not in it is not used.
+    #[schemars(range(max = 600.0))]
+    pub(super) first_list_wait_secs: Seconds,
     /// How many calls may be under way at once. Over HTTP one caller alone may have half of them; the more are under way,
     /// the fewer one caller may have.
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -121,6 +130,8 @@ impl Default for RawGateway {
             max_message_bytes: 4 << 20,
             max_result_bytes: 256 << 20,
             spool_dir: None,
+            memory_dir: None,
+            first_list_wait_secs: Seconds(8.0),
             max_in_flight: 1_024,
             plugin_bounds: RawBounds::Guarded,
             plugin_compile_secs: Seconds(20.0),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::asked::Asked;
 use super::backlog::Backlog;
+use super::given::Given;
 use super::hub::{Hub, Listener};
 use super::line::{CallLine, Out, Outbound, Stream};
 use super::notices::Notices;
@@ -26,10 +26,8 @@ use crate::mcp::catalog::List;
 use crate::mcp::client::{self, Affinity, Client, Hello, Question};
 use crate::mcp::envelope::{self, EnvelopeError, Message};
 use crate::mcp::splice::Edit;
-use crate::mcp::{
-    Ambiguous, Era, Params, bounds, code, era, is_of_protocol, message, method, negotiate, params, splice,
-};
-use crate::pipeline::{Answer, Arrival, Caller, Failure, News, Pipeline, TurnedAway};
+use crate::mcp::{Era, Params, bounds, code, era, is_of_protocol, message, method, params, splice};
+use crate::pipeline::{Answer, Arrival, Caller, Failure, Pipeline, View};
 use crate::session::Session;
 
 /// What all conversations of a door share.
@@ -62,16 +60,18 @@ pub struct Conversation {
     pub(super) house: House,
     pub(super) session: Arc<Session>,
     /// What was settled in `initialize`, with the log level of later.
-    hello: ArcSwapOption<Hello>,
+    pub(super) hello: ArcSwapOption<Hello>,
     /// Where messages go that belong to no request; bounded, so a client that does not read slows itself down.
     standing: Mutex<Option<Stream>>,
     /// What was said while nobody read the standing stream.
     backlog: Mutex<Backlog>,
     /// The session has something at the backends that it shares with nobody.
-    exclusive: AtomicBool,
+    pub(super) exclusive: AtomicBool,
     tasks: TaskTracker,
     pub(super) asked: Mutex<Asked>,
     pub(super) notices: Notices,
+    /// The lists that the client has.
+    pub(super) given: Given,
 }
 
 impl Conversation {
@@ -87,6 +87,7 @@ impl Conversation {
             tasks: TaskTracker::new(),
             asked: Mutex::default(),
             notices: Notices::default(),
+            given: Given::default(),
         })
     }
 
@@ -221,7 +222,10 @@ impl Conversation {
         // What is judged from here on must be what the server reads.
         let params = params.map(|params| Params::read(method, params)).transpose();
         if method == "initialize" {
-            return TakenUp::Answered(Outbound::last(self.initialize(id, params.as_ref(), &out.caller)));
+            return match self.open(id, params.as_ref(), &out.caller) {
+                Ok(opened) => self.greet(id, opened, out).map_or(TakenUp::Away, TakenUp::Answered),
+                Err(refused) => TakenUp::Answered(Outbound::last(refused)),
+            };
         }
         let Some(hello) = self.hello.load_full() else {
             let text = format!("`{method}` before `initialize`: the session is not initialised");
@@ -252,12 +256,18 @@ impl Conversation {
         let (this, out) = (self.clone(), out.of(&in_flight));
         let (id, method) = (id.to_owned(), method.to_owned());
         TakenUp::ToDo(async move {
-            let client: Arc<dyn Client> =
-                Arc::new(CallLine { conversation: this.clone(), hello, out: out.clone() });
+            let client: Arc<dyn Client> = Arc::new(CallLine {
+                conversation: this.clone(),
+                hello,
+                out: out.clone(),
+                number: in_flight.number,
+            });
             let arrival = this.arrival(&out.caller, Some(&id), &method, &client);
+            let mut view = None;
             let answer = match &params {
                 Ok(params) => {
-                    this.work(Arrival { params: params.as_ref(), ..arrival }, &in_flight.cancelled).await
+                    let arrival = Arrival { params: params.as_ref(), ..arrival };
+                    this.work(arrival, &mut view, &in_flight.cancelled).await
                 }
                 Err(ambiguous) => this.pipeline().misread(arrival, ambiguous).await,
             };
@@ -268,8 +278,20 @@ impl Conversation {
                 && !cancelled
             {
                 say(&out, Outbound::Last { message, status }).await;
+                if let Some(view) = view {
+                    this.was_given(view);
+                }
             }
         })
+    }
+
+    /// The client has been given a list: it hears when that is another one.
+    pub(super) fn was_given(&self, view: View) {
+        let (list, moved) = (view.list, self.pipeline().has_moved(&view));
+        self.given.note(view);
+        if moved {
+            self.house.hub.look_again(list);
+        }
     }
 
     /// What arrives, without its params.
@@ -291,9 +313,16 @@ impl Conversation {
         }
     }
 
-    async fn work(&self, arrival: Arrival<'_>, cancelled: &CancellationToken) -> Result<Answer, Failure> {
+    async fn work(
+        &self,
+        arrival: Arrival<'_>,
+        view: &mut Option<View>,
+        cancelled: &CancellationToken,
+    ) -> Result<Answer, Failure> {
         if let Some(list) = List::of_method(arrival.method) {
-            return self.pipeline().list(arrival, list).await.map(|result| Answer::Result(result.into()));
+            let (result, given) = self.pipeline().list(arrival, list).await?;
+            *view = Some(given);
+            return Ok(Answer::Result(result.into()));
         }
         if arrival.method == "logging/setLevel" {
             let level = arrival.params.and_then(|params| splice::get(params.get(), "/level"));
@@ -310,94 +339,6 @@ impl Conversation {
             return self.pipeline().list_tasks(arrival, cancelled).await;
         }
         self.pipeline().handle(arrival, cancelled).await
-    }
-
-    fn initialize(
-        &self,
-        id: &RawValue,
-        params: Result<&Option<Params>, &Ambiguous>,
-        caller: &Caller,
-    ) -> Bytes {
-        let params = match params {
-            Ok(params) => params.as_ref().map_or("{}", Params::get),
-            Err(ambiguous) => {
-                let data = json!({ "reason": "invalid_arguments" });
-                return message::error(
-                    id.get(),
-                    code::INVALID_PARAMS,
-                    &format!("`params`: {ambiguous}"),
-                    &data,
-                );
-            }
-        };
-        let Some(requested) =
-            splice::get(params, "/protocolVersion").and_then(|v| serde_json::from_str::<String>(v).ok())
-        else {
-            let data = json!({ "reason": "invalid_arguments" });
-            let text = "initialize needs `protocolVersion`, a string";
-            return message::error(id.get(), code::INVALID_PARAMS, text, &data);
-        };
-        if let Err(denial) = self.pipeline().identify(caller) {
-            tracing::error!("the client was not let in: {}", denial.message);
-            // The refusal waits for nothing; the end of the conversation waits for its record.
-            let (pipeline, door, denied) = (self.house.pipeline.clone(), self.house.door, denial.clone());
-            drop(self.tasks.spawn(async move {
-                let since = Instant::now();
-                let request =
-                    TurnedAway { door, who: None, address: "", source: door, asked: "initialize", since };
-                pipeline.turned_away(request, &denied).await;
-            }));
-            return respond::failed(id.get(), &Failure::Denied(denial), Era::Handshake).unwrap_or_default();
-        }
-        let version = negotiate(&requested);
-        let object = |pointer: &str| splice::get(params, pointer).filter(|json| json.starts_with('{'));
-        let capabilities = object("/capabilities").unwrap_or("{}");
-        if let Some((what, most)) = client::too_long(Some(capabilities), object("/clientInfo"), None) {
-            let data = json!({ "reason": "greeting_too_large" });
-            let text = format!("`{what}` of initialize is longer than {most} bytes: say less of the client");
-            return message::error(id.get(), code::INVALID_PARAMS, &text, &data);
-        }
-        if self.hello.load().is_some() {
-            let data = json!({ "reason": "already_initialized" });
-            let text = "the session is already initialised";
-            return message::error(id.get(), code::INVALID_REQUEST, text, &data);
-        }
-        let hello = Hello {
-            version,
-            capabilities: message::raw(capabilities.to_owned()),
-            info: object("/clientInfo").map(|info| message::raw(info.to_owned())),
-            log_level: None,
-        };
-        self.exclusive.store(hello.answers_any(), Ordering::Relaxed);
-        self.hello.store(Some(Arc::new(hello)));
-        if self.house.sole {
-            self.pipeline().client_declares(capabilities);
-        }
-        let mut result = json!({
-            "protocolVersion": version,
-            "capabilities": {
-                "tools": { "listChanged": true },
-                "resources": { "subscribe": true, "listChanged": true },
-                "prompts": { "listChanged": true },
-                "logging": {},
-            },
-            "serverInfo": { "name": "sentinel-gateway", "version": env!("CARGO_PKG_VERSION") },
-        });
-        if version != "2024-11-05" {
-            result["capabilities"]["completions"] = json!({});
-            result["serverInfo"]["title"] = json!("Sentinel Gateway");
-        }
-        if version == "2025-11-25" && self.pipeline().has_tasks() {
-            result["capabilities"]["tasks"] =
-                json!({ "cancel": {}, "requests": { "tools": { "call": {} } } });
-            if self.pipeline().lists_tasks() {
-                result["capabilities"]["tasks"]["list"] = json!({});
-            }
-        }
-        if let Some(instructions) = self.pipeline().instructions() {
-            result["instructions"] = instructions.into();
-        }
-        message::result(id.get(), &result.to_string())
     }
 
     /// What `initialize` settled; none before it.
@@ -460,8 +401,10 @@ impl Conversation {
 }
 
 impl Listener for Conversation {
-    fn hear_news(&self, news: News) {
-        self.tell(message::notification(news.method(), None));
+    fn hear_of(&self, lists: &[List]) {
+        for news in self.given.changes(self.pipeline(), lists) {
+            self.tell(message::notification(news.method(), None));
+        }
     }
 }
 

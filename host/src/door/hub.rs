@@ -1,23 +1,33 @@
 //! Tells everybody who listens what changed. Telling never waits: a listener that is behind hears of the change with
 //! its next message, for it is told that something changed and not what.
+//!
+//! What comes together is told together, at most twice a second; while the servers are starting it is told once, when all
+//! of them are up or have failed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use crate::mcp::catalog::List;
 use crate::pipeline::News;
+
+/// The least time between two rounds.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Somebody who wants to hear of changes.
 pub trait Listener: Send + Sync + std::fmt::Debug {
-    fn hear_news(&self, news: News);
+    /// These lists may be others than they were. Called where blocking is allowed.
+    fn hear_of(&self, lists: &[List]);
 }
 
 /// Everybody who listens.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Hub {
     listeners: Mutex<Listeners>,
+    news: mpsc::Sender<News>,
 }
 
 #[derive(Debug, Default)]
@@ -34,9 +44,10 @@ pub struct Membership {
 }
 
 impl Hub {
+    /// `news` is where [`Self::relay`] hears of what it tells.
     #[must_use]
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self::default())
+    pub fn new(news: mpsc::Sender<News>) -> Arc<Self> {
+        Arc::new(Self { listeners: Mutex::default(), news })
     }
 
     /// Begins to listen.
@@ -49,12 +60,31 @@ impl Hub {
         Membership { hub: self.clone(), number }
     }
 
-    /// Passes news on until nobody can make any.
-    pub async fn relay(self: Arc<Self>, mut news: mpsc::Receiver<News>) {
-        while let Some(news) = news.recv().await {
+    /// Somebody was given a list that may have changed in the same moment.
+    pub fn look_again(&self, list: List) {
+        // Full means that there is a round to come.
+        let _ = self.news.try_send(News::ListChanged(list));
+    }
+
+    /// Passes news on, from when `met` is done and until nobody can make any.
+    pub async fn relay(self: Arc<Self>, mut news: mpsc::Receiver<News>, met: impl Future<Output = ()>) {
+        met.await;
+        while let Some(News::ListChanged(list)) = news.recv().await {
+            let mut lists = vec![list];
+            while let Ok(News::ListChanged(list)) = news.try_recv() {
+                if !lists.contains(&list) {
+                    lists.push(list);
+                }
+            }
             let listeners: Vec<_> =
                 self.listeners.lock().by_number.values().filter_map(Weak::upgrade).collect();
-            listeners.iter().for_each(|listener| listener.hear_news(news));
+            let round = tokio::task::spawn_blocking(move || {
+                listeners.iter().for_each(|listener| listener.hear_of(&lists));
+            });
+            if let Err(error) = round.await {
+                tracing::error!("clients were not told that a list has changed: {error}");
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

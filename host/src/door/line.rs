@@ -117,6 +117,8 @@ pub(super) struct CallLine {
     pub(super) conversation: Arc<Conversation>,
     pub(super) hello: Arc<Hello>,
     pub(super) out: Out,
+    /// Its place among the requests of the session.
+    pub(super) number: u64,
 }
 
 impl Client for CallLine {
@@ -143,6 +145,10 @@ impl Client for CallLine {
 
     fn take_back(&self, key: &str, said: Option<&str>) {
         self.conversation.take_back(key, said);
+    }
+
+    fn has_asked_before(&self) -> bool {
+        self.conversation.session().has_earlier(self.number)
     }
 
     fn parting(&self) -> Option<Box<RawValue>> {

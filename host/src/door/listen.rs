@@ -8,12 +8,13 @@ use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use super::conversation::Conversation;
+use super::given::Given;
 use super::hub::Listener;
 use super::line::{Out, Outbound};
 use crate::mcp::catalog::List;
-use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::client::{Affinity, Client, Hello, Nobody, Question};
 use crate::mcp::{Params, REVISIONS, code, era, message, splice};
-use crate::pipeline::{Answer, Arrival, Failure, News};
+use crate::pipeline::{Answer, Arrival, Failure, Pipeline, View};
 
 /// Resources one request may listen to.
 const MAX_RESOURCES: usize = 256;
@@ -23,22 +24,14 @@ const MAX_RESOURCES: usize = 256;
 struct Subscription {
     id: Box<RawValue>,
     out: Out,
-    tools: bool,
-    prompts: bool,
-    resources: bool,
+    /// The lists it wants to hear of, as they were when it began, or as its client was given them before.
+    given: Given,
+    pipeline: Arc<Pipeline>,
 }
 
 impl Listener for Subscription {
-    fn hear_news(&self, news: News) {
-        let News::ListChanged(list) = news;
-        let wanted = match list {
-            List::Tools => self.tools,
-            List::Prompts => self.prompts,
-            // Both lists have one notification; the templates follow the resources.
-            List::Resources => self.resources,
-            List::Templates => false,
-        };
-        if wanted {
+    fn hear_of(&self, lists: &[List]) {
+        for news in self.given.changes(&self.pipeline, lists) {
             // Whoever does not read is told by the next one: it says that something changed, not what.
             let _ = self.out.try_send(Outbound::Part(self.tagged(news.method(), "{}")));
         }
@@ -100,19 +93,20 @@ impl Conversation {
         let subscription = Arc::new(Subscription {
             id: id.to_owned(),
             out: out.clone(),
-            tools: wants("toolsListChanged"),
-            prompts: wants("promptsListChanged"),
-            resources: wants("resourcesListChanged"),
+            given: Given::default(),
+            pipeline: self.pipeline().clone(),
         });
         // What is granted is said first, and only what was asked for.
         let mut granted = json!({});
-        for (kind, wanted) in [
-            ("toolsListChanged", subscription.tools),
-            ("promptsListChanged", subscription.prompts),
-            ("resourcesListChanged", subscription.resources),
+        let mut wanted: Vec<List> = Vec::new();
+        for (kind, lists) in [
+            ("toolsListChanged", &[List::Tools][..]),
+            ("promptsListChanged", &[List::Prompts]),
+            ("resourcesListChanged", &[List::Resources, List::Templates]),
         ] {
-            if wanted {
+            if wants(kind) {
                 granted[kind] = true.into();
+                wanted.extend(lists);
             }
         }
         let (session, resources) = self.listen_to_resources(id, params, &subscription, cancelled).await?;
@@ -120,13 +114,18 @@ impl Conversation {
         if !resources.is_empty() {
             granted["resourceSubscriptions"] = resources.into();
         }
+        // Before the client hears that it will be told: what changes from then on is a change.
+        let views = self.look(id, &wanted, out).await?;
         let params = json!({ "notifications": granted }).to_string();
         let acknowledged = subscription.tagged("notifications/subscriptions/acknowledged", &params);
         if out.send(Outbound::Part(acknowledged)).await.is_err() {
             return Err(Failure::Cancelled);
         }
+        views.into_iter().for_each(|view| subscription.given.note(view));
         let listener: Arc<dyn Listener> = subscription;
         let _membership = self.house.hub.join(&listener);
+        // Something may have changed in between.
+        wanted.iter().for_each(|list| self.house.hub.look_again(*list));
         tokio::select! {
             () = cancelled.cancelled() => Err(Failure::Cancelled),
             () = out.closed() => Err(Failure::Cancelled),
@@ -136,6 +135,23 @@ impl Conversation {
                 Ok(Answer::Result(ended.into()))
             }
         }
+    }
+
+    /// The lists that somebody wants to hear of. On stdio, where the client is known from one request to the next, they are
+    /// what it was given before.
+    async fn look(&self, id: &RawValue, wanted: &[List], out: &Out) -> Result<Vec<View>, Failure> {
+        let client: Arc<dyn Client> = Nobody::new();
+        let mut views = Vec::new();
+        for list in wanted {
+            views.push(match self.given.view(*list) {
+                Some(view) => view,
+                None => {
+                    let arrival = self.arrival(&out.caller, Some(id), list.wire().0, &client);
+                    self.pipeline().list(arrival, *list).await?.1
+                }
+            });
+        }
+        Ok(views)
     }
 
     /// Subscribes at the backends, each URI through all decisions; what is refused is not granted.

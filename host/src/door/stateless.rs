@@ -14,12 +14,12 @@ use super::conversation::{Conversation, say, unknown};
 use super::line::{Out, Outbound};
 use super::park::{self, Found, Going};
 use super::respond;
-use crate::call::{Denial, Json, Share};
+use crate::call::{Denial, Json, Principal, Share};
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, Hello, Nobody, Question};
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, Params, bounds, code, era, is_of_protocol, message};
-use crate::pipeline::{Answer, Arrival, Failure, TASKS};
+use crate::pipeline::{Answer, Arrival, Failure, TASKS, View};
 
 /// Questions that come this close together are asked together.
 const TOGETHER: Duration = Duration::from_millis(5);
@@ -102,6 +102,10 @@ impl Conversation {
                 return Some(refused(id, 400, code, &text, &json!({ "reason": "invalid_arguments" })));
             }
         };
+        // Its abilities come with each call, and no handshake will follow that the backends could wait for.
+        if self.house.sole {
+            self.pipeline().client_declares_nothing();
+        }
         let mut targeted =
             matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete")
                 || !is_of_protocol(method);
@@ -132,6 +136,7 @@ impl Conversation {
         let params = Params::read(method, params);
         let (id, method) = (id.to_owned(), method.to_owned());
         self.tasks().spawn(async move {
+            let mut view = None;
             let answer = match &params {
                 Err(ambiguous) => {
                     let client: Arc<dyn Client> = Nobody::new();
@@ -144,7 +149,7 @@ impl Conversation {
                 Ok(params) if method == "subscriptions/listen" => {
                     this.listen(&id, params, &out, &in_flight.cancelled).await
                 }
-                Ok(params) => this.stateless_list(&id, &method, params, hello, &out).await,
+                Ok(params) => this.stateless_list(&id, &method, params, hello, &mut view, &out).await,
             };
             let cancelled = in_flight.cancelled.is_cancelled();
             drop(in_flight);
@@ -153,6 +158,9 @@ impl Conversation {
                 && !cancelled
             {
                 say(&out, Outbound::with(message, status)).await;
+                if let Some(view) = view {
+                    this.was_given(view);
+                }
             }
         });
         None
@@ -164,6 +172,7 @@ impl Conversation {
         method: &str,
         params: &Params,
         hello: Hello,
+        view: &mut Option<View>,
         out: &Out,
     ) -> Result<Answer, Failure> {
         let (questions, _) = mpsc::channel(1);
@@ -173,17 +182,21 @@ impl Conversation {
             Arc::new(StatelessLine { hello, affinity: Affinity::Shared, out, questions });
         let arrival = Arrival { params: Some(params), ..self.arrival(&caller, Some(id), method, &client) };
         let result = match List::of_method(method) {
-            Some(list) => self.pipeline().list(arrival, list).await?,
+            Some(list) => {
+                let (result, given) = self.pipeline().list(arrival, list).await?;
+                *view = Some(given);
+                result
+            }
             None => {
-                self.pipeline().known(&arrival).await?;
-                self.pipeline().settled().await;
-                self.discovery()
+                let who = self.pipeline().known(&arrival).await?;
+                self.pipeline().introduced().await;
+                self.discovery(&who)
             }
         };
         Ok(Answer::Result(era::result_to_stateless(method, &result, &era::server_info()).into()))
     }
 
-    fn discovery(&self) -> String {
+    fn discovery(&self, who: &Arc<Principal>) -> String {
         let mut result = json!({
             "supportedVersions": era::all_revisions(),
             "capabilities": {
@@ -194,7 +207,7 @@ impl Conversation {
                 "logging": {},
             },
         });
-        if let Some(instructions) = self.pipeline().instructions() {
+        if let Some(instructions) = self.pipeline().instructions(who, self.session.id(), self.house.door) {
             result["instructions"] = instructions.into();
         }
         let result = result.to_string();

@@ -112,6 +112,15 @@ impl Offers {
         }
     }
 
+    /// Whether it is the same, in whatever order: some servers list differently every time.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        List::ALL.into_iter().all(|list| {
+            let (one, other) = (self.get(list), other.get(list));
+            one.len() == other.len() && sorted_items(one) == sorted_items(other)
+        })
+    }
+
     /// Takes a list out.
     #[must_use]
     pub fn take(&mut self, list: List) -> Vec<Offer> {
@@ -131,6 +140,12 @@ impl Offers {
             List::Prompts => self.prompts = offers,
         }
     }
+}
+
+fn sorted_items(offers: &[Offer]) -> Vec<(&str, &str)> {
+    let mut items: Vec<_> = offers.iter().map(|offer| (&*offer.name, offer.item.get())).collect();
+    items.sort_unstable();
+    items
 }
 
 /// One backend's part in a merge.

@@ -107,6 +107,10 @@ pub trait Client: Send + Sync + fmt::Debug {
     fn ask(&self, question: Arc<Question>);
     /// The server no longer wants the answer; `said` are the params of its notification.
     fn take_back(&self, key: &str, said: Option<&str>);
+    /// Whether something that the client asked before this is still under way.
+    fn has_asked_before(&self) -> bool {
+        false
+    }
     /// What the client said when it cancelled the call: the params of its notification, none if it did not.
     fn parting(&self) -> Option<Box<RawValue>> {
         None

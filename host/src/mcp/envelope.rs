@@ -208,7 +208,9 @@ fn message(raw: Raw<'_>, generous: bool) -> Result<Message<'_>, EnvelopeError<'_
             Ok(Message::Request { id, method, params: raw.params })
         }
         (None, Some(method), None, None) => Ok(Message::Notification { method, params: raw.params }),
-        (Some(id), None, Some(result), None) if valid_id(id) || (generous && number(id.get()).is_some()) => {
+        (Some(id), None, Some(result), None)
+            if valid_id(id) || (generous && (id.get() == "null" || number(id.get()).is_some())) =>
+        {
             Ok(Message::Response { id, body: Body::Result(result) })
         }
         (Some(id), None, None, Some(error)) => Ok(Message::Response { id, body: Body::Error(error) }),
@@ -280,6 +282,7 @@ mod tests {
             (r#"{"id":1,"result":{}}"#, "result"),
             (r#"{"jsonrpc":"2.0","id":1,"result":{},"error":null}"#, "result"),
             (r#"{"jsonrpc":"2.0","id":1,"result":null,"error":{"code":1,"message":"m"}}"#, "error"),
+            (r#"{"jsonrpc":"2.0","id":null,"result":{}}"#, "result"),
             (r#"{"jsonrpc":"2.0","id":"1","method":null,"params":null,"result":{}}"#, "result"),
             (r#"{"jsonrpc":"2.0","id":null,"method":"notifications/progress","params":{}}"#, "notification"),
             (

@@ -1,6 +1,6 @@
 //! What is not one call to one target: lists, messages for all backends, and how the backends are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,15 +8,15 @@ use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use super::locate::{self, Located};
+use super::view::{Looker, View};
 use super::{Answer, Arrival, Failure, Pipeline, Trip};
 use crate::backend::Status;
-use crate::call::{Call, Json, Principal, Target, TargetKind};
+use crate::call::{Call, Principal};
 use crate::mcp::catalog::List;
 use crate::mcp::client::Client;
 use crate::mcp::header::Mirrored;
 use crate::mcp::notice::ClientNotice;
 use crate::mcp::splice;
-use crate::plugin::Row;
 
 /// How the parts of an endpoint are (S9).
 #[derive(Clone, Debug, Default)]
@@ -36,36 +36,29 @@ pub struct BackendState {
 }
 
 impl Pipeline {
-    /// A merged list, complete and in one page, without what the caller may not know of.
+    /// A merged list, complete and in one page, without what the caller may not know of; and what was given to whom.
     ///
     /// # Errors
     /// The caller is unknown, a cursor was sent (the gateway gives none out), or a policy plugin failed.
-    pub async fn list(&self, arrival: Arrival<'_>, list: List) -> Result<String, Failure> {
-        let principal = self.known(&arrival).await?;
+    pub async fn list(&self, arrival: Arrival<'_>, list: List) -> Result<(String, View), Failure> {
+        let who = self.known(&arrival).await?;
         one_page(&arrival)?;
         self.registry.settled().await;
+        // The number first: lists that are merged in between are seen as a change, not overlooked.
+        let merges = *self.registry.merges().borrow();
         let catalog = self.registry.catalog();
-        let kind = match list {
-            List::Tools => TargetKind::Tool,
-            List::Resources | List::Templates => TargetKind::Resource,
-            List::Prompts => TargetKind::Prompt,
-        };
-        let rows: Vec<Row<'_>> =
-            catalog.list(list).iter().map(|entry| Row { kind, names: entry.names() }).collect();
-        let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
-        let call = Arc::new(trip.overview(principal));
-        let visible = self.policy.visible(&call, &rows)?;
+        let looker = Looker { who, session: arrival.session, door: arrival.door };
+        let entries = self.visible(looker.clone(), list, &catalog)?;
         let (_, key, _) = list.wire();
         let mut result = format!("{{\"{key}\":[");
-        let shown = catalog.list(list).iter().zip(visible).filter(|(_, visible)| *visible);
-        for (index, (entry, _)) in shown.enumerate() {
+        for (index, entry) in entries.iter().enumerate() {
             if index > 0 {
                 result.push(',');
             }
             result.push_str(entry.item.get());
         }
         result.push_str("]}");
-        Ok(result)
+        Ok((result, Self::view(looker, list, merges, &entries)))
     }
 
     /// Whether a method is about one target of one backend, and so for [`Pipeline::handle`].
@@ -108,9 +101,20 @@ impl Pipeline {
         self.registry.backends().iter().for_each(|backend| backend.tell(session, notice));
     }
 
-    /// Waits until every backend has come up or failed once, bounded.
-    pub async fn settled(&self) {
-        self.registry.settled().await;
+    /// Waits until it is known of every backend what it says of itself, for a bounded time after the start.
+    pub async fn introduced(&self) {
+        self.registry.introduced().await;
+    }
+
+    /// Whether that is known by now.
+    #[must_use]
+    pub fn is_introduced(&self) -> bool {
+        self.registry.is_introduced()
+    }
+
+    /// Waits until every backend has come up or failed since the start, bounded as well.
+    pub async fn met(&self) {
+        self.registry.met().await;
     }
 
     /// Waits until every backend has come up or failed once, however long that takes.
@@ -163,12 +167,40 @@ impl Pipeline {
         self.registry.client_declares(capabilities);
     }
 
-    /// The backends' instructions to the model, each under its name, bounded.
+    /// There is a client that says what it can do with each call; the backends wait for none to say it before.
+    pub fn client_declares_nothing(&self) {
+        self.registry.client_declares_nothing();
+    }
+
+    /// The backends' instructions to the model, each under its name, bounded; without those of backends of which the caller
+    /// may not know anything that they list.
     #[must_use]
-    pub fn instructions(&self) -> Option<String> {
+    pub fn instructions(
+        &self,
+        who: &Arc<Principal>,
+        session: &Arc<str>,
+        door: &'static str,
+    ) -> Option<String> {
         const MAX: usize = 16 << 10;
+        let all = self.registry.instructions();
+        if all.is_empty() {
+            return None;
+        }
+        let catalog = self.registry.glimpse();
+        let (mut listing, mut known): (HashSet<&str>, HashSet<&str>) = Default::default();
+        for list in List::ALL {
+            listing.extend(catalog.list(list).iter().map(|entry| &*entry.backend));
+            let looker = Looker { who: who.clone(), session, door };
+            // What cannot be judged is not shown.
+            let visible = self.visible(looker, list, &catalog).unwrap_or_default();
+            known.extend(visible.into_iter().map(|entry| &*entry.backend));
+        }
         let mut text = String::new();
-        for (backend, instructions) in self.registry.instructions() {
+        for (backend, instructions) in &all {
+            let off = self.policy.kill().is_off(backend);
+            if off || (listing.contains(&**backend) && !known.contains(&**backend)) {
+                continue;
+            }
             let part: String = instructions.chars().take(MAX.saturating_sub(text.len())).collect();
             if !part.is_empty() {
                 text.push_str(&format!("{}## {backend}\n{part}", if text.is_empty() { "" } else { "\n\n" }));
@@ -188,7 +220,7 @@ impl Pipeline {
             }
             let down = match backend.status() {
                 Status::Ready => None,
-                Status::Starting => Some("starting".to_owned()),
+                Status::Starting => Some(backend.starting()),
                 Status::Down { reason, .. } => Some(reason.to_string()),
                 Status::Stopped => Some("stopped".to_owned()),
             };
@@ -218,20 +250,6 @@ impl Trip<'_> {
     /// A look at a list, for the policies that say what it shows.
     pub(super) fn overview(&self, principal: Arc<Principal>) -> Call {
         let Arrival { method, session, door, .. } = self.arrival;
-        let name: Arc<str> = method.into();
-        Call {
-            id: self.id.to_string(),
-            method: method.to_owned(),
-            target: Target {
-                kind: TargetKind::Other,
-                name: name.clone(),
-                backend: "".into(),
-                upstream: name,
-            },
-            principal,
-            params: Json::empty(),
-            session: session.clone(),
-            door,
-        }
+        Looker { who: principal, session, door }.call(self.id, method)
     }
 }

@@ -1,6 +1,7 @@
 //! Finds what a request is about: by index, never by taking names apart.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::tasks::is_task_method;
 use super::{Arrival, Failure, Pipeline};
@@ -9,6 +10,9 @@ use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::catalog::{Entry, List};
 use crate::mcp::schema::ArgumentSchema;
 use crate::mcp::{Params, bounds, is_custom, splice};
+
+/// How often an address is looked for that an answer under way may name.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A target with the backend that serves it.
 #[derive(Debug)]
@@ -134,21 +138,30 @@ impl Pipeline {
         if name.len() > most {
             return Err(Failure::Params(format!("`{pointer}` may have {most} bytes at most")));
         }
-        match self.lookup(kind, &name) {
+        match self.lookup(kind, &name, who) {
             Some(located) => Ok(located),
-            None => self.expect(kind, name).await,
+            None => self.expect(arrival, kind, name, who).await,
         }
     }
 
-    /// Waits for a name that nobody has yet: a client may know it from its last visit while its backend is still starting.
-    /// While that is so, the name is not given to another.
-    async fn expect(&self, kind: TargetKind, name: String) -> Result<Located, Failure> {
+    /// Waits for a name that nobody has yet: a client may know it from its last visit while its backend is still starting,
+    /// and while that is so, the name is not given to another. The address of a resource may also stand in the answer to
+    /// something that the client has asked before and that is still under way.
+    async fn expect(
+        &self,
+        arrival: &Arrival<'_>,
+        kind: TargetKind,
+        name: String,
+        who: &Principal,
+    ) -> Result<Located, Failure> {
         self.registry.settled().await;
         let deadline = tokio::time::Instant::now() + START_PATIENCE;
         let mut merges = self.registry.merges();
         loop {
             merges.borrow_and_update();
-            if let Some(located) = self.lookup(kind, &name) {
+            // Asked before it is looked for: an answer that comes in between has named it by then.
+            let to_be_named = kind == TargetKind::Resource && arrival.client.has_asked_before();
+            if let Some(located) = self.lookup(kind, &name, who) {
                 return Ok(located);
             }
             let unlisted = if kind == TargetKind::Resource {
@@ -156,8 +169,10 @@ impl Pipeline {
             } else {
                 self.registry.may_offer(&name)
             };
-            let coming = self.registry.are_coming(&unlisted);
-            if !coming || tokio::time::timeout_at(deadline, merges.changed()).await.is_err() {
+            // Whoever calls has them tried again.
+            unlisted.iter().for_each(|backend| backend.want());
+            let awaited = to_be_named || self.registry.are_coming(&unlisted);
+            if !awaited || tokio::time::Instant::now() >= deadline {
                 let backends: Vec<String> =
                     unlisted.iter().map(|backend| format!("{:?}", backend.name())).collect();
                 return Err(match backends.is_empty() {
@@ -165,6 +180,10 @@ impl Pipeline {
                     false => Failure::Unlisted { kind, name, backends: backends.join(", ") },
                 });
             }
+            let look = if to_be_named { LOOK_AGAIN } else { START_PATIENCE };
+            let look = deadline.min(tokio::time::Instant::now() + look);
+            // Either it is time to look again, or something has come.
+            let _ = tokio::time::timeout_at(look, merges.changed()).await;
         }
     }
 
@@ -187,10 +206,10 @@ impl Pipeline {
         // Another's task is nobody's.
         let task = splice::get(params, "/taskId").map(|_| self.locate_task(params, who)).transpose();
         let task = task.map_err(|_| unknown())?;
-        let named = self.about(params);
+        let named = self.about(params, who);
         let named = if named.is_empty() && task.is_none() {
             self.registry.settled().await;
-            self.about(params)
+            self.about(params, who)
         } else {
             named
         };
@@ -215,7 +234,7 @@ impl Pipeline {
     }
 
     /// What params name, wherever they may: by the name that clients know, or by that of the server itself.
-    fn about(&self, params: &str) -> Vec<Located> {
+    fn about(&self, params: &str, who: &Principal) -> Vec<Located> {
         let places = [
             ("/name", TargetKind::Tool),
             ("/name", TargetKind::Prompt),
@@ -229,14 +248,15 @@ impl Pipeline {
             if name.len() > longest(kind) {
                 return None;
             }
-            Some(self.lookup(kind, &name).map_or_else(|| self.by_own_name(kind, &name), |found| vec![found]))
+            let found = self.lookup(kind, &name, who);
+            Some(found.map_or_else(|| self.by_own_name(kind, &name, who), |found| vec![found]))
         });
         found.flatten().collect()
     }
 
     /// Whoever offers something by this name of its own: a method that is not MCP's is passed on as it is, so a server
     /// would take it for that.
-    fn by_own_name(&self, kind: TargetKind, name: &str) -> Vec<Located> {
+    fn by_own_name(&self, kind: TargetKind, name: &str, who: &Principal) -> Vec<Located> {
         let list = match kind {
             TargetKind::Tool => List::Tools,
             TargetKind::Prompt => List::Prompts,
@@ -244,10 +264,10 @@ impl Pipeline {
         };
         let catalog = self.registry.catalog();
         let its = catalog.list(list).iter().filter(|entry| *entry.upstream == *name);
-        its.filter_map(|entry| self.lookup(kind, &entry.name)).collect()
+        its.filter_map(|entry| self.lookup(kind, &entry.name, who)).collect()
     }
 
-    fn lookup(&self, kind: TargetKind, name: &str) -> Option<Located> {
+    fn lookup(&self, kind: TargetKind, name: &str, who: &Principal) -> Option<Located> {
         let catalog = self.registry.catalog();
         let entry = match kind {
             TargetKind::Tool => catalog.find(List::Tools, name),
@@ -268,16 +288,19 @@ impl Pipeline {
             let target = Target { kind, name, backend: entry.backend.clone(), upstream };
             return Some(Located { target, backend, entry: Some(entry.clone()), also: Vec::new() });
         }
-        // Resources need not be listed (MCP "Resources"): with one backend that has any, it is the one.
-        // Which one it is is not known while another may be about to come.
-        if kind == TargetKind::Resource
-            && !self.registry.is_patient()
-            && let [backend] = self.registry.capable("resources").as_slice()
-        {
-            let target =
-                Target { kind, name: name.into(), backend: backend.name().clone(), upstream: name.into() };
-            return Some(Located { target, backend: backend.clone(), entry: None, also: Vec::new() });
+        if kind != TargetKind::Resource {
+            return None;
         }
-        None
+        // Resources need not be listed (MCP "Resources"): a result may have named it, and with one backend that has any it
+        // can be nobody else's. Which one that is is not known while another may be about to come.
+        let named = self.links.backend(name, who).and_then(|backend| self.registry.find(&backend).cloned());
+        let only = || match self.registry.capable("resources").as_slice() {
+            [backend] if !self.registry.is_patient() => Some(backend.clone()),
+            _ => None,
+        };
+        let backend = named.or_else(only)?;
+        let target =
+            Target { kind, name: name.into(), backend: backend.name().clone(), upstream: name.into() };
+        Some(Located { target, backend, entry: None, also: Vec::new() })
     }
 }

@@ -210,8 +210,16 @@ fn check_tells_of_names_that_cannot_mean_anything_and_probe_of_all() {
     setup.set_kill_switch("disabled_tools = [\"one/deploy\", \"drop\"]");
     let output = setup.run(&["check", "--probe"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    for words in ["two_deploy", "is two/deploy", "files_read", "is one/files.read", "\"drop\" means no tool"]
-    {
+    for words in [
+        "two_deploy",
+        "is two/deploy",
+        "files_read",
+        "is one/files.read",
+        "\"drop\" means no tool",
+        "  one                     2  110 bytes, about 28 tokens",
+        "is the one of one, which stands first in the file; two's is two_deploy",
+        "  tools                   3  167 bytes, about 42 tokens",
+    ] {
         assert!(text.contains(words), "{words:?} is not in:\n{text}");
     }
     assert!(!text.contains("one/deploy\" means"), "{text}");

@@ -83,6 +83,10 @@ impl Door {
             let hello = door.ask("initialize", &params, "");
             assert!(get(&hello.answer, "result").is_some(), "initialize was refused: {}", hello.answer);
             door.tell("notifications/initialized", "{}");
+        } else if way == Way::Pipe {
+            // The first words of such a client. Servers that shake hands are greeted when it is known who comes.
+            let discovered = door.ask("server/discover", &door.meta(r#"{"_meta":{"@meta":0}}"#), "");
+            assert!(get(&discovered.answer, "result").is_some(), "not discovered: {}", discovered.answer);
         }
         for backend in door.gateway.setup.prompt().to_vec() {
             door.gateway.await_log(&format!("backend is ready backend={backend} "), 1);

@@ -54,6 +54,9 @@ fn a_thousand_calls_with_the_same_ids_and_tokens_all_reach_their_own() {
     let (ann, bob) = (door.client("ann"), door.client("bob"));
     let (ann_inside, bob_inside) = (ann.hello(NEWEST), bob.hello("2025-06-18"));
     let mut standing = [ann_inside.listen(), bob_inside.listen()];
+    // Whoever has a list is told of another one.
+    let has = [&ann_inside, &bob_inside].map(|session| session.tools().contains(&"whoami".to_owned()));
+    assert_eq!(has, [true, true]);
     let callers: [Caller<'_>; 4] = [
         ("ann in her session", &ann_inside, true),
         ("bob in his session", &bob_inside, true),

@@ -34,7 +34,10 @@ fn a_standing_stream_hears_that_the_list_has_changed() {
     let mut door = Door::echo();
     let (ann, bob) = (door.client("ann").hello(NEWEST), door.client("bob").hello(NEWEST));
     let mut streams = [ann.listen(), bob.listen()];
-    assert!(ann.tools().contains(&"whoami".to_owned()));
+    // Whoever has a list is told of another one.
+    for session in [&ann, &bob] {
+        assert!(session.tools().contains(&"whoami".to_owned()));
+    }
     door.gateway.reload(|setup| setup.set_kill_switch("disabled_tools = [\"whoami\"]"));
     for (stream, session) in streams.iter_mut().zip([&ann, &bob]) {
         changed(stream, session, |tools| !tools.contains(&"whoami".to_owned()));
@@ -52,6 +55,7 @@ fn a_standing_stream_hears_that_the_list_has_changed() {
 fn a_stream_that_broke_is_opened_again() {
     let mut door = Door::echo();
     let ann = door.client("ann").hello(NEWEST);
+    assert!(ann.tools().contains(&"whoami".to_owned()));
     drop(ann.listen());
     let mut again = ann.listen();
     door.gateway.reload(|setup| setup.set_kill_switch("disabled_tools = [\"whoami\"]"));

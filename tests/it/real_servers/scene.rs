@@ -1,4 +1,4 @@
-//! The seven servers of `tests/fixtures/SERVERS.md`, each with something to work on, and a gateway's setup for them.
+//! The servers of `tests/fixtures/SERVERS.md`, each with something to work on, and a gateway's setup for them.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -31,8 +31,12 @@ pub(crate) fn python(program: &str) -> String {
 }
 
 fn node(server: &str) -> String {
-    let scope = fixtures().join("node/node_modules/@modelcontextprotocol");
-    installed(&scope.join(server).join("dist/index.js"))
+    package(&format!("@modelcontextprotocol/{server}/dist/index.js"))
+}
+
+/// A file of the Node servers' packages.
+fn package(path: &str) -> String {
+    installed(&fixtures().join("node/node_modules").join(path))
 }
 
 /// The path of a program that must be there.
@@ -75,6 +79,29 @@ impl Scene {
         }
         setup = setup.http("web", &web.url(), "").http("excel", &excel.url(), "");
         Self { setup, _servers: [web, excel] }
+    }
+
+    /// The same and five more: two that shake hands by the newest revision before the stateless one, two stateless ones, and
+    /// one with the longest list of all.
+    pub(super) fn of_twelve() -> Self {
+        let Self { setup, _servers } = Self::set();
+        // So many interpreters on a busy machine take longer than clients would wait, which is what the default is for.
+        let mut setup = setup.gateway("first_list_wait_secs = 80");
+        let thinking = node("server-sequential-thinking");
+        let (docs, browser) =
+            (package("@upstash/context7-mcp/dist/index.js"), package("@playwright/mcp/cli.js"));
+        let runner = package("mcp-server-code-runner/dist/cli.js");
+        for (name, command, args) in [
+            ("thinking", "node", vec![&*thinking]),
+            ("docs", "node", vec![&*docs]),
+            ("browser", "node", vec![&*browser, "--headless"]),
+            ("runner", "node", vec![&*runner]),
+            ("fetch", &python("mcp-server-fetch"), vec![]),
+        ] {
+            setup =
+                setup.more(&format!("[[backends]]\nname = {name:?}\ncommand = {command:?}\nargs = {args:?}"));
+        }
+        Self { setup, _servers }
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

@@ -600,7 +600,7 @@ fn shells_and_man_are_told_everything() {
     let (_, script, _) = setup.bare(&["completions", "bash"]);
     std::fs::write(setup.path("c.bash"), script).unwrap();
     // What is hidden is not offered.
-    let words = "source ./c.bash; ask() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _sentinel-gateway x \"${@: -1}\" y; echo \"${COMPREPLY[@]}\"; }\n\
+    let words = "source ./c.bash; f=$(complete -p sentinel-gateway | sed 's/.*-F \\([^ ]*\\).*/\\1/'); ask() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); $f sentinel-gateway \"${@: -1}\" y; echo \"${COMPREPLY[@]}\"; }\n\
                  ask sentinel-gateway client ins; ask sentinel-gateway conf";
     let output =
         std::process::Command::new("bash").args(["-c", words]).current_dir(setup.path("")).output().unwrap();

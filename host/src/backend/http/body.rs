@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::super::spool::{Gather, TooLong};
 use super::super::sse::{Item, Parser};
 use super::super::wire::WireError;
-use super::{Link, explain, headers};
+use super::{Link, explain, headers, silent_for};
 use crate::mcp::payload::Payload;
 use crate::mcp::{envelope, mend, message, said};
 
@@ -50,8 +50,10 @@ pub(super) async fn gather(link: &Link, mut response: Response) -> Result<Payloa
         return Ok(read(link, response, link.max_body).await?.into());
     }
     let mut body = Gather::new(link.spool.clone(), link.max_body);
-    while let Some(chunk) =
-        timeout(link.longest, response.chunk()).await.map_err(|_| link.silent())?.map_err(transport)?
+    while let Some(chunk) = timeout(link.longest, response.chunk())
+        .await
+        .map_err(|_| silent_for(link.longest))?
+        .map_err(transport)?
     {
         body.push(&chunk);
         body.settle().await;

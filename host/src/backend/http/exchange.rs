@@ -15,7 +15,7 @@ use super::super::wire::{Incoming, Outgoing, WireError};
 use super::body::{answers, gather, is_answer, is_event_stream, read, refused, transport, unknown_coding};
 use super::send::{Sending, send};
 use super::session::{self, Named, Verdict};
-use super::{Link, explain, legacy};
+use super::{Link, explain, legacy, silence, silent_for};
 use crate::mcp::payload::Payload;
 use crate::mcp::{method, said};
 use crate::queue;
@@ -113,7 +113,7 @@ async fn attempt(
     let request = Sending::post(message.body.clone(), &message.headers).within(session.as_ref());
     // Whoever waits for the answer to a request has a clock of its own, and gives it up in time.
     let patience = if message.id.is_some() { link.longest } else { link.timeout };
-    let response = timeout(patience, send(link, &request)).await.map_err(|_| link.silent())??;
+    let response = timeout(patience, send(link, &request)).await.map_err(|_| silent_for(patience))??;
     let status = response.status();
     let opens = message.method == "initialize";
     if status.is_success() && session.is_none() {
@@ -288,7 +288,7 @@ async fn pump(
             _ if answered.is_some() => return Ok(Pumped::Answered),
             Ok(Ok(None)) => return Ok(Pumped::Ended("the server closed it".to_owned())),
             Ok(Err(error)) => return Ok(Pumped::Ended(explain(error))),
-            Err(_) => return Ok(Pumped::Ended(link.silence())),
+            Err(_) => return Ok(Pumped::Ended(silence(silence_allowed))),
         };
         let items = parser.push(&chunk);
         parser.settle().await;

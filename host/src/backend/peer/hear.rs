@@ -175,8 +175,14 @@ impl Peer {
         let mut pending = self.pending.lock();
         match number {
             Some(id) if id > 0 => pending.remove(&id),
-            // An error without an id may be about a notification.
-            None if is_error => None,
+            // A server that refuses the first words may do so without having read as far as their id. Later, an error
+            // without one may be about anything, a notification for instance.
+            None if is_error => {
+                let mut waiting = pending.iter();
+                let (alone, _) = waiting.next().filter(|(_, pending)| pending.first_words)?;
+                let alone = waiting.next().is_none().then_some(*alone)?;
+                pending.remove(&alone)
+            }
             _ => {
                 let mut waiting = pending.iter().filter(|(_, pending)| !pending.standing).map(|(id, _)| *id);
                 let alone = waiting.next().filter(|_| waiting.next().is_none())?;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::super::document::escape;
 use super::super::raw::{RawArgumentCheck, RawArguments, RawBackend, RawEnv, RawEra, RawType};
@@ -24,6 +25,10 @@ const PUBLIC_VARIABLES: [&str; 14] = [
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TERM", "TMPDIR", "TZ", "PWD",
     "HOSTNAME", "DISPLAY", "NODE_ENV",
 ];
+
+/// How long a server may take to answer while it starts, unless it is said: a process may have to be downloaded first.
+const START_OF_PROCESS: Duration = Duration::from_secs(600);
+const START_OF_HTTP: Duration = Duration::from_secs(60);
 
 impl Checker<'_> {
     /// All backends that are complete.
@@ -86,18 +91,25 @@ impl Checker<'_> {
             let message = "it has no effect where arguments are not refused";
             self.warn(&format!("{at}/argument_check"), message, "remove it, or arguments = \"refuse\"");
         }
+        let timeout = duration(raw.timeout_secs);
+        let start_timeout = raw.start_timeout_secs.map(duration);
+        let start_timeout = start_timeout.unwrap_or_else(|| match &transport {
+            Some(Transport::Http { .. }) => timeout.max(START_OF_HTTP),
+            Some(Transport::Stdio { .. }) | None => START_OF_PROCESS,
+        });
         Some(Backend {
             absent,
             name: name?,
             transport: transport?,
-            timeout: duration(raw.timeout_secs),
+            timeout,
+            start_timeout,
             longest,
             arguments: arguments(raw.arguments),
             tools,
             errors_count: raw.circuit_breaker_count_errors,
             retries: raw.retries,
             restart_on_exit: raw.restart_on_exit.unwrap_or(true),
-            max_restarts: raw.max_restarts.unwrap_or(5),
+            max_restarts: raw.max_restarts.unwrap_or(10),
             health_interval: duration(raw.health_interval_secs),
             max_in_flight: raw.max_in_flight,
             always_prefix: raw.prefix,

@@ -94,12 +94,17 @@ pub(in crate::config) struct RawBackend {
     pub(in crate::config) timeout_secs: Seconds,
     /// How long a call may take in all, whatever progress it reports. By default 3600, or `timeout_secs` if that is longer.
     pub(in crate::config) max_timeout_secs: Option<Seconds>,
+    /// How long it may take to answer while it starts: a server may have to download itself or to read all its files
+    /// first. Until then a process that lives is waited for, and the log says every 10 s for what. By default 600, and for
+    /// http 60 (or `timeout_secs`, if that is longer).
+    pub(in crate::config) start_timeout_secs: Option<Seconds>,
     /// How often connecting and listing are tried again. A tool call is never sent twice.
     #[schemars(range(max = 100))]
     pub(in crate::config) retries: u32,
     /// stdio: whether it is started again when it ends by itself.
     pub(in crate::config) restart_on_exit: Option<bool>,
-    /// stdio: how often in a row.
+    /// stdio: after how many starts in a row without an answer it is tried once a minute only. By default 10, when the
+    /// pauses have grown so long by themselves.
     pub(in crate::config) max_restarts: Option<u32>,
     /// How often its health is probed.
     pub(in crate::config) health_interval_secs: Seconds,
@@ -120,7 +125,8 @@ pub(in crate::config) struct RawBackend {
     pub(in crate::config) circuit_breaker_threshold: Option<u32>,
     /// How long an open circuit rests before one call may try. By default 30.
     pub(in crate::config) circuit_breaker_recovery_secs: Option<Seconds>,
-    /// Share of failures in the last minute that opens its circuit; 0 for never. By default 0.5.
+    /// Share of failures in the last minute that opens its circuit; 0 for never. By default 0.5, or 0 where
+    /// `circuit_breaker_threshold` is 0.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub(in crate::config) circuit_breaker_failure_rate: Option<f64>,
     /// Calls in the last minute before the share counts. By default 20.
@@ -166,6 +172,7 @@ impl Default for RawBackend {
             sandbox: None,
             timeout_secs: Seconds(60.0),
             max_timeout_secs: None,
+            start_timeout_secs: None,
             retries: 3,
             restart_on_exit: None,
             max_restarts: None,

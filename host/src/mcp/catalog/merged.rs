@@ -83,6 +83,24 @@ impl Merged<'_> {
                 self.left_out(part, offer, "another backend already serves this");
             }
         }
+        if self.list == List::Resources {
+            self.of_tools(part, rights, described);
+        }
+    }
+
+    /// The pages that tools are shown with (MCP Apps): they need not be listed, and are found all the same.
+    fn of_tools(&mut self, part: &Part<'_>, rights: Rights, described: impl Fn(&str) -> bool) {
+        for uri in part.offers.tools.iter().filter_map(|tool| page(tool.item.get())) {
+            if self.index.contains_key(uri.as_str()) || described(&uri) {
+                continue;
+            }
+            if self.owners.ask(self.list, &uri, part.backend, &uri, rights).shown {
+                let item = message::raw(format!("{{\"uri\":{}}}", message::quoted(&uri)));
+                let offer = Offer { name: uri.clone(), upstream: uri, item };
+                let entry = Arc::new(entry(self.list, part, &offer, &offer.name, &offer.name));
+                self.index.insert(entry.shown.clone(), entry);
+            }
+        }
     }
 
     fn plain(&mut self, part: &Part<'_>, offer: &Offer, rights: Rights) -> Given {
@@ -139,6 +157,17 @@ fn rights_to(name: &str, backend: &str, backends: &HashSet<&str>, rights: Rights
         Some(_) => None,
         None => Some(rights),
     }
+}
+
+/// The address of the page that a tool is shown with, in any of the three places where servers write it.
+fn page(tool: &str) -> Option<String> {
+    const PLACES: [&str; 3] =
+        ["/_meta/ui/resourceUri", "/_meta/ui~1resourceUri", "/_meta/openai~1outputTemplate"];
+    if !(tool.contains("resourceUri") || tool.contains("outputTemplate")) {
+        return None;
+    }
+    let uri = PLACES.into_iter().find_map(|place| splice::get(tool, place))?;
+    serde_json::from_str(uri).ok().filter(|uri: &String| !uri.is_empty())
 }
 
 const NOTHING: Given = Given { shown: false, ruled: false };

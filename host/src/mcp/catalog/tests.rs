@@ -260,6 +260,30 @@ fn a_later_server_describes_nothing_away_from_an_earlier_one() {
     assert_eq!(catalog.find_template("x://1").map(|entry| &*entry.backend), Some("a"));
 }
 
+#[test]
+fn the_page_of_a_tool_is_found_though_it_is_not_listed() {
+    let tools = |name: &str, meta: &str| Offers {
+        tools: vec![Offer {
+            name: name.to_owned(),
+            upstream: name.to_owned(),
+            item: RawValue::from_string(format!(r#"{{"name":"{name}","_meta":{{{meta}}}}}"#)).unwrap(),
+        }],
+        ..Offers::default()
+    };
+    let mut stage = Stage::new(&["a", "b", "c", "d"]);
+    stage.set("a", Standing::Listed, tools("one", r#""ui":{"resourceUri":"ui://a"}"#));
+    stage.set("b", Standing::Listed, tools("two", r#""ui/resourceUri":"ui://b""#));
+    // It is whose the first is, listed or not.
+    let mut third = tools("three", r#""openai/outputTemplate":"ui://c""#);
+    third.resources = vec![offer("ui://a"), offer("ui://own")];
+    stage.set("c", Standing::Listed, third);
+    let catalog = stage.set("d", Standing::Listed, tools("four", r#""ui":{"resourceUri":"ui://b"}"#));
+    let of = |uri: &str| catalog.find(List::Resources, uri).map(|entry| &*entry.backend);
+    assert_eq!(["ui://a", "ui://b", "ui://c", "ui://own"].map(of), ["a", "b", "c", "c"].map(Some));
+    let listed: Vec<_> = catalog.list(List::Resources).iter().map(|entry| &*entry.shown).collect();
+    assert_eq!(listed, ["ui://own"]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Listed(usize),

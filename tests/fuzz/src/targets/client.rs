@@ -28,7 +28,14 @@ pub(crate) fn line(data: &[u8]) {
 async fn converse(data: &[u8]) {
     let (registry, _events) = Registry::start(
         &[],
-        Common { max_message: 1 << 16, spool: None, redaction: Redaction::default(), safe_names: true },
+        Common {
+            max_message: 1 << 16,
+            spool: None,
+            redaction: Redaction::default(),
+            safe_names: true,
+            memory: std::sync::Arc::default(),
+            first_lists: std::time::Duration::from_secs(1),
+        },
         Arc::new(|_, _, offers| offers),
     );
     let policy = Policy::new(Chain::default(), KillSwitch::new(&Settings::default()), Clock::real());
@@ -36,7 +43,7 @@ async fn converse(data: &[u8]) {
         Pipeline::new(Arc::new(policy), Arc::new(Rewriters::default()), registry, Audit::disabled());
     let house = House {
         pipeline: Arc::new(pipeline),
-        hub: Hub::new(),
+        hub: Hub::new(tokio::sync::mpsc::channel(1).0),
         parking: Parking::new().unwrap(),
         door: "stdio",
         sole: true,

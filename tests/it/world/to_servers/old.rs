@@ -221,7 +221,7 @@ server.run(transport="sse", host="127.0.0.1", port=int(os.environ["PORT"]))
         let port = port();
         let start = || if python { Foreign::python(&file, port) } else { Foreign::everything("sse", port) };
         let mut server = start();
-        let mut gateway = gateway(&server.at("/sse"), "");
+        let mut gateway = gateway(&server.at("/sse"), "circuit_breaker_threshold = 0");
         assert!(text(&gateway.call("echo", json!({"message": "before"}))).contains("before"));
         server.kill();
         let _server = start();

@@ -85,12 +85,10 @@ fn a_variable_that_is_not_set_is_a_mistake_in_the_file() {
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains(key) && said.contains("NO_SUCH is not set"), "{said}");
     }
-    for (typed, plain) in [("${env:UP_KEY}", "write ${UP_KEY}"), ("${UP_KEY:-none}", "write ${UP_KEY}")] {
-        let setup = Setup::new().http("up", &format!("http://127.0.0.1:9/mcp?k={typed}"), "");
-        let (code, said) = setup.env("UP_KEY", KEY).refused(&[]);
-        assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains(plain), "{said}");
-    }
+    let setup = Setup::new().http("up", "http://127.0.0.1:9/mcp?k=${env:UP_KEY}", "");
+    let (code, said) = setup.env("UP_KEY", KEY).refused(&[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("write ${UP_KEY}"), "{said}");
     // What is wrong with a url is said without the key in it.
     let setup = Setup::new().http("up", "ftp://x/${UP_KEY}", "").env("UP_KEY", KEY);
     let (code, said) = setup.refused(&[]);

@@ -1,0 +1,486 @@
+//! The first words with a server: finding out which era of MCP it speaks (2026-07-28, "Versioning"), whatever it does when
+//! it is asked something it does not know, and with as few starts as possible.
+//!
+//! `server/discover` comes first, because a stateless server may take `initialize` for a mistake. A server of the handshake
+//! era may refuse the question, ignore it, or end itself. So it is greeted with `initialize` on the same connection after
+//! an answer that says so, or after a while without one; from then on whatever the server answers to either of the two
+//! counts. One that ended when it was asked is started again and greeted with `initialize` at once (`eras` knows that).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::eras::First;
+use super::errand::{Errand, Own};
+use super::listing;
+use super::peer::{Peer, Request};
+use super::supervisor::ClientCapabilities;
+use super::wire::WireError;
+use super::{Backend, PeerError};
+use crate::config::BackendEra;
+use crate::mcp::catalog::List;
+use crate::mcp::client::{Client as _, Nobody};
+use crate::mcp::{Era, REVISIONS, STATELESS, era, header, message, said, splice};
+
+/// How long a server is asked `server/discover` and nothing else. It may still be starting; the longer it takes, the
+/// likelier it is one of those that never answer what they do not know.
+const PROBE: Duration = Duration::from_secs(10);
+/// How long an answer is waited for that would decide between the eras, when another one has come.
+const LATE: Duration = Duration::from_secs(5);
+
+/// Characters of a server's name and version that are remembered.
+const MAX_IDENTITY: usize = 256;
+
+/// What a server said of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Greeting {
+    pub version: String,
+    pub capabilities: Box<RawValue>,
+    pub instructions: Option<String>,
+    /// Whether it shakes hands, if asked to.
+    pub handshake: bool,
+    /// Its name and its version; empty if it says none.
+    pub server: String,
+}
+
+impl Greeting {
+    /// Whether the server declared a capability by its top-level key.
+    #[must_use]
+    pub(crate) fn has(&self, capability: &str) -> bool {
+        splice::get(self.capabilities.get(), &format!("/{capability}")).is_some()
+    }
+}
+
+/// A server that can be spoken to.
+#[derive(Debug)]
+pub(super) struct Met {
+    pub(super) greeting: Greeting,
+    /// How it is best addressed the next time.
+    pub(super) learnt: Era,
+    /// The client's capabilities, if it was told them.
+    pub(super) declared: Option<Arc<str>>,
+}
+
+/// What is being waited for while a server comes up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The process, or nothing yet.
+    #[default]
+    Opening,
+    /// The gateway's own client, which has not said yet what it can do.
+    Client,
+    /// An answer to `server/discover`.
+    Discover,
+    /// An answer to `initialize`, with `server/discover` unanswered.
+    Both,
+    /// An answer to `initialize`.
+    Initialize,
+    /// A list.
+    Listing(List),
+    /// Nothing: it is up.
+    Up,
+}
+
+impl Stage {
+    /// What is being waited for, in words; none if it is nothing.
+    pub(super) fn waited_for(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Opening => "its process to be started",
+            Self::Client => "the client's `initialize`",
+            Self::Discover => "its answer to `server/discover`",
+            Self::Both => "its answer to `server/discover` or `initialize`",
+            Self::Initialize => "its answer to `initialize`",
+            Self::Listing(List::Tools) => "its list of tools",
+            Self::Listing(List::Prompts) => "its list of prompts",
+            Self::Listing(List::Resources) => "its list of resources",
+            Self::Listing(List::Templates) => "its list of resource templates",
+            Self::Up => return None,
+        })
+    }
+}
+
+/// What a server says to the model: a text, or nothing. It is no reason not to talk to it.
+fn instructions(said: Option<&RawValue>) -> Option<String> {
+    serde_json::from_str(said?.get()).ok()
+}
+
+/// How far a server has come; written by whoever speaks with it, read by whoever reports.
+#[derive(Debug, Default)]
+pub(super) struct Progress(Mutex<Stage>);
+
+impl Progress {
+    pub(super) fn is_at(&self, stage: Stage) {
+        *self.0.lock() = stage;
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        *self.0.lock()
+    }
+}
+
+/// A server that refused `initialize`.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    error: PeerError,
+    /// The revisions it named instead of the one it was asked for.
+    versions: Vec<String>,
+    /// It is about the revision, whether it named another or not.
+    about_version: bool,
+}
+
+impl Refusal {
+    fn new(error: PeerError, text: &str, asked: &str) -> Self {
+        let about_version = text.to_ascii_lowercase().contains("protocol version");
+        Self { error, versions: versions_in(text, asked), about_version }
+    }
+
+    /// The newest revision of the handshake era that it named and the gateway speaks. One that dislikes a revision and names
+    /// none is most likely older than all others.
+    fn revision(&self) -> Option<&'static str> {
+        newest(&self.versions).or_else(|| {
+            let silent = self.versions.is_empty() && self.about_version;
+            REVISIONS.last().copied().filter(|_| silent)
+        })
+    }
+}
+
+impl From<Refusal> for PeerError {
+    fn from(refusal: Refusal) -> Self {
+        refusal.error
+    }
+}
+
+/// The revisions that an error names (2025-11-25, "Lifecycle"; 2026-07-28, "Versioning"), besides the one that was asked for.
+/// Servers differ in the member that holds them, and some only write a sentence.
+fn versions_in(error: &str, asked: &str) -> Vec<String> {
+    let listed = ["/data/supported", "/data/supportedVersions", "/data/supportedProtocolVersions"]
+        .iter()
+        .find_map(|place| serde_json::from_str::<Vec<String>>(splice::get(error, place)?).ok());
+    let mut versions = listed.unwrap_or_else(|| {
+        let known = era::all_revisions().into_iter().filter(|known| error.contains(known));
+        known.map(str::to_owned).collect()
+    });
+    versions.retain(|version| version != asked);
+    versions
+}
+
+fn newest(versions: &[String]) -> Option<&'static str> {
+    REVISIONS.into_iter().find(|known| versions.iter().any(|version| version == known))
+}
+
+/// What came of `server/discover`.
+enum Discovery {
+    Stateless(Greeting),
+    /// It speaks otherwise; with what it says about how.
+    Other {
+        why: String,
+        versions: Vec<String>,
+    },
+}
+
+/// Speaks the first words with a server.
+pub(super) async fn negotiate(
+    peer: &Peer,
+    backend: &Backend,
+    first: First,
+    client: &mut ClientCapabilities,
+    progress: &Progress,
+) -> Result<Met, PeerError> {
+    let patience = backend.settings.start_timeout;
+    let mut words = Words { peer, patience, client, progress };
+    let met = match (backend.settings.era, first) {
+        (BackendEra::Stateless, _) => words.stateless_only().await,
+        (BackendEra::Handshake, _) => {
+            words.greeted(REVISIONS[0], Stage::Initialize).await?.map_err(Into::into)
+        }
+        (BackendEra::Auto, First::Initialize) => words.initialize_first().await,
+        (BackendEra::Auto, First::Discover) => words.discover_first().await,
+    }?;
+    peer.speaks(Era::of(&met.greeting.version));
+    Ok(met)
+}
+
+/// A conversation that begins.
+struct Words<'a> {
+    peer: &'a Peer,
+    /// For each answer.
+    patience: Duration,
+    client: &'a mut ClientCapabilities,
+    progress: &'a Progress,
+}
+
+impl Words<'_> {
+    async fn stateless_only(&mut self) -> Result<Met, PeerError> {
+        self.progress.is_at(Stage::Discover);
+        match discover(self.peer, self.patience).await? {
+            Discovery::Stateless(greeting) => Ok(stateless(greeting)),
+            Discovery::Other { why, .. } => Err(PeerError::Garbage(format!(
+                "it does not speak {STATELESS}, and era = \"stateless\" says it must: {why}"
+            ))),
+        }
+    }
+
+    /// It shook hands the last time. If it no longer does, it is asked what it is.
+    async fn initialize_first(&mut self) -> Result<Met, PeerError> {
+        let refused: PeerError = match self.greeted(REVISIONS[0], Stage::Initialize).await {
+            Ok(Ok(met)) => return Ok(met),
+            Ok(Err(refusal)) => refusal.into(),
+            Err(
+                error @ PeerError::Wire(WireError::Status {
+                    status: 400 | 404 | 405 | 406 | 415 | 501, ..
+                }),
+            ) => error,
+            Err(error) => return Err(error),
+        };
+        self.progress.is_at(Stage::Discover);
+        match discover(self.peer, self.patience).await? {
+            Discovery::Stateless(greeting) => Ok(stateless(greeting)),
+            Discovery::Other { .. } => Err(refused),
+        }
+    }
+
+    async fn discover_first(&mut self) -> Result<Met, PeerError> {
+        self.progress.is_at(Stage::Discover);
+        let mut probe = std::pin::pin!(discover(self.peer, self.patience));
+        let other = match tokio::time::timeout(PROBE, &mut probe).await {
+            Ok(found) => match found? {
+                Discovery::Stateless(greeting) => return Ok(stateless(greeting)),
+                Discovery::Other { why, versions } => (why, versions),
+            },
+            Err(_) => return self.both(probe).await,
+        };
+        let (why, versions) = other;
+        let revision = newest(&versions);
+        if !versions.is_empty() && revision.is_none() {
+            let versions = versions.join(", ");
+            return Err(PeerError::Garbage(format!(
+                "it speaks {versions}, and this gateway none of them: {why}"
+            )));
+        }
+        tracing::debug!("it does not speak {STATELESS}: {why}");
+        self.greeted(revision.unwrap_or(REVISIONS[0]), Stage::Initialize).await?.map_err(Into::into)
+    }
+
+    /// Waits for an answer to `server/discover`, which has been asked, and to `initialize`, which is asked now.
+    async fn both(
+        &mut self,
+        mut probe: std::pin::Pin<&mut impl Future<Output = Result<Discovery, PeerError>>>,
+    ) -> Result<Met, PeerError> {
+        let (peer, patience, progress) = (self.peer, self.patience, self.progress);
+        let mut greeted = std::pin::pin!(self.greeted(REVISIONS[0], Stage::Both));
+        // Outer none: no answer yet. Inner none: not this era.
+        let mut found: Option<Option<Greeting>> = None;
+        let mut enough = std::pin::pin!(tokio::time::sleep(patience));
+        loop {
+            tokio::select! {
+                answer = &mut probe, if found.is_none() => match answer? {
+                    // It was answered before `initialize` was sent, so nothing else is to be waited for.
+                    Discovery::Stateless(greeting) if progress.stage() != Stage::Both => {
+                        return Ok(stateless(greeting));
+                    }
+                    // What it answers to the second message is how it understands the third.
+                    Discovery::Stateless(greeting) => {
+                        found = Some(Some(greeting));
+                        enough.as_mut().reset(tokio::time::Instant::now() + LATE);
+                    }
+                    Discovery::Other { .. } => found = Some(None),
+                },
+                met = &mut greeted => {
+                    let refusal = match met? {
+                        Ok(met) => {
+                            let stateless = matches!(found, Some(Some(_)));
+                            return Ok(Met { learnt: if stateless { Era::Stateless } else { met.learnt }, ..met });
+                        }
+                        Err(refusal) => refusal,
+                    };
+                    if let Some(Some(greeting)) = found {
+                        return Ok(stateless(greeting));
+                    }
+                    if found.is_none()
+                        && let Ok(Ok(Discovery::Stateless(greeting))) = tokio::time::timeout(LATE, &mut probe).await
+                    {
+                        return Ok(stateless(greeting));
+                    }
+                    // It says that it speaks the other era, so the question was lost.
+                    if refusal.versions.iter().any(|version| version == STATELESS)
+                        && let Discovery::Stateless(greeting) = discover(peer, patience).await?
+                    {
+                        return Ok(stateless(greeting));
+                    }
+                    return Err(refusal.into());
+                },
+                () = &mut enough, if matches!(found, Some(Some(_))) => {
+                    if let Some(Some(greeting)) = found {
+                        return Ok(stateless(greeting));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Shakes hands with the abilities of the client behind the gateway, once it has said them: they are said once for a
+    /// connection, and a server that was told none would have to be started again when the client comes.
+    async fn greeted(
+        &mut self,
+        revision: &'static str,
+        stage: Stage,
+    ) -> Result<Result<Met, Refusal>, PeerError> {
+        if self.client.borrow().is_none() {
+            self.progress.is_at(Stage::Client);
+        }
+        // Without anybody who could say it the gateway ends.
+        let _ = self.client.wait_for(Option::is_some).await;
+        let declared = self.client.borrow_and_update().clone();
+        self.progress.is_at(stage);
+        let capabilities = declared.as_deref().unwrap_or("{}");
+        let greeting = greet_as(self.peer, capabilities, revision, self.patience).await?;
+        Ok(greeting.map(|greeting| Met { greeting, learnt: Era::Handshake, declared }))
+    }
+}
+
+fn stateless(greeting: Greeting) -> Met {
+    Met { greeting, learnt: Era::Stateless, declared: None }
+}
+
+/// Asks a server what it is. Which error says that it does not know the question differs from server to server.
+async fn discover(peer: &Peer, patience: Duration) -> Result<Discovery, PeerError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Discovered {
+        supported_versions: Vec<String>,
+        #[serde(default)]
+        capabilities: Option<Box<RawValue>>,
+        #[serde(default)]
+        instructions: Option<Box<RawValue>>,
+    }
+    let client = Nobody::new();
+    let params = era::request_to_stateless("{}", client.hello());
+    let headers = header::of_request(Own::Discover.method(), &params, &[]);
+    let errand = Errand::Own(Own::Discover);
+    let request = Request { errand, params: Some(&params), headers, client, patience, longest: patience };
+    let reply = match peer.request(request).await {
+        Ok(reply) => reply.whole().await?,
+        // No further word reaches it, or none would be heard.
+        Err(PeerError::Wire(
+            error @ (WireError::Unreachable(_)
+            | WireError::Closed(_)
+            | WireError::Status { status: 401 | 407, .. }),
+        )) => return Err(error.into()),
+        // Silence, a status without a message, no JSON: whatever it is, it is not this era.
+        Err(error) => return Ok(Discovery::Other { why: error.to_string(), versions: Vec::new() }),
+    };
+    if reply.is_error() {
+        let (why, versions) = (said::in_error(reply.text()), versions_in(reply.text(), STATELESS));
+        return Ok(Discovery::Other { why, versions });
+    }
+    let found: Discovered = match serde_json::from_str(reply.text()) {
+        Ok(found) => found,
+        Err(error) => {
+            let why = format!("its answer to server/discover cannot be read: {error}");
+            return Ok(Discovery::Other { why, versions: Vec::new() });
+        }
+    };
+    if !found.supported_versions.iter().any(|version| version == STATELESS) {
+        let why = format!("it does not name {STATELESS}");
+        return Ok(Discovery::Other { why, versions: found.supported_versions });
+    }
+    let server = splice::get(reply.text(), "/serverInfo")
+        .or_else(|| splice::get(reply.text(), "/_meta/io.modelcontextprotocol~1serverInfo"));
+    Ok(Discovery::Stateless(Greeting {
+        version: STATELESS.to_owned(),
+        capabilities: found.capabilities.unwrap_or_else(|| message::raw("{}".to_owned())),
+        instructions: instructions(found.instructions.as_deref()),
+        handshake: newest(&found.supported_versions).is_some(),
+        server: server.map_or_else(String::new, identity),
+    }))
+}
+
+/// What tells one server, or one version of it, from another; not its icons and its description.
+fn identity(info: &str) -> String {
+    let part = |pointer| splice::get(info, pointer).unwrap_or_default();
+    format!("{} {}", part("/name"), part("/version")).chars().take(MAX_IDENTITY).collect()
+}
+
+/// Shakes hands (MCP "Lifecycle"), declaring these capabilities.
+pub(super) async fn greet(
+    peer: &Peer,
+    capabilities: &str,
+    patience: Duration,
+) -> Result<Greeting, PeerError> {
+    greet_as(peer, capabilities, REVISIONS[0], patience).await?.map_err(Into::into)
+}
+
+/// Shakes hands in this revision, or in another one that the server names when it refuses this one.
+async fn greet_as(
+    peer: &Peer,
+    capabilities: &str,
+    revision: &'static str,
+    patience: Duration,
+) -> Result<Result<Greeting, Refusal>, PeerError> {
+    match initialize(peer, capabilities, revision, patience).await? {
+        Ok(greeting) => Ok(Ok(greeting)),
+        Err(refusal) => match refusal.revision().filter(|named| *named != revision) {
+            Some(named) => {
+                tracing::debug!(named, "refused, and asked again in another revision: {}", refusal.error);
+                initialize(peer, capabilities, named, patience).await
+            }
+            None => Ok(Err(refusal)),
+        },
+    }
+}
+
+async fn initialize(
+    peer: &Peer,
+    capabilities: &str,
+    revision: &str,
+    patience: Duration,
+) -> Result<Result<Greeting, Refusal>, PeerError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct InitializeResult {
+        protocol_version: String,
+        #[serde(default)]
+        capabilities: Option<Box<RawValue>>,
+        #[serde(default)]
+        instructions: Option<Box<RawValue>>,
+        #[serde(default)]
+        server_info: Option<Box<RawValue>>,
+    }
+    let params = format!(
+        "{{\"protocolVersion\":\"{revision}\",\"capabilities\":{capabilities},\"clientInfo\":{{\"name\":\"sentinel-gateway\",\"version\":\"{}\"}}}}",
+        env!("CARGO_PKG_VERSION"),
+    );
+    let reply = match listing::ask(peer, Own::Initialize, Some(&params), patience).await {
+        Ok(reply) => reply,
+        // Over HTTP some refuse before they have read the message.
+        Err(error @ PeerError::Wire(WireError::Status { .. })) => {
+            let text = error.to_string();
+            return Ok(Err(Refusal::new(error, &text, revision)));
+        }
+        Err(error) => return Err(error),
+    };
+    if reply.is_error() {
+        let said = said::in_error(reply.text());
+        let error = PeerError::Garbage(format!("it refused to initialize: {said}"));
+        return Ok(Err(Refusal::new(error, reply.text(), revision)));
+    }
+    let result: InitializeResult = serde_json::from_str(reply.text())
+        .map_err(|error| PeerError::Garbage(format!("its initialize result cannot be read: {error}")))?;
+    if !REVISIONS.contains(&result.protocol_version.as_str()) {
+        let version = &result.protocol_version;
+        return Err(PeerError::Garbage(format!(
+            "it wants protocol version `{version}`, which this gateway does not speak"
+        )));
+    }
+    peer.initialized();
+    Ok(Ok(Greeting {
+        version: result.protocol_version,
+        capabilities: result.capabilities.unwrap_or_else(|| message::raw("{}".to_owned())),
+        instructions: instructions(result.instructions.as_deref()),
+        handshake: true,
+        server: result.server_info.map_or_else(String::new, |info| identity(info.get())),
+    }))
+}

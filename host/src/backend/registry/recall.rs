@@ -1,0 +1,136 @@
+//! What backends offered before this start: shown at once, and corrected when they are up.
+//!
+//! It is kept as the server said it, before the rewriters, and only what the server itself said decides anything: the first
+//! list after a start may be one of yesterday, a call still goes to the server as it is today.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Read, Registry};
+use crate::backend::Backend;
+use crate::backend::negotiate::Greeting;
+use crate::mcp::catalog::{List, Offer, Offers};
+use crate::mcp::{params, splice};
+
+/// The name under which it is kept.
+const LISTS: &str = "lists";
+
+/// What is kept of one backend.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    version: String,
+    handshake: bool,
+    capabilities: Box<RawValue>,
+    instructions: Option<String>,
+    tools: Vec<Box<RawValue>>,
+    resources: Vec<Box<RawValue>>,
+    templates: Vec<Box<RawValue>>,
+    prompts: Vec<Box<RawValue>>,
+}
+
+impl Kept {
+    fn of(greeting: Greeting, offers: &Offers) -> Self {
+        let items = |list| offers.get(list).iter().map(|offer| offer.item.clone()).collect();
+        Self {
+            version: greeting.version,
+            handshake: greeting.handshake,
+            capabilities: greeting.capabilities,
+            instructions: greeting.instructions,
+            tools: items(List::Tools),
+            resources: items(List::Resources),
+            templates: items(List::Templates),
+            prompts: items(List::Prompts),
+        }
+    }
+
+    fn take(self) -> (Greeting, Offers) {
+        let Self { version, handshake, capabilities, instructions, .. } = self;
+        let mut offers = Offers::default();
+        for (list, items) in [
+            (List::Tools, self.tools),
+            (List::Resources, self.resources),
+            (List::Templates, self.templates),
+            (List::Prompts, self.prompts),
+        ] {
+            offers.set(list, items.into_iter().filter_map(|item| offer(list, item)).collect());
+        }
+        (Greeting { version, capabilities, instructions, handshake, server: String::new() }, offers)
+    }
+}
+
+/// An entry of a list. The file is judged as the server was.
+fn offer(list: List, item: Box<RawValue>) -> Option<Offer> {
+    params::check_item(list, item.get()).ok()?;
+    let name = splice::get(item.get(), &format!("/{}", list.wire().2))?;
+    let name: String = serde_json::from_str(name).ok()?;
+    Some(Offer { upstream: name.clone(), name, item })
+}
+
+impl Registry {
+    /// Shows what the backends offered before, as far as they have not been listed by now.
+    pub(super) async fn recall(self: Arc<Self>) {
+        let of = |backend: &Arc<Backend>| {
+            let (registry, backend) = (self.clone(), backend.clone());
+            async move {
+                let memory = backend.remembered.clone();
+                let kept = tokio::task::spawn_blocking(move || memory.read::<Kept>(LISTS)).await;
+                if let Some((greeting, offers)) = kept.ok().flatten().map(Kept::take) {
+                    registry.remind(&backend, greeting, offers).await;
+                }
+            }
+        };
+        futures_util::future::join_all(self.backends.iter().map(of)).await;
+        self.merging.lock().recalled = true;
+        self.moves.send_modify(|moves| *moves += 1);
+    }
+
+    async fn remind(&self, backend: &Arc<Backend>, greeting: Greeting, offers: Offers) {
+        let _turn = backend.reading.lock().await;
+        let listed = |registry: &Self| registry.merging.lock().originals.contains_key(&backend.name);
+        if listed(self) {
+            return;
+        }
+        let Some((offers, shaped, mirrored)) = self.read(backend, offers).await else { return };
+        self.store(backend, (offers, shaped, mirrored), true);
+        self.greetings.lock().entry(backend.name.clone()).or_insert(greeting);
+    }
+
+    /// What a backend offers from now on; `remembered`: it was not asked yet.
+    pub(super) fn store(&self, backend: &Backend, (offers, shaped, mirrored): Read, remembered: bool) {
+        let mut merging = self.merging.lock();
+        merging.originals.insert(backend.name.clone(), offers);
+        if remembered {
+            merging.remembered.insert(backend.name.clone());
+        } else {
+            merging.remembered.remove(&backend.name);
+        }
+        backend.mirrored.store(Arc::new(mirrored));
+        backend.offers.store(Arc::new(shaped));
+    }
+
+    /// Keeps what a backend offers for the next start. Nobody waits for that.
+    pub(in crate::backend) fn remember(&self, backend: &Arc<Backend>) {
+        let greeting = self.greetings.lock().get(&backend.name).cloned();
+        let Some(greeting) = greeting else { return };
+        let offers = self.original(backend);
+        let backend = backend.clone();
+        // Stopping waits for it.
+        self.tasks.spawn_blocking(move || {
+            let kept = Kept::of(greeting, &offers);
+            // Some servers repeat the key they were given, and no secret goes into a file.
+            let secret = serde_json::to_string(&kept)
+                .is_ok_and(|text| backend.opener.redaction().without_known(&text).is_some());
+            if secret {
+                tracing::warn!(
+                    backend = %backend.name,
+                    "its lists are not kept for the next start: they hold a secret of the configuration"
+                );
+                backend.remembered.forget(LISTS);
+            } else {
+                backend.remembered.write(LISTS, &kept);
+            }
+        });
+    }
+}

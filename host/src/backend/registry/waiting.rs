@@ -1,0 +1,133 @@
+//! Waiting for backends that have just been started: a client's first list should be whole, and most clients never ask again.
+//!
+//! Nothing is waited for that is remembered from an earlier start, nothing past the time that the operator gave, and nothing
+//! that has failed once and is not tried again at once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Merging, Registry};
+use crate::backend::{Backend, PAUSE_PATIENCE, Status};
+
+/// A backend that is started again within this time has not failed yet.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+impl Registry {
+    /// Waits until every backend is up, has failed once or is remembered; never past the time given after the start. Whoever
+    /// reads the lists then finds them as whole as they can be.
+    pub async fn settled(&self) {
+        let deadline = self.started + self.patience;
+        self.until(deadline, |registry, merging| merging.settled || registry.all_known(merging)).await;
+        let mut merging = self.merging.lock();
+        if !merging.settled {
+            merging.settled = true;
+            // Whoever is not there by now keeps no name from the first list.
+            merging.impatient |= self.started.elapsed() >= self.patience;
+            // Under the lock: whoever finds it settled finds the lists, too.
+            self.merge(&mut merging);
+        }
+    }
+
+    /// The same for what a server says of itself, which is less: it may take half of the time. A client that waits for its
+    /// greeting and then for its first list waits no longer than for one of them, and a single request is never held for
+    /// longer than the shortest time-outs of clients.
+    pub async fn introduced(&self) {
+        let deadline = self.started + self.patience / 2;
+        self.until(deadline, |registry, merging| merging.settled || registry.all_known(merging)).await;
+    }
+
+    /// Whether [`Self::introduced`] would wait.
+    #[must_use]
+    pub fn is_introduced(&self) -> bool {
+        let merging = self.merging.lock();
+        merging.settled || self.started.elapsed() >= self.patience / 2 || self.all_known(&merging)
+    }
+
+    /// Waits until every backend has come up or failed since the start, remembered or not, within the same time: what had to
+    /// be corrected of what is remembered is corrected by then, and is told once.
+    pub async fn met(&self) {
+        self.until(self.started + self.patience, Self::all_met).await;
+    }
+
+    async fn until(&self, deadline: tokio::time::Instant, done: impl Fn(&Self, &Merging) -> bool) {
+        let mut moves = self.moves.subscribe();
+        let all = async {
+            loop {
+                moves.borrow_and_update();
+                if done(self, &self.merging.lock()) || moves.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            _ = tokio::time::timeout_at(deadline, all) => {}
+            () = self.stopping() => {}
+        }
+    }
+
+    /// Whether it is known of every backend what it offers, or that it offers nothing for now.
+    pub(super) fn all_known(&self, merging: &Merging) -> bool {
+        merging.recalled && self.backends.iter().all(|backend| merging.knows(backend))
+    }
+
+    fn all_met(&self, merging: &Merging) -> bool {
+        let met = |backend: &Arc<Backend>| {
+            merging.failed.contains(&backend.name)
+                || (merging.knows(backend) && !merging.remembered.contains(&backend.name))
+        };
+        self.backends.iter().all(met)
+    }
+
+    /// The backends that have not said since the start what they offer, in the file's order.
+    #[must_use]
+    pub fn unlisted(&self) -> Vec<Arc<Backend>> {
+        let merging = self.merging.lock();
+        let listed = |backend: &Backend| {
+            merging.originals.contains_key(&backend.name) && !merging.remembered.contains(&backend.name)
+        };
+        self.backends.iter().filter(|backend| !listed(backend)).cloned().collect()
+    }
+
+    /// Those of them that may come to offer something under this name.
+    #[must_use]
+    pub fn may_offer(&self, name: &str) -> Vec<Arc<Backend>> {
+        let begins =
+            |backend: &Backend| name.strip_prefix(&*backend.name).is_some_and(|rest| rest.starts_with('_'));
+        let somebodys = self.backends.iter().any(|backend| begins(backend));
+        let mut found = self.unlisted();
+        found.retain(|backend| if somebodys { begins(backend) } else { !backend.settings.always_prefix });
+        found
+    }
+
+    /// Whether one of these may have been listed in a moment.
+    #[must_use]
+    pub fn are_coming(&self, backends: &[Arc<Backend>]) -> bool {
+        let soon = Instant::now() + PAUSE_PATIENCE;
+        backends.iter().any(|backend| backend.is_coming(soon))
+    }
+
+    /// Whether the names of backends that are not known are still kept for them.
+    #[must_use]
+    pub fn is_patient(&self) -> bool {
+        let merging = self.merging.lock();
+        !merging.impatient && !self.backends.iter().all(|backend| merging.knows(backend))
+    }
+}
+
+impl Merging {
+    /// Whether it is known of a backend what it offers, or that it has failed.
+    fn knows(&self, backend: &Backend) -> bool {
+        self.originals.contains_key(&backend.name) || self.failed.contains(&backend.name)
+    }
+
+    /// A backend is as it is now.
+    pub(super) fn note(&mut self, backend: &Backend) {
+        match backend.status() {
+            Status::Down { again, .. } if again.is_none_or(|again| again > Instant::now() + AT_ONCE) => {
+                self.failed.insert(backend.name.clone());
+            }
+            Status::Stopped => drop(self.failed.insert(backend.name.clone())),
+            Status::Down { .. } | Status::Starting | Status::Ready => {}
+        }
+    }
+}
