@@ -102,7 +102,7 @@ fn one_line(text: &str) -> String {
 
 #[test]
 fn names_are_listed_as_they_are_spelled() {
-    let tools = r#"[{"title":"@odd","n\u0061me":"t\u006fol","inputSchema":{"type":"object"}},{"name":"received","inputSchema":{"type":"object"}}]"#;
+    let tools = r#"[{"x":"@odd","n\u0061me":"t\u006fol","inputSchema":{"type":"object"}},{"name":"received","inputSchema":{"type":"object"}}]"#;
     let mut door = with_tools(tools, "", |setup| setup);
     let answer = door.ask("tools/list", "{}", "").answer;
     let tools = dressed(tools);
