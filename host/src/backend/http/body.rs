@@ -1,5 +1,7 @@
 //! What an answer holds: its body within the limits, and what can be read from it at first sight.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use reqwest::Response;
@@ -32,7 +34,7 @@ pub(super) async fn refused(link: &Link, response: Response) -> (WireError, Byte
     let challenge = headers::challenge(response.headers());
     let streams = is_event_stream(response.headers());
     // A body that breaks off or is too large does not hide the status.
-    let mut body = read(link, response, link.max_body).await.unwrap_or_default();
+    let mut body = read(response, link.max_body, link.timeout).await.unwrap_or_default();
     if streams {
         let first = Parser::new(link.max_body, None).push(&body).into_iter().next();
         if let Some(Item::Event { data, .. }) = first {
@@ -47,7 +49,7 @@ pub(super) async fn refused(link: &Link, response: Response) -> (WireError, Byte
 pub(super) async fn gather(link: &Link, mut response: Response) -> Result<Payload, WireError> {
     let short = response.content_length().is_some_and(|length| length <= LITTLE);
     if short || link.spool.is_none() {
-        return Ok(read(link, response, link.max_body).await?.into());
+        return Ok(read(response, link.max_body, link.longest).await?.into());
     }
     let mut body = Gather::new(link.spool.clone(), link.max_body);
     while let Some(chunk) = timeout(link.longest, response.chunk())
@@ -64,7 +66,12 @@ pub(super) async fn gather(link: &Link, mut response: Response) -> Result<Payloa
     body.finish().await.map_err(|TooLong { limit }| WireError::TooLarge { limit })
 }
 
-pub(super) async fn read(link: &Link, mut response: Response, limit: usize) -> Result<Bytes, WireError> {
+/// A body of at most so many bytes, from a server that is silent for at most so long.
+pub(super) async fn read(
+    mut response: Response,
+    limit: usize,
+    patience: Duration,
+) -> Result<Bytes, WireError> {
     let too_large = WireError::TooLarge { limit };
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(too_large);
@@ -73,7 +80,7 @@ pub(super) async fn read(link: &Link, mut response: Response, limit: usize) -> R
     let mut all = BytesMut::new();
     loop {
         let chunk =
-            timeout(link.timeout, response.chunk()).await.map_err(|_| link.silent())?.map_err(transport)?;
+            timeout(patience, response.chunk()).await.map_err(|_| silent_for(patience))?.map_err(transport)?;
         let Some(chunk) = chunk else { break };
         if first.len() + all.len() + chunk.len() > limit {
             return Err(too_large);

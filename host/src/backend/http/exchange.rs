@@ -145,7 +145,7 @@ async fn attempt(
     }
     let Some(id) = message.id else {
         // 202 without a body; whatever else there is answers nothing.
-        let _ = read(link, response, REMNANT).await;
+        let _ = read(response, REMNANT, link.timeout).await;
         return Ok(Attempt::Done);
     };
     let coding = unknown_coding(response.headers());
@@ -173,7 +173,7 @@ async fn attempt(
 /// The answer to a request of the wire's own, which nobody else hears of.
 pub(super) async fn answer_of(link: &Link, mut response: Response, id: u64) -> Result<Payload, WireError> {
     if !is_event_stream(response.headers()) {
-        let body: Payload = read(link, response, link.max_body).await?.into();
+        let body: Payload = read(response, link.max_body, link.timeout).await?.into();
         return if answers(body.text(), id) { Ok(body) } else { Err(no_answer()) };
     }
     let mut parser = Parser::new(link.max_body, None);

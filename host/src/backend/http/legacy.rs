@@ -244,7 +244,7 @@ impl Legacy {
         let answer = |body: &[u8]| message.id.is_some_and(|id| answers(body, id));
         if status.is_success() {
             // What cannot be read is no answer, and the answer is on its way.
-            let body = read(link, response, RECEIPT).await.unwrap_or_default();
+            let body = read(response, RECEIPT, link.timeout).await.unwrap_or_default();
             return Ok(answer(&body).then(|| body.into()));
         }
         let (error, body) = refused(link, response).await;
