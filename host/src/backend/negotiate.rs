@@ -363,12 +363,15 @@ async fn discover(peer: &Peer, patience: Duration) -> Result<Discovery, PeerErro
     let request = Request { errand, params: Some(&params), headers, client, patience, longest: patience };
     let reply = match peer.request(request).await {
         Ok(reply) => reply.whole().await?,
-        // No further word reaches it, or none would be heard.
-        Err(PeerError::Wire(
-            error @ (WireError::Unreachable(_)
-            | WireError::Closed(_)
-            | WireError::Status { status: 401 | 407, .. }),
-        )) => return Err(error.into()),
+        // No further word reaches it, or none would be heard. Some say 401 to all that is not of a session and opens none.
+        Err(PeerError::Wire(error @ (WireError::Unreachable(_) | WireError::Closed(_)))) => {
+            return Err(error.into());
+        }
+        Err(PeerError::Wire(ref wire @ WireError::Status { status: 401 | 407, ref said, .. }))
+            if !said.to_string().to_ascii_lowercase().contains("session") =>
+        {
+            return Err(wire.clone().into());
+        }
         // Silence, a status without a message, no JSON: whatever it is, it is not this era.
         Err(error) => return Ok(Discovery::Other { why: error.to_string(), versions: Vec::new() }),
     };

@@ -79,8 +79,10 @@ pub(super) async fn read(
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     loop {
-        let chunk =
-            timeout(patience, response.chunk()).await.map_err(|_| silent_for(patience))?.map_err(transport)?;
+        let chunk = timeout(patience, response.chunk())
+            .await
+            .map_err(|_| silent_for(patience))?
+            .map_err(transport)?;
         let Some(chunk) = chunk else { break };
         if first.len() + all.len() + chunk.len() > limit {
             return Err(too_large);
