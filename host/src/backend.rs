@@ -95,8 +95,9 @@ pub enum BackendError {
     Unreachable {
         backend: Arc<str>,
         reason: Words,
-        /// Whether it may have seen the call.
-        sent: bool,
+        /// Whether this says something new about the server: it was asked, and of the calls that are lost with one
+        /// connection this is the first.
+        counts: bool,
         /// In how long it is tried again, if it is down and that is known.
         again: Option<Duration>,
     },
@@ -308,7 +309,16 @@ impl Backend {
         {
             held.heard(&call.method, params);
         }
-        let reply = reply.map_err(|error| self.failed(error))?;
+        let reply = reply.map_err(|error| {
+            let lost = matches!(error, PeerError::Wire(WireError::Closed(_) | WireError::SessionLost));
+            let more = lost && !peer.is_first_lost();
+            match self.failed(error) {
+                BackendError::Unreachable { backend, reason, again, .. } if more => {
+                    BackendError::Unreachable { backend, reason, counts: false, again }
+                }
+                error => error,
+            }
+        })?;
         // Clients refuse the whole message for it, and wait for another.
         if !reply.is_error() && !reply.text().starts_with('{') && !crate::mcp::is_custom(&call.method) {
             let reason = self.words(&format!("its result for {} is no object", call.method));
@@ -452,7 +462,7 @@ impl Backend {
         self.peer().ok_or_else(|| BackendError::Unreachable {
             backend: self.name.clone(),
             reason,
-            sent: false,
+            counts: false,
             again,
         })
     }
@@ -488,7 +498,7 @@ impl Backend {
                 WireError::Busy => BackendError::Busy { backend, limit: wire::OUTGOING_QUEUE },
                 WireError::Unreachable(_) | WireError::SessionLost | WireError::Closed(_) => {
                     let reason = self.words(&error.to_string());
-                    BackendError::Unreachable { backend, reason, sent: true, again: None }
+                    BackendError::Unreachable { backend, reason, counts: true, again: None }
                 }
             },
         }

@@ -86,6 +86,8 @@ pub(super) struct Peer {
     heard: AtomicU64,
     /// A call was answered.
     served: AtomicBool,
+    /// A call was lost with it.
+    lost: AtomicBool,
 }
 
 impl Peer {
@@ -107,6 +109,7 @@ impl Peer {
             born: Instant::now(),
             heard: AtomicU64::new(0),
             served: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
         }
     }
 
@@ -121,6 +124,12 @@ impl Peer {
         if !self.served.load(Ordering::Relaxed) {
             self.served.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// True once: for the first call that is lost with this connection. A server that dies fails once, however many calls
+    /// were under way.
+    pub(super) fn is_first_lost(&self) -> bool {
+        !self.lost.swap(true, Ordering::Relaxed)
     }
 
     /// Whether a call was ever answered.

@@ -158,7 +158,7 @@ impl Complaint {
             Cause::Lasting => tracing::warn!(
                 backend,
                 deaths,
-                "backend is down: {reason}; this needs somebody to mend it, so it is tried again rarely; a call or SIGHUP tries it at once"
+                "backend is down: {reason}; this needs somebody to mend it, so it is tried again rarely: by a call at most every 10 s, by SIGHUP at once"
             ),
         }
         self.said = Some(reason.clone());

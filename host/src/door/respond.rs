@@ -244,7 +244,7 @@ mod tests {
     fn a_client_hears_what_became_of_its_call_and_not_why_a_server_is_down() {
         let text = |error| wire(&Failure::Backend(error))["error"]["message"].as_str().unwrap().to_owned();
         let down = BackendError::Unreachable {
-            sent: false,
+            counts: false,
             backend: "b".into(),
             reason: "login refused for key".into(),
             again: Some(Duration::from_millis(1500)),

@@ -44,8 +44,8 @@ pub(super) fn of(done: &Result<Reply, Failure>, errors_count: bool) -> Outcome {
             // It answered others meanwhile, or worked for as long as it may: that is one call, not the server.
             BackendError::Timeout { alive: true, .. } => Outcome::ToolError,
             BackendError::Timeout { .. } => Outcome::Timeout,
-            // Nothing was sent: its supervisor knows that it is away, and when it is tried again.
-            BackendError::Unreachable { sent: false, .. } => Outcome::Cancelled,
+            // Nothing was sent: its supervisor knows that it is away, and when it is tried again. Or a death was counted already.
+            BackendError::Unreachable { counts: false, .. } => Outcome::Cancelled,
             BackendError::Unreachable { .. } => Outcome::Unreachable,
             BackendError::Protocol { .. } => Outcome::ProtocolError,
             // It is an answer, to a question that was too large.
