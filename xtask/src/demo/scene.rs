@@ -159,6 +159,7 @@ type = "stdio"
 command = {backend}
 args = ["stdio", "--profile", "weather", "--flag-file", {flag}]
 circuit_breaker_threshold = 3
+circuit_breaker_count_errors = true
 circuit_breaker_recovery_secs = 1
 
 [[backends]]
