@@ -29,10 +29,13 @@ pub use body::{BodyError, read_body};
 pub use places::Peer;
 
 use super::seldom::Seldom;
-use places::Places;
+use places::{Places, Seat};
 
 /// How many clients over [`Limits::max_connections`] are told so at a time; further ones are closed without a word.
 const REFUSALS: usize = 64;
+
+/// How many connections may wait for a place at a time; further ones are refused at once.
+const WAITING: usize = 64;
 
 /// What one client may cost. A connection holds at most about `max_header_bytes + max_body` bytes and 128 KiB of
 /// buffers, so the memory at risk is that times `max_connections`.
@@ -53,9 +56,9 @@ pub struct Limits {
     pub max_headers: usize,
     /// Bytes of a body, chunk framing not counted. Over it: 413. Default 4 MiB.
     pub max_body: usize,
-    /// Connections at once. When they are all taken those that rest make room, strangers' first. If none does, the next
-    /// one is accepted, told 503 and closed: a client left waiting in the kernel's queue would learn nothing and could
-    /// not try another gateway. Default 1024.
+    /// Connections at once. When they are all taken those that rest make room, strangers' first. If none does within a
+    /// second, the next one is told 503 and closed: a client left waiting in the kernel's queue would learn nothing and
+    /// could not try another gateway. Default 1024.
     pub max_connections: usize,
     /// Connections from one address (an IPv4 address, an IPv6 network of 64 bits) over which no credential was accepted.
     /// One more takes the place of the one that has rested longest. Default 256.
@@ -88,13 +91,18 @@ impl Default for Limits {
 /// Dropping the future cuts everything at once. Handlers find the other end as the extension [`Peer`], and say by it
 /// whose credential they accepted; one whose client goes away is dropped. Bodies are limited by [`read_body`] only: a handler must read them with it.
 pub async fn serve(listener: TcpListener, app: Router, limits: Limits, stop: impl Future, grace: Duration) {
-    let app = TowerToHyperService::new(app);
-    let places = Places::new(&limits);
-    let refusals = Arc::new(Semaphore::new(REFUSALS));
     let draining = CancellationToken::new();
+    let shared = Arc::new(Shared {
+        app: TowerToHyperService::new(app),
+        limits,
+        places: Places::new(&limits),
+        waiting: Semaphore::new(WAITING),
+        refusals: Semaphore::new(REFUSALS),
+        full: Seldom::default(),
+        draining: draining.clone(),
+    });
     let mut connections = JoinSet::new();
     let mut pause = Pause::default();
-    let full = Seldom::default();
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -118,29 +126,8 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits, stop: imp
             }
         };
         pause = Pause::default();
-        if let Some(seat) = places.enter(peer.ip()) {
-            let (app, draining) = (app.clone(), draining.clone());
-            connections.spawn(async move {
-                no_delay(&stream, peer);
-                let peer = Peer::new(peer, stream.local_addr().ok(), seat);
-                connection::run(stream, peer, app, limits, draining).await;
-            });
-        } else if let Ok(slot) = Arc::clone(&refusals).try_acquire_owned() {
-            metrics::counter!("sentinel_http_refusals_total", "status" => "503").increment(1);
-            if let Some(more) = full.may(std::time::Instant::now()) {
-                let also = if more == 0 {
-                    String::new()
-                } else {
-                    format!(" ({more} more since the last such line)")
-                };
-                let most = limits.max_connections;
-                tracing::warn!(%peer, "refused: {most} connections are open and none of them rests{also}");
-            }
-            connections.spawn(async move {
-                connection::turn_away(stream).await;
-                drop(slot);
-            });
-        }
+        let seat = shared.places.enter(peer.ip());
+        connections.spawn(Arc::clone(&shared).take(stream, peer, seat));
     }
     drop(listener);
     draining.cancel();
@@ -155,6 +142,55 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits, stop: imp
             connections.len()
         );
         connections.shutdown().await;
+    }
+}
+
+/// What the connections of one listener have in common.
+struct Shared {
+    app: TowerToHyperService<Router>,
+    limits: Limits,
+    places: Arc<Places>,
+    waiting: Semaphore,
+    refusals: Semaphore,
+    full: Seldom,
+    draining: CancellationToken,
+}
+
+impl Shared {
+    /// Serves a connection, or tells its client why not.
+    async fn take(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, seat: Option<Arc<Seat>>) {
+        let Some(seat) = (match seat {
+            None => self.wait(peer).await,
+            found => found,
+        }) else {
+            return self.refuse(stream, peer).await;
+        };
+        no_delay(&stream, peer);
+        let end = Peer::new(peer, stream.local_addr().ok(), seat);
+        connection::run(stream, end, self.app.clone(), self.limits, self.draining.clone()).await;
+    }
+
+    /// A place after a short wait: of forty clients that come in one millisecond all are at work in the next, so that
+    /// none rests and could make room for one more.
+    async fn wait(&self, peer: SocketAddr) -> Option<Arc<Seat>> {
+        let _waits = self.waiting.try_acquire().ok()?;
+        tokio::select! {
+            () = self.draining.cancelled() => None,
+            seat = self.places.wait(peer.ip()) => seat,
+        }
+    }
+
+    /// All places are taken by connections that work.
+    async fn refuse(&self, stream: TcpStream, peer: SocketAddr) {
+        let Ok(_slot) = self.refusals.try_acquire() else { return };
+        metrics::counter!("sentinel_http_refusals_total", "status" => "503").increment(1);
+        if let Some(more) = self.full.may(std::time::Instant::now()) {
+            let also =
+                if more == 0 { String::new() } else { format!(" ({more} more since the last such line)") };
+            let most = self.limits.max_connections;
+            tracing::warn!(%peer, "refused: {most} connections are open and none of them rests{also}");
+        }
+        connection::turn_away(stream).await;
     }
 }
 

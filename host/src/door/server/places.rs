@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -23,6 +24,10 @@ use crate::call::shares::{Crowd, Look, may_have};
 
 /// So many holders of connections are asked for one that rests.
 const ASKED: usize = 16;
+
+/// A connection that finds no place asks for one so often, which together is a second.
+const TRIES: u32 = 50;
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Where somebody comes from: an IPv4 address, or an IPv6 network of 64 bits, which is what one household or one
 /// machine has.
@@ -129,6 +134,19 @@ impl Places {
         let number = all.strangers.insert(net, now, Arc::clone(&seat));
         seat.number.store(number, Ordering::Relaxed);
         Some(seat)
+    }
+
+    /// The same, for a connection that has the patience. It asks again and again, because being told when a connection
+    /// begins to rest would cost something in every request.
+    pub(super) async fn wait(self: &Arc<Self>, from: IpAddr) -> Option<Arc<Seat>> {
+        let mut again = tokio::time::interval(AGAIN);
+        for _ in 0..TRIES {
+            again.tick().await;
+            if let Some(seat) = self.enter(from) {
+                return Some(seat);
+            }
+        }
+        None
     }
 
     fn now(&self) -> u64 {

@@ -332,10 +332,23 @@ async fn one_client_too_many_is_told_so_and_the_next_is_served() {
 }
 
 #[tokio::test]
+async fn one_client_too_many_waits_a_moment_for_a_place() {
+    let mut server = start(Limits { max_connections: 1, ..limits() }, LONG).await;
+    let mut first = server.connect().await;
+    first.write_all(b"GET /wait HTTP/1.1\r\nconnection: close\r\n\r\n").await.unwrap();
+    server.hear("entered").await;
+    let mut second = server.connect().await;
+    second.write_all(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await.unwrap();
+    server.stage.go.add_permits(1);
+    assert_eq!(code(&rest(&mut first).await), "200");
+    assert_eq!(code(&rest(&mut second).await), "200");
+}
+
+#[tokio::test]
 async fn connections_over_the_limit_do_not_pile_up() {
     let server = start(Limits { max_connections: 0, ..limits() }, LONG).await;
     let mut silent = Vec::new();
-    for _ in 0..super::REFUSALS + 20 {
+    for _ in 0..super::WAITING + super::REFUSALS + 20 {
         silent.push(server.connect().await);
     }
     for mut socket in silent {
