@@ -1,16 +1,28 @@
-//! What guards remember between calls, kept by the gateway so that it outlives every instance and reload.
+//! What guards remember between calls, kept by the gateway so that it outlives every instance, every reload and, on the
+//! disk, the process.
 //!
 //! Each plugin has a [`Namespace`]: keys of its own, under a quota of keys and bytes, every one of which
 //! expires. The meaning of the operations is that of the interfaces `counters` and `cells` of the plugin
 //! contract. All of them take the time (`now_ns`, see [`Clock`]), are atomic, lock one of sixteen shards
 //! and never wait for anything else; a key that exists is used without an allocation.
+//!
+//! [`Kept`] is a store that survives the process: `writer` writes down what changes, in a thread of its own, as `record` lays it
+//! out, into the files of `folder`; `epoch` says what time it is afterwards. [`Document`] is the other way to keep something:
+//! one small value, on the disk before anybody relies on it.
 
 pub mod clock;
 
+mod document;
+mod epoch;
+mod folder;
 mod gcra;
+mod kept;
+mod record;
 mod ring;
+mod signal;
 mod table;
 mod usage;
+mod writer;
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -20,8 +32,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 pub use self::clock::{Clock, ManualClock};
+pub use self::document::{Document, DocumentError, Stamp};
 use self::gcra::{MS, Spent};
+pub use self::kept::{Kept, Settings};
+use self::record::{Keep, Kind, Reader};
 use self::ring::Ring;
+use self::signal::Signal;
 use self::table::{Table, Weigh};
 use self::usage::{Full, Usage};
 
@@ -95,10 +111,19 @@ impl From<Full> for CellFailure {
     }
 }
 
-/// The state of all plugins, in memory. Clones share it.
+/// The state of all plugins of one endpoint. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
-    spaces: Arc<Mutex<HashMap<String, Arc<Space>>>>,
+    spaces: Arc<Spaces>,
+    /// The path of the endpoint; empty for the main one.
+    endpoint: Arc<str>,
+}
+
+/// The state of all plugins of all endpoints, by their names.
+#[derive(Debug, Default)]
+struct Spaces {
+    by_name: Mutex<HashMap<Arc<str>, Arc<Space>>>,
+    signal: Arc<Signal>,
 }
 
 impl Store {
@@ -108,14 +133,63 @@ impl Store {
         Self::default()
     }
 
+    /// The part of another endpoint: none of its plugins shares anything with those of this one. The main endpoint is
+    /// called "", the others by their path.
+    #[must_use]
+    pub fn within(&self, endpoint: &str) -> Self {
+        Self { spaces: Arc::clone(&self.spaces), endpoint: endpoint.into() }
+    }
+
     /// The namespace of a plugin. Asking again gives the same state under the new quota: a reload keeps
     /// what was spent, and what is held beyond a smaller quota stays until it expires.
     #[must_use]
     pub fn namespace(&self, plugin: &str, quota: Quota) -> Namespace {
-        let mut spaces = self.spaces.lock();
-        let space = spaces.entry(plugin.to_owned()).or_default();
+        self.named(&space_name(&self.endpoint, plugin), quota)
+    }
+
+    /// A namespace for as long as the plugin is configured like this, which is never written down. It is for what a plugin
+    /// trusts, such as keys that it fetched: no other configuration and no other start may find them.
+    #[must_use]
+    pub fn passing_namespace(&self, plugin: &str, config: &str, quota: Quota) -> Namespace {
+        let digest = blake3::hash(config.as_bytes()).to_hex();
+        self.named(&format!("{} {digest}{PASSING}", space_name(&self.endpoint, plugin)), quota)
+    }
+
+    fn named(&self, name: &str, quota: Quota) -> Namespace {
+        let space = self.spaces.get(name);
         space.usage.set_quota(quota);
-        Namespace { space: Arc::clone(space) }
+        Namespace { space }
+    }
+}
+
+/// How the names of spaces end that are not written down.
+const PASSING: &str = " passing";
+
+/// The name of a plugin's space; names of plugins have no blank, and those of endpoints begin with a slash.
+fn space_name(endpoint: &str, plugin: &str) -> String {
+    if endpoint.is_empty() { plugin.to_owned() } else { format!("{endpoint} {plugin}") }
+}
+
+impl Spaces {
+    fn get(&self, name: &str) -> Arc<Space> {
+        let mut spaces = self.by_name.lock();
+        if let Some(space) = spaces.get(name) {
+            return Arc::clone(space);
+        }
+        let space = Arc::new(Space { signal: Arc::clone(&self.signal), ..Space::default() });
+        spaces.insert(name.into(), Arc::clone(&space));
+        space
+    }
+
+    /// The spaces that are written down.
+    fn all(&self) -> Vec<(Arc<str>, Arc<Space>)> {
+        let spaces = self.by_name.lock();
+        let kept = spaces.iter().filter(|(name, _)| !name.ends_with(PASSING));
+        kept.map(|(name, space)| (Arc::clone(name), Arc::clone(space))).collect()
+    }
+
+    fn hold_something(&self) -> bool {
+        self.all().iter().any(|(_, space)| space.usage.held().keys > 0)
     }
 }
 
@@ -124,6 +198,7 @@ impl Store {
 struct Space {
     usage: Usage,
     hasher: RandomState,
+    signal: Arc<Signal>,
     spent: [Mutex<Table<Box<Spent>>>; SHARDS],
     windows: [Mutex<Table<Box<Ring>>>; SHARDS],
     gauges: [Mutex<Table<i64>>; SHARDS],
@@ -160,6 +235,42 @@ impl Weigh for Cell {
     }
 }
 
+impl Keep for i64 {
+    const KIND: Kind = Kind::Gauge;
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_le_bytes());
+    }
+
+    fn read(from: &mut Reader<'_>, _: u64) -> Option<Self> {
+        from.i64()
+    }
+
+    fn stricter(one: (Self, u64), other: (Self, u64), _: u64) -> (Self, u64) {
+        (one.0.max(other.0), one.1.max(other.1))
+    }
+}
+
+impl Keep for Cell {
+    const KIND: Kind = Kind::Cell;
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.version.to_le_bytes());
+        out.extend_from_slice(&self.value);
+    }
+
+    fn read(from: &mut Reader<'_>, _: u64) -> Option<Self> {
+        // There are more numbers than anybody can use up; beyond the half of them one was made up.
+        let version = from.u64().filter(|version| *version < u64::MAX / 2)?;
+        Some(Self { version, value: from.rest().to_vec() })
+    }
+
+    /// Only its plugin knows what a value means: the one that was written last, by the time that it still counts.
+    fn stricter(one: (Self, u64), other: (Self, u64), _: u64) -> (Self, u64) {
+        if other.1 > one.1 { other } else { one }
+    }
+}
+
 impl Space {
     fn shard<'a, T>(&self, shards: &'a [Mutex<Table<T>>; SHARDS], key: &str) -> &'a Mutex<Table<T>> {
         &shards[(self.hasher.hash_one(key) % SHARDS as u64) as usize]
@@ -179,11 +290,16 @@ impl Space {
         if first.as_ref().err() != Some(full) {
             return first;
         }
+        self.sweep(now_ns);
+        attempt()
+    }
+
+    /// Removes everything that has expired.
+    fn sweep(&self, now_ns: u64) {
         sweep(&self.spent, now_ns, &self.usage);
         sweep(&self.windows, now_ns, &self.usage);
         sweep(&self.gauges, now_ns, &self.usage);
         sweep(&self.cells, now_ns, &self.usage);
-        attempt()
     }
 }
 
@@ -209,11 +325,15 @@ impl Namespace {
             return Ok(gcra::never(rate));
         }
         let shard = self.space.shard(&self.space.spent, key);
-        self.space.with_room(
+        let take = self.space.with_room(
             now_ns,
             || self.acquire_in(&mut shard.lock(), key, cost, rate, now_ns),
             &Failure::QuotaExceeded,
-        )
+        )?;
+        if take.allowed && cost > 0 {
+            self.space.signal.changed();
+        }
+        Ok(take)
     }
 
     fn acquire_in(
@@ -227,7 +347,11 @@ impl Namespace {
         let now = table.begin(now_ns, &self.space.usage);
         let verdict = if let Some(spent) = table.get(key, now) {
             let verdict = spent.take(cost, rate, now);
-            table.expire_at(key, verdict.fresh_at);
+            if verdict.changed {
+                table.changed_until(key, verdict.fresh_at);
+            } else {
+                table.expire_at(key, verdict.fresh_at);
+            }
             verdict
         } else {
             let mut spent = Spent::fresh(rate, now);
@@ -262,7 +386,7 @@ impl Namespace {
                 ring.add(delta);
                 let (total, empty_at) = (ring.total(), ring.empty_at());
                 if delta > 0 {
-                    table.expire_at(key, empty_at);
+                    table.changed_until(key, empty_at);
                 }
                 return Ok(total);
             }
@@ -274,7 +398,11 @@ impl Namespace {
             }
             Ok(u64::from(delta))
         };
-        self.space.with_room(now_ns, attempt, &Failure::QuotaExceeded)
+        let sum = self.space.with_room(now_ns, attempt, &Failure::QuotaExceeded)?;
+        if delta > 0 {
+            self.space.signal.changed();
+        }
+        Ok(sum)
     }
 
     /// Adds to a number that lives `ttl_ms` past its last change, and returns it; a delta of 0 reads and
@@ -300,11 +428,15 @@ impl Namespace {
             if sum == 0 {
                 table.remove(key, usage);
             } else if delta != 0 {
-                table.expire_at(key, expires);
+                table.changed_until(key, expires);
             }
             Ok(sum)
         };
-        self.space.with_room(now_ns, attempt, &Failure::QuotaExceeded)
+        let sum = self.space.with_room(now_ns, attempt, &Failure::QuotaExceeded)?;
+        if delta != 0 {
+            self.space.signal.changed();
+        }
+        Ok(sum)
     }
 
     /// The value of a cell with its version, which is never 0 and never used twice for the same key.
@@ -332,11 +464,13 @@ impl Namespace {
         now_ns: u64,
     ) -> Result<u64, CellFailure> {
         let shard = self.space.shard(&self.space.cells, key);
-        self.space.with_room(
+        let version = self.space.with_room(
             now_ns,
             || self.swap_in(&mut shard.lock(), key, expect, value, ttl_ms, now_ns),
             &CellFailure::QuotaExceeded,
-        )
+        )?;
+        self.space.signal.changed();
+        Ok(version)
     }
 
     fn swap_in(
@@ -375,7 +509,7 @@ impl Namespace {
             cell.value.shrink_to_fit();
         }
         cell.version = version;
-        table.expire_at(key, expires);
+        table.changed_until(key, expires);
         Ok(version)
     }
 
