@@ -164,7 +164,7 @@ fn read(found: &Found) -> Option<Replay<'_>> {
 }
 
 /// What became of the values that were found.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Taken {
     pub(super) kept: usize,
     /// Their plugin is not configured.
@@ -180,7 +180,7 @@ impl Taken {
         self.unsound += more.unsound;
     }
 
-    fn say(&self, files: usize) {
+    fn say(self, files: usize) {
         let Self { kept, strangers, unsound } = self;
         if files > 0 {
             tracing::debug!(
@@ -190,7 +190,7 @@ impl Taken {
                 "limits and circuits go on from where earlier gateways left them"
             );
         }
-        if *unsound > 0 {
+        if unsound > 0 {
             tracing::warn!("{unsound} values that guards kept make no sense; they begin anew");
         }
     }

@@ -4,6 +4,7 @@
 
 use proptest::prelude::*;
 
+use super::gcra::MS;
 use super::*;
 
 mod kept;
