@@ -57,23 +57,29 @@ impl Mark {
         Some(Self { now_ns, machine })
     }
 
-    /// What the store's clock shows at a later moment.
-    fn at(self, here: Machine) -> u64 {
+    /// What the store's clock shows at a later moment of the same start of the machine; none after another start.
+    fn same_start(self, here: Machine) -> Option<u64> {
         let there = self.machine;
-        let same_start = here.boot != 0 && here.boot == there.boot && here.boot_ns >= there.boot_ns;
-        let passed = if same_start {
-            here.boot_ns - there.boot_ns
-        } else {
-            here.unix_ns.saturating_sub(there.unix_ns)
-        };
-        self.now_ns.saturating_add(passed)
+        let same = here.boot != 0 && here.boot == there.boot;
+        let passed = here.boot_ns.checked_sub(there.boot_ns).filter(|_| same)?;
+        Some(self.now_ns.saturating_add(passed))
+    }
+
+    /// The same by the calendar.
+    fn by_calendar(self, here: Machine) -> u64 {
+        self.now_ns.saturating_add(here.unix_ns.saturating_sub(self.machine.unix_ns))
     }
 }
 
 /// What the store's clock shows now, if these marks were kept; without any it begins with the calendar. It is never before
 /// any of them.
-pub(super) fn resume(marks: impl IntoIterator<Item = Mark>, here: Machine) -> u64 {
-    marks.into_iter().map(|mark| mark.at(here)).max().unwrap_or(here.unix_ns)
+pub(super) fn resume(marks: &[Mark], here: Machine) -> u64 {
+    let Some(latest) = marks.iter().max_by_key(|mark| mark.now_ns) else {
+        return here.unix_ns;
+    };
+    // Gateways that were started since the machine was all agree on the time.
+    let agreed = marks.iter().filter_map(|mark| mark.same_start(here)).max();
+    agreed.unwrap_or_else(|| latest.by_calendar(here)).max(latest.now_ns)
 }
 
 #[cfg(test)]
@@ -105,7 +111,7 @@ mod tests {
                     machine.boot_ns = passes;
                 }
                 machine.unix_ns = calendar;
-                let next = resume(marks.iter().copied(), machine);
+                let next = resume(&marks, machine);
                 if restarts {
                     prop_assert!(next >= now);
                 } else {
@@ -129,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_first_start_begins_with_the_calendar() {
-        assert_eq!(resume([], START), START.unix_ns);
+        assert_eq!(resume(&[], START), START.unix_ns);
     }
 
     #[test]
@@ -137,14 +143,14 @@ mod tests {
         let kept = mark(700);
         // The calendar is set back by a day: on the same start of the machine that is nothing.
         let later = Machine { boot: 1, boot_ns: 51 * HOUR, unix_ns: START.unix_ns - 24 * HOUR };
-        assert_eq!(resume([kept], later), 700 + HOUR);
+        assert_eq!(resume(&[kept], later), 700 + HOUR);
         // After another start it is the calendar that tells; set back, time stands still meanwhile.
         let restarted = Machine { boot: 2, boot_ns: 1, unix_ns: START.unix_ns + 2 * HOUR };
-        assert_eq!(resume([kept], restarted), 700 + 2 * HOUR);
-        assert_eq!(resume([kept], Machine { unix_ns: START.unix_ns - HOUR, ..restarted }), 700);
+        assert_eq!(resume(&[kept], restarted), 700 + 2 * HOUR);
+        assert_eq!(resume(&[kept], Machine { unix_ns: START.unix_ns - HOUR, ..restarted }), 700);
         // Without a name every start is another one.
         let nameless = Mark { machine: Machine { boot: 0, ..START }, ..kept };
-        assert_eq!(resume([nameless], Machine { boot: 0, ..restarted }), 700 + 2 * HOUR);
+        assert_eq!(resume(&[nameless], Machine { boot: 0, ..restarted }), 700 + 2 * HOUR);
     }
 
     #[test]

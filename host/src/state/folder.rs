@@ -205,18 +205,18 @@ mod tests {
     #[test]
     fn only_one_starts_at_a_time_and_what_is_of_no_use_goes() {
         let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("a.toml");
-        let (place, _, starting) = claim(dir.path(), &config, &Trust::default()).unwrap();
-        let path = dir.path().join(format!("{}.lock", digest_of(&config)));
+        let (folder, config) = (dir.path().join("state"), dir.path().join("a.toml"));
+        let (place, _, starting) = claim(&folder, &config, &Trust::default()).unwrap();
+        let path = folder.join(format!("{}.lock", digest_of(&config)));
         assert!(!try_lock(&open_private(&path).unwrap(), &path).unwrap());
         drop(starting);
         let long_ago = SystemTime::now() - USELESS_AFTER - Duration::from_secs(60);
         let file = |path: &Path| fs::write(path, "x").map(|()| File::open(path).unwrap()).unwrap();
-        let stale = dir.path().join("0123-0.state");
-        for path in [&stale, &place.path, &dir.path().join("0123.orders.json")] {
+        let (stale, orders) = (folder.join("0123-0.state"), folder.join("0123.orders.json"));
+        for path in [&stale, &place.path, &orders] {
             file(path).set_modified(long_ago).unwrap();
         }
-        let (_second, ..) = claim(dir.path(), &config, &Trust::default()).unwrap();
-        assert!(!stale.exists() && place.path.exists() && dir.path().join("0123.orders.json").exists());
+        let (_second, ..) = claim(&folder, &config, &Trust::default()).unwrap();
+        assert!(!stale.exists() && place.path.exists() && orders.exists());
     }
 }

@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::epoch::{Machine, resume};
+use super::epoch::{Machine, Mark, resume};
 use super::folder::{Found, Unkept, claim};
 use super::gcra::Spent;
 use super::record::{End, Keep, Kind, Reader, Replay, Value, replay};
@@ -80,7 +80,8 @@ impl Kept {
         let here = Machine::look();
         let replayed: Vec<(&Found, Replay<'_>)> =
             found.iter().filter_map(|found| Some((found, read(found)?))).collect();
-        let now = resume(replayed.iter().filter_map(|(_, replay)| replay.mark), here);
+        let marks: Vec<Mark> = replayed.iter().filter_map(|(_, replay)| replay.mark).collect();
+        let now = resume(&marks, here);
         let clock = Clock::ahead(now.saturating_sub(here.boot_ns));
         let store = Store::new();
         let known: HashSet<String> =

@@ -124,32 +124,6 @@ proptest! {
         }
     }
 
-    /// Cut off at any byte, a file gives what was true when one of its batches was written: never more than was left then,
-    /// and nobody waits for longer than then.
-    #[test]
-    fn a_file_that_is_cut_off_gives_an_earlier_state(takes in proptest::collection::vec((0u64..5_000, 0u8..4), 1..20)) {
-        let (store, mut file, mut now) = (Store::new(), File::default(), 1_000 * MINUTE);
-        let space = store.namespace("p", ROOM);
-        let rate = Rate { limit: 30, window_ms: 60_000, burst: 30 };
-        let key = |number: u8| format!("key {number}");
-        for (step, number) in takes {
-            now += step * MS;
-            space.acquire(&key(number), 2, rate, now).unwrap();
-            file.append(&store, now);
-        }
-        let ask = |bytes: &[u8], number: u8| {
-            load(bytes, now).namespace("p", ROOM).acquire(&key(number), 0, rate, now).unwrap().remaining
-        };
-        for number in 0..4 {
-            let at_end: Vec<u32> = file.ends.iter().map(|end| ask(&file.bytes[..*end], number)).collect();
-            prop_assert!(at_end.is_sorted_by(|earlier, later| earlier >= later), "{:?}", at_end);
-            for cut in 0..file.bytes.len() {
-                let batch = file.ends.iter().rposition(|end| *end <= cut);
-                prop_assert_eq!(ask(&file.bytes[..cut], number), batch.map_or(30, |batch| at_end[batch]));
-            }
-        }
-    }
-
     /// Values that were made up make nothing panic, now or when they are used, and keep nobody out for ever.
     #[test]
     fn values_that_were_made_up_do_no_harm(
@@ -212,6 +186,37 @@ proptest! {
                     space.cell_swap(&key, version, b"", 1_000, now + later).unwrap();
                 }
             }
+        }
+    }
+}
+
+proptest! {
+    // Each case reads the file once for every byte of it.
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Cut off at any byte, a file gives what was true when one of its batches was written: never more than was left then,
+    /// and nobody waits for longer than then.
+    #[test]
+    fn a_file_that_is_cut_off_gives_an_earlier_state(takes in proptest::collection::vec((0u64..5_000, 0u8..4), 1..12)) {
+        let (store, mut file, mut now) = (Store::new(), File::default(), 1_000 * MINUTE);
+        let space = store.namespace("p", ROOM);
+        let rate = Rate { limit: 30, window_ms: 60_000, burst: 30 };
+        for (step, number) in takes {
+            now += step * MS;
+            space.acquire(&number.to_string(), 2, rate, now).unwrap();
+            file.append(&store, now);
+        }
+        let left = |bytes: &[u8]| {
+            let space = load(bytes, now).namespace("p", ROOM);
+            [0, 1, 2, 3].map(|number: u8| space.acquire(&number.to_string(), 0, rate, now).unwrap().remaining)
+        };
+        let at_end: Vec<[u32; 4]> = file.ends.iter().map(|end| left(&file.bytes[..*end])).collect();
+        for pair in at_end.windows(2) {
+            prop_assert!(pair[0].iter().zip(pair[1]).all(|(earlier, later)| *earlier >= later), "{:?}", at_end);
+        }
+        for cut in 0..file.bytes.len() {
+            let batch = file.ends.iter().rposition(|end| *end <= cut);
+            prop_assert_eq!(left(&file.bytes[..cut]), batch.map_or([30; 4], |batch| at_end[batch]));
         }
     }
 }
@@ -407,6 +412,56 @@ fn a_file_does_not_grow_without_bound() {
     let kept = Kept::open(&settings);
     let found = kept.store.namespace("p", ROOM).cell_get("k", kept.clock.now_ns()).unwrap();
     assert_eq!(found.unwrap().0.len(), 64 << 10);
+}
+
+/// What writing takes with a hundred thousand callers: for the figures in `tests/BENCHMARKS.md`, from a build that is optimized.
+#[test]
+#[ignore = "it measures"]
+#[allow(clippy::print_stderr, reason = "figures are for a person")]
+fn what_writing_takes() {
+    const KEYS: u64 = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let (place, found, _starting) =
+        super::super::folder::claim(settings.folder.as_ref().unwrap(), &settings.config, &settings.trust)
+            .unwrap();
+    assert!(found.is_empty());
+    let (store, clock) = (Store::new(), Clock::real());
+    let space = store.namespace("p", Quota { keys: usize::MAX, bytes: usize::MAX });
+    let path = place.path.clone();
+    let mut writer =
+        super::super::writer::Writer::new(store.spaces.clone(), (clock.clone(), 1), place, found);
+    let rate = Rate { limit: 1_000, window_ms: 60_000, burst: 1_000 };
+    let touch = |keys: u64| {
+        let began = std::time::Instant::now();
+        for key in 0..keys {
+            let key = format!("some.caller.{key}/some_tool_of_theirs");
+            assert!(space.acquire(&key, 1, rate, clock.now_ns()).unwrap().allowed);
+        }
+        began.elapsed() / u32::try_from(keys.max(1)).unwrap()
+    };
+    let mut timed = |what: &str, changed: u64| {
+        let each = touch(changed);
+        let (before, length) = (cpu_time(), path.metadata().map_or(0, |meta| meta.len()));
+        writer.write(false).unwrap();
+        let cpu = cpu_time() - before;
+        let now = path.metadata().unwrap().len();
+        eprintln!("{what}: {cpu:?} of a processor, file {length} → {now} bytes; a change took {each:?}");
+        cpu
+    };
+    timed("everything, 100,000 keys", KEYS);
+    timed("100,000 of 100,000 keys", KEYS);
+    timed("2,000 of 100,000 keys", 2_000);
+    timed("1 of 100,000 keys", 1);
+    let nothing = timed("nothing", 0);
+    assert!(nothing < std::time::Duration::from_millis(50), "{nothing:?}");
+}
+
+/// The processor time of this thread.
+fn cpu_time() -> std::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let nanos = u32::try_from(time.tv_nsec).unwrap();
+    std::time::Duration::new(u64::try_from(time.tv_sec).unwrap(), nanos)
 }
 
 /// Another length than this.
