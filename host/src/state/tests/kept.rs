@@ -414,56 +414,6 @@ fn a_file_does_not_grow_without_bound() {
     assert_eq!(found.unwrap().0.len(), 64 << 10);
 }
 
-/// What writing takes with a hundred thousand callers: for the figures in `tests/BENCHMARKS.md`, from a build that is optimized.
-#[test]
-#[ignore = "it measures"]
-#[allow(clippy::print_stderr, reason = "figures are for a person")]
-fn what_writing_takes() {
-    const KEYS: u64 = 100_000;
-    let dir = tempfile::tempdir().unwrap();
-    let settings = settings(dir.path());
-    let (place, found, _starting) =
-        super::super::folder::claim(settings.folder.as_ref().unwrap(), &settings.config, &settings.trust)
-            .unwrap();
-    assert!(found.is_empty());
-    let (store, clock) = (Store::new(), Clock::real());
-    let space = store.namespace("p", Quota { keys: usize::MAX, bytes: usize::MAX });
-    let path = place.path.clone();
-    let mut writer =
-        super::super::writer::Writer::new(store.spaces.clone(), (clock.clone(), 1), place, found);
-    let rate = Rate { limit: 1_000, window_ms: 60_000, burst: 1_000 };
-    let touch = |keys: u64| {
-        let began = std::time::Instant::now();
-        for key in 0..keys {
-            let key = format!("some.caller.{key}/some_tool_of_theirs");
-            assert!(space.acquire(&key, 1, rate, clock.now_ns()).unwrap().allowed);
-        }
-        began.elapsed() / u32::try_from(keys.max(1)).unwrap()
-    };
-    let mut timed = |what: &str, changed: u64| {
-        let each = touch(changed);
-        let (before, length) = (cpu_time(), path.metadata().map_or(0, |meta| meta.len()));
-        writer.write(false).unwrap();
-        let cpu = cpu_time() - before;
-        let now = path.metadata().unwrap().len();
-        eprintln!("{what}: {cpu:?} of a processor, file {length} → {now} bytes; a change took {each:?}");
-        cpu
-    };
-    timed("everything, 100,000 keys", KEYS);
-    timed("100,000 of 100,000 keys", KEYS);
-    timed("2,000 of 100,000 keys", 2_000);
-    timed("1 of 100,000 keys", 1);
-    let nothing = timed("nothing", 0);
-    assert!(nothing < std::time::Duration::from_millis(50), "{nothing:?}");
-}
-
-/// The processor time of this thread.
-fn cpu_time() -> std::time::Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let nanos = u32::try_from(time.tv_nsec).unwrap();
-    std::time::Duration::new(u64::try_from(time.tv_sec).unwrap(), nanos)
-}
-
 /// Another length than this.
 fn write_is_awaited_or_rewritten(path: &Path, length: u64) {
     for _ in 0..2_000 {
