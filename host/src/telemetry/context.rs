@@ -1,5 +1,5 @@
 //! Which trace a request belongs to (W3C Trace Context, W3C Baggage): read from what a client sent, strictly, because it goes
-//! on to servers and to whoever collects traces.
+//! on to servers and collectors.
 //!
 //! What does not have the form that the standard prescribes counts as not sent.
 

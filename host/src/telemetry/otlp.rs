@@ -72,8 +72,6 @@ impl fmt::Debug for Settings {
 pub struct Otlp {
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
-    /// While it lives, spans are made.
-    _provider: Option<SdkTracerProvider>,
 }
 
 impl Otlp {
@@ -90,7 +88,7 @@ impl Otlp {
         let resource = resource(settings);
         let told = Arc::new(ResourceAttributesWithSchema::from(&resource));
         let mut tasks = Vec::new();
-        let provider = if settings.traces {
+        if settings.traces {
             let sender = Sender::new(settings, "v1/traces", "spans")?;
             let (queue, batches) = spans::queue(settings.max_queue_bytes);
             tasks.push(tokio::spawn(batches.send(sender, told.clone(), stop.clone())));
@@ -110,10 +108,7 @@ impl Otlp {
                 redaction,
             };
             tracing.begin();
-            Some(provider)
-        } else {
-            None
-        };
+        }
         if let Some(series) = series {
             let sender = Sender::new(settings, "v1/metrics", "metrics")?;
             tasks.push(tokio::spawn(meters::send(
@@ -124,7 +119,7 @@ impl Otlp {
                 stop.clone(),
             )));
         }
-        Ok(Self { stop, tasks, _provider: provider })
+        Ok(Self { stop, tasks })
     }
 
     /// Sends what is left, as long as that is quick.

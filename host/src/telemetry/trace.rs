@@ -176,7 +176,7 @@ impl CallSpan {
     pub async fn over<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         std::future::poll_fn(|context| {
-            let _entered = self.0.as_ref().map(Entered::into);
+            let _entered = self.0.as_ref().map(Entered::of);
             work.as_mut().poll(context)
         })
         .await
@@ -219,7 +219,7 @@ fn close(span: &mut Span, problem: Option<&Problem>) {
 struct Entered(Option<Arc<Recorded>>);
 
 impl Entered {
-    fn into(call: &Arc<Recorded>) -> Self {
+    fn of(call: &Arc<Recorded>) -> Self {
         Self(CURRENT.replace(Some(call.clone())))
     }
 }
@@ -246,8 +246,8 @@ fn attributes(tracing: &Tracing, request: &Request<'_>) -> Vec<KeyValue> {
         let plain = id.strip_prefix('"').and_then(|id| id.strip_suffix('"')).unwrap_or(id);
         attributes.push(tracing.text("jsonrpc.request.id", plain));
     }
-    // Requests of the stateless era belong to no session.
-    if request.session != "stateless" {
+    // Requests of the stateless era belong to no session, and a pipe has no id of one.
+    if request.door == "http" && request.session != "stateless" {
         attributes.push(tracing.text("mcp.session.id", request.session));
     }
     attributes

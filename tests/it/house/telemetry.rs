@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use self::collector::{Collector, Seen, section};
 use crate::http_door::client::{Door, NEWEST, request, tool};
-use crate::support::{Gateway, Setup, eventually, free_address, get, reason, said};
+use crate::support::{Gateway, Setup, code, eventually, free_address, get, said};
 use crate::world::web::Web;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -114,7 +114,7 @@ fn a_call_is_one_trace() {
     }
     // The record has the same name for the call.
     let ids: Vec<String> =
-        gateway.audit().iter().map(|row| row["id"].as_str().unwrap_or("").to_owned()).collect();
+        gateway.audit().iter().map(|row| row["request_id"].as_str().unwrap_or("").to_owned()).collect();
     assert!(ids.contains(&whole.said("sentinel.call.id")), "{ids:?} {whole:?}");
 }
 
@@ -127,7 +127,7 @@ fn a_call_that_fails_says_why() {
     gateway.await_tool("bad");
     call(&mut gateway, "bad", &json!({}));
     call(&mut gateway, "worse", &json!({}));
-    assert_eq!(reason(&call(&mut gateway, "meta", &json!({}))), "denied");
+    assert_eq!(code(&call(&mut gateway, "meta", &json!({}))), -32003);
     call(&mut gateway, "nothing", &json!({}));
     gateway.end();
     let spans = collector.spans();
@@ -155,7 +155,7 @@ fn a_call_that_fails_says_why() {
         !spans.iter().any(|span| span.span.kind == 3 && span.name() == "tools/call meta"),
         "it was not asked"
     );
-    assert_eq!(find(1, "plugin rbac check").said("sentinel.plugin.verdict").is_empty(), false);
+    assert!(!find(1, "plugin rbac check").said("sentinel.plugin.verdict").is_empty());
     assert!(spans.iter().any(|span| span.said("sentinel.plugin.verdict") == "deny" && !span.failed()));
     for taken in collector.taken() {
         let text = String::from_utf8_lossy(&taken.body).into_owned();

@@ -1,5 +1,5 @@
-//! The metrics once more, for OTLP: every counter that Prometheus can ask for is counted here as well. A handle is found by
-//! its labels once and kept by whoever counts, so that counting is one step of an atomic number.
+//! The metrics once more, for OTLP: every number that Prometheus can ask for is counted here as well. The part that
+//! counts finds its number by labels once and keeps a handle, so that counting is one step of an atomic number.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -354,7 +354,7 @@ mod tests {
             level.set(7.0);
             level.increment(3.0);
             level.decrement(1.0);
-            for value in [0.0004, 0.0005, 0.3, 1_000.0] {
+            for value in [0.000_4, 0.000_5, 0.25, 1_000.0] {
                 metrics::histogram!("x_duration_seconds").record(value);
             }
         });
@@ -365,7 +365,7 @@ mod tests {
         assert_eq!((&*sent["g_bytes"].unit, &*sent["x_duration_seconds"].unit), ("By", "s"));
         let Some(metric::Data::Histogram(histogram)) = &sent["x_duration_seconds"].data else { panic!() };
         let point = &histogram.data_points[0];
-        assert_eq!((point.count, point.sum), (4, Some(1_000.3009)));
+        assert_eq!((point.count, point.sum), (4, Some(1_000.250_9)));
         assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
         // A value that is a bound belongs to what is below it.
         assert_eq!((point.bucket_counts[0], *point.bucket_counts.last().unwrap()), (2, 1));

@@ -112,7 +112,7 @@ impl Sender {
         match result {
             Ok(None) => self.went(count),
             Ok(Some((rejected, why))) => {
-                self.went(count.saturating_sub(rejected));
+                self.count(count.saturating_sub(rejected), 0);
                 self.failed(rejected.min(count), &format!("it refuses some: {why}"));
             }
             Err(Failed { why, .. }) => self.failed(count, &why),

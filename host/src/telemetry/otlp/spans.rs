@@ -103,7 +103,8 @@ impl Batches {
         }
         self.spans.close();
         sender.hurry();
-        while self.spans.recv_many(&mut batch, BATCH).await > 0 {
+        // What was gathered, and what is in the queue.
+        while self.spans.recv_many(&mut batch, BATCH).await > 0 || !batch.is_empty() {
             self.send_batch(&mut batch, &mut sender, &resource).await;
         }
         sender.lost(self.held.lost.swap(0, Ordering::Relaxed));

@@ -17,6 +17,9 @@ use tokio::runtime::Runtime;
 
 use crate::support::eventually;
 
+/// A name, labels, a value.
+pub(super) type Number = (String, Vec<(String, String)>, f64);
+
 /// A request that it was sent.
 #[derive(Clone, Debug)]
 pub(super) struct Taken {
@@ -94,7 +97,7 @@ impl Collector {
     }
 
     /// The numbers of the last request for metrics: names, labels, values. Of a histogram it is how often.
-    pub(super) fn metrics(&self) -> Vec<(String, Vec<(String, String)>, f64)> {
+    pub(super) fn metrics(&self) -> Vec<Number> {
         let last = self.taken().into_iter().rfind(|taken| taken.path == "/v1/metrics");
         let Some(last) = last else { return Vec::new() };
         let request = ExportMetricsServiceRequest::decode(last.body).unwrap();
@@ -141,10 +144,10 @@ async fn take(State(inside): State<Arc<Inside>>, uri: Uri, headers: HeaderMap, b
 }
 
 fn number(point: &opentelemetry_proto::tonic::metrics::v1::NumberDataPoint) -> f64 {
-    use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
+    use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Of;
     match point.value {
-        Some(Number::AsInt(value)) => value as f64,
-        Some(Number::AsDouble(value)) => value,
+        Some(Of::AsInt(value)) => value as f64,
+        Some(Of::AsDouble(value)) => value,
         None => panic!("{point:?}"),
     }
 }
