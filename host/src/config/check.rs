@@ -33,6 +33,7 @@ mod roles;
 mod route;
 mod sandbox;
 mod state;
+mod telemetry;
 mod tools;
 
 /// Looks up an environment variable.
@@ -80,6 +81,7 @@ pub(super) fn check(
         gateway.memory_dir = checker.memory_dir(&raw, audit);
     }
     let state = audit.as_ref().map(|audit| checker.state(&raw, audit, door.is_some()));
+    let telemetry = checker.telemetry(&raw.telemetry, door.is_some());
     let backends = checker.backends(&raw.backends, &raw.gateway.proxy);
     let rules = checker.rules(&raw);
     let plugins = checker.chain(authenticators, &raw);
@@ -112,6 +114,7 @@ pub(super) fn check(
         scopes,
         audit,
         state,
+        telemetry,
         backends,
         plugins,
         kill_switch,

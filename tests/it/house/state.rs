@@ -8,7 +8,8 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Setup, SmallDisk, code, eventually, reason, said};
+use crate::http_door::client::Door;
+use crate::support::{Gateway, Setup, SmallDisk, code, eventually, fixture, reason, said};
 
 /// One call of `echo` a minute; the others are as good as free.
 fn limited() -> Setup {
@@ -246,6 +247,43 @@ fn a_full_disk_is_named_once_and_what_was_not_written_is_when_there_is_room() {
     gateway.end();
     drop(gateway);
     drop(disk);
+}
+
+#[test]
+fn a_limit_over_http_stays_used_up_for_each_caller_and_each_endpoint() {
+    let setup = limited();
+    {
+        let file = setup.path("dev.toml");
+        let backend =
+            format!("name = \"echo\"\ntype = \"stdio\"\ncommand = {:?}\nargs = [\"stdio\"]", fixture());
+        let limits = "[rate_limits]\nper_tool = { echo = { rpm = 1, burst = 1 } }";
+        let roles = "[rbac.roles.admin]\npermissions = [\"*\"]";
+        std::fs::write(&file, format!("{roles}\n{limits}\n[[backends]]\n{backend}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let door = Door::open(setup, "[[http.mounts]]\npath = \"/mcp/dev\"\nconfig = \"dev.toml\"");
+    let ask = |door: &Door, who: &str, path: &str| {
+        let answer =
+            door.client(who).at(path).ask("tools/call", &json!({"name": "echo", "arguments": {"text": "x"}}));
+        answer.value()["error"]["data"]["reason"].as_str().unwrap_or("passes").to_owned()
+    };
+    door.gateway.await_log("backend is ready backend=echo ", 2);
+    // Ann uses up the one, Bob the other.
+    assert_eq!([ask(&door, "ann", "/mcp"), ask(&door, "bob", "/mcp/dev")], ["passes", "passes"]);
+    let door = door.again();
+    door.gateway.await_log("backend is ready backend=echo ", 2);
+    assert_eq!([ask(&door, "ann", "/mcp"), ask(&door, "bob", "/mcp/dev")], ["rate_limited", "rate_limited"]);
+    assert_eq!([ask(&door, "bob", "/mcp"), ask(&door, "ann", "/mcp/dev")], ["passes", "passes"]);
+    // There is one state, and the main file says where.
+    let setup = door.gateway.into_setup();
+    let file = setup.path("dev.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("[state]\npersist = false\n{text}")).unwrap();
+    let (status, said) = setup.refused(&["check"]);
+    assert!(
+        status != Some(0) && said.contains("the state of a mount is kept where the main file says"),
+        "{said}"
+    );
 }
 
 #[test]
