@@ -99,6 +99,8 @@ impl From<Full> for CellFailure {
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     spaces: Arc<Mutex<HashMap<String, Arc<Space>>>>,
+    /// Which endpoint's plugins it is for; empty for the main one.
+    endpoint: Arc<str>,
 }
 
 impl Store {
@@ -108,12 +110,20 @@ impl Store {
         Self::default()
     }
 
+    /// The same store for the plugins of a further endpoint: those of one name share nothing with each other.
+    #[must_use]
+    pub fn within(&self, endpoint: &str) -> Self {
+        Self { spaces: self.spaces.clone(), endpoint: endpoint.into() }
+    }
+
     /// The namespace of a plugin. Asking again gives the same state under the new quota: a reload keeps
     /// what was spent, and what is held beyond a smaller quota stays until it expires.
     #[must_use]
     pub fn namespace(&self, plugin: &str, quota: Quota) -> Namespace {
         let mut spaces = self.spaces.lock();
-        let space = spaces.entry(plugin.to_owned()).or_default();
+        // No plugin has a `#` in its name.
+        let name = if self.endpoint.is_empty() { plugin.to_owned() } else { format!("{}#{plugin}", self.endpoint) };
+        let space = spaces.entry(name).or_default();
         space.usage.set_quota(quota);
         Namespace { space: Arc::clone(space) }
     }
