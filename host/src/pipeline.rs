@@ -363,7 +363,8 @@ impl Pipeline {
     ) -> Result<T, Failure> {
         if outcome::is_before_the_guards(&failure)
             && let Some(principal) = principal
-            && let Err(denial) = trip.generation.policy().once_more(&Arc::new(trip.unfound(principal.clone())))
+            && let Err(denial) =
+                trip.generation.policy().once_more(&Arc::new(trip.unfound(principal.clone())))
         {
             failure = denial.into();
         }
@@ -394,10 +395,7 @@ impl Pipeline {
     }
 
     /// The same with the generation that knows them.
-    async fn let_in(
-        &self,
-        arrival: &Arrival<'_>,
-    ) -> Result<(Arc<Generation>, Arc<Principal>), Failure> {
+    async fn let_in(&self, arrival: &Arrival<'_>) -> Result<(Arc<Generation>, Arc<Principal>), Failure> {
         match self.live.admit(arrival.caller) {
             (generation, Ok(principal)) => Ok((generation, principal)),
             (_, Err(denial)) => self.stranger(*arrival, denial).await,

@@ -92,7 +92,8 @@ impl Rewriters {
     /// Whether the lists of a backend come out of these as of the others: the same plugins see them.
     #[must_use]
     pub fn list_as(&self, other: &Self, backend: &str) -> bool {
-        let (mut own, mut theirs) = (self.of(backend, |hooks| hooks.catalog), other.of(backend, |hooks| hooks.catalog));
+        let (mut own, mut theirs) =
+            (self.of(backend, |hooks| hooks.catalog), other.of(backend, |hooks| hooks.catalog));
         loop {
             match (own.next(), theirs.next()) {
                 (None, None) => return true,

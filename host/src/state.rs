@@ -122,7 +122,8 @@ impl Store {
     pub fn namespace(&self, plugin: &str, quota: Quota) -> Namespace {
         let mut spaces = self.spaces.lock();
         // No plugin has a `#` in its name.
-        let name = if self.endpoint.is_empty() { plugin.to_owned() } else { format!("{}#{plugin}", self.endpoint) };
+        let name =
+            if self.endpoint.is_empty() { plugin.to_owned() } else { format!("{}#{plugin}", self.endpoint) };
         let space = spaces.entry(name).or_default();
         space.usage.set_quota(quota);
         Namespace { space: Arc::clone(space) }

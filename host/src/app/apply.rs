@@ -41,7 +41,9 @@ pub enum ApplyError {
     /// Everything that is wrong with it: the file, a plugin, a server that does not come up.
     #[error("{0}")]
     Refused(#[source] Problems),
-    #[error("another reading of the configuration, begun by {by} {since_secs} s ago, is not done yet: try again when it is")]
+    #[error(
+        "another reading of the configuration, begun by {by} {since_secs} s ago, is not done yet: try again when it is"
+    )]
     Busy { by: String, since_secs: u64 },
     #[error("{0}")]
     Failed(String),
@@ -125,7 +127,8 @@ impl fmt::Display for Difference {
 }
 
 fn list(changes: &[Change]) -> String {
-    let shown = changes.iter().take(MAX_NAMED).map(|change| change.key.as_str()).collect::<Vec<_>>().join(", ");
+    let shown =
+        changes.iter().take(MAX_NAMED).map(|change| change.key.as_str()).collect::<Vec<_>>().join(", ");
     match changes.len().saturating_sub(MAX_NAMED) {
         0 => shown,
         more => format!("{shown} and {more} more"),

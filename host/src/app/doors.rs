@@ -72,7 +72,8 @@ impl Door {
             (Self::Http(door), Front::Http { router, paths }) => {
                 if let Some(settings) = &new.http {
                     let sessions = suites.iter().filter_map(|suite| suite.sessions.as_ref());
-                    sessions.for_each(|sessions| sessions.bound(settings.max_sessions, settings.session_idle));
+                    sessions
+                        .for_each(|sessions| sessions.bound(settings.max_sessions, settings.session_idle));
                 }
                 door.app.replace(router);
                 let before: Vec<&str> = paths_of(old);

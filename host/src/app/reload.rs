@@ -157,8 +157,10 @@ impl Reloader {
         let next = read.clone().holding(&state.config);
         let loaded = self.load(state, &next).await?;
         let same_plugins = state.suites.iter().zip(&loaded).all(|(suite, loaded)| loaded.is(&suite.made()));
-        let renewed = state.suites.iter().zip(&loaded).flat_map(|(suite, loaded)| loaded.renewed(&suite.made()));
-        let renewed = renewed.map(|name| Change { key: format!("plugins {name:?} (its file)"), effect: Effect::Live });
+        let renewed =
+            state.suites.iter().zip(&loaded).flat_map(|(suite, loaded)| loaded.renewed(&suite.made()));
+        let renewed =
+            renewed.map(|name| Change { key: format!("plugins {name:?} (its file)"), effect: Effect::Live });
         let applied = applied.into_iter().chain(renewed).collect();
         let mut report = Report { generation: self.generation(), applied, refused, ..Report::default() };
         if next == state.config && same_plugins {
@@ -222,14 +224,18 @@ impl Reloader {
         // In the order of the configuration, as `loaded` is.
         let wanted: Vec<Option<String>> =
             std::iter::once(None).chain(next.mounts().map(|mount| Some(mount.path.clone()))).collect();
-        let find = |mount: &Option<String>| state.suites.iter().chain(&new).find(|suite| suite.mount == *mount);
+        let find =
+            |mount: &Option<String>| state.suites.iter().chain(&new).find(|suite| suite.mount == *mount);
         let suites: Vec<&Suite> = wanted.iter().filter_map(find).collect();
         let own = |suite: &Suite| suite::of(&next, suite.mount.as_deref()).unwrap_or(&next);
         let lineups: Vec<_> = suites.iter().map(|suite| suite.lineup(own(suite))).collect();
         let ups = futures_util::future::join_all(lineups.iter().map(|lineup| lineup.up(START))).await;
         let mut found: Vec<Problem> = Vec::new();
         for (suite, down) in suites.iter().zip(ups) {
-            found.extend(down.into_iter().map(|(name, reason)| not_up(suite.mount.as_deref(), &name, &reason.to_string())));
+            found.extend(
+                down.into_iter()
+                    .map(|(name, reason)| not_up(suite.mount.as_deref(), &name, &reason.to_string())),
+            );
         }
         let front = self.door.front(&next, &suites);
         if let Err(error) = &front {
@@ -318,7 +324,8 @@ impl Reloader {
     pub(super) async fn drain(&self, grace: Duration) {
         let state = self.state.lock().await;
         let sessions = state.suites.iter().filter_map(|suite| suite.sessions.clone());
-        futures_util::future::join_all(sessions.map(|sessions| async move { sessions.drain(grace).await })).await;
+        futures_util::future::join_all(sessions.map(|sessions| async move { sessions.drain(grace).await }))
+            .await;
     }
 }
 
@@ -357,7 +364,11 @@ pub(super) fn watched(config: &Config, suites: &[&Suite]) -> Watched {
 fn not_up(mount: Option<&str>, name: &str, reason: &str) -> Problem {
     let of = mount.map_or_else(String::new, |path| format!(" of {path}"));
     let hint = "mend it, or take it out of the file; what was in force serves on";
-    super::problem(&format!("backends {name:?}{of}"), format!("the server does not come up: {reason}"), Some(hint.to_owned()))
+    super::problem(
+        &format!("backends {name:?}{of}"),
+        format!("the server does not come up: {reason}"),
+        Some(hint.to_owned()),
+    )
 }
 
 /// Listens to the signal from now on; the future handles one after the other, for ever.

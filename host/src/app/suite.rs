@@ -238,7 +238,14 @@ impl Suite {
     }
 
     /// Makes the next generation of what was loaded and started for it.
-    pub(super) async fn next(&self, id: u64, main: &Config, own: &Config, loaded: Loaded, lineup: Lineup) -> Next {
+    pub(super) async fn next(
+        &self,
+        id: u64,
+        main: &Config,
+        own: &Config,
+        loaded: Loaded,
+        lineup: Lineup,
+    ) -> Next {
         let current = self.pipeline().current();
         let policy = Arc::new(current.policy().following(loaded.chain));
         let rewriters = Arc::new(loaded.rewriters);
@@ -288,7 +295,10 @@ impl Suite {
             // Of a new endpoint the first one never served anybody.
             if id > 0 {
                 tracing::info!(
-                    generation = id, mount, servers_ended = servers, "the last call of this generation has ended"
+                    generation = id,
+                    mount,
+                    servers_ended = servers,
+                    "the last call of this generation has ended"
                 );
             }
         });

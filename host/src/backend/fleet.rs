@@ -292,17 +292,19 @@ impl Lineup {
     /// Waits until those that were started are up and have said what they offer. Says of every one that is not why not. One
     /// that waits for the client to introduce itself is not waited for, and neither is one that the file lets stay away.
     pub async fn up(&self, patience: Duration) -> Vec<(Arc<str>, Words)> {
-        let waits = self.started.iter().filter(|backend| backend.settings.absent.is_none()).map(|backend| async {
-            let tried = tokio::time::timeout(patience, backend.came_up()).await;
-            match tried {
-                Ok(Ok(())) => None,
-                Ok(Err(reason)) => Some((backend.name.clone(), reason)),
-                Err(_) => {
-                    let text = format!("it is still {} after {} s", backend.starting(), patience.as_secs());
-                    Some((backend.name.clone(), backend.words(&text)))
+        let waits =
+            self.started.iter().filter(|backend| backend.settings.absent.is_none()).map(|backend| async {
+                let tried = tokio::time::timeout(patience, backend.came_up()).await;
+                match tried {
+                    Ok(Ok(())) => None,
+                    Ok(Err(reason)) => Some((backend.name.clone(), reason)),
+                    Err(_) => {
+                        let text =
+                            format!("it is still {} after {} s", backend.starting(), patience.as_secs());
+                        Some((backend.name.clone(), backend.words(&text)))
+                    }
                 }
-            }
-        });
+            });
         futures_util::future::join_all(waits).await.into_iter().flatten().collect()
     }
 

@@ -101,11 +101,7 @@ async fn run(backend: Arc<Backend>, fleet: Arc<Fleet>) {
 }
 
 /// Reads the lists, and says whether they are others than before; none if they cannot be read.
-pub(super) async fn refresh(
-    backend: &Arc<Backend>,
-    fleet: &Arc<Fleet>,
-    lists: &[List],
-) -> Option<bool> {
+pub(super) async fn refresh(backend: &Arc<Backend>, fleet: &Arc<Fleet>, lists: &[List]) -> Option<bool> {
     // One that is away is listed anew when it is back.
     let peer = backend.peer()?;
     let before = backend.original().unwrap_or_default();

@@ -188,8 +188,8 @@ impl Registry {
             both.map(|backend| (backend.name.clone(), backend.settings.always_prefix)).collect()
         };
         // Another order or another way to name things says who has which name: then it is as after a start.
-        let as_before = safe_names == self.safe_names
-            && names(&self.backends, next) == names(next, &self.backends);
+        let as_before =
+            safe_names == self.safe_names && names(&self.backends, next) == names(next, &self.backends);
         if as_before {
             owners.without(|name| next.iter().all(|backend| *backend.name != *name))
         } else {

@@ -11,12 +11,12 @@ use tokio::sync::watch;
 
 use super::eras::Eras;
 use super::errand::Own;
+use super::fleet::Fleet;
 use super::listing;
 use super::negotiate::{self, Greeting, Met, Progress, Stage};
 use super::open::OpenError;
 use super::peer::Peer;
 use super::refresh;
-use super::fleet::Fleet;
 use super::restart::{Cause, Life, Next, Restarts};
 use super::wire::{Control, Incoming, Receiver, Wire, WireError};
 use super::{Backend, PeerError, Status};

@@ -92,7 +92,11 @@ fn of_endpoint(old: &Config, new: &Config, same_door: bool) -> Vec<Change> {
         }
     }
     for plugin in &new.plugins {
-        let section = if plugin.section == "plugins" { format!("plugins {:?}", plugin.name) } else { plugin.section.clone() };
+        let section = if plugin.section == "plugins" {
+            format!("plugins {:?}", plugin.name)
+        } else {
+            plugin.section.clone()
+        };
         let before = old.plugins.iter().find(|before| before.name == plugin.name);
         let differs = before.is_some_and(|before: &Plugin| {
             before.secrets != plugin.secrets || (before != plugin && changes.is_empty())
@@ -115,7 +119,8 @@ fn is_at(key: &str, sections: &[&str]) -> bool {
 /// Whether a key is about a server that cannot serve on as it is.
 fn is_of_a_server(key: &str, old: &Config, new: &Config) -> bool {
     let of = |backend: &&Backend| {
-        let rest = key.strip_prefix("backends ").and_then(|key| key.strip_prefix(&format!("{:?}", backend.name)));
+        let rest =
+            key.strip_prefix("backends ").and_then(|key| key.strip_prefix(&format!("{:?}", backend.name)));
         rest.is_some_and(|rest| rest.starts_with(['.', ' ']))
     };
     let (before, now) = (old.backends.iter().find(of), new.backends.iter().find(of));
@@ -216,7 +221,12 @@ mod tests {
         one("9200", "9300", "gateway.listen", Effect::Restart);
         one("command = \"one\"", "command = \"other\"", "backends \"one\".command", Effect::Drain);
         one("url =", "timeout_secs = 7\nurl =", "backends \"two\".timeout_secs", Effect::Drain);
-        one("url =", "circuit_breaker_threshold = 7\nurl =", "backends \"two\".circuit_breaker_threshold", Effect::Live);
+        one(
+            "url =",
+            "circuit_breaker_threshold = 7\nurl =",
+            "backends \"two\".circuit_breaker_threshold",
+            Effect::Live,
+        );
         one("[auth]", "max_message_bytes = 100000\n[auth]", "gateway.max_message_bytes", Effect::Drain);
         one("[auth]", "[audit]\nkeep_days = 7\n[auth]", "audit.keep_days", Effect::Restart);
         one("[auth]", "[audit]\nredact_keys = [\"pin\"]\n[auth]", "audit.redact_keys", Effect::Live);
@@ -251,10 +261,10 @@ mod tests {
     #[test]
     fn what_needs_a_restart_stays_as_it_is_and_is_named_again() {
         let in_force = read(FILE, "secret-1");
-        let text = FILE
-            .replace("9200", "9300")
-            .replace("[\"*\"]", "[\"x\"]")
-            .replace("[auth]", "health_listen = \"off\"\n[audit]\nkeep_days = 3\ndir = \"/elsewhere\"\n[auth]");
+        let text = FILE.replace("9200", "9300").replace("[\"*\"]", "[\"x\"]").replace(
+            "[auth]",
+            "health_listen = \"off\"\n[audit]\nkeep_days = 3\ndir = \"/elsewhere\"\n[auth]",
+        );
         let read_now = read(&text, "secret-1");
         let keys = |old: &Config| -> Vec<String> {
             diff(old, &read_now).into_iter().map(|change| change.key).collect()
@@ -301,7 +311,16 @@ mod tests {
         let mut seen = 0;
         let sections = schema["properties"].as_object().unwrap();
         // These are about who may do what, and their plugins are loaded anew.
-        let decided = ["auth", "rbac", "rate_limits", "kill_switch", "plugins", "backends", "circuit_breaker", "$schema"];
+        let decided = [
+            "auth",
+            "rbac",
+            "rate_limits",
+            "kill_switch",
+            "plugins",
+            "backends",
+            "circuit_breaker",
+            "$schema",
+        ];
         for (section, shape) in sections.iter().filter(|(section, _)| !decided.contains(&section.as_str())) {
             if known(section) {
                 continue;

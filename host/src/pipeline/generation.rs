@@ -163,7 +163,10 @@ impl Live {
         let old: Vec<_> = before.alive.iter().filter_map(Weak::upgrade).collect();
         drop(before);
         let current = self.load();
-        old.iter().chain([&current]).map(|generation| (generation.id, Arc::strong_count(generation) - 1)).collect()
+        old.iter()
+            .chain([&current])
+            .map(|generation| (generation.id, Arc::strong_count(generation) - 1))
+            .collect()
     }
 
     /// Makes room for one more generation. The oldest that is too many is ended in order: its calls are given up, told so and
@@ -176,7 +179,8 @@ impl Live {
             let mut before = self.before.lock();
             before.alive.retain(|generation| generation.strong_count() > 0);
             // With the one in force, and the one to come.
-            let oldest = before.alive.front().filter(|_| before.alive.len() + 2 > MOST).and_then(Weak::upgrade);
+            let oldest =
+                before.alive.front().filter(|_| before.alive.len() + 2 > MOST).and_then(Weak::upgrade);
             let room = before.alive.len() + 2 <= MOST;
             drop(before);
             let Some(oldest) = oldest else {

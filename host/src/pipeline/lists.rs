@@ -151,7 +151,10 @@ impl Pipeline {
         let generation = self.current();
         let catalog = generation.registry().catalog();
         let Some(entry) = catalog.find(List::Tools, tool) else { return Vec::new() };
-        generation.registry().find(&entry.backend).map_or_else(Vec::new, |owner| owner.mirrored(&entry.upstream))
+        generation
+            .registry()
+            .find(&entry.backend)
+            .map_or_else(Vec::new, |owner| owner.mirrored(&entry.upstream))
     }
 
     /// There is one client only: the connections that others would share are its own.

@@ -171,11 +171,8 @@ impl Pipeline {
             if let Some(located) = self.lookup(generation, kind, &name, who) {
                 return Ok(located);
             }
-            let unlisted = if kind == TargetKind::Resource {
-                registry.unlisted()
-            } else {
-                registry.may_offer(&name)
-            };
+            let unlisted =
+                if kind == TargetKind::Resource { registry.unlisted() } else { registry.may_offer(&name) };
             // Whoever calls has them tried again.
             unlisted.iter().for_each(|backend| backend.want());
             let awaited = to_be_named || registry.are_coming(&unlisted);
@@ -222,7 +219,8 @@ impl Pipeline {
     ) -> Result<Located, Failure> {
         let unknown = || Failure::Method(method.to_owned());
         // Another's task is nobody's.
-        let task = splice::get(params, "/taskId").map(|_| self.locate_task(generation, params, who)).transpose();
+        let task =
+            splice::get(params, "/taskId").map(|_| self.locate_task(generation, params, who)).transpose();
         let task = task.map_err(|_| unknown())?;
         let named = self.about(generation, params, who);
         let named = if named.is_empty() && task.is_none() {

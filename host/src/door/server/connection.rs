@@ -47,13 +47,8 @@ const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain
 const LEAVING: Duration = Duration::from_secs(5);
 
 /// Serves one connection to its end: the client's, the clock's, or the drain's, or until it makes room for another.
-pub(super) async fn run<I>(
-    io: I,
-    peer: Peer,
-    app: App,
-    limits: Limits,
-    draining: CancellationToken,
-) where
+pub(super) async fn run<I>(io: I, peer: Peer, app: App, limits: Limits, draining: CancellationToken)
+where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let _seated = Seated(peer.clone());

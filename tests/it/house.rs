@@ -1,0 +1,3 @@
+//! What the house promises: it changes while it is lived in.
+
+mod generations;
