@@ -224,7 +224,7 @@ pub async fn probe(
     config.gateway.memory_dir = None;
     let config = &config;
     let (registry, _events) = suite::start_backends(config, &rewriters);
-    registry.client_declares("{}");
+    registry.fleet().client_declares("{}");
     let (backends, catalog) = registry.probe(told).await;
     let names = names::Names::of(&catalog);
     let unmatched = rules::Known::of(&registry, Arc::new(catalog)).unmatched(&config.rules);

@@ -40,9 +40,12 @@ pub(super) struct Everybody {
     limits: server::Limits,
     room: Room,
     app: server::App,
-    /// Who came lately, for each endpoint by its path; they stay known as long as they are known by the same headers.
-    callers: Mutex<Vec<(Option<String>, Vec<String>, Arc<Callers>)>>,
+    /// Who came lately, for each endpoint.
+    callers: Mutex<Vec<Came>>,
 }
+
+/// Who came lately to the endpoint of this path, known by these headers.
+type Came = (Option<String>, Vec<String>, Arc<Callers>);
 
 /// What a reload puts in the place of what is open.
 pub(super) enum Front {

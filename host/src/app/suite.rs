@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use super::plugins::{self, Loaded, Made};
 use super::resident::Resident;
 use super::rules;
-use crate::audit::Audit;
 use crate::backend::registry::{EVENT_QUEUE, Registry, Reshape};
 use crate::backend::{Backend, Common, Event, Lineup, Memory, Spool};
 use crate::config::{Auth, Config, KillSwitch as Off, Mount, Problems, Rule};

@@ -259,7 +259,8 @@ impl Fleet {
 impl Lineup {
     /// What is wanted next: of the servers of `registry` those whose settings are the same, and new ones for the rest, which
     /// are started at once.
-    pub(super) fn new(registry: &Registry, settings: &[config::Backend], common: Common) -> Self {
+    #[must_use]
+    pub fn new(registry: &Registry, settings: &[config::Backend], common: Common) -> Self {
         let fleet = registry.fleet().clone();
         let same = registry.opener().opens_as(&common);
         let opener = if same { registry.opener().clone() } else { Arc::new(Opener::new(common.clone())) };

@@ -74,6 +74,10 @@ impl Opener {
         own.max_message == *max_message && spools && own.memory.is_at(memory)
     }
 
+    pub(super) fn common(&self) -> &Common {
+        &self.common
+    }
+
     pub(super) fn redaction(&self) -> &Redaction {
         &self.common.redaction
     }

@@ -112,10 +112,10 @@ impl Registry {
     ) -> (Arc<Self>, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let fleet = Fleet::new(events);
-        let opener = Arc::new(Opener::new(common.clone()));
+        let opener = Arc::new(Opener::new(common));
         let backends: Vec<_> = settings.iter().map(|settings| fleet.enlist(settings, &opener)).collect();
         let merging = Merging { recalled: settings.is_empty(), ..Merging::default() };
-        let registry = Self::new(&fleet, backends, (opener, &common), reshape, merging);
+        let registry = Self::new(&fleet, backends, (opener.clone(), opener.common()), reshape, merging);
         fleet.attach(&registry);
         tokio::spawn(registry.clone().recall());
         registry.backends.iter().for_each(|backend| fleet.launch(backend));

@@ -111,9 +111,9 @@ fn of_endpoint(old: &Config, new: &Config, same_door: bool) -> Vec<Change> {
 /// Whether a key is one of these, or within one of them.
 fn is_at(key: &str, sections: &[&str]) -> bool {
     let within = |section: &&str| {
-        key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ' ']))
+        key.strip_prefix(*section).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ' ']))
     };
-    sections.iter().any(|section| within(&section))
+    sections.iter().any(within)
 }
 
 /// Whether a key is about a server that cannot serve on as it is.

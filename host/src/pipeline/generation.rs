@@ -148,11 +148,10 @@ impl Live {
     /// This generation takes up nothing any more.
     fn let_go(&self, id: u64) {
         let mut before = self.before.lock();
-        let (gone, stay) = before.letting_in.drain(..).partition(|generation| generation.id == id);
-        before.letting_in = stay;
+        let place = before.letting_in.iter().position(|generation| generation.id == id);
+        let gone = place.and_then(|place| before.letting_in.remove(place));
         drop(before);
         // Whatever ends with it ends without the lock.
-        let gone: Vec<Arc<Generation>> = gone;
         drop(gone);
     }
 
@@ -175,32 +174,30 @@ impl Live {
     /// # Errors
     /// The number of the one that does not end.
     pub(super) async fn make_room(&self) -> Result<(), u64> {
-        loop {
-            let mut before = self.before.lock();
-            before.alive.retain(|generation| generation.strong_count() > 0);
-            // With the one in force, and the one to come.
-            let oldest =
-                before.alive.front().filter(|_| before.alive.len() + 2 > MOST).and_then(Weak::upgrade);
-            let room = before.alive.len() + 2 <= MOST;
-            drop(before);
-            let Some(oldest) = oldest else {
-                if room {
-                    return Ok(());
-                }
-                continue;
-            };
+        while let Some(oldest) = self.too_many() {
             let (id, gone) = (oldest.id, oldest.gone());
             self.let_go(id);
             if Arc::strong_count(&oldest) > 1 {
                 tracing::warn!(
                     generation = id,
-                    "{MOST} generations of the configuration would not be enough: the calls that began with the oldest are given up"
+                    "more than {MOST} generations of the configuration would be alive: the calls that began with the oldest are given up"
                 );
                 oldest.end();
             }
             drop(oldest);
             tokio::time::timeout(END, gone).await.map_err(|_| id)?;
         }
+        Ok(())
+    }
+
+    /// The oldest generation, if there is no room for one more beside the one in force.
+    fn too_many(&self) -> Option<Arc<Generation>> {
+        let mut before = self.before.lock();
+        before.alive.retain(|generation| generation.strong_count() > 0);
+        if before.alive.len() + 2 <= MOST {
+            return None;
+        }
+        before.alive.iter().find_map(Weak::upgrade)
     }
 
     /// The generation for what this caller sends, and who that is. Somebody whose credential is not at hand any more was

@@ -282,18 +282,18 @@ fn counters_and_connections_outlive_a_generation() {
 #[test]
 fn a_mount_comes_changes_and_goes_live() {
     let mut setup = Setup::echo();
-    let file = |setup: &Setup, permissions: &str, prefix: &str| {
+    let file = |setup: &Setup, permissions: &str| {
         let path = setup.path("dev.toml");
         let fixture = crate::support::fixture();
         let text = format!(
             "[auth]\n[rbac.roles.admin]\npermissions = [{permissions}]\n[rate_limits]\ndefault_rpm = 100000\n\
-             [[backends]]\nname = \"dev\"\ntype = \"stdio\"\ncommand = {:?}\nargs = [\"stdio\", \"--prefix\", {prefix:?}]\n",
+             [[backends]]\nname = \"dev\"\ntype = \"stdio\"\ncommand = {:?}\nargs = [\"stdio\"]\nprefix = true\n",
             fixture.to_str().unwrap()
         );
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     };
-    file(&setup, "\"*\"", "dev_");
+    file(&setup, "\"*\"");
     setup = setup.unawaited();
     let mut door = Door::open(setup, "");
     let mount = "\n[[http.mounts]]\npath = \"/mcp/dev\"\nconfig = \"dev.toml\"\n";
@@ -303,7 +303,7 @@ fn a_mount_comes_changes_and_goes_live() {
     assert!(line.contains("http.mounts"), "{line}");
     let session = dev(&door).hello(NEWEST);
     assert!(session.call("dev_echo", json!({}))["result"].is_object());
-    file(&door.gateway.setup, "\"dev_fail\"", "dev_");
+    file(&door.gateway.setup, "\"dev_fail\"");
     let line = applied(&mut door.gateway, |text| text);
     assert!(line.contains("rbac.roles.admin.permissions of /mcp/dev"), "{line}");
     let denied = session.request("tools/call", &tool("dev_echo", json!({}))).value();
