@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::guests::guest;
-use crate::http_door::client::{Client, Door, NEWEST, STATELESS, request, tool};
+use crate::http_door::client::{Client, Door, NEWEST, request, tool};
 use crate::support::{
     Gateway, PATIENCE, Setup, alive, code, eventually, free_address, get, mint, reason, said,
 };
@@ -120,8 +119,8 @@ fn a_server_comes_and_goes_and_the_others_serve_on() {
     assert!(line.contains("backends \"two\" (taken out)") && line.contains("servers_kept=1"), "{line}");
     let unknown = gateway.call("two_tell", json!({}));
     assert_eq!(code(&unknown), -32602, "{unknown}");
-    assert_eq!(gateway.tools(), ["one_tell"]);
     gateway.heard("notifications/tools/list_changed");
+    assert_eq!(gateway.tools(), ["one_tell"]);
     assert_eq!(said(&gateway.call("one_tell", json!({}))), one, "the same process");
     eventually("the end of a server that is in no generation", || (!alive(pid_of(&two))).then_some(()));
     assert!(alive(pid_of(&one)));
@@ -216,7 +215,7 @@ fn a_bad_file_changes_nothing_and_says_all_that_is_wrong() {
     let text = whole.clone();
     let causes = refused(&mut gateway, |_| {
         let plugin = "[[plugins]]\nname = \"gone\"\nstage = \"guard\"\nwasm = \"gone.wasm\"\n";
-        format!("{}{plugin}", text.replace("permissions = [\"*\"]", "permissions = [\"x\"]"))
+        format!("{}{plugin}", text.replace("permissions = [\"*\"]", "permissions = [\"tools.read\"]"))
     });
     assert!(causes.contains("plugins.gone"), "{causes}");
     let script = "echo $$ > started.pid; exec sleep 60";
@@ -239,7 +238,9 @@ fn a_bad_file_changes_nothing_and_says_all_that_is_wrong() {
     let line = reload(&mut gateway, |_| whole.clone());
     assert!(line.contains("nothing in it has changed"), "{line}");
     assert_eq!(generation(), 1, "so there is no new generation");
-    applied(&mut gateway, |text| text.replace("permissions = [\"*\"]", "permissions = [\"one_tell\"]"));
+    applied(&mut gateway, |text| {
+        text.replace("permissions = [\"*\"]", "permissions = [\"*\"]\ndenied_tools = [\"x\"]")
+    });
     assert_eq!(generation(), 2);
     assert_eq!(said(&gateway.call("one_tell", json!({}))), before, "the same process through all of it");
     gateway.end();
@@ -270,7 +271,9 @@ fn counters_and_connections_outlive_a_generation() {
     let mut gateway = Gateway::start(setup);
     let first = said(&gateway.call("one_tell", json!({}))).to_owned();
     gateway.call("one_tell", json!({}));
-    applied(&mut gateway, |text| text.replace("permissions = [\"*\"]", "permissions = [\"one_*\"]"));
+    applied(&mut gateway, |text| {
+        text.replace("permissions = [\"*\"]", "permissions = [\"*\"]\ndenied_tools = [\"x\"]")
+    });
     assert_eq!(said(&gateway.call("one_tell", json!({}))), first);
     applied(&mut gateway, |text| text.replace("default_rpm = 1000000", "default_rpm = 999999"));
     assert_eq!(said(&gateway.call("one_tell", json!({}))), first);
@@ -282,18 +285,18 @@ fn counters_and_connections_outlive_a_generation() {
 #[test]
 fn a_mount_comes_changes_and_goes_live() {
     let mut setup = Setup::echo();
-    let file = |setup: &Setup, permissions: &str| {
+    let file = |setup: &Setup, denied: &str| {
         let path = setup.path("dev.toml");
         let fixture = crate::support::fixture();
         let text = format!(
-            "[auth]\n[rbac.roles.admin]\npermissions = [{permissions}]\n[rate_limits]\ndefault_rpm = 100000\n\
+            "[auth]\n[rbac.roles.admin]\npermissions = [\"*\"]\ndenied_tools = [{denied}]\n[rate_limits]\ndefault_rpm = 100000\n\
              [[backends]]\nname = \"dev\"\ntype = \"stdio\"\ncommand = {:?}\nargs = [\"stdio\"]\nprefix = true\n",
             fixture.to_str().unwrap()
         );
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     };
-    file(&setup, "\"*\"");
+    file(&setup, "\"dev_fail\"");
     setup = setup.unawaited();
     let mut door = Door::open(setup, "");
     let mount = "\n[[http.mounts]]\npath = \"/mcp/dev\"\nconfig = \"dev.toml\"\n";
@@ -303,9 +306,9 @@ fn a_mount_comes_changes_and_goes_live() {
     assert!(line.contains("http.mounts"), "{line}");
     let session = dev(&door).hello(NEWEST);
     assert!(session.call("dev_echo", json!({}))["result"].is_object());
-    file(&door.gateway.setup, "\"dev_fail\"");
+    file(&door.gateway.setup, "\"dev_echo\"");
     let line = applied(&mut door.gateway, |text| text);
-    assert!(line.contains("rbac.roles.admin.permissions of /mcp/dev"), "{line}");
+    assert!(line.contains("rbac.roles.admin.denied_tools of /mcp/dev"), "{line}");
     let denied = session.request("tools/call", &tool("dev_echo", json!({}))).value();
     assert_eq!(reason(&denied), "forbidden", "{denied}");
     let main = door.client("ann").hello(NEWEST);
@@ -402,7 +405,7 @@ fn mutated(whole: &str, number: usize) -> String {
     let some = number / 10;
     match number % 10 {
         0 => whole
-            .replace("[\"*\"]\n", &format!("[\"*\"]\n[rbac.roles.r{some}]\npermissions = [\"x{some}\"]\n")),
+            .replace("[\"*\"]\n", &format!("[\"*\"]\n[rbac.roles.r{some}]\npermissions = [\"tools.read\"]\ndenied_tools = [\"x{some}\"]\n")),
         1 => whole.replace("default_rpm = 1000000", &format!("default_rpm = {}", 900_000 + number)),
         2 => whole.replace("[kill_switch]", &format!("[kill_switch]\ndisabled_tools = [\"never_{some}\"]")),
         3 => whole.replace("[http]\n", &format!("[http]\nmax_sessions = {}\n", 500 + some)),
