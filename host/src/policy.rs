@@ -14,10 +14,10 @@ mod chain;
 mod judges;
 mod kill;
 mod permit;
+pub(crate) mod refusal;
 
 pub use caller::Caller;
 pub use chain::Chain;
-pub(crate) use chain::denial;
 pub use kill::KillSwitch;
 pub use permit::Permitted;
 

@@ -349,6 +349,9 @@ impl From<TargetKind> for WitKind {
             TargetKind::Tool => Self::Tool,
             TargetKind::Resource => Self::Resource,
             TargetKind::Prompt => Self::Prompt,
+            TargetKind::Route => Self::Route,
+            TargetKind::Command => Self::Command,
+            TargetKind::Control => Self::Control,
             TargetKind::Other => Self::Other,
         }
     }
