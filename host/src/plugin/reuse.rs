@@ -7,7 +7,7 @@
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::sync::{Arc, Weak};
 
-use super::bindings::reusable::exports::sentinel::plugin::reuse::Facts;
+use super::bindings::reuse::Facts;
 use super::views::Edits;
 use crate::call::{Call, Principal, Target};
 

@@ -104,8 +104,9 @@ fn each_permission_opens_its_own_kind_only() {
 
 #[test]
 fn an_operators_actions_can_be_granted_one_by_one() {
-    let roles =
-        roles(r#"{"roles":{"watch":{"allowed_methods":["status","vendor/*"]},"user":{"permissions":["tools.execute"]}}}"#);
+    let roles = roles(
+        r#"{"roles":{"watch":{"allowed_methods":["status","vendor/*"]},"user":{"permissions":["tools.execute"]}}}"#,
+    );
     let act = |role: &str, kind: TargetKind, method: &'static str| {
         let asked = Asked { method, kind, names: named("gateway", "") };
         roles.check(role, asked, || None).map_err(|refusal| refusal.reason)
