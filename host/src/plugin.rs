@@ -26,6 +26,7 @@ mod outgoing;
 mod pool;
 mod precompiled;
 mod reuse;
+mod subject;
 mod ticker;
 mod verdict;
 mod views;
@@ -36,8 +37,8 @@ pub use bindings::{Mismatch, Roles};
 pub use compile::compile_here;
 pub use engine::Engine;
 pub(crate) use pool::blocking;
+pub use subject::{Answer, CatalogEdit, Edits};
 pub use verdict::{ApprovalRequest, Risk, Threshold, Verdict};
-pub use views::{Answer, CatalogEdit, Edits};
 
 use self::bindings::{Contract, Places};
 use self::guest::{Guest, Shared};
@@ -273,7 +274,7 @@ fn linker(engine: &Engine, wasi: Wasi) -> wasmtime::Result<Linker<Guest>> {
         )?;
     }
     if wasi.rest || wasi.http {
-        waiting::add_to_linker(&mut linker)?;
+        waiting::add_to_linker(&mut linker, Guest::table, Guest::waits)?;
     }
     Ok(linker)
 }

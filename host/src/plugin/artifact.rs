@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use super::bindings::{ROLES, Roles};
+use super::compile;
 use super::engine::Engine;
 use super::precompiled::Cache;
 
@@ -308,7 +309,8 @@ fn compiled(
         return Ok(component);
     }
     let failed = |reason| ArtifactError::Compile { path: path.to_owned(), reason };
-    let native = engine.compile(wasm).map_err(failed)?;
+    let (bounds, limits) = engine.compilation();
+    let native = compile::compile(wasm, bounds, limits).map_err(failed)?;
     cache.keep(digest, engine, &native);
     #[expect(unsafe_code, reason = "deserialize is unsafe")]
     // SAFETY: these are the bytes that this engine's compiler, in a process of our own program, made just now.

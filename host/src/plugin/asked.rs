@@ -10,7 +10,7 @@ use super::bindings::interest::Hooks as WantedHooks;
 use super::bindings::types as wit;
 use super::pool::Instance;
 use super::reuse::{Answers, Known};
-use super::views::{Answer, CatalogEdit, Edits};
+use super::subject::{Answer, CatalogEdit, Edits};
 use super::{Answered, Auth, Fault, Hooks, Plugin, PluginError, Refusal, Row, Verdict};
 use crate::call::{Call, Credential, Outcome, Principal, TargetKind};
 use crate::mcp::catalog::Offer;

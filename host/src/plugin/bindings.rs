@@ -8,8 +8,6 @@ use std::collections::BTreeSet;
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 
-use super::guest::Guest;
-
 #[allow(unreachable_pub, missing_debug_implementations, clippy::all, reason = "generated")]
 mod generated {
     wasmtime::component::bindgen!({
@@ -30,11 +28,11 @@ mod generated {
         world: "sentinel:host/every-interface",
         imports: { default: trappable },
         with: {
-            "sentinel:plugin/view.request": crate::plugin::views::RequestView,
-            "sentinel:plugin/view.call": crate::plugin::views::CallView,
-            "sentinel:plugin/view.response": crate::plugin::views::ResponseView,
-            "sentinel:plugin/view.patch": crate::plugin::views::PatchView,
-            "sentinel:plugin/view.catalog": crate::plugin::views::CatalogView,
+            "sentinel:plugin/view.request": crate::plugin::subject::RequestView,
+            "sentinel:plugin/view.call": crate::plugin::subject::CallView,
+            "sentinel:plugin/view.response": crate::plugin::subject::ResponseView,
+            "sentinel:plugin/view.patch": crate::plugin::subject::PatchView,
+            "sentinel:plugin/view.catalog": crate::plugin::subject::CatalogView,
         },
     });
 }
@@ -94,7 +92,7 @@ macro_rules! exports {
             ///
             /// # Errors
             /// The first that lacks a function, or `lifecycle` if there is none.
-            pub(super) fn find(pre: &InstancePre<Guest>, roles: Roles) -> Result<Self, Mismatch> {
+            pub(super) fn find<T>(pre: &InstancePre<T>, roles: Roles) -> Result<Self, Mismatch> {
                 Ok(Self {
                     lifecycle: lifecycle::GuestIndices::new(pre).map_err(mismatch("lifecycle"))?,
                     $($name: roles
@@ -109,9 +107,9 @@ macro_rules! exports {
             ///
             /// # Errors
             /// The first of which a function has another type.
-            pub(super) fn load(
+            pub(super) fn load<T: 'static>(
                 &self,
-                store: &mut Store<Guest>,
+                store: &mut Store<T>,
                 instance: &Instance,
             ) -> Result<Exports, Mismatch> {
                 let lifecycle =
