@@ -1,7 +1,7 @@
 //! The Rust face of `wit/0.1`. What the host offers is generated in one piece; what plugins export is bound one interface at
 //! a time, so an artifact may have any of them, and an interface that differs is told by its name.
 //!
-//! A new exported interface is added here and nowhere else: to the world, and to the list under [`exports!`].
+//! A new exported interface is added here and nowhere else: to the world, and to the list at the end.
 
 use std::collections::BTreeSet;
 
