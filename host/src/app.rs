@@ -13,11 +13,13 @@ mod doors;
 mod files;
 mod judge;
 pub mod names;
+mod otlp;
 pub mod plugins;
 mod reload;
 mod rules;
 mod shield;
 mod started;
+mod state;
 mod stray;
 mod suite;
 mod surroundings;
@@ -35,7 +37,7 @@ use crate::files::narrow_umask;
 use crate::mcp::schema::apart;
 use crate::pipeline::Pipeline;
 use crate::redact::Words;
-use crate::state::{Clock, Store};
+use crate::state::{Clock, Kept, Store};
 use crate::telemetry;
 
 pub use self::judge::{Verdict, caller};
@@ -75,11 +77,16 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     config.warnings.iter().for_each(|warning| tracing::warn!("{}: {}", warning.key, warning.message));
     narrow_umask();
     survive_file_limit()?;
-    let render = telemetry::metrics()?;
+    let watch = otlp::watch(config)?;
     files::tighten(config);
-    let prepared = files::together(config, files::problems(config), Prepared::load(config))?;
-    let mounted: Vec<Prepared> =
-        config.mounts().map(|mount| Prepared::load(&mount.config)).collect::<Result<_, _>>()?;
+    let open = files::problems(config);
+    // What others may have changed is not gone on from.
+    let state = if open.is_empty() { state::open(config) } else { Kept::in_memory() };
+    let prepared = files::together(config, open, Prepared::load(config, &state, ""))?;
+    let mounted: Vec<Prepared> = config
+        .mounts()
+        .map(|mount| Prepared::load(&mount.config, &state, &mount.path))
+        .collect::<Result<_, _>>()?;
     // One that has to fetch keys first is asked when somebody calls: no start waits for an issuer that is away.
     if !judge::fetches(config)
         && let Some(verdict) = judge::caller(config, &prepared.chain())
@@ -109,7 +116,7 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     let reload = tokio::spawn(reload::on_sighup(whole)?);
     let pipelines: Vec<_> = suites.iter().map(|suite| suite.house.pipeline.clone()).collect();
     let started = Started::new(config, began, pipelines.clone(), stop.clone());
-    let health = health_server(config, pipelines, render, &stop).await;
+    let health = health_server(config, pipelines, watch.render.clone(), &stop).await;
     let signals = stop_signals(stop.clone())?;
     let houses: Vec<House> = suites.iter().map(|suite| suite.house.clone()).collect();
     let served = match &config.http {
@@ -119,12 +126,14 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
             None => Ok(()),
         },
     };
-    // Stop accepting → calls ended (in serve) → backends → audit.
+    // Stop accepting → calls ended (in serve) → backends → audit → telemetry.
     stop.cancel();
     reload.abort();
     signals.abort();
     futures_util::future::join_all(suites.into_iter().map(Suite::end)).await;
     backend::settle(SERVERS_LEFT).await;
+    // Every call has been settled: nothing changes any more.
+    let _ = tokio::task::spawn_blocking(move || state.close()).await;
     if let Some(health) = health {
         let _ = health.await;
     }
@@ -132,6 +141,7 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
         .close()
         .await
         .context("the audit journal was not drained; what remains is moved at the next start")?;
+    watch.close().await;
     tracing::info!("Shutdown complete");
     served
 }
