@@ -391,7 +391,7 @@ impl Pipeline {
             ("address".to_owned(), request.address.to_owned()),
             ("door".to_owned(), request.door.to_owned()),
         ];
-        // Whoever started the gateway has no address.
+        // The client that started the gateway (stdio) has no address.
         let notes = &notes[usize::from(request.address.is_empty())..];
         let closing =
             Closing { status, error: Some(&denial.message), latency: request.since.elapsed(), notes };
@@ -402,7 +402,7 @@ impl Pipeline {
         self.meters.count("unknown", status, Some(&failure), request.since.elapsed());
     }
 
-    /// The policies, for whoever flips the kill switch or replaces a plugin.
+    /// The policies, for code that sets the kill switch or replaces a plugin.
     #[must_use]
     pub fn policy(&self) -> &Arc<Policy> {
         &self.policy

@@ -1,6 +1,6 @@
 //! Decides: who is calling, and whether a call may go on.
 //!
-//! The order is S5's: authenticated caller → kill switch → guards (rate limit, RBAC, the operator's own) →
+//! The order: authenticated caller → kill switch → guards (rate limit, RBAC, the operator's own) →
 //! arguments against the tool's schema → breaker. The kill switch and the schema check are the host's; every
 //! other decision is a plugin's. What passes is a [`Permitted`], which nothing else can make.
 
@@ -65,7 +65,7 @@ impl Policy {
     pub fn replace(&self, chain: Chain) {
         let old = self.chain.swap(Arc::new(chain));
         if !old.judges_callers_as(&self.chain.load()) {
-            // After the chain: whoever asked the old one has the old number.
+            // After the chain: what the old chain said carries the old number.
             self.epoch.fetch_add(1, Ordering::AcqRel);
         }
     }

@@ -68,7 +68,7 @@ pub struct Registry {
     safe_names: bool,
     catalog: ArcSwap<Catalog>,
     merging: Mutex<Merging>,
-    /// Counts merges, for whoever waits for a name.
+    /// Counts merges, to wake the calls that wait for a name.
     merges: watch::Sender<u64>,
     greetings: Mutex<HashMap<Arc<str>, Greeting>>,
     client: watch::Sender<Option<Arc<str>>>,
@@ -80,7 +80,7 @@ pub struct Registry {
     /// keeps plain names from those after it in the file, unless it fails sooner. What is decided then is only what clients
     /// see: rules wait for as long as it takes.
     patience: Duration,
-    /// Counts what becomes known of the backends, for whoever waits for all of them.
+    /// Counts what becomes known of the backends, to wake those who wait for all of them.
     moves: watch::Sender<u64>,
     /// The one client of a gateway on stdio: what servers say over the shared connections is for it.
     sole: OnceLock<Arc<dyn Client>>,
@@ -185,7 +185,7 @@ impl Registry {
         Arc::new(self.merged(&merging, &mut Owners::default()))
     }
 
-    /// Counts the merges of the lists, for whoever waits for something to be offered.
+    /// Counts the merges of the lists, to wake those who wait for something to be offered.
     #[must_use]
     pub fn merges(&self) -> watch::Receiver<u64> {
         self.merges.subscribe()
@@ -370,7 +370,7 @@ impl Registry {
         });
         read.await
             .inspect_err(
-                |error| tracing::error!(backend = %backend.name, "its lists cannot be read: {error}"),
+                |error| tracing::error!(backend = %backend.name, "the server's lists cannot be read: {error}"),
             )
             .ok()
     }
@@ -457,7 +457,7 @@ impl Registry {
         if let Spontaneous::Notification { method, .. } = &message {
             let lists = refresh::lists_of(method);
             if !lists.is_empty() {
-                // The cache first, then the clients: whoever was given another list hears of it.
+                // The cache first, then the clients: each hears of it whose list has changed.
                 refresh::ask_again(backend, self, lists);
                 return;
             }

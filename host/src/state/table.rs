@@ -1,4 +1,4 @@
-//! Keys that expire, swept a few at a time by whoever passes: no thread, no pause.
+//! Keys that expire. Each access sweeps a few of them: this needs no thread, and no access pauses for long.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};

@@ -125,7 +125,7 @@ impl Registry {
             if secret {
                 tracing::warn!(
                     backend = %backend.name,
-                    "its lists are not kept for the next start: they hold a secret of the configuration"
+                    "the server's lists are not kept for the next start: they hold a secret of the configuration"
                 );
                 backend.remembered.forget(LISTS);
             } else {
