@@ -223,7 +223,7 @@ impl Roles {
         let name = names.shown;
         let foreign = !METHODS.contains(&method);
         if foreign && !self.rules.get(role).is_some_and(|rule| rule.methods.matches(method)) {
-            // To whoever may not use it, it does not exist; as for a tool that is not listed.
+            // To a caller who may not use it, it does not exist; as a tool that is not listed.
             let text = format!("method `{}` is not known here", method.escape_debug());
             return Err(Refusal::new("unknown_method", text));
         }
@@ -246,7 +246,7 @@ impl Roles {
         Err(denied(format!("The role {role:?} may not {what} {name:?}: it lacks the permission {missing}.")))
     }
 
-    /// A tool shows in lists whatever the scopes: whoever calls it is told which one to get (RFC 6750, section 3.1).
+    /// A tool shows in lists whatever the scopes: a caller who lacks one is told which to get (RFC 6750, section 3.1).
     fn has_scopes(&self, asked: Asked<'_>, granted: impl FnOnce() -> Option<String>) -> Result<(), Refusal> {
         if asked.kind != TargetKind::Tool {
             return Ok(());
