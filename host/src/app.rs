@@ -19,6 +19,7 @@ mod reload;
 mod rules;
 mod shield;
 mod started;
+mod state;
 mod stray;
 mod suite;
 mod surroundings;
@@ -36,7 +37,7 @@ use crate::files::narrow_umask;
 use crate::mcp::schema::apart;
 use crate::pipeline::Pipeline;
 use crate::redact::Words;
-use crate::state::{Clock, Store};
+use crate::state::{Clock, Kept, Store};
 use crate::telemetry;
 
 pub use self::judge::{Verdict, caller};
@@ -78,9 +79,14 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     survive_file_limit()?;
     let watch = otlp::watch(config)?;
     files::tighten(config);
-    let prepared = files::together(config, files::problems(config), Prepared::load(config))?;
-    let mounted: Vec<Prepared> =
-        config.mounts().map(|mount| Prepared::load(&mount.config)).collect::<Result<_, _>>()?;
+    let open = files::problems(config);
+    // What others may have changed is not gone on from.
+    let state = if open.is_empty() { state::open(config) } else { Kept::in_memory() };
+    let prepared = files::together(config, open, Prepared::load(config, &state, ""))?;
+    let mounted: Vec<Prepared> = config
+        .mounts()
+        .map(|mount| Prepared::load(&mount.config, &state, &mount.path))
+        .collect::<Result<_, _>>()?;
     // One that has to fetch keys first is asked when somebody calls: no start waits for an issuer that is away.
     if !judge::fetches(config)
         && let Some(verdict) = judge::caller(config, &prepared.chain())
@@ -126,6 +132,8 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     signals.abort();
     futures_util::future::join_all(suites.into_iter().map(Suite::end)).await;
     backend::settle(SERVERS_LEFT).await;
+    // Every call has been settled: nothing changes any more.
+    let _ = tokio::task::spawn_blocking(move || state.close()).await;
     if let Some(health) = health {
         let _ = health.await;
     }

@@ -48,6 +48,8 @@ pub struct Config {
     pub scopes: Scopes,
     /// The record of calls.
     pub audit: Audit,
+    /// What outlives the process.
+    pub state: State,
     /// Where telemetry is sent.
     pub telemetry: Telemetry,
     /// The servers behind the gateway; their names are unique.
@@ -204,6 +206,15 @@ pub struct Audit {
     pub when_full: WhenFull,
     /// With fewer bytes free on the disk calls are refused; `None` for what fits the disk.
     pub min_free_bytes: Option<u64>,
+}
+
+/// What outlives the process. The plugins of all endpoints keep theirs in one place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// Whether limits and circuits do.
+    pub persist: bool,
+    /// The folder; `None` for a mount, and on a machine that has no place for one.
+    pub dir: Option<PathBuf>,
 }
 
 /// What becomes of rows that are too old or too many.

@@ -46,7 +46,7 @@ use self::pool::{BirthError, Pool};
 use self::waiting::Patience;
 use crate::call::{Principal, TargetKind};
 use crate::config;
-use crate::state::{Clock, Quota, Store};
+use crate::state::{Clock, Namespace, Quota, Store};
 
 /// Most calls of one plugin that wait for others at once, each on a thread that may block.
 const MAX_WAITING: usize = 16;
@@ -232,7 +232,7 @@ impl Plugin {
             instances: meters.instances.clone(),
             limits: settings.limits,
             secrets: settings.secrets.clone(),
-            state: state.namespace(&settings.name, quota),
+            state: namespace(state, settings, quota),
             clock: clock.clone(),
             outgoing: outgoing.map(Arc::new),
             patience: patience(granted),
@@ -273,6 +273,15 @@ impl Plugin {
     pub fn on_failure(&self) -> config::OnFailure {
         self.on_failure
     }
+}
+
+/// What the plugin remembers. An authenticator remembers whom to trust, such as keys that it fetched: that must neither
+/// outlive its configuration nor the process.
+fn namespace(state: &Store, settings: &config::Plugin, quota: Quota) -> Namespace {
+    if settings.stage == config::Stage::Authenticate {
+        return state.passing_namespace(&settings.name, &settings.config.to_string(), quota);
+    }
+    state.namespace(&settings.name, quota)
 }
 
 /// How long its calls may wait. Without a network there is nothing that is worth waiting for.

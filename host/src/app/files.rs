@@ -18,6 +18,10 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         let files = audit::open_to_others(&config.audit.dir, &super::audit_store(config), trust);
         found.extend(files.into_iter().map(|finding| ("audit.dir", finding)));
     }
+    if let Some(folder) = &config.state.dir {
+        let files = complaints(trust.inspect_private_dir(folder, Links::Refused));
+        found.extend(files.into_iter().map(|finding| ("state.dir", finding)));
+    }
     // Every endpoint has its own, in the record's folder unless it says otherwise.
     for config in std::iter::once(config).chain(config.mounts().map(|mount| &mount.config)) {
         if let Some((folder, own)) = super::suite::spool_folder(config) {

@@ -20,7 +20,7 @@ use crate::pipeline::{News, Pipeline};
 use crate::plugin::Engine;
 use crate::policy::{Chain, KillSwitch, Policy};
 use crate::rewrite::Rewriters;
-use crate::state::{Clock, Store};
+use crate::state::{Clock, Kept, Store};
 
 /// Policies that are loaded, and nothing started yet.
 pub(super) struct Prepared {
@@ -42,12 +42,12 @@ pub(super) struct Suite {
 }
 
 impl Prepared {
-    /// Loads what decides.
+    /// Loads what decides. What it remembers is that of this endpoint: "" for the main one, else its path.
     ///
     /// # Errors
     /// Every plugin that cannot be used.
-    pub(super) fn load(config: &Config) -> Result<Self, Problems> {
-        let (clock, store) = (Clock::real(), Store::new());
+    pub(super) fn load(config: &Config, state: &Kept, endpoint: &str) -> Result<Self, Problems> {
+        let (clock, store) = (state.clock.clone(), state.store.within(endpoint));
         let loaded = plugins::load(config, &store, &clock)?;
         let kill = KillSwitch::new(&config.kill_switch);
         let policy = Arc::new(Policy::new(loaded.chain, kill, clock.clone()));

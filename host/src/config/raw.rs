@@ -13,6 +13,7 @@ mod auth;
 mod backend;
 mod http;
 mod plugin;
+mod state;
 mod telemetry;
 
 pub(super) use auth::{RawIssuer, RawNames, RawRoleRule};
@@ -22,6 +23,7 @@ pub(super) use backend::{
 };
 pub(super) use http::{RawHttp, RawOauth};
 pub(super) use plugin::{RawHttpGrant, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
+pub(super) use state::RawState;
 pub(super) use telemetry::{RawOtlp, RawTelemetry};
 
 /// The configuration of Sentinel Gateway.
@@ -39,6 +41,8 @@ pub(super) struct Raw {
     pub(super) audit: RawAudit,
     /// The audit database, if it is not the embedded one.
     pub(super) postgres: Option<RawPostgres>,
+    /// What guards know of earlier calls: limits that are used up, circuits that are open.
+    pub(super) state: RawState,
     /// What is told to systems that watch over the gateway.
     pub(super) telemetry: RawTelemetry,
     /// The servers behind the gateway.

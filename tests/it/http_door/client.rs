@@ -26,8 +26,18 @@ pub(crate) struct Door {
 impl Door {
     /// `keys` are those of `[http]`; tables of it may follow.
     pub(crate) fn open(setup: Setup, keys: &str) -> Self {
-        let gateway =
-            Gateway::spawn(setup.gateway("listen = \"127.0.0.1:0\"").more(&format!("[http]\n{keys}")));
+        Self::of(Gateway::spawn(setup.gateway("listen = \"127.0.0.1:0\"").more(&format!("[http]\n{keys}"))))
+    }
+
+    /// Ends it in order, and opens another one with the same file.
+    pub(crate) fn again(self) -> Self {
+        let mut gateway = self.gateway;
+        gateway.signal(rustix::process::Signal::TERM);
+        assert!(gateway.wait_exit().success(), "{}", gateway.log());
+        Self::of(Gateway::spawn(gateway.into_setup()))
+    }
+
+    fn of(gateway: Gateway) -> Self {
         let address = eventually("the HTTP door", || {
             let log = gateway.log();
             let (_, rest) = log.split_once("listening on http://")?;
