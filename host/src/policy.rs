@@ -65,7 +65,7 @@ impl Policy {
     pub fn replace(&self, chain: Chain) {
         let old = self.chain.swap(Arc::new(chain));
         if !old.judges_callers_as(&self.chain.load()) {
-            // After the chain: what the old chain said carries the old number.
+            // After the chain: whoever asked the old one has the old number.
             self.epoch.fetch_add(1, Ordering::AcqRel);
         }
     }

@@ -1,4 +1,4 @@
-//! SIGHUP reads the file again: the kill switch and the rate limits change, a bad file changes nothing. What else was
+//! SIGHUP re-reads the file (S12): the kill switch and the rate limits change, a bad file changes nothing. What else was
 //! changed in the file is named, because it is not in force before the gateway is started anew.
 
 use std::path::PathBuf;

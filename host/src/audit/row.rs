@@ -42,7 +42,7 @@ pub struct Row {
     /// What policies had to say about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notes: Option<Box<RawValue>>,
-    /// When the row last changed, by the clock of the database; empty unless the query asked for it.
+    /// When the row last changed, by the clock of the database; only for whoever asks for it.
     #[serde(skip)]
     pub(super) changed: String,
 }

@@ -38,8 +38,8 @@ const MIGRATIONS_TABLE: &str = "sentinel_migrations";
 #[derive(Clone, Debug)]
 pub(super) struct Database {
     pub(super) pool: Readable,
-    /// The column of the arguments that were sent, or `NULL`: only a gateway that runs brings tables up to date, and
-    /// `audit list` may be called before it has.
+    /// The column of what was sent, or `NULL`: only a gateway that runs brings tables up to date, and whoever reads may come
+    /// before it.
     pub(super) sent: &'static str,
 }
 

@@ -457,7 +457,7 @@ impl Registry {
         if let Spontaneous::Notification { method, .. } = &message {
             let lists = refresh::lists_of(method);
             if !lists.is_empty() {
-                // The cache first, then the clients: each hears of it whose list has changed.
+                // The cache first, then the clients: whoever was given another list hears of it.
                 refresh::ask_again(backend, self, lists);
                 return;
             }

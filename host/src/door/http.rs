@@ -65,7 +65,7 @@ pub struct Mount {
     pub max_in_flight: usize,
     /// Bytes of large messages that are under way, in all mounts together.
     pub room: Room,
-    /// A request from this machine may be its user's, without a credential.
+    /// Whoever comes from this machine may be its user, without a credential.
     pub local: bool,
     /// How long nothing may be said to a client that waits for an answer or listens.
     pub keep_alive: Duration,

@@ -169,7 +169,7 @@ impl Pipeline {
             } else {
                 self.registry.may_offer(&name)
             };
-            // A call has the unlisted backends tried again.
+            // Whoever calls has them tried again.
             unlisted.iter().for_each(|backend| backend.want());
             let awaited = to_be_named || self.registry.are_coming(&unlisted);
             if !awaited || tokio::time::Instant::now() >= deadline {
@@ -187,7 +187,7 @@ impl Pipeline {
         }
     }
 
-    /// A task is where its tool is, and a caller who may not call the tool any more may not ask for its tasks either.
+    /// A task is where its tool is, and whoever may not call the tool any more may not ask for its tasks either.
     fn locate_task(&self, params: &str, who: &Principal) -> Result<Located, Failure> {
         let id = splice::get(params, "/taskId").and_then(|id| serde_json::from_str::<String>(id).ok());
         let id = id.ok_or_else(|| Failure::Params("`/taskId` must be a string".to_owned()))?;
@@ -200,7 +200,7 @@ impl Pipeline {
         Ok(Located { target, backend, entry: None, also: Vec::new() })
     }
 
-    /// A method that is not MCP's goes to the backend that serves what its params name, or to the only backend there is.
+    /// A method that is not MCP's goes to whoever serves what it is about, or to the only backend there is.
     async fn locate_custom(&self, method: &str, params: &str, who: &Principal) -> Result<Located, Failure> {
         let unknown = || Failure::Method(method.to_owned());
         // Another's task is nobody's.
@@ -254,8 +254,8 @@ impl Pipeline {
         found.flatten().collect()
     }
 
-    /// The backends that offer something under this name of their own: a method that is not MCP's is passed on unchanged,
-    /// so the server reads its own names in it.
+    /// Whoever offers something by this name of its own: a method that is not MCP's is passed on as it is, so a server
+    /// would take it for that.
     fn by_own_name(&self, kind: TargetKind, name: &str, who: &Principal) -> Vec<Located> {
         let list = match kind {
             TargetKind::Tool => List::Tools,

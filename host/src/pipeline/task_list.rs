@@ -63,7 +63,7 @@ impl Pipeline {
         if let Some(failure) = failed.filter(|_| !succeeded) {
             return Err(failure);
         }
-        // A caller who may no longer see a tool does not hear of its tasks either.
+        // Whoever may not know of a tool any more does not hear of its tasks either.
         let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
         let call = Arc::new(trip.overview(principal));
         let rows: Vec<Row<'_>> =

@@ -165,7 +165,7 @@ fn failed(plugin: &Plugin, error: &PluginError) -> Result<(), Denial> {
         OnFailure::Allow => {
             tracing::error!(
                 plugin = plugin.name(),
-                "{error}; the call goes on without it, because its on_failure is \"allow\""
+                "{error}; passed over, because its on_failure is \"allow\""
             );
             Ok(())
         }

@@ -29,7 +29,7 @@ impl KillSwitch {
         Self { off: ArcSwap::from_pointee(off(settings)), flips: watch::Sender::new(0) }
     }
 
-    /// Applies the settings; calls in flight to a target that is now off are cancelled. Returns whether anything changed.
+    /// Flips to what the settings say; running calls hear of it. Says whether anything changed.
     pub fn set(&self, settings: &config::KillSwitch) -> bool {
         let next = off(settings);
         if **self.off.load() == next {
