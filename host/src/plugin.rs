@@ -263,6 +263,12 @@ impl Plugin {
         &self.digest
     }
 
+    /// Whether this is the code that it was loaded from.
+    #[must_use]
+    pub fn is_of(&self, code: &[u8]) -> bool {
+        artifact::digest(code) == self.digest
+    }
+
     #[must_use]
     pub fn roles(&self) -> Roles {
         self.roles

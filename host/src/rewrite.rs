@@ -89,6 +89,20 @@ impl Rewriters {
         self.of(backend, |hooks| hooks.response).next().is_some()
     }
 
+    /// Whether the lists of a backend come out of these as of the others: the same plugins see them.
+    #[must_use]
+    pub fn list_as(&self, other: &Self, backend: &str) -> bool {
+        let (mut own, mut theirs) =
+            (self.of(backend, |hooks| hooks.catalog), other.of(backend, |hooks| hooks.catalog));
+        loop {
+            match (own.next(), theirs.next()) {
+                (None, None) => return true,
+                (Some(own), Some(theirs)) if Arc::ptr_eq(own, theirs) => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// Those that want a hook of a backend.
     fn of(
         &self,

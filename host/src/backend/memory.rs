@@ -62,6 +62,11 @@ impl Memory {
         Arc::new(Self { folder, trust, complained: AtomicBool::new(false) })
     }
 
+    /// Whether another one is in the same folder.
+    pub(super) fn is_at(&self, other: &Self) -> bool {
+        self.folder == other.folder
+    }
+
     /// The part of one server.
     #[must_use]
     pub fn of(self: &Arc<Self>, backend: &config::Backend) -> Remembered {

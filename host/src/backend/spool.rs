@@ -54,6 +54,11 @@ impl Spool {
         Arc::new(Self { folder, limit, used: AtomicU64::new(0), shares: Shares::new(most) })
     }
 
+    /// Whether another one keeps as much, at the same place.
+    pub(super) fn keeps_as(&self, other: &Self) -> bool {
+        self.folder == other.folder && self.limit == other.limit
+    }
+
     fn open(self: &Arc<Self>) -> io::Result<Arc<Spooled>> {
         // What a server answers is nobody else's business, whatever umask the gateway was started with. That the way to
         // this folder is nobody else's either, and the folder private if it is there, was seen at the start.

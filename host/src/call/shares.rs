@@ -88,7 +88,7 @@ pub struct Full {
 /// nothing for a caller who is counted already.
 #[derive(Debug)]
 pub struct Shares {
-    most: usize,
+    most: AtomicUsize,
     taken: AtomicUsize,
     tables: [Mutex<Table>; TABLES],
 }
@@ -126,13 +126,19 @@ pub struct Place {
 impl Shares {
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, taken: AtomicUsize::new(0), tables: std::array::from_fn(|_| Mutex::default()) })
+        let (most, taken) = (AtomicUsize::new(most), AtomicUsize::new(0));
+        Arc::new(Self { most, taken, tables: std::array::from_fn(|_| Mutex::default()) })
     }
 
     /// All places, taken or free.
     #[must_use]
     pub fn most(&self) -> usize {
-        self.most
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// From now on there are so many places. Those that are taken stay so until they are given back.
+    pub fn resize(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// Takes so many places at once, or none.
@@ -140,14 +146,15 @@ impl Shares {
     /// # Errors
     /// There are not so many, or not for this caller.
     pub fn take(self: &Arc<Self>, whose: Share, amount: usize) -> Result<Place, Full> {
+        let most = self.most();
         let reserve = |held: Option<usize>| {
             let step = |taken: usize| {
-                let free = self.most.saturating_sub(taken);
-                let fits = held.map_or(amount <= free, |held| may_have(held, amount, free, self.most));
+                let free = most.saturating_sub(taken);
+                let fits = held.map_or(amount <= free, |held| may_have(held, amount, free, most));
                 fits.then_some(taken + amount)
             };
             let taken = self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, step);
-            taken.map_err(|taken| Full { own: amount <= self.most.saturating_sub(taken) })
+            taken.map_err(|taken| Full { own: amount <= most.saturating_sub(taken) })
         };
         if whose == Share::SOLE {
             reserve(None)?;

@@ -59,14 +59,12 @@ pub struct Mount {
     pub hosts: Hosts,
     pub origins: Origins,
     pub limits: Limits,
-    pub callers: Callers,
+    pub callers: Arc<Callers>,
     pub sessions: Arc<Sessions>,
     /// Requests of one session under way at once.
     pub max_in_flight: usize,
     /// Bytes of large messages that are under way, in all mounts together.
     pub room: Room,
-    /// Whoever comes from this machine may be its user, without a credential.
-    pub local: bool,
     /// How long nothing may be said to a client that waits for an answer or listens.
     pub keep_alive: Duration,
     /// Log lines about what is refused.
@@ -455,6 +453,7 @@ async fn health(
             "version": env!("CARGO_PKG_VERSION"),
             "protocolVersions": era::all_revisions(),
             "sessions": mount.sessions.len(),
+            "generation": mount.house.pipeline.current().id(),
         })
     };
     let answer = mount.head(&parts).map(|()| reply(200, body().to_string().into()));

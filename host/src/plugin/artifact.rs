@@ -150,7 +150,7 @@ fn read_and_check(
     cache: &Cache,
 ) -> Result<Artifact, ArtifactError> {
     let wasm = read(path)?;
-    let digest = hex(&Sha256::digest(&wasm));
+    let digest = digest(&wasm);
     if let Some(pinned) = pin
         && !pinned.eq_ignore_ascii_case(&digest)
     {
@@ -301,6 +301,11 @@ fn compiled(
     // SAFETY: these are the bytes that this engine's compiler, in a process of our own program, made just now.
     let component = unsafe { Component::deserialize(engine.wasmtime(), &native) };
     component.map_err(|error| failed(format!("{error:#}")))
+}
+
+/// What a component is known by.
+pub(super) fn digest(wasm: &[u8]) -> String {
+    hex(&Sha256::digest(wasm))
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

@@ -25,23 +25,6 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The same chain with one plugin in the place of the one of the same name.
-    #[must_use]
-    pub fn with(&self, plugin: &Arc<Plugin>) -> Self {
-        let swap = |plugins: &[Arc<Plugin>]| -> Vec<Arc<Plugin>> {
-            plugins
-                .iter()
-                .map(|old| if old.name() == plugin.name() { plugin.clone() } else { old.clone() })
-                .collect()
-        };
-        Self {
-            authenticators: swap(&self.authenticators),
-            guards: swap(&self.guards),
-            breakers: swap(&self.breakers),
-            redaction: self.redaction.clone(),
-        }
-    }
-
     /// Whether callers are judged by the very same authenticators.
     pub(super) fn judges_callers_as(&self, other: &Self) -> bool {
         let (own, theirs) = (&self.authenticators, &other.authenticators);

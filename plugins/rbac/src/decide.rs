@@ -223,7 +223,7 @@ impl Roles {
         let name = names.shown;
         let foreign = !METHODS.contains(&method);
         if foreign && !self.rules.get(role).is_some_and(|rule| rule.methods.matches(method)) {
-            // To whoever may not use it, it does not exist; as for a tool that is not listed.
+            // To a caller who may not use it, it does not exist; as a tool that is not listed.
             let text = format!("method `{}` is not known here", method.escape_debug());
             return Err(Refusal::new("unknown_method", text));
         }

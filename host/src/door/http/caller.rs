@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 
 use crate::call::shares::Crowd;
 use crate::call::{Credential, Denial, Principal, Share};
-use crate::pipeline::{Caller, Pipeline};
+use crate::pipeline::{Caller, Generation};
 use crate::queue::Budget;
 
 /// How many callers are remembered, and how many bytes about them. Beyond either, the caller with most entries loses the
@@ -88,33 +88,33 @@ impl Callers {
         bearer.or_else(|| self.headers.iter().find(long).map(String::as_str))
     }
 
-    /// Who sends a request: as remembered, or as the authenticators say.
+    /// Who sends a request: as remembered, or as the authenticators of this generation say.
     ///
     /// # Errors
     /// Their refusal.
     pub(super) fn identify(
         &self,
         brought: &Brought<'_>,
-        pipeline: &Pipeline,
+        generation: &Generation,
     ) -> Result<(Arc<Caller>, Arc<Principal>), Denial> {
-        let digest = self.digest(brought);
+        let (digest, policy) = (self.digest(brought), generation.policy());
         let remembered = self.known.read().by_digest.get(&digest).map(|known| known.caller.clone());
         if let Some(caller) = &remembered {
-            if let Some(who) = pipeline.knows(caller, MARGIN) {
+            if let Some(who) = policy.knows(caller, MARGIN) {
                 return Ok((caller.clone(), who));
             }
             // Nearly over: should it be asked for again, the credential is at hand.
-            if let Some(who) = pipeline.knows(caller, 0) {
+            if let Some(who) = policy.knows(caller, 0) {
                 return Ok((Arc::new(caller.again(self.credential(brought))), who));
             }
         }
         let caller = Caller::new(self.credential(brought));
-        let who = pipeline.identify(&caller);
+        let who = policy.identify(&caller);
         if remembered.is_some() {
             self.known.write().forget(&digest);
         }
         let who = who?;
-        if pipeline.knows(&caller, 0).is_none() {
+        if policy.knows(&caller, 0).is_none() {
             return Ok((Arc::new(caller), who));
         }
         let caller = self.known.write().remember(digest, caller, &who);
