@@ -123,9 +123,9 @@ pub enum BackendError {
     )]
     TooLarge { backend: Arc<str>, limit: usize },
     #[error("the call was made, but the long answer of backend \"{backend}\" was not kept: {}", if *.own {
-        "too many of your others are not read yet"
+        "too many of your other long answers are not read yet"
     } else {
-        "too many others wait for whoever asked for them"
+        "too many long answers of other callers are not read yet"
     })]
     Unkept {
         backend: Arc<str>,
@@ -470,7 +470,7 @@ impl Backend {
         self.want();
         let mut status = self.status.subscribe();
         let soon = Instant::now() + PAUSE_PATIENCE;
-        // Whoever is refused asks again, and every refusal looks like a failure to a circuit breaker.
+        // A caller who is refused asks again, and every refusal looks like a failure to a circuit breaker.
         let settled = tokio::time::timeout(
             CONNECT_PATIENCE.min(self.settings.timeout),
             status.wait_for(|status| !self.is_on_its_way(status, soon)),

@@ -18,7 +18,7 @@ use crate::mcp::header::Mirrored;
 use crate::mcp::notice::ClientNotice;
 use crate::mcp::splice;
 
-/// How the parts of an endpoint are (S9).
+/// How the parts of an endpoint are, for `/ready`.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     /// Why this endpoint cannot serve anybody.
