@@ -82,6 +82,15 @@ impl Pipeline {
         capability: &str,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
+        spans::over(&arrival, self.to_all(arrival, capability, cancelled), spans::of_answer).await
+    }
+
+    async fn to_all(
+        &self,
+        arrival: Arrival<'_>,
+        capability: &str,
+        cancelled: &CancellationToken,
+    ) -> Result<Answer, Failure> {
         let principal = self.known(&arrival).await?;
         let backends = self.registry.capable(capability);
         let calls = backends.iter().filter(|backend| backend.status() == Status::Ready).map(|backend| {
