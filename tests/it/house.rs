@@ -1,4 +1,5 @@
 //! What the gateway is as a house: what goes on while it is rebuilt, what it remembers, what it shows of itself.
 
+mod generations;
 mod state;
 mod telemetry;

@@ -56,13 +56,7 @@ impl Door {
 
     /// Somebody without a token.
     pub(crate) fn anyone(&self) -> Client {
-        let headers =
-            [("accept", "application/json, text/event-stream"), ("content-type", "application/json")];
-        Client {
-            http: http().clone(),
-            url: format!("http://{}/mcp", self.address),
-            headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-        }
+        Client::of(&self.address)
     }
 
     /// This person, with the role `admin`.
@@ -125,6 +119,17 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Somebody without a token, at this address.
+    pub(crate) fn of(address: &str) -> Self {
+        let headers =
+            [("accept", "application/json, text/event-stream"), ("content-type", "application/json")];
+        Self {
+            http: http().clone(),
+            url: format!("http://{address}/mcp"),
+            headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        }
+    }
+
     /// The same with this header, in place of one that was there.
     pub(crate) fn with(&self, name: &str, value: &str) -> Self {
         let mut changed = self.without(name);
