@@ -142,7 +142,7 @@ macro_rules! exports {
                 /// The interface of this name.
                 ///
                 /// # Errors
-                /// The plugin has none. Whoever asks it all the same has no answer, and lets nothing pass.
+                /// The plugin has none: a question that it cannot be asked is never answered with a yes.
                 pub(super) fn $name(&self) -> wasmtime::Result<&$name::Guest> {
                     self.$name.as_ref().ok_or_else(|| {
                         wasmtime::format_err!("it does not export `{}`", stringify!($name))
