@@ -20,6 +20,12 @@ pub enum TargetKind {
     Tool,
     Resource,
     Prompt,
+    /// A route of an HTTP API.
+    Route,
+    /// A command that is run on a machine.
+    Command,
+    /// An operator's action on the gateway itself.
+    Control,
     Other,
 }
 
@@ -31,6 +37,9 @@ impl TargetKind {
             Self::Tool => "tool",
             Self::Resource => "resource",
             Self::Prompt => "prompt",
+            Self::Route => "route",
+            Self::Command => "command",
+            Self::Control => "control",
             Self::Other => "other",
         }
     }

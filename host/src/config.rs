@@ -293,6 +293,8 @@ pub struct Otlp {
     pub endpoint: Secret,
     /// Headers of every request.
     pub headers: Vec<(String, Secret)>,
+    /// Certificates (PEM) to trust besides the system's.
+    pub ca: Option<String>,
     /// Traces of calls.
     pub traces: bool,
     /// Metrics.

@@ -83,6 +83,15 @@ impl Pipeline {
         capability: &str,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
+        spans::over(&arrival, self.to_all(arrival, capability, cancelled), spans::of_answer).await
+    }
+
+    async fn to_all(
+        &self,
+        arrival: Arrival<'_>,
+        capability: &str,
+        cancelled: &CancellationToken,
+    ) -> Result<Answer, Failure> {
         let (generation, principal) = self.let_in(&arrival).await?;
         let backends = generation.registry().capable(capability);
         let calls = backends.iter().filter(|backend| backend.status() == Status::Ready).map(|backend| {

@@ -282,7 +282,11 @@ impl Pipeline {
         let list = match kind {
             TargetKind::Tool => List::Tools,
             TargetKind::Prompt => List::Prompts,
-            TargetKind::Resource | TargetKind::Other => return Vec::new(),
+            TargetKind::Resource
+            | TargetKind::Route
+            | TargetKind::Command
+            | TargetKind::Control
+            | TargetKind::Other => return Vec::new(),
         };
         let catalog = generation.registry().catalog();
         let its = catalog.list(list).iter().filter(|entry| *entry.upstream == *name);
@@ -305,7 +309,7 @@ impl Pipeline {
                 .find(List::Resources, name)
                 .or_else(|| catalog.find(List::Templates, name))
                 .or_else(|| catalog.find_template(name)),
-            TargetKind::Other => None,
+            TargetKind::Route | TargetKind::Command | TargetKind::Control | TargetKind::Other => None,
         };
         if let Some(entry) = entry {
             let backend = registry.find(&entry.backend)?.clone();
