@@ -15,7 +15,6 @@ use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 
 mod artifact;
 mod asked;
-#[allow(unreachable_pub, missing_debug_implementations, clippy::all, reason = "generated")]
 mod bindings;
 mod bounds;
 mod compile;
@@ -28,25 +27,30 @@ mod outgoing;
 mod pool;
 mod precompiled;
 mod reuse;
+mod subject;
 mod ticker;
+mod verdict;
 mod views;
 mod waiting;
 mod watched;
 
 pub use artifact::{Artifact, ArtifactError, Grant, Manifest, Wasi, load as load_artifact, precompile};
+pub use bindings::{Mismatch, Roles};
 pub use compile::compile_here;
 pub use engine::Engine;
 pub(crate) use pool::blocking;
-pub use views::{Answer, CatalogEdit, Edits};
+pub use subject::{Answer, CatalogEdit, Edits};
+pub use verdict::{ApprovalRequest, Risk, Threshold, Verdict};
 
+use self::bindings::{Contract, Places};
 use self::guest::{Guest, Shared};
 use self::meters::Meters;
 use self::outgoing::Outgoing;
-use self::pool::{BirthError, Pool};
+use self::pool::{BirthError, Pool, Recipe};
 use self::waiting::Patience;
 use crate::call::{Principal, TargetKind};
 use crate::config;
-use crate::state::{Clock, Quota, Store};
+use crate::state::{Clock, Namespace, Quota, Store};
 
 /// Most calls of one plugin that wait for others at once, each on a thread that may block.
 const MAX_WAITING: usize = 16;
@@ -61,17 +65,6 @@ pub struct Plugin {
     on_failure: config::OnFailure,
     pool: Pool,
     meters: Meters,
-}
-
-/// Which parts of the contract a plugin fills: what it exports.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Roles {
-    pub authentication: bool,
-    pub admission: bool,
-    pub visibility: bool,
-    pub rewriting: bool,
-    pub interest: bool,
-    pub reuse: bool,
 }
 
 /// Which hooks of a rewriter have anything to do for one backend.
@@ -136,6 +129,8 @@ pub enum LoadError {
     Artifact(#[from] ArtifactError),
     #[error("it does not fit this gateway: {0}")]
     Link(String),
+    #[error(transparent)]
+    Interface(#[from] Mismatch),
     #[error("it cannot send requests: {0}")]
     Http(String),
     #[error("it failed while it was being configured: {0}")]
@@ -201,15 +196,7 @@ impl Plugin {
             grants: &settings.grants,
         };
         let artifact = artifact::load(engine, wasm, settings.sha256.as_deref(), Some(grant))?;
-        let plays = |role: &str| artifact.exports.contains(role);
-        let roles = Roles {
-            authentication: plays("authentication"),
-            admission: plays("admission"),
-            visibility: plays("visibility"),
-            rewriting: plays("rewriting"),
-            interest: plays("interest"),
-            reuse: plays("reuse"),
-        };
+        let roles = Roles::among(&artifact.exports);
         let (fits, stage) = match settings.stage {
             config::Stage::Authenticate => (roles.authentication, "authenticate"),
             config::Stage::Guard => (roles.admission || roles.visibility, "guard"),
@@ -232,7 +219,7 @@ impl Plugin {
             instances: meters.instances.clone(),
             limits: settings.limits,
             secrets: settings.secrets.clone(),
-            state: state.namespace(&settings.name, quota),
+            state: namespace(state, settings, quota),
             clock: clock.clone(),
             outgoing: outgoing.map(Arc::new),
             patience: patience(granted),
@@ -240,12 +227,21 @@ impl Plugin {
         let pre = linker(engine, artifact.wasi)
             .and_then(|linker| linker.instantiate_pre(&artifact.component))
             .map_err(|error| LoadError::Link(format!("{error:#}")))?;
-        let config = settings.config.to_string();
-        let blocking = artifact.wasi.http || artifact.wasi.rest;
-        let pool =
-            Pool::new(pre, engine.ticker().clone(), shared, roles, config, settings.isolation, blocking);
+        let places = Places::find(&pre, roles)?;
+        let recipe = Recipe {
+            pre,
+            places,
+            ticker: engine.ticker().clone(),
+            shared,
+            roles,
+            config: settings.config.to_string(),
+            isolation: settings.isolation,
+            blocking: artifact.wasi.http || artifact.wasi.rest,
+        };
+        let pool = Pool::new(recipe);
         pool.warm().map_err(|error| match error {
             BirthError::Fault(fault) => LoadError::Start(fault),
+            BirthError::Interface(mismatch) => LoadError::Interface(mismatch),
             BirthError::Config(errors) => {
                 LoadError::Config(errors.into_iter().map(|e| (e.path, e.message, e.hint)).collect())
             }
@@ -263,6 +259,12 @@ impl Plugin {
         &self.digest
     }
 
+    /// Whether this is the code that it was loaded from.
+    #[must_use]
+    pub fn is_of(&self, code: &[u8]) -> bool {
+        artifact::digest(code) == self.digest
+    }
+
     #[must_use]
     pub fn roles(&self) -> Roles {
         self.roles
@@ -275,6 +277,15 @@ impl Plugin {
     }
 }
 
+/// What the plugin remembers. An authenticator remembers whom to trust, such as keys that it fetched: that must neither
+/// outlive its configuration nor the process.
+fn namespace(state: &Store, settings: &config::Plugin, quota: Quota) -> Namespace {
+    if settings.stage == config::Stage::Authenticate {
+        return state.passing_namespace(&settings.name, &settings.config.to_string(), quota);
+    }
+    state.namespace(&settings.name, quota)
+}
+
 /// How long its calls may wait. Without a network there is nothing that is worth waiting for.
 fn patience(grant: Option<&config::HttpGrant>) -> Patience {
     // Past the requests' own limit, so that a plugin hears that its request failed and can say so.
@@ -285,7 +296,7 @@ fn patience(grant: Option<&config::HttpGrant>) -> Patience {
 /// Only what was granted is there at all; what waits is ours in any case.
 fn linker(engine: &Engine, wasi: Wasi) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine.wasmtime());
-    bindings::imports::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    Contract::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     linker.allow_shadowing(true);
     if wasi.rest {
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
@@ -298,7 +309,7 @@ fn linker(engine: &Engine, wasi: Wasi) -> wasmtime::Result<Linker<Guest>> {
         )?;
     }
     if wasi.rest || wasi.http {
-        waiting::add_to_linker(&mut linker)?;
+        waiting::add_to_linker(&mut linker, Guest::table, Guest::waits)?;
     }
     Ok(linker)
 }

@@ -149,7 +149,7 @@ impl Inside {
     }
 }
 
-/// The limits are what was measured, so that whoever adds an allocation to every call says so here.
+/// The limits are what was measured, so a change that adds an allocation to every call has to change them, too.
 #[test]
 fn a_call_allocates_so_often_and_no_more() {
     let (mut bare, mut recorded) = (Inside::start(false), Inside::start(true));
