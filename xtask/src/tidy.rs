@@ -1,5 +1,6 @@
 //! The rules of the house as code: they hold because a test says so, not because somebody remembers.
 
+mod circles;
 mod layers;
 mod promises;
 mod source;
@@ -57,6 +58,7 @@ fn breaches(workspace: &Workspace) -> anyhow::Result<Vec<String>> {
     let mut breaches = tree::check(&files);
     breaches.extend(source::check(&files));
     breaches.extend(layers::check(&files));
+    breaches.extend(circles::check(&files));
     breaches.extend(promises::check(&files));
     Ok(breaches)
 }
