@@ -25,8 +25,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::build::{Host, Plan};
-use crate::workspace::Workspace;
+use crate::build::Plan;
+use crate::workspace::{Host, Workspace};
 
 /// Builds, tests, checks and shows Sentinel Gateway.
 #[derive(Debug, Parser)]
