@@ -13,6 +13,7 @@ mod doors;
 mod files;
 mod judge;
 pub mod names;
+mod otlp;
 pub mod plugins;
 mod reload;
 mod rules;
@@ -75,7 +76,7 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     config.warnings.iter().for_each(|warning| tracing::warn!("{}: {}", warning.key, warning.message));
     narrow_umask();
     survive_file_limit()?;
-    let render = telemetry::metrics()?;
+    let watch = otlp::watch(config)?;
     files::tighten(config);
     let prepared = files::together(config, files::problems(config), Prepared::load(config))?;
     let mounted: Vec<Prepared> =
@@ -109,7 +110,7 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     let reload = tokio::spawn(reload::on_sighup(whole)?);
     let pipelines: Vec<_> = suites.iter().map(|suite| suite.house.pipeline.clone()).collect();
     let started = Started::new(config, began, pipelines.clone(), stop.clone());
-    let health = health_server(config, pipelines, render, &stop).await;
+    let health = health_server(config, pipelines, watch.render.clone(), &stop).await;
     let signals = stop_signals(stop.clone())?;
     let houses: Vec<House> = suites.iter().map(|suite| suite.house.clone()).collect();
     let served = match &config.http {
@@ -119,7 +120,7 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
             None => Ok(()),
         },
     };
-    // Stop accepting → calls ended (in serve) → backends → audit.
+    // Stop accepting → calls ended (in serve) → backends → audit → telemetry.
     stop.cancel();
     reload.abort();
     signals.abort();
@@ -132,6 +133,7 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
         .close()
         .await
         .context("the audit journal was not drained; what remains is moved at the next start")?;
+    watch.close().await;
     tracing::info!("Shutdown complete");
     served
 }

@@ -227,6 +227,20 @@ impl Backend {
         &self.name
     }
 
+    /// The host and the port where it is spoken to over HTTP; none if it is a process of ours.
+    #[must_use]
+    pub fn reached(&self) -> Option<(&str, Option<u16>)> {
+        let config::Transport::Http { url, .. } = &self.settings.transport else { return None };
+        let (scheme, rest) = url.expose().split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let usual = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
+            _ => (authority, Some(usual)),
+        };
+        Some((host.trim_start_matches('[').trim_end_matches(']'), port))
+    }
+
     /// Whether the gateway is said not to be ready without it.
     #[must_use]
     pub fn required(&self) -> bool {

@@ -48,6 +48,8 @@ pub struct Config {
     pub scopes: Scopes,
     /// The record of calls.
     pub audit: Audit,
+    /// Where telemetry is sent.
+    pub telemetry: Telemetry,
     /// The servers behind the gateway; their names are unique.
     pub backends: Vec<Backend>,
     /// The policies, in the order of the chain.
@@ -262,6 +264,38 @@ pub enum Store {
         /// Connections open at once.
         max_connections: u32,
     },
+}
+
+/// What systems are told that watch over the gateway.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Telemetry {
+    /// Traces and metrics for a collector of OpenTelemetry.
+    pub otlp: Option<Otlp>,
+}
+
+/// How a collector of OpenTelemetry is reached, and what it gets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Otlp {
+    /// Its address, without the paths.
+    pub endpoint: Secret,
+    /// Headers of every request.
+    pub headers: Vec<(String, Secret)>,
+    /// Traces of calls.
+    pub traces: bool,
+    /// Metrics.
+    pub metrics: bool,
+    /// The share of calls that are traced.
+    pub sample_ratio: f64,
+    /// A client's `traceparent` decides instead.
+    pub clients_decide: bool,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// How often metrics are sent.
+    pub metrics_interval: Duration,
+    /// What spans that wait may take.
+    pub max_queue_bytes: usize,
+    /// What is said of this gateway.
+    pub attributes: Vec<(String, String)>,
 }
 
 /// A server behind the gateway.
@@ -551,6 +585,10 @@ impl Config {
         }
         if let Store::Postgres { url, .. } = &self.audit.store {
             holders.push(url);
+        }
+        if let Some(otlp) = &self.telemetry.otlp {
+            holders.push(&otlp.endpoint);
+            holders.extend(otlp.headers.iter().map(|(_, value)| value));
         }
         for backend in &self.backends {
             let (Transport::Stdio { env: pairs, .. } | Transport::Http { headers: pairs, .. }) =

@@ -19,6 +19,7 @@ mod locate;
 mod meters;
 mod news;
 mod outcome;
+mod spans;
 mod task_list;
 mod tasks;
 mod view;
@@ -42,6 +43,8 @@ use crate::plugin::Answer as BackendAnswer;
 pub use crate::policy::Caller;
 use crate::policy::{Permitted, Policy};
 use crate::rewrite::{Prepared, Rewriters};
+use crate::telemetry::context::Carried;
+use crate::telemetry::trace;
 
 /// Everything a call passes through.
 #[derive(Debug)]
@@ -75,6 +78,8 @@ pub struct Arrival<'a> {
     pub params: Option<&'a Params>,
     /// The way back to the client while the call is under way.
     pub client: &'a Arc<dyn Client>,
+    /// What its HTTP request said of the trace that it belongs to.
+    pub trace: Option<&'a Carried>,
 }
 
 /// A request that never became a call.
@@ -161,6 +166,10 @@ impl Pipeline {
         arrival: Arrival<'_>,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
+        spans::over(&arrival, self.call(arrival, cancelled), spans::of_answer).await
+    }
+
+    async fn call(&self, arrival: Arrival<'_>, cancelled: &CancellationToken) -> Result<Answer, Failure> {
         let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
         // Who?
         let principal = match self.policy.identify(arrival.caller) {
@@ -216,18 +225,20 @@ impl Pipeline {
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
         let call = Arc::new(trip.call(principal, &located));
+        trace::about(&call);
         // May it? Kill switch, guards, arguments, breaker; then the rewriters' say on the request.
         let permitted = match self.policy.decide_all(&call, &located.also, located.schema()) {
             Ok(permitted) => permitted,
             Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
         };
-        let prepared = match self.rewriters.request(&permitted) {
+        let mut prepared = match self.rewriters.request(&permitted) {
             Ok(prepared) => prepared,
             Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
         };
         // The intent is on record before anything happens.
         let intent = Entry { sent: trip.sent(&prepared), ..trip.entry(Some(&call.principal), Some(&call)) };
         self.recorded(self.audit.intent(trip.id, &intent).await, &call.target.name, trip)?;
+        let outgoing = spans::outgoing(&trip.arrival, &call, &mut prepared, &located.backend);
         let sent = Instant::now();
         let done = tokio::select! {
             biased;
@@ -242,6 +253,7 @@ impl Pipeline {
             ) => reply.map_err(Failure::from),
         };
         let latency = sent.elapsed();
+        spans::answered(outgoing, &done);
         // What came of it: for the guards as the backend gave it, for the client as the rewriters leave it.
         let verdict = outcome::of(&done, located.backend.errors_count());
         let answer = match done {

@@ -23,6 +23,7 @@ mod engine;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod guest;
+mod meters;
 mod outgoing;
 mod pool;
 mod precompiled;
@@ -30,6 +31,7 @@ mod reuse;
 mod ticker;
 mod views;
 mod waiting;
+mod watched;
 
 pub use artifact::{Artifact, ArtifactError, Grant, Manifest, Wasi, load as load_artifact, precompile};
 pub use compile::compile_here;
@@ -38,6 +40,7 @@ pub(crate) use pool::blocking;
 pub use views::{Answer, CatalogEdit, Edits};
 
 use self::guest::{Guest, Shared};
+use self::meters::Meters;
 use self::outgoing::Outgoing;
 use self::pool::{BirthError, Pool};
 use self::waiting::Patience;
@@ -57,6 +60,7 @@ pub struct Plugin {
     roles: Roles,
     on_failure: config::OnFailure,
     pool: Pool,
+    meters: Meters,
 }
 
 /// Which parts of the contract a plugin fills: what it exports.
@@ -100,6 +104,20 @@ pub enum Fault {
     Saturated,
     #[error("it answered {got} times for {want} entries")]
     Answers { got: usize, want: usize },
+}
+
+impl Fault {
+    /// Its kind, for metrics and spans.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Deadline { .. } => "deadline",
+            Self::Fuel { .. } => "fuel",
+            Self::Limit(_) => "limit",
+            Self::Trap(_) => "trap",
+            Self::Saturated => "saturated",
+            Self::Answers { .. } => "answers",
+        }
+    }
 }
 
 /// A fault with the plugin it happened in.
@@ -208,8 +226,10 @@ impl Plugin {
             .map(|grant| Outgoing::new(&name, grant, settings.limits.host_bytes))
             .transpose()
             .map_err(LoadError::Http)?;
+        let meters = Meters::new(name.clone());
         let shared = Arc::new(Shared {
             name: name.clone(),
+            instances: meters.instances.clone(),
             limits: settings.limits,
             secrets: settings.secrets.clone(),
             state: state.namespace(&settings.name, quota),
@@ -230,7 +250,7 @@ impl Plugin {
                 LoadError::Config(errors.into_iter().map(|e| (e.path, e.message, e.hint)).collect())
             }
         })?;
-        Ok(Self { name, digest: artifact.digest, roles, on_failure: settings.on_failure, pool })
+        Ok(Self { name, digest: artifact.digest, roles, on_failure: settings.on_failure, pool, meters })
     }
 
     #[must_use]

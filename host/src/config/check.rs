@@ -32,6 +32,7 @@ mod plugins;
 mod roles;
 mod route;
 mod sandbox;
+mod telemetry;
 mod tools;
 
 /// Looks up an environment variable.
@@ -78,6 +79,7 @@ pub(super) fn check(
     if let (Some(gateway), Some(audit)) = (&mut gateway, &audit) {
         gateway.memory_dir = checker.memory_dir(&raw, audit);
     }
+    let telemetry = checker.telemetry(&raw.telemetry, door.is_some());
     let backends = checker.backends(&raw.backends, &raw.gateway.proxy);
     let rules = checker.rules(&raw);
     let plugins = checker.chain(authenticators, &raw);
@@ -109,6 +111,7 @@ pub(super) fn check(
         auth,
         scopes,
         audit,
+        telemetry,
         backends,
         plugins,
         kill_switch,

@@ -13,6 +13,7 @@ mod auth;
 mod backend;
 mod http;
 mod plugin;
+mod telemetry;
 
 pub(super) use auth::{RawIssuer, RawNames, RawRoleRule};
 pub(super) use backend::{
@@ -21,6 +22,7 @@ pub(super) use backend::{
 };
 pub(super) use http::{RawHttp, RawOauth};
 pub(super) use plugin::{RawHttpGrant, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
+pub(super) use telemetry::{RawOtlp, RawTelemetry};
 
 /// The configuration of Sentinel Gateway.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -37,6 +39,8 @@ pub(super) struct Raw {
     pub(super) audit: RawAudit,
     /// The audit database, if it is not the embedded one.
     pub(super) postgres: Option<RawPostgres>,
+    /// What is told to systems that watch over the gateway.
+    pub(super) telemetry: RawTelemetry,
     /// The servers behind the gateway.
     pub(super) backends: Vec<RawBackend>,
     /// What the callers' roles may do.

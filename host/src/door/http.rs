@@ -45,6 +45,7 @@ use crate::mcp::envelope::{self, Message};
 use crate::mcp::{Era, REVISIONS, STATELESS, code, era, message};
 use crate::pipeline::Caller;
 use crate::session::Session;
+use crate::telemetry::context::Carried;
 
 const SESSION: &str = "mcp-session-id";
 const VERSION: &str = "mcp-protocol-version";
@@ -256,7 +257,7 @@ async fn taken(
         refused(error.status().as_u16(), code::INVALID_REQUEST, &error.to_string(), "body").closing()
     })?;
     let (stream, queue) = line::stream(caller);
-    let out = Out::new(stream, caller.clone()).holding(held);
+    let out = Out::new(stream, caller.clone()).holding(held).within(Carried::of_headers(&parts.headers));
     let says_stateless = says_stateless(parts);
     match envelope::parse(&body) {
         Ok(Message::Request { id, method, params }) => {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::locate::{self, Located};
 use super::view::{Looker, View};
-use super::{Answer, Arrival, Failure, Pipeline, Trip};
+use super::{Answer, Arrival, Failure, Pipeline, Trip, spans};
 use crate::backend::Status;
 use crate::call::{Call, Principal};
 use crate::mcp::catalog::List;
@@ -41,6 +41,10 @@ impl Pipeline {
     /// # Errors
     /// The caller is unknown, a cursor was sent (the gateway gives none out), or a policy plugin failed.
     pub async fn list(&self, arrival: Arrival<'_>, list: List) -> Result<(String, View), Failure> {
+        spans::over(&arrival, self.listed(arrival, list), spans::of_list).await
+    }
+
+    async fn listed(&self, arrival: Arrival<'_>, list: List) -> Result<(String, View), Failure> {
         let who = self.known(&arrival).await?;
         one_page(&arrival)?;
         self.registry.settled().await;

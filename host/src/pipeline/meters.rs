@@ -75,7 +75,8 @@ fn duration(tool: &str) -> Histogram {
     metrics::histogram!("sentinel_request_duration_seconds", "tool" => tool.to_owned())
 }
 
-fn kind(failure: &Failure, status: Status) -> &'static str {
+/// Why a call failed, in a word.
+pub(super) fn kind(failure: &Failure, status: Status) -> &'static str {
     match failure {
         Failure::Denied(_) | Failure::Backend(BackendError::Share { .. }) => status.as_str(),
         Failure::Unknown { .. } => "unknown_target",

@@ -1,4 +1,5 @@
-//! The questions a plugin is asked, one method for each function of the contract.
+//! The questions a plugin is asked, one method for each function of the contract. Everybody else asks them through `watched`,
+//! which counts the answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn authenticate(&self, credential: &Arc<Credential>) -> Answered<Auth> {
+    pub(super) fn ask_authenticate(&self, credential: &Arc<Credential>) -> Answered<Auth> {
         let answer = self.pool.run(|instance| {
             let Some(role) = &instance.authenticator else { return Ok(Ok(wit::Auth::Abstain)) };
             instance.store.data_mut().subject.credential = Some(credential.clone());
@@ -58,7 +59,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn check(&self, call: &Arc<Call>) -> Answered<Option<u64>> {
+    pub(super) fn ask_check(&self, call: &Arc<Call>) -> Answered<Option<u64>> {
         let recall = |answers: &Answers| answers.allowed(call).then_some(Ok(None));
         let answer = self.pool.recall_or_run(recall, |instance| {
             let Some(role) = &instance.guard else { return Ok(Ok(None)) };
@@ -78,7 +79,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn settle(
+    pub(super) fn ask_settle(
         &self,
         call: &Arc<Call>,
         permit: u64,
@@ -107,7 +108,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed, or answered for another number of rows.
-    pub fn visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, PluginError> {
+    pub(super) fn ask_visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, PluginError> {
         let mut visible = Vec::with_capacity(rows.len());
         for part in rows.chunks(ROWS_AT_ONCE) {
             visible.extend(self.part_visible(call, part)?);
@@ -167,7 +168,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn on_request(&self, call: &Arc<Call>) -> Answered<Arc<Edits>> {
+    pub(super) fn ask_on_request(&self, call: &Arc<Call>) -> Answered<Arc<Edits>> {
         let recall = |answers: &Answers| answers.edits(call).map(Ok);
         let edits = self.pool.recall_or_run(recall, |instance| {
             let edits = edits(instance, call, None)?;
@@ -183,7 +184,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn on_response(&self, call: &Arc<Call>, answer: Answer) -> Answered<Arc<Edits>> {
+    pub(super) fn ask_on_response(&self, call: &Arc<Call>, answer: Answer) -> Answered<Arc<Edits>> {
         let edits = self.pool.run(|instance| edits(instance, call, Some(answer)));
         Ok(edits.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
     }
@@ -192,7 +193,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn on_catalog(
+    pub(super) fn ask_on_catalog(
         &self,
         backend: &Arc<str>,
         kind: TargetKind,

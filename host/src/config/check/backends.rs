@@ -262,7 +262,7 @@ impl Checker<'_> {
         Secret::with_hidden(value.expose().to_owned(), hidden)
     }
 
-    fn headers(&mut self, at: &str, raw: &BTreeMap<String, String>) -> Vec<(String, Secret)> {
+    pub(super) fn headers(&mut self, at: &str, raw: &BTreeMap<String, String>) -> Vec<(String, Secret)> {
         let mut headers: Vec<(String, Secret)> = Vec::new();
         for (name, typed) in raw {
             let at = format!("{at}/{}", escape(name));

@@ -1,0 +1,3 @@
+//! The house itself: what watches over it, and what changes while it serves.
+
+mod telemetry;
