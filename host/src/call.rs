@@ -20,6 +20,12 @@ pub enum TargetKind {
     Tool,
     Resource,
     Prompt,
+    /// A route of an HTTP API.
+    Route,
+    /// A command that is run on a machine.
+    Command,
+    /// An operator's action on the gateway itself.
+    Control,
     Other,
 }
 
@@ -31,6 +37,9 @@ impl TargetKind {
             Self::Tool => "tool",
             Self::Resource => "resource",
             Self::Prompt => "prompt",
+            Self::Route => "route",
+            Self::Command => "command",
+            Self::Control => "control",
             Self::Other => "other",
         }
     }
@@ -163,7 +172,7 @@ pub enum Outcome {
     Cancelled,
 }
 
-/// Which step of the pipeline refused; the door turns it into a wire code (S7).
+/// Which step of the pipeline refused; the door turns it into an error code (`door::respond`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     Unauthenticated,

@@ -13,6 +13,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+mod generation;
 mod links;
 mod lists;
 mod locate;
@@ -24,15 +25,17 @@ mod task_list;
 mod tasks;
 mod view;
 
+pub use generation::Generation;
 pub use lists::{BackendState, Readiness};
 pub use news::News;
 pub use outcome::Failure;
 pub use tasks::EXTENSION as TASKS;
 pub use view::{Digest, View};
 
+use self::generation::Live;
 use self::locate::Located;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
-use crate::backend::{Backend, Registry, Reply};
+use crate::backend::{Backend, Fleet, Registry, Reply};
 pub use crate::backend::{BackendError, tried_again, whole};
 use crate::call::shares::Shares;
 use crate::call::{Call, Denial, Json, Principal, Share, Target, TargetKind};
@@ -49,9 +52,9 @@ use crate::telemetry::trace;
 /// Everything a call passes through.
 #[derive(Debug)]
 pub struct Pipeline {
-    policy: Arc<Policy>,
-    rewriters: Arc<Rewriters>,
-    registry: Arc<Registry>,
+    live: Arc<Live>,
+    /// All servers of the endpoint, whichever generation they belong to.
+    fleet: Arc<Fleet>,
     audit: Audit,
     tasks: tasks::Tasks,
     links: links::Links,
@@ -60,10 +63,10 @@ pub struct Pipeline {
     calls: Arc<Shares>,
 }
 
-/// The door with one client, who shares with nobody.
+/// The door that has one client only, so that nothing has to be shared.
 const SOLE_DOOR: &str = "stdio";
 
-/// Calls under way at once, unless it is said.
+/// How many calls may be under way at once, by default.
 const CALLS: usize = 1_024;
 
 /// A request as a door brings it.
@@ -78,7 +81,7 @@ pub struct Arrival<'a> {
     pub params: Option<&'a Params>,
     /// The way back to the client while the call is under way.
     pub client: &'a Arc<dyn Client>,
-    /// What its HTTP request said of the trace that it belongs to.
+    /// The trace context of its HTTP request.
     pub trace: Option<&'a Carried>,
 }
 
@@ -90,7 +93,7 @@ pub struct TurnedAway<'a> {
     pub who: Option<&'a Principal>,
     /// Where it came from.
     pub address: &'a str,
-    /// What counts as one with it: this caller, or all addresses that one client may have.
+    /// The source that it is counted with: this caller, or all addresses that one client may have.
     pub source: &'a str,
     /// As much as was read of it: `POST /mcp`, `tools/call`.
     pub asked: &'a str,
@@ -105,8 +108,8 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The words of a server about a call that failed, without the secrets of the configuration. They are read whole for
-    /// that: a key may stand anywhere in them.
+    /// A server's text about a call that failed, without the secrets of the configuration. It is read whole for that,
+    /// because a secret may stand anywhere in it.
     async fn without_secrets(self, backend: &Backend) -> Result<Self, Failure> {
         let (payload, is_error) = match self {
             Self::Result(result) => (result, false),
@@ -119,7 +122,7 @@ impl Answer {
     }
 }
 
-/// A long answer that somebody must see whole, and that is too long for that.
+/// The failure for a long answer that has to be read whole and cannot be.
 fn unreadable(backend: &Arc<str>, error: &PayloadError) -> Failure {
     let backend = backend.clone();
     Failure::Backend(match error {
@@ -139,10 +142,15 @@ impl Pipeline {
         registry: Arc<Registry>,
         audit: Audit,
     ) -> Self {
+        Self::with(Generation::new(1, policy, rewriters, registry), audit)
+    }
+
+    /// One that begins with this generation.
+    #[must_use]
+    pub fn with(first: Generation, audit: Audit) -> Self {
         Self {
-            policy,
-            rewriters,
-            registry,
+            fleet: first.registry().fleet().clone(),
+            live: Live::new(first),
             audit,
             tasks: tasks::Tasks::default(),
             links: links::Links::default(),
@@ -157,10 +165,47 @@ impl Pipeline {
         Self { calls: Shares::new(calls), ..self }
     }
 
-    /// Does one call, or says why not. Cancelling does not tear it: it ends in order, with its record.
+    /// The generation in force.
+    #[must_use]
+    pub fn current(&self) -> Arc<Generation> {
+        self.live.load()
+    }
+
+    /// The generations that are alive, oldest first, each with its number of holders: calls under way and the like.
+    #[must_use]
+    pub fn generations(&self) -> Vec<(u64, usize)> {
+        self.live.alive()
+    }
+
+    /// Makes room for one more generation; see [`Self::swap`].
     ///
     /// # Errors
-    /// Whatever stands between the caller and an answer of the backend.
+    /// The number of one that had to end for that and does not.
+    pub async fn make_room(&self) -> Result<(), u64> {
+        self.live.make_room().await
+    }
+
+    /// Puts the next generation in force: requests that arrive from now on are done by it, and calls under way end on
+    /// the one they began with.
+    pub fn swap(&self, next: Generation) {
+        self.live.swap(Arc::new(next));
+    }
+
+    /// How many calls are under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.calls.taken()
+    }
+
+    /// From now on so many calls may be under way at once. Those that are under way stay.
+    pub fn bears(&self, calls: usize) {
+        self.calls.resize(calls);
+    }
+
+    /// Does one call, or says why not. A call that is cancelled still ends in order, with its record.
+    ///
+    /// # Errors
+    /// Any reason why the caller gets no answer of the backend.
     pub async fn handle(
         &self,
         arrival: Arrival<'_>,
@@ -170,9 +215,11 @@ impl Pipeline {
     }
 
     async fn call(&self, arrival: Arrival<'_>, cancelled: &CancellationToken) -> Result<Answer, Failure> {
-        let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
-        // Who?
-        let principal = match self.policy.identify(arrival.caller) {
+        let since = Instant::now();
+        // Who? From here to the end it is one generation's call.
+        let (generation, who) = self.live.admit(arrival.caller);
+        let trip = self.trip(&generation, arrival, since);
+        let principal = match who {
             Ok(principal) => principal,
             Err(denial) => return self.refuse(&trip, None, None, denial.into()).await,
         };
@@ -192,8 +239,9 @@ impl Pipeline {
         // Where to?
         let located = tokio::select! {
             biased;
-            located = self.locate(&arrival, &principal) => located,
+            located = self.locate(&generation, &arrival, &principal) => located,
             () = cancelled.cancelled() => Err(Failure::Cancelled),
+            denial = generation.ended() => Err(denial.into()),
         };
         let located = match located {
             Ok(located) => located,
@@ -202,13 +250,14 @@ impl Pipeline {
         self.deliver(&trip, principal, located, cancelled).await
     }
 
-    /// What is not taken up, because its params have no one meaning, leaves a record too. The arrival is without them.
+    /// Refuses a request whose params can be read in two ways, with a record. The arrival is without them.
     ///
     /// # Errors
     /// Always; the caller may be unknown, or the record not be written.
     pub async fn misread<T>(&self, arrival: Arrival<'_>, ambiguous: &Ambiguous) -> Result<T, Failure> {
-        let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
-        match self.policy.identify(arrival.caller) {
+        let (generation, who) = self.live.admit(arrival.caller);
+        let trip = self.trip(&generation, arrival, Instant::now());
+        match who {
             Ok(who) => {
                 let failure = Failure::Params(format!("`params`: {ambiguous}"));
                 self.refuse(&trip, Some(&who), None, failure).await
@@ -224,14 +273,15 @@ impl Pipeline {
         located: Located,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
+        let (policy, rewriters) = (trip.generation.policy(), trip.generation.rewriters());
         let call = Arc::new(trip.call(principal, &located));
         trace::about(&call);
-        // May it? Kill switch, guards, arguments, breaker; then the rewriters' say on the request.
-        let permitted = match self.policy.decide_all(&call, &located.also, located.schema()) {
+        // May it? Kill switch, guards, arguments, breaker. Then the rewriters edit the request.
+        let permitted = match policy.decide_all(&call, &located.also, located.schema()) {
             Ok(permitted) => permitted,
             Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
         };
-        let mut prepared = match self.rewriters.request(&permitted) {
+        let mut prepared = match rewriters.request(&permitted) {
             Ok(prepared) => prepared,
             Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
         };
@@ -242,8 +292,9 @@ impl Pipeline {
         let sent = Instant::now();
         let done = tokio::select! {
             biased;
-            denial = self.policy.kill().killed(&call.target, &located.also) => Err(denial.into()),
+            denial = policy.kill().killed(&call.target, &located.also) => Err(denial.into()),
             () = cancelled.cancelled() => Err(Failure::Cancelled),
+            denial = trip.generation.ended() => Err(denial.into()),
             reply = located.backend.call(
                 &permitted,
                 prepared.params.as_ref(),
@@ -254,12 +305,12 @@ impl Pipeline {
         };
         let latency = sent.elapsed();
         spans::answered(outgoing, &done);
-        // What came of it: for the guards as the backend gave it, for the client as the rewriters leave it.
+        // The guards hear of the result as the backend gave it; the client gets it as the rewriters leave it.
         let verdict = outcome::of(&done, located.backend.errors_count());
         let answer = match done {
             // Nobody answered, so there is nothing to rewrite.
             Ok(reply) if trip.arrival.rpc_id.is_none() => Ok(Answer::Result(reply.payload().clone())),
-            Ok(reply) => self.rewritten(&permitted, reply).await,
+            Ok(reply) => self.rewritten(rewriters, &permitted, reply).await,
             Err(failure) => Err(failure),
         };
         permitted.settle(verdict, latency);
@@ -280,36 +331,41 @@ impl Pipeline {
         answer
     }
 
-    async fn rewritten(&self, permitted: &Permitted, mut reply: Reply) -> Result<Answer, Failure> {
+    async fn rewritten(
+        &self,
+        rewriters: &Rewriters,
+        permitted: &Permitted,
+        mut reply: Reply,
+    ) -> Result<Answer, Failure> {
         let backend = &permitted.call().target.backend;
         let mut changed = None;
-        if self.rewriters.see_responses(backend) {
-            // A rewriter may be there to take something out, so it sees everything or nobody sees it.
+        if rewriters.see_responses(backend) {
+            // A rewriter may be there to remove something, so an answer that it cannot see whole goes to nobody.
             reply = reply.whole().await.map_err(|error| unreadable(backend, &error))?;
             let answer = BackendAnswer {
                 is_error: reply.is_error() || outcome::is_tool_error(&reply),
                 error_code: reply.error_code(),
                 result: if reply.is_error() { Bytes::new() } else { reply.payload().text().clone() },
             };
-            changed = self.rewriters.response(permitted, &answer)?;
+            changed = rewriters.response(permitted, &answer)?;
         }
         Ok(match (reply.is_error(), changed) {
             (true, _) => Answer::Error(reply.payload().clone()),
             (false, changed) => {
                 self.tasks.note(permitted.call(), reply.text());
                 let answer = changed.map_or_else(|| reply.payload().clone(), Payload::from);
-                // What the client sees: what a rewriter took out it does not know of.
+                // Read from what the client sees: it does not know of links that a rewriter removed.
                 self.links.note(permitted.call(), answer.json());
                 Answer::Result(answer)
             }
         })
     }
 
-    /// A call that was not done leaves a record too.
+    /// Records a call that was not done.
     ///
-    /// What is refused before the guards are asked would cost its caller nothing, and fill the record at any speed. So
-    /// the guards are asked about it as about a call, but only for how often: they are not told what was asked for, and
-    /// no answer of theirs says whether it exists. Whether it is too often is a plugin's decision like any other.
+    /// A refusal before the guards are asked would cost its caller nothing, and could fill the record at any speed. So
+    /// the guards are asked about it as about a call, but only whether it comes too often, which is a plugin's decision
+    /// like any other. They are not told what was asked for, so their answer does not reveal whether it exists.
     async fn refuse<T>(
         &self,
         trip: &Trip<'_>,
@@ -319,7 +375,8 @@ impl Pipeline {
     ) -> Result<T, Failure> {
         if outcome::is_before_the_guards(&failure)
             && let Some(principal) = principal
-            && let Err(denial) = self.policy.once_more(&Arc::new(trip.unfound(principal.clone())))
+            && let Err(denial) =
+                trip.generation.policy().once_more(&Arc::new(trip.unfound(principal.clone())))
         {
             failure = denial.into();
         }
@@ -341,27 +398,37 @@ impl Pipeline {
         Err(failure)
     }
 
-    /// Who asks something that is not one call to one target. A stranger leaves a record there, too.
+    /// The caller of a request that is not one call to one target. A request of an unknown caller is recorded, too.
     ///
     /// # Errors
     /// The caller is unknown.
     pub async fn known(&self, arrival: &Arrival<'_>) -> Result<Arc<Principal>, Failure> {
-        match self.policy.identify(arrival.caller) {
-            Ok(principal) => Ok(principal),
-            Err(denial) => self.stranger(*arrival, denial).await,
+        self.let_in(arrival).await.map(|(_, principal)| principal)
+    }
+
+    /// The same with the generation that knows them.
+    async fn let_in(&self, arrival: &Arrival<'_>) -> Result<(Arc<Generation>, Arc<Principal>), Failure> {
+        match self.live.admit(arrival.caller) {
+            (generation, Ok(principal)) => Ok((generation, principal)),
+            (_, Err(denial)) => self.stranger(*arrival, denial).await,
         }
     }
 
-    /// Refuses what somebody asks whom nobody knows, with a record of what it was.
+    /// Refuses a request of an unknown caller, with a record of what it was.
     ///
     /// # Errors
     /// Always.
     pub async fn stranger<T>(&self, arrival: Arrival<'_>, denial: Denial) -> Result<T, Failure> {
-        let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
+        let generation = self.live.load();
+        let trip = self.trip(&generation, arrival, Instant::now());
         self.refuse(&trip, None, None, denial.into()).await
     }
 
-    /// A call whose record failed is counted as that, whatever else became of it.
+    fn trip<'a>(&self, generation: &'a Generation, arrival: Arrival<'a>, since: Instant) -> Trip<'a> {
+        Trip { id: self.audit.next_id(), generation, arrival, since }
+    }
+
+    /// A call that could not be recorded is counted as such, however it ended.
     fn recorded(&self, result: Result<(), AuditError>, tool: &str, trip: &Trip<'_>) -> Result<(), Failure> {
         result.map_err(|error| {
             let failure = Failure::Audit(error.for_callers());
@@ -386,32 +453,27 @@ impl Pipeline {
             session: "",
             arguments: "",
             sent: None,
+            generation: self.live.load().id(),
         };
         let notes = [
             ("address".to_owned(), request.address.to_owned()),
             ("door".to_owned(), request.door.to_owned()),
         ];
-        // Whoever started the gateway has no address.
+        // The client that started the gateway (stdio) has no address.
         let notes = &notes[usize::from(request.address.is_empty())..];
         let closing =
             Closing { status, error: Some(&denial.message), latency: request.since.elapsed(), notes };
         let id = self.audit.next_id();
         let recorded = self.audit.refused_often(id, request.source, &entry, &closing).await;
-        // They are turned away whatever becomes of the record, and the log says what did.
+        // The request is refused even if it cannot be recorded; the log then says why.
         let failure = recorded.err().map_or(failure, |error| Failure::Audit(error.for_callers()));
         self.meters.count("unknown", status, Some(&failure), request.since.elapsed());
     }
 
-    /// The policies, for whoever flips the kill switch or replaces a plugin.
+    /// The policies in force, for code that sets the kill switch.
     #[must_use]
-    pub fn policy(&self) -> &Arc<Policy> {
-        &self.policy
-    }
-
-    /// Who a caller is, if that is known and holds for so many milliseconds more.
-    #[must_use]
-    pub fn knows(&self, caller: &Caller, margin_ms: u64) -> Option<Arc<Principal>> {
-        self.policy.knows(caller, margin_ms)
+    pub fn policy(&self) -> Arc<Policy> {
+        self.live.load().policy().clone()
     }
 
     /// Who is calling.
@@ -419,20 +481,21 @@ impl Pipeline {
     /// # Errors
     /// The authenticator's refusal.
     pub fn identify(&self, caller: &Caller) -> Result<Arc<Principal>, Denial> {
-        self.policy.identify(caller)
+        self.live.admit(caller).1
     }
 }
 
 /// One call's way, with what its record needs.
 struct Trip<'a> {
     id: CallId,
+    generation: &'a Generation,
     arrival: Arrival<'a>,
     since: Instant,
 }
 
 /// Longest name of an unknown target that goes on record.
 const MAX_NAME: usize = 256;
-/// What guards hear of everything that was refused before they were asked: one name, so that it is one counter.
+/// The target that guards hear for all requests that were refused before they were asked: one name, so one counter.
 const UNFOUND: &str = "unknown";
 
 impl Trip<'_> {
@@ -448,7 +511,7 @@ impl Trip<'_> {
         }
     }
 
-    /// What guards are asked in the place of a call that there is not.
+    /// The call that guards are asked about when no target was found.
     fn unfound(&self, principal: Arc<Principal>) -> Call {
         Call {
             id: self.id.to_string(),
@@ -484,6 +547,7 @@ impl Trip<'_> {
             session: self.arrival.session,
             arguments: arguments(params),
             sent: None,
+            generation: self.generation.id(),
         }
     }
 
@@ -494,7 +558,7 @@ impl Trip<'_> {
     }
 }
 
-/// What the params of a call hold as its arguments; empty if there are none.
+/// The arguments in the params of a call; empty if there are none.
 fn arguments(params: &str) -> &str {
     splice::get(params, "/arguments").unwrap_or("")
 }

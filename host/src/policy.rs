@@ -1,73 +1,70 @@
 //! Decides: who is calling, and whether a call may go on.
 //!
-//! The order is S5's: authenticated caller → kill switch → guards (rate limit, RBAC, the operator's own) →
+//! The order: authenticated caller → kill switch → guards (rate limit, RBAC, the operator's own) →
 //! arguments against the tool's schema → breaker. The kill switch and the schema check are the host's; every
 //! other decision is a plugin's. What passes is a [`Permitted`], which nothing else can make.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use arc_swap::ArcSwap;
 
 mod caller;
 mod chain;
 mod judges;
 mod kill;
 mod permit;
+pub(crate) mod refusal;
 
 pub use caller::Caller;
 pub use chain::Chain;
-pub(crate) use chain::denial;
 pub use kill::KillSwitch;
 pub use permit::Permitted;
 
 use self::caller::Moment;
 use self::judges::Judges;
 use self::permit::Permits;
-use crate::call::{Call, Denial, Principal, Refused, Target};
+use crate::call::{Call, Denial, Principal, Refused, Target, TargetKind};
 use crate::mcp::schema::{ArgumentError, ArgumentSchema};
 use crate::mcp::splice;
 use crate::plugin::Row;
 use crate::state::Clock;
 
-/// All decisions, with the parts that can change while the gateway runs.
+/// All decisions of one generation. The kill switch and the processes that judge arguments outlive it.
 #[derive(Debug)]
 pub struct Policy {
-    chain: ArcSwap<Chain>,
-    kill: KillSwitch,
+    chain: Arc<Chain>,
+    kill: Arc<KillSwitch>,
     clock: Clock,
-    judges: Judges,
-    /// Counts the times at which callers came to be judged by others.
-    epoch: AtomicU64,
+    judges: Arc<Judges>,
+    /// A number that grows whenever a generation has other authenticators than the one before.
+    epoch: u64,
 }
 
 impl Policy {
     #[must_use]
     pub fn new(chain: Chain, kill: KillSwitch, clock: Clock) -> Self {
-        let chain = ArcSwap::from_pointee(chain);
-        Self { chain, kill, clock, judges: Judges::default(), epoch: AtomicU64::new(0) }
+        let (chain, kill) = (Arc::new(chain), Arc::new(kill));
+        Self { chain, kill, clock, judges: Arc::default(), epoch: 0 }
+    }
+
+    /// The policy of the next generation; calls that already have a permit settle with the old plugins. If its
+    /// authenticators are different, what the old ones said of callers holds no longer, and every caller is
+    /// authenticated again.
+    #[must_use]
+    pub fn following(&self, chain: Chain) -> Self {
+        let epoch = if self.chain.judges_callers_as(&chain) { self.epoch } else { self.epoch + 1 };
+        let (kill, judges) = (self.kill.clone(), self.judges.clone());
+        Self { chain: Arc::new(chain), kill, clock: self.clock.clone(), judges, epoch }
     }
 
     /// The kill switch, to flip it or to be told when it flips.
     #[must_use]
-    pub fn kill(&self) -> &KillSwitch {
+    pub fn kill(&self) -> &Arc<KillSwitch> {
         &self.kill
     }
 
     /// The plugins in force.
     #[must_use]
-    pub fn chain(&self) -> Arc<Chain> {
-        self.chain.load_full()
-    }
-
-    /// Puts another chain in force; calls that already have a permit settle with the old one. If its authenticators are
-    /// others, what the old ones said of callers holds no longer: all are asked about again.
-    pub fn replace(&self, chain: Chain) {
-        let old = self.chain.swap(Arc::new(chain));
-        if !old.judges_callers_as(&self.chain.load()) {
-            // After the chain: whoever asked the old one has the old number.
-            self.epoch.fetch_add(1, Ordering::AcqRel);
-        }
+    pub fn chain(&self) -> &Arc<Chain> {
+        &self.chain
     }
 
     /// Who is calling: from the cache as long as the authenticator said, else by asking it again.
@@ -75,16 +72,13 @@ impl Policy {
     /// # Errors
     /// The authenticator's refusal, also when a credential has expired since the last call.
     pub fn identify(&self, caller: &Caller) -> Result<Arc<Principal>, Denial> {
-        // Before the chain, see `replace`.
-        let epoch = self.epoch.load(Ordering::Acquire);
-        caller.identify(&self.chain.load(), Moment { epoch, ms: self.clock.unix_ms() })
+        caller.identify(&self.chain, Moment { epoch: self.epoch, ms: self.clock.unix_ms() })
     }
 
     /// Who a caller is, if that is known and holds for so many milliseconds more; no authenticator is asked.
     #[must_use]
     pub fn knows(&self, caller: &Caller, margin_ms: u64) -> Option<Arc<Principal>> {
-        let epoch = self.epoch.load(Ordering::Acquire);
-        caller.known_until(Moment { epoch, ms: self.clock.unix_ms().saturating_add(margin_ms) })
+        caller.known_until(Moment { epoch: self.epoch, ms: self.clock.unix_ms().saturating_add(margin_ms) })
     }
 
     /// Everything between knowing the caller and doing what was asked.
@@ -106,7 +100,7 @@ impl Policy {
         schema: Option<&ArgumentSchema>,
     ) -> Result<Permitted, Denial> {
         self.kill.check_all(&call.target, also)?;
-        let chain = self.chain.load();
+        let chain = &self.chain;
         let mut permits = Permits::new(call.clone());
         chain.admit(call, &chain.guards, &mut permits)?;
         let mut others = Vec::new();
@@ -119,20 +113,23 @@ impl Policy {
         if let Some(schema) = schema {
             self.arguments_fit(call, schema)?;
         }
-        chain.admit(call, &chain.breakers, &mut permits)?;
+        // A breaker keeps calls away from a failing backend. An operator's command is no call to the backend.
+        if call.target.kind != TargetKind::Control {
+            chain.admit(call, &chain.breakers, &mut permits)?;
+        }
         Ok(Permitted::new(permits, others))
     }
 
-    /// Whether a caller may be refused once more. The guards are asked as for any call, and only what they say about how
-    /// often counts: what is not there can be neither allowed nor denied, and an answer that told one unknown name from
-    /// another would tell a caller what the rules know. All of them are asked, because the one that counts may stand
-    /// behind one that denies. Breakers are not: no server is involved.
+    /// Whether a caller may be refused once more. The guards are asked as for any call, but only an answer about how
+    /// often counts: a target that does not exist can be neither allowed nor denied, and an answer that depended on the
+    /// unknown name would reveal the rules. All guards are asked, because the one that counts may stand behind one that
+    /// denies. Breakers are not asked, because no server is involved.
     ///
     /// # Errors
     /// It is too often, or that cannot be told.
     pub fn once_more(&self, call: &Arc<Call>) -> Result<(), Denial> {
         // Permits are settled as cancelled when this returns: nothing will be done.
-        self.chain.load().bear(call, &mut Permits::new(call.clone()))
+        self.chain.bear(call, &mut Permits::new(call.clone()))
     }
 
     /// Which rows of a list the caller may know of.
@@ -141,7 +138,7 @@ impl Policy {
     /// A plugin failed and its failures deny.
     pub fn visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, Denial> {
         let mut visible: Vec<bool> = rows.iter().map(|row| !self.kill.hides(row)).collect();
-        self.chain.load().visible(call, rows, &mut visible)?;
+        self.chain.visible(call, rows, &mut visible)?;
         Ok(visible)
     }
 
@@ -159,7 +156,7 @@ impl Policy {
     }
 }
 
-/// Says that arguments do not fit which are passed on all the same: the first time, and whenever it was twice as often.
+/// Logs that arguments do not fit and are passed on all the same: the first time, and whenever the number has doubled.
 fn advised(call: &Call, error: &ArgumentError, times: u64) {
     if !times.is_power_of_two() {
         return;
@@ -189,7 +186,8 @@ fn refused(call: &Call, schema: &ArgumentSchema, error: ArgumentError) -> Denial
                 ArgumentError::Schema(reason) => reason,
                 error => error.to_string(),
             };
-            // What is wrong with the schema was said when it was listed; only what shows in a call is said here, once.
+            // Flaws of the schema were logged when it was listed; only a failure that shows in a call is logged here,
+            // once.
             if schema.fails_first() {
                 tracing::warn!(tool = ?tool, backend = %backend, "a call was refused because of the tool's inputSchema: {reason}");
             }

@@ -4,38 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sentinel_names::headers;
 use serde_json::value::RawValue;
 
 use crate::call::{Denial, Json, Refused, TargetKind};
-use crate::config::OnFailure;
 use crate::mcp::catalog::{List, Offer};
 use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
 use crate::plugin::{Answer, Answered, CatalogEdit, Edits, Fault, Hooks, Plugin, PluginError};
-use crate::policy::{Permitted, denial};
+use crate::policy::{Permitted, refusal};
 use crate::redact::Redaction;
 
 /// A message may not grow past this by rewriting.
 const MAX_REWRITTEN: usize = 16 << 20;
-/// Headers a rewriter may not set: framing, hop-by-hop (RFC 9110 §7.6.1), credentials, and what MCP defines.
-const PINNED_HEADERS: [&str; 15] = [
-    "accept",
-    "authorization",
-    "connection",
-    "content-length",
-    "content-type",
-    "cookie",
-    "expect",
-    "host",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "last-event-id",
-    "origin",
-];
-
 /// The rewriters in force, and what they have to do for each backend: found out once, so that a call runs no hook in vain.
 #[derive(Debug, Default)]
 pub struct Rewriters {
@@ -87,6 +68,20 @@ impl Rewriters {
     #[must_use]
     pub fn see_responses(&self, backend: &str) -> bool {
         self.of(backend, |hooks| hooks.response).next().is_some()
+    }
+
+    /// Whether the lists of a backend come out of these as of the others: the same plugins see them.
+    #[must_use]
+    pub fn list_as(&self, other: &Self, backend: &str) -> bool {
+        let (mut own, mut theirs) =
+            (self.of(backend, |hooks| hooks.catalog), other.of(backend, |hooks| hooks.catalog));
+        loop {
+            match (own.next(), theirs.next()) {
+                (None, None) => return true,
+                (Some(own), Some(theirs)) if Arc::ptr_eq(own, theirs) => {}
+                _ => return false,
+            }
+        }
     }
 
     /// Those that want a hook of a backend.
@@ -168,7 +163,7 @@ impl Rewriters {
                 Ok(Some(edits)) => offers = edited(plugin, list, &shared, edits),
                 Ok(None) => offers = shared.to_vec(),
                 Err(denial) => {
-                    tracing::error!(%backend, "the list is hidden: {}", denial.message);
+                    tracing::error!(%backend, "the server's list is hidden: {}", denial.message);
                     return Vec::new();
                 }
             }
@@ -180,15 +175,14 @@ impl Rewriters {
     fn outcome<T>(&self, plugin: &Plugin, answer: Answered<T>) -> Result<Option<T>, Denial> {
         match answer {
             Ok(Ok(value)) => Ok(Some(value)),
-            Ok(Err(refusal)) => Err(denial(&self.redaction, &refusal, Refused::Forbidden)),
+            Ok(Err(refusal)) => Err(refusal::worded(&self.redaction, &refusal, Refused::Forbidden)),
             Err(error) => {
                 // What a crashing plugin said is for the operator's eyes.
                 let shown = match &error.fault {
                     Fault::Trap(_) => "it crashed; see the gateway's log".to_owned(),
                     fault => fault.to_string(),
                 };
-                tracing::error!("{error}");
-                broken(plugin, &shown).map(|()| None)
+                refusal::failed(plugin, "rewriter", &error, Some(&shown)).map(|()| None)
             }
         }
     }
@@ -224,7 +218,7 @@ fn edited(plugin: &Plugin, list: List, offers: &[Offer], edits: Vec<CatalogEdit>
                     Ok(item) => offer.item = message::raw(item),
                     // Shown unedited it would say what the rewriter wanted unsaid.
                     Err(reason) => {
-                        tracing::error!(plugin = plugin.name(), entry = %offer.upstream, "edit refused, entry hidden: {reason}");
+                        tracing::error!(plugin = plugin.name(), entry = %offer.upstream, "the edit of a rewriter is refused, so the entry is hidden: {reason}");
                         next[index] = None;
                     }
                 }
@@ -234,33 +228,19 @@ fn edited(plugin: &Plugin, list: List, offers: &[Offer], edits: Vec<CatalogEdit>
     next.into_iter().flatten().collect()
 }
 
+/// A rewriter that failed, or wants an edit that is not allowed.
 fn broken(plugin: &Plugin, reason: &str) -> Result<(), Denial> {
-    metrics::counter!("sentinel_plugin_failures_total", "plugin" => plugin.name().to_owned()).increment(1);
-    tracing::error!(plugin = plugin.name(), "rewriting failed: {reason}");
-    match plugin.on_failure() {
-        OnFailure::Allow => Ok(()),
-        OnFailure::Deny => Err(Denial::new(
-            Refused::Unavailable,
-            "plugin_failed",
-            format!("the rewriter plugin `{}` failed, so the call is refused: {reason}", plugin.name()),
-        )),
-    }
+    refusal::failed(plugin, "rewriter", format_args!("rewriting failed: {reason}"), Some(reason))
 }
 
 /// Makes the edits if every one of them is allowed; all or none.
 fn checked(text: &str, edits: &Edits, request: bool) -> Result<Option<String>, String> {
     for (name, value) in &edits.headers {
-        let lower = name.to_ascii_lowercase();
-        let token = !name.is_empty()
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
-        if !token || value.bytes().any(|b| b < 0x20 || b == 0x7f) {
+        if !headers::is_name(name) || value.bytes().any(|b| b < 0x20 || b == 0x7f) {
             return Err(format!("`{}` is not a valid header", name.escape_debug()));
         }
-        if PINNED_HEADERS.contains(&lower.as_str())
-            || lower.starts_with("mcp-")
-            || lower.starts_with("proxy-")
-        {
-            return Err(format!("the header `{lower}` is the gateway's"));
+        if headers::owner(name).is_some() {
+            return Err(format!("the header `{}` is the gateway's", name.to_ascii_lowercase()));
         }
     }
     for edit in &edits.body {

@@ -1,3 +1,5 @@
-//! The house itself: what watches over it, and what changes while it serves.
+//! What the gateway is as a house: what goes on while it is rebuilt, what it remembers, what it shows of itself.
 
+mod generations;
+mod state;
 mod telemetry;

@@ -1,4 +1,4 @@
-//! Moves the journal into the database behind the calls, in batches, for ever trying again.
+//! Moves the journal into the database in the background, in batches, and tries again for ever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +64,7 @@ async fn move_all(store: &Store, journal: &Journal, progress: &Progress, retenti
         if closed && reader.position() >= last {
             return;
         }
-        // Whatever was added counts, and at the end nothing waits for what is old.
+        // All added rows count; at the end of the gateway the removal of old rows is not waited for.
         let more = !closed && retention.turn(store, added).await;
         if more || reader.position() < last {
             continue;
@@ -123,7 +123,7 @@ async fn persist_read(
     }
 }
 
-/// After the last record: no call of this instance can end any more, and the folder has served.
+/// After the last record: no call of this instance can end any more, and its folder is removed.
 async fn finish(store: &Store, journal: &Journal, progress: &Progress) {
     persist(&progress.mover, || store.abandon(&journal.instance, STOPPED)).await;
     let folder = journal.folder.clone();

@@ -5,11 +5,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::AuditError;
+use crate::text;
 
 /// The pause after a failure; it doubles up to the longest.
 pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Tries until it succeeds, with pauses, and says in `slot` what the trouble is meanwhile.
+
+/// Tries until it succeeds, with pauses; meanwhile `slot` holds the reason of the failure.
 pub(super) async fn persist<T, F>(slot: &Mutex<Option<String>>, mut attempt: impl FnMut() -> F) -> T
 where
     F: Future<Output = Result<T, AuditError>>,
@@ -30,14 +32,9 @@ where
     }
 }
 
-/// Remembers the trouble and logs it when it is new.
+/// Remembers the reason of a failure, and logs it if it is a new one.
 pub(super) fn complain(slot: &Mutex<Option<String>>, error: &AuditError) {
-    let mut reason = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        reason = format!("{reason}: {inner}");
-        cause = inner.source();
-    }
+    let reason = text::with_causes(error);
     let mut slot = slot.lock();
     if slot.as_ref() != Some(&reason) {
         tracing::warn!(reason, "the audit database is behind; trying again");

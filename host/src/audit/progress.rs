@@ -9,14 +9,14 @@ use tokio::task::JoinHandle;
 use super::journal::Journal;
 use super::{CLOSE_PATIENCE, TIDY_PATIENCE};
 
-/// What the outside may know of the mover.
+/// The state of the mover, for other modules.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) moved: watch::Sender<u64>,
     orphans: AtomicU64,
-    /// What the mover is struggling with.
+    /// Why the mover makes no progress now, if so.
     pub(super) mover: Mutex<Option<String>>,
-    /// What the adoption of dead journals is struggling with.
+    /// Why the adoption of dead journals makes no progress now, if so.
     pub(super) adopter: Mutex<Option<String>>,
 }
 

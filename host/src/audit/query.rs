@@ -14,7 +14,7 @@ mod wanted;
 pub use self::table::{Look, render};
 pub use self::wanted::{Pattern, Query, STATUSES};
 pub use super::row::Row;
-use super::row::{Dialect, FURTHER, columns};
+use super::row::{Dialect, FURTHER, Later, columns};
 use super::store::{Database, Readable};
 use super::{AuditError, Status, StoreSettings};
 
@@ -44,7 +44,7 @@ impl Cursor {
     }
 }
 
-/// Everything a statement may ask for.
+/// All conditions of a statement.
 #[derive(Default)]
 struct Filter<'a> {
     wanted: Option<&'a Query>,
@@ -92,12 +92,12 @@ pub async fn after(settings: &StoreSettings, cursor: &mut Cursor) -> Result<Vec<
 
 async fn begin(database: &Database, cursor: &mut Cursor) -> Result<Vec<Row>, AuditError> {
     let newest = Filter { finished: true, by_change: true, newest: true, limit: 1, ..Filter::default() };
-    // Without any row everything is new, whatever the clock of the database says.
+    // If there is no row yet, every row will be new, whatever the clock of the database says.
     let position = match database.select(&newest).await?.first() {
         Some(row) => row.changed.parse().unwrap_or(Timestamp::UNIX_EPOCH),
         None => Timestamp::UNIX_EPOCH,
     };
-    // What stands within the overlap now is old, whether it is among the rows returned or not.
+    // Rows within the overlap now are old, whether they are among the rows returned or not.
     cursor.seen = window(database, position).await?.into_iter().map(|row| row.request_id).collect();
     let wanted = Filter { wanted: Some(&cursor.wanted), limit: cursor.wanted.limit, ..newest };
     let mut rows = database.select(&wanted).await?;
@@ -112,7 +112,7 @@ async fn advance(
     cursor: &mut Cursor,
     position: Timestamp,
 ) -> Result<Vec<Row>, AuditError> {
-    // All that is new, so that the position moves on however seldom what is wanted comes.
+    // All new rows are read, so that the position moves on even if wanted rows are rare.
     let rows = window(database, position).await?;
     let newest = rows.last().and_then(|row| row.changed.parse().ok()).unwrap_or(position).max(position);
     let seen = mem::take(&mut cursor.seen);
@@ -145,13 +145,13 @@ macro_rules! select {
     ($function:ident, $database:ty, $dialect:expr) => {
         async fn $function(
             pool: &Pool<$database>,
-            sent: &str,
+            later: Later,
             filter: &Filter<'_>,
         ) -> Result<Vec<Row>, sqlx::Error> {
             let (dialect, cast) = ($dialect, $dialect.cast());
             let mut query: QueryBuilder<$database> = QueryBuilder::new(format!(
                 "SELECT {}, {} FROM audit_calls WHERE 1 = 1",
-                columns(dialect, sent),
+                columns(dialect, later),
                 dialect.time("changed")
             ));
             if let Some(wanted) = filter.wanted {
@@ -202,10 +202,10 @@ select!(select_postgres, Postgres, Dialect::Postgres);
 
 impl Database {
     async fn select(&self, filter: &Filter<'_>) -> Result<Vec<Row>, AuditError> {
-        let sent = self.sent;
+        let later = self.later;
         Ok(match &self.pool {
-            Readable::Sqlite(pool) => select_sqlite(pool, sent, filter).await?,
-            Readable::Postgres(pool) => select_postgres(pool, sent, filter).await?,
+            Readable::Sqlite(pool) => select_sqlite(pool, later, filter).await?,
+            Readable::Postgres(pool) => select_postgres(pool, later, filter).await?,
         })
     }
 }

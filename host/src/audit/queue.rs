@@ -1,5 +1,5 @@
-//! Records on their way into the journal. Whoever comes while somebody writes has its record written along, by the one
-//! who is at it: no call waits for a lock while the system writes a file, and many records share one `write`.
+//! Records on their way into the journal, by group commit: a record that arrives during a write is queued, and the caller
+//! that writes now writes it next. So no call waits for a lock during a write, and many records share one `write`.
 
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 use super::AuditError;
 use super::record::KEPT_BUFFER_BYTES;
 
-/// So many groups one caller writes for others before one of those has to.
+/// How many groups one caller writes for others before one of the others has to.
 const ROUNDS: usize = 8;
 
-/// What became of records that were written together: the sequence number of the last of them.
+/// The result of records that were written together: the sequence number of the last of them.
 type Outcome = Result<u64, Arc<AuditError>>;
 
 /// Records as they stand in the journal, apart from their numbers.
@@ -55,14 +55,14 @@ pub(super) struct Group {
 pub(super) enum Turn {
     /// Write what waits.
     Lead,
-    /// Wait for somebody who is writing.
+    /// Wait for the caller that is writing.
     Follow(Arc<Group>),
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     records: Records,
-    /// Those who wait for these records, if any but the one who will write them.
+    /// The callers that wait for these records, if there are any but the one that will write them.
     group: Option<Arc<Group>>,
     writing: bool,
     /// The buffer that is not in use.
@@ -121,7 +121,7 @@ impl Queue {
         }
     }
 
-    /// Whether a group's records wait with nobody to write them; then whoever asked has to.
+    /// Whether a group's records wait with nobody to write them; then the caller of this function has to.
     fn takes_over(&self, group: &Arc<Group>) -> bool {
         let mut waiting = self.0.lock();
         let free = !waiting.writing && waiting.group.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, group));
@@ -129,7 +129,8 @@ impl Queue {
         free
     }
 
-    /// Writes what waits, and what comes meanwhile; returns what became of the first group, which is the caller's.
+    /// Writes the waiting records, and those that come meanwhile. Returns the result of the first group, which is the
+    /// caller's.
     fn lead(&self, write: impl Fn(&Records) -> Result<u64, AuditError>) -> Outcome {
         let mut own = None;
         for round in 1..=ROUNDS {
@@ -140,7 +141,7 @@ impl Queue {
             };
             let outcome = write(&records).map_err(Arc::new);
             if let Some(group) = group {
-                // Only whoever leads says so, once for each group.
+                // Only the writer of a group says so, once.
                 let _first = group.outcome.set(outcome.clone());
                 group.changed.notify_waiters();
             }

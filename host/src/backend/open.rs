@@ -1,4 +1,4 @@
-//! Opens connections to servers: what all of them need besides a backend's own settings.
+//! Opens connections to servers, and holds what all connections need besides a backend's own settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +48,21 @@ pub(super) struct Opener {
 impl Opener {
     pub(super) fn new(common: Common) -> Self {
         Self { common, http: http::Clients::default() }
+    }
+
+    /// Whether servers that are opened with these bounds are opened as by this one.
+    pub(super) fn opens_as(&self, common: &Common) -> bool {
+        let Common { max_message, spool, redaction: _, safe_names: _, memory, first_lists: _ } = common;
+        let own = &self.common;
+        let spools = match (&own.spool, spool) {
+            (Some(own), Some(other)) => own.keeps_as(other),
+            (own, other) => own.is_none() && other.is_none(),
+        };
+        own.max_message == *max_message && spools && own.memory.is_at(memory)
+    }
+
+    pub(super) fn common(&self) -> &Common {
+        &self.common
     }
 
     pub(super) fn redaction(&self) -> &Redaction {

@@ -1,4 +1,4 @@
-//! Child care, shared by every backend that runs a program: a child gets a clean environment and a process group of
+//! Child processes, for every backend that runs a program: a child gets a clean environment and a process group of
 //! its own, is reaped the moment it dies, and never outlives the gateway. Nor does anything that it started.
 //!
 //! Between the gateway and each child stands a keeper: this program once more, under a hidden command (`keeper`). It
@@ -35,8 +35,8 @@ use self::stderr::Tail;
 use crate::config::{Sandbox, is_inherited};
 use crate::redact::Redaction;
 
-/// Bytes that a pipe to a server takes before somebody has to wait: a large message is carried over in pieces of this
-/// size. The kernel's own is 64 KiB, and memory is taken only as it is filled.
+/// The size of a pipe to a server: a large message is carried over in pieces of this size. The kernel's default is 64
+/// KiB, and memory is used only as far as the pipe is filled.
 const PIPE_SIZE: usize = 256 << 10;
 /// How long [`Care::stop`] waits after SIGKILL. Only a child stuck in the kernel takes longer; it is reaped later.
 const AFTER_KILL: Duration = Duration::from_secs(5);
@@ -148,8 +148,8 @@ pub(crate) async fn spawn(spec: &ChildSpec) -> io::Result<Running> {
         sandbox: spec.sandbox.clone(),
     };
     let (name, redaction) = (spec.name.clone(), spec.redaction.clone());
-    // A task of its own: whoever waits may stop waiting at any moment, and what has been started must be ended then.
-    // The answer that nobody takes is dropped, and dropping a `Care` ends its child.
+    // A task of its own: the caller may stop waiting at any moment, and what has been started must be ended then. If
+    // nobody takes the result any more it is dropped, and dropping a `Care` ends its child.
     tokio::spawn(begin(name, start, redaction)).await.map_err(io::Error::other)?
 }
 
@@ -228,9 +228,9 @@ impl Care {
     pub(crate) async fn stop(self, grace: Duration) {
         self.watcher.stop(grace);
         let mut watcher = self.watcher.clone();
-        // Dropping `self` afterwards orders the kill again, which finds nobody.
+        // Dropping `self` afterwards orders the kill again, which then finds no process.
         if timeout(grace.saturating_add(AFTER_KILL), watcher.exited()).await.is_err() {
-            tracing::error!(pid = self.pid(), "a killed child has not gone yet");
+            tracing::error!(pid = self.pid(), "the child still runs five seconds after SIGKILL");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The life of one backend: starting → ready → down → starting …, for as long as the gateway lives.
 //!
-//! While it starts it is waited for, and the log says for what. When it is gone, `restart` says when it is tried again, and
-//! `eras` how it is greeted then.
+//! During a start the log says what is being waited for. When the server is gone, `restart` says when it is tried
+//! again, and
+//! `eras` which message it gets first.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,12 +12,12 @@ use tokio::sync::watch;
 
 use super::eras::Eras;
 use super::errand::Own;
+use super::fleet::Fleet;
 use super::listing;
 use super::negotiate::{self, Greeting, Met, Progress, Stage};
 use super::open::OpenError;
 use super::peer::Peer;
 use super::refresh;
-use super::registry::Registry;
 use super::restart::{Cause, Life, Next, Restarts};
 use super::wire::{Control, Incoming, Receiver, Wire, WireError};
 use super::{Backend, PeerError, Status};
@@ -31,10 +32,10 @@ const REPORT: Duration = Duration::from_secs(10);
 /// The first pause before a list that could not be read is asked for again, and the longest.
 const FIRST_REREAD: Duration = Duration::from_secs(1);
 const LONGEST_REREAD: Duration = Duration::from_secs(60);
-/// How long a stopped server gets to go by itself.
+/// How long a stopped server may take to end by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
-/// What the client behind the gateway declared; `None` until it said hello.
+/// What the client of the gateway declared; `None` before its `initialize`.
 pub(super) type ClientCapabilities = watch::Receiver<Option<Arc<str>>>;
 
 /// Why a connection ended.
@@ -55,7 +56,7 @@ struct Track {
     peer: Mutex<Option<Arc<Peer>>>,
 }
 
-pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut client: ClientCapabilities) {
+pub(super) async fn run(backend: Arc<Backend>, fleet: Arc<Fleet>, mut client: ClientCapabilities) {
     let mut eras = recall(&backend).await;
     let process = matches!(backend.settings.transport, Transport::Stdio { .. });
     // How often a server that is only connected to was started is not ours to count.
@@ -65,7 +66,7 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
         backend.progress.is_at(Stage::Opening);
         backend.status.send_replace(Status::Starting);
         let (began, track) = (Instant::now(), Track::default());
-        let end = live(&backend, &registry, &mut client, &mut eras, &track).await;
+        let end = live(&backend, &fleet, &mut client, &mut eras, &track).await;
         backend.peer.store(None);
         let (reason, cause) = match end {
             End::Asked { again: true } => continue,
@@ -86,18 +87,18 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
         if process && !backend.settings.restart_on_exit {
             // Said by the operator: a server that goes stays gone.
             backend.status.send_replace(Status::Down { reason, again: None });
-            registry.changed(&backend);
-            registry.stopping().await;
+            fleet.changed(&backend);
+            backend.stopping().await;
             break;
         }
-        if !rest(&backend, &registry, reason, next).await {
+        if !rest(&backend, &fleet, reason, next).await {
             break;
         }
     }
     backend.status.send_replace(Status::Stopped);
 }
 
-/// What earlier starts have shown; read where it delays nobody.
+/// What earlier starts have shown; read on a thread that may block.
 async fn recall(backend: &Arc<Backend>) -> Eras {
     let of = |backend: &Backend| {
         let process = matches!(backend.settings.transport, Transport::Stdio { .. });
@@ -113,11 +114,11 @@ async fn recall(backend: &Arc<Backend>) -> Eras {
 
 /// Waits until it is tried again: at the time that stands in its status, which a call or an operator may bring forward.
 /// False if the gateway stops.
-async fn rest(backend: &Arc<Backend>, registry: &Arc<Registry>, reason: Words, next: Next) -> bool {
+async fn rest(backend: &Arc<Backend>, fleet: &Arc<Fleet>, reason: Words, next: Next) -> bool {
     *backend.soonest.lock() = next.soonest;
     let mut status = backend.status.subscribe();
     backend.status.send_replace(Status::Down { reason, again: Some(next.again) });
-    registry.changed(backend);
+    fleet.changed(backend);
     loop {
         let again = match *status.borrow_and_update() {
             Status::Down { again: Some(again), .. } => again,
@@ -128,7 +129,7 @@ async fn rest(backend: &Arc<Backend>, registry: &Arc<Registry>, reason: Words, n
         tokio::select! {
             () = tokio::time::sleep_until(again.into()) => return true,
             _ = status.changed() => {}
-            () = registry.stopping() => return false,
+            () = backend.stopping() => return false,
         }
     }
 }
@@ -138,7 +139,7 @@ fn noise() -> u8 {
     u8::try_from(noise).unwrap_or(0)
 }
 
-/// Why a backend is down, said once: one that is tried again and again for one reason would fill the log with it.
+/// Logs why a backend is down, each reason once: a server that is tried again and again would fill the log.
 #[derive(Default)]
 struct Complaint {
     said: Option<Words>,
@@ -168,7 +169,7 @@ impl Complaint {
 /// One connection from its opening to its end.
 async fn live(
     backend: &Arc<Backend>,
-    registry: &Arc<Registry>,
+    fleet: &Arc<Fleet>,
     client: &mut ClientCapabilities,
     eras: &mut Eras,
     track: &Track,
@@ -176,7 +177,7 @@ async fn live(
     let opening = reporting(backend, String::new, backend.opener.open(&backend.settings));
     let opened = tokio::select! {
         opened = opening => opened,
-        () = registry.stopping() => return End::Asked { again: false },
+        () = backend.stopping() => return End::Asked { again: false },
     };
     let Wire { sender, receiver, control } = match opened {
         Ok(wire) => wire,
@@ -187,11 +188,11 @@ async fn live(
     };
     let peer = Arc::new(Peer::new(backend.name.clone(), sender));
     *track.peer.lock() = Some(peer.clone());
-    let mut pump = Pump { backend, registry, peer: peer.clone(), receiver };
+    let mut pump = Pump { backend, fleet, peer: peer.clone(), receiver };
     let talk = async {
-        let coming_up = come_up(backend, registry, &peer, &control, client, eras, track);
+        let coming_up = come_up(backend, fleet, &peer, &control, client, eras, track);
         match reporting(backend, || control.last_words(), coming_up).await {
-            Ok((met, unread)) => stay(backend, registry, &peer, client, &met, &unread).await,
+            Ok((met, unread)) => stay(backend, fleet, &peer, client, &met, &unread).await,
             Err(end) => end,
         }
     };
@@ -199,7 +200,7 @@ async fn live(
         end = pump.run() => end,
         end = talk => end,
         // In order, as below: a session is deleted, a child may end by itself.
-        () = registry.stopping() => End::Asked { again: false },
+        () = backend.stopping() => End::Asked { again: false },
     };
     backend.peer.store(None);
     match &end {
@@ -208,14 +209,14 @@ async fn live(
     }
     if matches!(end, End::Lost(..)) {
         for line in control.stderr_tail().lines() {
-            tracing::debug!(backend = %backend.name, "it wrote to stderr before: {line}");
+            tracing::debug!(backend = %backend.name, "the server wrote to stderr before it ended: {line}");
         }
     }
     control.stop(STOP_GRACE).await;
     end
 }
 
-/// Does something, and says again and again what is being waited for meanwhile.
+/// Waits for the work, and logs at intervals what is being waited for.
 async fn reporting<T>(
     backend: &Backend,
     last_words: impl Fn() -> String,
@@ -244,10 +245,10 @@ async fn reporting<T>(
     }
 }
 
-/// Moves messages from the wire to whoever they are for, until the wire ends.
+/// Moves messages from the wire to their recipients, until the wire ends.
 struct Pump<'a> {
     backend: &'a Arc<Backend>,
-    registry: &'a Arc<Registry>,
+    fleet: &'a Arc<Fleet>,
     peer: Arc<Peer>,
     receiver: Receiver,
 }
@@ -255,7 +256,7 @@ struct Pump<'a> {
 impl Pump<'_> {
     fn hear(&self, raw: &Payload, about: Option<u64>) {
         self.peer.receive(raw, about, |message, client| {
-            self.registry.spontaneous(self.backend, &self.peer, message, client);
+            self.fleet.spontaneous(self.backend, &self.peer, message, client);
         });
     }
 
@@ -267,11 +268,11 @@ impl Pump<'_> {
                 Incoming::Failed { id, error } => self.peer.fail(id, error),
                 // On its own: reading lists needs this very pump.
                 Incoming::Renewed => {
-                    let (backend, registry) = (self.backend.clone(), self.registry.clone());
+                    let (backend, fleet) = (self.backend.clone(), self.fleet.clone());
                     let peer = self.peer.clone();
                     tokio::spawn(async move {
                         peer.say_again(backend.settings.timeout).await;
-                        read_again(&backend, &registry).await;
+                        read_again(&backend, &fleet).await;
                     });
                 }
                 Incoming::Oversized { limit, answers } => {
@@ -284,10 +285,10 @@ impl Pump<'_> {
     }
 }
 
-/// Speaks the first words and reads the lists; then it is there for everybody.
+/// Holds the first exchange and reads the lists; then the backend is ready for calls.
 async fn come_up(
     backend: &Arc<Backend>,
-    registry: &Arc<Registry>,
+    fleet: &Arc<Fleet>,
     peer: &Arc<Peer>,
     control: &Control,
     client: &mut ClientCapabilities,
@@ -315,26 +316,26 @@ async fn come_up(
     let offers = offers(peer, greeting, backend.settings.start_timeout, &backend.progress).await;
     let (mut offers, unread) = offers.map_err(|error| lost("its lists cannot be read", &error))?;
     // What cannot be read now is what it was when it was read last.
-    let known = registry.original(backend);
+    let known = backend.original().unwrap_or_default();
     unread.iter().for_each(|list| offers.set(*list, known.get(*list).to_vec()));
-    registry.offer(backend, offers).await;
+    fleet.offer(backend, offers).await;
     tracing::info!(backend = %backend.name, version = %greeting.version, pid = control.pid(), "backend is ready");
     if let Some(write) = eras.met(&met) {
         tokio::task::spawn_blocking(write);
     }
-    registry.greeted(backend, greeting.clone());
+    fleet.greeted(backend, greeting.clone());
     backend.progress.is_at(Stage::Up);
     *track.up.lock() = Some(Instant::now());
     backend.peer.store(Some(peer.clone()));
     backend.status.send_replace(Status::Ready);
-    registry.changed(backend);
+    fleet.changed(backend);
     Ok((met, unread))
 }
 
-/// Keeps asking whether the server is well.
+/// Asks the server at intervals whether it is alive.
 async fn stay(
     backend: &Arc<Backend>,
-    registry: &Arc<Registry>,
+    fleet: &Arc<Fleet>,
     peer: &Arc<Peer>,
     client: &mut ClientCapabilities,
     met: &Met,
@@ -344,7 +345,7 @@ async fn stay(
     let listening = listing::listen(peer, &met.greeting);
     tokio::pin!(listening);
     let mut listens = stateless;
-    let rereading = reread(backend, registry, unread);
+    let rereading = reread(backend, fleet, unread);
     tokio::pin!(rereading);
     let mut incomplete = !unread.is_empty();
     let mut pings = true;
@@ -373,9 +374,9 @@ async fn stay(
     }
 }
 
-/// Asks a server whether it is there. Whatever it answers, it is; and one that does not answer has many reasons not to: it works
-/// on a call and does one thing at a time, or it knows no ping and is silent about that. So before it is given up it is asked
-/// for something that it must know, and that is what it is asked from then on.
+/// Asks a server whether it is alive. Any answer shows that it is. A server may leave a ping unanswered for other
+/// reasons: it works on a call and does one thing at a time, or it does not know pings and ignores them. So before it
+/// is given up it is asked for something that every server must know, and from then on the gateway always asks that.
 async fn is_well(backend: &Backend, peer: &Peer, pings: &mut bool) -> Result<(), PeerError> {
     let patience = backend.settings.timeout;
     let question = match peer.era() {
@@ -393,15 +394,15 @@ async fn is_well(backend: &Backend, peer: &Peer, pings: &mut bool) -> Result<(),
         _ if *pings && peer.era() == Era::Handshake => {
             listing::ask(peer, Own::List(List::Tools), None, patience).await.map_err(|_| error)?;
             *pings = false;
-            tracing::info!(backend = %backend.name, "it does not answer a ping, and is there: it is asked for its tools instead");
+            tracing::info!(backend = %backend.name, "the server does not answer a ping, but it is alive: it is asked for its tools instead");
             Ok(())
         }
         _ => Err(error),
     }
 }
 
-/// What a server offers, and the lists that it could not say. Without one of them the others are worth having; without any
-/// the server is of no use.
+/// What a server offers, and the lists that could not be read. The other lists are used without those; without any list
+/// the start has failed.
 async fn offers(
     peer: &Peer,
     greeting: &Greeting,
@@ -431,7 +432,7 @@ async fn offers(
                     return Err(error.into());
                 }
                 Err(error) => {
-                    tracing::warn!(backend = %peer.name(), list = list.wire().1, "this list cannot be read, it is asked for again: {error}");
+                    tracing::warn!(backend = %peer.name(), list = list.wire().1, "this list cannot be read; the server is asked for it again: {error}");
                     unread.push(list);
                     first.get_or_insert(error);
                 }
@@ -444,27 +445,28 @@ async fn offers(
     }
 }
 
-/// Reads all lists again, of a server that had forgotten the session: it may be another one by now. One at a time.
-async fn read_again(backend: &Arc<Backend>, registry: &Arc<Registry>) {
-    let (Some(peer), Some(greeting)) = (backend.peer(), registry.greeting(backend)) else { return };
+/// Reads all lists again of a server that had forgotten the session, as it may be another program now. One reading at a
+/// time.
+async fn read_again(backend: &Arc<Backend>, fleet: &Arc<Fleet>) {
+    let (Some(peer), Some(greeting)) = (backend.peer(), backend.greeting()) else { return };
     let Ok(_turn) = backend.rereading.try_lock() else { return };
     match offers(&peer, &greeting, backend.settings.timeout, &Progress::default()).await {
         Ok((offers, unread)) if unread.is_empty() => {
-            registry.offer(backend, offers).await;
-            registry.changed(backend);
-            registry.remember(backend);
+            fleet.offer(backend, offers).await;
+            fleet.changed(backend);
+            fleet.remember(backend);
         }
         Ok(_) => {
-            tracing::warn!(backend = %backend.name, "its lists cannot be read whole in the new session, the old ones stay")
+            tracing::warn!(backend = %backend.name, "the server's lists cannot be read whole in the new session; the old ones stay")
         }
         Err(error) => {
-            tracing::warn!(backend = %backend.name, "its lists cannot be read in the new session, the old ones stay: {error}");
+            tracing::warn!(backend = %backend.name, "the server's lists cannot be read in the new session; the old ones stay: {error}");
         }
     }
 }
 
 /// Asks again for lists that could not be read, after growing pauses, until all are there.
-async fn reread(backend: &Arc<Backend>, registry: &Arc<Registry>, unread: &[List]) {
+async fn reread(backend: &Arc<Backend>, fleet: &Arc<Fleet>, unread: &[List]) {
     let mut unread = unread.to_vec();
     let mut pause = FIRST_REREAD;
     while !unread.is_empty() {
@@ -472,7 +474,7 @@ async fn reread(backend: &Arc<Backend>, registry: &Arc<Registry>, unread: &[List
         pause = (pause * 2).min(LONGEST_REREAD);
         let mut still = Vec::new();
         for list in unread {
-            if refresh::refresh(backend, registry, &[list]).await.is_none() {
+            if refresh::refresh(backend, fleet, &[list]).await.is_none() {
                 still.push(list);
             }
         }

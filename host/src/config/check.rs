@@ -33,6 +33,7 @@ mod plugins;
 mod roles;
 mod route;
 mod sandbox;
+mod state;
 mod telemetry;
 mod tools;
 
@@ -80,6 +81,7 @@ pub(super) fn check(
     if let (Some(gateway), Some(audit)) = (&mut gateway, &audit) {
         gateway.memory_dir = checker.memory_dir(&raw, audit);
     }
+    let state = audit.as_ref().map(|audit| checker.state(&raw, audit, door.is_some()));
     let telemetry = checker.telemetry(&raw.telemetry, door.is_some());
     let backends = checker.backends(&raw.backends, &raw.gateway.proxy);
     let rules = checker.rules(&raw);
@@ -88,7 +90,7 @@ pub(super) fn check(
         return Err(checker.problems);
     }
     // Without a problem these are all there; the alternative is to refuse, never to guess.
-    let (Some(gateway), Some(auth), Some(audit)) = (gateway, auth, audit) else {
+    let (Some(gateway), Some(auth), Some(audit), Some(state)) = (gateway, auth, audit, state) else {
         return Err(vec![Problem::of_file(
             "the configuration is incomplete",
             "this is a bug of the gateway",
@@ -112,6 +114,7 @@ pub(super) fn check(
         auth,
         scopes,
         audit,
+        state,
         telemetry,
         backends,
         plugins,

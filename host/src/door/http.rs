@@ -58,19 +58,17 @@ pub struct Mount {
     pub hosts: Hosts,
     pub origins: Origins,
     pub limits: Limits,
-    pub callers: Callers,
+    pub callers: Arc<Callers>,
     pub sessions: Arc<Sessions>,
     /// Requests of one session under way at once.
     pub max_in_flight: usize,
     /// Bytes of large messages that are under way, in all mounts together.
     pub room: Room,
-    /// Whoever comes from this machine may be its user, without a credential.
-    pub local: bool,
     /// How long nothing may be said to a client that waits for an answer or listens.
     pub keep_alive: Duration,
     /// Log lines about what is refused.
     pub lines: Lines,
-    /// What says where tokens come from (RFC 9728); none if they are not an authorization server's.
+    /// The metadata that says where tokens come from (RFC 9728); none if they do not come from an authorization server.
     pub resource: Option<Resource>,
 }
 
@@ -80,9 +78,9 @@ pub struct Resource {
     /// The gateway's own URI, as tokens name it in `aud`.
     pub uri: String,
     pub authorization_servers: Vec<String>,
-    /// What a client asks for to begin with.
+    /// The scopes that a client should ask for first.
     pub scopes: Vec<String>,
-    /// All that calls may need.
+    /// All scopes that calls may need.
     pub supported: Vec<String>,
 }
 
@@ -123,8 +121,8 @@ fn reply(status: u16, body: Bytes) -> Response {
 }
 
 impl Mount {
-    /// Nobody could say who this is: a token that cannot be checked right now is not a wrong one, and whoever holds it
-    /// must not throw it away.
+    /// The caller could not be identified. A token that cannot be checked right now is not a wrong one: the answer must
+    /// not make the client throw it away.
     fn not_known(&self, denial: &Denial, brought: bool, code: i64) -> Refused {
         if denial.refused != call::Refused::Unavailable {
             return self.unauthenticated(denial, brought, code);
@@ -136,7 +134,7 @@ impl Mount {
         Refusal::new(response, denial.clone())
     }
 
-    /// RFC 6750, section 3, and RFC 9728, section 5.1. Whoever brought nothing is not told that it is wrong.
+    /// RFC 6750, section 3, and RFC 9728, section 5.1. A caller who brought no credential is not told that it is wrong.
     fn unauthenticated(&self, denial: &Denial, brought: bool, code: i64) -> Refused {
         let challenge = challenge::unknown(self.resource.as_ref(), &self.path, brought);
         let response = status(401, code, &denial.message, "unauthenticated");
@@ -168,7 +166,7 @@ impl Mount {
             .map_err(|rejection| rejected(&rejection))
     }
 
-    /// A request that is for nothing here, unless a browser asks what a page may do.
+    /// A request for a path that nothing is served at, unless a browser asks what a page may do.
     async fn elsewhere(
         &self,
         parts: &Parts,
@@ -240,7 +238,7 @@ async fn posted(mount: &Arc<Mount>, parts: &Parts, peer: &Peer, body: Body) -> R
     taken(mount, parts, peer, (&caller, &who), body).await.map_err(|refused| refused.by(&who))
 }
 
-/// A message of somebody who is known.
+/// A message of a caller who is known.
 async fn taken(
     mount: &Arc<Mount>,
     parts: &Parts,
@@ -418,7 +416,7 @@ async fn farewell(
     mount.answer(answer, &parts, &peer, since).await
 }
 
-/// Every other method: a browser asks what a page may do, or somebody is wrong here.
+/// Every other method: a browser asks what a page may do, or the request is a mistake.
 async fn otherwise(
     State(mount): State<Arc<Mount>>,
     Extension(peer): Extension<Peer>,
@@ -440,7 +438,7 @@ async fn nowhere(
     mount.elsewhere(&parts, &peer, || mount.not_found(&parts)).await
 }
 
-/// The live version, for whoever routes to this mount (H1).
+/// The version that runs, for a load balancer that routes to this mount.
 async fn health(
     State(mount): State<Arc<Mount>>,
     Extension(peer): Extension<Peer>,
@@ -454,6 +452,7 @@ async fn health(
             "version": env!("CARGO_PKG_VERSION"),
             "protocolVersions": era::all_revisions(),
             "sessions": mount.sessions.len(),
+            "generation": mount.house.pipeline.current().id(),
         })
     };
     let answer = mount.head(&parts).map(|()| reply(200, body().to_string().into()));

@@ -25,7 +25,7 @@ pub enum Outbound {
 }
 
 impl Outbound {
-    /// The answer to a request; whether it is an error stands in the message.
+    /// The answer to a request; the message itself says whether it is an error.
     pub(super) fn last(message: impl Into<Payload>) -> Self {
         Self::with(message, 200)
     }
@@ -46,7 +46,7 @@ impl Outbound {
 }
 
 impl Weight for Outbound {
-    /// An answer counts nothing: its sender waits for room and holds it meanwhile, and calls under way are bounded.
+    /// An answer counts as nothing: its sender waits for room and holds it meanwhile, and calls under way are bounded.
     fn weight(&self) -> usize {
         match self {
             Self::Part(message) => message.len(),
@@ -61,8 +61,8 @@ pub type Stream = queue::Sender<Outbound>;
 /// Where they come out.
 pub type Outbox = queue::Receiver<Outbound>;
 
-/// A way to this caller. What waits on all of its ways together has a bound in bytes: whoever does not read loses
-/// notifications, and nobody else does.
+/// A way to this caller. What waits on all of a caller's ways together is bounded in bytes: a caller who does not read
+/// loses notifications, and nobody else does.
 #[must_use]
 pub fn stream(caller: &Caller) -> (Stream, Outbox) {
     queue::bounded(OUT_QUEUE, caller.unread().clone())

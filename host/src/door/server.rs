@@ -1,7 +1,7 @@
 //! An accept loop of our own, because `axum::serve` hides the settings that keep slow and greedy clients harmless.
 //!
-//! Every connection has a clock, every body a limit and a pace ([`read_body`]), and all connections
-//! together a number. What stands still is cut, what is under way at the stop is finished.
+//! Every connection has a timer, every body has a limit and a least pace ([`read_body`]), and the number of connections
+//! is bounded. A connection that stalls is cut; a request under way at the stop is finished.
 
 mod body;
 mod connection;
@@ -18,6 +18,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -85,15 +86,44 @@ impl Default for Limits {
     }
 }
 
+/// What answers the requests. It can be replaced while connections are open: the next request of each finds the new one.
+#[derive(Clone)]
+pub struct App(Arc<ArcSwap<TowerToHyperService<Router>>>);
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("App")
+    }
+}
+
+impl From<Router> for App {
+    fn from(router: Router) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(TowerToHyperService::new(router))))
+    }
+}
+
+impl App {
+    /// From now on requests are answered by this.
+    pub fn replace(&self, router: Router) {
+        self.0.store(Arc::new(TowerToHyperService::new(router)));
+    }
+}
+
 /// Serves until `stop` ends, then drains: no new connections, resting ones closed, requests under way finished.
 /// Long streams are the application's to end at the same signal. What is left after `grace` is cut.
 ///
 /// Dropping the future cuts everything at once. Handlers find the other end as the extension [`Peer`], and say by it
 /// whose credential they accepted; one whose client goes away is dropped. Bodies are limited by [`read_body`] only: a handler must read them with it.
-pub async fn serve(listener: TcpListener, app: Router, limits: Limits, stop: impl Future, grace: Duration) {
+pub async fn serve(
+    listener: TcpListener,
+    app: impl Into<App>,
+    limits: Limits,
+    stop: impl Future,
+    grace: Duration,
+) {
     let draining = CancellationToken::new();
     let shared = Arc::new(Shared {
-        app: TowerToHyperService::new(app),
+        app: app.into(),
         limits,
         places: Places::new(&limits),
         waiting: Semaphore::new(WAITING),
@@ -147,7 +177,7 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits, stop: imp
 
 /// What the connections of one listener have in common.
 struct Shared {
-    app: TowerToHyperService<Router>,
+    app: App,
     limits: Limits,
     places: Arc<Places>,
     waiting: Semaphore,
@@ -210,8 +240,8 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-/// How long to leave off after a failed accept: the kernel reports a want of file descriptors or memory at once, and
-/// asking again at once would spin.
+/// How long to pause after a failed accept: the kernel reports a lack of file descriptors or memory at once, so trying
+/// again at once would spin.
 #[derive(Debug, Default)]
 struct Pause(Option<Duration>);
 

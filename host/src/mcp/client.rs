@@ -23,7 +23,7 @@ pub enum Affinity {
     Shared,
     /// One for all calls of this session.
     Session(Arc<str>),
-    /// One of those made for callers alike, for this call alone.
+    /// One of the connections for callers with these abilities, for this call alone.
     Lease(Arc<str>),
 }
 
@@ -69,7 +69,7 @@ pub struct Question {
     pub method: String,
     pub params: Option<Box<RawValue>>,
     reply: Mutex<Option<Reply>>,
-    /// Takes what the client says about it before or after the answer; none where the server has no place for that.
+    /// Takes a client's notifications about it, before or after the answer; none where the server has no use for them.
     hear: Option<Hear>,
 }
 
@@ -174,7 +174,7 @@ impl Drop for Question {
     }
 }
 
-/// A client that hears nothing and can answer nothing: the gateway's own requests.
+/// The client of the gateway's own requests: it receives nothing and can answer nothing.
 #[derive(Debug)]
 pub struct Nobody(Hello);
 

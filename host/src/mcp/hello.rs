@@ -10,7 +10,7 @@ const MAX_GREETING: usize = 8 << 10;
 /// Longest level of log messages, in bytes as it is spelled.
 const MAX_LEVEL: usize = 64;
 
-/// What is too long in what a client says of itself, with how long it may be.
+/// The part of a client's description of itself that is too long, with its limit.
 #[must_use]
 pub fn too_long(
     capabilities: Option<&str>,

@@ -1,17 +1,17 @@
-//! Finds what a request is about: by index, never by taking names apart.
+//! Finds the target of a request: by index, never by taking names apart.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::tasks::is_task_method;
-use super::{Arrival, Failure, Pipeline};
+use super::{Arrival, Failure, Generation, Pipeline};
 use crate::backend::{Backend, START_PATIENCE};
 use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::catalog::{Entry, List};
 use crate::mcp::schema::ArgumentSchema;
 use crate::mcp::{Params, bounds, is_custom, splice};
 
-/// How often an address is looked for that an answer under way may name.
+/// How often a URI is looked up again that an answer under way may name.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A target with the backend that serves it.
@@ -20,7 +20,7 @@ pub(super) struct Located {
     pub(super) target: Target,
     pub(super) backend: Arc<Backend>,
     entry: Option<Arc<Entry>>,
-    /// What else a method that is not MCP's names, all at the same backend.
+    /// Further targets that the params of a method that is not MCP's name, all at the same backend.
     pub(super) also: Vec<Target>,
 }
 
@@ -74,15 +74,15 @@ pub(super) fn is_targeted(method: &str) -> bool {
     )
 }
 
-/// Why what a call names cannot be one call.
+/// Why the targets that a request names cannot be one call.
 enum Apart {
     /// It is at two servers.
     Servers,
-    /// One of the names would have to be replaced, and then the other would be, too.
+    /// One of the names would have to be replaced by the server's own, and that would replace the other, too.
     Names,
 }
 
-/// All that a call names as one target with others beside it; none if it names nothing.
+/// All targets that a request names, as one with others beside it; `None` if it names none.
 fn together(found: impl Iterator<Item = Located>) -> Result<Option<Located>, Apart> {
     let mut first: Option<Located> = None;
     for next in found {
@@ -116,18 +116,23 @@ pub(super) fn asked<'a>(method: &str, params: &'a str) -> &'a str {
 }
 
 impl Pipeline {
-    pub(super) async fn locate(&self, arrival: &Arrival<'_>, who: &Principal) -> Result<Located, Failure> {
+    pub(super) async fn locate(
+        &self,
+        generation: &Generation,
+        arrival: &Arrival<'_>,
+        who: &Principal,
+    ) -> Result<Located, Failure> {
         let method = arrival.method;
         let params = arrival.params.map_or("{}", Params::get);
         if is_custom(method) {
-            return self.locate_custom(method, params, who).await;
+            return self.locate_custom(generation, method, params, who).await;
         }
-        // What MCP has a request for is done as one, or not at all.
+        // A method of MCP's own that is a request is refused as a notification.
         if arrival.rpc_id.is_none() {
             return Err(Failure::Method(method.to_owned()));
         }
         if is_task_method(method) {
-            return self.locate_task(params, who);
+            return self.locate_task(generation, params, who);
         }
         let (pointer, kind) = place(method, params)
             .ok_or_else(|| Failure::Params(format!("`{method}` needs to say what it is about")))?;
@@ -138,40 +143,39 @@ impl Pipeline {
         if name.len() > most {
             return Err(Failure::Params(format!("`{pointer}` may have {most} bytes at most")));
         }
-        match self.lookup(kind, &name, who) {
+        match self.lookup(generation, kind, &name, who) {
             Some(located) => Ok(located),
-            None => self.expect(arrival, kind, name, who).await,
+            None => self.expect(generation, arrival, kind, name, who).await,
         }
     }
 
-    /// Waits for a name that nobody has yet: a client may know it from its last visit while its backend is still starting,
-    /// and while that is so, the name is not given to another. The address of a resource may also stand in the answer to
-    /// something that the client has asked before and that is still under way.
+    /// Waits for a name that no backend has yet: a client may know the name from an earlier session while the backend
+    /// is still starting, and until it has started the name is given to no other. The URI of a resource may also be
+    /// named by the answer to an earlier request of the client that is still under way.
     async fn expect(
         &self,
+        generation: &Generation,
         arrival: &Arrival<'_>,
         kind: TargetKind,
         name: String,
         who: &Principal,
     ) -> Result<Located, Failure> {
-        self.registry.settled().await;
+        let registry = generation.registry();
+        registry.settled().await;
         let deadline = tokio::time::Instant::now() + START_PATIENCE;
-        let mut merges = self.registry.merges();
+        let mut merges = registry.merges();
         loop {
             merges.borrow_and_update();
-            // Asked before it is looked for: an answer that comes in between has named it by then.
+            // Checked before the look-up: an answer that comes in between has named the URI by then.
             let to_be_named = kind == TargetKind::Resource && arrival.client.has_asked_before();
-            if let Some(located) = self.lookup(kind, &name, who) {
+            if let Some(located) = self.lookup(generation, kind, &name, who) {
                 return Ok(located);
             }
-            let unlisted = if kind == TargetKind::Resource {
-                self.registry.unlisted()
-            } else {
-                self.registry.may_offer(&name)
-            };
-            // Whoever calls has them tried again.
+            let unlisted =
+                if kind == TargetKind::Resource { registry.unlisted() } else { registry.may_offer(&name) };
+            // A call has the unlisted backends tried again.
             unlisted.iter().for_each(|backend| backend.want());
-            let awaited = to_be_named || self.registry.are_coming(&unlisted);
+            let awaited = to_be_named || registry.are_coming(&unlisted);
             if !awaited || tokio::time::Instant::now() >= deadline {
                 let backends: Vec<String> =
                     unlisted.iter().map(|backend| format!("{:?}", backend.name())).collect();
@@ -182,13 +186,18 @@ impl Pipeline {
             }
             let look = if to_be_named { LOOK_AGAIN } else { START_PATIENCE };
             let look = deadline.min(tokio::time::Instant::now() + look);
-            // Either it is time to look again, or something has come.
+            // Either it is time to look again, or a list has changed.
             let _ = tokio::time::timeout_at(look, merges.changed()).await;
         }
     }
 
-    /// A task is where its tool is, and whoever may not call the tool any more may not ask for its tasks either.
-    fn locate_task(&self, params: &str, who: &Principal) -> Result<Located, Failure> {
+    /// A task is where its tool is, and a caller who may not call the tool any more may not ask for its tasks either.
+    fn locate_task(
+        &self,
+        generation: &Generation,
+        params: &str,
+        who: &Principal,
+    ) -> Result<Located, Failure> {
         let id = splice::get(params, "/taskId").and_then(|id| serde_json::from_str::<String>(id).ok());
         let id = id.ok_or_else(|| Failure::Params("`/taskId` must be a string".to_owned()))?;
         if id.len() > bounds::NAME {
@@ -196,31 +205,39 @@ impl Pipeline {
         }
         let unknown = || Failure::Params(format!("there is no task {id:?} of yours"));
         let target = self.tasks.target(&id, who).ok_or_else(unknown)?;
-        let backend = self.registry.find(&target.backend).ok_or_else(unknown)?.clone();
+        let backend = generation.registry().find(&target.backend).ok_or_else(unknown)?.clone();
         Ok(Located { target, backend, entry: None, also: Vec::new() })
     }
 
-    /// A method that is not MCP's goes to whoever serves what it is about, or to the only backend there is.
-    async fn locate_custom(&self, method: &str, params: &str, who: &Principal) -> Result<Located, Failure> {
+    /// A method that is not MCP's goes to the backend that serves what its params name, or to the only backend there is.
+    async fn locate_custom(
+        &self,
+        generation: &Generation,
+        method: &str,
+        params: &str,
+        who: &Principal,
+    ) -> Result<Located, Failure> {
         let unknown = || Failure::Method(method.to_owned());
-        // Another's task is nobody's.
-        let task = splice::get(params, "/taskId").map(|_| self.locate_task(params, who)).transpose();
+        // For this caller, a task of another caller does not exist.
+        let task =
+            splice::get(params, "/taskId").map(|_| self.locate_task(generation, params, who)).transpose();
         let task = task.map_err(|_| unknown())?;
-        let named = self.about(params, who);
+        let named = self.about(generation, params, who);
         let named = if named.is_empty() && task.is_none() {
-            self.registry.settled().await;
-            self.about(params, who)
+            generation.registry().settled().await;
+            self.about(generation, params, who)
         } else {
             named
         };
         match together(task.into_iter().chain(named)) {
             Ok(Some(mut located)) => {
-                // Without arguments there is nothing that the tool's schema could be about.
+                // Without arguments there is nothing to check against the tool's schema.
                 located.entry = located.entry.filter(|_| splice::get(params, "/arguments").is_some());
                 Ok(located)
             }
-            Ok(None) => match self.registry.backends() {
-                // Named after the backend: what a client calls its methods is in no metric and no counter.
+            Ok(None) => match generation.registry().backends() {
+                // The target is named after the backend, so that no method's name of a client's choice becomes a label
+                // or a key.
                 [backend] => Ok(Located::whole(backend, backend.name())),
                 _ => Err(unknown()),
             },
@@ -233,8 +250,9 @@ impl Pipeline {
         }
     }
 
-    /// What params name, wherever they may: by the name that clients know, or by that of the server itself.
-    fn about(&self, params: &str, who: &Principal) -> Vec<Located> {
+    /// The targets that the params name in any place where a method of MCP could name one: by the name that clients
+    /// know, or by the server's own.
+    fn about(&self, generation: &Generation, params: &str, who: &Principal) -> Vec<Located> {
         let places = [
             ("/name", TargetKind::Tool),
             ("/name", TargetKind::Prompt),
@@ -248,27 +266,44 @@ impl Pipeline {
             if name.len() > longest(kind) {
                 return None;
             }
-            let found = self.lookup(kind, &name, who);
-            Some(found.map_or_else(|| self.by_own_name(kind, &name, who), |found| vec![found]))
+            let found = self.lookup(generation, kind, &name, who);
+            Some(found.map_or_else(|| self.by_own_name(generation, kind, &name, who), |found| vec![found]))
         });
         found.flatten().collect()
     }
 
-    /// Whoever offers something by this name of its own: a method that is not MCP's is passed on as it is, so a server
-    /// would take it for that.
-    fn by_own_name(&self, kind: TargetKind, name: &str, who: &Principal) -> Vec<Located> {
+    /// The backends that offer something under this name of their own: a method that is not MCP's is passed on unchanged,
+    /// so the server reads its own names in it.
+    fn by_own_name(
+        &self,
+        generation: &Generation,
+        kind: TargetKind,
+        name: &str,
+        who: &Principal,
+    ) -> Vec<Located> {
         let list = match kind {
             TargetKind::Tool => List::Tools,
             TargetKind::Prompt => List::Prompts,
-            TargetKind::Resource | TargetKind::Other => return Vec::new(),
+            TargetKind::Resource
+            | TargetKind::Route
+            | TargetKind::Command
+            | TargetKind::Control
+            | TargetKind::Other => return Vec::new(),
         };
-        let catalog = self.registry.catalog();
+        let catalog = generation.registry().catalog();
         let its = catalog.list(list).iter().filter(|entry| *entry.upstream == *name);
-        its.filter_map(|entry| self.lookup(kind, &entry.name, who)).collect()
+        its.filter_map(|entry| self.lookup(generation, kind, &entry.name, who)).collect()
     }
 
-    fn lookup(&self, kind: TargetKind, name: &str, who: &Principal) -> Option<Located> {
-        let catalog = self.registry.catalog();
+    fn lookup(
+        &self,
+        generation: &Generation,
+        kind: TargetKind,
+        name: &str,
+        who: &Principal,
+    ) -> Option<Located> {
+        let registry = generation.registry();
+        let catalog = registry.catalog();
         let entry = match kind {
             TargetKind::Tool => catalog.find(List::Tools, name),
             TargetKind::Prompt => catalog.find(List::Prompts, name),
@@ -276,10 +311,10 @@ impl Pipeline {
                 .find(List::Resources, name)
                 .or_else(|| catalog.find(List::Templates, name))
                 .or_else(|| catalog.find_template(name)),
-            TargetKind::Other => None,
+            TargetKind::Route | TargetKind::Command | TargetKind::Control | TargetKind::Other => None,
         };
         if let Some(entry) = entry {
-            let backend = self.registry.find(&entry.backend)?.clone();
+            let backend = registry.find(&entry.backend)?.clone();
             let (name, upstream): (Arc<str>, Arc<str>) = if kind == TargetKind::Resource {
                 (name.into(), name.into())
             } else {
@@ -293,9 +328,9 @@ impl Pipeline {
         }
         // Resources need not be listed (MCP "Resources"): a result may have named it, and with one backend that has any it
         // can be nobody else's. Which one that is is not known while another may be about to come.
-        let named = self.links.backend(name, who).and_then(|backend| self.registry.find(&backend).cloned());
-        let only = || match self.registry.capable("resources").as_slice() {
-            [backend] if !self.registry.is_patient() => Some(backend.clone()),
+        let named = self.links.backend(name, who).and_then(|backend| registry.find(&backend).cloned());
+        let only = || match registry.capable("resources").as_slice() {
+            [backend] if !registry.is_patient() => Some(backend.clone()),
             _ => None,
         };
         let backend = named.or_else(only)?;

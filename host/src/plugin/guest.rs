@@ -11,7 +11,7 @@ use super::bindings::{cells, clock, counters, log, secrets, types};
 use super::meters::{Held, Instances};
 use super::outgoing::{Hooks, Outgoing};
 use super::reuse::Read;
-use super::views::Subject;
+use super::subject::Subject;
 use super::waiting::{Patience, Waiting, Waits};
 use crate::config::{Limits, Secret};
 use crate::state::{CellFailure, Clock, Failure, Namespace, Rate};

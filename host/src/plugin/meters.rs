@@ -22,9 +22,11 @@ pub(super) enum Hook {
 
 /// What it said, or that it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Said {
     Allow,
     Deny,
+    /// It wants a person to be asked.
+    Ask,
     Abstain,
     /// It was told something, and there was nothing to say.
     Done,
@@ -32,7 +34,7 @@ pub(super) enum Verdict {
 }
 
 const HOOKS: usize = 7;
-const VERDICTS: usize = 5;
+const VERDICTS: usize = 6;
 
 impl Hook {
     pub(super) fn as_str(self) -> &'static str {
@@ -48,11 +50,12 @@ impl Hook {
     }
 }
 
-impl Verdict {
+impl Said {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
             Self::Deny => "deny",
+            Self::Ask => "ask",
             Self::Abstain => "abstain",
             Self::Done => "done",
             Self::Fault(_) => "fault",
@@ -71,6 +74,7 @@ impl Verdict {
             Self::Abstain => 2,
             Self::Done => 3,
             Self::Fault(_) => 4,
+            Self::Ask => 5,
         }
     }
 }
@@ -99,11 +103,11 @@ impl Meters {
     }
 
     /// Counts one question and its answer.
-    pub(super) fn count(&self, hook: Hook, verdict: Verdict, took: Duration) {
+    pub(super) fn count(&self, hook: Hook, said: Said, took: Duration) {
         let numbers = &self.hooks[hook as usize];
         let plugin = || self.plugin.to_string();
-        let calls = numbers.verdicts[verdict.index()].get_or_init(|| {
-            let (hook, verdict) = (hook.as_str(), verdict.as_str());
+        let calls = numbers.verdicts[said.index()].get_or_init(|| {
+            let (hook, verdict) = (hook.as_str(), said.as_str());
             metrics::counter!("sentinel_plugin_calls_total", "plugin" => plugin(), "hook" => hook, "verdict" => verdict)
         });
         calls.increment(1);
@@ -111,7 +115,7 @@ impl Meters {
             || metrics::histogram!(PLUGIN_DURATION, "plugin" => plugin(), "hook" => hook.as_str()),
         );
         duration.record(took.as_secs_f64());
-        if let Some(kind) = verdict.fault() {
+        if let Some(kind) = said.fault() {
             metrics::counter!("sentinel_plugin_faults_total", "plugin" => plugin(), "kind" => kind)
                 .increment(1);
         }

@@ -7,8 +7,8 @@
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::sync::{Arc, Weak};
 
-use super::bindings::reusable::exports::sentinel::plugin::reuse::Facts;
-use super::views::Edits;
+use super::bindings::reuse::Facts;
+use super::subject::Edits;
 use crate::call::{Call, Principal, Target};
 
 /// So many answers an instance keeps at most; a new one takes the place of an older one.
@@ -52,7 +52,8 @@ pub(super) struct Answers {
 /// An answer with the facts it was given for.
 #[derive(Debug)]
 struct Entry {
-    /// The caller, if they matter. Weak: what is kept prolongs nobody's stay, and yet the address is not used again.
+    /// The caller, if the answer depends on the caller. Weak: a kept answer keeps no principal alive, and yet the
+    /// allocation's address cannot be used for another one meanwhile.
     caller: Option<Weak<Principal>>,
     method: String,
     target: Target,

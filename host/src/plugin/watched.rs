@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::meters::{Hook, Verdict};
-use super::views::{Answer, CatalogEdit, Edits};
-use super::{Answered, Auth, Plugin, PluginError, Row};
+use super::meters::{Hook, Said};
+use super::subject::{Answer, CatalogEdit, Edits};
+use super::{Answered, Auth, Plugin, PluginError, Row, Verdict};
 use crate::call::{Call, Credential, Outcome, TargetKind};
 use crate::mcp::catalog::Offer;
 use crate::telemetry::trace;
@@ -21,7 +21,7 @@ impl Plugin {
             Hook::Authenticate,
             || self.ask_authenticate(credential),
             |answer| match answer {
-                Ok(Ok(Auth::Abstain)) => Verdict::Abstain,
+                Ok(Ok(Auth::Abstain)) => Said::Abstain,
                 answer => said(answer),
             },
         )
@@ -31,8 +31,15 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn check(&self, call: &Arc<Call>) -> Answered<Option<u64>> {
-        self.watched(Hook::Check, || self.ask_check(call), said)
+    pub fn check(&self, call: &Arc<Call>) -> Answered<Verdict> {
+        self.watched(
+            Hook::Check,
+            || self.ask_check(call),
+            |answer| match answer {
+                Ok(Ok(Verdict::Ask(_))) => Said::Ask,
+                answer => said(answer),
+            },
+        )
     }
 
     /// Tells a guard how the call ended that it gave a permit for.
@@ -86,31 +93,31 @@ impl Plugin {
         self.watched(Hook::Catalog, || self.ask_on_catalog(backend, kind, offers), said)
     }
 
-    fn watched<T>(&self, hook: Hook, ask: impl FnOnce() -> T, says: impl FnOnce(&T) -> Verdict) -> T {
+    fn watched<T>(&self, hook: Hook, ask: impl FnOnce() -> T, says: impl FnOnce(&T) -> Said) -> T {
         let step = trace::step();
         let began = Instant::now();
         let answer = ask();
         let took = began.elapsed();
-        let verdict = says(&answer);
-        self.meters.count(hook, verdict, took);
+        let said = says(&answer);
+        self.meters.count(hook, said, took);
         if let Some(step) = step {
-            step.plugin(&self.name, hook.as_str(), verdict.as_str(), verdict.fault());
+            step.plugin(&self.name, hook.as_str(), said.as_str(), said.fault());
         }
         answer
     }
 }
 
-fn said<T>(answer: &Answered<T>) -> Verdict {
+fn said<T>(answer: &Answered<T>) -> Said {
     match answer {
-        Ok(Ok(_)) => Verdict::Allow,
-        Ok(Err(_)) => Verdict::Deny,
-        Err(error) => Verdict::Fault(error.fault.kind()),
+        Ok(Ok(_)) => Said::Allow,
+        Ok(Err(_)) => Said::Deny,
+        Err(error) => Said::Fault(error.fault.kind()),
     }
 }
 
-fn done<T>(answer: &Result<T, PluginError>) -> Verdict {
+fn done<T>(answer: &Result<T, PluginError>) -> Said {
     match answer {
-        Ok(_) => Verdict::Done,
-        Err(error) => Verdict::Fault(error.fault.kind()),
+        Ok(_) => Said::Done,
+        Err(error) => Said::Fault(error.fault.kind()),
     }
 }

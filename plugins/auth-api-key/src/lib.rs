@@ -7,8 +7,8 @@
 //! A key comes in the header `x-api-key` (on HTTP), or as a bearer token that begins with `sk-` (at every
 //! door). Any other bearer token, such as a JWT, is left to the next authenticator, and so is a caller who
 //! shows no key. A key that is shown and not known is refused with `invalid_api_key`, one past its time with
-//! `expired_api_key`; a key at a door it is not for is not told apart from an unknown one. Whoever shows two
-//! different keys at once is refused too.
+//! `expired_api_key`; a key at a door it is not for is not told apart from an unknown one. A caller who shows two
+//! different keys at once is refused, too.
 //!
 //! The gateway need not hold a key to know it: `sha256` is its digest, as `printf %s "$KEY" | sha256sum` tells
 //! it. A digest protects only a key that cannot be guessed, so make keys at random:
@@ -44,16 +44,13 @@ pub mod config;
 pub mod decide;
 pub mod rfc3339;
 
-use std::cell::RefCell;
-
-use sentinel_plugin_sdk::{Auth, Authentication, ConfigError, Lifecycle, Refusal, Request, clock, secrets};
+use sentinel_plugin_sdk::{
+    Auth, Authentication, ConfigError, Configured, Lifecycle, Refusal, Request, clock, secrets,
+};
 
 use decide::Keyring;
 
-thread_local! {
-    // A guest has one thread; the state lives as long as the instance.
-    static KEYRING: RefCell<Option<Keyring>> = const { RefCell::new(None) };
-}
+static KEYRING: Configured<Keyring> = Configured::of("auth-api-key");
 
 /// The plugin, as the gateway calls it.
 #[derive(Debug)]
@@ -61,25 +58,17 @@ pub struct AuthApiKey;
 
 impl Lifecycle for AuthApiKey {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
-        let keyring = config::read(sentinel_plugin_sdk::read_config(&json)?, secrets::get)?;
-        KEYRING.set(Some(keyring));
-        Ok(())
+        KEYRING.read(&json, |config| config::read(config, secrets::get))
     }
 }
 
 impl Authentication for AuthApiKey {
     fn authenticate(request: &Request) -> Result<Auth, Refusal> {
-        KEYRING.with_borrow(|keyring| match keyring {
-            Some(keyring) => {
-                let header = request.attr(keyring.header_attr());
-                let bearer = request.bearer();
-                keyring.judge(&request.door(), header.as_deref(), bearer.as_deref(), clock::unix_ms())
-            }
-            None => Err(Refusal::new("not_configured", "The plugin auth-api-key has not been configured.")),
-        })
+        let keyring = KEYRING.get()?;
+        let header = request.attr(keyring.header_attr());
+        let bearer = request.bearer();
+        keyring.judge(&request.door(), header.as_deref(), bearer.as_deref(), clock::unix_ms())
     }
 }
 
-// Natively the exported names (`sentinel:plugin/...`) are more than a linker accepts.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(AuthApiKey: authentication);

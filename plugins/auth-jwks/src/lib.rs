@@ -13,10 +13,9 @@ use std::time::Duration;
 
 use sentinel_jwt::decide::{Fault, Key};
 use sentinel_plugin_sdk::{
-    Auth, Authentication, ConfigError, Identity, Lifecycle, Refusal, Request, cells, clock, http, log,
-    secrets,
+    Auth, Authentication, ConfigError, Configured, Identity, Lifecycle, Refusal, Request, cells, clock, http,
+    log, secrets,
 };
-use serde_json::{Map, Value};
 
 use schedule::{Need, State, Step};
 use settings::Settings;
@@ -28,15 +27,16 @@ const KEYS: &str = "keys";
 const MARGIN_MS: u64 = 60_000;
 /// How long a request may take; less than [`schedule`] gives an attempt.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How often whoever waits for somebody else's fetch looks again, and for how long in all.
+/// How often a call that waits for another one's fetch looks again, and for how long in all.
 const LOOK: Duration = Duration::from_millis(25);
 const WAIT_MS: u64 = 5_500;
 /// Rounds of one call; each waits, or makes a step that leads to the next.
 const ROUNDS: usize = 256;
 
+static SETTINGS: Configured<Settings> = Configured::of("auth-jwks");
+
 thread_local! {
-    // A guest has one thread; the state lives as long as the instance.
-    static SETTINGS: RefCell<Option<Settings>> = const { RefCell::new(None) };
+    // A guest has one thread; the keys live as long as the instance.
     static FETCHED: RefCell<Fetched> = const { RefCell::new(Fetched { set: 0, keys: Vec::new() }) };
 }
 
@@ -52,26 +52,23 @@ pub struct AuthJwks;
 
 impl Lifecycle for AuthJwks {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
-        let json: Map<String, Value> = sentinel_plugin_sdk::read_config(&json)?;
-        SETTINGS.set(Some(Settings::check(json, secrets::get)?));
-        Ok(())
+        SETTINGS.read(&json, |config| Settings::check(config, secrets::get))
     }
 }
 
 impl Authentication for AuthJwks {
     fn authenticate(request: &Request) -> Result<Auth, Refusal> {
         let Some(token) = request.bearer() else { return Ok(Auth::Abstain) };
-        SETTINGS.with_borrow(|settings| match settings {
-            Some(settings) if settings.verifier.leaves(&token) => Ok(Auth::Abstain),
-            Some(settings) => judge(settings, &token).map(Auth::Accepted),
-            None => Err(Refusal::new("not_configured", "The plugin auth-jwks has not been configured.")),
-        })
+        match SETTINGS.get()? {
+            settings if settings.verifier.leaves(&token) => Ok(Auth::Abstain),
+            settings => judge(settings, &token).map(Auth::Accepted),
+        }
     }
 }
 
 fn judge(settings: &Settings, token: &str) -> Result<Identity, Refusal> {
     let started = clock::unix_ms();
-    // Whoever is known by a key of the configuration has nothing to do with the server, nor has a broken token.
+    // A token signed with a key of the configuration needs no fetched key, and a broken one is refused without any.
     match settings.verifier.accept(token, started / 1000) {
         Err(Fault::UnknownKey | Fault::BadSignature) => {}
         other => return other.map_err(|fault| settings.verifier.refusal(fault)),
@@ -147,7 +144,7 @@ fn fetch(settings: &Settings, claim: &State, version: u64) -> Result<(), Refusal
             }
             let text = format!("fetched {} keys from {}", document.keys.len(), settings.url);
             log::emit(log::Level::Info, &text);
-            // The document comes first: whoever sees the new state finds it.
+            // The document is written first: an instance that sees the new state finds it.
             let mut cell = state.set.to_le_bytes().to_vec();
             cell.extend_from_slice(&answer.body);
             overwrite(KEYS, &cell, settings)?;
@@ -236,6 +233,4 @@ fn unknown(settings: &Settings) -> Refusal {
     Refusal::new(Fault::UnknownKey.reason(), text)
 }
 
-// Natively the exported names (`sentinel:plugin/...`) are more than a linker accepts.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(AuthJwks: authentication);

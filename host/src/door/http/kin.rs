@@ -2,8 +2,8 @@
 //! what such a server started in its turn.
 //!
 //! The kernel tells of each TCP socket whose it is (`/proc/net/tcp`), and of each process which sockets it has open.
-//! A process is somebody else's only if the socket is found with it; a socket that nobody has open, as when whoever
-//! sent something has left already, is nobody's.
+//! A process is somebody else's only if the socket is found with it; a socket that no process has open, as when the
+//! sender has ended already, belongs to no process.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -11,7 +11,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Processes, and open files of all of them together, that are looked at.
+/// How many processes are looked at, and how many open files of all of them together.
 const MAX_PROCESSES: usize = 32_768;
 const MAX_FILES: usize = 1_000_000;
 /// Lines of one table of sockets.
@@ -27,7 +27,7 @@ pub(super) enum Kin {
     Other,
     /// This gateway's, by its id.
     Own(u32),
-    /// It cannot be told, and why.
+    /// It cannot be found out, for this reason.
     Unknown(&'static str),
 }
 
@@ -55,7 +55,7 @@ pub(super) fn look(peer: SocketAddr, local: SocketAddr) -> Kin {
             return Kin::Own(*pid);
         }
     }
-    // Whoever has come once comes again, with the next connection.
+    // The process found last is looked at first: it usually opens the next connection, too.
     let last = LAST.load(Ordering::Relaxed);
     let others = parents.keys().copied().filter(|pid| *pid != last);
     for pid in parents.contains_key(&last).then_some(last).into_iter().chain(others) {

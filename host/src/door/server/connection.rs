@@ -1,8 +1,9 @@
-//! One connection: hyper reads and writes it, and a clock beside hyper cuts it when it stands still.
+//! One connection: hyper reads and writes it, and a timer beside hyper cuts it when it stalls.
 //!
 //! hyper's own `header_read_timeout` starts when the last response ended, so it cannot tell a connection that rests
 //! from a head that trickles: either resting connections die early, which loses the requests of clients that reuse
-//! them, or slow heads live long. And it has no clock for a response that nobody takes. Hence [`super::pulse`].
+//! them, or slow heads live long. And it has no timer for a response that the client does not read. Hence
+//! [`super::pulse`].
 
 use std::convert::Infallible;
 use std::io;
@@ -11,21 +12,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{Request, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::pulse::{Phase, Pulse, Watched};
 use super::turns::in_turns;
-use super::{Limits, Peer};
+use super::{App, Limits, Peer};
 
 /// hyper's buffers per direction; its own default of 400 KiB times a thousand connections is too much.
 const BUFFER: usize = 64 << 10;
@@ -37,7 +36,7 @@ const HYPER_HEADERS: usize = 100;
 /// rest with a reset, and the client may lose the response that tells it why.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How far the clock is put off while the gateway works.
+/// How far the timer is set ahead while the gateway works on the request.
 const UNWATCHED: Duration = Duration::from_secs(3600);
 
 /// To a client over the limit of connections.
@@ -48,14 +47,9 @@ const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain
 /// How long a response may take to leave on a connection that makes room for another.
 const LEAVING: Duration = Duration::from_secs(5);
 
-/// Serves one connection to its end: the client's, the clock's, or the drain's, or until it makes room for another.
-pub(super) async fn run<I>(
-    io: I,
-    peer: Peer,
-    app: TowerToHyperService<Router>,
-    limits: Limits,
-    draining: CancellationToken,
-) where
+/// Serves one connection until the client, the timer or the drain ends it, or until it makes room for another.
+pub(super) async fn run<I>(io: I, peer: Peer, app: App, limits: Limits, draining: CancellationToken)
+where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let _seated = Seated(peer.clone());
@@ -80,7 +74,7 @@ pub(super) async fn run<I>(
     let mut due = Some(clock.deadline());
     let ended = in_turns(std::future::poll_fn(|cx| {
         if !std::mem::replace(&mut wakes, true) {
-            // Once is enough: what runs in turns has one waker.
+            // Once is enough: this future is always polled with the same waker.
             seat.wake(cx.waker());
         }
         if let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
@@ -106,7 +100,7 @@ pub(super) async fn run<I>(
                 seat.note(now);
                 now.checked_add(if leaving { wait.min(LEAVING) } else { wait })
             });
-            // A clock that rings too early is set again when it rings; with most requests it is not touched.
+            // A timer that fires too early is re-armed when it fires; most requests do not touch it.
             if let Some(due) = due.filter(|due| *due < clock.deadline()) {
                 clock.as_mut().reset(due);
             }
@@ -117,7 +111,7 @@ pub(super) async fn run<I>(
             match due {
                 Some(due) if due <= rang => return Poll::Ready(None),
                 Some(due) => clock.as_mut().reset(due),
-                // Nothing is waited for now; there will be a reason to look again.
+                // No timer is needed now; the next change of the phase sets one.
                 None => clock.as_mut().reset(rang + UNWATCHED),
             }
         }
@@ -125,8 +119,10 @@ pub(super) async fn run<I>(
     .await;
 
     match ended {
-        None if leaving => tracing::debug!(peer = %address, "closed: it made room for another connection"),
-        None => tracing::debug!(peer = %address, "cut: {}", Phase::of(seen).complaint()),
+        None if leaving => {
+            tracing::debug!(peer = %address, "the connection was closed: it made room for another one")
+        }
+        None => tracing::debug!(peer = %address, "the connection was cut: {}", Phase::of(seen).complaint()),
         Some(ended) => {
             if let Err(error) = &ended {
                 tracing::debug!(peer = %address, "the connection broke: {error}");
@@ -139,7 +135,7 @@ pub(super) async fn run<I>(
     }
 }
 
-/// Tells a client over the limit of connections that it is one.
+/// Tells a client that the limit of connections is reached.
 pub(super) async fn turn_away<I: AsyncRead + AsyncWrite + Unpin>(mut io: I) {
     // A client that does not take even this loses its connection all the same.
     if let Ok(Ok(())) = tokio::time::timeout(LINGER, io.write_all(BUSY.as_bytes())).await {
@@ -176,7 +172,7 @@ impl Drop for Seated {
 
 /// The application as hyper calls it.
 struct Door {
-    app: TowerToHyperService<Router>,
+    app: App,
     peer: Peer,
     pulse: Arc<Pulse>,
 }
@@ -194,7 +190,7 @@ impl Service<Request<Incoming>> for Door {
             Body::new(Arriving { body, complete, pulse: Arc::clone(&pulse) })
         });
         request.extensions_mut().insert(self.peer.clone());
-        let answer = self.app.call(request);
+        let answer = self.app.0.load().call(request);
         Box::pin(async move { answer.await.map(|response| response.map(|body| Outgoing { body, pulse })) })
     }
 }

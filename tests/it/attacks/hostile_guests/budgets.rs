@@ -23,7 +23,7 @@ fn memory_that_grows_from_call_to_call_ends_at_the_limit() {
     // Two pages at first, and seven times a MiB; then a new instance begins again.
     for _ in 0..2 {
         for _ in 0..7 {
-            assert!(matches!(plugin.check(&call("order")), Ok(Ok(None))));
+            assert!(matches!(plugin.check(&call("order")), Ok(Ok(Verdict::Allow(None)))));
         }
         let error = plugin.check(&call("order")).unwrap_err();
         assert_eq!(error.fault, Fault::Limit("more than 8 MiB of memory".to_owned()));
@@ -51,7 +51,10 @@ fn growth_that_fails_again_and_again_gives_nothing_back() {
         .load_checked()
         .unwrap();
     // One MiB is 16 pages; it has three.
-    assert!(matches!(plugin.check(&call("order")), Ok(Ok(None))), "a refusal it survives is no fault");
+    assert!(
+        matches!(plugin.check(&call("order")), Ok(Ok(Verdict::Allow(None)))),
+        "a refusal it survives is no fault"
+    );
     the_others_go_on("tries");
 }
 
@@ -62,6 +65,28 @@ fn a_refusal_may_have_details_but_not_a_million() {
     let text = limit("many", &fault("many", &details(900_000).loaded("many")));
     assert!(text.contains("bytes exchanged"), "{text}");
     trap("beyond", &fault("beyond", &details(0x0fff_ffff).loaded("beyond")));
+}
+
+/// What a person is asked is held to the same: the details of an approval request stand at 80 of the result, its reason
+/// at 16.
+#[test]
+fn a_request_for_approval_may_have_details_but_not_a_million() {
+    let asking = |count: u32| {
+        guard().memory("240").check(&format!(
+            "(call $drop (local.get $call)) (i32.store8 (i32.const 520) (i32.const 1))
+            (i32.store (i32.const 592) (i32.const 65536)) (i32.store (i32.const 596) (i32.const {count})) (i32.const 512)"
+        ))
+    };
+    match asking(10).loaded("few").check(&call("order")).unwrap().unwrap() {
+        Verdict::Ask(request) => assert_eq!((request.details.len(), request.reason.as_str()), (10, "")),
+        Verdict::Allow(permit) => panic!("it let the call pass: {permit:?}"),
+    }
+    let text = limit("many", &fault("many", &asking(900_000).loaded("many")));
+    assert!(text.contains("bytes exchanged"), "{text}");
+    trap("beyond", &fault("beyond", &asking(0x0fff_ffff).loaded("beyond")));
+    let far = "(call $drop (local.get $call)) (i32.store8 (i32.const 520) (i32.const 1))
+        (i32.store (i32.const 528) (i32.const -16)) (i32.store (i32.const 532) (i32.const 4)) (i32.const 512)";
+    trap("reason far away", &fault("reason far away", &guard().check(far).loaded("far")));
 }
 
 #[test]
