@@ -76,9 +76,9 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Those of a rewriter that does not say.
+    /// The hooks of a rewriter that does not say which it has.
     pub const ALL: Self = Self { request: true, response: true, catalog: true };
-    /// Those of what is no rewriter.
+    /// The hooks of a plugin that is no rewriter.
     const NONE: Self = Self { request: false, response: false, catalog: false };
 }
 
@@ -158,7 +158,7 @@ pub struct Refusal {
     pub details: Vec<(String, String)>,
 }
 
-/// What a call came to: the plugin's answer or its refusal, unless the plugin itself failed.
+/// The result of a call: the plugin's answer or its refusal, unless the plugin itself failed.
 pub type Answered<T> = Result<Result<T, Refusal>, PluginError>;
 
 /// One row of a list, for `visibility`.
@@ -270,15 +270,15 @@ impl Plugin {
         self.roles
     }
 
-    /// What the operator wants when the plugin fails.
+    /// What happens when the plugin fails, as the operator chose.
     #[must_use]
     pub fn on_failure(&self) -> config::OnFailure {
         self.on_failure
     }
 }
 
-/// What the plugin remembers. An authenticator remembers whom to trust, such as keys that it fetched: that must neither
-/// outlive its configuration nor the process.
+/// The namespace of what the plugin remembers. An authenticator remembers whom to trust, such as keys that it fetched;
+/// this must outlive neither its configuration nor the process.
 fn namespace(state: &Store, settings: &config::Plugin, quota: Quota) -> Namespace {
     if settings.stage == config::Stage::Authenticate {
         return state.passing_namespace(&settings.name, &settings.config.to_string(), quota);
@@ -293,7 +293,7 @@ fn patience(grant: Option<&config::HttpGrant>) -> Patience {
     Patience { limit, places: Arc::new(Semaphore::new(MAX_WAITING)) }
 }
 
-/// Only what was granted is there at all; what waits is ours in any case.
+/// Only functions that were granted exist; those that wait are the host's own in any case.
 fn linker(engine: &Engine, wasi: Wasi) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine.wasmtime());
     Contract::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;

@@ -1,4 +1,4 @@
-//! Who descends from whom, as the kernel tells it.
+//! Which process descends from which, as the kernel tells it.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
