@@ -261,7 +261,7 @@ impl Legacy {
     }
 }
 
-/// One who waits for an answer.
+/// A task that waits for an answer.
 struct Waiting<'a> {
     legacy: &'a Legacy,
     id: u64,
