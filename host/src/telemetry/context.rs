@@ -25,7 +25,7 @@ const LONG_MEMBER: usize = 128;
 /// W3C Baggage, section 3.3.2.
 const MAX_BAGGAGE: usize = 8_192;
 
-/// A span of somebody else.
+/// A span of another system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parent {
     pub trace: [u8; 16],
@@ -41,7 +41,7 @@ impl Parent {
     }
 }
 
-/// What came with an HTTP request, in its valid form.
+/// The trace context of an HTTP request, in its valid form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carried {
     /// None if only baggage came.
@@ -51,7 +51,7 @@ pub struct Carried {
 }
 
 impl Carried {
-    /// What the headers of a request say; none if they say nothing that is valid.
+    /// The trace context in the headers of a request; `None` if there is none that is valid.
     #[must_use]
     pub fn of_headers(headers: &HeaderMap) -> Option<Arc<Self>> {
         let traceparent = headers.get(TRACEPARENT).is_some().then(|| only(headers, TRACEPARENT)).flatten();

@@ -22,7 +22,7 @@ const BATCH: usize = 512;
 /// How long a span waits for others to be sent with.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// Where ended spans go in. Nobody waits here.
+/// The queue for spans that have ended. Putting one in never waits.
 #[derive(Debug)]
 pub(super) struct Queue {
     spans: mpsc::Sender<SpanData>,
