@@ -123,9 +123,9 @@ pub enum BackendError {
     )]
     TooLarge { backend: Arc<str>, limit: usize },
     #[error("the call was made, but the long answer of backend \"{backend}\" was not kept: {}", if *.own {
-        "too many of your others are not read yet"
+        "too many of your other long answers are not read yet"
     } else {
-        "too many others wait for whoever asked for them"
+        "too many long answers of other callers are not read yet"
     })]
     Unkept {
         backend: Arc<str>,
@@ -240,14 +240,7 @@ impl Backend {
     #[must_use]
     pub fn reached(&self) -> Option<(&str, Option<u16>)> {
         let config::Transport::Http { url, .. } = &self.settings.transport else { return None };
-        let (scheme, rest) = url.expose().split_once("://")?;
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let usual = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
-            _ => (authority, Some(usual)),
-        };
-        Some((host.trim_start_matches('[').trim_end_matches(']'), port))
+        Some(host_and_port(url.expose()))
     }
 
     /// Whether the gateway is said not to be ready without it.
@@ -470,7 +463,7 @@ impl Backend {
         self.want();
         let mut status = self.status.subscribe();
         let soon = Instant::now() + PAUSE_PATIENCE;
-        // Whoever is refused asks again, and every refusal looks like a failure to a circuit breaker.
+        // A caller who is refused asks again, and every refusal looks like a failure to a circuit breaker.
         let settled = tokio::time::timeout(
             CONNECT_PATIENCE.min(self.settings.timeout),
             status.wait_for(|status| !self.is_on_its_way(status, soon)),
@@ -580,6 +573,18 @@ pub enum Spontaneous {
     },
 }
 
+/// The host and the port of a URL.
+fn host_and_port(url: &str) -> (&str, Option<u16>) {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let usual = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
+        _ => (authority, Some(usual)),
+    };
+    (host.trim_start_matches('[').trim_end_matches(']'), port)
+}
+
 /// Whether a server says that what it offers has changed.
 fn is_list_change(message: &Spontaneous) -> bool {
     matches!(message, Spontaneous::Notification { method, .. } if method.ends_with("/list_changed"))
@@ -609,6 +614,24 @@ fn pass_on(backend: &Arc<str>, peer: &Arc<Peer>, client: Option<Arc<dyn Client>>
                 }
                 None => question.refuse(crate::mcp::code::INTERNAL_ERROR, "no client is connected"),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_names_host_and_port() {
+        for (url, expected) in [
+            ("https://h.example/mcp?key=x", ("h.example", Some(443))),
+            ("HTTP://h.example", ("h.example", Some(80))),
+            ("http://127.0.0.1:8080/mcp", ("127.0.0.1", Some(8080))),
+            ("http://[::1]:8080/mcp", ("::1", Some(8080))),
+            ("https://[2001:db8::1]/", ("2001:db8::1", Some(443))),
+        ] {
+            assert_eq!(host_and_port(url), expected, "{url}");
         }
     }
 }

@@ -130,7 +130,7 @@ pub struct Http {
     pub max_connections_per_address: usize,
     /// Request headers that authenticators may read, in lower case.
     pub credential_headers: Vec<String>,
-    /// Mode "local" holds for whoever comes from this machine.
+    /// In mode "local", requests over HTTP from this machine are the local user's, too.
     pub allow_local: bool,
     /// Where tokens come from (RFC 9728).
     pub oauth: Option<Oauth>,
@@ -231,10 +231,10 @@ pub enum WhenFull {
 /// How plugins are kept within their memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Bounds {
-    /// By addresses that are reserved around it: the processor finds every step outside.
+    /// By guard pages: the addresses around a memory are reserved, and an access outside traps.
     #[default]
     Guarded,
-    /// By a comparison before every step.
+    /// By explicit bounds checks in the compiled code; slower, for hosts that limit address space (`ulimit -v`).
     Checked,
 }
 
@@ -293,6 +293,8 @@ pub struct Otlp {
     pub endpoint: Secret,
     /// Headers of every request.
     pub headers: Vec<(String, Secret)>,
+    /// Certificates (PEM) to trust besides the system's.
+    pub ca: Option<String>,
     /// Traces of calls.
     pub traces: bool,
     /// Metrics.

@@ -459,7 +459,7 @@ impl Pipeline {
             ("address".to_owned(), request.address.to_owned()),
             ("door".to_owned(), request.door.to_owned()),
         ];
-        // Whoever started the gateway has no address.
+        // The client that started the gateway (stdio) has no address.
         let notes = &notes[usize::from(request.address.is_empty())..];
         let closing =
             Closing { status, error: Some(&denial.message), latency: request.since.elapsed(), notes };
@@ -470,7 +470,7 @@ impl Pipeline {
         self.meters.count("unknown", status, Some(&failure), request.since.elapsed());
     }
 
-    /// The policies in force, for whoever flips the kill switch.
+    /// The policies in force, for code that sets the kill switch.
     #[must_use]
     pub fn policy(&self) -> Arc<Policy> {
         self.live.load().policy().clone()

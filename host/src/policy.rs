@@ -1,6 +1,6 @@
 //! Decides: who is calling, and whether a call may go on.
 //!
-//! The order is S5's: authenticated caller → kill switch → guards (rate limit, RBAC, the operator's own) →
+//! The order: authenticated caller → kill switch → guards (rate limit, RBAC, the operator's own) →
 //! arguments against the tool's schema → breaker. The kill switch and the schema check are the host's; every
 //! other decision is a plugin's. What passes is a [`Permitted`], which nothing else can make.
 

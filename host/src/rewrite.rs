@@ -163,7 +163,7 @@ impl Rewriters {
                 Ok(Some(edits)) => offers = edited(plugin, list, &shared, edits),
                 Ok(None) => offers = shared.to_vec(),
                 Err(denial) => {
-                    tracing::error!(%backend, "the list is hidden: {}", denial.message);
+                    tracing::error!(%backend, "the server's list is hidden: {}", denial.message);
                     return Vec::new();
                 }
             }
@@ -218,7 +218,7 @@ fn edited(plugin: &Plugin, list: List, offers: &[Offer], edits: Vec<CatalogEdit>
                     Ok(item) => offer.item = message::raw(item),
                     // Shown unedited it would say what the rewriter wanted unsaid.
                     Err(reason) => {
-                        tracing::error!(plugin = plugin.name(), entry = %offer.upstream, "edit refused, entry hidden: {reason}");
+                        tracing::error!(plugin = plugin.name(), entry = %offer.upstream, "the edit of a rewriter is refused, so the entry is hidden: {reason}");
                         next[index] = None;
                     }
                 }

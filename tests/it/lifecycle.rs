@@ -87,7 +87,7 @@ fn health_ready_and_metrics_say_how_it_is() {
     let mut gateway = Gateway::start(setup);
     let answer = eventually("health", || get(&health, "/health", None));
     assert_eq!((answer.status, answer.json()), (200, json!({"status": "ok", "generation": 1})));
-    // Why it is not ready is for whoever brings the token.
+    // Only a caller with the token is told why it is not ready.
     let answer = eventually("the reason", || {
         let answer = get(&health, "/ready", Some("let-me-see"))?;
         let echo = answer.json()["backends"]

@@ -1,4 +1,4 @@
-//! What applying a configuration file came to, as plain data: for the log, and for whoever asked over the control socket.
+//! What applying a configuration file came to, as plain data: for the log, and for the operator at the control socket.
 
 use std::fmt;
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl Report {
         self.applied.is_empty() && self.refused.is_empty()
     }
 
-    /// Writes it into the log, for whoever asked by a signal.
+    /// Writes it into the log, for an operator who sent a signal.
     pub fn log(&self) {
         let made = match (&self.applied[..], &self.refused[..]) {
             ([], []) => "nothing in it has changed".to_owned(),

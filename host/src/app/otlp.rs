@@ -26,6 +26,7 @@ fn settings(config: &Config) -> anyhow::Result<Option<Settings>> {
     Ok(Some(Settings {
         endpoint: otlp.endpoint.expose().to_owned(),
         headers,
+        ca: otlp.ca.clone(),
         traces: otlp.traces,
         metrics: otlp.metrics,
         sample_ratio: otlp.sample_ratio,

@@ -42,7 +42,7 @@ pub struct Reloader {
     watched: Arc<ArcSwap<Watched>>,
     generation: AtomicU64,
     state: tokio::sync::Mutex<State>,
-    /// Who is at it, and since when.
+    /// Who is applying a configuration now, and since when.
     busy: Mutex<Option<(String, Instant)>>,
     /// The endpoints, for those who look.
     pipelines: ArcSwap<Vec<(Option<String>, Arc<Pipeline>)>>,
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Reloader {
     }
 }
 
-/// Whoever is at it is named until this is dropped.
+/// While this lives, the reloader says who is applying a configuration.
 struct Busy<'r>(&'r Reloader);
 
 impl Drop for Busy<'_> {
@@ -255,7 +255,7 @@ impl Reloader {
             ready.push(suite.next(id, &next, own(suite), loaded, lineup).await);
         }
         let watched = watched(&next, &suites);
-        // From here on nothing is waited for: it is one step for whoever calls.
+        // From here on nothing is waited for, so calls see the swap as one step.
         self.generation.store(id, Ordering::Release);
         for (suite, next) in suites.iter().zip(ready) {
             report.ended.extend(suite.swap(next));

@@ -14,7 +14,7 @@ use crate::redact::{REDACTED, Redactor, quote};
 const MAX_NAME_BYTES: usize = 1024;
 /// Error texts and notes are cut here.
 const MAX_TEXT_BYTES: usize = 4096;
-/// Of a call that was refused, texts are cut here: whoever is refused may come as often as before.
+/// Texts of a refused call are cut here: a refusal costs its sender nothing, so many can come.
 const MAX_REFUSED_TEXT_BYTES: usize = 1024;
 /// More notes than this are left out of the record.
 const MAX_NOTES: usize = 64;

@@ -1,5 +1,5 @@
-//! One call on record, and the one place that reads it out of a database: by the listing, by whoever follows the record,
-//! and by what takes old rows out.
+//! One call on record, and the one place that reads it out of a database: for `audit list`, for `audit tail`, and for
+//! the removal of old rows.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -45,7 +45,7 @@ pub struct Row {
     /// Which reading of the configuration file it was judged by: the number is that of the log. None in old rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
-    /// When the row last changed, by the clock of the database; only for whoever asks for it.
+    /// When the row last changed, by the clock of the database; empty unless the query asked for it.
     #[serde(skip)]
     pub(super) changed: String,
 }

@@ -347,7 +347,7 @@ fn a_pattern_means_the_same_to_the_database_and_to_whoever_follows() {
     });
 }
 
-/// Whoever follows denials begins with the newest denials, not with those among the newest calls.
+/// A reader that follows denials begins with the newest denials, not with those among the newest calls.
 #[test]
 fn a_reader_that_follows_some_calls_begins_with_those() {
     let dir = tempfile::tempdir().unwrap();

@@ -29,7 +29,7 @@ pub(super) fn read(backend: &Backend, shaped: &mut Offers, before: &Offers) {
         Some(all) => shaped.arguments = all,
         // Without its schema every tool refuses its calls.
         None => {
-            tracing::error!(backend = %backend.name, "the schemas of its tools cannot be read, so their calls are refused")
+            tracing::error!(backend = %backend.name, "the schemas of the server's tools cannot be read, so calls of them are refused")
         }
     }
 }
@@ -66,7 +66,7 @@ fn all(backend: &Backend, tools: &[Offer], before: &Offers) -> HashMap<String, A
     }
     if said > NAMED {
         let more = said - NAMED;
-        tracing::warn!(backend = %backend.name, "the schemas of {more} more of its tools have flaws or cannot be used");
+        tracing::warn!(backend = %backend.name, "the schemas of {more} more tools of the server have flaws or cannot be used");
     }
     all
 }

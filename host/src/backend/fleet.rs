@@ -135,7 +135,7 @@ impl Fleet {
             let Some(shaped) = registry.read(backend, &offers).await else { return };
             registry.put(backend, Arc::new(shaped));
         }
-        // Only now is it listed: whoever merges before that shows nothing of a list that is half there.
+        // Only now is it listed, so that an earlier merge shows nothing of a list that is half there.
         backend.has_said(offers, false);
     }
 
@@ -150,7 +150,7 @@ impl Fleet {
         if let Spontaneous::Notification { method, .. } = &message {
             let lists = refresh::lists_of(method);
             if !lists.is_empty() {
-                // The cache first, then the clients: whoever was given another list hears of it.
+                // The cache first, then the clients: each hears of it whose list has changed.
                 refresh::ask_again(backend, self, lists);
                 return;
             }

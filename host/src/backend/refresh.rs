@@ -110,7 +110,7 @@ pub(super) async fn refresh(backend: &Arc<Backend>, fleet: &Arc<Fleet>, lists: &
         match listing::drain(&peer, *list, backend.settings.timeout).await {
             Ok(items) => offers.set(*list, items),
             Err(error) => {
-                tracing::warn!(backend = %backend.name, "its changed list cannot be read, the old one stays: {error}");
+                tracing::warn!(backend = %backend.name, "the changed list of the server cannot be read; the old one stays: {error}");
                 return None;
             }
         }

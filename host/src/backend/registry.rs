@@ -74,14 +74,14 @@ pub struct Registry {
     safe_names: bool,
     catalog: ArcSwap<Catalog>,
     merging: Mutex<Merging>,
-    /// Counts merges, for whoever waits for a name.
+    /// Counts merges, to wake the calls that wait for a name.
     merges: watch::Sender<u64>,
     started: tokio::time::Instant,
     /// How long after the start the first lists wait for backends that are still starting. So long such a backend also
     /// keeps plain names from those after it in the file, unless it fails sooner. What is decided then is only what clients
     /// see: rules wait for as long as it takes.
     patience: Duration,
-    /// Counts what becomes known of the backends, for whoever waits for all of them.
+    /// Counts what becomes known of the backends, to wake those who wait for all of them.
     moves: watch::Sender<u64>,
 }
 
@@ -276,7 +276,7 @@ impl Registry {
         Arc::new(self.merged(&merging, &mut Owners::default()))
     }
 
-    /// Counts the merges of the lists, for whoever waits for something to be offered.
+    /// Counts the merges of the lists, to wake those who wait for something to be offered.
     #[must_use]
     pub fn merges(&self) -> watch::Receiver<u64> {
         self.merges.subscribe()
@@ -381,7 +381,7 @@ impl Registry {
         });
         read.await
             .inspect_err(
-                |error| tracing::error!(backend = %backend.name, "its lists cannot be read: {error}"),
+                |error| tracing::error!(backend = %backend.name, "the server's lists cannot be read: {error}"),
             )
             .ok()
     }
@@ -389,7 +389,7 @@ impl Registry {
     /// What a backend offers from now on, in this generation.
     pub(super) fn put(&self, backend: &Backend, shaped: Arc<Offers>) {
         if let Some(member) = self.place(backend).and_then(|place| self.members.get(place)) {
-            // With the lock: whoever merges sees it before or after.
+            // Under the lock, so that a merge sees it before or after.
             let _merging = self.merging.lock();
             member.shaped.store(shaped);
         }

@@ -208,7 +208,7 @@ async fn live(
     }
     if matches!(end, End::Lost(..)) {
         for line in control.stderr_tail().lines() {
-            tracing::debug!(backend = %backend.name, "it wrote to stderr before: {line}");
+            tracing::debug!(backend = %backend.name, "the server wrote to stderr before it ended: {line}");
         }
     }
     control.stop(STOP_GRACE).await;
@@ -244,7 +244,7 @@ async fn reporting<T>(
     }
 }
 
-/// Moves messages from the wire to whoever they are for, until the wire ends.
+/// Moves messages from the wire to their recipients, until the wire ends.
 struct Pump<'a> {
     backend: &'a Arc<Backend>,
     fleet: &'a Arc<Fleet>,
@@ -393,7 +393,7 @@ async fn is_well(backend: &Backend, peer: &Peer, pings: &mut bool) -> Result<(),
         _ if *pings && peer.era() == Era::Handshake => {
             listing::ask(peer, Own::List(List::Tools), None, patience).await.map_err(|_| error)?;
             *pings = false;
-            tracing::info!(backend = %backend.name, "it does not answer a ping, and is there: it is asked for its tools instead");
+            tracing::info!(backend = %backend.name, "the server does not answer a ping, but it is alive: it is asked for its tools instead");
             Ok(())
         }
         _ => Err(error),
@@ -431,7 +431,7 @@ async fn offers(
                     return Err(error.into());
                 }
                 Err(error) => {
-                    tracing::warn!(backend = %peer.name(), list = list.wire().1, "this list cannot be read, it is asked for again: {error}");
+                    tracing::warn!(backend = %peer.name(), list = list.wire().1, "this list cannot be read; the server is asked for it again: {error}");
                     unread.push(list);
                     first.get_or_insert(error);
                 }
@@ -455,10 +455,10 @@ async fn read_again(backend: &Arc<Backend>, fleet: &Arc<Fleet>) {
             fleet.remember(backend);
         }
         Ok(_) => {
-            tracing::warn!(backend = %backend.name, "its lists cannot be read whole in the new session, the old ones stay")
+            tracing::warn!(backend = %backend.name, "the server's lists cannot be read whole in the new session; the old ones stay")
         }
         Err(error) => {
-            tracing::warn!(backend = %backend.name, "its lists cannot be read in the new session, the old ones stay: {error}");
+            tracing::warn!(backend = %backend.name, "the server's lists cannot be read in the new session; the old ones stay: {error}");
         }
     }
 }

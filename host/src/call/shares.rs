@@ -38,7 +38,7 @@ impl Share {
         Self::of(["", "", subject])
     }
 
-    /// The share of whoever has this identity.
+    /// The share of the caller with this identity.
     fn of(identity: [&str; 3]) -> Self {
         static SEED: OnceLock<RandomState> = OnceLock::new();
         Self(SEED.get_or_init(RandomState::new).hash_one(identity).max(1))
@@ -285,8 +285,8 @@ mod tests {
     }
 
     proptest! {
-        /// Callers take and give back at random. Nobody gets a place beyond the share, nothing is lost, and whoever has
-        /// nothing gets one as long as one is free; the last places are never taken by those who have some.
+        /// Callers take and give back at random. Nobody gets a place beyond the share, nothing is lost, and a caller who
+        /// has none gets one as long as one is free; the last places are never taken by those who have some.
         #[test]
         fn shares_hold_whatever_callers_do(
             most in 1_usize..200,
@@ -324,7 +324,7 @@ mod tests {
             prop_assert_eq!(shares.taken(), 0);
         }
 
-        /// However many callers take all they can, whoever comes next gets a place as long as fewer have come than the
+        /// However many callers take all they can, the next caller gets a place as long as fewer have come than the
         /// square root of half of them: a newcomer never waits for more than those to give one back.
         #[test]
         fn a_newcomer_always_gets_a_place(most in FEW..3_000, order in prop::collection::vec(0_usize..50, 1..200)) {

@@ -1,8 +1,8 @@
-//! The health server on its own port (S9): is it alive, is it ready, and its metrics.
+//! The health server on its own port: `/health` (is the gateway alive?), `/ready` (can it serve?) and `/metrics`.
 //!
-//! Whoever reaches the port learns two things, that the gateway lives and whether it can serve. Names, reasons and numbers
-//! are for whoever brings the token. Requests are checked as at the door: a web page must not read them through a name of
-//! its own that was re-pointed at this machine.
+//! Everybody who reaches the port learns two things, that the gateway lives and whether it can serve. Names, reasons and
+//! numbers need the token. `Host` and `Origin` are checked as at the HTTP door: a web page must not read the answers by
+//! pointing a host name of its own at this machine (DNS rebinding).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -106,7 +106,7 @@ async fn checked(
         return (refused.status, format!("{}\n", refused.message)).into_response();
     }
     if health.knows(&parts.headers) {
-        // Strangers cannot take the places of whoever watches. More than enough are left.
+        // Strangers must not take the places of those who monitor the gateway. More than enough are left.
         let _ = peer.known(Share::SOLE);
     }
     next.run(Request::from_parts(parts, body)).await

@@ -122,8 +122,8 @@ fn reply(status: u16, body: Bytes) -> Response {
 }
 
 impl Mount {
-    /// Nobody could say who this is: a token that cannot be checked right now is not a wrong one, and whoever holds it
-    /// must not throw it away.
+    /// The caller could not be identified. A token that cannot be checked right now is not a wrong one: the answer must
+    /// not make the client throw it away.
     fn not_known(&self, denial: &Denial, brought: bool, code: i64) -> Refused {
         if denial.refused != call::Refused::Unavailable {
             return self.unauthenticated(denial, brought, code);
@@ -135,7 +135,7 @@ impl Mount {
         Refusal::new(response, denial.clone())
     }
 
-    /// RFC 6750, section 3, and RFC 9728, section 5.1. Whoever brought nothing is not told that it is wrong.
+    /// RFC 6750, section 3, and RFC 9728, section 5.1. A caller who brought no credential is not told that it is wrong.
     fn unauthenticated(&self, denial: &Denial, brought: bool, code: i64) -> Refused {
         let challenge = challenge::unknown(self.resource.as_ref(), &self.path, brought);
         let response = status(401, code, &denial.message, "unauthenticated");
@@ -439,7 +439,7 @@ async fn nowhere(
     mount.elsewhere(&parts, &peer, || mount.not_found(&parts)).await
 }
 
-/// The live version, for whoever routes to this mount (H1).
+/// The version that runs, for a load balancer that routes to this mount.
 async fn health(
     State(mount): State<Arc<Mount>>,
     Extension(peer): Extension<Peer>,

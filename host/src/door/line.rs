@@ -64,8 +64,8 @@ pub type Stream = queue::Sender<Outbound>;
 /// Where they come out.
 pub type Outbox = queue::Receiver<Outbound>;
 
-/// A way to this caller. What waits on all of its ways together has a bound in bytes: whoever does not read loses
-/// notifications, and nobody else does.
+/// A way to this caller. What waits on all of a caller's ways together is bounded in bytes: a caller who does not read
+/// loses notifications, and nobody else does.
 #[must_use]
 pub fn stream(caller: &Caller) -> (Stream, Outbox) {
     queue::bounded(OUT_QUEUE, caller.unread().clone())

@@ -143,7 +143,7 @@ async fn write(mut output: Output, mut queue: Outbox) -> std::io::Result<()> {
         }
         if let Err(error) = written {
             // The client is gone. Its replies go nowhere, but calls under way still end in order.
-            tracing::debug!("stdout: {error}");
+            tracing::debug!("a message cannot be written to stdout: {error}");
             queue.close();
             while queue.recv().await.is_some() {}
             return Ok(());

@@ -32,7 +32,7 @@ pub struct Generation {
     policy: Arc<Policy>,
     rewriters: Arc<Rewriters>,
     registry: Arc<Registry>,
-    /// Whoever comes over HTTP from this machine may be its user, without a credential.
+    /// A request over HTTP from this machine may be its user's, without a credential.
     takes_local: bool,
     /// It has to end: its calls are given up.
     over: CancellationToken,
@@ -48,7 +48,7 @@ impl Generation {
         Self { id, policy, rewriters, registry, takes_local: false, over, gone }
     }
 
-    /// The same, in which whoever comes over HTTP from this machine may be its user.
+    /// The same, in which a request over HTTP from this machine may be its user's.
     #[must_use]
     pub fn taking_local(self, takes_local: bool) -> Self {
         Self { takes_local, ..self }

@@ -18,7 +18,7 @@ use crate::mcp::header::Mirrored;
 use crate::mcp::notice::ClientNotice;
 use crate::mcp::splice;
 
-/// How the parts of an endpoint are (S9).
+/// How the parts of an endpoint are, for `/ready`.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     /// Why this endpoint cannot serve anybody.
@@ -78,6 +78,15 @@ impl Pipeline {
     /// # Errors
     /// As for [`Pipeline::handle`].
     pub async fn broadcast(
+        &self,
+        arrival: Arrival<'_>,
+        capability: &str,
+        cancelled: &CancellationToken,
+    ) -> Result<Answer, Failure> {
+        spans::over(&arrival, self.to_all(arrival, capability, cancelled), spans::of_answer).await
+    }
+
+    async fn to_all(
         &self,
         arrival: Arrival<'_>,
         capability: &str,

@@ -173,7 +173,7 @@ impl Pipeline {
             }
             let unlisted =
                 if kind == TargetKind::Resource { registry.unlisted() } else { registry.may_offer(&name) };
-            // Whoever calls has them tried again.
+            // A call has the unlisted backends tried again.
             unlisted.iter().for_each(|backend| backend.want());
             let awaited = to_be_named || registry.are_coming(&unlisted);
             if !awaited || tokio::time::Instant::now() >= deadline {
@@ -191,7 +191,7 @@ impl Pipeline {
         }
     }
 
-    /// A task is where its tool is, and whoever may not call the tool any more may not ask for its tasks either.
+    /// A task is where its tool is, and a caller who may not call the tool any more may not ask for its tasks either.
     fn locate_task(
         &self,
         generation: &Generation,
@@ -209,7 +209,7 @@ impl Pipeline {
         Ok(Located { target, backend, entry: None, also: Vec::new() })
     }
 
-    /// A method that is not MCP's goes to whoever serves what it is about, or to the only backend there is.
+    /// A method that is not MCP's goes to the backend that serves what its params name, or to the only backend there is.
     async fn locate_custom(
         &self,
         generation: &Generation,
@@ -270,8 +270,8 @@ impl Pipeline {
         found.flatten().collect()
     }
 
-    /// Whoever offers something by this name of its own: a method that is not MCP's is passed on as it is, so a server
-    /// would take it for that.
+    /// The backends that offer something under this name of their own: a method that is not MCP's is passed on unchanged,
+    /// so the server reads its own names in it.
     fn by_own_name(
         &self,
         generation: &Generation,

@@ -1,4 +1,4 @@
-//! What is counted of every call (S13), with the way to each number kept: finding it by its labels costs more than
+//! The metrics of every call. Their handles are cached for each tool: finding a metric by its labels costs more than
 //! counting.
 
 use std::collections::HashMap;

@@ -63,7 +63,7 @@ impl Pipeline {
         if let Some(failure) = failed.filter(|_| !succeeded) {
             return Err(failure);
         }
-        // Whoever may not know of a tool any more does not hear of its tasks either.
+        // A caller who may no longer see a tool does not hear of its tasks either.
         let trip = self.trip(&generation, arrival, Instant::now());
         let call = Arc::new(trip.overview(principal));
         let rows: Vec<Row<'_>> =
@@ -97,7 +97,7 @@ impl Pipeline {
                 Answer::Result(page) => page,
                 Answer::Error(error) => {
                     if era::code_of(error.json()) != Some(code::METHOD_NOT_FOUND) {
-                        tracing::warn!(backend = %backend.name(), "its tasks cannot be listed: {}", error.json());
+                        tracing::warn!(backend = %backend.name(), "the server's tasks cannot be listed: {}", error.json());
                     }
                     return Ok(owned);
                 }
@@ -106,7 +106,7 @@ impl Pipeline {
             let page = match whole(page).await {
                 Ok(page) => Payload::from(page),
                 Err(error) => {
-                    tracing::warn!(backend = %backend.name(), "a page of its tasks was left out: {error}");
+                    tracing::warn!(backend = %backend.name(), "a page of the server's tasks was left out: {error}");
                     return Ok(owned);
                 }
             };
@@ -126,7 +126,7 @@ impl Pipeline {
                 return Ok(owned);
             };
             if !seen.insert(cursor.to_owned()) {
-                tracing::warn!(backend = %backend.name(), "it repeats its cursor; its list of tasks ends here");
+                tracing::warn!(backend = %backend.name(), "the server repeats its cursor; its list of tasks ends here");
                 return Ok(owned);
             }
             let next = Edit::Set { pointer: "/cursor".to_owned(), json: cursor.to_owned() };
@@ -135,7 +135,7 @@ impl Pipeline {
             };
             params = Params::read(METHOD, next.into()).ok();
         }
-        tracing::warn!(backend = %backend.name(), "its list of tasks has more than {MAX_PAGES} pages");
+        tracing::warn!(backend = %backend.name(), "the server's list of tasks has more than {MAX_PAGES} pages; the rest is left out");
         Ok(owned)
     }
 }

@@ -136,7 +136,7 @@ pub fn load(
     read_and_check(engine, path, pin, grant, &Cache::of(path))
 }
 
-/// Compiles one artifact ahead of time: its native code stands beside it then, for whoever may read the key there.
+/// Compiles one artifact ahead of time. The native code is put beside it; a gateway that may read the key there uses it.
 ///
 /// # Errors
 /// The first check that fails, or why it cannot be kept.

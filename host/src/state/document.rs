@@ -154,7 +154,7 @@ impl Document {
         Ok(value)
     }
 
-    /// Removes the file, for whoever says that nothing in it is to hold any longer.
+    /// Removes the file, when nothing in it is to hold any longer.
     ///
     /// # Errors
     /// It is there and cannot be removed.

@@ -5,8 +5,8 @@
 //! come and go, and no two of them ever write one file.
 //!
 //! Nothing that is wrong with a file stops the start. What can be read of it counts, and it is set aside with a message; the rest
-//! begins anew, as on the first start. Whoever can damage a file that belongs to the gateway's user alone could as well
-//! remove it, so that refusing to start would protect nothing. (An operator's orders are in a file of their own, which does
+//! begins anew, as on the first start. A person who can damage a file that belongs to the gateway's user alone could as
+//! well remove it, so refusing to start would protect nothing. (An operator's orders are in a file of their own, which does
 //! stop the start: see [`Document`](super::Document).)
 
 use std::collections::HashSet;

@@ -1,4 +1,4 @@
-//! How a change of the state wakes the thread that writes it down, without keeping whoever made it.
+//! How a change of the state wakes the thread that writes it down, without delaying the call that made it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ impl Signal {
     /// has looked this is no more than reading a flag.
     ///
     /// That flag may be read as set only if the writer looks after it was read: the writer takes it back before it takes
-    /// the lock of a shard, so whoever had that lock later sees that it was taken back.
+    /// the lock of a shard, so the next holder of that lock sees that it was taken back.
     pub(super) fn changed(&self) {
         if !self.changed.load(Ordering::Relaxed) && !self.changed.swap(true, Ordering::AcqRel) {
             self.wake();

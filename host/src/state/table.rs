@@ -1,4 +1,4 @@
-//! Keys that expire, swept a few at a time by whoever passes: no thread, no pause.
+//! Keys that expire. Each access sweeps a few of them: this needs no thread, and no access pauses for long.
 //!
 //! Each entry knows whether it has changed since it was last written down (`state::writer`), so that a use of a key costs no
 //! more than setting a flag beside it.

@@ -150,7 +150,7 @@ impl Writer {
         let batch = self.records.finish(mark(&self.clock, self.boot));
         let Some(current) = &mut self.file else { return Ok(()) };
         if let Err(error) = current.file.write_all(batch) {
-            // What is half written would end the file for whoever reads it. What it was is no longer known to have
+            // A half-written record would end the file for its readers. What it was is no longer known to have
             // changed, so all of it is written the next time.
             let _ = current.file.set_len(current.length);
             self.file = None;

@@ -40,6 +40,8 @@ pub struct Settings {
     pub endpoint: String,
     /// Headers of every request.
     pub headers: HeaderMap,
+    /// Certificates (PEM) to trust besides the system's.
+    pub ca: Option<String>,
     pub traces: bool,
     pub metrics: bool,
     /// The share of calls that are recorded, from 0 to 1.
@@ -141,8 +143,11 @@ fn resource(settings: &Settings) -> Resource {
         ("telemetry.sdk.language", "rust"),
     ];
     let said = settings.attributes.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+    // Two gateways are two sources of numbers, though all else is the same: each client may have started one.
+    let instance = KeyValue::new("service.instance.id", uuid::Uuid::now_v7().to_string());
     let pid = KeyValue::new("process.pid", i64::from(std::process::id()));
     // A later attribute takes the place of an earlier one of its name.
-    let all = own.into_iter().map(|(key, value)| KeyValue::new(key, value)).chain([pid]).chain(said);
+    let all =
+        own.into_iter().map(|(key, value)| KeyValue::new(key, value)).chain([instance, pid]).chain(said);
     Resource::builder_empty().with_attributes(all).build()
 }

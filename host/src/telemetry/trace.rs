@@ -383,3 +383,57 @@ impl Drop for Outgoing {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use opentelemetry::trace::TracerProvider as _;
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+
+    use super::*;
+    use crate::redact::Secrets;
+
+    fn tracing(ratio: f64, clients_decide: bool) -> Tracing {
+        let tracer = SdkTracerProvider::builder().build().tracer("t");
+        let secrets = Secrets { values: vec!["hunter22".to_owned()], ..Secrets::default() };
+        Tracing { tracer, ratio, clients_decide, redaction: Redaction::new(&secrets) }
+    }
+
+    fn parent(number: u64, flags: u8) -> Parent {
+        let mut trace = [7; 16];
+        // What a good generator makes of consecutive numbers.
+        trace[8..].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        Parent { trace, span: [1; 8], flags }
+    }
+
+    #[test]
+    fn the_same_trace_is_recorded_everywhere_or_nowhere() {
+        let (few, many) = (tracing(0.2, false), tracing(0.6, false));
+        let chosen = |tracing: &Tracing| (1..=1_000).filter(|n| tracing.records(Some(parent(*n, 0)))).count();
+        assert!((150..250).contains(&chosen(&few)) && (550..650).contains(&chosen(&many)));
+        // What is recorded with the smaller ratio is recorded with the larger one.
+        assert!((1..=1_000).all(|n| !few.records(Some(parent(n, 1))) || many.records(Some(parent(n, 0)))));
+        let without = (0..1_000).filter(|_| few.records(None)).count();
+        assert!((100..320).contains(&without), "{without}");
+        let (none, all) = (tracing(0.0, false), tracing(1.0, false));
+        assert!((1..=100).all(|n| !none.records(Some(parent(n, 1))) && all.records(Some(parent(n, 0)))));
+        assert!(!none.records(None) && all.records(None));
+    }
+
+    #[test]
+    fn a_client_decides_only_where_it_may() {
+        let theirs = tracing(0.0, true);
+        assert!(theirs.records(Some(parent(1, 1))) && theirs.records(Some(parent(1, 3))));
+        assert!(!theirs.records(Some(parent(1, 0))) && !theirs.records(None));
+        let theirs = tracing(1.0, true);
+        assert!(!theirs.records(Some(parent(1, 0))) && theirs.records(None));
+    }
+
+    #[test]
+    fn what_comes_from_outside_is_clean_and_short() {
+        let tracing = tracing(1.0, false);
+        let text = tracing.text("k", &format!("hunter22\n\u{1b}[2J{}", "x".repeat(9_000))).value.to_string();
+        assert!(!text.contains("hunter22") && !text.contains('\n') && !text.contains('\u{1b}'), "{text:?}");
+        assert!(text.len() < MAX_VALUE + 64, "{}", text.len());
+    }
+}

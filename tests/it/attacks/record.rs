@@ -44,7 +44,7 @@ fn unknown_tools_fill_the_disk() {
     let seen = tally((0..1_500).map(|_| code(&eve.call("nope", json!({ "d": text })))));
     assert_eq!(seen.keys().copied().collect::<Vec<_>>(), [-32_602, -32_004], "{seen:?}");
     assert!(seen[&-32_602] <= 1_100, "{seen:?}");
-    // Whoever did nothing wrong is not limited by it.
+    // A caller who did nothing wrong is not limited by it.
     let ada = door.client("ada").hello(NEWEST);
     assert_eq!(code(&ada.call("nope", json!({}))), -32_602);
     end(&mut door);
@@ -229,7 +229,7 @@ fn calls_are_refused_before_the_disk_is_full_and_taken_again_when_there_is_room(
     eventually("an answer", || {
         (gateway.call("echo", json!({"text": "again"}))["result"].is_object()).then_some(())
     });
-    // Full to the last byte, whoever did it: calls are refused, and nothing ends.
+    // Full to the last byte, by whatever cause: calls are refused, and nothing ends.
     gateway.reload(|_| {});
     disk.fill();
     eventually("a refusal", || {

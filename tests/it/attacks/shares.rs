@@ -253,7 +253,7 @@ fn connections_of_their_own_to_a_server_are_shared_too() {
     drop(calls);
 }
 
-/// Long answers that wait on the disk for whoever asked for them: more than what the system holds for a connection.
+/// Long answers that wait on the disk for their reader: more than what the system holds for a connection.
 #[test]
 fn long_answers_that_one_caller_does_not_read() {
     const LONG: usize = 20 << 20;

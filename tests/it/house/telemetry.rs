@@ -1,10 +1,11 @@
 //! Traces and metrics: what a collector gets, what servers are told of the trace, and that calls go on without either.
 
+mod away;
 mod collector;
 
 use serde_json::{Value, json};
 
-use self::collector::{Collector, Seen, section};
+use self::collector::{Collector, Seen};
 use crate::http_door::client::{Door, NEWEST, request, tool};
 use crate::support::{Gateway, Setup, code, eventually, free_address, get, said};
 use crate::world::web::Web;
@@ -321,38 +322,6 @@ fn secrets_are_in_no_span_and_names_have_an_end() {
 }
 
 #[test]
-fn a_collector_that_is_away_is_said_once_and_costs_no_call() {
-    let address = free_address();
-    let mut gateway = start(&section(&address, "timeout_secs = 2"));
-    for _ in 0..3 {
-        assert!(told(&call(&mut gateway, "meta", &json!({})))["traceparent"].is_string());
-        gateway.await_log("does not take spans", 1);
-        gateway.await_log("does not take metrics", 1);
-    }
-    let collector = Collector::at(&address);
-    eventually("what was lost", || {
-        call(&mut gateway, "meta", &json!({}));
-        let log = gateway.log();
-        (log.contains("the collector takes spans again") && log.contains("the collector takes metrics again"))
-            .then_some(())
-    });
-    collector.await_span("a call", |span| span.name() == "tools/call meta");
-    // One that refuses is one that is away.
-    collector.answers(Some(403));
-    eventually("the refusal", || {
-        call(&mut gateway, "meta", &json!({}));
-        gateway.log().contains("does not take spans: it answers with HTTP status 403").then_some(())
-    });
-    gateway.end();
-    let log = gateway.log();
-    assert_eq!(log.matches("does not take spans").count(), 2, "each time once: {log}");
-    let again = log.lines().find(|line| line.contains("takes spans again")).unwrap();
-    let lost: u64 = again.split_once("; ").unwrap().1.split(' ').next().unwrap().parse().unwrap();
-    assert!(lost > 0, "{again}");
-    assert!(log.contains("spans were lost by the end"), "{log}");
-}
-
-#[test]
 fn plugins_are_counted_for_both() {
     let (collector, health) = (Collector::start(), free_address());
     let setup = Setup::new().scripted("srv", SAYS, "").more(&collector.section("traces = false"));
@@ -407,6 +376,34 @@ fn plugins_are_counted_for_both() {
 }
 
 #[test]
+fn a_plugin_that_fails_is_counted_by_its_fault() {
+    let (collector, health) = (Collector::start(), free_address());
+    let plugin = format!(
+        "[[plugins]]\nname = \"office\"\nstage = \"guard\"\nwasm = {:?}\n",
+        crate::guests::guest("panic").to_str().unwrap()
+    );
+    let setup = Setup::new().scripted("srv", SAYS, "").more(&plugin).more(&collector.section(""));
+    let setup = setup.gateway(&format!("health_listen = {health:?}")).env("HEALTH_TOKEN", "let-me-see");
+    let mut gateway = Gateway::start(setup);
+    gateway.await_tool("meta");
+    call(&mut gateway, "meta", &json!({}));
+    let text = get(&health, "/metrics", Some("let-me-see")).unwrap().body;
+    for line in [
+        "sentinel_plugin_faults_total{plugin=\"office\",kind=\"trap\"} 1",
+        "sentinel_plugin_calls_total{plugin=\"office\",hook=\"check\",verdict=\"fault\"} 1",
+        "sentinel_plugin_failures_total{plugin=\"office\"} 1",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    gateway.end();
+    let spans = collector.spans();
+    let failed = spans.iter().find(|span| span.name() == "plugin office check").unwrap();
+    assert_eq!((failed.failed(), &*failed.said("error.type")), (true, "trap"));
+    let whole = spans.iter().find(|span| span.name() == "tools/call meta").unwrap();
+    assert_eq!((whole.failed(), whole.id()), (true, failed.parent()));
+}
+
+#[test]
 fn a_section_that_is_wrong_starts_nothing() {
     let wrong = |keys: &str| {
         let (code, said) = Setup::echo().more(&format!("[telemetry.otlp]\n{keys}")).refused(&["check"]);
@@ -424,6 +421,7 @@ fn a_section_that_is_wrong_starts_nothing() {
         ("endpoint = \"http://127.0.0.1:1\"\nheaders = { \"a b\" = \"x\" }", "cannot be set as a header"),
         ("endpoint = \"http://127.0.0.1:1\"\nsample_ratio = 1.5", "must be at most 1"),
         ("endpoint = \"http://127.0.0.1:1\"\nsample = 1.0", "unknown key"),
+        ("endpoint = \"https://127.0.0.1:1\"\nca_file = \"nowhere.pem\"", "nowhere.pem"),
         ("endpoint = \"http://127.0.0.1:1\"\ntraces = false\nmetrics = false", "there is nothing to send"),
         (
             "endpoint = \"http://127.0.0.1:1\"\nattributes = { \"a b\" = \"x\" }",

@@ -198,7 +198,7 @@ fn the_record_is_searched_by_every_name_in_it() {
     assert!(status == Some(1) && said.contains("--pending"), "{status:?} {said}");
 }
 
-/// Times are shown by the clock of whoever reads, with its distance from UTC, and by UTC if that is wanted.
+/// Times are shown in the reader's time zone, with its distance from UTC, and in UTC if that is wanted.
 #[test]
 fn the_record_is_read_by_the_local_clock() {
     let mut gateway = Gateway::start(Setup::echo());
@@ -324,7 +324,7 @@ fn of_long_arguments_the_record_keeps_what_somebody_reads() {
         "{kept}"
     );
     assert_eq!((&kept["truncated"], kept["blake3"].as_str().unwrap().len()), (&json!(true), 64));
-    // Whoever needs all of it says so.
+    // The operator can ask for all of it.
     let mut gateway = Gateway::start(Setup::echo().more("[audit]\nmax_arguments_bytes = 1048576"));
     gateway.call("echo", json!({"text": text}));
     gateway.end();

@@ -116,7 +116,7 @@ impl Fleet {
             if secret {
                 tracing::warn!(
                     backend = %backend.name,
-                    "its lists are not kept for the next start: they hold a secret of the configuration"
+                    "the server's lists are not kept for the next start: they hold a secret of the configuration"
                 );
                 backend.remembered.forget(LISTS);
             } else {

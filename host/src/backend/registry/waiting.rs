@@ -10,17 +10,17 @@ use super::{Merging, Registry};
 use crate::backend::{Backend, PAUSE_PATIENCE};
 
 impl Registry {
-    /// Waits until every backend is up, has failed once or is remembered; never past the time given after the start. Whoever
-    /// reads the lists then finds them as whole as they can be.
+    /// Waits until every backend is up, has failed once or is remembered; never past the time given after the start. The
+    /// lists are then as whole as they can be.
     pub async fn settled(&self) {
         let deadline = self.started + self.patience;
         self.until(deadline, |registry, merging| merging.settled || registry.all_known(merging)).await;
         let mut merging = self.merging.lock();
         if !merging.settled {
             merging.settled = true;
-            // Whoever is not there by now keeps no name from the first list.
+            // A backend that is not there by now keeps no name out of the first list.
             merging.impatient |= self.started.elapsed() >= self.patience;
-            // Under the lock: whoever finds it settled finds the lists, too.
+            // Under the lock: a task that finds it settled finds the lists, too.
             self.merge(&mut merging);
         }
     }

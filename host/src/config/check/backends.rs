@@ -332,7 +332,7 @@ impl Checker<'_> {
                 }
                 Some(secret)
             }
-            // A file that is there and open to others is a mistake, whoever needs it.
+            // A file that is there and open to others is a mistake even for an optional server.
             Err(unread) => match &mut self.lacking {
                 Some(lacking) if !path.exists() => {
                     lacking.extend(unread.into_iter().map(|(message, _)| message));

@@ -56,6 +56,8 @@ impl Checker<'_> {
             let Some(value) = self.interpolate(&at, key, typed) else { continue };
             attributes.push((key.clone(), value.expose().to_owned()));
         }
+        let ca_at = format!("{AT}/ca_file");
+        let ca = raw.ca_file.as_ref().and_then(|typed| self.certificates(&ca_at, typed));
         let endpoint_at = format!("{AT}/endpoint");
         let endpoint = match &raw.endpoint {
             Some(typed) => self.collector(&endpoint_at, typed),
@@ -65,9 +67,14 @@ impl Checker<'_> {
                 None
             }
         };
+        let endpoint = endpoint?;
+        if ca.is_some() && !endpoint.expose().to_ascii_lowercase().starts_with("https:") {
+            self.warn(&ca_at, "it has no effect on an endpoint that does not begin with https", "remove it");
+        }
         Some(Otlp {
-            endpoint: endpoint?,
+            endpoint,
             headers,
+            ca,
             traces: raw.traces,
             metrics: raw.metrics,
             sample_ratio: raw.sample_ratio,

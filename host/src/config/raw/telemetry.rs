@@ -25,6 +25,8 @@ pub(in crate::config) struct RawOtlp {
     pub(in crate::config) endpoint: Option<String>,
     /// Headers of every request, such as a key: "${NAME}" and "${file:PATH}" as in `headers` of a backend.
     pub(in crate::config) headers: BTreeMap<String, String>,
+    /// A file of certificates (PEM) to trust for an endpoint with https, besides the system's.
+    pub(in crate::config) ca_file: Option<String>,
     /// Send a trace of each call: the call, each plugin that was asked, what the server was asked. No arguments and no
     /// results. Servers are told of it, in `_meta` and over HTTP in headers (W3C Trace Context).
     pub(in crate::config) traces: bool,
@@ -56,6 +58,7 @@ impl Default for RawOtlp {
         Self {
             endpoint: None,
             headers: BTreeMap::new(),
+            ca_file: None,
             traces: true,
             metrics: true,
             sample_ratio: 1.0,

@@ -1,7 +1,7 @@
 //! Callers by what they bring, so that a token is verified once and not with every request.
 //!
-//! Only those are remembered whom an authenticator accepted, by the digest of what they brought and without it. So
-//! whoever has no valid credential leaves nothing behind, and pushes nobody out who has.
+//! Only callers whom an authenticator accepted are remembered, by the digest of their credential and without it. So a
+//! caller without a valid credential leaves nothing behind, and cannot push out one who has a valid one.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,13 +15,14 @@ use crate::call::{Credential, Denial, Principal, Share};
 use crate::pipeline::{Caller, Generation};
 use crate::queue::Budget;
 
-/// Callers that are remembered, and the bytes of what is known of them. Beyond either the oldest of whoever has most goes.
+/// How many callers are remembered, and how many bytes about them. Beyond either, the caller with most entries loses the
+/// oldest of them.
 const MAX_CALLERS: usize = 10_000;
 const MAX_BYTES: usize = 16 << 20;
 /// Longest credential that is looked at, in bytes. No token that a plugin accepts is longer.
 pub(super) const MAX_CREDENTIAL: usize = 16 << 10;
-/// Whoever is known for longer than this needs no credential with the request: no body takes so long to come. In
-/// milliseconds.
+/// A caller who stays known for longer than this needs no copy of the credential with the request: no body takes so long
+/// to arrive. In milliseconds.
 const MARGIN: u64 = 300_000;
 
 /// Everybody who came lately. What a token says is kept by the [`Caller`] until the authenticator's own limit.

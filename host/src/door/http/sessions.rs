@@ -1,8 +1,8 @@
-//! The sessions of the handshake era: bounded, bound to whoever opened them, and gone when nobody uses them.
+//! The sessions of the handshake era: bounded in number, bound to the caller who opened them, and ended when unused.
 //!
 //! Each caller may have a share of them, which shrinks as they are taken. When there is no place for a newcomer, a session
-//! in which nothing was ever asked makes room, of whoever has most of those; then one that rests, of whoever has most of
-//! all. One with a call under way, or with a stream that is read, never does.
+//! in which nothing was ever asked makes room, taken from the caller with most of those; then an idle one, taken from the
+//! caller with most sessions. One with a call under way, or with a stream that is read, never does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ enum Stage {
 #[derive(Debug)]
 struct Open {
     conversation: Arc<Conversation>,
-    /// Whoever else brings the id is not let in.
+    /// The caller who opened it; for everybody else the id names no session.
     owner: String,
     used: Instant,
     number: u64,
@@ -167,7 +167,7 @@ impl Sessions {
             let most: Vec<_> = most.take(ASKED).collect();
             for holder in most {
                 let Some(number) = self.longest(room, holder, now) else { continue };
-                // Whoever has only one keeps it, unless it was never needed.
+                // A caller's only session is kept, unless it was never used.
                 if room.held(holder.0) > 1 || (stage == Stage::New && self.forgotten(room, number, now)) {
                     return Some(number);
                 }

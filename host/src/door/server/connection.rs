@@ -118,8 +118,10 @@ where
     .await;
 
     match ended {
-        None if leaving => tracing::debug!(peer = %address, "closed: it made room for another connection"),
-        None => tracing::debug!(peer = %address, "cut: {}", Phase::of(seen).complaint()),
+        None if leaving => {
+            tracing::debug!(peer = %address, "the connection was closed: it made room for another one")
+        }
+        None => tracing::debug!(peer = %address, "the connection was cut: {}", Phase::of(seen).complaint()),
         Some(ended) => {
             if let Err(error) = &ended {
                 tracing::debug!(peer = %address, "the connection broke: {error}");

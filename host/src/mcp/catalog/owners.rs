@@ -7,7 +7,7 @@
 //! would rename the tools of all others. *Rules* go on to know that tool by the name with its backend before it, until the
 //! earlier backend is known: what a role may call must not depend on what happened to be up.
 //!
-//! A name that begins with the name of a backend (`backend_name`) is that backend's, whoever else would like to list it.
+//! A name that begins with the name of a backend (`backend_name`) is that backend's, even if another one lists it.
 //! Nothing that was given is taken away again: neither from a server that is down, nor for one that comes later.
 
 use std::collections::{HashMap, HashSet};

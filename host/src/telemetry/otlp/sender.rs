@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::Client;
+use reqwest::{Certificate, Client};
 
 use super::{Settings, encode};
 
@@ -49,18 +49,23 @@ impl Sender {
     pub(super) fn new(settings: &Settings, path: &str, what: &'static str) -> anyhow::Result<Self> {
         // An error means that a provider is installed already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let ca = match &settings.ca {
+            Some(pem) => Certificate::from_pem_bundle(pem.as_bytes()).context("telemetry.otlp.ca_file")?,
+            None => Vec::new(),
+        };
         let builder = || {
-            Client::builder()
+            let builder = Client::builder()
                 .user_agent(concat!("sentinel-gateway/", env!("CARGO_PKG_VERSION")))
                 // It would carry the headers to another host.
                 .redirect(reqwest::redirect::Policy::none())
                 .no_proxy()
                 .referer(false)
                 .connect_timeout(Duration::from_secs(5))
-                .pool_max_idle_per_host(1)
+                .pool_max_idle_per_host(1);
+            if ca.is_empty() { builder } else { builder.tls_certs_merge(ca.iter().cloned()) }
         };
-        // Without a certificate store on the system plain HTTP works.
-        let client = builder().build().or_else(|_| builder().tls_certs_only([]).build());
+        // Without a certificate store on the system plain HTTP works, and what was named.
+        let client = builder().build().or_else(|_| builder().tls_certs_only(ca.iter().cloned()).build());
         let client = client.context("no HTTP client for telemetry")?;
         let slash = if settings.endpoint.ends_with('/') { "" } else { "/" };
         let mut headers = settings.headers.clone();
