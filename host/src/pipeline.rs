@@ -275,7 +275,7 @@ impl Pipeline {
     ) -> Result<Answer, Failure> {
         let (policy, rewriters) = (trip.generation.policy(), trip.generation.rewriters());
         let call = Arc::new(trip.call(principal, &located));
-        trace::about(&call);
+        trace::about(&call, trip.generation.id());
         // May it? Kill switch, guards, arguments, breaker. Then the rewriters edit the request.
         let permitted = match policy.decide_all(&call, &located.also, located.schema()) {
             Ok(permitted) => permitted,

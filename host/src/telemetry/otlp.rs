@@ -5,6 +5,7 @@
 
 mod encode;
 mod meters;
+mod numbers;
 mod sender;
 mod spans;
 

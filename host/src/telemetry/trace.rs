@@ -5,32 +5,32 @@
 //! and of bounded length. While nothing is recorded, which is so unless the file says otherwise, a call costs one look at
 //! whether it is.
 
+mod attributes;
+mod parts;
+
 use std::cell::RefCell;
 use std::pin::pin;
-use std::str::FromStr as _;
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
 use opentelemetry::trace::{
-    Link, Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags,
-    TraceId, TraceState, Tracer as _,
+    Link, Span as _, SpanBuilder, SpanContext, SpanKind, TraceContextExt as _, Tracer as _,
 };
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{IdGenerator as _, RandomIdGenerator, SdkTracer, Span};
 use parking_lot::Mutex;
 
+pub use self::attributes::Problem;
+use self::attributes::{cancelled, close, name, of_request, remote, target};
+pub use self::parts::{Outgoing, Step, step};
 use super::context::{self, Carried, Parent};
-use crate::call::{Call, TargetKind};
+use crate::call::Call;
 use crate::mcp::method;
 use crate::redact::Redaction;
 
-/// The longest value of an attribute, and the longest name in the name of a span, in bytes.
+/// The longest value of an attribute, in bytes.
 const MAX_VALUE: usize = 256;
-const MAX_TARGET: usize = 128;
-/// The flags of W3C Trace Context that there are: sampled, random.
-const FLAGS: u8 = 3;
 
-/// The tracer, once a gateway records spans.
+/// What makes spans, once a gateway records any.
 static TRACING: OnceLock<Tracing> = OnceLock::new();
 
 thread_local! {
@@ -100,7 +100,7 @@ impl Recorded {
     }
 }
 
-/// The facts that the span of a call begins with.
+/// What the span of a call begins with.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     pub method: &'a str,
@@ -111,15 +111,8 @@ pub struct Request<'a> {
     pub version: &'static str,
     /// `_meta` of its params.
     pub meta: Option<&'a str>,
-    /// The trace context of its HTTP request.
+    /// What came with its HTTP request.
     pub carried: Option<&'a Carried>,
-}
-
-/// Why something that has a span failed: a word of a small set, and the code of a JSON-RPC error if there was one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    pub kind: std::borrow::Cow<'static, str>,
-    pub code: Option<i64>,
 }
 
 /// The span of a call; it records nothing if the call is not to be recorded. One that is dropped early was cancelled.
@@ -143,7 +136,7 @@ impl CallSpan {
         let mut builder =
             SpanBuilder::from_name(if known { request.method.to_owned() } else { "request".to_owned() })
                 .with_kind(SpanKind::Server)
-                .with_attributes(attributes(tracing, request));
+                .with_attributes(of_request(tracing, request));
         if let (Some(_), Some((wire, carried))) = (&told, carried) {
             let context = remote(wire, carried.tracestate());
             builder = builder.with_links(vec![Link::with_context(context)]);
@@ -199,22 +192,6 @@ impl Drop for CallSpan {
     }
 }
 
-fn cancelled() -> Problem {
-    Problem { kind: "cancelled".into(), code: None }
-}
-
-fn close(span: &mut Span, problem: Option<&Problem>) {
-    if let Some(problem) = problem {
-        if let Some(code) = problem.code {
-            span.set_attribute(KeyValue::new("rpc.response.status_code", code.to_string()));
-        }
-        span.set_attribute(KeyValue::new("error.type", problem.kind.clone()));
-        // Without a message: what plugins and servers say may repeat arguments.
-        span.set_status(Status::error(""));
-    }
-    span.end();
-}
-
 /// While it is held, this thread works on that call.
 struct Entered(Option<Arc<Recorded>>);
 
@@ -234,66 +211,9 @@ fn current() -> Option<Arc<Recorded>> {
     is_on().then(|| CURRENT.with_borrow(Clone::clone)).flatten()
 }
 
-fn attributes(tracing: &Tracing, request: &Request<'_>) -> Vec<KeyValue> {
-    let mut attributes = vec![
-        tracing.text("mcp.method.name", request.method),
-        KeyValue::new("mcp.protocol.version", request.version),
-        KeyValue::new("sentinel.door", request.door),
-    ];
-    attributes.extend(transport(request.door == "http"));
-    if let Some(id) = request.id.filter(|id| *id != "null") {
-        // As it was spelled, but for the quotes of a text.
-        let plain = id.strip_prefix('"').and_then(|id| id.strip_suffix('"')).unwrap_or(id);
-        attributes.push(tracing.text("jsonrpc.request.id", plain));
-    }
-    // Requests of the stateless era belong to no session, and a pipe has no id of one.
-    if request.door == "http" && request.session != "stateless" {
-        attributes.push(tracing.text("mcp.session.id", request.session));
-    }
-    attributes
-}
-
-fn transport(http: bool) -> impl Iterator<Item = KeyValue> {
-    let named = http.then(|| KeyValue::new("network.protocol.name", "http"));
-    std::iter::once(KeyValue::new("network.transport", if http { "tcp" } else { "pipe" })).chain(named)
-}
-
-/// What is called, by the name that `name` is.
-fn target(tracing: &Tracing, call: &Call, name: &str) -> Vec<KeyValue> {
-    let mut attributes = vec![tracing.text("sentinel.backend", &call.target.backend)];
-    match (call.target.kind, call.method.as_str()) {
-        (TargetKind::Tool, method) => {
-            attributes.push(tracing.text("gen_ai.tool.name", name));
-            if method == "tools/call" {
-                attributes.push(KeyValue::new("gen_ai.operation.name", "execute_tool"));
-            }
-        }
-        (TargetKind::Prompt, _) => attributes.push(tracing.text("gen_ai.prompt.name", name)),
-        (TargetKind::Resource, _) => attributes.push(tracing.text("mcp.resource.uri", name)),
-        _ => {}
-    }
-    attributes
-}
-
-/// `tools/call NAME`. A URI is in no name: there are too many of them.
-fn name(tracing: &Tracing, call: &Call, target: &str) -> String {
-    let method = if method::is_of_protocol(&call.method) { call.method.as_str() } else { "request" };
-    match call.target.kind {
-        TargetKind::Tool | TargetKind::Prompt => {
-            format!("{method} {}", tracing.redaction.excerpt(target, MAX_TARGET))
-        }
-        _ => method.to_owned(),
-    }
-}
-
-fn remote(parent: Parent, state: Option<&str>) -> SpanContext {
-    let state = state.and_then(|state| TraceState::from_str(state).ok()).unwrap_or_default();
-    let (trace, span) = (TraceId::from_bytes(parent.trace), SpanId::from_bytes(parent.span));
-    SpanContext::new(trace, span, TraceFlags::new(parent.flags & FLAGS), true, state)
-}
-
-/// Says what the current call is about, once that is known. The name is the catalog's, whatever the client used.
-pub fn about(call: &Call) {
+/// Says what the current call is about, once that is known, and which generation of the configuration does it. The name is the
+/// catalog's, whatever the client used.
+pub fn about(call: &Call, generation: u64) {
     let Some(recorded) = current() else { return };
     let tracing = recorded.tracing;
     let mut span = recorded.span.lock();
@@ -301,87 +221,7 @@ pub fn about(call: &Call) {
     span.set_attributes(target(tracing, call, &call.target.name));
     // By this the record finds the span, and the span the record.
     span.set_attribute(KeyValue::new("sentinel.call.id", call.id.clone()));
-}
-
-/// A step of the current call that begins now and has a span of its own.
-#[derive(Debug)]
-pub struct Step {
-    call: Arc<Recorded>,
-    began: SystemTime,
-}
-
-/// Begins one, if the current call is recorded.
-#[must_use]
-pub fn step() -> Option<Step> {
-    current().map(|call| Step { call, began: SystemTime::now() })
-}
-
-impl Step {
-    /// It was a question to a plugin, answered with this word; a plugin that failed has a fault of this kind.
-    pub fn plugin(self, name: &str, hook: &'static str, verdict: &'static str, fault: Option<&'static str>) {
-        let builder = SpanBuilder::from_name(format!("plugin {name} {hook}"))
-            .with_kind(SpanKind::Internal)
-            .with_start_time(self.began)
-            .with_attributes([
-                KeyValue::new("sentinel.plugin.name", name.to_owned()),
-                KeyValue::new("sentinel.plugin.hook", hook),
-                KeyValue::new("sentinel.plugin.verdict", verdict),
-            ]);
-        let mut span = self.call.child(builder);
-        let problem = fault.map(|kind| Problem { kind: kind.into(), code: None });
-        close(&mut span, problem.as_ref());
-    }
-}
-
-/// The span of a request to a server within the current call.
-#[derive(Debug)]
-pub struct Outgoing {
-    span: Option<Span>,
-}
-
-impl Outgoing {
-    /// Begins it. `reached` is the host and the port of a server that is spoken to over HTTP.
-    #[must_use]
-    pub fn begin(call: &Call, reached: Option<(&str, Option<u16>)>) -> Option<Self> {
-        let recorded = current()?;
-        let tracing = recorded.tracing;
-        let mut attributes = vec![tracing.text("mcp.method.name", &call.method)];
-        attributes.extend(target(tracing, call, &call.target.upstream));
-        attributes.extend(transport(reached.is_some()));
-        if let Some((host, port)) = reached {
-            attributes.push(tracing.text("server.address", host));
-            attributes.extend(port.map(|port| KeyValue::new("server.port", i64::from(port))));
-        }
-        let builder = SpanBuilder::from_name(name(tracing, call, &call.target.upstream))
-            .with_kind(SpanKind::Client)
-            .with_attributes(attributes);
-        Some(Self { span: Some(recorded.child(builder)) })
-    }
-
-    /// What the server is told of it: the values of `traceparent` and `tracestate`.
-    #[must_use]
-    pub fn told(&self) -> Option<(String, Option<String>)> {
-        let context = self.span.as_ref()?.span_context();
-        let flags = context.trace_flags().to_u8() & FLAGS;
-        let parent = format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id());
-        let state = context.trace_state().header();
-        Some((parent, (!state.is_empty()).then_some(state)))
-    }
-
-    /// Says how it ended.
-    pub fn end(mut self, problem: Option<&Problem>) {
-        if let Some(mut span) = self.span.take() {
-            close(&mut span, problem);
-        }
-    }
-}
-
-impl Drop for Outgoing {
-    fn drop(&mut self) {
-        if let Some(mut span) = self.span.take() {
-            close(&mut span, Some(&cancelled()));
-        }
-    }
+    span.set_attribute(KeyValue::new("sentinel.generation", i64::try_from(generation).unwrap_or(i64::MAX)));
 }
 
 #[cfg(test)]

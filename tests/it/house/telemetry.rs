@@ -404,6 +404,46 @@ fn a_plugin_that_fails_is_counted_by_its_fault() {
 }
 
 #[test]
+fn a_reload_is_seen_and_leaves_nothing_behind() {
+    let (collector, health) = (Collector::start(), free_address());
+    let setup = Setup::new().scripted("srv", SAYS, "").more(&collector.section("max_queue_bytes = 8388608"));
+    let setup = setup.gateway(&format!("health_listen = {health:?}")).env("HEALTH_TOKEN", "let-me-see");
+    let mut gateway = Gateway::start(setup);
+    gateway.await_tool("meta");
+    call(&mut gateway, "meta", &json!({}));
+    let file = std::fs::read_to_string(gateway.setup.path("sentinel.toml")).unwrap();
+    for round in 1..=10_usize {
+        let changed = file.replace("default_rpm = 1000000", &format!("default_rpm = {}", 1_000_000 + round));
+        assert_ne!(changed, file);
+        gateway.reload(|setup| setup.set_whole(&changed));
+        gateway.await_log("configuration reloaded: ", round);
+        call(&mut gateway, "meta", &json!({}));
+    }
+    // Instances of the plugins that ended with their generations are gone.
+    eventually("as many instances as are in use", || {
+        let text = get(&health, "/metrics", Some("let-me-see"))?.body;
+        let of = |name: &str| {
+            let line =
+                text.lines().find(|line| line.starts_with(name) && line.contains("plugin=\"rate-limit\""));
+            line.unwrap().rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+        };
+        let (count, bytes) = (of("sentinel_plugin_instances{"), of("sentinel_plugin_memory_bytes{"));
+        ((1.0..10.0).contains(&count) && bytes >= count * 65_536.0).then_some(())
+    });
+    // Where telemetry goes is settled when the gateway starts.
+    let changed = file.replace("max_queue_bytes = 8388608", "max_queue_bytes = 65536");
+    gateway.reload(|setup| setup.set_whole(&changed));
+    gateway.await_log("telemetry.otlp.max_queue_bytes", 1);
+    gateway.end();
+    let log = gateway.log();
+    assert!(log.lines().any(|line| line.contains("max_queue_bytes") && line.contains("restart")), "{log}");
+    let spans = collector.spans();
+    let generations: std::collections::BTreeSet<u64> =
+        of_calls(&spans).iter().map(|span| span.said("sentinel.generation").parse().unwrap()).collect();
+    assert_eq!(generations.len(), 11, "{generations:?}");
+}
+
+#[test]
 fn a_section_that_is_wrong_starts_nothing() {
     let wrong = |keys: &str| {
         let (code, said) = Setup::echo().more(&format!("[telemetry.otlp]\n{keys}")).refused(&["check"]);

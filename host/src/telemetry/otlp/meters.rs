@@ -1,28 +1,24 @@
 //! The metrics once more, for OTLP: every number that Prometheus can ask for is counted here as well. The part that
 //! counts finds its number by labels once and keeps a handle, so that counting is one step of an atomic number.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,
 };
 use metrics_exporter_prometheus::PrometheusRecorder;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
-use opentelemetry_proto::tonic::metrics::v1::{self as proto, metric, number_data_point};
-use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
 use parking_lot::Mutex;
-use prost::Message as _;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::SCOPE;
+use super::encode;
+use super::numbers::{Number, Spread, change};
 use super::sender::Sender;
 use crate::telemetry::buckets;
 
@@ -40,13 +36,6 @@ impl fmt::Debug for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Series({})", self.all.lock().len())
     }
-}
-
-#[derive(Clone)]
-enum Number {
-    Count(Arc<AtomicU64>),
-    Level(Arc<AtomicU64>),
-    Spread(Arc<Spread>),
 }
 
 impl Series {
@@ -68,28 +57,11 @@ impl Series {
         Some(all.entry(key.clone()).or_insert_with(new).clone())
     }
 
-    /// All of it, as it is now.
+    /// All of it, as it is now, and how much that is.
     fn encode(&self, resource: &ResourceAttributesWithSchema, since: SystemTime) -> (Vec<u8>, u64) {
         let all: Vec<(Key, Number)> =
             self.all.lock().iter().map(|(key, number)| (key.clone(), number.clone())).collect();
-        let (start, now) = (nanos(since), nanos(SystemTime::now()));
-        let mut named: BTreeMap<&str, proto::Metric> = BTreeMap::new();
-        for (key, number) in &all {
-            let metric = named.entry(key.name()).or_insert_with(|| empty(key.name(), number));
-            add(metric, key, number, (start, now));
-        }
-        let scope = InstrumentationScope {
-            name: SCOPE.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..InstrumentationScope::default()
-        };
-        let metrics = named.into_values().collect();
-        let scope_metrics = vec![proto::ScopeMetrics { scope: Some(scope), metrics, ..Default::default() }];
-        let attributes = resource.attributes.0.clone();
-        let resource = Resource { attributes, ..Resource::default() };
-        let whole = proto::ResourceMetrics { resource: Some(resource), scope_metrics, ..Default::default() };
-        let request = ExportMetricsServiceRequest { resource_metrics: vec![whole] };
-        (request.encode_to_vec(), all.len() as u64)
+        (encode::metrics(&all, resource, since), all.len() as u64)
     }
 }
 
@@ -123,111 +95,6 @@ pub(super) async fn send(
             return sender.close();
         }
     }
-}
-
-fn nanos(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
-const CUMULATIVE: i32 = proto::AggregationTemporality::Cumulative as i32;
-
-/// A metric without its numbers.
-fn empty(name: &str, number: &Number) -> proto::Metric {
-    let data = match number {
-        Number::Count(_) => metric::Data::Sum(proto::Sum {
-            data_points: Vec::new(),
-            aggregation_temporality: CUMULATIVE,
-            is_monotonic: true,
-        }),
-        Number::Level(_) => metric::Data::Gauge(proto::Gauge::default()),
-        Number::Spread(_) => metric::Data::Histogram(proto::Histogram {
-            data_points: Vec::new(),
-            aggregation_temporality: CUMULATIVE,
-        }),
-    };
-    let unit = match name {
-        _ if name.ends_with("_seconds") => "s",
-        _ if name.ends_with("_bytes") => "By",
-        _ => "",
-    };
-    proto::Metric { name: name.to_owned(), unit: unit.to_owned(), data: Some(data), ..Default::default() }
-}
-
-fn add(metric: &mut proto::Metric, key: &Key, number: &Number, (start, now): (u64, u64)) {
-    let attributes = key.labels().map(|label| attribute(label.key(), label.value())).collect();
-    let point = |attributes, value| proto::NumberDataPoint {
-        attributes,
-        start_time_unix_nano: start,
-        time_unix_nano: now,
-        value: Some(value),
-        ..Default::default()
-    };
-    match (&mut metric.data, number) {
-        (Some(metric::Data::Sum(sum)), Number::Count(count)) => {
-            let count = i64::try_from(count.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
-            sum.data_points.push(point(attributes, number_data_point::Value::AsInt(count)));
-        }
-        (Some(metric::Data::Gauge(gauge)), Number::Level(level)) => {
-            let level = f64::from_bits(level.load(Ordering::Relaxed));
-            gauge.data_points.push(point(attributes, number_data_point::Value::AsDouble(level)));
-        }
-        (Some(metric::Data::Histogram(histogram)), Number::Spread(spread)) => {
-            histogram.data_points.push(spread.point(attributes, (start, now)));
-        }
-        // One name is one kind of number.
-        _ => {}
-    }
-}
-
-fn attribute(key: &str, value: &str) -> KeyValue {
-    let value = AnyValue { value: Some(any_value::Value::StringValue(value.to_owned())) };
-    KeyValue { key: key.to_owned(), value: Some(value), ..KeyValue::default() }
-}
-
-/// How often which durations came.
-struct Spread {
-    bounds: &'static [f64],
-    /// One more than bounds: what is above all of them.
-    counts: Box<[AtomicU64]>,
-    /// The bits of an `f64`.
-    sum: AtomicU64,
-}
-
-impl Spread {
-    fn new(bounds: &'static [f64]) -> Self {
-        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { bounds, counts, sum: AtomicU64::new(0.0_f64.to_bits()) }
-    }
-
-    fn point(&self, attributes: Vec<KeyValue>, (start, now): (u64, u64)) -> proto::HistogramDataPoint {
-        let bucket_counts: Vec<u64> = self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
-        proto::HistogramDataPoint {
-            attributes,
-            start_time_unix_nano: start,
-            time_unix_nano: now,
-            count: bucket_counts.iter().sum(),
-            sum: Some(f64::from_bits(self.sum.load(Ordering::Relaxed))),
-            bucket_counts,
-            explicit_bounds: self.bounds.to_vec(),
-            ..Default::default()
-        }
-    }
-}
-
-impl HistogramFn for Spread {
-    fn record(&self, value: f64) {
-        let bucket = self.bounds.partition_point(|bound| *bound < value);
-        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
-        change(&self.sum, |sum| sum + value);
-    }
-}
-
-/// Changes a number that is kept as the bits of an `f64`.
-fn change(bits: &AtomicU64, new: impl Fn(f64) -> f64) {
-    let next = |bits| Some(new(f64::from_bits(bits)).to_bits());
-    // It never says no.
-    let _ = bits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
 }
 
 /// Counts for Prometheus and for OTLP.
@@ -271,7 +138,7 @@ impl GaugeFn for Twice<Gauge, AtomicU64> {
 impl HistogramFn for Twice<Histogram, Spread> {
     fn record(&self, value: f64) {
         self.0.record(value);
-        self.1.record(value);
+        self.1.add(value);
     }
 }
 
@@ -317,8 +184,14 @@ impl Recorder for Both {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use metrics_exporter_prometheus::PrometheusBuilder;
+    use std::collections::BTreeMap;
 
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+    use opentelemetry_proto::tonic::metrics::v1::{self as proto, metric, number_data_point};
+    use prost::Message as _;
+
+    use super::encode::CUMULATIVE;
     use super::*;
 
     /// What would be sent, by name.
