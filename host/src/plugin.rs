@@ -277,8 +277,8 @@ impl Plugin {
     }
 }
 
-/// The namespace of what the plugin remembers. An authenticator remembers whom to trust, such as keys that it fetched;
-/// this must outlive neither its configuration nor the process.
+/// What the plugin remembers. An authenticator remembers whom to trust, such as keys that it fetched: that must neither
+/// outlive its configuration nor the process.
 fn namespace(state: &Store, settings: &config::Plugin, quota: Quota) -> Namespace {
     if settings.stage == config::Stage::Authenticate {
         return state.passing_namespace(&settings.name, &settings.config.to_string(), quota);
@@ -293,7 +293,7 @@ fn patience(grant: Option<&config::HttpGrant>) -> Patience {
     Patience { limit, places: Arc::new(Semaphore::new(MAX_WAITING)) }
 }
 
-/// Only functions that were granted exist; those that wait are the host's own in any case.
+/// Only what was granted is there at all; what waits is ours in any case.
 fn linker(engine: &Engine, wasi: Wasi) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine.wasmtime());
     Contract::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
