@@ -171,8 +171,8 @@ pub(super) fn storable(text: &str) -> Cow<'_, str> {
 /// Turns record bytes into a line of the journal: `<sequence> <crc32> <record>\n`.
 ///
 /// Every record passes through this function before it is written, in the order of `sequence` and under the journal's
-/// lock; if the write fails, the records are sealed again with the next one. So this is the place for a hash chain,
-/// which would need the digest of the last line that was written. The checksum finds accidents, not tampering.
+/// lock; if a write fails, its numbers are used again. So this is the place for a hash chain, which would need the
+/// digest of the last line that was written. The checksum finds accidents, not tampering.
 pub(super) fn seal(sequence: u64, record: &[u8], line: &mut Vec<u8>) {
     use std::io::Write as _;
     // Writing into memory cannot fail.

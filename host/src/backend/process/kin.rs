@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use super::{family, start};
 
-/// How long strangers are killed for. More than milliseconds are needed only by those that stand in the kernel.
+/// How long strangers are killed for. Only those stuck in the kernel need more than milliseconds.
 const SWEEP: Duration = Duration::from_secs(3);
-/// Between two looks at who is left.
+/// The pause between two looks for processes that are left.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The keepers that are not reaped, by their process ids, each with a number that is never used again.
@@ -52,7 +52,7 @@ impl Drop for Kept {
     }
 }
 
-/// From now on the gateway is the parent of what loses its own below it.
+/// From now on the gateway becomes the parent of its descendants that lose theirs.
 pub(super) fn adopt() {
     let _ = BEFORE.set(family::children(rustix::process::getpid()).into_iter().collect());
     match rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
