@@ -1,4 +1,4 @@
-//! What makes the deadlines of plugins pass, and rests when there are none.
+//! The thread that makes the deadlines of plugins pass. It sleeps while no plugin runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

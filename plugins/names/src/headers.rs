@@ -1,5 +1,5 @@
-//! Which headers of an HTTP message are not anybody's to set, and for what reason: one list for the gateway, its
-//! configuration and its plugins.
+//! The headers of an HTTP message that callers, plugins and the configuration may not set, with the reasons: one list
+//! for the gateway, its configuration and its plugins.
 
 /// To whom a header belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

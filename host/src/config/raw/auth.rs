@@ -1,4 +1,4 @@
-//! Who issues tokens and which roles they give, as it is typed.
+//! The sections about token issuers and the roles that tokens give.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
