@@ -22,6 +22,7 @@ use super::{
 use crate::files::Trust;
 use crate::redact::Redaction;
 
+mod address;
 mod auth;
 mod backends;
 mod grant;

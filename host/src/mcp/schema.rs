@@ -24,6 +24,7 @@ mod flaws;
 mod graph;
 mod judge;
 mod keyword;
+mod load;
 mod lower;
 mod node;
 mod pattern;

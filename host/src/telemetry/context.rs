@@ -203,7 +203,32 @@ fn all(headers: &HeaderMap, name: &str) -> Option<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_not_and_what_goes_on_is_valid(
+            text in "\\PC{0,80}|([a-z0-9@_*/-]{0,12}=[ -~]{0,140},? ?){0,40}",
+            hexes in "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,9})?",
+        ) {
+            for text in [&text, &hexes] {
+                if let Some(read) = parent(text) {
+                    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+                    let said = format!("-{}-{}-{:02x}", hex(&read.trace), hex(&read.span), read.flags);
+                    prop_assert_eq!(&text[2..LENGTH], said);
+                }
+                if let Some(kept) = state(text) {
+                    prop_assert!(kept.len() <= MAX_TRACESTATE && kept.split(',').count() <= MAX_MEMBERS);
+                    let again = state(&kept);
+                    prop_assert_eq!(again.as_ref(), Some(&kept));
+                    // What the SDK takes for one, it is.
+                    prop_assert!(kept.parse::<opentelemetry::trace::TraceState>().is_ok(), "{}", kept);
+                }
+            }
+        }
+    }
 
     const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

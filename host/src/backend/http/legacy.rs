@@ -17,7 +17,7 @@ use super::super::spool::TooLong;
 use super::super::sse::{Item, Parser};
 use super::super::wire::{Incoming, Outgoing, WireError};
 use super::body::{answered, answers, is_event_stream, read, refused};
-use super::exchange::{deliver, deliver_answer, event_message};
+use super::deliver::{deliver, deliver_answer, event_message};
 use super::send::{Sending, Target, send};
 use super::session::{self, Verdict};
 use super::{Link, explain};

@@ -8,7 +8,7 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderVa
 use reqwest::{Method, Response, StatusCode, Url};
 
 use super::super::wire::WireError;
-use super::{HttpSpec, Link, client, explain, headers, session};
+use super::{HttpSpec, Link, client, explain, headers};
 use crate::redact::Words;
 
 /// Redirects in a row that are followed.
@@ -109,8 +109,8 @@ impl<'a> Sending<'a> {
         Self { url: Some(url), ..self }
     }
 
-    pub(super) fn within(self, session: Option<&'a session::Named>) -> Self {
-        Self { session: session.map(session::Named::value), ..self }
+    pub(super) fn within(self, session: Option<&'a HeaderValue>) -> Self {
+        Self { session, ..self }
     }
 
     /// The first words of a session, before anything was agreed on.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::super::wire::{Incoming, Outgoing, WireError};
 use super::body::{answers, refused};
-use super::exchange::{answer_of, deliver};
+use super::deliver::{answer_of, deliver};
 use super::send::{Sending, send};
 use super::{Link, headers};
 use crate::mcp::{message, method, said, splice};
@@ -179,7 +179,7 @@ async fn reopen(link: &Link, lost: &Named) -> Result<(), WireError> {
         return Err(WireError::Protocol("after it forgot the session it wants another revision".to_owned()));
     }
     let body = message::notification(method::INITIALIZED, None);
-    let request = Sending::post(body, &[]).within(next.as_ref());
+    let request = Sending::post(body, &[]).within(next.as_ref().map(Named::value));
     let response = timeout(link.timeout, send(link, &request)).await.map_err(|_| link.silent())??;
     if !response.status().is_success() {
         return Err(refused(link, response).await.0);
@@ -220,7 +220,7 @@ pub(super) async fn ask(
 
 /// Whether the server answers a `ping` in this session. An answer that says nothing about the session counts as yes.
 async fn knows(link: &Link, session: &Named) -> bool {
-    let request = Sending::post(message::request(PROBE, "ping", None), &[]).within(Some(session));
+    let request = Sending::post(message::request(PROBE, "ping", None), &[]).within(Some(session.value()));
     let Ok(Ok(response)) = timeout(link.timeout, send(link, &request)).await else { return true };
     let status = response.status();
     if status.is_success() {
@@ -239,7 +239,7 @@ pub(super) async fn delete(link: &Link) {
     sessions.extend(link.session.current());
     let deleted = sessions.iter().map(async |session| {
         // 405 means that the server ends sessions by itself; any other answer changes nothing either.
-        match send(link, &Sending::delete().within(Some(session))).await {
+        match send(link, &Sending::delete().within(Some(session.value()))).await {
             Ok(answer) => tracing::debug!(backend = link.name, status = %answer.status(), "session deleted"),
             Err(error) => tracing::debug!(backend = link.name, %error, "session not deleted"),
         }

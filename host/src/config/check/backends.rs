@@ -1,7 +1,6 @@
 //! The servers behind the gateway.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use sentinel_names::headers::{self, Owner};
@@ -10,6 +9,7 @@ use super::super::document::escape;
 use super::super::raw::{RawArgumentCheck, RawArguments, RawBackend, RawEnv, RawEra, RawType};
 use super::super::secret::Secret;
 use super::super::{Backend, BackendEra, Transport, file};
+use super::address::{host_of, is_loopback};
 use super::route::Proxy;
 use super::tools::arguments;
 use super::{Checker, duration, is_name};
@@ -410,18 +410,6 @@ impl Checker<'_> {
 /// Whether a value is one in clear, under a name for secrets.
 fn is_literal_secret(name: &str, value: &str) -> bool {
     !value.is_empty() && !value.contains("${") && names_a_secret(name)
-}
-
-/// The host of `host:port`, without the brackets of an IPv6 address.
-pub(super) fn host_of(authority: &str) -> &str {
-    match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    }
-}
-
-pub(super) fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 fn is_public(variable: &str) -> bool {

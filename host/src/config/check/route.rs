@@ -9,7 +9,7 @@ use super::super::raw::{RawBackend, RawTls};
 use super::super::secret::Secret;
 use super::super::{Backend, Route, Transport, file};
 use super::Checker;
-use super::backends::{host_of, is_loopback};
+use super::address::{host_of, is_loopback};
 
 /// The variables that name a proxy, as curl and most others read them; `HTTP_PROXY` only in capitals may come from a request
 /// where the program runs as a CGI script, which the gateway never does.

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::cost::{LEVELS, Load, count};
 use super::keyword;
+use super::load::{LEVELS, Load, count};
 use super::node::{Id, Node, ROOT, Word};
 
 /// Most steps that the search for a bound takes itself.

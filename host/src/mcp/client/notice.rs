@@ -1,10 +1,10 @@
 //! The notifications of MCP that a client may send to servers beside its calls. The list is closed: a [`ClientNotice`]
 //! is made only from what gives the client the right to send it, and a connection takes no other.
 
-use super::client::{Hello, Question};
-use super::params::Params;
-use super::splice::{self, Edit};
-use super::{message, method};
+use super::super::params::Params;
+use super::super::splice::{self, Edit};
+use super::super::{message, method};
+use super::{Hello, Question};
 
 /// A notification of a client that may be passed on to a server.
 #[derive(Clone, Debug)]
