@@ -307,7 +307,7 @@ impl Suite {
     /// Tells the clients whose lists have changed.
     pub(super) fn tell(&self) {
         for list in List::ALL {
-            // Full means that there is a round to come.
+            // If the queue is full, another round is due in any case.
             let _ = self.news.try_send(News::ListChanged(list));
         }
     }

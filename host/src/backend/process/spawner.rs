@@ -45,7 +45,7 @@ pub(super) async fn on_the_spawner<T: Send + 'static>(
     replied.await.map_err(|_| unavailable())?
 }
 
-/// From now on the gateway is the parent of what loses its own below it.
+/// From now on the gateway becomes the parent of its descendants that lose theirs.
 fn adopt() {
     let _ = BEFORE.set(family::children(rustix::process::getpid()).into_iter().collect());
     match rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
