@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// How often deadlines are looked at; one unit of `deadline_ms`.
 const TICK: Duration = Duration::from_millis(1);
-/// After so many ticks in which no guest ran, the ticker rests: a gateway that is not used wakes nobody.
+/// After so many ticks in which no guest ran, the ticker rests: an idle gateway wakes no processor.
 const RESTLESS: u32 = 200;
 /// Counters of running guests, so that threads do not share one.
 const SHARDS: usize = 16;

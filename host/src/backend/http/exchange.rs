@@ -28,7 +28,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 /// After the answer the server ends the stream; waiting this long for it lets the connection be used again.
 const EPILOGUE: Duration = Duration::from_millis(250);
-/// Bytes of a body nobody will read that are read so that the connection can be used again.
+/// How many bytes of an unwanted body are read, so that the connection can be used again.
 const REMNANT: usize = 64 * 1024;
 
 /// Sends a message, delivers all that comes back, or the failure.
