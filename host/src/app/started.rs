@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How many servers that are not up are named, at most.
 const MAX_NAMED: usize = 10;
 
-/// What the line says before it says how the servers are.
+/// The part of the line before the servers.
 pub(super) struct Started {
     began: Instant,
     path: PathBuf,

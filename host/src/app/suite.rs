@@ -283,7 +283,7 @@ impl Suite {
         drop(old);
         tokio::spawn(async move {
             gone.await;
-            // A client may be reading its lists for a moment longer.
+            // Somebody may look at its lists for a moment longer.
             let mut left = 100_u32;
             while registry.strong_count() > 0 && left > 0 {
                 left -= 1;

@@ -22,8 +22,8 @@ pub struct Change {
     pub effect: Effect,
 }
 
-/// What is opened once, when the gateway starts: the addresses it listens on, the record and its database, the engine of the
-/// plugins.
+/// Keys of parts that are opened once, when the gateway starts: the addresses it listens on, the record and its
+/// database, the engine of the plugins.
 const RESTART: [&str; 21] = [
     "gateway.listen",
     "gateway.health_listen",
