@@ -160,7 +160,7 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     served
 }
 
-/// Opens the door of the configuration; nobody is served yet.
+/// Opens the door of the configuration, without serving requests yet.
 async fn open_door(
     config: &Config,
     suites: &[Suite],

@@ -568,7 +568,7 @@ fn short(instance: Uuid) -> u64 {
 
 /// Creates the journal and claims what dead instances left, under one short lock.
 ///
-/// Nobody else may have been able to put anything there, and nobody else may read it.
+/// The folder must be one into which nobody else can have put anything, and that nobody else can read.
 fn prepare(settings: &Settings, instance: Uuid) -> Result<(Journal, Vec<adopt::Orphan>), AuditError> {
     let dir = settings.trust.private_dir(&settings.dir, Links::Followed)?;
     let root = settings.trust.private_dir(&dir.join("journal"), Links::Refused)?;

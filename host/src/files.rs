@@ -60,7 +60,7 @@ pub enum FileError {
         /// Why.
         source: io::Error,
     },
-    /// It could be, but others may change it, or read what is nobody's business. Never empty.
+    /// It could be opened, but others may change it, or read what is private. Never empty.
     #[error("{}", list(.0))]
     Open(Vec<Finding>),
 }

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 mod cli;
 
-/// A call makes some 70 small allocations (`tests/it/allocations.rs`), and what one thread makes another frees: the way of
-/// working that the system's allocator is slowest at.
+/// A call makes some 60 small allocations (`tests/it/allocations.rs`), and often one thread frees what another
+/// allocated: the pattern that the system's allocator is slowest at.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

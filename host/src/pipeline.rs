@@ -308,7 +308,7 @@ impl Pipeline {
         // The guards hear of the result as the backend gave it; the client gets it as the rewriters leave it.
         let verdict = outcome::of(&done, located.backend.errors_count());
         let answer = match done {
-            // Nobody answered, so there is nothing to rewrite.
+            // A notification has no answer, so there is nothing to rewrite.
             Ok(reply) if trip.arrival.rpc_id.is_none() => Ok(Answer::Result(reply.payload().clone())),
             Ok(reply) => self.rewritten(rewriters, &permitted, reply).await,
             Err(failure) => Err(failure),

@@ -135,13 +135,13 @@ impl<T: Weight> Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Whether nobody receives any more.
+    /// Whether the receiver is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
 
-    /// Waits until nobody receives any more.
+    /// Waits until the receiver is gone.
     pub async fn closed(&self) {
         self.queue.closed().await;
     }

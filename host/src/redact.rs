@@ -241,7 +241,7 @@ impl Redactor {
         let mut clean = self.text(cut).into_owned();
         let sure = clean.floor_char_boundary(clean.len().saturating_sub(self.values.longest()));
         let word = clean[..sure].rfind(char::is_whitespace).unwrap_or(0);
-        // The beginning of a token that nobody knows has no white space in it. A text without any is cut nevertheless
+        // The beginning of an unknown token has no white space in it. A text without any is cut nevertheless
         // where no token is so long.
         let end = if sure - word > MAX_TOKEN { sure } else { word };
         clean.truncate(end);

@@ -60,7 +60,7 @@ pub fn log(level: &str, redaction: Redaction) -> anyhow::Result<Log> {
     Ok(Log(flood))
 }
 
-/// Whether colours may be written there: it is a terminal that can show them, and nobody asked for none (no-color.org).
+/// Whether colours may be written there: it is a terminal that can show them, and `NO_COLOR` is not set (no-color.org).
 #[must_use]
 pub fn shows_colours(stream: &impl std::io::IsTerminal) -> bool {
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());

@@ -75,7 +75,7 @@ enum Task {
     Conformance(conformance::Options),
     /// Measure: single steps, the whole gateway, its peers beside it, and how the cost of a call grows
     Bench(bench::Options),
-    /// Feed the readers of foreign bytes with what nobody meant well, guided by coverage
+    /// Fuzz everything that reads foreign bytes, guided by coverage
     Fuzz(fuzz::Options),
     /// Make the release archive in dist/
     Dist(dist::Options),

@@ -1,4 +1,4 @@
-//! The rules of the house as code: they hold because a test says so, not because somebody remembers.
+//! The rules of the project as code: they hold because a test checks them, not because people remember them.
 
 mod circles;
 mod layers;

@@ -1,4 +1,4 @@
-//! What applying a configuration file came to, as plain data: for the log, and for the operator at the control socket.
+//! The result of applying a configuration file, as plain data: for the log, and for the operator at the control socket.
 
 use std::fmt;
 use std::time::Duration;

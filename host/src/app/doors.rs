@@ -130,7 +130,7 @@ pub(super) fn credential(auth: &Auth) -> Credential {
 }
 
 impl Everybody {
-    /// Listens where the configuration says; nobody is served yet.
+    /// Listens where the configuration says, without serving requests yet.
     ///
     /// # Errors
     /// The address cannot be used.

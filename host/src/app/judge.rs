@@ -19,7 +19,7 @@ pub enum Verdict {
     Known(Arc<Principal>),
     /// A known caller, with a role that the file does not define; beside it the roles that it defines.
     Powerless(Arc<Principal>, Vec<String>),
-    /// Nobody.
+    /// The credential was refused.
     Refused(Denial),
     /// It cannot be told now, because the keys of the issuer cannot be fetched, say.
     Unsure(Denial),

@@ -283,7 +283,7 @@ impl Suite {
         drop(old);
         tokio::spawn(async move {
             gone.await;
-            // A client may be reading its lists for a moment longer.
+            // Somebody may look at its lists for a moment longer.
             let mut left = 100_u32;
             while registry.strong_count() > 0 && left > 0 {
                 left -= 1;
@@ -307,7 +307,7 @@ impl Suite {
     /// Tells the clients whose lists have changed.
     pub(super) fn tell(&self) {
         for list in List::ALL {
-            // Full means that there is a round to come.
+            // If the queue is full, another round is due in any case.
             let _ = self.news.try_send(News::ListChanged(list));
         }
     }

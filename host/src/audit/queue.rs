@@ -69,7 +69,7 @@ struct Waiting {
     spare: Records,
 }
 
-/// The records that nobody has begun to write.
+/// The records that no caller has begun to write.
 #[derive(Debug, Default)]
 pub(super) struct Queue(Mutex<Waiting>);
 

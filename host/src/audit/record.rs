@@ -170,9 +170,9 @@ pub(super) fn storable(text: &str) -> Cow<'_, str> {
 
 /// Turns record bytes into a line of the journal: `<sequence> <crc32> <record>\n`.
 ///
-/// THE SEAM: every stored byte of a record passes through this function, once, in the order of `sequence` and under
-/// the journal's lock. A hash chain keeps the digest of the line before as state next to the sequence, adds its own
-/// field here, and checks it in [`unseal`]; nothing else needs to know. The checksum finds accidents, not tampering.
+/// Every record passes through this function before it is written, in the order of `sequence` and under the journal's
+/// lock; if a write fails, its numbers are used again. So this is the place for a hash chain, which would need the
+/// digest of the last line that was written. The checksum finds accidents, not tampering.
 pub(super) fn seal(sequence: u64, record: &[u8], line: &mut Vec<u8>) {
     use std::io::Write as _;
     // Writing into memory cannot fail.

@@ -1,7 +1,7 @@
-//! How long and how much of the record is kept. The mover looks after it between its batches, so no call ever waits for
-//! it; rows leave in small groups, each in a transaction of its own.
+//! Removes rows of the record that are too old or too many. The mover does it between its batches, so no call ever
+//! waits for it; rows are removed in small groups, each in a transaction of its own.
 //!
-//! Without a word of the operator's nothing is ever taken out: what happened is theirs to forget.
+//! Nothing is removed unless the operator asked for it: only the operator may decide to forget.
 
 use std::fs::File;
 use std::io::Write as _;

@@ -1,5 +1,5 @@
-//! How much room the disk has left, so that calls are refused with a reason before it is full: a disk that is full hurts
-//! whatever else is on it, and the database needs room to take what the journal holds.
+//! Watches the free space of the disk, so that calls are refused with a reason before it is full. A full disk harms
+//! everything else on it, and the database needs space to take the journal's records.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

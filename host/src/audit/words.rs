@@ -74,7 +74,7 @@ pub enum Status {
     InvalidArgs,
     /// The backend is known to be down.
     CircuitOpen,
-    /// Nobody knows who called.
+    /// The caller is not known.
     Unauthenticated,
     /// The client went away or took it back.
     Cancelled,

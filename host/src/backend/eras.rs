@@ -242,7 +242,7 @@ mod tests {
             assert!(!eras.lost(Stage::Discover));
             assert!(eras.met(&met(Era::Handshake, "")).is_none());
         }
-        // An address that nobody listens at says nothing about eras.
+        // An address without a listener says nothing about eras.
         let mut eras = Eras::recall(remembered(&Arc::default()), BackendEra::Auto, false);
         assert!(!eras.lost(Stage::Discover));
         assert_eq!(eras.first(), First::Discover);

@@ -324,7 +324,7 @@ impl Lineup {
 
 impl Drop for Lineup {
     fn drop(&mut self) {
-        // What was abandoned half way still ends, though nobody waits for it.
+        // If this was abandoned half way, the servers still end, but nothing waits for their end.
         self.started.iter().for_each(|backend| backend.stop.cancel());
     }
 }

@@ -147,7 +147,7 @@ impl Slot {
         true
     }
 
-    /// How long nobody has needed it; none if somebody does.
+    /// How long it has been idle; `None` while it is in use.
     fn idle_for(&self) -> Option<Duration> {
         let working = self.calls.load(Ordering::Acquire) > 0
             || self.peer.get().is_some_and(|peer| peer.newest().is_some())

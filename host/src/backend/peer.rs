@@ -79,7 +79,7 @@ pub(super) struct Peer {
     ambiguous: AtomicBool,
     /// The faults of its messages that have been logged: [`Oddities`].
     odd: AtomicU32,
-    /// Questions of the server that nobody has answered yet. While a person thinks, no call's time runs out.
+    /// Questions of the server without an answer yet. While a person thinks, no call's time runs out.
     asking: AtomicU32,
     born: Instant,
     /// When the server was last heard at all, in milliseconds since `born`.
@@ -287,7 +287,7 @@ impl Peer {
         );
     }
 
-    /// Sends a message that has no answer. Nobody waits for it: a queue that is full drops it.
+    /// Sends a message that has no answer, without waiting: if the queue is full, the message is dropped.
     fn say(&self, method: &'static str, body: Bytes) {
         let message = Outgoing { id: None, method: method.to_owned(), body, headers: Vec::new() };
         if let Err(error) = self.sender.try_send(message) {

@@ -172,7 +172,7 @@ async fn begin(name: String, start: Start, redaction: Redaction) -> io::Result<R
     let (pid, stdin, stdout, stderr) = match (pid, stdin, stdout, stderr) {
         (Ok(pid), Some(stdin), Some(stdout), Some(stderr)) => (pid, stdin, stdout, stderr),
         (pid, ..) => {
-            // It ends by itself: nobody holds the other end of its line any more.
+            // It ends by itself, because the other end of its connection is closed.
             drop((reports, commands));
             nurse::see_off(&mut process).await;
             drop(kept);

@@ -223,7 +223,7 @@ impl Registry {
         })
     }
 
-    /// When the time for the first lists is over, nobody waits for those that are not there.
+    /// When the time for the first lists is over, missing ones are no longer waited for.
     async fn end_patience(self: Arc<Self>) {
         self.met().await;
         self.settled().await;

@@ -203,7 +203,7 @@ impl Parser {
                 let digits = str::from_utf8(value).ok();
                 self.retry = digits.and_then(|text| text.parse().ok()).map(Duration::from_millis);
             }
-            // Comments, and fields nobody defined.
+            // Comments, and fields that are not defined.
             _ => {}
         }
     }

@@ -230,7 +230,7 @@ async fn reporting<T>(
             Err(_) => {
                 let stage = backend.progress.stage();
                 let Some(waited_for) = stage.waited_for() else { continue };
-                // Whether a client comes at all is nobody's fault; it is said once.
+                // Waiting for a client is no fault of the server; it is logged once.
                 if stage == Stage::Client && began.elapsed() >= 2 * REPORT {
                     continue;
                 }

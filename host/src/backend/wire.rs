@@ -203,7 +203,7 @@ impl Sender {
         self.queue.send(message).await.map_err(|_| WireError::Closed(self.end.reason()))
     }
 
-    /// Forgets a request nobody waits for any more: unsent it is not sent, under way its HTTP exchange is dropped,
+    /// Forgets a request that is no longer waited for: unsent it is not sent, under way its HTTP exchange is dropped,
     /// and no [`Incoming::Failed`] follows. Over stdio there is nothing to drop. Telling the server
     /// (`notifications/cancelled`) is the peer's part.
     pub(crate) fn abandon(&self, id: u64) {

@@ -66,7 +66,7 @@ fn describe(file: &Path, artifact: &Artifact) -> String {
     let manifest = &artifact.manifest;
     let mut text = format!("{}\n", file.display());
     if !manifest.name.is_empty() {
-        // The manifest is the plugin's own, and nobody trusts it yet.
+        // The manifest comes from the plugin, so it is not trusted yet.
         let said = format!("{} {}: {}", manifest.name, manifest.version, manifest.description);
         let _ = writeln!(text, "  {}", line(&said));
     }

@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(keys(&read_now), [""; 0]);
     }
 
-    /// A key that nobody has thought about must not be taken for one that applies live.
+    /// A key that is in no list here must not be taken for one that applies live.
     #[test]
     fn every_key_of_the_process_has_been_decided() {
         const LIVE: [&str; 19] = [

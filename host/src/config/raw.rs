@@ -188,7 +188,7 @@ pub(super) struct RawAuth {
     /// The environment variable with the HS256 secret, at least 32 bytes, used as it stands. Unless
     /// `keys`, `jwks_file` or `jwks_url` say otherwise it is `JWT_SECRET_KEY`.
     pub(super) jwt_secret_env: Option<String>,
-    /// A file with the HS256 secret, instead of a variable: what stands in it, without the line break at its end. Relative
+    /// A file with the HS256 secret, instead of a variable: its content, without the line break at its end. Relative
     /// to this file.
     pub(super) jwt_secret_file: Option<String>,
     /// The issuer (`iss`) a token must name; a list if it spells itself in several ways.
@@ -228,7 +228,7 @@ pub(super) struct RawAuth {
     /// How old fetched keys may get before they are fetched again, in seconds; less if the server says so.
     #[schemars(range(min = 60, max = 86_400))]
     pub(super) jwks_max_age_secs: u64,
-    /// The least time between two fetches, in seconds, however many tokens name keys nobody knows.
+    /// The least time between two fetches, in seconds, however many tokens name unknown keys.
     #[schemars(range(min = 1, max = 3_600))]
     pub(super) jwks_refetch_secs: u64,
     /// How long the last keys are used past their age while they cannot be fetched, in seconds.

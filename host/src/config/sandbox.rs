@@ -32,7 +32,7 @@ pub struct Sandbox {
 /// Whom a server in a sandbox may speak to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
-    /// Nobody: there are no sockets but pairs within itself.
+    /// None: there are no sockets but pairs within the sandbox.
     None,
     /// Whomever the gateway's user may.
     All,

@@ -15,7 +15,7 @@ pub enum Arguments {
     Refuse,
     /// It is passed on, and the log says so.
     Warn,
-    /// Nobody looks.
+    /// They are not checked.
     Off,
 }
 

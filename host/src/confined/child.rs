@@ -114,7 +114,7 @@ fn on_the_spawner(command: Command) -> io::Result<Child> {
         let (jobs, queue) = sync_channel::<Job>(16);
         let run = move || {
             for (mut command, reply) in queue {
-                // Nobody waits only if the caller panicked; then it is ended here.
+                // The receiver is gone only if the caller panicked; then the child is ended here.
                 if let Err(std::sync::mpsc::SendError(Ok(mut child))) = reply.send(command.spawn()) {
                     end(&mut child);
                 }

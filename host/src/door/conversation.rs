@@ -69,7 +69,7 @@ pub struct Conversation {
     pub(super) hello: ArcSwapOption<Hello>,
     /// Where messages go that belong to no request; bounded, so a client that does not read slows itself down.
     standing: Mutex<Option<Stream>>,
-    /// What was said while nobody read the standing stream.
+    /// Messages that came while the standing stream was not read.
     backlog: Mutex<Backlog>,
     /// The session has connections to backends that it does not share.
     pub(super) exclusive: AtomicBool,
@@ -418,7 +418,7 @@ impl Listener for Conversation {
 
 /// Sends, waiting for a client that is slow to read.
 pub(super) async fn say(out: &Stream, message: Outbound) {
-    // The client is gone if this fails; then there is nobody to tell.
+    // This fails only if the client is gone.
     let _ = out.send(message).await;
 }
 

@@ -66,7 +66,7 @@ impl Hub {
         let _ = self.news.try_send(News::ListChanged(list));
     }
 
-    /// Passes news on, from when `met` is done and until nobody can make any.
+    /// Passes news on, from when `met` is done until all senders are gone.
     pub async fn relay(self: Arc<Self>, mut news: mpsc::Receiver<News>, met: impl Future<Output = ()>) {
         met.await;
         while let Some(News::ListChanged(list)) = news.recv().await {

@@ -75,7 +75,7 @@ pub struct Out {
     pub(super) caller: Arc<Caller>,
     /// Of the request that was taken up, once it was.
     said: Said,
-    /// What its HTTP request said of the trace that it belongs to.
+    /// The trace context of its HTTP request.
     pub(super) trace: Option<Arc<Carried>>,
     /// The room that its message takes until everything about it is done.
     _room: Option<Arc<Place>>,

@@ -96,7 +96,7 @@ impl Conversation {
             given: Given::default(),
             pipeline: self.pipeline().clone(),
         });
-        // The first message says what is granted, and nothing is granted that was not asked for.
+        // What is granted is said first, and only what was asked for.
         let mut granted = json!({});
         let mut wanted: Vec<List> = Vec::new();
         for (kind, lists) in [

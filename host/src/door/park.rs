@@ -107,7 +107,7 @@ impl Parking {
         });
     }
 
-    /// An id nobody can guess.
+    /// An id that cannot be guessed.
     pub(super) fn id(&self) -> Result<String, NoRandom> {
         self.sealer.id()
     }

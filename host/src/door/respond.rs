@@ -56,7 +56,7 @@ pub(super) fn lacking(message: &[u8]) -> Option<String> {
 pub(super) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
     let text = said(failure);
     let (code, data) = match failure {
-        // To this caller it is as unknown as one that nobody has.
+        // To this caller it is as unknown as a method that does not exist.
         Failure::Denied(denial) if denial.refused == Refused::UnknownMethod => {
             (code::METHOD_NOT_FOUND, Value::Null)
         }
@@ -148,7 +148,7 @@ fn denied(denial: &Denial, era: Era) -> i64 {
     of_era(code, era)
 }
 
-/// The code of a request whose sender nobody knows.
+/// The code of a request of an unknown caller.
 pub(super) fn unauthenticated(era: Era) -> i64 {
     of_era(code::UNAUTHENTICATED, era)
 }

@@ -55,7 +55,7 @@ impl Sealer {
         String::from_utf8(text.to_vec()).ok()
     }
 
-    /// An id nobody can guess: 128 bits, in characters any header can carry.
+    /// An id that cannot be guessed: 128 bits, in characters any header can carry.
     pub(super) fn id(&self) -> Result<String, NoRandom> {
         let mut bytes = [0; 16];
         self.random.fill(&mut bytes).map_err(|_| NoRandom)?;

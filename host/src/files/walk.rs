@@ -1,4 +1,4 @@
-//! The way to a file, folder by folder and link by link, with everything on it that others could change.
+//! Follows the way to a file, folder by folder and link by link, and finds everything on it that others could change.
 
 use std::ffi::OsString;
 use std::io;

@@ -60,7 +60,8 @@ pub enum Answered {
 type Reply = Box<dyn FnOnce(Answered) + Send>;
 type Hear = Box<dyn Fn(&ClientNotice) + Send + Sync>;
 
-/// A question of a server to the client. It is answered once; a question nobody answers is refused when it is dropped.
+/// A question of a server to the client. It is answered once; a question without an answer is refused when it is
+/// dropped.
 pub struct Question {
     /// Unique in this process.
     pub serial: u64,

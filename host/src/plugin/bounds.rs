@@ -1,8 +1,8 @@
-//! How large a component may be in each of its parts before anybody tries to compile it. Compiling takes a time that
-//! grows with the square of some of these, so that a file of a few hundred kilobytes keeps a processor busy for minutes.
+//! How large a component may be in each of its parts; a larger one is not compiled. The time to compile grows with the
+//! square of some of these sizes, so that a file of a few hundred kilobytes can keep a processor busy for minutes.
 //!
-//! What compilers make is far below: the bounds are ten times the largest figures of interpreters of whole languages. The
-//! limits on time and memory hold for what passes here.
+//! Real components are far below: the bounds are ten times the largest figures of interpreters of whole languages. A
+//! component that passes is compiled under limits of time and memory.
 
 use wasmparser::{FunctionBody, Operator, Parser, Payload};
 

@@ -135,8 +135,8 @@ fn outgoing(
     Ok(outgoing.map_err(LoadError::Http)?.map(Arc::new))
 }
 
-/// What the plugin remembers. An authenticator remembers whom to trust, such as keys that it fetched: that must neither
-/// outlive its configuration nor the process.
+/// The namespace of what the plugin remembers. An authenticator remembers whom to trust, such as keys that it fetched;
+/// this must outlive neither its configuration nor the process.
 fn namespace(state: &Store, settings: &config::Plugin) -> Namespace {
     let quota = Quota { keys: settings.limits.state_keys, bytes: settings.limits.state_bytes };
     if settings.stage == Stage::Authenticate {
@@ -152,7 +152,7 @@ fn patience(grant: Option<&config::HttpGrant>) -> Patience {
     Patience { limit, places: Arc::new(Semaphore::new(MAX_WAITING)) }
 }
 
-/// Only what was granted is there at all; what waits is ours in any case.
+/// Only functions that were granted exist; those that wait are the host's own in any case.
 fn linker(engine: &Engine, wasi: Wasi) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine.wasmtime());
     Contract::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;

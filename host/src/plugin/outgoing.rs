@@ -159,7 +159,7 @@ impl WasiHttpHooks for Hooks {
 fn builder(grant: &HttpGrant) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("sentinel-gateway/", env!("CARGO_PKG_VERSION")))
-        // A redirect would lead to hosts that nobody granted.
+        // A redirect could lead to hosts that were not granted.
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         // A guest gets the body that was sent, under the headers that were sent.

@@ -1,4 +1,4 @@
-//! What makes the deadlines of plugins pass, and rests when there are none.
+//! The thread that makes the deadlines of plugins pass. It sleeps while no plugin runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// How often deadlines are looked at; one unit of `deadline_ms`.
 const TICK: Duration = Duration::from_millis(1);
-/// After so many ticks in which no guest ran, the ticker rests: a gateway that is not used wakes nobody.
+/// After so many ticks in which no guest ran, the ticker rests: an idle gateway wakes no processor.
 const RESTLESS: u32 = 200;
 /// Counters of running guests, so that threads do not share one.
 const SHARDS: usize = 16;

@@ -1,4 +1,4 @@
-//! What a guard answers besides a refusal.
+//! The answers of a guard other than a refusal.
 
 use std::time::Duration;
 

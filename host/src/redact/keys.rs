@@ -1,5 +1,5 @@
-//! Which names stand before a secret: the keys of JSON objects, the fields of a query string, the variables and headers
-//! in a text. One list for the whole gateway.
+//! Decides which names mean that a secret follows: keys of JSON objects, fields of a query string, variables and
+//! headers in a text. There is one list for the whole gateway.
 //!
 //! A name is cut into words where its letters change case and at everything that is no letter: `sessionCookie2` is
 //! `session`, `cookie`. A secret word anywhere in it counts, unless the words beside it say that something else is meant:

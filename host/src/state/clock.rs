@@ -16,7 +16,7 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    /// The time since the machine was started, which nobody can set, and what is added to it.
+    /// The time since the boot, which cannot be set, and the offset that is added to it.
     Real {
         ahead_ns: u64,
     },

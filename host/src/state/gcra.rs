@@ -1,4 +1,4 @@
-//! A rate that is one: a GCRA cell spaces the calls, and a count over the window keeps the ceiling.
+//! A rate limit that holds exactly: a GCRA cell spaces the calls, and a count over the window keeps the ceiling.
 //!
 //! GCRA alone admits `burst + rate * t` in a time `t`, which for `t` = window is up to twice the limit.
 
@@ -168,7 +168,7 @@ mod tests {
     }
 
     proptest! {
-        /// R1 and the ceiling, over every interval that begins and ends with an admission.
+        /// The rate and the ceiling hold over every interval that begins and ends with an admission.
         #[test]
         fn no_sliding_interval_holds_too_much(
             rate in rates(),
@@ -199,7 +199,7 @@ mod tests {
             }
         }
 
-        /// R2: after the time named, and not one nanosecond of the shard earlier, the same cost is admitted.
+        /// After the time named, and not one nanosecond of the shard earlier, the same cost is admitted.
         #[test]
         fn the_time_named_is_exact(
             rate in rates(), cost in 1u32..4,
@@ -237,7 +237,7 @@ mod tests {
             prop_assert_eq!((old.allowed, old.remaining), (new.allowed, new.remaining));
         }
 
-        /// R3: units spent under one rate stay spent under the next.
+        /// Units spent under one rate stay spent under the next.
         #[test]
         fn a_new_limit_refills_nothing(limit in 2u32..50, spend in 1u32..50, new in 1u32..100) {
             let spend = spend.min(limit);

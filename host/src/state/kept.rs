@@ -4,10 +4,10 @@
 //! two of them know the same key, the stricter value counts. So no restart refills a limit, in whatever order gateways
 //! come and go, and no two of them ever write one file.
 //!
-//! A damaged file never stops the start. The part of it that can be read counts, and the file is set aside with a message;
-//! the rest begins anew, as on the first start. A person who can damage a file that belongs to the gateway's user alone could as
-//! well remove it, so refusing to start would protect nothing. (An operator's orders are in a file of their own, which does
-//! stop the start: see [`Document`](super::Document).)
+//! A damaged file never stops the start. The part of it that can be read counts, and the file is set aside with a
+//! message; the rest begins anew, as on the first start. A person who can damage a file that belongs to the gateway's
+//! user alone could as well remove it, so refusing to start would protect nothing. (An operator's orders are in a file
+//! of their own, which does stop the start: see [`Document`](super::Document).)
 
 use std::collections::HashSet;
 use std::fs;

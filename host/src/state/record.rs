@@ -1,4 +1,4 @@
-//! What is kept of a state as bytes: records in batches, little-endian, each batch behind a checksum.
+//! The file format of the state: records in batches, little-endian, each batch behind a checksum.
 //!
 //! A file begins with [`MAGIC`], whose last byte is the version of the layout. A batch is its length, a checksum of the
 //! length, a checksum of the rest, a [`Mark`], and records: the name of a space, which holds for those that follow, a value

@@ -1,7 +1,7 @@
-//! Which trace a request belongs to (W3C Trace Context, W3C Baggage): read from what a client sent, strictly, because it goes
-//! on to servers and collectors.
+//! The trace that a request belongs to (W3C Trace Context, W3C Baggage). A client's values are read strictly, because
+//! they go on to servers and collectors.
 //!
-//! What does not have the form that the standard prescribes counts as not sent.
+//! A value that does not have the form that the standard prescribes counts as not sent.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -274,7 +274,10 @@ fn long_answers_that_one_caller_does_not_read() {
         });
         assert_eq!((code(&refused), reason(&refused)), (-32603, "answer_not_kept"), "{refused}");
         let said = refused["error"]["message"].as_str().unwrap();
-        assert!(said.starts_with("the call was made") && said.contains("of your others"), "{said}");
+        assert!(
+            said.starts_with("the call was made") && said.contains("of your other long answers"),
+            "{said}"
+        );
         assert!((4..=6).contains(&held.len()), "half of eight: {}", held.len());
         // She may ask as often as she likes: it costs the server's circuit nothing, and others no room.
         for _ in 0..6 {

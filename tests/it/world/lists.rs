@@ -173,7 +173,7 @@ fn no_secret_of_the_configuration_is_kept_with_a_list() {
         .scripted("fine", &server("fine", &["alpha"]), "");
     let mut gateway = Gateway::start(setup);
     gateway.await_tool("alpha");
-    gateway.await_log("its lists are not kept for the next start: they hold a secret", 1);
+    gateway.await_log("the server's lists are not kept for the next start: they hold a secret", 1);
     let setup = ended(gateway);
     let kept = remembered(&setup);
     assert_eq!(kept.len(), 1, "{kept:?}");

@@ -22,7 +22,7 @@ const LEAVE: Duration = Duration::from_secs(15);
 /// How often a program that starts or leaves is looked at.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A program that is asked to leave, then made to, when nobody needs it any more.
+/// A program that is asked to end, and then killed, when it is no longer needed.
 #[derive(Debug)]
 pub(super) struct Running(Child);
 

@@ -18,7 +18,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
     ("call", &[]),
     ("mcp", &[]),
     ("redact", &[]),
-    // Who may change a file is asked by everything that reads what decides, or writes a record.
+    // Used by everything that reads files which decide something, or that writes a record.
     ("files", &[]),
     ("telemetry", &[]),
     ("config", &[]),

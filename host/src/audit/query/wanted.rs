@@ -1,4 +1,4 @@
-//! Which rows somebody wants to see: once as conditions of a statement, and once for rows that are there already.
+//! The filter of `audit list` and `audit tail`: as conditions of an SQL statement, and applied to rows that were read.
 
 use jiff::Timestamp;
 

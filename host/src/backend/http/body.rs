@@ -21,13 +21,13 @@ use crate::mcp::{envelope, mend, message, said};
 /// A body that says it is no longer than this is read in one piece, in bytes.
 const LITTLE: u64 = 64 << 10;
 
-/// A compression that was not undone. Some servers write other things into this header, which harm nobody.
+/// A content encoding that was not decoded. Other values that some servers write into this header are harmless.
 pub(super) fn unknown_coding(headers: &HeaderMap) -> Option<String> {
     let coding = headers.get(CONTENT_ENCODING)?.to_str().ok()?.to_ascii_lowercase();
     ["gzip", "zstd", "deflate", "br", "compress"].iter().any(|known| coding.contains(known)).then_some(coding)
 }
 
-/// The failure that a status stands for, and the body; of an event stream its first message.
+/// The failure that a status means, and the body; of an event stream its first message.
 pub(super) async fn refused(link: &Link, response: Response) -> (WireError, Bytes) {
     let status = response.status().as_u16();
     let retry_after = headers::retry_after(response.headers(), Timestamp::now());
@@ -103,7 +103,7 @@ pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
     media.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
-/// A message as far as it says whose answer it is; members are skipped.
+/// The members of a message that say which request it answers; all others are skipped.
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(borrow)]

@@ -9,7 +9,7 @@ use super::super::wire::WireError;
 use super::{REQUESTS, explain, trust};
 use crate::config::{Route, Secret};
 
-/// The clients that have been made, by the way their requests take.
+/// The clients that have been made, by route.
 #[derive(Debug, Default)]
 pub(crate) struct Clients(Mutex<Vec<(Route, Client)>>);
 
@@ -88,7 +88,7 @@ fn bare() -> ClientBuilder {
         .pool_max_idle_per_host(REQUESTS)
 }
 
-/// A proxy as a message may name it: without what it is entered with.
+/// A proxy as a message may name it: without user and password.
 pub(super) fn shown(route: &Route) -> Option<String> {
     let url = Url::parse(route.proxy.as_ref()?.expose()).ok()?;
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));

@@ -28,12 +28,12 @@ pub(super) async fn deliver_answer(link: &Link, incoming: &queue::Sender<Incomin
     }
 }
 
-/// A full queue is waited for: the server's bytes then wait in the kernel. Without a receiver nobody minds.
+/// Waits while the queue is full; the server's bytes then wait in the kernel. Without a receiver the item is dropped.
 pub(super) async fn deliver(incoming: &queue::Sender<Incoming>, item: Incoming) {
     let _ = incoming.send(item).await;
 }
 
-/// The answer to a request of the wire's own, which nobody else hears of.
+/// The answer to a request of the wire's own, which is delivered to no caller.
 pub(super) async fn answer_of(link: &Link, mut response: Response, id: u64) -> Result<Payload, WireError> {
     if !is_event_stream(response.headers()) {
         let body: Payload = read(response, link.max_body, link.timeout).await?.into();

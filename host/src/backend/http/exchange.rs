@@ -28,7 +28,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 /// After the answer the server ends the stream; waiting this long for it lets the connection be used again.
 const EPILOGUE: Duration = Duration::from_millis(250);
-/// Bytes of a body nobody will read that are read so that the connection can be used again.
+/// How many bytes of an unwanted body are read, so that the connection can be used again.
 const REMNANT: usize = 64 * 1024;
 
 /// Sends a message, delivers all that comes back, or the failure.
@@ -36,7 +36,7 @@ pub(super) async fn run(link: &Arc<Link>, incoming: &queue::Sender<Incoming>, me
     let Err(error) = post(link, incoming, message).await else { return };
     let lost = error == WireError::SessionLost;
     match message.id {
-        // If the request was abandoned in this moment, nobody wants to hear of it.
+        // If the request was abandoned in this moment, the failure is dropped.
         Some(id) if link.flights.land(id) => deliver(incoming, Incoming::Failed { id, error }).await,
         Some(_) => {}
         None => {
@@ -69,7 +69,7 @@ async fn post(
     if let Some(legacy) = link.legacy.get() {
         return legacy.post(link, incoming, message).await;
     }
-    // What follows happens rarely, and an exchange is as large as the largest thing it waits for.
+    // The rest happens rarely. It is boxed, because this future is as large as the largest one it waits for.
     match attempt(link, incoming, message).await? {
         Attempt::Done => Ok(()),
         Attempt::Lost(session) => Box::pin(again(link, incoming, message, &session)).await,
@@ -88,7 +88,7 @@ async fn again(
         tracing::debug!(backend = link.name, %error, "the server gave no new session");
         return Err(WireError::SessionLost);
     }
-    // An answer or a cancellation is about something that the new session knows nothing of.
+    // An answer or a cancellation is about a request of the old session, which the new one does not know.
     if message.method.is_empty() || message.method == method::CANCELLED {
         return Ok(());
     }
@@ -197,7 +197,7 @@ async fn follow(
         let Some(last) = parser.last_id().map(str::to_owned) else {
             return Err(WireError::Protocol(format!("the event stream ended before the answer: {broken}")));
         };
-        // A server may hang up and be polled as often as it likes, if only it gets on.
+        // A server may hang up and have the stream resumed as often as it likes, as long as new events come.
         fruitless = if position.as_ref() == Some(&last) { fruitless } else { 0 };
         if fruitless == RESUMPTIONS {
             let times = "resumed 3 times in vain";
@@ -282,7 +282,7 @@ async fn pump(
                         deliver(incoming, Incoming::About { id, message }).await;
                     }
                 }
-                // It may have been the answer; waiting for another would be waiting in vain.
+                // It may have been the answer, and then no other would come.
                 Some(Err(TooLong { limit })) if answered.is_none() => {
                     return Err(WireError::TooLarge { limit });
                 }

@@ -26,7 +26,7 @@ use crate::queue;
 
 /// How long the stream and its first event may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes of what a server says besides the status when it takes a message.
+/// How many bytes of the body are read when a server accepts a message.
 const RECEIPT: usize = 64 << 10;
 
 /// The same, where nothing has been refused yet.
@@ -36,19 +36,19 @@ const GLANCE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Legacy {
     endpoint: RwLock<Url>,
-    /// Where it may be instead.
+    /// Another address where it may be instead.
     behind_prefix: Option<Url>,
     /// The tasks that wait for an answer, by request id; no more than requests under way.
     waiting: Mutex<HashMap<u64, oneshot::Sender<()>>>,
 }
 
-/// Whether a refusal of `initialize` may come from such a server. What is about credentials or load, or ends soon, is not.
+/// Whether a refusal of `initialize` may come from such a server. One about credentials or load does not.
 pub(super) fn is_likely(status: StatusCode) -> bool {
     status.is_client_error() && ![401, 402, 403, 407, 408, 413, 425, 429, 431, 451].contains(&status.as_u16())
 }
 
-/// Whether it is to be looked, before the first message of a wire, if the server is one of them. Only where the url says so:
-/// asking in the wrong way costs time with those that never answer.
+/// Whether to find out, before the first message of a wire, if the server is one of them. Only if the url looks like
+/// one: asking costs time with servers that never answer.
 pub(super) fn is_to_be_looked_for(link: &Link) -> bool {
     link.target.as_ref().is_ok_and(Target::is_of_old_form) && !link.looked.swap(true, Ordering::Relaxed)
 }
@@ -206,12 +206,12 @@ impl Legacy {
     ) -> Result<(), WireError> {
         let Some(id) = message.id else { return self.send(link, message).await.map(drop) };
         if message.method == "server/discover" {
-            // It cannot know the question, and some take what they do not know before the handshake badly.
+            // Such a server cannot know the method, and some end at an unknown method before the handshake.
             return Err(WireError::Protocol("it speaks HTTP as 2024-11-05 did".to_owned()));
         }
         let (waiting, answer) = oneshot::channel();
         self.waiting.lock().insert(id, waiting);
-        // However this ends, nobody waits any more.
+        // However this ends, the entry of the waiting request is removed.
         let _end = Waiting { legacy: self, id };
         tokio::pin!(answer);
         let answered = tokio::select! {
@@ -246,7 +246,7 @@ impl Legacy {
         let status = response.status();
         let answer = |body: &[u8]| message.id.is_some_and(|id| answers(body, id));
         if status.is_success() {
-            // What cannot be read is no answer, and the answer is on its way.
+            // A body that cannot be read is no answer; the answer comes on the stream.
             let body = read(response, RECEIPT, link.timeout).await.unwrap_or_default();
             return Ok(answer(&body).then(|| body.into()));
         }

@@ -21,7 +21,7 @@ pub(super) struct Target {
     headers: HeaderMap,
     /// The encodings in which bodies may be compressed.
     encodings: HeaderValue,
-    /// Where the server said that it is, for good.
+    /// The address to which the server has moved permanently.
     moved: RwLock<Option<Url>>,
     /// The proxy on the way, for messages.
     proxy: Option<String>,
@@ -70,7 +70,7 @@ pub(super) struct Sending<'a> {
     accept: &'static str,
     extra: &'a [(String, String)],
     body: Option<Bytes>,
-    /// Where else than to the target.
+    /// Another address than the target's.
     url: Option<&'a Url>,
     session: Option<&'a HeaderValue>,
     last_event: Option<&'a str>,
@@ -219,8 +219,8 @@ fn prepare(
     Ok(builder.headers(headers))
 }
 
-/// Only a connection that never was, and one that says itself that the request was not looked at, is
-/// [`WireError::Unreachable`]; after that the server may have acted.
+/// [`WireError::Unreachable`] only if there was no connection, or if the connection says itself that the request was
+/// not looked at. In all other cases the server may have acted.
 fn transport(target: &Target, error: reqwest::Error) -> WireError {
     let unseen = error.is_connect() || error.is_builder() || was_not_looked_at(&error);
     let mut text = explain(error);

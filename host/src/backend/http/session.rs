@@ -21,7 +21,7 @@ use super::{Link, headers};
 use crate::mcp::{message, method, said, splice};
 use crate::queue;
 
-/// The id of the one request that the wire asks by itself; the peer's begin with 1 and never come this far.
+/// The id of the one request that the wire makes by itself; the peer's ids begin with 1 and never come this far.
 const PROBE: u64 = 1 << 52;
 /// A session that is in doubt is asked about at most so often.
 const DOUBTS: Duration = Duration::from_secs(1);
@@ -38,11 +38,11 @@ pub(super) struct Session {
     turn: tokio::sync::Mutex<Option<Instant>>,
     /// Sessions that a server gave out and the gateway does not use.
     strays: Mutex<Vec<HeaderValue>>,
-    /// There is another one: what belongs to the old one begins anew.
+    /// Notified when there is a new session: whatever belonged to the old one has to be set up again.
     pub(super) renewed: Notify,
 }
 
-/// One session, and the how-manieth of its wire it is: a server may give out the same id again.
+/// One session, with its number on the wire, because a server may give out the same id again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Named {
     number: u64,
@@ -97,15 +97,15 @@ pub(super) enum Verdict {
 
 /// Judges a refusal; `answers` says whether it is the JSON-RPC answer to the request itself.
 ///
-/// The specification has one word for it, 404. In the field 400 is as frequent (the examples of the TypeScript SDK, older
-/// Python SDKs), and 401 (older Rust SDKs) and 410 occur; then the words decide.
+/// The specification has one status for it, 404. In practice 400 is as frequent (the examples of the TypeScript SDK,
+/// older Python SDKs), and 401 (older Rust SDKs) and 410 occur; then the text decides.
 pub(super) fn judge(status: StatusCode, body: &[u8], answers: bool) -> Verdict {
     let said = || speaks_of_it(&said::in_body(body));
     match status.as_u16() {
         404 | 410 if !answers || said() => Verdict::Over,
         400 | 401 | 422 if said() => Verdict::Over,
         400 if !answers => Verdict::Doubtful,
-        // Some say it so, and others mean what a tool did.
+        // Some servers say it so; with others the status is about a tool.
         500 | 503 if said() => Verdict::Doubtful,
         _ => Verdict::Alive,
     }
@@ -218,7 +218,7 @@ pub(super) async fn ask(
     Ok(true)
 }
 
-/// Whether the server answers a `ping` in this session; what says nothing about the session is a yes.
+/// Whether the server answers a `ping` in this session. An answer that says nothing about the session counts as yes.
 async fn knows(link: &Link, session: &Named) -> bool {
     let request = Sending::post(message::request(PROBE, "ping", None), &[]).within(Some(session.value()));
     let Ok(Ok(response)) = timeout(link.timeout, send(link, &request)).await else { return true };

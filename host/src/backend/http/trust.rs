@@ -1,5 +1,5 @@
-//! Whom an HTTPS server must be, if the operator named certificates: the system's authorities, those that were named, and a
-//! server whose very certificate was named.
+//! Checks the certificates of HTTPS servers if the operator named some: trusted are the system's authorities, the named
+//! ones, and a server whose own certificate was named.
 
 use std::sync::Arc;
 

@@ -123,7 +123,7 @@ impl Peer {
                     self.odd(Oddities::ID);
                 }
                 match self.answered(number, is_error) {
-                    // Nobody listens any more if the caller gave up at this moment.
+                    // The receiver is gone if the caller gave up at this moment.
                     Some(pending) => drop(pending.reply.send(Ok(reply))),
                     None => tracing::debug!("an answer nobody waits for was dropped"),
                 }

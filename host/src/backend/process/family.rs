@@ -43,7 +43,7 @@ fn listed(parent: Pid) -> Option<Vec<Pid>> {
     Some(children)
 }
 
-/// The same for everybody at once, from what each process says of its parent.
+/// The same for all processes at once, from the parent that each one names.
 fn table() -> HashMap<Pid, Vec<Pid>> {
     let mut table: HashMap<Pid, Vec<Pid>> = HashMap::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {

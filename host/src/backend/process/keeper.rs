@@ -31,7 +31,7 @@ const ORPHAN_GRACE: Duration = Duration::from_millis(500);
 /// How long killing goes on. Only a process stuck in the kernel, or one that changed its user, takes longer; it is
 /// left.
 const KILLING: Duration = Duration::from_secs(5);
-/// Between two looks at who is left.
+/// The pause between two looks for processes that are left.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// True once this program's `main` has asked [`serve_if_asked`]: only then does starting it again make a keeper.
@@ -142,7 +142,7 @@ impl Ward {
     fn signal(&self, signal: Signal) {
         let status = self.status.lock();
         if status.is_none() {
-            // The only error is that nobody is left. A server may have left the group it was given.
+            // The only error is that the group is empty. A server may have left the group it was given.
             let _ = rustix::process::kill_process_group(self.server, signal);
             let _ = rustix::process::kill_process(self.server, signal);
         }

@@ -14,9 +14,9 @@ use tokio::time::timeout;
 use super::family;
 use super::spawner::{on_the_spawner, was_before};
 
-/// How long strangers are killed for. More than milliseconds are needed only by those that stand in the kernel.
+/// How long strangers are killed for. Only those stuck in the kernel need more than milliseconds.
 const SWEEP: Duration = Duration::from_secs(3);
-/// Between two looks at who is left.
+/// The pause between two looks for processes that are left.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The keepers that are not reaped, by their process ids, each with a number that is never used again.

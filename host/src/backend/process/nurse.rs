@@ -103,7 +103,7 @@ async fn ended(mut reports: OwnedReadHalf) -> Option<ExitStatus> {
     }
 }
 
-/// The grace of a stop; `None` for a kill, and when nobody is left who could order one.
+/// The grace of a stop; `None` for a kill, and when all handles are gone.
 async fn stop_ordered(orders: &mut watch::Receiver<Order>) -> Option<Duration> {
     match orders.wait_for(|order| *order != Order::Run).await.as_deref() {
         Ok(Order::Stop(grace)) => Some(*grace),
@@ -112,6 +112,6 @@ async fn stop_ordered(orders: &mut watch::Receiver<Order>) -> Option<Duration> {
 }
 
 async fn kill_ordered(orders: &mut watch::Receiver<Order>) {
-    // An error means that nobody is left: the same as a kill.
+    // An error means that all handles are gone: the same as a kill.
     let _ = orders.wait_for(|order| *order == Order::Kill).await;
 }

@@ -38,14 +38,14 @@ pub(super) async fn on_the_spawner<T: Send + 'static>(
     let unavailable = || io::Error::other("the thread that starts children is not available");
     let (reply, replied) = oneshot::channel();
     let job = Box::new(move || {
-        // If nobody waits any more, what was started is dropped, and its keeper sees its line closed.
+        // If the caller no longer waits, the child is dropped, and its keeper sees that the connection is closed.
         let _ = reply.send(job());
     });
     spawner.as_ref().ok_or_else(unavailable)?.send(job).await.map_err(|_| unavailable())?;
     replied.await.map_err(|_| unavailable())?
 }
 
-/// From now on the gateway is the parent of what loses its own below it.
+/// From now on the gateway becomes the parent of its descendants that lose theirs.
 fn adopt() {
     let _ = BEFORE.set(family::children(rustix::process::getpid()).into_iter().collect());
     match rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {

@@ -101,7 +101,7 @@ impl Registry {
 }
 
 impl Fleet {
-    /// Keeps what a backend offers for the next start. Nobody waits for that.
+    /// Keeps the lists of a backend for the next start, in the background.
     pub(in crate::backend) fn remember(&self, backend: &Arc<Backend>) {
         let greeting = backend.said.lock().greeting.clone();
         let Some(greeting) = greeting else { return };

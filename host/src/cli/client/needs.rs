@@ -14,7 +14,7 @@ pub(super) enum Reach {
     Command {
         /// Variables of the environment that the gateway reads.
         variables: Vec<String>,
-        /// Variables that hold keys which tokens are signed with, or keys of others. They are nobody's but the gateway's.
+        /// Variables that hold keys which tokens are signed with, or keys of others. Only the gateway may have them.
         withheld: Vec<String>,
     },
     /// It listens already.

@@ -347,7 +347,7 @@ impl Checker<'_> {
     }
 
     /// Replaces `${NAME}` by that environment variable, `${NAME:-DEFAULT}` by the default if it is not set, and
-    /// `${file:PATH}` by what stands in that file; `$${` stands for `${`.
+    /// `${file:PATH}` by the content of that file; `$${` stands for `${`.
     pub(super) fn interpolate(&mut self, at: &str, key: &str, typed: &str) -> Option<Secret> {
         let (mut value, mut hidden) = (String::new(), Vec::new());
         let mut complete = true;

@@ -15,7 +15,7 @@ impl Checker<'_> {
     /// Every name and pattern of the file's rules.
     pub(super) fn rules(&mut self, raw: &Raw) -> Vec<Rule> {
         let names: Vec<&str> = raw.backends.iter().filter_map(|backend| backend.name.as_deref()).collect();
-        // While a name is missing nobody can tell that this one is unknown.
+        // While a name is missing it cannot be said that this one is unknown.
         let complete =
             names.len() == raw.backends.len() && !self.pruned.iter().any(|gone| gone == "/backends");
         let known = complete.then_some(names.as_slice());

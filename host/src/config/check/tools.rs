@@ -1,4 +1,4 @@
-//! What is said of single tools of a backend.
+//! Checks the settings of single tools of a backend.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who issues tokens and which roles they give, as it is typed.
+//! The sections about token issuers and the roles that tokens give.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -80,7 +80,7 @@ pub(in crate::config) struct RawIssuer {
     pub(in crate::config) leeway_secs: u64,
     /// The environment variable with its HS256 secret, at least 32 bytes.
     pub(in crate::config) secret_env: Option<String>,
-    /// A file with that secret, instead: what stands in it, without the line break at its end.
+    /// A file with that secret, instead: its content, without the line break at its end.
     pub(in crate::config) secret_file: Option<String>,
     /// Its keys, one by one.
     pub(in crate::config) keys: Vec<RawKey>,

@@ -67,11 +67,11 @@ pub(in crate::config) struct RawBackend {
     /// "http" or "stdio"; may be left out where `url` or `command` says it.
     #[serde(rename = "type")]
     pub(in crate::config) kind: Option<RawType>,
-    /// http: where it listens; `${NAME}` is replaced by that environment variable, and `${file:PATH}` by what stands in
-    /// that file, as they are: what is not allowed in a URL must stand there percent-encoded.
+    /// http: where it listens; `${NAME}` is replaced by that environment variable, and `${file:PATH}` by the content of
+    /// that file, as they are: characters that a URL may not have must be percent-encoded in them.
     pub(in crate::config) url: Option<String>,
     /// http: headers of every request; `${NAME}` in a value is replaced by that environment variable, `${NAME:-DEFAULT}`
-    /// by the default if it is not set, and `${file:PATH}` by what stands in that file.
+    /// by the default if it is not set, and `${file:PATH}` by the content of that file.
     pub(in crate::config) headers: BTreeMap<String, String>,
     /// http: the proxy that requests to it go through, instead of what [gateway] says: "none", "environment", or its URL.
     pub(in crate::config) proxy: Option<String>,
@@ -79,15 +79,15 @@ pub(in crate::config) struct RawBackend {
     pub(in crate::config) tls: Option<RawTls>,
     /// stdio: the program to start.
     pub(in crate::config) command: Option<String>,
-    /// stdio: its arguments; `${NAME}` is replaced by that environment variable, and `${file:PATH}` by what stands in that
+    /// stdio: its arguments; `${NAME}` is replaced by that environment variable, and `${file:PATH}` by the content of that
     /// file; `$${` stands for `${`. Other users of the machine may see the arguments of a program.
     pub(in crate::config) args: Vec<String>,
     /// stdio: a table of variables for it, where `${NAME}` in a value is replaced by the gateway's own
-    /// variable, and `${file:PATH}` by what stands in that file; or a list of the gateway's variables to pass on.
+    /// variable, and `${file:PATH}` by the content of that file; or a list of the gateway's variables to pass on.
     pub(in crate::config) env: RawEnv,
     /// stdio: the folder it runs in; relative to this file.
     pub(in crate::config) cwd: Option<String>,
-    /// stdio: holds it, and all it starts, to what stands here; without it, it may do all that the gateway's user may.
+    /// stdio: confines it, and all it starts, to what is given here; without it, it may do all that the gateway's user may.
     pub(in crate::config) sandbox: Option<RawSandbox>,
     /// How long a call may take. Each progress notification for it starts the clock again, and so does the answer to a
     /// question that the server asked.
@@ -205,7 +205,7 @@ pub(in crate::config) struct RawTls {
     pub(in crate::config) ca_file: Option<String>,
     /// A file with the certificate (PEM) by which the gateway shows who it is, and the certificates that signed it.
     pub(in crate::config) cert_file: Option<String>,
-    /// A file with the private key (PEM) of `cert_file`, if it does not stand in there.
+    /// A file with the private key (PEM) of `cert_file`, if that file does not hold it.
     pub(in crate::config) key_file: Option<String>,
 }
 

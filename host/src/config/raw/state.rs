@@ -1,4 +1,4 @@
-//! What outlives the process.
+//! The section `[state]`: what outlives the process.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

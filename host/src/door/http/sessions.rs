@@ -25,7 +25,7 @@ const FIRST: Duration = Duration::from_secs(60);
 const MAX_KEPT: usize = 64 << 20;
 /// So many callers are asked for a session that can go.
 const ASKED: usize = 16;
-/// Sessions that nobody uses are not looked for more often than this when one is opened.
+/// The least time between two searches for unused sessions when one is opened.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// All open sessions of one mount.
@@ -257,7 +257,7 @@ impl Sessions {
         }
     }
 
-    /// Looks for sessions nobody uses, until `stop`; then ends all.
+    /// Ends unused sessions from time to time; at `stop` it ends all.
     pub async fn look_after(self: Arc<Self>, stop: CancellationToken) {
         loop {
             let beat = (self.idle() / 4).clamp(Duration::from_millis(250), Duration::from_secs(60));

@@ -1,4 +1,4 @@
-//! Who sends a request: the checks on its head, then the authenticators.
+//! Finds out who sends a request: checks its head, then asks the authenticators.
 
 use std::sync::Arc;
 

@@ -110,7 +110,7 @@ impl Places {
         })
     }
 
-    /// A place for a new connection; `None` if no other gives way.
+    /// A place for a connection that comes; none if nobody gives way.
     pub(super) fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Arc<Seat>> {
         let (net, now) = (Net::of(from), self.now());
         let mut all = self.all.lock();

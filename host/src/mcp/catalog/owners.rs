@@ -1,11 +1,12 @@
-//! Who owns a name. It follows from the order of the backends in the file and from what was known of them before, never
-//! from which of them was up first.
+//! Which backend owns a name. It follows from the order of the backends in the file and from what was known of them
+//! before, never from which of them was up first.
 //!
-//! A plain name belongs to the first backend of the file that offers it. So while an earlier backend has not been listed
-//! yet, nobody knows whose the name is. It is given to nobody as long as that backend may still come up in a moment; once
-//! it has failed, or has been waited for long enough, a later one may be *shown* under the plain name, or one dead server
-//! would rename the tools of all others. *Rules* go on to know that tool by the name with its backend before it, until the
-//! earlier backend is known: what a role may call must not depend on what happened to be up.
+//! A plain name belongs to the first backend of the file that offers it. So while an earlier backend has not been
+//! listed yet, the owner is not known. The name is given to no backend as long as the earlier one may still come up in
+//! a moment; once that has failed, or has been waited for long enough, a later one may be *shown* under the plain name.
+//! Otherwise a dead server would rename the tools of all others. *Rules* go on to know that tool by the name with its
+//! backend before it, until the earlier backend is known: what a role may call must not depend on what happened to be
+//! up.
 //!
 //! A name that begins with the name of a backend (`backend_name`) is that backend's, even if another one lists it.
 //! Nothing that was given is taken away again: neither from a server that is down, nor for one that comes later.

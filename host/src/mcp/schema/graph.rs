@@ -89,7 +89,7 @@ impl Graph {
             }
             levels.push(below[&ROOT]);
             if below[&ROOT].is_endless() || left == 0 {
-                // It grows, and nobody knows how far.
+                // It grows without a known bound.
                 let endless =
                     Load { visits: f64::INFINITY, per_byte: f64::INFINITY, compared: f64::INFINITY };
                 levels.push(endless);

@@ -1,4 +1,4 @@
-//! Whose a file is, asked of what was opened and not of its name.
+//! Checks the owner of a file on the open descriptor, not by its name.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;

@@ -1,4 +1,5 @@
-//! Native code in memory of our own, which has no name and which nobody can write to once it is there. It is mapped from there, so
+//! Native code in memory of our own, which has no name and which cannot be written to once it is there. It is mapped
+//! from there, so
 //! that no second copy of it is in memory.
 
 use std::fs::File;

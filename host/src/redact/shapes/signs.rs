@@ -1,5 +1,5 @@
-//! Where in a text a secret can be at all. Most of a long text (an encoded image, a log, prose) holds none of the signs that
-//! every secret has near its beginning, and is passed over in blocks instead of letter by letter.
+//! Finds the places of a text where a secret can be at all. Most of a long text (an encoded image, a log, prose) holds
+//! none of the signs that every secret has near its beginning, and is skipped in blocks instead of letter by letter.
 
 use aho_corasick::Span;
 use aho_corasick::packed::{Config, MatchKind, Searcher};

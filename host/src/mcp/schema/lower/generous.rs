@@ -1,4 +1,4 @@
-//! Where servers take more than their schemas say, and everybody who writes such schemas means it.
+//! Accepts what servers accept although their schemas do not say so, where every author of such schemas means it.
 
 use std::collections::HashSet;
 
