@@ -20,6 +20,8 @@ pub enum TargetKind {
     Tool,
     Resource,
     Prompt,
+    /// The gateway itself: what its operator wants of it.
+    Control,
     Other,
 }
 
@@ -31,6 +33,7 @@ impl TargetKind {
             Self::Tool => "tool",
             Self::Resource => "resource",
             Self::Prompt => "prompt",
+            Self::Control => "control",
             Self::Other => "other",
         }
     }

@@ -13,12 +13,14 @@ mod caller;
 mod chain;
 mod judges;
 mod kill;
+mod orders;
 mod permit;
 
 pub use caller::Caller;
 pub use chain::Chain;
 pub(crate) use chain::denial;
 pub use kill::KillSwitch;
+pub use orders::{Order, Orders, OrdersError, OrdersFile, Switch};
 pub use permit::Permitted;
 
 use self::caller::Moment;
@@ -77,7 +79,8 @@ impl Policy {
     pub fn identify(&self, caller: &Caller) -> Result<Arc<Principal>, Denial> {
         // Before the chain, see `replace`.
         let epoch = self.epoch.load(Ordering::Acquire);
-        caller.identify(&self.chain.load(), Moment { epoch, ms: self.clock.unix_ms() })
+        let now = Moment { epoch, ms: self.clock.unix_ms() };
+        caller.identify(&self.chain.load(), now, |who| self.kill.orders().saw(&who.subject))
     }
 
     /// Who a caller is, if that is known and holds for so many milliseconds more; no authenticator is asked.
@@ -105,7 +108,7 @@ impl Policy {
         also: &[Target],
         schema: Option<&ArgumentSchema>,
     ) -> Result<Permitted, Denial> {
-        self.kill.check_all(&call.target, also)?;
+        self.kill.check(call, also)?;
         let chain = self.chain.load();
         let mut permits = Permits::new(call.clone());
         chain.admit(call, &chain.guards, &mut permits)?;
@@ -121,6 +124,18 @@ impl Policy {
         }
         chain.admit(call, &chain.breakers, &mut permits)?;
         Ok(Permitted::new(permits, others))
+    }
+
+    /// The same for what an operator wants of the gateway itself. The kill switch is not asked, or nobody could take back
+    /// what is off; nor are the breakers, because no server is involved.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub fn decide_control(&self, call: &Arc<Call>) -> Result<Permitted, Denial> {
+        let chain = self.chain.load();
+        let mut permits = Permits::new(call.clone());
+        chain.admit(call, &chain.guards, &mut permits)?;
+        Ok(Permitted::new(permits, Vec::new()))
     }
 
     /// Whether a caller may be refused once more. The guards are asked as for any call, and only what they say about how
@@ -140,7 +155,7 @@ impl Policy {
     /// # Errors
     /// A plugin failed and its failures deny.
     pub fn visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, Denial> {
-        let mut visible: Vec<bool> = rows.iter().map(|row| !self.kill.hides(row)).collect();
+        let mut visible: Vec<bool> = rows.iter().map(|row| !self.kill.hides(&call.principal, row)).collect();
         self.chain.load().visible(call, rows, &mut visible)?;
         Ok(visible)
     }

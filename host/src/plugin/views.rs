@@ -349,7 +349,8 @@ impl From<TargetKind> for WitKind {
             TargetKind::Tool => Self::Tool,
             TargetKind::Resource => Self::Resource,
             TargetKind::Prompt => Self::Prompt,
-            TargetKind::Other => Self::Other,
+            // The contract has no word for it yet; its method says what it is.
+            TargetKind::Control | TargetKind::Other => Self::Other,
         }
     }
 }
