@@ -14,7 +14,7 @@ use sentinel_gateway::config::{self, Config, Isolation};
 use sentinel_gateway::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part, Standing};
 use sentinel_gateway::mcp::schema::ArgumentSchema;
 use sentinel_gateway::mcp::{envelope, message, splice};
-use sentinel_gateway::plugin::{Engine, Plugin};
+use sentinel_gateway::plugin::{Engine, Plugin, Verdict};
 use sentinel_gateway::policy::{Caller, KillSwitch, Policy};
 use sentinel_gateway::redact::{Redaction, Secrets};
 use sentinel_gateway::state::{Clock, Store};
@@ -121,7 +121,9 @@ fn plugin_call_known_rbac(bencher: Bencher<'_, '_>) {
 fn plugin_call_warm_breaker_check_and_settle(bencher: Bencher<'_, '_>) {
     let plugin = plugin("circuit-breaker");
     bencher.bench_local(|| {
-        let permit = plugin.check(&BENCH.call).unwrap().unwrap().unwrap();
+        let Verdict::Allow(Some(permit)) = plugin.check(&BENCH.call).unwrap().unwrap() else {
+            panic!("the breaker gave no permit");
+        };
         plugin.settle(&BENCH.call, permit, Outcome::Success, Duration::from_micros(50)).unwrap();
     });
 }

@@ -20,7 +20,11 @@ pub enum TargetKind {
     Tool,
     Resource,
     Prompt,
-    /// The gateway itself: what its operator wants of it.
+    /// A route of an HTTP API.
+    Route,
+    /// A command that is run on a machine.
+    Command,
+    /// An operator's action on the gateway itself.
     Control,
     Other,
 }
@@ -33,6 +37,8 @@ impl TargetKind {
             Self::Tool => "tool",
             Self::Resource => "resource",
             Self::Prompt => "prompt",
+            Self::Route => "route",
+            Self::Command => "command",
             Self::Control => "control",
             Self::Other => "other",
         }

@@ -28,6 +28,7 @@ mod pool;
 mod precompiled;
 mod reuse;
 mod ticker;
+mod verdict;
 mod views;
 mod waiting;
 
@@ -35,6 +36,7 @@ pub use artifact::{Artifact, ArtifactError, Grant, Manifest, Wasi, load as load_
 pub use compile::compile_here;
 pub use engine::Engine;
 pub(crate) use pool::blocking;
+pub use verdict::{ApprovalRequest, Risk, Threshold, Verdict};
 pub use views::{Answer, CatalogEdit, Edits};
 
 use self::guest::{Guest, Shared};

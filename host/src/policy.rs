@@ -15,10 +15,10 @@ mod judges;
 mod kill;
 mod orders;
 mod permit;
+pub(crate) mod refusal;
 
 pub use caller::Caller;
 pub use chain::Chain;
-pub(crate) use chain::denial;
 pub use kill::KillSwitch;
 pub use orders::{Order, Orders, OrdersError, OrdersFile, Switch};
 pub use permit::Permitted;

@@ -7,12 +7,11 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::call::{Denial, Json, Refused, TargetKind};
-use crate::config::OnFailure;
 use crate::mcp::catalog::{List, Offer};
 use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
 use crate::plugin::{Answer, Answered, CatalogEdit, Edits, Fault, Hooks, Plugin, PluginError};
-use crate::policy::{Permitted, denial};
+use crate::policy::{Permitted, refusal};
 use crate::redact::Redaction;
 
 /// A message may not grow past this by rewriting.
@@ -180,15 +179,14 @@ impl Rewriters {
     fn outcome<T>(&self, plugin: &Plugin, answer: Answered<T>) -> Result<Option<T>, Denial> {
         match answer {
             Ok(Ok(value)) => Ok(Some(value)),
-            Ok(Err(refusal)) => Err(denial(&self.redaction, &refusal, Refused::Forbidden)),
+            Ok(Err(refusal)) => Err(refusal::worded(&self.redaction, &refusal, Refused::Forbidden)),
             Err(error) => {
                 // What a crashing plugin said is for the operator's eyes.
                 let shown = match &error.fault {
                     Fault::Trap(_) => "it crashed; see the gateway's log".to_owned(),
                     fault => fault.to_string(),
                 };
-                tracing::error!("{error}");
-                broken(plugin, &shown).map(|()| None)
+                refusal::failed(plugin, "rewriter", &error, Some(&shown)).map(|()| None)
             }
         }
     }
@@ -234,17 +232,9 @@ fn edited(plugin: &Plugin, list: List, offers: &[Offer], edits: Vec<CatalogEdit>
     next.into_iter().flatten().collect()
 }
 
+/// A rewriter that failed, or wants an edit that is not allowed.
 fn broken(plugin: &Plugin, reason: &str) -> Result<(), Denial> {
-    metrics::counter!("sentinel_plugin_failures_total", "plugin" => plugin.name().to_owned()).increment(1);
-    tracing::error!(plugin = plugin.name(), "rewriting failed: {reason}");
-    match plugin.on_failure() {
-        OnFailure::Allow => Ok(()),
-        OnFailure::Deny => Err(Denial::new(
-            Refused::Unavailable,
-            "plugin_failed",
-            format!("the rewriter plugin `{}` failed, so the call is refused: {reason}", plugin.name()),
-        )),
-    }
+    refusal::failed(plugin, "rewriter", format_args!("rewriting failed: {reason}"), Some(reason))
 }
 
 /// Makes the edits if every one of them is allowed; all or none.

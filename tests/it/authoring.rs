@@ -5,6 +5,7 @@
 use std::fs;
 
 use sentinel_gateway::config;
+use sentinel_gateway::plugin::Verdict;
 use sentinel_gateway::state::Store;
 
 use crate::guests::{alone, artifact, call, guard_settings, load_from, missing};
@@ -27,7 +28,7 @@ fn a_plugin_of_the_component_ecosystem_loads_and_decides() {
         let refusal = plugin.check(&call("forbidden_x")).unwrap().unwrap_err();
         assert_eq!(refusal.reason, "forbidden", "{build}");
         assert_eq!(refusal.message, "The tool forbidden_x is forbidden.", "{build}");
-        assert_eq!(plugin.check(&call("order")).unwrap().unwrap(), None, "{build}");
+        assert_eq!(plugin.check(&call("order")).unwrap().unwrap(), Verdict::Allow(None), "{build}");
     }
 }
 

@@ -2,6 +2,7 @@
 //! `tests/guests` runs through the library as the gateway runs its policies, and ends as a fault with a name.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod approvals;
 mod callers;
 mod capabilities;
 mod edits;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use sentinel_gateway::call::{Call, Denial, Outcome, Principal, Refused, Target, TargetKind};
 use sentinel_gateway::config::{self, Bounds, Isolation, Limits, OnFailure, Stage};
-use sentinel_gateway::plugin::{Engine, Fault, LoadError, Plugin, Row};
+use sentinel_gateway::plugin::{Engine, Fault, LoadError, Plugin, Row, Verdict};
 use sentinel_gateway::policy::{Chain, KillSwitch, Policy};
 use sentinel_gateway::state::{Clock, Store};
 use sentinel_names::Names;
@@ -139,7 +140,7 @@ fn plugins_kept_within_their_memory_by_checks_decide_alike() {
     let engine = Engine::bounded(Bounds::Checked).unwrap();
     let settings = settings("tag", Stage::Guard, json!({ "deny_tools": ["order"] }));
     let tag = Plugin::load(&engine, &guest("tag"), &settings, &Store::new(), &Clock::real()).unwrap();
-    assert!(tag.check(&call("refund")).unwrap().unwrap().is_none());
+    assert_eq!(tag.check(&call("refund")).unwrap().unwrap(), Verdict::Allow(None));
     assert_eq!(tag.check(&call("order")).unwrap().unwrap_err().reason, "tagged");
 }
 
@@ -217,7 +218,7 @@ fn a_panic_in_settle_harms_neither_the_reply_nor_the_next_call() {
     let settings = settings("panic", Stage::Guard, json!({ "in": "settle" }));
     let plugin = load(&settings, &Store::new());
     for _ in 0..2 {
-        assert_eq!(plugin.check(&call("order")).unwrap().unwrap(), Some(1));
+        assert_eq!(plugin.check(&call("order")).unwrap().unwrap(), Verdict::Allow(Some(1)));
         let error = plugin.settle(&call("order"), 1, Outcome::Success, Duration::ZERO).unwrap_err();
         assert_eq!(&*error.plugin, "panic");
         let text = error.to_string();

@@ -419,7 +419,8 @@ pub(super) struct RawScope {
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawRole {
-    /// `*`, `tools.read`, `tools.execute` (implies read), `resources.read`, `prompts.read`.
+    /// `tools.read`, `tools.execute` (implies read), `resources.read`, `prompts.read`, `routes.call`, `commands.execute`,
+    /// `control` (what an operator does to the gateway itself, such as switching a tool off); `*` is all of them.
     pub(super) permissions: Vec<String>,
     /// Tools it may not call, even with `*`, by any name a tool has: the one that lists show, the server's own, or
     /// `backend/own-name`. A `*` in a name stands for anything.

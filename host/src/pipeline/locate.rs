@@ -260,7 +260,11 @@ impl Pipeline {
         let list = match kind {
             TargetKind::Tool => List::Tools,
             TargetKind::Prompt => List::Prompts,
-            TargetKind::Resource | TargetKind::Control | TargetKind::Other => return Vec::new(),
+            TargetKind::Resource
+            | TargetKind::Route
+            | TargetKind::Command
+            | TargetKind::Control
+            | TargetKind::Other => return Vec::new(),
         };
         let catalog = self.registry.catalog();
         let its = catalog.list(list).iter().filter(|entry| *entry.upstream == *name);
@@ -276,7 +280,7 @@ impl Pipeline {
                 .find(List::Resources, name)
                 .or_else(|| catalog.find(List::Templates, name))
                 .or_else(|| catalog.find_template(name)),
-            TargetKind::Control | TargetKind::Other => None,
+            TargetKind::Route | TargetKind::Command | TargetKind::Control | TargetKind::Other => None,
         };
         if let Some(entry) = entry {
             let backend = self.registry.find(&entry.backend)?.clone();

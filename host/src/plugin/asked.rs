@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use wasmtime::component::Resource;
 
+use super::bindings::guard::exports::sentinel::plugin::admission::Verdict as WitVerdict;
 use super::bindings::selective::exports::sentinel::plugin::interest::Hooks as WantedHooks;
 use super::bindings::types as wit;
 use super::pool::Instance;
 use super::reuse::{Answers, Known};
 use super::views::{Answer, CatalogEdit, Edits};
-use super::{Answered, Auth, Fault, Hooks, Plugin, PluginError, Refusal, Row};
+use super::{Answered, Auth, Fault, Hooks, Plugin, PluginError, Refusal, Row, Verdict};
 use crate::call::{Call, Credential, Outcome, Principal, TargetKind};
 use crate::mcp::catalog::Offer;
 
@@ -58,18 +59,19 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn check(&self, call: &Arc<Call>) -> Answered<Option<u64>> {
-        let recall = |answers: &Answers| answers.allowed(call).then_some(Ok(None));
+    pub fn check(&self, call: &Arc<Call>) -> Answered<Verdict> {
+        let recall = |answers: &Answers| answers.allowed(call).then_some(Ok(Verdict::Allow(None)));
         let answer = self.pool.recall_or_run(recall, |instance| {
-            let Some(role) = &instance.guard else { return Ok(Ok(None)) };
+            let Some(role) = &instance.guard else { return Ok(Ok(Verdict::Allow(None))) };
             instance.store.data_mut().subject.call = Some(call.clone());
             let answer =
                 role.sentinel_plugin_admission().call_check(&mut instance.store, Resource::new_borrow(0));
             instance.store.data_mut().subject.call = None;
-            if matches!(answer, Ok(Ok(None))) {
+            let answer = answer?.map(Verdict::from);
+            if matches!(answer, Ok(Verdict::Allow(None))) {
                 instance.keep(call, Known::Allowed);
             }
-            answer
+            Ok(answer)
         });
         Ok(answer.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
     }
@@ -239,6 +241,15 @@ fn edits(
     subject.answer = None;
     let edits = std::mem::take(&mut subject.edits);
     Ok(done?.map(|()| Arc::new(edits)))
+}
+
+impl From<WitVerdict> for Verdict {
+    fn from(verdict: WitVerdict) -> Self {
+        match verdict {
+            WitVerdict::Allow(permit) => Self::Allow(permit),
+            WitVerdict::Ask(request) => Self::Ask(Box::new(request.into())),
+        }
+    }
 }
 
 impl From<wit::Refusal> for Refusal {

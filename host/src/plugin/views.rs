@@ -349,8 +349,10 @@ impl From<TargetKind> for WitKind {
             TargetKind::Tool => Self::Tool,
             TargetKind::Resource => Self::Resource,
             TargetKind::Prompt => Self::Prompt,
-            // The contract has no word for it yet; its method says what it is.
-            TargetKind::Control | TargetKind::Other => Self::Other,
+            TargetKind::Route => Self::Route,
+            TargetKind::Command => Self::Command,
+            TargetKind::Control => Self::Control,
+            TargetKind::Other => Self::Other,
         }
     }
 }

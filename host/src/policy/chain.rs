@@ -3,14 +3,10 @@
 use std::sync::Arc;
 
 use super::permit::Permits;
+use super::refusal;
 use crate::call::{Call, Credential, Denial, Principal, Refused};
-use crate::config::OnFailure;
-use crate::plugin::{Auth, Plugin, PluginError, Refusal, Row};
+use crate::plugin::{Auth, Plugin, PluginError, Row, Verdict};
 use crate::redact::Redaction;
-
-/// Longest machine word and message a plugin may send to a client.
-const MAX_REASON: usize = 64;
-const MAX_MESSAGE: usize = 500;
 
 /// Which plugin is asked when.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +66,9 @@ impl Chain {
                         break;
                     }
                 }
-                Ok(Err(refusal)) => return Err(denial(&self.redaction, &refusal, Refused::Unauthenticated)),
+                Ok(Err(refusal)) => {
+                    return Err(refusal::worded(&self.redaction, &refusal, Refused::Unauthenticated));
+                }
                 // An authenticator that fails can at best abstain; it never lets anybody in.
                 Err(error) => failed(plugin, &error)?,
             }
@@ -93,11 +91,8 @@ impl Chain {
         permits: &mut Permits,
     ) -> Result<(), Denial> {
         for plugin in guards {
-            match plugin.check(call) {
-                Ok(Ok(Some(permit))) => permits.push(plugin, permit),
-                Ok(Ok(None)) => {}
-                Ok(Err(refusal)) => return Err(denial(&self.redaction, &refusal, Refused::Forbidden)),
-                Err(error) => failed(plugin, &error)?,
+            if let Some(permit) = self.admits(plugin, call)? {
+                permits.push(plugin, permit);
             }
         }
         Ok(())
@@ -107,24 +102,28 @@ impl Chain {
     pub(super) fn bear(&self, call: &Arc<Call>, permits: &mut Permits) -> Result<(), Denial> {
         let mut result = Ok(());
         for plugin in &self.guards {
-            let denied = match plugin.check(call) {
-                Ok(Ok(Some(permit))) => {
-                    permits.push(plugin, permit);
-                    continue;
+            match self.admits(plugin, call) {
+                Ok(Some(permit)) => permits.push(plugin, permit),
+                Ok(None) => {}
+                Err(denied) => {
+                    let counts = matches!(denied.refused, Refused::RateLimited | Refused::Unavailable);
+                    if counts && result.is_ok() {
+                        result = Err(denied);
+                    }
                 }
-                Ok(Ok(None)) => continue,
-                Ok(Err(refusal)) => denial(&self.redaction, &refusal, Refused::Forbidden),
-                Err(error) => match failed(plugin, &error) {
-                    Ok(()) => continue,
-                    Err(denied) => denied,
-                },
-            };
-            let counts = matches!(denied.refused, Refused::RateLimited | Refused::Unavailable);
-            if counts && result.is_ok() {
-                result = Err(denied);
             }
         }
         result
+    }
+
+    /// Asks one guard: its permit, if it gave one, or why the call may not go on.
+    fn admits(&self, plugin: &Plugin, call: &Arc<Call>) -> Result<Option<u64>, Denial> {
+        match plugin.check(call) {
+            Ok(Ok(Verdict::Allow(permit))) => Ok(permit),
+            Ok(Ok(Verdict::Ask(request))) => Err(refusal::nobody_to_ask(&self.redaction, plugin, &request)),
+            Ok(Err(refusal)) => Err(refusal::worded(&self.redaction, &refusal, Refused::Forbidden)),
+            Err(error) => failed(plugin, &error).map(|()| None),
+        }
     }
 
     pub(super) fn visible(
@@ -143,6 +142,11 @@ impl Chain {
     }
 }
 
+fn failed(plugin: &Plugin, error: &PluginError) -> Result<(), Denial> {
+    // What a plugin said before it failed is for the operator's eyes.
+    refusal::failed(plugin, "policy", error, None)
+}
+
 /// The person that two authenticators know, for as long as both say.
 fn same(
     (first, until): (Principal, Option<u64>),
@@ -158,57 +162,9 @@ fn same(
     ))
 }
 
-/// What follows from a plugin's failure: by default a refusal.
-fn failed(plugin: &Plugin, error: &PluginError) -> Result<(), Denial> {
-    metrics::counter!("sentinel_plugin_failures_total", "plugin" => plugin.name().to_owned()).increment(1);
-    match plugin.on_failure() {
-        OnFailure::Allow => {
-            tracing::error!(
-                plugin = plugin.name(),
-                "{error}; passed over, because its on_failure is \"allow\""
-            );
-            Ok(())
-        }
-        OnFailure::Deny => {
-            tracing::error!(plugin = plugin.name(), "{error}; the call is refused");
-            let message = format!(
-                "the policy plugin `{}` failed, so the call is refused; see the gateway's log",
-                plugin.name()
-            );
-            Err(Denial::new(Refused::Unavailable, "plugin_failed", message))
-        }
-    }
-}
-
-/// A plugin's words for the wire: without secrets, bounded, printable, and with the step they belong to.
-pub(crate) fn denial(redaction: &Redaction, refusal: &Refusal, stage: Refused) -> Denial {
-    let refused = match refusal.reason.as_str() {
-        "rate_limited" => Refused::RateLimited,
-        "circuit_open" => Refused::CircuitOpen,
-        "state_unavailable" | "keys_unavailable" => Refused::Unavailable,
-        // Known, and not allowed: also where it is the authenticator that says so (RFC 6750, section 3.1).
-        "insufficient_scope" => Refused::Forbidden,
-        "unknown_method" => Refused::UnknownMethod,
-        _ => stage,
-    };
-    Denial {
-        refused,
-        reason: redaction.excerpt(&refusal.reason, MAX_REASON),
-        message: redaction.excerpt(&refusal.message, MAX_MESSAGE),
-        retry_after: refusal.retry_after,
-        details: refusal
-            .details
-            .iter()
-            .take(16)
-            .map(|(name, value)| (redaction.excerpt(name, MAX_REASON), redaction.excerpt(value, MAX_MESSAGE)))
-            .collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::redact::Secrets;
 
     #[test]
     fn two_credentials_are_one_person_or_nobody() {
@@ -232,19 +188,5 @@ mod tests {
             let refused = same((ann(), None), (&other, None)).map_err(|denial| denial.refused);
             assert_eq!(refused, Err(Refused::Unauthenticated));
         }
-    }
-
-    #[test]
-    fn a_plugins_words_are_bounded_and_printable() {
-        let refusal = Refusal {
-            reason: "x".repeat(100),
-            message: "a\u{1b}[31m\nb hunter22".to_owned(),
-            retry_after: None,
-            details: Vec::new(),
-        };
-        let secrets = Secrets { values: vec!["hunter22".to_owned()], ..Secrets::default() };
-        let denial = denial(&Redaction::new(&secrets), &refusal, Refused::Forbidden);
-        assert_eq!(denial.reason, format!("{}… [100 bytes]", "x".repeat(MAX_REASON)));
-        assert_eq!(denial.message, r"a\u{1b}[31m\nb [redacted]");
     }
 }

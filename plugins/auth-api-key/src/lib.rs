@@ -44,16 +44,13 @@ pub mod config;
 pub mod decide;
 pub mod rfc3339;
 
-use std::cell::RefCell;
-
-use sentinel_plugin_sdk::{Auth, Authentication, ConfigError, Lifecycle, Refusal, Request, clock, secrets};
+use sentinel_plugin_sdk::{
+    Auth, Authentication, ConfigError, Configured, Lifecycle, Refusal, Request, clock, secrets,
+};
 
 use decide::Keyring;
 
-thread_local! {
-    // A guest has one thread; the state lives as long as the instance.
-    static KEYRING: RefCell<Option<Keyring>> = const { RefCell::new(None) };
-}
+static KEYRING: Configured<Keyring> = Configured::of("auth-api-key");
 
 /// The plugin, as the gateway calls it.
 #[derive(Debug)]
@@ -61,25 +58,17 @@ pub struct AuthApiKey;
 
 impl Lifecycle for AuthApiKey {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
-        let keyring = config::read(sentinel_plugin_sdk::read_config(&json)?, secrets::get)?;
-        KEYRING.set(Some(keyring));
-        Ok(())
+        KEYRING.read(&json, |config| config::read(config, secrets::get))
     }
 }
 
 impl Authentication for AuthApiKey {
     fn authenticate(request: &Request) -> Result<Auth, Refusal> {
-        KEYRING.with_borrow(|keyring| match keyring {
-            Some(keyring) => {
-                let header = request.attr(keyring.header_attr());
-                let bearer = request.bearer();
-                keyring.judge(&request.door(), header.as_deref(), bearer.as_deref(), clock::unix_ms())
-            }
-            None => Err(Refusal::new("not_configured", "The plugin auth-api-key has not been configured.")),
-        })
+        let keyring = KEYRING.get()?;
+        let header = request.attr(keyring.header_attr());
+        let bearer = request.bearer();
+        keyring.judge(&request.door(), header.as_deref(), bearer.as_deref(), clock::unix_ms())
     }
 }
 
-// Natively the exported names (`sentinel:plugin/...`) are more than a linker accepts.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(AuthApiKey: authentication);

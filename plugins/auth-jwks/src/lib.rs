@@ -13,10 +13,9 @@ use std::time::Duration;
 
 use sentinel_jwt::decide::{Fault, Key};
 use sentinel_plugin_sdk::{
-    Auth, Authentication, ConfigError, Identity, Lifecycle, Refusal, Request, cells, clock, http, log,
-    secrets,
+    Auth, Authentication, ConfigError, Configured, Identity, Lifecycle, Refusal, Request, cells, clock, http,
+    log, secrets,
 };
-use serde_json::{Map, Value};
 
 use schedule::{Need, State, Step};
 use settings::Settings;
@@ -34,9 +33,10 @@ const WAIT_MS: u64 = 5_500;
 /// Rounds of one call; each waits, or makes a step that leads to the next.
 const ROUNDS: usize = 256;
 
+static SETTINGS: Configured<Settings> = Configured::of("auth-jwks");
+
 thread_local! {
-    // A guest has one thread; the state lives as long as the instance.
-    static SETTINGS: RefCell<Option<Settings>> = const { RefCell::new(None) };
+    // A guest has one thread; the keys live as long as the instance.
     static FETCHED: RefCell<Fetched> = const { RefCell::new(Fetched { set: 0, keys: Vec::new() }) };
 }
 
@@ -52,20 +52,17 @@ pub struct AuthJwks;
 
 impl Lifecycle for AuthJwks {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
-        let json: Map<String, Value> = sentinel_plugin_sdk::read_config(&json)?;
-        SETTINGS.set(Some(Settings::check(json, secrets::get)?));
-        Ok(())
+        SETTINGS.read(&json, |config| Settings::check(config, secrets::get))
     }
 }
 
 impl Authentication for AuthJwks {
     fn authenticate(request: &Request) -> Result<Auth, Refusal> {
         let Some(token) = request.bearer() else { return Ok(Auth::Abstain) };
-        SETTINGS.with_borrow(|settings| match settings {
-            Some(settings) if settings.verifier.leaves(&token) => Ok(Auth::Abstain),
-            Some(settings) => judge(settings, &token).map(Auth::Accepted),
-            None => Err(Refusal::new("not_configured", "The plugin auth-jwks has not been configured.")),
-        })
+        match SETTINGS.get()? {
+            settings if settings.verifier.leaves(&token) => Ok(Auth::Abstain),
+            settings => judge(settings, &token).map(Auth::Accepted),
+        }
     }
 }
 
@@ -236,6 +233,4 @@ fn unknown(settings: &Settings) -> Refusal {
     Refusal::new(Fault::UnknownKey.reason(), text)
 }
 
-// Natively the exported names (`sentinel:plugin/...`) are more than a linker accepts.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(AuthJwks: authentication);

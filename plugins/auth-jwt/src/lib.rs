@@ -3,16 +3,13 @@
 //! This file only joins the rules of `sentinel-jwt` to the gateway. All keys are in the configuration, so the plugin is
 //! pure; `auth-jwks` is for keys that have to be fetched.
 
-use std::cell::RefCell;
-
 use sentinel_jwt::config::Config;
 use sentinel_jwt::decide::Verifier;
-use sentinel_plugin_sdk::{Auth, Authentication, ConfigError, Lifecycle, Refusal, Request, clock, secrets};
+use sentinel_plugin_sdk::{
+    Auth, Authentication, ConfigError, Configured, Lifecycle, Refusal, Request, clock, secrets,
+};
 
-thread_local! {
-    // A guest has one thread; the state lives as long as the instance.
-    static VERIFIER: RefCell<Option<Verifier>> = const { RefCell::new(None) };
-}
+static VERIFIER: Configured<Verifier> = Configured::of("auth-jwt");
 
 /// The plugin, as the gateway calls it.
 #[derive(Debug)]
@@ -20,23 +17,14 @@ pub struct AuthJwt;
 
 impl Lifecycle for AuthJwt {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
-        let config: Config = sentinel_plugin_sdk::read_config(&json)?;
-        let verifier = config.check(secrets::get)?;
-        VERIFIER.set(Some(verifier));
-        Ok(())
+        VERIFIER.read(&json, |config: Config| config.check(secrets::get))
     }
 }
 
 impl Authentication for AuthJwt {
     fn authenticate(request: &Request) -> Result<Auth, Refusal> {
-        let bearer = request.bearer();
-        VERIFIER.with_borrow(|verifier| match verifier {
-            Some(verifier) => verifier.judge(bearer.as_deref(), clock::unix_ms() / 1000),
-            None => Err(Refusal::new("not_configured", "The plugin auth-jwt has not been configured.")),
-        })
+        VERIFIER.get()?.judge(request.bearer().as_deref(), clock::unix_ms() / 1000)
     }
 }
 
-// Natively the exported names (`sentinel:plugin/...`) are more than a linker accepts.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(AuthJwt: authentication);

@@ -5,16 +5,11 @@
 
 pub mod decide;
 
-use std::cell::RefCell;
-
-use sentinel_plugin_sdk::{Auth, Authentication, ConfigError, Lifecycle, Refusal, Request};
+use sentinel_plugin_sdk::{Auth, Authentication, ConfigError, Configured, Lifecycle, Refusal, Request};
 
 use decide::{Config, Local};
 
-thread_local! {
-    // A guest has one thread; the state lives as long as the instance.
-    static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
-}
+static LOCAL: Configured<Local> = Configured::of("auth-local");
 
 /// The plugin, as the gateway calls it.
 #[derive(Debug)]
@@ -22,21 +17,14 @@ pub struct AuthLocal;
 
 impl Lifecycle for AuthLocal {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
-        let config: Config = sentinel_plugin_sdk::read_config(&json)?;
-        LOCAL.set(Some(config.check()?));
-        Ok(())
+        LOCAL.read(&json, Config::check)
     }
 }
 
 impl Authentication for AuthLocal {
     fn authenticate(request: &Request) -> Result<Auth, Refusal> {
-        LOCAL.with_borrow(|local| match local {
-            Some(local) => local.judge(&request.door(), |name| request.attr(name)),
-            None => Err(Refusal::new("not_configured", "The plugin auth-local has not been configured.")),
-        })
+        LOCAL.get()?.judge(&request.door(), |name| request.attr(name))
     }
 }
 
-// Natively the exported names (`sentinel:plugin/...`) are more than a linker accepts.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(AuthLocal: authentication);

@@ -7,10 +7,8 @@ mod codec;
 mod config;
 mod decide;
 
-use std::cell::RefCell;
-
 use sentinel_plugin_sdk::{
-    Admission, Call, ConfigError, Lifecycle, Outcome, Refusal, cells, clock, log, read_config,
+    Admission, Call, ConfigError, Configured, Lifecycle, Outcome, Permit, Refusal, Verdict, cells, clock, log,
 };
 
 use config::{Config, Rules};
@@ -26,32 +24,27 @@ const TTL_MS: u32 = 24 * 3_600_000;
 #[derive(Debug)]
 pub struct CircuitBreaker;
 
-thread_local! {
-    /// None until configured: then everything is refused.
-    static CONFIG: RefCell<Option<Config>> = const { RefCell::new(None) };
-}
+static CONFIG: Configured<Config> = Configured::of("circuit-breaker");
 
 impl Lifecycle for CircuitBreaker {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
-        let config = Config::read(read_config(&json)?)?;
-        CONFIG.set(Some(config));
-        Ok(())
+        CONFIG.read(&json, Config::read)
     }
 }
 
 impl Admission for CircuitBreaker {
-    fn check(call: &Call) -> Result<Option<u64>, Refusal> {
+    fn check(call: &Call) -> Result<Verdict, Refusal> {
         let backend = call.backend();
-        let rules = rules(&backend).ok_or_else(|| decide::unavailable(&backend))?;
+        let rules = rules(&backend)?;
         for _ in 0..ATTEMPTS {
             let Ok((circuit, version)) = load(&backend) else { break };
             match circuit.check(&rules, clock::now_ns) {
-                Check::Pass(permit) => return Ok(Some(permit)),
+                Check::Pass(permit) => return Ok(Verdict::Allow(Some(permit))),
                 Check::Refuse { retry_after_ms, probing } => {
                     return Err(decide::refused(&backend, retry_after_ms, probing));
                 }
                 Check::Probe(next, permit) => match save(&backend, version, &next) {
-                    Ok(()) => return Ok(Some(permit)),
+                    Ok(()) => return Ok(Verdict::Allow(Some(permit))),
                     Err(cells::Failure::Stale) => {}
                     Err(cells::Failure::QuotaExceeded | cells::Failure::Unavailable) => break,
                 },
@@ -60,9 +53,9 @@ impl Admission for CircuitBreaker {
         Err(decide::unavailable(&backend))
     }
 
-    fn settle(call: &Call, permit: u64, outcome: Outcome, _: u64) {
+    fn settle(call: &Call, permit: Permit, outcome: Outcome, _: u64) {
         let backend = call.backend();
-        let Some(rules) = rules(&backend) else { return };
+        let Ok(rules) = rules(&backend) else { return };
         let health = decide::health(outcome);
         for _ in 0..ATTEMPTS {
             let Ok((circuit, version)) = load(&backend) else { break };
@@ -85,8 +78,8 @@ impl Admission for CircuitBreaker {
     }
 }
 
-fn rules(backend: &str) -> Option<Rules> {
-    CONFIG.with_borrow(|config| config.as_ref().map(|config| *config.of(backend)))
+fn rules(backend: &str) -> Result<Rules, Refusal> {
+    CONFIG.get().map(|config| *config.of(backend))
 }
 
 /// The circuit of a backend and its version. What another version of this plugin wrote is not understood,
@@ -103,6 +96,4 @@ fn save(backend: &str, version: u64, circuit: &Circuit) -> Result<(), cells::Fai
     cells::swap(backend, version, &codec::encode(circuit), TTL_MS).map(drop)
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(CircuitBreaker: admission);

@@ -7,11 +7,11 @@ mod decide;
 
 use std::cell::RefCell;
 
-use sentinel_plugin_sdk::{
-    Admission, Call, ConfigError, Lifecycle, Outcome, Refusal, TargetKind, counters, log, read_config,
-};
-
 use sentinel_plugin_sdk::names::Names;
+use sentinel_plugin_sdk::{
+    Admission, Call, ConfigError, Configured, Lifecycle, Outcome, Permit, Refusal, TargetKind, Verdict,
+    counters, log,
+};
 
 use decide::{Limit, Limits};
 
@@ -19,32 +19,23 @@ use decide::{Limit, Limits};
 #[derive(Debug)]
 pub struct RateLimit;
 
-#[derive(Default)]
-struct State {
-    /// None until configured: then everything is refused.
-    limits: Option<Limits>,
-    /// The counter's key, written anew for every call into the same memory.
-    key: String,
-}
+static LIMITS: Configured<Limits> = Configured::of("rate-limit");
 
 thread_local! {
-    static STATE: RefCell<State> = RefCell::default();
+    /// The counter's key, written anew for every call into the same memory.
+    static KEY: RefCell<String> = RefCell::default();
 }
 
 impl Lifecycle for RateLimit {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
-        let limits = Limits::read(read_config(&json)?)?;
-        STATE.with_borrow_mut(|state| state.limits = Some(limits));
-        Ok(())
+        LIMITS.read(&json, Limits::read)
     }
 }
 
 impl Admission for RateLimit {
-    fn check(call: &Call) -> Result<Option<u64>, Refusal> {
-        STATE.with_borrow_mut(|State { limits, key }| {
-            let Some(limits) = limits else {
-                return Err(decide::unavailable());
-            };
+    fn check(call: &Call) -> Result<Verdict, Refusal> {
+        let limits = LIMITS.get()?;
+        KEY.with_borrow_mut(|key| {
             let subject = call.subject();
             let (name, limit) = if call.kind() == TargetKind::Tool {
                 let (shown, own, backend) = (call.name(), call.upstream_name(), call.backend());
@@ -61,15 +52,14 @@ impl Admission for RateLimit {
                 decide::unavailable()
             })?;
             if take.allowed {
-                return Ok(None);
+                return Ok(Verdict::ALLOW);
             }
             Err(decide::refused(&name, &subject, limit, take.retry_after_ms))
         })
     }
 
-    fn settle(_: &Call, _: u64, _: Outcome, _: u64) {
-        // No permit is ever given, so nothing is to be settled.
-    }
+    // No permit is ever given, so there is nothing to settle.
+    fn settle(_: &Call, _: Permit, _: Outcome, _: u64) {}
 }
 
 fn rate(limit: Limit) -> counters::Rate {
@@ -81,10 +71,11 @@ fn kind_word(kind: TargetKind) -> &'static str {
         TargetKind::Tool => "tool",
         TargetKind::Resource => "resource",
         TargetKind::Prompt => "prompt",
+        TargetKind::Route => "route",
+        TargetKind::Command => "command",
+        TargetKind::Control => "control",
         TargetKind::Other => "other",
     }
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(RateLimit: admission);

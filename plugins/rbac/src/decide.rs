@@ -7,9 +7,19 @@ use sentinel_plugin_sdk::{ConfigError, Entry, Field, Refusal, TargetKind};
 use serde::Deserialize;
 
 /// The words of `permissions`.
-const PERMISSIONS: [&str; 5] = ["*", "tools.read", "tools.execute", "resources.read", "prompts.read"];
+const PERMISSIONS: [&str; 8] = [
+    "*",
+    "tools.read",
+    "tools.execute",
+    "resources.read",
+    "prompts.read",
+    "routes.call",
+    "commands.execute",
+    "control",
+];
 
-/// The methods of MCP that reach a backend; what they are about decides. Every other one needs `allowed_methods`.
+/// The methods of MCP that reach a backend; what they are about decides. Every other one that comes by MCP needs
+/// `allowed_methods`.
 const METHODS: [&str; 12] = [
     "completion/complete",
     "logging/setLevel",
@@ -50,7 +60,8 @@ pub struct ScopeConfig {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoleConfig {
-    /// `*`, `tools.read`, `tools.execute` (implies `tools.read`), `resources.read`, `prompts.read`.
+    /// `tools.read`, `tools.execute` (implies `tools.read`), `resources.read`, `prompts.read`, `routes.call`,
+    /// `commands.execute`, `control` (what an operator does to the gateway itself); `*` is all of them.
     #[serde(default)]
     pub permissions: Vec<String>,
     /// Tools that the role may neither see nor call, whatever its permissions, by any of their names (see
@@ -61,7 +72,8 @@ pub struct RoleConfig {
     /// it, unless with its backend: `backend/name`.
     #[serde(default)]
     pub allowed_tools: Option<Vec<String>>,
-    /// Methods that are not MCP's and that the role may use, such as `vendor/*`. No permission includes them.
+    /// Methods that are not MCP's and that the role may use, such as `vendor/*`; no permission includes them. An action of
+    /// an operator that is named here needs no permission `control`.
     #[serde(default)]
     pub allowed_methods: Vec<String>,
 }
@@ -69,7 +81,7 @@ pub struct RoleConfig {
 /// What a caller wants to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'text> {
-    /// The MCP method.
+    /// What is asked for; of MCP the method.
     pub method: &'text str,
     /// What it is about.
     pub kind: TargetKind,
@@ -90,6 +102,9 @@ struct Rule {
     call_tools: bool,
     resources: bool,
     prompts: bool,
+    routes: bool,
+    commands: bool,
+    control: bool,
     denied: Rules,
     allowed: Option<Rules>,
     methods: Patterns,
@@ -136,12 +151,17 @@ impl RoleConfig {
         for (index, word) in self.permissions.iter().enumerate() {
             match word.as_str() {
                 "*" => {
-                    (rule.see_tools, rule.call_tools, rule.resources, rule.prompts) = (true, true, true, true)
+                    (rule.see_tools, rule.call_tools, rule.resources, rule.prompts) =
+                        (true, true, true, true);
+                    (rule.routes, rule.commands, rule.control) = (true, true, true);
                 }
                 "tools.read" => rule.see_tools = true,
                 "tools.execute" => (rule.see_tools, rule.call_tools) = (true, true),
                 "resources.read" => rule.resources = true,
                 "prompts.read" => rule.prompts = true,
+                "routes.call" => rule.routes = true,
+                "commands.execute" => rule.commands = true,
+                "control" => rule.control = true,
                 _ => errors.push(unknown_permission(&format!("{path}/permissions/{index}"), word)),
             }
         }
@@ -199,7 +219,13 @@ impl Rule {
     }
 
     fn has_any_permission(&self) -> bool {
-        self.see_tools || self.call_tools || self.resources || self.prompts
+        self.see_tools
+            || self.call_tools
+            || self.resources
+            || self.prompts
+            || self.routes
+            || self.commands
+            || self.control
     }
 }
 
@@ -221,8 +247,11 @@ impl Roles {
 
     fn permits(&self, role: &str, Asked { method, kind, names }: Asked<'_>) -> Result<(), Refusal> {
         let name = names.shown;
-        let foreign = !METHODS.contains(&method);
-        if foreign && !self.rules.get(role).is_some_and(|rule| rule.methods.matches(method)) {
+        let named = || self.rules.get(role).is_some_and(|rule| rule.methods.matches(method));
+        // Other doors have words of their own for what they do.
+        let by_mcp = !matches!(kind, TargetKind::Route | TargetKind::Command | TargetKind::Control);
+        let foreign = by_mcp && !METHODS.contains(&method);
+        if foreign && !named() {
             // To whoever may not use it, it does not exist; as for a tool that is not listed.
             let text = format!("method `{}` is not known here", method.escape_debug());
             return Err(Refusal::new("unknown_method", text));
@@ -237,6 +266,9 @@ impl Roles {
             TargetKind::Tool => (rule.call_tools, "call the tool", "tools.execute"),
             TargetKind::Resource => (rule.resources, "read the resource", "resources.read"),
             TargetKind::Prompt => (rule.prompts, "use the prompt", "prompts.read"),
+            TargetKind::Route => (rule.routes, "call the route", "routes.call"),
+            TargetKind::Command => (rule.commands, "run the command", "commands.execute"),
+            TargetKind::Control => (rule.control || named(), method, "control"),
             // The rule that names the method is the permission.
             TargetKind::Other => (foreign || rule.has_any_permission(), "use", "any"),
         };
@@ -284,6 +316,9 @@ impl Roles {
             }
             TargetKind::Resource => rule.resources,
             TargetKind::Prompt => rule.prompts,
+            TargetKind::Route => rule.routes,
+            TargetKind::Command => rule.commands,
+            TargetKind::Control => rule.control,
             TargetKind::Other => rule.has_any_permission(),
         };
         entries.iter().map(visible).collect()

@@ -4,20 +4,15 @@
 
 pub mod decide;
 
-use std::cell::RefCell;
-
-use sentinel_plugin_sdk::{
-    Admission, Call, ConfigError, Entry, Facts, Lifecycle, Outcome, Permit, Refusal, Reuse, Visibility,
-};
-
 use sentinel_plugin_sdk::names::Names;
+use sentinel_plugin_sdk::{
+    Admission, Call, ConfigError, Configured, Entry, Facts, Lifecycle, Outcome, Permit, Refusal, Reuse,
+    Verdict, Visibility,
+};
 
 use decide::{Asked, Config, Roles};
 
-thread_local! {
-    // A guest has one thread; the state lives as long as the instance.
-    static ROLES: RefCell<Option<Roles>> = const { RefCell::new(None) };
-}
+static ROLES: Configured<Roles> = Configured::of("rbac");
 
 /// The plugin, as the gateway calls it.
 #[derive(Debug)]
@@ -25,24 +20,18 @@ pub struct Rbac;
 
 impl Lifecycle for Rbac {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
-        let config: Config = sentinel_plugin_sdk::read_config(&json)?;
-        ROLES.set(Some(config.check()?));
-        Ok(())
+        ROLES.read(&json, Config::check)
     }
 }
 
 impl Admission for Rbac {
-    fn check(call: &Call) -> Result<Option<Permit>, Refusal> {
-        ROLES.with_borrow(|roles| match roles {
-            Some(roles) => {
-                let (method, kind) = (call.method(), call.kind());
-                let (shown, own, backend) = (call.name(), call.upstream_name(), call.backend());
-                let names = Names { shown: &shown, own: &own, backend: &backend };
-                let asked = Asked { method: &method, kind, names };
-                roles.check(&call.role(), asked, || call.claim("scope")).map(|()| None)
-            }
-            None => Err(Refusal::new("not_configured", "The plugin rbac has not been configured.")),
-        })
+    fn check(call: &Call) -> Result<Verdict, Refusal> {
+        let roles = ROLES.get()?;
+        let (method, kind) = (call.method(), call.kind());
+        let (shown, own, backend) = (call.name(), call.upstream_name(), call.backend());
+        let names = Names { shown: &shown, own: &own, backend: &backend };
+        let asked = Asked { method: &method, kind, names };
+        roles.check(&call.role(), asked, || call.claim("scope")).map(|()| Verdict::ALLOW)
     }
 
     // No permit is ever given, so there is nothing to settle.
@@ -51,11 +40,10 @@ impl Admission for Rbac {
 
 impl Visibility for Rbac {
     fn visible(call: &Call, entries: Vec<Entry>) -> Vec<bool> {
-        let role = call.role();
-        ROLES.with_borrow(|roles| match roles {
-            Some(roles) => roles.visible(&role, &entries),
-            None => vec![false; entries.len()],
-        })
+        match ROLES.get() {
+            Ok(roles) => roles.visible(&call.role(), &entries),
+            Err(_) => vec![false; entries.len()],
+        }
     }
 }
 
@@ -66,6 +54,4 @@ impl Reuse for Rbac {
     }
 }
 
-// Natively the exported names (`sentinel:plugin/...`) are more than a linker accepts.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Rbac: admission, visibility, reuse);

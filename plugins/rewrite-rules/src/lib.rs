@@ -7,14 +7,11 @@ mod check;
 mod config;
 mod decide;
 
-use std::cell::RefCell;
-
-use sentinel_plugin_sdk::{
-    Call, Catalog, ConfigError, Facts, Hooks, Interest, Lifecycle, Patch, Refusal, Response, Reuse,
-    Rewriting, TargetKind, log, read_config,
-};
-
 use sentinel_plugin_sdk::names::Names;
+use sentinel_plugin_sdk::{
+    Call, Catalog, ConfigError, Configured, Facts, Hooks, Interest, Lifecycle, Patch, Refusal, Response,
+    Reuse, Rewriting, TargetKind, log,
+};
 
 use decide::{Action, Backend, Rules};
 
@@ -22,16 +19,11 @@ use decide::{Action, Backend, Rules};
 #[derive(Debug)]
 pub struct RewriteRules;
 
-thread_local! {
-    /// None until configured: then nothing passes.
-    static RULES: RefCell<Option<Rules>> = const { RefCell::new(None) };
-}
+static RULES: Configured<Rules> = Configured::of("rewrite-rules");
 
 impl Lifecycle for RewriteRules {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
-        let rules = config::read(read_config(&json)?)?;
-        RULES.set(Some(rules));
-        Ok(())
+        RULES.read(&json, config::read)
     }
 }
 
@@ -77,10 +69,10 @@ impl Rewriting for RewriteRules {
 
 impl Interest for RewriteRules {
     fn hooks_for(backend: String) -> Hooks {
-        RULES.with_borrow(|rules| match rules {
-            Some(rules) => rules.of(&backend).map_or(Hooks::empty(), wanted),
-            None => Hooks::ON_REQUEST | Hooks::ON_RESPONSE | Hooks::ON_CATALOG,
-        })
+        match RULES.get() {
+            Ok(rules) => rules.of(&backend).map_or(Hooks::empty(), wanted),
+            Err(_) => Hooks::all(),
+        }
     }
 }
 
@@ -100,15 +92,10 @@ fn wanted(backend: &Backend) -> Hooks {
 }
 
 fn with_rules(backend: &str, edit: impl FnOnce(&Backend)) -> Result<(), Refusal> {
-    RULES.with_borrow(|rules| {
-        let rules = rules.as_ref().ok_or_else(|| {
-            Refusal::new("not_configured", "The rules for rewriting have not been configured.")
-        })?;
-        if let Some(backend) = rules.of(backend) {
-            edit(backend);
-        }
-        Ok(())
-    })
+    if let Some(backend) = RULES.get()?.of(backend) {
+        edit(backend);
+    }
+    Ok(())
 }
 
 fn with_names(call: &Call, backend: &Backend, edit: impl FnOnce(&Names<'_>)) {
@@ -148,6 +135,4 @@ fn edit_list(name: &str, backend: &Backend, entries: &Catalog) {
     }
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(RewriteRules: rewriting, interest, reuse);

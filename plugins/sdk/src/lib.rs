@@ -3,7 +3,7 @@
 //! A plugin implements [`Lifecycle`] and the traits of the roles it wants to play, then names them:
 //!
 //! ```ignore
-//! use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Refusal};
+//! use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Refusal, Verdict};
 //!
 //! struct OfficeHours;
 //!
@@ -11,17 +11,20 @@
 //!     fn configure(_json: String) -> Result<(), Vec<ConfigError>> { Ok(()) }
 //! }
 //! impl Admission for OfficeHours {
-//!     fn check(call: &Call) -> Result<Option<u64>, Refusal> {
+//!     fn check(call: &Call) -> Result<Verdict, Refusal> {
 //!         if call.role() == "night-watch" { return Err(Refusal::new("office_hours", "The office is closed.")) }
-//!         Ok(None)
+//!         Ok(Verdict::ALLOW)
 //!     }
 //!     fn settle(_: &Call, _: u64, _: Outcome, _: u64) {}
 //! }
 //! sentinel_plugin_sdk::export!(OfficeHours: admission);
 //! ```
 //!
+//! What `configure` makes of the configuration has its place in a [`Configured`].
+//!
 //! Built for `wasm32-unknown-unknown` such a plugin imports nothing but the gateway's own interfaces.
 
+mod configured;
 pub mod fields;
 #[cfg(feature = "http")]
 pub mod http;
@@ -108,10 +111,11 @@ pub mod bindings {
     );
 }
 
-pub use bindings::admission::exports::sentinel::plugin::admission::{Guest as Admission, Permit};
+pub use bindings::admission::exports::sentinel::plugin::admission::{Guest as Admission, Permit, Verdict};
 pub use bindings::authentication::exports::sentinel::plugin::authentication::Guest as Authentication;
 pub use bindings::imports::sentinel::plugin::types::{
-    Auth, ConfigError, Entry, Field, Identity, Outcome, Principal, Refusal, TargetKind,
+    ApprovalRequest, Auth, ConfigError, Entry, Field, Identity, Outcome, Principal, Refusal, Risk,
+    TargetKind, Threshold,
 };
 pub use bindings::imports::sentinel::plugin::view::{Call, Catalog, Patch, Request, Response};
 pub use bindings::imports::sentinel::plugin::{cells, clock, counters, log, secrets};
@@ -120,6 +124,7 @@ pub use bindings::lifecycle::exports::sentinel::plugin::lifecycle::Guest as Life
 pub use bindings::reuse::exports::sentinel::plugin::reuse::{Facts, Guest as Reuse};
 pub use bindings::rewriting::exports::sentinel::plugin::rewriting::Guest as Rewriting;
 pub use bindings::visibility::exports::sentinel::plugin::visibility::Guest as Visibility;
+pub use configured::Configured;
 
 /// The names of tools and the patterns that rules name them by: one language for all plugins and for the gateway itself.
 pub use sentinel_names as names;
@@ -137,6 +142,28 @@ macro_rules! export {
             $($crate::bindings::$role::export!($plugin with_types_in $crate::bindings::$role);)+
         }
     };
+}
+
+impl Verdict {
+    /// The call may go on, and the guard need not hear how it ended.
+    pub const ALLOW: Self = Self::Allow(None);
+}
+
+impl ApprovalRequest {
+    /// A request with the operator's approvers and times. `reason` is a stable machine word, `summary` one sentence for the
+    /// person who decides.
+    #[must_use]
+    pub fn new(reason: &str, summary: impl Into<String>, risk: Risk) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            summary: summary.into(),
+            risk,
+            thresholds: Vec::new(),
+            decide_within_ms: None,
+            run_within_ms: None,
+            details: Vec::new(),
+        }
+    }
 }
 
 impl Refusal {

@@ -28,7 +28,7 @@ impl Config {
     ///
     /// # Errors
     /// All mistakes, each with the key it stands at.
-    pub fn check(&self) -> Result<Hours, Vec<ConfigError>> {
+    pub fn check(self) -> Result<Hours, Vec<ConfigError>> {
         let mut errors = Vec::new();
         if self.from > 23 {
             errors.push(ConfigError::new("/from", "is no hour of the day").hint("0 to 23"));

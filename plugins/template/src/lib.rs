@@ -4,19 +4,14 @@
 
 pub mod decide;
 
-use std::cell::Cell;
-
 use sentinel_plugin_sdk::{
-    Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, clock, read_config,
+    Admission, Call, ConfigError, Configured, Lifecycle, Outcome, Permit, Refusal, Verdict, clock,
 };
 
 use decide::{Config, Hours};
 
-thread_local! {
-    // A guest has one thread; this lives as long as the instance. What must live longer belongs into the
-    // gateway's `counters` and `cells`.
-    static HOURS: Cell<Option<Hours>> = const { Cell::new(None) };
-}
+// This lives as long as the instance. What must live longer belongs into the gateway's `counters` and `cells`.
+static HOURS: Configured<Hours> = Configured::of("template");
 
 /// The plugin, as the gateway calls it.
 #[derive(Debug)]
@@ -24,18 +19,14 @@ pub struct OfficeHours;
 
 impl Lifecycle for OfficeHours {
     fn configure(json: String) -> Result<(), Vec<ConfigError>> {
-        HOURS.set(Some(read_config::<Config>(&json)?.check()?));
-        Ok(())
+        HOURS.read(&json, Config::check)
     }
 }
 
 impl Admission for OfficeHours {
-    fn check(_call: &Call) -> Result<Option<Permit>, Refusal> {
-        let Some(hours) = HOURS.get() else {
-            return Err(Refusal::new("not_configured", "The plugin has not been configured."));
-        };
-        match hours.closed_for(clock::unix_ms()) {
-            None => Ok(None),
+    fn check(_call: &Call) -> Result<Verdict, Refusal> {
+        match HOURS.get()?.closed_for(clock::unix_ms()) {
+            None => Ok(Verdict::ALLOW),
             Some(wait) => Err(Refusal {
                 retry_after_ms: Some(wait),
                 ..Refusal::new("office_closed", "The office is closed.")
@@ -47,6 +38,4 @@ impl Admission for OfficeHours {
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
 }
 
-// Natively the exported names (`sentinel:plugin/...`) are more than a linker accepts.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(OfficeHours: admission);

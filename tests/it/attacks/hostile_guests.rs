@@ -13,7 +13,7 @@ pub(crate) mod written;
 use std::sync::{Arc, OnceLock};
 
 use sentinel_gateway::config::Stage;
-use sentinel_gateway::plugin::{Fault, LoadError, Plugin};
+use sentinel_gateway::plugin::{Fault, LoadError, Plugin, Verdict};
 use sentinel_gateway::state::Store;
 use serde_json::json;
 
@@ -28,7 +28,7 @@ fn neighbour() -> &'static Plugin {
 
 fn the_others_go_on(name: &str) {
     let answer = neighbour().check(&call("order"));
-    assert!(matches!(answer, Ok(Ok(None))), "after {name}: {answer:?}");
+    assert!(matches!(answer, Ok(Ok(Verdict::Allow(None)))), "after {name}: {answer:?}");
 }
 
 /// What its checks come to, twice: the second is made by another instance.

@@ -35,7 +35,7 @@ fn whoever_depends_on_the_target_is_asked_once_for_each() {
     let order = call("order");
     let guard = once(Stage::Guard, "nothing", |_| {});
     let first = guard.check(&order).unwrap().unwrap();
-    assert_eq!(first, None);
+    assert_eq!(first, Verdict::Allow(None));
     // Whoever calls, with whatever arguments.
     assert!(!asked(guard.check(&another(&order))));
     assert!(asked(guard.check(&call("refund"))), "another target");
@@ -66,7 +66,7 @@ fn an_answer_that_depends_on_more_than_was_said_is_for_its_call_only() {
         assert!(asked(rewriter.on_request(&call("order"))), "{also}");
     }
     let guard = once(Stage::Guard, "permit", |_| {});
-    assert_eq!(guard.check(&call("order")).unwrap().unwrap(), Some(1));
+    assert_eq!(guard.check(&call("order")).unwrap().unwrap(), Verdict::Allow(Some(1)));
     assert!(asked(guard.check(&call("order"))), "a permit is for one call");
 }
 

@@ -14,6 +14,9 @@ fn asked<'text>(kind: TargetKind, name: &'text str, backend: &'text str) -> Aske
         TargetKind::Tool => "tools/call",
         TargetKind::Resource => "resources/read",
         TargetKind::Prompt => "prompts/get",
+        TargetKind::Route => "GET",
+        TargetKind::Command => "run",
+        TargetKind::Control => "kill",
         TargetKind::Other => "logging/setLevel",
     };
     Asked { method, kind, names: named(name, backend) }
@@ -43,7 +46,15 @@ fn sees(roles: &Roles, role: &str, kind: TargetKind, name: &str) -> bool {
     roles.visible(role, &[row(kind, named(name, "files"))]) == [true]
 }
 
-const ALL: [TargetKind; 4] = [TargetKind::Tool, TargetKind::Resource, TargetKind::Prompt, TargetKind::Other];
+const ALL: [TargetKind; 7] = [
+    TargetKind::Tool,
+    TargetKind::Resource,
+    TargetKind::Prompt,
+    TargetKind::Route,
+    TargetKind::Command,
+    TargetKind::Control,
+    TargetKind::Other,
+];
 
 #[test]
 fn a_star_may_do_everything() {
@@ -77,14 +88,37 @@ fn each_permission_opens_its_own_kind_only() {
         ("tools.execute", TargetKind::Tool),
         ("resources.read", TargetKind::Resource),
         ("prompts.read", TargetKind::Prompt),
+        ("routes.call", TargetKind::Route),
+        ("commands.execute", TargetKind::Command),
+        ("control", TargetKind::Control),
     ];
     for (word, opened) in words {
         let roles = roles(&format!(r#"{{"roles":{{"r":{{"permissions":["{word}"]}}}}}}"#));
-        for kind in [TargetKind::Tool, TargetKind::Resource, TargetKind::Prompt] {
+        for kind in ALL.into_iter().filter(|kind| *kind != TargetKind::Other) {
             assert_eq!(may(&roles, "r", kind, "x"), kind == opened, "{word} {kind:?}");
             assert_eq!(sees(&roles, "r", kind, "x"), kind == opened, "{word} {kind:?}");
         }
         assert!(may(&roles, "r", TargetKind::Other, "completion/complete"));
+    }
+}
+
+#[test]
+fn an_operators_actions_can_be_granted_one_by_one() {
+    let roles =
+        roles(r#"{"roles":{"watch":{"allowed_methods":["status","vendor/*"]},"user":{"permissions":["tools.execute"]}}}"#);
+    let act = |role: &str, kind: TargetKind, method: &'static str| {
+        let asked = Asked { method, kind, names: named("gateway", "") };
+        roles.check(role, asked, || None).map_err(|refusal| refusal.reason)
+    };
+    let denied = || Err("permission_denied".to_owned());
+    assert_eq!(act("watch", TargetKind::Control, "status"), Ok(()));
+    assert_eq!(act("watch", TargetKind::Control, "kill"), denied());
+    // A word of one door is no permission at another.
+    assert_eq!(act("watch", TargetKind::Command, "status"), denied());
+    assert_eq!(act("watch", TargetKind::Route, "status"), denied());
+    for method in ["status", "kill", "tools/call"] {
+        assert_eq!(act("user", TargetKind::Control, method), denied());
+        assert_eq!(act("nobody", TargetKind::Control, method), denied());
     }
 }
 

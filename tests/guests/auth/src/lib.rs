@@ -75,6 +75,4 @@ impl Authentication for Authenticator {
     }
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Authenticator: authentication);

@@ -2,7 +2,9 @@
 //!
 //! Configuration: any object; the key `bad` makes it wrong in two places.
 
-use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, read_config};
+use sentinel_plugin_sdk::{
+    Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, Verdict, read_config,
+};
 
 /// A guard that finds two mistakes in its configuration.
 #[derive(Debug)]
@@ -22,13 +24,11 @@ impl Lifecycle for BadConfig {
 }
 
 impl Admission for BadConfig {
-    fn check(_call: &Call) -> Result<Option<Permit>, Refusal> {
-        Ok(None)
+    fn check(_call: &Call) -> Result<Verdict, Refusal> {
+        Ok(Verdict::ALLOW)
     }
 
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(BadConfig: admission);

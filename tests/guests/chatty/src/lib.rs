@@ -1,6 +1,6 @@
 //! Shows that a guard's flood of log lines is cut off and counted while its calls go on.
 
-use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, log};
+use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, Verdict, log};
 
 /// Lines per call.
 const LINES: u32 = 10_000;
@@ -16,17 +16,15 @@ impl Lifecycle for Chatty {
 }
 
 impl Admission for Chatty {
-    fn check(_call: &Call) -> Result<Option<Permit>, Refusal> {
+    fn check(_call: &Call) -> Result<Verdict, Refusal> {
         for _ in 0..LINES {
             // A constant: formatting would cost more fuel than logging.
             log::emit(log::Level::Info, "and another thing");
         }
-        Ok(None)
+        Ok(Verdict::ALLOW)
     }
 
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Chatty: admission);

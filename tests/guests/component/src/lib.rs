@@ -12,7 +12,7 @@ mod generated {
     });
 }
 
-use generated::exports::sentinel::plugin::admission::{Guest as Admission, Permit};
+use generated::exports::sentinel::plugin::admission::{Guest as Admission, Permit, Verdict};
 use generated::exports::sentinel::plugin::lifecycle::Guest as Lifecycle;
 use generated::sentinel::plugin::types::{ConfigError, Outcome, Refusal, TargetKind};
 use generated::sentinel::plugin::view::Call;
@@ -26,7 +26,7 @@ impl Lifecycle for Forbidden {
 }
 
 impl Admission for Forbidden {
-    fn check(call: &Call) -> Result<Option<Permit>, Refusal> {
+    fn check(call: &Call) -> Result<Verdict, Refusal> {
         let name = call.name();
         if call.kind() == TargetKind::Tool && name.starts_with("forbidden_") {
             return Err(Refusal {
@@ -36,7 +36,7 @@ impl Admission for Forbidden {
                 details: Vec::new(),
             });
         }
-        Ok(None)
+        Ok(Verdict::Allow(None))
     }
 
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}

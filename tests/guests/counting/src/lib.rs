@@ -2,7 +2,9 @@
 //!
 //! A call of the tool `settles` is not counted but refused, with the message `<checks>/<settles>`.
 
-use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, counters, log};
+use sentinel_plugin_sdk::{
+    Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, Verdict, counters, log,
+};
 
 /// Milliseconds that the counts live: longer than any test.
 const TTL_MS: u32 = 3_600_000;
@@ -23,12 +25,12 @@ impl Lifecycle for Counting {
 }
 
 impl Admission for Counting {
-    fn check(call: &Call) -> Result<Option<Permit>, Refusal> {
+    fn check(call: &Call) -> Result<Verdict, Refusal> {
         if call.name() == "settles" {
             let (checks, settles) = (add("checks", 0)?, add("settles", 0)?);
             return Err(Refusal::new("count", format!("{checks}/{settles}")));
         }
-        Ok(Some(add("checks", 1)?.unsigned_abs()))
+        Ok(Verdict::Allow(Some(add("checks", 1)?.unsigned_abs())))
     }
 
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {
@@ -38,6 +40,4 @@ impl Admission for Counting {
     }
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Counting: admission);

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use sentinel_plugin_sdk::{
-    Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, http, read_config,
+    Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, Verdict, http, read_config,
 };
 use serde::Deserialize;
 
@@ -32,7 +32,7 @@ impl Lifecycle for Fetcher {
 }
 
 impl Admission for Fetcher {
-    fn check(_call: &Call) -> Result<Option<Permit>, Refusal> {
+    fn check(_call: &Call) -> Result<Verdict, Refusal> {
         let Config { url, pause_ms } = CONFIG.with_borrow(Clone::clone);
         if pause_ms > 0 {
             http::pause(Duration::from_millis(pause_ms));
@@ -53,6 +53,4 @@ impl Admission for Fetcher {
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Fetcher: admission);

@@ -7,7 +7,8 @@
 use std::sync::OnceLock;
 
 use sentinel_plugin_sdk::{
-    Admission, Call, ConfigError, Field, Lifecycle, Outcome, Permit, Refusal, cells, counters, read_config,
+    Admission, Call, ConfigError, Field, Lifecycle, Outcome, Permit, Refusal, Verdict, cells, counters,
+    read_config,
 };
 
 /// Milliseconds that keys live: longer than any test.
@@ -76,7 +77,7 @@ fn quota(written: i64, failure: &str) -> Refusal {
 }
 
 impl Admission for Hoarder {
-    fn check(_call: &Call) -> Result<Option<Permit>, Refusal> {
+    fn check(_call: &Call) -> Result<Verdict, Refusal> {
         let Some(config) = CONFIG.get() else {
             return Err(Refusal::new("unconfigured", "Never configured."));
         };
@@ -88,12 +89,10 @@ impl Admission for Hoarder {
             hoard(config, written).map_err(|failure| quota(written, failure))?;
             written = counters::gauge_add("written", 1, TTL_MS).map_err(|_| quota(written, "unavailable"))?;
         }
-        Ok(None)
+        Ok(Verdict::ALLOW)
     }
 
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Hoarder: admission);

@@ -1,6 +1,6 @@
 //! Shows that a guard which never comes back costs its caller one refusal, and nobody else anything.
 
-use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal};
+use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, Verdict};
 
 /// A guard that never comes back.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ impl Lifecycle for Loop {
 }
 
 impl Admission for Loop {
-    fn check(_call: &Call) -> Result<Option<Permit>, Refusal> {
+    fn check(_call: &Call) -> Result<Verdict, Refusal> {
         let mut turns = 0_u64;
         loop {
             turns = std::hint::black_box(turns.wrapping_add(1));
@@ -23,6 +23,4 @@ impl Admission for Loop {
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Loop: admission);

@@ -1,6 +1,6 @@
 //! Shows that a guard which takes memory without end meets its own limit, not the machine's.
 
-use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal};
+use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, Verdict};
 
 /// Bytes per step: small against any sensible limit, large enough to reach it before the fuel is gone.
 const STEP: usize = 1 << 20;
@@ -16,7 +16,7 @@ impl Lifecycle for Memory {
 }
 
 impl Admission for Memory {
-    fn check(_call: &Call) -> Result<Option<Permit>, Refusal> {
+    fn check(_call: &Call) -> Result<Verdict, Refusal> {
         let mut held: Vec<Vec<u8>> = Vec::new();
         loop {
             // Only reserved: pages that are granted stay, and writing them would spend the fuel first.
@@ -27,6 +27,4 @@ impl Admission for Memory {
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Memory: admission);

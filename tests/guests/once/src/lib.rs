@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 
 use sentinel_plugin_sdk::{
     Admission, Call, Catalog, ConfigError, Facts, Lifecycle, Outcome, Patch, Permit, Refusal, Response,
-    Reuse, Rewriting, cells, clock, counters, log, read_config,
+    Reuse, Rewriting, Verdict, cells, clock, counters, log, read_config,
 };
 
 #[derive(serde::Deserialize)]
@@ -55,9 +55,9 @@ impl Lifecycle for Once {
 }
 
 impl Admission for Once {
-    fn check(call: &Call) -> Result<Option<Permit>, Refusal> {
+    fn check(call: &Call) -> Result<Verdict, Refusal> {
         once(call)?;
-        Ok(ALSO.with_borrow(|also| also == "permit").then_some(1))
+        Ok(Verdict::Allow(ALSO.with_borrow(|also| also == "permit").then_some(1)))
     }
 
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
@@ -85,6 +85,4 @@ impl Reuse for Once {
     }
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Once: admission, rewriting, reuse);

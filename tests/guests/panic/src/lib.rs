@@ -4,7 +4,9 @@
 
 use std::sync::OnceLock;
 
-use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, read_config};
+use sentinel_plugin_sdk::{
+    Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, Verdict, read_config,
+};
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,9 +37,9 @@ impl Lifecycle for Panic {
 }
 
 impl Admission for Panic {
-    fn check(_call: &Call) -> Result<Option<Permit>, Refusal> {
+    fn check(_call: &Call) -> Result<Verdict, Refusal> {
         if CONFIG.get().is_some_and(|config| config.place == Place::Settle) {
-            return Ok(Some(1));
+            return Ok(Verdict::Allow(Some(1)));
         }
         panic!("guest says boom")
     }
@@ -47,6 +49,4 @@ impl Admission for Panic {
     }
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Panic: admission);

@@ -114,6 +114,4 @@ impl Rewriting for Patcher {
     }
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Patcher: rewriting);

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal};
+use sentinel_plugin_sdk::{Admission, Call, ConfigError, Lifecycle, Outcome, Permit, Refusal, Verdict};
 
 /// A guard that recurses without end.
 #[derive(Debug)]
@@ -26,13 +26,11 @@ fn descend(depth: u64, floor: u64) -> u64 {
 }
 
 impl Admission for Stack {
-    fn check(_call: &Call) -> Result<Option<Permit>, Refusal> {
-        Ok(Some(descend(0, black_box(u64::MAX))))
+    fn check(_call: &Call) -> Result<Verdict, Refusal> {
+        Ok(Verdict::Allow(Some(descend(0, black_box(u64::MAX)))))
     }
 
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Stack: admission);

@@ -5,8 +5,8 @@
 use std::sync::OnceLock;
 
 use sentinel_plugin_sdk::{
-    Admission, Call, ConfigError, Entry, Lifecycle, Outcome, Permit, Refusal, TargetKind, Visibility,
-    read_config,
+    Admission, Call, ConfigError, Entry, Lifecycle, Outcome, Permit, Refusal, TargetKind, Verdict,
+    Visibility, read_config,
 };
 
 #[derive(serde::Deserialize)]
@@ -36,12 +36,12 @@ impl Lifecycle for Tag {
 }
 
 impl Admission for Tag {
-    fn check(call: &Call) -> Result<Option<Permit>, Refusal> {
+    fn check(call: &Call) -> Result<Verdict, Refusal> {
         let name = call.name();
         if denied(call.kind(), &name) {
             return Err(Refusal::new("tagged", format!("The tool {name} is tagged.")));
         }
-        Ok(None)
+        Ok(Verdict::ALLOW)
     }
 
     fn settle(_call: &Call, _permit: Permit, _outcome: Outcome, _latency_ns: u64) {}
@@ -53,6 +53,4 @@ impl Visibility for Tag {
     }
 }
 
-// The names it exports are no symbols that a native linker takes.
-#[cfg(target_arch = "wasm32")]
 sentinel_plugin_sdk::export!(Tag: admission, visibility);

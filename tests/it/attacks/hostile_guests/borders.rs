@@ -57,7 +57,7 @@ fn a_handle_ends_with_the_call_it_was_borrowed_for() {
             (i32.const 512)",
         )
         .loaded("kept");
-    assert!(matches!(plugin.check(&call("order")), Ok(Ok(None))));
+    assert!(matches!(plugin.check(&call("order")), Ok(Ok(Verdict::Allow(None)))));
     trap("kept", &plugin.check(&call("order")).unwrap_err().fault);
     the_others_go_on("kept");
 }
@@ -79,7 +79,13 @@ fn pointers_to_results_are_checked() {
 #[test]
 fn discriminants_that_do_not_exist_are_refused() {
     for (name, stores) in
-        [("result", &[(0, 7)][..]), ("option", &[(8, 9)]), ("option of a refusal", &[(0, 1), (24, 255)])]
+        [
+            ("result", &[(0, 7)][..]),
+            ("verdict", &[(8, 9)]),
+            ("option", &[(16, 9)]),
+            ("risk", &[(8, 1), (32, 3)]),
+            ("option of a refusal", &[(0, 1), (24, 255)]),
+        ]
     {
         trap(name, &fault(name, &answering(stores).loaded(name)));
     }
@@ -179,10 +185,10 @@ fn a_list_of_answers_may_have_no_other_length_and_no_size_of_its_own_choice() {
 fn a_fault_in_settle_is_a_fault_of_settle() {
     let plugin = guard().loaded("settle");
     plugin.settle(&call("order"), 1, Outcome::Success, std::time::Duration::ZERO).unwrap();
-    let refusing = answering(&[(8, 1), (16, 42)]).loaded("permit");
+    let permitting = answering(&[(16, 1), (24, 42)]).loaded("permit");
     assert_eq!(
-        refusing.check(&call("order")).unwrap().unwrap(),
-        Some(42),
+        permitting.check(&call("order")).unwrap().unwrap(),
+        Verdict::Allow(Some(42)),
         "the suite's own layout of a result is right"
     );
 }

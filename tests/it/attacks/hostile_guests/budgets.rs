@@ -23,7 +23,7 @@ fn memory_that_grows_from_call_to_call_ends_at_the_limit() {
     // Two pages at first, and seven times a MiB; then a new instance begins again.
     for _ in 0..2 {
         for _ in 0..7 {
-            assert!(matches!(plugin.check(&call("order")), Ok(Ok(None))));
+            assert!(matches!(plugin.check(&call("order")), Ok(Ok(Verdict::Allow(None)))));
         }
         let error = plugin.check(&call("order")).unwrap_err();
         assert_eq!(error.fault, Fault::Limit("more than 8 MiB of memory".to_owned()));
@@ -51,7 +51,7 @@ fn growth_that_fails_again_and_again_gives_nothing_back() {
         .load_checked()
         .unwrap();
     // One MiB is 16 pages; it has three.
-    assert!(matches!(plugin.check(&call("order")), Ok(Ok(None))), "a refusal it survives is no fault");
+    assert!(matches!(plugin.check(&call("order")), Ok(Ok(Verdict::Allow(None)))), "a refusal it survives is no fault");
     the_others_go_on("tries");
 }
 
