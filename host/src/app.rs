@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+mod control;
 mod doors;
 mod files;
 mod judge;
@@ -77,9 +79,12 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     survive_file_limit()?;
     let render = telemetry::metrics()?;
     files::tighten(config);
-    let prepared = files::together(config, files::problems(config), Prepared::load(config))?;
+    // Listening comes before reading: who gives an order in between finds this gateway, or has written it down.
+    let socket = control::listen(config).await;
+    let orders = control::orders(config).await?;
+    let prepared = files::together(config, files::problems(config), Prepared::load(config, &orders))?;
     let mounted: Vec<Prepared> =
-        config.mounts().map(|mount| Prepared::load(&mount.config)).collect::<Result<_, _>>()?;
+        config.mounts().map(|mount| Prepared::load(&mount.config, &orders)).collect::<Result<_, _>>()?;
     // One that has to fetch keys first is asked when somebody calls: no start waits for an issuer that is away.
     if !judge::fetches(config)
         && let Some(verdict) = judge::caller(config, &prepared.chain())
@@ -89,10 +94,11 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     let audit = open_audit(config).await?;
     let stop = CancellationToken::new();
     let over_http = config.http.is_some();
-    let main = prepared.start(config, over_http, &audit, &stop)?;
+    let watched = control::Watched::default();
+    let main = prepared.start(config, over_http, &audit, &watched, &stop)?;
     let mut suites = vec![main];
     for (mount, prepared) in config.mounts().zip(mounted) {
-        suites.push(prepared.start(&mount.config, over_http, &audit, &stop)?);
+        suites.push(prepared.start(&mount.config, over_http, &audit, &watched, &stop)?);
     }
     let mounts = config.mounts().map(|mount| (&mount.config, Some(mount.path.as_str())));
     let endpoints = std::iter::once((config, None)).chain(mounts);
@@ -105,10 +111,16 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
             .zip(endpoints)
             .map(|(suite, (own, mount))| suite.reloads(own, mount))
             .collect(),
+        orders,
+        reloading: Mutex::default(),
     };
-    let reload = tokio::spawn(reload::on_sighup(whole)?);
+    let whole = Arc::new(whole);
+    let reload = tokio::spawn(reload::on_sighup(whole.clone())?);
     let pipelines: Vec<_> = suites.iter().map(|suite| suite.house.pipeline.clone()).collect();
-    let started = Started::new(config, began, pipelines.clone(), stop.clone());
+    let door = Arc::default();
+    let started = Started::new(config, began, pipelines.clone(), stop.clone(), Arc::clone(&door));
+    let plane = control::Plane::new(config, &suites, (watched, audit.clone(), whole), door);
+    let control = socket.and_then(|socket| Some(tokio::spawn(plane.serve(socket, stop.clone())?)));
     let health = health_server(config, pipelines, render, &stop).await;
     let signals = stop_signals(stop.clone())?;
     let houses: Vec<House> = suites.iter().map(|suite| suite.house.clone()).collect();
@@ -124,6 +136,9 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     reload.abort();
     signals.abort();
     futures_util::future::join_all(suites.into_iter().map(Suite::end)).await;
+    if let Some(control) = control {
+        let _ = control.await;
+    }
     backend::settle(SERVERS_LEFT).await;
     if let Some(health) = health {
         let _ = health.await;

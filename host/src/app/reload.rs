@@ -14,7 +14,7 @@ use crate::config::{self, Config, Rule, Secret, Typed};
 use crate::mcp::catalog::List;
 use crate::pipeline::News;
 use crate::plugin::{Engine, Plugin};
-use crate::policy::Policy;
+use crate::policy::{Orders, Policy};
 use crate::redact::Redaction;
 use crate::state::{Clock, Store};
 
@@ -33,6 +33,9 @@ pub(super) struct Whole {
     /// The secrets in use, which stay so.
     pub(super) secrets: Vec<Secret>,
     pub(super) endpoints: Vec<Parts>,
+    pub(super) orders: Arc<Orders>,
+    /// Held while the file is read and applied.
+    pub(super) reloading: Mutex<()>,
 }
 
 /// What a reload needs for one endpoint.
@@ -52,45 +55,85 @@ pub(super) struct Parts {
 }
 
 /// Listens from now on; the future handles one signal after the other, for ever.
-pub(super) fn on_sighup(whole: Whole) -> std::io::Result<impl Future<Output = ()>> {
+pub(super) fn on_sighup(whole: Arc<Whole>) -> std::io::Result<impl Future<Output = ()>> {
     let mut hangups = signal(SignalKind::hangup())?;
     Ok(async move {
-        let whole = Arc::new(whole);
         while hangups.recv().await.is_some() {
-            let again = whole.clone();
-            // Compiling a plugin takes a while; the runtime's threads have calls to serve.
-            let result = tokio::task::spawn_blocking(move || reload(&again)).await;
-            match result {
-                Ok(Ok(flipped)) => {
-                    whole.endpoints.iter().for_each(|parts| parts.registry.try_again());
-                    for (parts, _) in whole.endpoints.iter().zip(flipped).filter(|(_, flipped)| *flipped) {
-                        for list in List::ALL {
-                            let _ = parts.news.send(News::ListChanged(list)).await;
-                        }
-                    }
-                }
-                Ok(Err(problems)) => {
-                    tracing::error!("the old configuration stays in force, for these reasons:");
-                    problems.iter().for_each(|problem| tracing::error!("{problem}"));
-                }
-                Err(error) => tracing::error!("the old configuration stays in force: {error}"),
-            }
+            // The reasons are in the log.
+            let _ = apply(&whole).await;
         }
     })
 }
 
+/// Reads the file and puts in force what can be.
+///
+/// # Errors
+/// Every reason why nothing has changed.
+pub(super) async fn apply(whole: &Arc<Whole>) -> Result<Changes, Vec<String>> {
+    let again = whole.clone();
+    // Compiling a plugin takes a while; the runtime's threads have calls to serve.
+    let result = tokio::task::spawn_blocking(move || {
+        let _one_after_the_other = again.reloading.lock();
+        if let Err(error) = again.orders.look_again() {
+            tracing::error!("what operators switched off stays off: {error}");
+        }
+        reload(&again)
+    });
+    match result.await {
+        Ok(Ok((flipped, changes))) => {
+            whole.endpoints.iter().for_each(|parts| parts.registry.try_again());
+            for (parts, _) in whole.endpoints.iter().zip(flipped).filter(|(_, flipped)| *flipped) {
+                for list in List::ALL {
+                    let _ = parts.news.send(News::ListChanged(list)).await;
+                }
+            }
+            Ok(changes)
+        }
+        Ok(Err(problems)) => {
+            tracing::error!("the old configuration stays in force, for these reasons:");
+            problems.iter().for_each(|problem| tracing::error!("{problem}"));
+            Err(problems.iter().map(ToString::to_string).collect())
+        }
+        Err(error) => {
+            tracing::error!("the old configuration stays in force: {error}");
+            Err(vec![error.to_string()])
+        }
+    }
+}
+
+/// Reads the file, and says what would come of it.
+///
+/// # Errors
+/// Every reason why nothing would.
+pub(super) fn diff(whole: &Whole) -> Result<Changes, Vec<String>> {
+    let problems = |problems: config::Problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let config = config::load(&whole.path, &super::environment).map_err(problems)?;
+    let mut changes = Changes::default();
+    for parts in &whole.endpoints {
+        if let Some(config) = parts.of(&config) {
+            changes.find(parts, &config.typed);
+        }
+    }
+    Ok(changes)
+}
+
+impl Parts {
+    /// This endpoint's own in a reading of the file; a mount that is no longer there stays as it is.
+    fn of<'c>(&self, config: &'c Config) -> Option<&'c Config> {
+        match &self.mount {
+            None => Some(config),
+            Some(path) => config.mounts().find(|mount| mount.path == *path).map(|mount| &mount.config),
+        }
+    }
+}
+
 /// Says for each endpoint whether its clients may now see other lists.
-fn reload(whole: &Whole) -> Result<Vec<bool>, config::Problems> {
+fn reload(whole: &Whole) -> Result<(Vec<bool>, Changes), config::Problems> {
     let parts = &whole.endpoints;
     let config = config::load(&whole.path, &super::environment)?;
-    // A mount that is no longer in the file stays as it is until the gateway is started anew.
-    let of = |parts: &Parts| match &parts.mount {
-        None => Some(&config),
-        Some(path) => config.mounts().find(|mount| mount.path == *path).map(|mount| &mount.config),
-    };
     let mut ready = Vec::new();
     for parts in parts {
-        ready.push(match of(parts) {
+        ready.push(match parts.of(&config) {
             Some(config) => Some((config, limits(config, parts)?)),
             None => None,
         });
@@ -119,7 +162,7 @@ fn reload(whole: &Whole) -> Result<Vec<bool>, config::Problems> {
         changes.waiting.push("the values of secrets (the new ones are hidden from now on)".to_owned());
     }
     changes.say(flipped.contains(&true));
-    Ok(flipped)
+    Ok((flipped, changes))
 }
 
 /// Whether a key belongs to a section.
@@ -128,18 +171,24 @@ fn is_in(section: &str, key: &str) -> bool {
 }
 
 /// What a reload found changed in the file.
-#[derive(Default)]
-struct Changes {
+#[derive(Debug, Default)]
+pub(super) struct Changes {
     /// Now in force.
-    made: Vec<String>,
+    pub(super) made: Vec<String>,
     /// In force only after another start.
-    waiting: Vec<String>,
+    pub(super) waiting: Vec<String>,
 }
 
 impl Changes {
     fn add(&mut self, parts: &Parts, now: &Typed) {
-        const REDACTED: &str = "audit.redact_keys";
+        self.find(parts, now);
         let mut in_force = parts.in_force.lock();
+        *in_force = in_force.with(now, &SECTIONS, &[("plugins", PLUGIN)]);
+    }
+
+    fn find(&mut self, parts: &Parts, now: &Typed) {
+        const REDACTED: &str = "audit.redact_keys";
+        let in_force = parts.in_force.lock();
         for key in in_force.changes(now) {
             let grew =
                 key == REDACTED && parts.mount.is_none() && in_force.only_grew(now, "/audit/redact_keys");
@@ -151,7 +200,6 @@ impl Changes {
             };
             if made { &mut self.made } else { &mut self.waiting }.push(key);
         }
-        *in_force = in_force.with(now, &SECTIONS, &[("plugins", PLUGIN)]);
     }
 
     fn say(&self, kill_switch_changed: bool) {

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::control::{Endpoint, Watched};
 use super::{plugins, reload, rules};
 use crate::audit::Audit;
 use crate::backend::registry::{EVENT_QUEUE, Registry};
@@ -18,7 +19,7 @@ use crate::door::hub::Hub;
 use crate::door::park::Parking;
 use crate::pipeline::{News, Pipeline};
 use crate::plugin::Engine;
-use crate::policy::{Chain, KillSwitch, Policy};
+use crate::policy::{Chain, KillSwitch, Orders, Policy};
 use crate::rewrite::Rewriters;
 use crate::state::{Clock, Store};
 
@@ -42,14 +43,14 @@ pub(super) struct Suite {
 }
 
 impl Prepared {
-    /// Loads what decides.
+    /// Loads what decides, under the orders of operators.
     ///
     /// # Errors
     /// Every plugin that cannot be used.
-    pub(super) fn load(config: &Config) -> Result<Self, Problems> {
+    pub(super) fn load(config: &Config, orders: &Arc<Orders>) -> Result<Self, Problems> {
         let (clock, store) = (Clock::real(), Store::new());
         let loaded = plugins::load(config, &store, &clock)?;
-        let kill = KillSwitch::new(&config.kill_switch);
+        let kill = KillSwitch::under(&config.kill_switch, orders.clone());
         let policy = Arc::new(Policy::new(loaded.chain, kill, clock.clone()));
         let rewriters = Arc::new(loaded.rewriters);
         Ok(Self { engine: loaded.engine, store, clock, policy, rewriters })
@@ -69,13 +70,15 @@ impl Prepared {
         config: &Config,
         over_http: bool,
         audit: &Audit,
+        watched: &Watched,
         stop: &CancellationToken,
     ) -> anyhow::Result<Suite> {
         let parking = Parking::new()?;
         let (registry, events) = start_backends(config, &self.rewriters);
         let pipeline =
             Pipeline::new(self.policy.clone(), self.rewriters.clone(), registry.clone(), audit.clone())
-                .bearing(config.gateway.max_in_flight);
+                .bearing(config.gateway.max_in_flight)
+                .watched(watched.flights.clone(), watched.refusals.clone());
         let (news_in, news) = mpsc::channel(EVENT_QUEUE);
         let hub = Hub::new(news_in.clone());
         let met = registry.clone();
@@ -147,6 +150,17 @@ impl Suite {
             news: self.news.clone(),
             rules: self.rules.clone(),
             in_force: Mutex::new(config.typed.clone()),
+        }
+    }
+
+    /// What operators see and do of this endpoint; `mount` is its path, if it is not the main one.
+    pub(super) fn operated(&self, mount: Option<&str>) -> Endpoint {
+        Endpoint {
+            mount: mount.map(str::to_owned),
+            pipeline: self.house.pipeline.clone(),
+            registry: self.registry.clone(),
+            hub: self.house.hub.clone(),
+            news: self.news.clone(),
         }
     }
 

@@ -59,7 +59,9 @@ impl Pipeline {
         let call = Arc::new(trip.operation(principal, operation.name));
         let permitted = match self.policy.decide_control(&call) {
             Ok(permitted) => permitted,
-            Err(denial) => return self.refuse(&trip, Some(&call.principal), Some(&call), denial.into()).await,
+            Err(denial) => {
+                return self.refuse(&trip, Some(&call.principal), Some(&call), denial.into()).await;
+            }
         };
         let intent = trip.entry(Some(&call.principal), Some(&call));
         self.recorded(self.audit.intent(trip.id, &intent).await, operation.method, &trip)?;

@@ -17,8 +17,15 @@ use crate::plugin::Row;
 /// What is switched off for one endpoint.
 #[derive(Debug)]
 pub struct KillSwitch {
-    configured: ArcSwap<Off>,
+    configured: ArcSwap<Configured>,
     orders: Arc<Orders>,
+}
+
+/// What the file says, as it was typed and ready to be compared.
+#[derive(Debug)]
+struct Configured {
+    settings: config::KillSwitch,
+    off: Off,
 }
 
 /// What a list says, ready to be compared with calls.
@@ -46,12 +53,18 @@ impl KillSwitch {
     /// Applies the settings; calls under way to a target that is now off are cancelled. Says whether anything changed.
     pub fn set(&self, settings: &config::KillSwitch) -> bool {
         let next = configured(settings);
-        if **self.configured.load() == next {
+        if self.configured.load().off == next.off {
             return false;
         }
         self.configured.store(Arc::new(next));
         self.orders.flipped();
         true
+    }
+
+    /// What the file says.
+    #[must_use]
+    pub fn settings(&self) -> config::KillSwitch {
+        self.configured.load().settings.clone()
     }
 
     /// What operators have ordered.
@@ -76,7 +89,7 @@ impl KillSwitch {
         let (ordered, configured) = (self.orders.off(), self.configured.load());
         ordered.refuse_caller(&call.principal)?;
         std::iter::once(&call.target).chain(also).try_for_each(|target| {
-            configured.refuse(target)?;
+            configured.off.refuse(target)?;
             ordered.refuse(target)
         })
     }
@@ -85,7 +98,7 @@ impl KillSwitch {
     #[must_use]
     pub fn hides(&self, who: &Principal, row: &Row<'_>) -> bool {
         let ordered = self.orders.off();
-        ordered.refuse_caller(who).is_err() || ordered.hides(row) || self.configured.load().hides(row)
+        ordered.refuse_caller(who).is_err() || ordered.hides(row) || self.configured.load().off.hides(row)
     }
 
     /// Whether a whole backend is off.
@@ -94,7 +107,7 @@ impl KillSwitch {
         let ordered = self.orders.off();
         ordered.all
             || ordered.backends.matches(backend)
-            || self.configured.load().backends.matches(backend)
+            || self.configured.load().off.backends.matches(backend)
     }
 
     /// Ends when the caller, the target, or what else the call names is switched off; a call under way races against it.
@@ -170,12 +183,13 @@ fn killed(message: String) -> Denial {
     Denial::new(Refused::Killed, "killed", message)
 }
 
-fn configured(settings: &config::KillSwitch) -> Off {
-    Off {
+fn configured(settings: &config::KillSwitch) -> Configured {
+    let off = Off {
         tools: Rules::new(settings.disabled_tools.iter().map(String::as_str)),
         backends: Patterns::new(settings.disabled_backends.iter().map(String::as_str)),
         ..Off::default()
-    }
+    };
+    Configured { settings: settings.clone(), off }
 }
 
 #[cfg(test)]
@@ -255,7 +269,8 @@ mod tests {
         let off =
             config::KillSwitch { disabled_backends: vec!["browser_*".to_owned()], ..Default::default() };
         let switch = KillSwitch::new(&off);
-        let refused = |backend: &str| switch.check(&call("ann", target("open", "open", backend)), &[]).is_err();
+        let refused =
+            |backend: &str| switch.check(&call("ann", target("open", "open", backend)), &[]).is_err();
         assert!(refused("browser_two") && switch.is_off("browser_two"));
         assert!(!refused("files") && !switch.is_off("files"));
     }
@@ -289,7 +304,8 @@ mod tests {
         let switch = KillSwitch::new(&config::KillSwitch::default());
         let tool = |name: &str| call("ann", target(name, name, "one"));
         switch.orders().order(order(Switch::Tool("a".to_owned()))).unwrap();
-        let off = |name: &str| config::KillSwitch { disabled_tools: vec![name.to_owned()], ..Default::default() };
+        let off =
+            |name: &str| config::KillSwitch { disabled_tools: vec![name.to_owned()], ..Default::default() };
         assert!(switch.set(&off("b")) && !switch.set(&off("b")));
         assert!(switch.check(&tool("a"), &[]).is_err() && switch.check(&tool("b"), &[]).is_err());
         assert!(switch.set(&config::KillSwitch::default()));

@@ -79,8 +79,14 @@ fn the_caller_is_told_and_the_record_says_so() {
     let refused = gateway.call("whoami", json!({}));
     assert_eq!((code(&refused), reason(&refused)), (-32003, "approval_unavailable"));
     let data = &refused["error"]["data"];
-    assert_eq!((&data["approval_reason"], &data["approval_risk"]), (&json!("production_write"), &json!("high")));
-    assert!(refused["error"]["message"].as_str().unwrap().contains("approvals are not available"), "{refused}");
+    assert_eq!(
+        (&data["approval_reason"], &data["approval_risk"]),
+        (&json!("production_write"), &json!("high"))
+    );
+    assert!(
+        refused["error"]["message"].as_str().unwrap().contains("approvals are not available"),
+        "{refused}"
+    );
     assert_eq!(gateway.ask("echo")["arguments"]["mark"], "rewriter");
     gateway.end();
     let rows = gateway.audit();

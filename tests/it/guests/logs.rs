@@ -40,7 +40,8 @@ fn a_flood_of_log_lines_is_cut_off_and_the_call_goes_on() {
     settings.limits.log_lines = 7;
     let plugin = load(&settings, &Store::new());
     for _ in 0..2 {
-        let lines = logged(|| assert_eq!(plugin.check(&call("order")).unwrap().unwrap(), Verdict::Allow(None)));
+        let lines =
+            logged(|| assert_eq!(plugin.check(&call("order")).unwrap().unwrap(), Verdict::Allow(None)));
         assert_eq!(with(&lines, "and another thing").len(), 7);
         let cut = with(&lines, "further log lines of this call are dropped");
         assert_eq!(cut.len(), 1);

@@ -32,7 +32,9 @@ pub enum OrdersError {
     Unwritable { path: PathBuf, reason: String },
     #[error("another gateway of this configuration holds {} for {} s", path.display(), PATIENCE.as_secs())]
     Locked { path: PathBuf },
-    #[error("there are {most} orders already: take some back, or write what is off into [kill_switch] of the file")]
+    #[error(
+        "there are {most} orders already: take some back, or write what is off into [kill_switch] of the file"
+    )]
     TooMany { most: usize },
     #[error("a name or a reason may have {most} bytes at most")]
     TooLong { most: usize },
@@ -85,7 +87,10 @@ impl OrdersFile {
         }
         let content: Content = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
         if content.format != FORMAT {
-            return Err(unreadable(format!("its format is {}, and this gateway knows {FORMAT}", content.format)));
+            return Err(unreadable(format!(
+                "its format is {}, and this gateway knows {FORMAT}",
+                content.format
+            )));
         }
         if content.orders.len() > MAX_ORDERS + 1 {
             return Err(unreadable(format!("it holds more than {MAX_ORDERS} orders")));

@@ -23,11 +23,18 @@ fn an_order_is_there_after_a_restart_until_it_is_taken_back() {
     let dir = tempfile::tempdir().unwrap();
     let first = Orders::open(file(dir.path())).unwrap();
     assert!(first.order(order(tool("echo"))).unwrap());
-    assert!(!first.order(Order { by: "bob".to_owned(), ..order(tool("echo")) }).unwrap(), "it is off already");
+    assert!(
+        !first.order(Order { by: "bob".to_owned(), ..order(tool("echo")) }).unwrap(),
+        "it is off already"
+    );
     assert!(first.order(order(Switch::All)).unwrap());
     let again = Orders::open(file(dir.path())).unwrap();
     assert_eq!(again.list(), [order(tool("echo")), order(Switch::All)]);
-    assert_eq!(again.lift(&tool("ech*")).unwrap(), None, "orders are taken back by the words they were given in");
+    assert_eq!(
+        again.lift(&tool("ech*")).unwrap(),
+        None,
+        "orders are taken back by the words they were given in"
+    );
     assert_eq!(again.lift(&Switch::All).unwrap(), Some(order(Switch::All)));
     assert_eq!(Orders::open(file(dir.path())).unwrap().list(), [order(tool("echo"))]);
 }
@@ -38,7 +45,11 @@ fn gateways_of_one_file_lose_no_order_of_each_other() {
     let (one, other) = (Orders::open(file(dir.path())).unwrap(), Orders::open(file(dir.path())).unwrap());
     one.order(order(tool("a"))).unwrap();
     other.order(order(tool("b"))).unwrap();
-    assert_eq!(other.list(), [order(tool("a")), order(tool("b"))], "what the first one wrote holds here, too");
+    assert_eq!(
+        other.list(),
+        [order(tool("a")), order(tool("b"))],
+        "what the first one wrote holds here, too"
+    );
     assert_eq!(one.list(), [order(tool("a"))]);
     one.look_again().unwrap();
     assert_eq!(one.list(), other.list());
@@ -90,7 +101,11 @@ fn what_cannot_be_read_is_never_taken_for_nothing() {
     std::fs::write(&path, &good).unwrap();
     orders.order(order(tool("late"))).unwrap();
     let all = [order(tool("echo")), order(tool("late")), order(Switch::All)];
-    assert_eq!(Orders::open(file(dir.path())).unwrap().list(), all, "what could not be kept is kept with the next one");
+    assert_eq!(
+        Orders::open(file(dir.path())).unwrap().list(),
+        all,
+        "what could not be kept is kept with the next one"
+    );
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
     let error = Orders::open(file(dir.path())).unwrap_err().to_string();
     assert!(error.contains("everybody"), "{error}");
@@ -103,7 +118,8 @@ fn the_files_are_the_users_alone() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let folder = dir.path().join("control");
     assert_eq!((mode(&folder), mode(&file(dir.path()).path())), (0o700, 0o600));
-    let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    let names =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
     assert_eq!(names.len(), 2, "no draft is left: {names:?}");
 }
 

@@ -78,15 +78,13 @@ fn pointers_to_results_are_checked() {
 
 #[test]
 fn discriminants_that_do_not_exist_are_refused() {
-    for (name, stores) in
-        [
-            ("result", &[(0, 7)][..]),
-            ("verdict", &[(8, 9)]),
-            ("option", &[(16, 9)]),
-            ("risk", &[(8, 1), (32, 3)]),
-            ("option of a refusal", &[(0, 1), (24, 255)]),
-        ]
-    {
+    for (name, stores) in [
+        ("result", &[(0, 7)][..]),
+        ("verdict", &[(8, 9)]),
+        ("option", &[(16, 9)]),
+        ("risk", &[(8, 1), (32, 3)]),
+        ("option of a refusal", &[(0, 1), (24, 255)]),
+    ] {
         trap(name, &fault(name, &answering(stores).loaded(name)));
     }
     let level = "(call $drop (local.get $call)) (call $emit (i32.const 99) (i32.const 1024) (i32.const 5)) (i32.const 512)";

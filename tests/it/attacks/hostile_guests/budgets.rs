@@ -51,7 +51,10 @@ fn growth_that_fails_again_and_again_gives_nothing_back() {
         .load_checked()
         .unwrap();
     // One MiB is 16 pages; it has three.
-    assert!(matches!(plugin.check(&call("order")), Ok(Ok(Verdict::Allow(None)))), "a refusal it survives is no fault");
+    assert!(
+        matches!(plugin.check(&call("order")), Ok(Ok(Verdict::Allow(None)))),
+        "a refusal it survives is no fault"
+    );
     the_others_go_on("tries");
 }
 
