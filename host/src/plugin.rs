@@ -15,7 +15,6 @@ use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 
 mod artifact;
 mod asked;
-#[allow(unreachable_pub, missing_debug_implementations, clippy::all, reason = "generated")]
 mod bindings;
 mod bounds;
 mod compile;
@@ -27,21 +26,24 @@ mod outgoing;
 mod pool;
 mod precompiled;
 mod reuse;
+mod subject;
 mod ticker;
 mod verdict;
 mod views;
 mod waiting;
 
 pub use artifact::{Artifact, ArtifactError, Grant, Manifest, Wasi, load as load_artifact, precompile};
+pub use bindings::{Mismatch, Roles};
 pub use compile::compile_here;
 pub use engine::Engine;
 pub(crate) use pool::blocking;
+pub use subject::{Answer, CatalogEdit, Edits};
 pub use verdict::{ApprovalRequest, Risk, Threshold, Verdict};
-pub use views::{Answer, CatalogEdit, Edits};
 
+use self::bindings::{Contract, Places};
 use self::guest::{Guest, Shared};
 use self::outgoing::Outgoing;
-use self::pool::{BirthError, Pool};
+use self::pool::{BirthError, Pool, Recipe};
 use self::waiting::Patience;
 use crate::call::{Principal, TargetKind};
 use crate::config;
@@ -59,17 +61,6 @@ pub struct Plugin {
     roles: Roles,
     on_failure: config::OnFailure,
     pool: Pool,
-}
-
-/// Which parts of the contract a plugin fills: what it exports.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Roles {
-    pub authentication: bool,
-    pub admission: bool,
-    pub visibility: bool,
-    pub rewriting: bool,
-    pub interest: bool,
-    pub reuse: bool,
 }
 
 /// Which hooks of a rewriter have anything to do for one backend.
@@ -120,6 +111,8 @@ pub enum LoadError {
     Artifact(#[from] ArtifactError),
     #[error("it does not fit this gateway: {0}")]
     Link(String),
+    #[error(transparent)]
+    Interface(#[from] Mismatch),
     #[error("it cannot send requests: {0}")]
     Http(String),
     #[error("it failed while it was being configured: {0}")]
@@ -185,15 +178,7 @@ impl Plugin {
             grants: &settings.grants,
         };
         let artifact = artifact::load(engine, wasm, settings.sha256.as_deref(), Some(grant))?;
-        let plays = |role: &str| artifact.exports.contains(role);
-        let roles = Roles {
-            authentication: plays("authentication"),
-            admission: plays("admission"),
-            visibility: plays("visibility"),
-            rewriting: plays("rewriting"),
-            interest: plays("interest"),
-            reuse: plays("reuse"),
-        };
+        let roles = Roles::among(&artifact.exports);
         let (fits, stage) = match settings.stage {
             config::Stage::Authenticate => (roles.authentication, "authenticate"),
             config::Stage::Guard => (roles.admission || roles.visibility, "guard"),
@@ -222,12 +207,21 @@ impl Plugin {
         let pre = linker(engine, artifact.wasi)
             .and_then(|linker| linker.instantiate_pre(&artifact.component))
             .map_err(|error| LoadError::Link(format!("{error:#}")))?;
-        let config = settings.config.to_string();
-        let blocking = artifact.wasi.http || artifact.wasi.rest;
-        let pool =
-            Pool::new(pre, engine.ticker().clone(), shared, roles, config, settings.isolation, blocking);
+        let places = Places::find(&pre, roles)?;
+        let recipe = Recipe {
+            pre,
+            places,
+            ticker: engine.ticker().clone(),
+            shared,
+            roles,
+            config: settings.config.to_string(),
+            isolation: settings.isolation,
+            blocking: artifact.wasi.http || artifact.wasi.rest,
+        };
+        let pool = Pool::new(recipe);
         pool.warm().map_err(|error| match error {
             BirthError::Fault(fault) => LoadError::Start(fault),
+            BirthError::Interface(mismatch) => LoadError::Interface(mismatch),
             BirthError::Config(errors) => {
                 LoadError::Config(errors.into_iter().map(|e| (e.path, e.message, e.hint)).collect())
             }
@@ -267,7 +261,7 @@ fn patience(grant: Option<&config::HttpGrant>) -> Patience {
 /// Only what was granted is there at all; what waits is ours in any case.
 fn linker(engine: &Engine, wasi: Wasi) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine.wasmtime());
-    bindings::imports::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    Contract::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     linker.allow_shadowing(true);
     if wasi.rest {
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
@@ -280,7 +274,7 @@ fn linker(engine: &Engine, wasi: Wasi) -> wasmtime::Result<Linker<Guest>> {
         )?;
     }
     if wasi.rest || wasi.http {
-        waiting::add_to_linker(&mut linker)?;
+        waiting::add_to_linker(&mut linker, Guest::table, Guest::waits)?;
     }
     Ok(linker)
 }

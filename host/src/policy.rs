@@ -26,7 +26,7 @@ pub use permit::Permitted;
 use self::caller::Moment;
 use self::judges::Judges;
 use self::permit::Permits;
-use crate::call::{Call, Denial, Principal, Refused, Target};
+use crate::call::{Call, Denial, Principal, Refused, Target, TargetKind};
 use crate::mcp::schema::{ArgumentError, ArgumentSchema};
 use crate::mcp::splice;
 use crate::plugin::Row;
@@ -122,7 +122,10 @@ impl Policy {
         if let Some(schema) = schema {
             self.arguments_fit(call, schema)?;
         }
-        chain.admit(call, &chain.breakers, &mut permits)?;
+        // A breaker keeps calls from a backend that is ill. What an operator does about that is no call to it.
+        if call.target.kind != TargetKind::Control {
+            chain.admit(call, &chain.breakers, &mut permits)?;
+        }
         Ok(Permitted::new(permits, others))
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sentinel_names::headers;
 use serde_json::value::RawValue;
 
 use crate::call::{Denial, Json, Refused, TargetKind};
@@ -16,25 +17,6 @@ use crate::redact::Redaction;
 
 /// A message may not grow past this by rewriting.
 const MAX_REWRITTEN: usize = 16 << 20;
-/// Headers a rewriter may not set: framing, hop-by-hop (RFC 9110 §7.6.1), credentials, and what MCP defines.
-const PINNED_HEADERS: [&str; 15] = [
-    "accept",
-    "authorization",
-    "connection",
-    "content-length",
-    "content-type",
-    "cookie",
-    "expect",
-    "host",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "last-event-id",
-    "origin",
-];
-
 /// The rewriters in force, and what they have to do for each backend: found out once, so that a call runs no hook in vain.
 #[derive(Debug, Default)]
 pub struct Rewriters {
@@ -240,17 +222,11 @@ fn broken(plugin: &Plugin, reason: &str) -> Result<(), Denial> {
 /// Makes the edits if every one of them is allowed; all or none.
 fn checked(text: &str, edits: &Edits, request: bool) -> Result<Option<String>, String> {
     for (name, value) in &edits.headers {
-        let lower = name.to_ascii_lowercase();
-        let token = !name.is_empty()
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
-        if !token || value.bytes().any(|b| b < 0x20 || b == 0x7f) {
+        if !headers::is_name(name) || value.bytes().any(|b| b < 0x20 || b == 0x7f) {
             return Err(format!("`{}` is not a valid header", name.escape_debug()));
         }
-        if PINNED_HEADERS.contains(&lower.as_str())
-            || lower.starts_with("mcp-")
-            || lower.starts_with("proxy-")
-        {
-            return Err(format!("the header `{lower}` is the gateway's"));
+        if headers::owner(name).is_some() {
+            return Err(format!("the header `{}` is the gateway's", name.to_ascii_lowercase()));
         }
     }
     for edit in &edits.body {

@@ -4,6 +4,7 @@
 //! reorder what is read or cannot be seen. Here they become escapes, in one place for the whole gateway.
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::fmt::{self, Write as _};
 
 /// Most bytes of a foreign name or sentence in a log line or a message.
@@ -100,6 +101,21 @@ pub fn beginning(text: &[u8], limit: usize, whole: usize) -> String {
     out
 }
 
+/// An error with its causes, one after the other; a cause that was said already is left out.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// A foreign name, shown on one line and at most [`SHORT`] bytes of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Foreign<'a>(pub &'a str);
@@ -139,6 +155,19 @@ mod tests {
         assert_eq!(excerpt("é".repeat(900).as_bytes(), 11), "ééééé… [1800 bytes]");
         assert_eq!(excerpt(&[0xff; 9], 9), r"\xff\xff… [9 bytes]");
         assert_eq!(Foreign("a\nb").to_string(), r"a\nb");
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{text}")]
+        struct Said {
+            text: &'static str,
+            source: Option<Box<Said>>,
+        }
+        let said = |text, source: Option<Said>| Said { text, source: source.map(Box::new) };
+        let error = said("no answer: refused", Some(said("refused", Some(said("by the other end", None)))));
+        assert_eq!(with_causes(&error), "no answer: refused: by the other end");
     }
 
     proptest! {

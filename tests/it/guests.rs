@@ -281,6 +281,18 @@ fn a_plugin_that_fails_refuses_the_call_unless_the_operator_chose_otherwise() {
 }
 
 #[test]
+fn a_breaker_is_not_asked_about_what_an_operator_does() {
+    let breakers = vec![load(&guard_settings("panic"), &Store::new())];
+    let chain = Chain { breakers, ..Chain::default() };
+    let policy = Policy::new(chain, KillSwitch::new(&config::KillSwitch::default()), Clock::real());
+    assert_eq!(policy.decide(&call("order"), None).unwrap_err().reason, "plugin_failed");
+    let restart = Call::clone(&call("order"));
+    let target = Target { kind: TargetKind::Control, ..restart.target.clone() };
+    let restart = Arc::new(Call { method: "backend/restart".to_owned(), target, ..restart });
+    policy.decide(&restart, None).unwrap().settle(Outcome::Success, Duration::ZERO);
+}
+
+#[test]
 fn a_permit_given_before_another_guard_fails_is_settled() {
     let store = Store::new();
     let counting = load(&guard_settings("counting"), &store);

@@ -15,6 +15,7 @@ use super::reader::{Batch, Reader, delete_before};
 use super::retention::Retention;
 use super::store::{BATCH_RECORDS, Store};
 use super::{AuditError, CLOSE_PATIENCE, StoreSettings, TIDY_PATIENCE};
+use crate::text;
 
 /// How long a batch collects: long enough that the ends of quick calls join their beginnings in one row.
 const LINGER: Duration = Duration::from_millis(50);
@@ -221,12 +222,7 @@ where
 
 /// Remembers the trouble and logs it when it is new.
 fn complain(slot: &Mutex<Option<String>>, error: &AuditError) {
-    let mut reason = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        reason = format!("{reason}: {inner}");
-        cause = inner.source();
-    }
+    let reason = text::with_causes(error);
     let mut slot = slot.lock();
     if slot.as_ref() != Some(&reason) {
         tracing::warn!(reason, "the audit database is behind; trying again");

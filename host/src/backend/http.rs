@@ -39,6 +39,7 @@ use super::wire::{
 use crate::config::Route;
 use crate::queue::{self, Held};
 use crate::redact::Redaction;
+use crate::text;
 
 /// Requests under way per server; more wait in a queue of [`OUTGOING_QUEUE`].
 const REQUESTS: usize = 256;
@@ -303,20 +304,9 @@ impl Dispatcher {
     }
 }
 
-/// An error with its causes on one line, without the URL: it may hold a credential.
+/// Without the URL: it may hold a credential.
 fn explain(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        let part = error.to_string();
-        // Many errors repeat their cause.
-        if !text.contains(&part) {
-            text = format!("{text}: {part}");
-        }
-        cause = error.source();
-    }
-    text
+    text::with_causes(&error.without_url())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use sentinel_names::headers;
 use serde_json::value::RawValue;
 
 use super::{STATELESS, splice};
@@ -131,7 +132,7 @@ fn collect(schema: &serde_json::Value, at: &str, found: &mut Vec<Mirrored>) -> R
     for (name, property) in properties {
         let pointer = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
         if let Some(header) = property.get("x-mcp-header") {
-            let header = header.as_str().filter(|header| is_token(header));
+            let header = header.as_str().filter(|header| headers::is_name(header));
             let header = header.ok_or("`x-mcp-header` is no header name")?;
             let kind = property.get("type").and_then(serde_json::Value::as_str);
             if !matches!(kind, Some("string" | "integer" | "boolean")) {
@@ -156,11 +157,6 @@ fn count(value: &serde_json::Value) -> usize {
 }
 
 /// RFC 9110, 5.6.2.
-fn is_token(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {

@@ -10,6 +10,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
+use super::bindings::{ROLES, Roles};
+use super::compile;
 use super::engine::Engine;
 use super::precompiled::Cache;
 
@@ -46,8 +48,14 @@ pub enum ArtifactError {
     Capability { missing: String, who: &'static str, fix: String },
     #[error("it speaks {found}, this gateway speaks {CONTRACT}…@0.1.x; rebuild it with the SDK of track 0.1")]
     Track { found: String },
-    #[error("it exports no role of the contract (authentication, admission, visibility or rewriting)")]
+    #[error(
+        "it exports {found}, which this gateway does not have; use a newer gateway, or build the plugin without it"
+    )]
+    Unknown { found: String },
+    #[error("it exports no role of the contract ({})", ROLES.join(", "))]
     NoRole,
+    #[error("it exports no `lifecycle`, which every plugin has; build it for a world of the contract")]
+    NoLifecycle,
 }
 
 /// What a plugin says of itself, in `<name>.toml` beside the `.wasm`.
@@ -170,11 +178,17 @@ fn read_and_check(
             if !version.starts_with("0.1.") {
                 return Err(ArtifactError::Track { found: name.to_owned() });
             }
+            // Passed over, it would not do what its operator installed it for.
+            if !Roles::know(role) {
+                return Err(ArtifactError::Unknown { found: name.to_owned() });
+            }
             exports.insert(role.to_owned());
         }
     }
-    if !["authentication", "admission", "visibility", "rewriting"].iter().any(|role| exports.contains(*role))
-    {
+    if !exports.contains("lifecycle") {
+        return Err(ArtifactError::NoLifecycle);
+    }
+    if !ROLES.iter().any(|role| exports.contains(*role)) {
         return Err(ArtifactError::NoRole);
     }
     let manifest = manifest(path)?;
@@ -295,7 +309,8 @@ fn compiled(
         return Ok(component);
     }
     let failed = |reason| ArtifactError::Compile { path: path.to_owned(), reason };
-    let native = engine.compile(wasm).map_err(failed)?;
+    let (bounds, limits) = engine.compilation();
+    let native = compile::compile(wasm, bounds, limits).map_err(failed)?;
     cache.keep(digest, engine, &native);
     #[expect(unsafe_code, reason = "deserialize is unsafe")]
     // SAFETY: these are the bytes that this engine's compiler, in a process of our own program, made just now.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use wasmtime::component::Resource;
 
-use super::bindings::guard::exports::sentinel::plugin::admission::Verdict as WitVerdict;
-use super::bindings::selective::exports::sentinel::plugin::interest::Hooks as WantedHooks;
+use super::bindings::admission::Verdict as WitVerdict;
+use super::bindings::interest::Hooks as WantedHooks;
 use super::bindings::types as wit;
 use super::pool::Instance;
 use super::reuse::{Answers, Known};
-use super::views::{Answer, CatalogEdit, Edits};
+use super::subject::{Answer, CatalogEdit, Edits};
 use super::{Answered, Auth, Fault, Hooks, Plugin, PluginError, Refusal, Row, Verdict};
 use crate::call::{Call, Credential, Outcome, Principal, TargetKind};
 use crate::mcp::catalog::Offer;
@@ -29,11 +29,9 @@ impl Plugin {
     /// The plugin failed.
     pub fn authenticate(&self, credential: &Arc<Credential>) -> Answered<Auth> {
         let answer = self.pool.run(|instance| {
-            let Some(role) = &instance.authenticator else { return Ok(Ok(wit::Auth::Abstain)) };
+            let role = instance.exports.authentication()?;
             instance.store.data_mut().subject.credential = Some(credential.clone());
-            let answer = role
-                .sentinel_plugin_authentication()
-                .call_authenticate(&mut instance.store, Resource::new_borrow(0));
+            let answer = role.call_authenticate(&mut instance.store, Resource::new_borrow(0));
             instance.store.data_mut().subject.credential = None;
             answer
         });
@@ -62,10 +60,9 @@ impl Plugin {
     pub fn check(&self, call: &Arc<Call>) -> Answered<Verdict> {
         let recall = |answers: &Answers| answers.allowed(call).then_some(Ok(Verdict::Allow(None)));
         let answer = self.pool.recall_or_run(recall, |instance| {
-            let Some(role) = &instance.guard else { return Ok(Ok(Verdict::Allow(None))) };
+            let role = instance.exports.admission()?;
             instance.store.data_mut().subject.call = Some(call.clone());
-            let answer =
-                role.sentinel_plugin_admission().call_check(&mut instance.store, Resource::new_borrow(0));
+            let answer = role.call_check(&mut instance.store, Resource::new_borrow(0));
             instance.store.data_mut().subject.call = None;
             let answer = answer?.map(Verdict::from);
             if matches!(answer, Ok(Verdict::Allow(None))) {
@@ -89,9 +86,9 @@ impl Plugin {
     ) -> Result<(), PluginError> {
         let latency = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         let told = self.pool.run(|instance| {
-            let Some(role) = &instance.guard else { return Ok(()) };
+            let role = instance.exports.admission()?;
             instance.store.data_mut().subject.call = Some(call.clone());
-            let told = role.sentinel_plugin_admission().call_settle(
+            let told = role.call_settle(
                 &mut instance.store,
                 Resource::new_borrow(0),
                 permit,
@@ -128,13 +125,9 @@ impl Plugin {
             })
             .collect();
         let answer = self.pool.run(|instance| {
-            let Some(role) = &instance.filter else { return Ok(vec![true; entries.len()]) };
+            let role = instance.exports.visibility()?;
             instance.store.data_mut().subject.call = Some(call.clone());
-            let answer = role.sentinel_plugin_visibility().call_visible(
-                &mut instance.store,
-                Resource::new_borrow(0),
-                &entries,
-            );
+            let answer = role.call_visible(&mut instance.store, Resource::new_borrow(0), &entries);
             instance.store.data_mut().subject.call = None;
             answer
         });
@@ -153,9 +146,11 @@ impl Plugin {
         if !self.roles.rewriting {
             return Ok(Hooks::NONE);
         }
+        if !self.roles.interest {
+            return Ok(Hooks::ALL);
+        }
         let wanted = self.pool.run_once(|instance| {
-            let Some(role) = &instance.selective else { return Ok(Hooks::ALL) };
-            let wanted = role.sentinel_plugin_interest().call_hooks_for(&mut instance.store, backend)?;
+            let wanted = instance.exports.interest()?.call_hooks_for(&mut instance.store, backend)?;
             Ok(Hooks {
                 request: wanted.contains(WantedHooks::ON_REQUEST),
                 response: wanted.contains(WantedHooks::ON_RESPONSE),
@@ -201,13 +196,11 @@ impl Plugin {
         offers: &Arc<[Offer]>,
     ) -> Answered<Vec<CatalogEdit>> {
         let edits = self.pool.run(|instance| {
-            let Some(role) = &instance.rewriter else { return Ok(Ok(Vec::new())) };
+            let role = instance.exports.rewriting()?;
             let subject = &mut instance.store.data_mut().subject;
             subject.catalog = Some((backend.clone(), kind, offers.clone()));
             subject.catalog_edits.clear();
-            let done = role
-                .sentinel_plugin_rewriting()
-                .call_on_catalog(&mut instance.store, Resource::new_borrow(0));
+            let done = role.call_on_catalog(&mut instance.store, Resource::new_borrow(0));
             let subject = &mut instance.store.data_mut().subject;
             subject.catalog = None;
             let edits = std::mem::take(&mut subject.catalog_edits);
@@ -223,8 +216,7 @@ fn edits(
     call: &Arc<Call>,
     answer: Option<Answer>,
 ) -> wasmtime::Result<Result<Arc<Edits>, wit::Refusal>> {
-    let Some(role) = &instance.rewriter else { return Ok(Ok(Arc::default())) };
-    let role = role.sentinel_plugin_rewriting();
+    let role = instance.exports.rewriting()?;
     let subject = &mut instance.store.data_mut().subject;
     subject.call = Some(call.clone());
     subject.edits = Edits::default();

@@ -53,9 +53,9 @@ impl Engine {
         Self { compiling, ..self }
     }
 
-    /// Has a component compiled for this engine, in a process of its own.
-    pub(super) fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>, String> {
-        super::compile::compile(wasm, self.bounds, self.compiling)
+    /// How memory is bounded in the code that is compiled for it, and what compiling may cost.
+    pub(super) fn compilation(&self) -> (Bounds, CompileLimits) {
+        (self.bounds, self.compiling)
     }
 
     /// Compiled code of another wasmtime, or of this one with other settings, has another.

@@ -10,7 +10,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::bindings::{cells, clock, counters, log, secrets, types};
 use super::outgoing::{Hooks, Outgoing};
 use super::reuse::Read;
-use super::views::Subject;
+use super::subject::Subject;
 use super::waiting::{Patience, Waiting, Waits};
 use crate::config::{Limits, Secret};
 use crate::state::{CellFailure, Clock, Failure, Namespace, Rate};

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::config::HttpGrant;
+use crate::text;
 
 /// What a request comes to, and what remains to be done for it: nothing, because answers are held whole.
 type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
@@ -188,20 +189,9 @@ fn transport(error: reqwest::Error) -> Error {
     }
 }
 
-/// An error with its causes on one line, without the URL.
+/// Without the URL: it may hold a credential.
 fn explain(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        let part = error.to_string();
-        // Many errors repeat their cause.
-        if !text.contains(&part) {
-            text = format!("{text}: {part}");
-        }
-        cause = error.source();
-    }
-    text
+    text::with_causes(&error.without_url())
 }
 
 #[cfg(test)]

@@ -12,13 +12,8 @@ use parking_lot::Mutex;
 use wasmtime::component::InstancePre;
 use wasmtime::{Store, Trap};
 
-use super::bindings::authenticator::Authenticator;
-use super::bindings::guard::Guard;
-use super::bindings::list_filter::ListFilter;
-use super::bindings::reusable::Reusable;
-use super::bindings::rewriter::Rewriter;
-use super::bindings::selective::SelectiveRewriter;
 use super::bindings::types::ConfigError;
+use super::bindings::{Exports, Mismatch, Places};
 use super::guest::{Guest, Shared};
 use super::reuse::{Answers, Known};
 use super::ticker::Ticker;
@@ -46,33 +41,30 @@ fn mine() -> usize {
     })
 }
 
-/// An instance with the bindings of the roles it plays.
+/// An instance with what it can be asked.
 pub(super) struct Instance {
     pub(super) store: Store<Guest>,
-    pub(super) authenticator: Option<Authenticator>,
-    pub(super) guard: Option<Guard>,
-    pub(super) filter: Option<ListFilter>,
-    pub(super) rewriter: Option<Rewriter>,
-    /// The same rewriter, if it also says which hooks it wants.
-    pub(super) selective: Option<SelectiveRewriter>,
+    pub(super) exports: Exports,
     answers: Answers,
     calls: u64,
 }
 
-type Bindings =
-    (Option<Authenticator>, Option<Guard>, Option<ListFilter>, Option<Rewriter>, Option<SelectiveRewriter>);
-type Configured = Result<Answers, Vec<ConfigError>>;
+/// All that it takes to make an instance of a plugin.
+pub(super) struct Recipe {
+    pub(super) pre: InstancePre<Guest>,
+    pub(super) places: Places,
+    pub(super) ticker: Ticker,
+    pub(super) shared: Arc<Shared>,
+    pub(super) roles: Roles,
+    /// The configuration as JSON, told to every new instance.
+    pub(super) config: String,
+    pub(super) isolation: Isolation,
+    /// WASI's blocking functions need a thread that may block.
+    pub(super) blocking: bool,
+}
 
 pub(super) struct Pool {
-    pre: InstancePre<Guest>,
-    ticker: Ticker,
-    shared: Arc<Shared>,
-    roles: Roles,
-    /// The configuration as JSON, told to every new instance.
-    config: String,
-    isolation: Isolation,
-    /// WASI's blocking functions need a thread that may block.
-    blocking: bool,
+    recipe: Recipe,
     slots: Box<[Mutex<Option<Instance>>]>,
 }
 
@@ -80,28 +72,21 @@ pub(super) struct Pool {
 #[derive(Debug)]
 pub(super) enum BirthError {
     Fault(Fault),
+    Interface(Mismatch),
     Config(Vec<ConfigError>),
 }
 
 impl Pool {
-    pub(super) fn new(
-        pre: InstancePre<Guest>,
-        ticker: Ticker,
-        shared: Arc<Shared>,
-        roles: Roles,
-        config: String,
-        isolation: Isolation,
-        blocking: bool,
-    ) -> Self {
+    pub(super) fn new(recipe: Recipe) -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let slots = (0..threads + 2).map(|_| Mutex::new(None)).collect();
-        Self { pre, ticker, shared, roles, config, isolation, blocking, slots }
+        Self { recipe, slots }
     }
 
     /// Makes one instance now, so that a bad configuration is found at start and the first call is warm.
     pub(super) fn warm(&self) -> Result<(), BirthError> {
         let instance = self.birth()?;
-        if self.isolation == Isolation::Shared
+        if self.recipe.isolation == Isolation::Shared
             && let Some(mut slot) = self.slots[0].try_lock()
         {
             *slot = Some(instance);
@@ -137,7 +122,7 @@ impl Pool {
         recall: impl FnOnce(&Answers) -> Option<R>,
         work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>,
     ) -> Result<R, Fault> {
-        if self.isolation == Isolation::Call {
+        if self.recipe.isolation == Isolation::Call {
             return self.fresh(work);
         }
         for offset in 0..self.slots.len() {
@@ -151,7 +136,7 @@ impl Pool {
                 None => self.birth().map_err(BirthError::into_fault)?,
             };
             let result = self.call(&mut instance, work);
-            if result.is_ok() && !instance.spent(&self.shared) {
+            if result.is_ok() && !instance.spent(&self.recipe.shared) {
                 *slot = Some(instance);
             }
             return result;
@@ -169,13 +154,13 @@ impl Pool {
         instance: &mut Instance,
         work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>,
     ) -> Result<R, Fault> {
-        let limits = &self.shared.limits;
-        let _ticking = self.ticker.run(mine());
+        let limits = &self.recipe.shared.limits;
+        let _ticking = self.recipe.ticker.run(mine());
         instance.calls += 1;
         instance.store.data_mut().begin();
         instance.store.set_epoch_deadline(limits.deadline_ms.max(1));
         let outcome = match instance.store.set_fuel(limits.fuel) {
-            Ok(()) if self.blocking => blocking(|| work(instance)),
+            Ok(()) if self.recipe.blocking => blocking(|| work(instance)),
             Ok(()) => work(instance),
             Err(error) => Err(error),
         };
@@ -183,61 +168,43 @@ impl Pool {
     }
 
     fn birth(&self) -> Result<Instance, BirthError> {
-        let _ticking = self.ticker.run(mine());
-        let mut store = Store::new(self.pre.engine(), Guest::new(self.shared.clone()));
+        let recipe = &self.recipe;
+        let _ticking = recipe.ticker.run(mine());
+        let mut store = Store::new(recipe.pre.engine(), Guest::new(recipe.shared.clone()));
         store.limiter(|guest| guest);
-        store.set_hostcall_fuel(self.shared.limits.host_bytes.max(64 << 10));
+        store.set_hostcall_fuel(recipe.shared.limits.host_bytes.max(64 << 10));
         store.set_epoch_deadline(CONFIGURE_TICKS);
         store.epoch_deadline_callback(|mut guest| Ok(guest.data_mut().deadline_passed()));
-        let born = |store: &mut Store<Guest>| -> wasmtime::Result<(Bindings, Configured)> {
-            store.set_fuel(CONFIGURE_FUEL)?;
-            let instance = self.pre.instantiate(&mut *store)?;
-            let authenticator =
-                self.roles.authentication.then(|| Authenticator::new(&mut *store, &instance)).transpose()?;
-            let guard = self.roles.admission.then(|| Guard::new(&mut *store, &instance)).transpose()?;
-            let filter =
-                self.roles.visibility.then(|| ListFilter::new(&mut *store, &instance)).transpose()?;
-            let rewriter = self.roles.rewriting.then(|| Rewriter::new(&mut *store, &instance)).transpose()?;
-            let selective = self.roles.rewriting && self.roles.interest;
-            let selective = selective.then(|| SelectiveRewriter::new(&mut *store, &instance)).transpose()?;
-            // Whatever the role, `lifecycle` is the same export; any one of the bindings reaches it.
-            let configured = if let Some(role) = &guard {
-                role.sentinel_plugin_lifecycle().call_configure(&mut *store, &self.config)?
-            } else if let Some(role) = &authenticator {
-                role.sentinel_plugin_lifecycle().call_configure(&mut *store, &self.config)?
-            } else if let Some(role) = &rewriter {
-                role.sentinel_plugin_lifecycle().call_configure(&mut *store, &self.config)?
-            } else if let Some(role) = &filter {
-                role.sentinel_plugin_lifecycle().call_configure(&mut *store, &self.config)?
-            } else {
-                Ok(())
-            };
-            let configured = match configured {
-                Ok(()) => Ok(self.answers(&mut *store, &instance)?),
-                Err(errors) => Err(errors),
-            };
-            Ok(((authenticator, guard, filter, rewriter, selective), configured))
-        };
-        let made = if self.blocking { blocking(|| born(&mut store)) } else { born(&mut store) };
-        let ((authenticator, guard, filter, rewriter, selective), configured) = made.map_err(|error| {
-            BirthError::Fault(fault(&error, store.data_mut(), CONFIGURE_FUEL, CONFIGURE_TICKS))
-        })?;
-        let answers = configured.map_err(BirthError::Config)?;
-        Ok(Instance { store, authenticator, guard, filter, rewriter, selective, answers, calls: 0 })
+        let made =
+            if recipe.blocking { blocking(|| recipe.make(&mut store)) } else { recipe.make(&mut store) };
+        let (exports, answers) = made?;
+        Ok(Instance { store, exports, answers, calls: 0 })
+    }
+}
+
+impl Recipe {
+    /// Makes an instance in its store, has it configured and asks what its answers depend on.
+    fn make(&self, store: &mut Store<Guest>) -> Result<(Exports, Answers), BirthError> {
+        let made = store.set_fuel(CONFIGURE_FUEL).and_then(|()| self.pre.instantiate(&mut *store));
+        let instance = made.map_err(|error| stillborn(&error, store))?;
+        let exports = self.places.load(store, &instance).map_err(BirthError::Interface)?;
+        let configured = exports.lifecycle().call_configure(&mut *store, &self.config);
+        configured.map_err(|error| stillborn(&error, store))?.map_err(BirthError::Config)?;
+        let answers = self.answers(store, &exports).map_err(|error| stillborn(&error, store))?;
+        Ok((exports, answers))
     }
 
-    /// Asks what its answers depend on. One that may ask others, or is there for one call, is asked every time.
-    fn answers(
-        &self,
-        store: &mut Store<Guest>,
-        instance: &wasmtime::component::Instance,
-    ) -> wasmtime::Result<Answers> {
+    /// One that may ask others, or is there for one call, is asked every time.
+    fn answers(&self, store: &mut Store<Guest>, exports: &Exports) -> wasmtime::Result<Answers> {
         if !self.roles.reuse || self.blocking || self.isolation == Isolation::Call {
             return Ok(Answers::new(None));
         }
-        let role = Reusable::new(&mut *store, instance)?;
-        Ok(Answers::new(Some(role.sentinel_plugin_reuse().call_depends_on(store)?)))
+        Ok(Answers::new(Some(exports.reuse()?.call_depends_on(store)?)))
     }
+}
+
+fn stillborn(error: &wasmtime::Error, store: &mut Store<Guest>) -> BirthError {
+    BirthError::Fault(fault(error, store.data_mut(), CONFIGURE_FUEL, CONFIGURE_TICKS))
 }
 
 impl Instance {
@@ -256,6 +223,7 @@ impl BirthError {
     fn into_fault(self) -> Fault {
         match self {
             Self::Fault(fault) => fault,
+            Self::Interface(mismatch) => Fault::Trap(mismatch.to_string()),
             // It was accepted at start; a plugin that changes its mind is broken.
             Self::Config(errors) => Fault::Trap(format!("it now refuses its configuration: {errors:?}")),
         }

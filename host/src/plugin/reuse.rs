@@ -7,8 +7,8 @@
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::sync::{Arc, Weak};
 
-use super::bindings::reusable::exports::sentinel::plugin::reuse::Facts;
-use super::views::Edits;
+use super::bindings::reuse::Facts;
+use super::subject::Edits;
 use crate::call::{Call, Principal, Target};
 
 /// So many answers an instance keeps at most; a new one takes the place of an older one.

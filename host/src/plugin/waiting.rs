@@ -18,8 +18,6 @@ use wasmtime_wasi::p2::bindings::sync::io::{poll, streams};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, StreamError, StreamResult};
 use wasmtime_wasi::runtime::in_tokio;
 
-use super::guest::Guest;
-
 /// Why a wait ended without what was waited for; the instance is lost with it.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub(super) enum Overlong {
@@ -80,11 +78,15 @@ impl Waiting {
     }
 }
 
-/// `wasi:io`, in the place of wasmtime's.
-pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    error::add_to_linker::<Guest, Table>(linker, Guest::table)?;
-    poll::add_to_linker::<Guest, Bounded>(linker, Guest::waits)?;
-    streams::add_to_linker::<Guest, Bounded>(linker, Guest::waits)
+/// `wasi:io`, in the place of wasmtime's, for stores whose data has a table and a budget of waiting.
+pub(super) fn add_to_linker<T: 'static>(
+    linker: &mut Linker<T>,
+    table: fn(&mut T) -> &mut ResourceTable,
+    waits: fn(&mut T) -> Waits<'_>,
+) -> wasmtime::Result<()> {
+    error::add_to_linker::<T, Table>(linker, table)?;
+    poll::add_to_linker::<T, Bounded>(linker, waits)?;
+    streams::add_to_linker::<T, Bounded>(linker, waits)
 }
 
 /// Names an instance's resources for wasmtime.

@@ -90,7 +90,7 @@ impl Chain {
         guards: &[Arc<Plugin>],
         permits: &mut Permits,
     ) -> Result<(), Denial> {
-        for plugin in guards {
+        for plugin in admitting(guards) {
             if let Some(permit) = self.admits(plugin, call)? {
                 permits.push(plugin, permit);
             }
@@ -101,7 +101,7 @@ impl Chain {
     /// Asks all guards about a call that there is not: the first that says "too often", or cannot say.
     pub(super) fn bear(&self, call: &Arc<Call>, permits: &mut Permits) -> Result<(), Denial> {
         let mut result = Ok(());
-        for plugin in &self.guards {
+        for plugin in admitting(&self.guards) {
             match self.admits(plugin, call) {
                 Ok(Some(permit)) => permits.push(plugin, permit),
                 Ok(None) => {}
@@ -140,6 +140,11 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+/// Those that judge calls; one that only filters lists stands among the guards as well.
+fn admitting(guards: &[Arc<Plugin>]) -> impl Iterator<Item = &Arc<Plugin>> {
+    guards.iter().filter(|plugin| plugin.roles().admission)
 }
 
 fn failed(plugin: &Plugin, error: &PluginError) -> Result<(), Denial> {

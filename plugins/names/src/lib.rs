@@ -1,4 +1,4 @@
-//! What a tool is called, and the patterns by which rules name tools.
+//! What a tool is called, and the patterns by which rules name tools; and which headers are nobody's to set ([`headers`]).
 //!
 //! The gateway and its plugins read the same words in the same rules (`denied_tools`, `per_tool`, `disabled_tools` and the
 //! rest), so the language stands here and nowhere else:
@@ -15,6 +15,7 @@
 
 mod fold;
 mod glob;
+pub mod headers;
 mod rules;
 mod table;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use sentinel_names::headers::{self, Owner};
 
 use super::super::wire::WireError;
 
@@ -12,44 +13,22 @@ pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id")
 pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Hop-by-hop headers (RFC 9110, section 7.6.1, and RFC 9112), framing, and what the transport itself decides.
-/// `mcp-protocol-version` is not among them: since revision 2026-07-28 each message brings its own.
-const OURS: [&str; 19] = [
-    "accept",
-    "accept-encoding",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "last-event-id",
-    "mcp-session-id",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
 /// Sets the headers that may travel; a later one replaces an earlier one of its name.
 ///
 /// # Errors
 /// [`WireError::Unreachable`] names a header that cannot be sent, not its value.
-pub(super) fn extend(headers: &mut HeaderMap, extra: &[(String, String)]) -> Result<(), WireError> {
+pub(super) fn extend(into: &mut HeaderMap, extra: &[(String, String)]) -> Result<(), WireError> {
     for (name, value) in extra {
         let bad =
             |part: &str| WireError::Unreachable(format!("the {part} of header {name:?} cannot be sent"));
         let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad("name"))?;
         let mut value = HeaderValue::from_str(value).map_err(|_| bad("value"))?;
-        if !OURS.contains(&key.as_str()) {
+        // `mcp-protocol-version` travels: since revision 2026-07-28 each message brings its own. So do credentials, which
+        // the configuration names.
+        if !matches!(headers::owner(name), Some(Owner::Connection | Owner::Transport)) {
             // Kept out of every debug output.
             value.set_sensitive(true);
-            headers.insert(key, value);
+            into.insert(key, value);
         }
     }
     Ok(())

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use sentinel_names::headers::{self, Owner};
+
 use super::super::document::escape;
 use super::super::raw::{RawArgumentCheck, RawArguments, RawBackend, RawEnv, RawEra, RawType};
 use super::super::secret::Secret;
@@ -15,9 +17,6 @@ use crate::redact::names_a_secret;
 
 /// The header that carries `BACKEND_SHARED_SECRET`.
 const SHARED_SECRET_HEADER: &str = "X-Sentinel-Auth";
-
-/// Headers that belong to the connection; setting them by hand breaks or smuggles requests.
-const FRAMING: [&str; 6] = ["host", "content-length", "transfer-encoding", "connection", "upgrade", "te"];
 
 /// Variables whose values are no secrets, though they come from the environment: hiding `/home/ann`
 /// in every record would make the records useless.
@@ -263,23 +262,27 @@ impl Checker<'_> {
     }
 
     fn headers(&mut self, at: &str, raw: &BTreeMap<String, String>) -> Vec<(String, Secret)> {
-        let mut headers: Vec<(String, Secret)> = Vec::new();
+        let mut sent: Vec<(String, Secret)> = Vec::new();
         for (name, typed) in raw {
             let at = format!("{at}/{}", escape(name));
-            let lower = name.to_ascii_lowercase();
-            if !is_token(name) || FRAMING.contains(&lower.as_str()) {
+            let owner = headers::owner(name);
+            if !headers::is_name(name) || owner == Some(Owner::Connection) {
                 self.problem(&at, format!("{name:?} cannot be set as a header"), "remove it");
+            } else if owner == Some(Owner::Transport) {
+                let message =
+                    format!("the gateway sets {name:?} for each message itself; this value is not used");
+                self.warn(&at, message, "remove it");
             }
-            if headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            if sent.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
                 self.problem(&at, "the header is there in another spelling", "keep one of them");
             }
             let Some(value) = self.interpolate(&at, name, typed) else { continue };
             if !is_header_value(value.expose()) {
                 self.problem(&at, "the value cannot be sent in a header", "use printable ASCII");
             }
-            headers.push((name.clone(), value));
+            sent.push((name.clone(), value));
         }
-        headers
+        sent
     }
 
     fn environment(&mut self, at: &str, raw: &RawEnv) -> Vec<(String, Secret)> {
@@ -426,11 +429,6 @@ fn is_public(variable: &str) -> bool {
 }
 
 /// RFC 9110, 5.6.2: the characters of a header's name.
-fn is_token(name: &str) -> bool {
-    !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
-
 fn is_header_value(value: &str) -> bool {
     value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))
 }

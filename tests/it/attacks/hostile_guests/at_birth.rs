@@ -1,5 +1,7 @@
 //! What a guest does before it was ever asked: in its start section, in `configure`, by what it is.
 
+use sentinel_gateway::plugin::{ArtifactError, Mismatch};
+
 use super::written::{WORDS, whole};
 use super::*;
 
@@ -110,48 +112,68 @@ fn memories_and_tables_count_together() {
     assert_eq!(text, "more than 10000 table elements");
 }
 
+/// A component that has these two interfaces of the contract, and every function of them a `func() -> u32`.
+fn of_numbers(instances: &str) -> String {
+    format!(
+        "(component
+            (core module $m (memory (export \"m\") 100) (func (export \"f\") (result i32) (i32.const 7)))
+            {instances}
+            (core instance $a (instantiate $m))
+            (func $f (result u32) (canon lift (core func $a \"f\")))
+            (instance $x (export \"check\" (func $f)) (export \"settle\" (func $f)))
+            (instance $y (export \"configure\" (func $f)))
+            (export \"sentinel:plugin/lifecycle@0.1.0\" (instance $y))
+            (export \"sentinel:plugin/admission@0.1.0\" (instance $x)))"
+    )
+}
+
 #[test]
 fn all_modules_of_a_component_share_one_limit() {
-    let three = "(component
-        (core module $m (memory (export \"m\") 100) (func (export \"f\") (result i32) (i32.const 7)))
-        (core instance $a (instantiate $m)) (core instance $b (instantiate $m)) (core instance $c (instantiate $m))
-        (func $f (result u32) (canon lift (core func $a \"f\")))
-        (instance $x (export \"check\" (func $f)))
-        (export \"sentinel:plugin/admission@0.1.0\" (instance $x)))";
-    match whole(three) {
+    match whole(&of_numbers(&"(core instance (instantiate $m))".repeat(2))) {
         Err(LoadError::Start(Fault::Limit(text))) => assert_eq!(text, "more than 16 MiB of memory"),
         other => panic!("{other:?}"),
     }
     // More instances than any component of ours has.
-    let many = format!(
-        "(component (core module $m (func (export \"f\") (result i32) (i32.const 7))) {}
-        (core instance $a (instantiate $m)) (func $f (result u32) (canon lift (core func $a \"f\")))
-        (instance $x (export \"check\" (func $f)))
-        (export \"sentinel:plugin/admission@0.1.0\" (instance $x)))",
-        "(core instance (instantiate $m))".repeat(200)
-    );
+    let many = of_numbers(&"(core instance (instantiate $m))".repeat(200))
+        .replace("(memory (export \"m\") 100)", "");
     assert!(whole(&many).is_err());
     the_others_go_on("many instances");
 }
 
+/// What an artifact is refused for: the interface that is not ours, and why.
+fn other_interface(loaded: Result<Plugin, LoadError>) -> (&'static str, String) {
+    match loaded {
+        Err(LoadError::Interface(Mismatch { interface, reason })) => (interface, reason),
+        other => panic!("not refused for an interface: {other:?}"),
+    }
+}
+
 #[test]
-fn answers_of_another_type_are_refused_when_it_is_loaded() {
-    let other = "(component
-        (core module $m (func (export \"f\") (result i32) (i32.const 7)))
-        (core instance $a (instantiate $m)) (func $f (result u32) (canon lift (core func $a \"f\")))
-        (instance $x (export \"check\" (func $f)) (export \"settle\" (func $f)))
-        (instance $y (export \"configure\" (func $f)))
-        (export \"sentinel:plugin/lifecycle@0.1.0\" (instance $y))
-        (export \"sentinel:plugin/admission@0.1.0\" (instance $x)))";
-    let error = whole(other).unwrap_err();
-    assert!(matches!(error, LoadError::Start(Fault::Trap(_)) | LoadError::Link(_)), "{error:?}");
+fn an_interface_of_another_type_is_named() {
+    let (interface, _) = other_interface(whole(&of_numbers("")));
+    assert_eq!(interface, "lifecycle");
     // Half of an interface is none, either.
-    let half = "(component
-        (core module $m (func (export \"f\") (result i32) (i32.const 7)))
-        (core instance $a (instantiate $m)) (func $f (result u32) (canon lift (core func $a \"f\")))
-        (instance $x (export \"nothing\" (func $f)))
-        (export \"sentinel:plugin/admission@0.1.0\" (instance $x)))";
-    let error = whole(half).unwrap_err();
-    assert!(matches!(error, LoadError::Start(Fault::Trap(_)) | LoadError::Link(_)), "{error:?}");
+    let half = of_numbers("").replace("(export \"settle\" (func $f))", "");
+    let (interface, reason) = other_interface(whole(&half));
+    assert!(interface == "admission" && reason.contains("settle"), "{interface}: {reason}");
+    // Made for the contract as it was before a guard could ask for approvals; every other interface is the same.
+    let (interface, reason) = other_interface(
+        guard().contract("result<verdict, refusal>", "result<option<permit>, refusal>").load(),
+    );
+    assert!(interface == "admission" && reason.contains("check"), "{interface}: {reason}");
     the_others_go_on("another type");
+}
+
+#[test]
+fn an_artifact_without_lifecycle_or_with_more_than_the_gateway_knows_is_refused() {
+    let without = of_numbers("").replace("(export \"sentinel:plugin/lifecycle@0.1.0\" (instance $y))", "");
+    let error = whole(&without).unwrap_err();
+    assert!(matches!(error, LoadError::Artifact(ArtifactError::NoLifecycle)), "{error:?}");
+    let newer = of_numbers("").replace(
+        "(export \"sentinel:plugin/lifecycle@0.1.0\" (instance $y))",
+        "(export \"sentinel:plugin/lifecycle@0.1.0\" (instance $y))
+        (export \"sentinel:plugin/sieving@0.1.7\" (instance $y))",
+    );
+    let error = whole(&newer).unwrap_err();
+    assert!(error.to_string().contains("sentinel:plugin/sieving@0.1.7"), "{error}");
 }

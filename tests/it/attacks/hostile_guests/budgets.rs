@@ -67,6 +67,28 @@ fn a_refusal_may_have_details_but_not_a_million() {
     trap("beyond", &fault("beyond", &details(0x0fff_ffff).loaded("beyond")));
 }
 
+/// What a person is asked is held to the same: the details of an approval request stand at 80 of the result, its reason
+/// at 16.
+#[test]
+fn a_request_for_approval_may_have_details_but_not_a_million() {
+    let asking = |count: u32| {
+        guard().memory("240").check(&format!(
+            "(call $drop (local.get $call)) (i32.store8 (i32.const 520) (i32.const 1))
+            (i32.store (i32.const 592) (i32.const 65536)) (i32.store (i32.const 596) (i32.const {count})) (i32.const 512)"
+        ))
+    };
+    match asking(10).loaded("few").check(&call("order")).unwrap().unwrap() {
+        Verdict::Ask(request) => assert_eq!((request.details.len(), request.reason.as_str()), (10, "")),
+        other => panic!("{other:?}"),
+    }
+    let text = limit("many", &fault("many", &asking(900_000).loaded("many")));
+    assert!(text.contains("bytes exchanged"), "{text}");
+    trap("beyond", &fault("beyond", &asking(0x0fff_ffff).loaded("beyond")));
+    let far = "(call $drop (local.get $call)) (i32.store8 (i32.const 520) (i32.const 1))
+        (i32.store (i32.const 528) (i32.const -16)) (i32.store (i32.const 532) (i32.const 4)) (i32.const 512)";
+    trap("reason far away", &fault("reason far away", &guard().check(far).loaded("far")));
+}
+
 #[test]
 fn asking_is_charged_by_what_is_handed_over() {
     // The name of the tool, again and again; the room for it is the same each time.

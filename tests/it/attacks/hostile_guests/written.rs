@@ -29,6 +29,8 @@ pub(crate) struct Written {
     /// Further fields of the module.
     more: String,
     role: &'static str,
+    /// What is written in the contract that it is made for, in the place of what.
+    contract: Option<(&'static str, &'static str)>,
     pub(crate) settings: sentinel_gateway::config::Plugin,
 }
 
@@ -50,6 +52,7 @@ pub(crate) fn guard() -> Written {
         memory: "2".to_owned(),
         more: String::new(),
         role: "admission",
+        contract: None,
         settings: guard_settings("written"),
     }
 }
@@ -102,6 +105,12 @@ impl Written {
 
     pub(crate) fn settings(mut self, change: impl FnOnce(&mut sentinel_gateway::config::Plugin)) -> Self {
         change(&mut self.settings);
+        self
+    }
+
+    /// Made for a contract that differs in this.
+    pub(crate) fn contract(mut self, ours: &'static str, theirs: &'static str) -> Self {
+        self.contract = Some((ours, theirs));
         self
     }
 
@@ -170,6 +179,17 @@ impl Written {
         let mut module = wat::parse_str(self.text()).unwrap_or_else(|error| panic!("{error}"));
         let mut resolve = wit_parser::Resolve::default();
         let contract = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit/0.1");
+        let copy = tempfile::tempdir().unwrap();
+        let contract = match self.contract {
+            None => contract,
+            Some((ours, theirs)) => {
+                for file in ["types.wit", "host.wit", "roles.wit"] {
+                    let text = std::fs::read_to_string(contract.join(file)).unwrap();
+                    std::fs::write(copy.path().join(file), text.replace(ours, theirs)).unwrap();
+                }
+                copy.path().to_owned()
+            }
+        };
         let (package, _) = resolve.push_dir(contract).unwrap();
         let world = resolve.select_world(&[package], Some(self.world)).unwrap();
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
