@@ -31,6 +31,7 @@ mod crash;
 mod defects;
 mod fidelity;
 mod guests;
+mod house;
 mod http_door;
 mod large;
 mod lifecycle;

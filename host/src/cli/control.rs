@@ -278,7 +278,7 @@ fn give(path: &Path, order: &Order) -> anyhow::Result<ExitCode> {
 
 /// All at once. What is about all gateways is also told to those that were being started meanwhile: they read the orders of
 /// the file after their socket is there, so whoever is not found in the last look has read them.
-async fn ask_all(folder: &Path, order: &Order) -> anyhow::Result<Vec<(u32, Answered)>> {
+async fn ask_all(folder: &Path, order: &Order) -> anyhow::Result<Vec<(u32, Result<Answer, SocketError>)>> {
     let mut answers: Vec<(u32, Answered)> = Vec::new();
     for _ in 0..ROUNDS {
         let wanted = |(pid, _): &(u32, PathBuf)| {
@@ -298,7 +298,8 @@ async fn ask_all(folder: &Path, order: &Order) -> anyhow::Result<Vec<(u32, Answe
         }
     }
     // Those that nobody listens on any more are of gateways that were killed.
-    answers.retain(|(_, answered)| !matches!(answered, Ok(None)));
+    let answers: Vec<_> =
+        answers.into_iter().filter_map(|(pid, answered)| Some((pid, answered.transpose()?))).collect();
     if answers.is_empty() {
         let whom = order.pid.map_or_else(String::new, |pid| format!(" with the process id {pid}"));
         anyhow::bail!(

@@ -194,8 +194,7 @@ impl Control {
         let caller = Caller::new(self.credential(peer));
         let (name, method) = request.command.names();
         let operation = Operation { caller: &caller, door: DOOR, name, method, params };
-        let deed = self.pipeline.operate(operation, |permitted| self.plane.perform(permitted, request));
-        match deed.await {
+        match self.pipeline.operate(operation, request, &*self.plane).await {
             Ok(Ok(report)) => Answer::Ok(report),
             Ok(Err(error)) => Answer::Error { reason: error.word().to_owned(), message: error.to_string() },
             Err(failure) => {

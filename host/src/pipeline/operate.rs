@@ -1,20 +1,19 @@
 //! What an operator wants of the gateway itself. It is a call like any other: somebody has to be known, the guards judge
 //! it, its intent is on record before anything happens, and its outcome before anybody gets an answer.
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 
 use super::{Arrival, Failure, Pipeline, Trip};
 use crate::audit::{Closing, Status};
 use crate::call::{Call, Json, Outcome, Principal, Target, TargetKind};
+use crate::control::{ControlError, ControlPlane, Report, Request};
 use crate::mcp::Params;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::{REVISIONS, code, message};
-use crate::policy::{Caller, Permitted};
+use crate::policy::Caller;
 
 /// What is asked, and by whom.
 #[derive(Clone, Copy, Debug)]
@@ -34,13 +33,14 @@ impl Pipeline {
     /// must be reachable when all of them are taken.
     ///
     /// # Errors
-    /// It was not done: the caller is not known, a guard refused, or it cannot be recorded. What the deed itself says, good
-    /// or bad, is within.
-    pub async fn operate<T, E: Display>(
+    /// It was not done: the caller is not known, a guard refused, or it cannot be recorded. What came of it, good or bad, is
+    /// within.
+    pub async fn operate(
         &self,
         operation: Operation<'_>,
-        deed: impl for<'p> FnOnce(&'p Permitted) -> BoxFuture<'p, Result<T, E>>,
-    ) -> Result<Result<T, E>, Failure> {
+        request: &Request,
+        plane: &dyn ControlPlane,
+    ) -> Result<Result<Report, ControlError>, Failure> {
         let (client, session): (Arc<dyn Client>, Arc<str>) = (Arc::new(Nobody::default()), "".into());
         let arrival = Arrival {
             caller: operation.caller,
@@ -66,7 +66,7 @@ impl Pipeline {
         let intent = trip.entry(Some(&call.principal), Some(&call));
         self.recorded(self.audit.intent(trip.id, &intent).await, operation.method, &trip)?;
         let began = Instant::now();
-        let done = deed(&permitted).await;
+        let done = plane.perform(&permitted, request).await;
         let (status, outcome) = match &done {
             Ok(_) => (Status::Success, Outcome::Success),
             Err(_) => (Status::Error, Outcome::ToolError),

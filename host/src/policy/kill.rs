@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use sentinel_names::{Patterns, Rules};
 
-use super::orders::{Orders, Switch};
+use super::orders::{Order, Orders, Switch};
 use crate::call::{Call, Denial, Principal, Refused, Target, TargetKind};
 use crate::config;
 use crate::plugin::Row;
@@ -135,17 +135,15 @@ impl KillSwitch {
 
 impl Off {
     /// What these orders switch off.
-    pub(super) fn ordered<'o>(orders: impl Iterator<Item = &'o Switch> + Clone) -> Self {
-        let texts = |of: fn(&Switch) -> Option<&str>| orders.clone().filter_map(of);
+    pub(super) fn ordered(orders: &[Order]) -> Self {
+        let named = |of: fn(&Switch) -> bool| {
+            orders.iter().map(|order| &order.what).filter(move |what| of(what)).map(Switch::name)
+        };
         Self {
-            tools: Rules::new(texts(|what| if let Switch::Tool(name) = what { Some(name) } else { None })),
-            backends: Patterns::new(texts(
-                |what| if let Switch::Backend(name) = what { Some(name) } else { None },
-            )),
-            subjects: Patterns::new(texts(
-                |what| if let Switch::Subject(name) = what { Some(name) } else { None },
-            )),
-            all: orders.clone().any(|what| *what == Switch::All),
+            tools: Rules::new(named(|what| matches!(what, Switch::Tool(_)))),
+            backends: Patterns::new(named(|what| matches!(what, Switch::Backend(_)))),
+            subjects: Patterns::new(named(|what| matches!(what, Switch::Subject(_)))),
+            all: orders.iter().any(|order| order.what == Switch::All),
         }
     }
 
@@ -195,7 +193,6 @@ fn configured(settings: &config::KillSwitch) -> Configured {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::super::orders::Order;
     use super::*;
     use crate::call::Json;
 
@@ -244,7 +241,7 @@ mod tests {
             let off = config::KillSwitch { disabled_tools: vec![rule.to_owned()], ..Default::default() };
             let configured = KillSwitch::new(&off);
             let ordered = KillSwitch::new(&config::KillSwitch::default());
-            ordered.orders().order(order(Switch::Tool(rule.to_owned()))).unwrap();
+            ordered.orders().order(&order(Switch::Tool(rule.to_owned()))).unwrap();
             let call = call("ann", target.clone());
             for switch in [&configured, &ordered] {
                 assert_eq!(switch.check(&call, &[]).is_err(), hidden(switch, &call), "{rule}");
@@ -278,7 +275,7 @@ mod tests {
     #[test]
     fn what_else_a_call_names_counts_as_well() {
         let switch = KillSwitch::new(&config::KillSwitch::default());
-        switch.orders().order(order(Switch::Tool("crash".to_owned()))).unwrap();
+        switch.orders().order(&order(Switch::Tool("crash".to_owned()))).unwrap();
         let (fine, off) = (target("echo", "echo", "one"), target("crash", "crash", "one"));
         let call = call("ann", fine);
         assert!(switch.check(&call, &[]).is_ok() && switch.check(&call, &[off]).is_err());
@@ -289,11 +286,11 @@ mod tests {
         let switch = KillSwitch::new(&config::KillSwitch::default());
         let (ann, bob) =
             (call("ann", target("echo", "echo", "one")), call("bob", target("echo", "echo", "one")));
-        switch.orders().order(order(Switch::Subject("ann".to_owned()))).unwrap();
+        switch.orders().order(&order(Switch::Subject("ann".to_owned()))).unwrap();
         assert!(switch.check(&ann, &[]).is_err() && switch.check_caller(&ann.principal).is_err());
         assert!(hidden(&switch, &ann));
         assert!(switch.check(&bob, &[]).is_ok() && !hidden(&switch, &bob) && !switch.is_off("one"));
-        switch.orders().order(order(Switch::All)).unwrap();
+        switch.orders().order(&order(Switch::All)).unwrap();
         assert!(switch.check(&bob, &[]).is_err() && hidden(&switch, &bob) && switch.is_off("one"));
         switch.orders().lift(&Switch::All).unwrap();
         assert!(switch.check(&bob, &[]).is_ok() && switch.check(&ann, &[]).is_err());
@@ -303,7 +300,7 @@ mod tests {
     fn a_reload_changes_the_configured_list_only() {
         let switch = KillSwitch::new(&config::KillSwitch::default());
         let tool = |name: &str| call("ann", target(name, name, "one"));
-        switch.orders().order(order(Switch::Tool("a".to_owned()))).unwrap();
+        switch.orders().order(&order(Switch::Tool("a".to_owned()))).unwrap();
         let off =
             |name: &str| config::KillSwitch { disabled_tools: vec![name.to_owned()], ..Default::default() };
         assert!(switch.set(&off("b")) && !switch.set(&off("b")));
@@ -318,7 +315,7 @@ mod tests {
         let one = call("ann", target("echo", "echo", "one"));
         let (denial, ()) = tokio::join!(switch.killed(&one, &[]), async {
             tokio::task::yield_now().await;
-            switch.orders().order(order(Switch::Backend("one".to_owned()))).unwrap();
+            switch.orders().order(&order(Switch::Backend("one".to_owned()))).unwrap();
         });
         assert!(denial.message.contains("backend \"one\""), "{denial:?}");
         switch.orders().lift(&Switch::Backend("one".to_owned())).unwrap();
@@ -330,7 +327,7 @@ mod tests {
         assert!(denial.message.contains("tool \"echo\""), "{denial:?}");
         let (denial, ()) = tokio::join!(switch.caller_killed(&one.principal), async {
             tokio::task::yield_now().await;
-            switch.orders().order(order(Switch::Subject("a*".to_owned()))).unwrap();
+            switch.orders().order(&order(Switch::Subject("a*".to_owned()))).unwrap();
         });
         assert!(denial.message.contains("caller \"ann\""), "{denial:?}");
     }

@@ -162,13 +162,13 @@ impl Orders {
     ///
     /// # Errors
     /// There are too many, or it is off now but not in the file.
-    pub fn order(&self, order: Order) -> Result<bool, OrdersError> {
+    pub fn order(&self, order: &Order) -> Result<bool, OrdersError> {
         if order.what.name().len() > MAX_TEXT || order.why.len() > MAX_TEXT {
             return Err(OrdersError::TooLong { most: MAX_TEXT });
         }
         let mut keeping = self.keeping.lock();
         let mut list = self.list();
-        let new = add(&mut list, &order)?;
+        let new = add(&mut list, order)?;
         if new {
             self.put(list);
         }
@@ -177,7 +177,7 @@ impl Orders {
             pending.push(order.clone());
         }
         let list = file.change(|list| {
-            add(list, &order)?;
+            add(list, order)?;
             pending.iter().try_for_each(|order| add(list, order).map(drop))
         })?;
         pending.clear();
@@ -277,7 +277,7 @@ impl Orders {
 
 impl Kept {
     fn of(list: Vec<Order>) -> Self {
-        let off = Off::ordered(list.iter().map(|order| &order.what));
+        let off = Off::ordered(&list);
         Self { list, off }
     }
 }

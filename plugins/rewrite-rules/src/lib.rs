@@ -71,7 +71,7 @@ impl Interest for RewriteRules {
     fn hooks_for(backend: String) -> Hooks {
         match RULES.get() {
             Ok(rules) => rules.of(&backend).map_or(Hooks::empty(), wanted),
-            Err(_) => Hooks::all(),
+            Err(_) => Hooks::ON_REQUEST | Hooks::ON_RESPONSE | Hooks::ON_CATALOG,
         }
     }
 }

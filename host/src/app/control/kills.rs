@@ -41,7 +41,7 @@ impl Plane {
         let under_way = self.watched.flights.count_of(&concerned);
         let orders = self.orders().clone();
         // The first thing that happens there is that it is off. What follows takes as long as the disk.
-        let ordering = tokio::task::spawn_blocking(move || orders.order(order));
+        let ordering = tokio::task::spawn_blocking(move || orders.order(&order));
         let ordered = ordering.await.map_err(|error| ControlError::Failed(error.to_string()))?;
         self.lists_changed();
         let until = Instant::now() + ENDED_WITHIN;

@@ -22,12 +22,12 @@ fn order(what: Switch) -> Order {
 fn an_order_is_there_after_a_restart_until_it_is_taken_back() {
     let dir = tempfile::tempdir().unwrap();
     let first = Orders::open(file(dir.path())).unwrap();
-    assert!(first.order(order(tool("echo"))).unwrap());
+    assert!(first.order(&order(tool("echo"))).unwrap());
     assert!(
-        !first.order(Order { by: "bob".to_owned(), ..order(tool("echo")) }).unwrap(),
+        !first.order(&Order { by: "bob".to_owned(), ..order(tool("echo")) }).unwrap(),
         "it is off already"
     );
-    assert!(first.order(order(Switch::All)).unwrap());
+    assert!(first.order(&order(Switch::All)).unwrap());
     let again = Orders::open(file(dir.path())).unwrap();
     assert_eq!(again.list(), [order(tool("echo")), order(Switch::All)]);
     assert_eq!(
@@ -43,8 +43,8 @@ fn an_order_is_there_after_a_restart_until_it_is_taken_back() {
 fn gateways_of_one_file_lose_no_order_of_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (Orders::open(file(dir.path())).unwrap(), Orders::open(file(dir.path())).unwrap());
-    one.order(order(tool("a"))).unwrap();
-    other.order(order(tool("b"))).unwrap();
+    one.order(&order(tool("a"))).unwrap();
+    other.order(&order(tool("b"))).unwrap();
     assert_eq!(
         other.list(),
         [order(tool("a")), order(tool("b"))],
@@ -67,7 +67,7 @@ fn many_at_once_are_all_kept() {
             scope.spawn(move || {
                 let orders = Orders::open(file).unwrap();
                 for round in 0..4 {
-                    orders.order(order(tool(&format!("t{number}-{round}")))).unwrap();
+                    orders.order(&order(tool(&format!("t{number}-{round}")))).unwrap();
                 }
             });
         }
@@ -79,7 +79,7 @@ fn many_at_once_are_all_kept() {
 fn what_cannot_be_read_is_never_taken_for_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let orders = Orders::open(file(dir.path())).unwrap();
-    orders.order(order(tool("echo"))).unwrap();
+    orders.order(&order(tool("echo"))).unwrap();
     let path = file(dir.path()).path();
     let good = std::fs::read_to_string(&path).unwrap();
     for bad in [
@@ -95,11 +95,11 @@ fn what_cannot_be_read_is_never_taken_for_nothing() {
         assert!(error.contains("orders.json") && error.contains("remove it"), "{error}");
         // While the gateway runs nothing comes back by that, and something new is off at once, though it is not kept.
         assert!(orders.look_again().is_err() && orders.lift(&tool("echo")).is_err());
-        assert!(orders.order(order(Switch::All)).is_err());
+        assert!(orders.order(&order(Switch::All)).is_err());
         assert_eq!(orders.list(), [order(tool("echo")), order(Switch::All)]);
     }
     std::fs::write(&path, &good).unwrap();
-    orders.order(order(tool("late"))).unwrap();
+    orders.order(&order(tool("late"))).unwrap();
     let all = [order(tool("echo")), order(tool("late")), order(Switch::All)];
     assert_eq!(
         Orders::open(file(dir.path())).unwrap().list(),
@@ -114,7 +114,7 @@ fn what_cannot_be_read_is_never_taken_for_nothing() {
 #[test]
 fn the_files_are_the_users_alone() {
     let dir = tempfile::tempdir().unwrap();
-    Orders::open(file(dir.path())).unwrap().order(order(Switch::All)).unwrap();
+    Orders::open(file(dir.path())).unwrap().order(&order(Switch::All)).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let folder = dir.path().join("control");
     assert_eq!((mode(&folder), mode(&file(dir.path()).path())), (0o700, 0o600));
@@ -127,12 +127,12 @@ fn the_files_are_the_users_alone() {
 fn orders_are_bounded_and_everything_can_always_be_switched_off() {
     let orders = Orders::default();
     for number in 0..MAX_ORDERS {
-        orders.order(order(tool(&number.to_string()))).unwrap();
+        orders.order(&order(tool(&number.to_string()))).unwrap();
     }
-    assert!(matches!(orders.order(order(tool("more"))), Err(OrdersError::TooMany { .. })));
-    assert!(orders.order(order(Switch::All)).unwrap());
+    assert!(matches!(orders.order(&order(tool("more"))), Err(OrdersError::TooMany { .. })));
+    assert!(orders.order(&order(Switch::All)).unwrap());
     let long = Order { why: "x".repeat(MAX_TEXT + 1), ..order(tool("y")) };
-    assert!(matches!(orders.order(long), Err(OrdersError::TooLong { .. })));
+    assert!(matches!(orders.order(&long), Err(OrdersError::TooLong { .. })));
 }
 
 #[test]
