@@ -31,6 +31,9 @@ pub const DOOR: &str = "control";
 const MAX_CONNECTIONS: usize = 16;
 /// How long a request may take to arrive, and an answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection may stay open after its answer, and what may come of it in that time.
+const LINGER: Duration = Duration::from_secs(1);
+const MAX_DRAINED: usize = 4 << 20;
 /// How long a command under way may take when the gateway stops.
 const GRACE: Duration = Duration::from_secs(2);
 /// After an error of the system, such as too many open files.
@@ -95,6 +98,8 @@ pub async fn serve(socket: Socket, control: Control, stop: impl Future<Output = 
 
 /// Without waiting for whoever it is.
 fn turn_away_at_once(stream: &UnixStream) {
+    // What is left unread at the end would take the answer away from them.
+    let _ = stream.try_read(&mut [0; 4096]);
     let message = format!("{MAX_CONNECTIONS} commands are being worked on: try again in a moment");
     let answer = Answer::Error { reason: "overloaded".to_owned(), message };
     let line = serde_json::to_vec(&answer).unwrap_or_default();
@@ -107,7 +112,9 @@ impl Control {
         let began = Instant::now();
         let peer = stream.peer_cred().ok();
         let answer = match self.take(&mut stream, peer.as_ref()).await {
-            Ok((request, params)) => self.perform(&request, &params, peer.as_ref()).await,
+            Ok(Some((request, params))) => self.perform(&request, &params, peer.as_ref()).await,
+            // Another gateway that starts looks so whether somebody listens here.
+            Ok(None) => return,
             Err(refused) => {
                 self.record(&refused, peer.as_ref(), began).await;
                 Answer::Error { reason: refused.reason.to_owned(), message: refused.message }
@@ -121,15 +128,17 @@ impl Control {
         });
         if !matches!(written.await, Ok(Ok(()))) {
             tracing::debug!("whoever sent a command did not wait for its answer");
+            return;
         }
+        drain(&mut stream).await;
     }
 
-    /// Who it is, and then what they want.
+    /// Who it is, and then what they want; nothing if they say nothing and go.
     async fn take(
         &self,
         stream: &mut UnixStream,
         peer: Option<&UCred>,
-    ) -> Result<(Request, Params), TurnAway> {
+    ) -> Result<Option<(Request, Params)>, TurnAway> {
         let away = |status, reason, message: String| TurnAway { reason, message, status };
         let stranger = |message: String| away(Refused::Unauthenticated, "not_the_operator", message);
         let Some(peer) = peer else {
@@ -155,8 +164,9 @@ impl Control {
         }
         let malformed = |reason, message: String| away(Refused::InvalidArguments, reason, message);
         let line = match timeout(PATIENCE, read_line(stream)).await {
-            Ok(Ok(Some(line))) => line,
-            Ok(Ok(None)) => {
+            Ok(Ok(Line::Whole(line))) => line,
+            Ok(Ok(Line::None)) => return Ok(None),
+            Ok(Ok(Line::TooLong)) => {
                 return Err(malformed("too_long", format!("a request may have {MAX_REQUEST} bytes at most")));
             }
             Ok(Err(error)) => {
@@ -187,7 +197,7 @@ impl Control {
         let params =
             params(&request).and_then(|json| Params::read(method, json).map_err(|error| error.to_string()));
         let params = params.map_err(|error| malformed("not_a_command", error))?;
-        Ok((request, params))
+        Ok(Some((request, params)))
     }
 
     async fn perform(&self, request: &Request, params: &Params, peer: Option<&UCred>) -> Answer {
@@ -257,21 +267,48 @@ fn params(request: &Request) -> Result<Json, String> {
     Ok(Json::from(text))
 }
 
-/// One line without its end. None if it is too long; then the rest is not read.
-async fn read_line(stream: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
+/// Reads what is still to come, within bounds, until the other end has gone: a connection that is closed with something
+/// unread is reset, and an answer that was not read by then is lost.
+async fn drain(stream: &mut UnixStream) {
+    let mut piece = [0; 4096];
+    let reading = async {
+        for _ in 0..MAX_DRAINED / piece.len() {
+            if !matches!(stream.read(&mut piece).await, Ok(1..)) {
+                return;
+            }
+        }
+    };
+    // Whoever stays longer has had their time.
+    let _ = timeout(LINGER, reading).await;
+}
+
+/// What was read of a request.
+enum Line {
+    /// Without its end.
+    Whole(Vec<u8>),
+    /// The rest is not read.
+    TooLong,
+    /// Whoever was there has gone.
+    None,
+}
+
+async fn read_line(stream: &mut UnixStream) -> io::Result<Line> {
     let (mut line, mut piece) = (Vec::new(), [0; 4096]);
     loop {
         let read = stream.read(&mut piece).await?;
+        if read == 0 && line.is_empty() {
+            return Ok(Line::None);
+        }
         if read == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends before the end of its line"));
         }
-        if let Some(end) = memchr::memchr(b'\n', &piece[..read]) {
-            line.extend_from_slice(&piece[..end]);
-            return Ok((line.len() <= MAX_REQUEST).then_some(line));
-        }
-        line.extend_from_slice(&piece[..read]);
+        let end = memchr::memchr(b'\n', &piece[..read]);
+        line.extend_from_slice(&piece[..end.unwrap_or(read)]);
         if line.len() > MAX_REQUEST {
-            return Ok(None);
+            return Ok(Line::TooLong);
+        }
+        if end.is_some() {
+            return Ok(Line::Whole(line));
         }
     }
 }

@@ -256,7 +256,7 @@ fn the_help_tells_how() {
         (vec!["kill", "--help"], "calls under way are ended"),
         (vec!["revive", "--help"], "`kill all`"),
         (vec!["backend", "stop", "--help"], "refuse its calls until `start`"),
-        (vec!["status", "--help"], "who was refused last"),
+        (vec!["status", "--help"], "if several run with the same"),
         (vec!["config", "apply", "--help"], "as SIGHUP does"),
     ] {
         let (code, out, _) = setup.bare(&args);
