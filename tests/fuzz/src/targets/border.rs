@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use sentinel_gateway::call::{Call, Credential, Json, Principal, Target, TargetKind};
 use sentinel_gateway::config::{self, Bounds, Isolation, Limits, OnFailure, Stage};
-use sentinel_gateway::plugin::{Answer, Auth, Engine, Plugin, PluginError, Refusal, Row, fuzz};
+use sentinel_gateway::plugin::{Answer, Auth, Engine, Plugin, PluginError, Refusal, Row, Verdict, fuzz};
 use sentinel_gateway::state::{Clock, Namespace, Quota, Store};
 use sentinel_names::Names;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -250,7 +250,25 @@ impl Guests {
     fn ask(&self, at: usize) -> Result<(), PluginError> {
         let plugin = &self.plugins[at].0;
         match PARTS[at].world {
-            "guard" => bounded(plugin.check(&self.call)?.err().as_ref()),
+            "guard" => match plugin.check(&self.call)? {
+                Ok(Verdict::Allow(_)) => {}
+                Ok(Verdict::Ask(request)) => {
+                    let details = request.details.iter().map(|(name, value)| name.len() + value.len());
+                    let roles =
+                        request.thresholds.iter().flat_map(|threshold| &threshold.roles).map(String::len);
+                    let names = request.thresholds.iter().map(|threshold| threshold.name.len());
+                    let texts = request.reason.len() + request.summary.len();
+                    let length = texts + details.sum::<usize>() + roles.sum::<usize>() + names.sum::<usize>();
+                    assert!(length <= Limits::default().host_bytes, "{length} bytes came across");
+                    assert!(
+                        request
+                            .thresholds
+                            .iter()
+                            .all(|threshold| threshold.approve > 0 && threshold.deny > 0)
+                    );
+                }
+                Err(refusal) => bounded(Some(&refusal)),
+            },
             "list-filter" => {
                 let names = Names { shown: "t", own: "t", backend: "b" };
                 let rows = [(); 3].map(|()| Row { kind: TargetKind::Tool, names });

@@ -79,7 +79,7 @@ fn a_request_for_approval_may_have_details_but_not_a_million() {
     };
     match asking(10).loaded("few").check(&call("order")).unwrap().unwrap() {
         Verdict::Ask(request) => assert_eq!((request.details.len(), request.reason.as_str()), (10, "")),
-        other @ Verdict::Allow(_) => panic!("{other:?}"),
+        Verdict::Allow(permit) => panic!("it let the call pass: {permit:?}"),
     }
     let text = limit("many", &fault("many", &asking(900_000).loaded("many")));
     assert!(text.contains("bytes exchanged"), "{text}");
