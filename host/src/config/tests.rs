@@ -554,7 +554,7 @@ fn each_issuer_is_an_authenticator_of_its_own() {
     let config = parse(issuers).unwrap();
     let authenticators: Vec<_> =
         config.plugins.iter().filter(|plugin| plugin.stage == Stage::Authenticate).collect();
-    let [a, b] = authenticators[..] else { panic!("{authenticators:?}") };
+    let [a, b, _] = authenticators[..] else { panic!("{authenticators:?}") };
     // The default secret is none of theirs, and each may ask its own server only.
     assert_eq!((a.name.as_str(), b.name.as_str()), ("auth-jwks", "auth-jwks-2"));
     assert!(a.is_shipped() && b.is_shipped() && a.secrets.is_empty() && b.secrets.is_empty());

@@ -243,8 +243,10 @@ mod tests {
             let asked = status();
             let asking = ask(&path, &asked, LONG);
             let answering = async {
-                // The first is the one that looked whether somebody listens.
-                drop(socket.listener.accept().await.unwrap());
+                // The first two have looked whether somebody listens: to sweep, and to take the name.
+                for _ in 0..2 {
+                    drop(socket.listener.accept().await.unwrap());
+                }
                 let (mut stream, _) = socket.listener.accept().await.unwrap();
                 let mut line = vec![0; serde_json::to_vec(&asked).unwrap().len() + 1];
                 stream.read_exact(&mut line).await.unwrap();
