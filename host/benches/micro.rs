@@ -222,6 +222,7 @@ fn audit_intent_and_outcome(bencher: Bencher<'_, '_>) {
         session: "bench",
         arguments: r#"{"text":"hello hello hello hello hello hello"}"#,
         sent: None,
+        generation: 1,
     };
     let closing =
         Closing { status: Status::Success, error: None, latency: Duration::from_micros(50), notes: &[] };

@@ -6,41 +6,47 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use parking_lot::Mutex;
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub mod apply;
 mod control;
 mod doors;
 mod files;
 mod judge;
 pub mod names;
+mod otlp;
 pub mod plugins;
 mod reload;
+mod resident;
 mod rules;
 mod shield;
 mod started;
+mod state;
 mod stray;
 mod suite;
 mod surroundings;
 
+use self::doors::{Door, Everybody, Sole};
 use self::plugins::Loaded;
+use self::resident::{Activity, Resident};
 use self::started::Started;
 use self::suite::{Prepared, Suite};
 use crate::audit::{self, Audit};
 use crate::backend;
 use crate::config::{self, Config, Problem, Problems};
-use crate::door::conversation::House;
-use crate::door::guard::{Hosts, Origins};
-use crate::door::health::{self, Health};
+use crate::door::health::{self, Health, Watched};
 use crate::files::narrow_umask;
 use crate::mcp::schema::apart;
-use crate::pipeline::Pipeline;
 use crate::redact::Words;
-use crate::state::{Clock, Store};
+use crate::state::{Clock, Kept, Store};
 use crate::telemetry;
 
 pub use self::judge::{Verdict, caller};
+pub use self::reload::Reloader;
 pub use self::shield::shield;
 pub use self::surroundings::{Surroundings, look};
 pub use crate::backend::serve_as_keeper_if_asked;
@@ -77,78 +83,128 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     config.warnings.iter().for_each(|warning| tracing::warn!("{}: {}", warning.key, warning.message));
     narrow_umask();
     survive_file_limit()?;
-    let render = telemetry::metrics()?;
-    files::tighten(config);
+    let watch = otlp::watch(config)?;
     // Listening comes before reading: who gives an order in between finds this gateway, or has written it down.
     let socket = control::listen(config).await;
     let orders = control::orders(config).await?;
-    let prepared = files::together(config, files::problems(config), Prepared::load(config, &orders))?;
-    let mounted: Vec<Prepared> =
-        config.mounts().map(|mount| Prepared::load(&mount.config, &orders)).collect::<Result<_, _>>()?;
+    files::tighten(config);
+    let open = files::problems(config);
+    // What others may have changed is not gone on from.
+    let state = if open.is_empty() { state::open(config) } else { Kept::in_memory() };
+    let resident = Resident {
+        engine: resident::engine(config)?,
+        store: state.store.clone(),
+        clock: state.clock.clone(),
+        audit: Audit::disabled(),
+        redaction: config.redaction.clone(),
+        orders,
+        activity: Activity::default(),
+        stop: CancellationToken::new(),
+        over_http: config.http.is_some(),
+    };
+    let prepared = Prepared::load(&resident, config, None);
+    let prepared = files::together(config, open, prepared)?;
+    let mounted = config.mounts().map(|mount| Prepared::load(&resident, &mount.config, Some(&mount.path)));
+    let mounted: Vec<Prepared> = mounted.collect::<Result<_, _>>()?;
     // One that has to fetch keys first is asked when somebody calls: no start waits for an issuer that is away.
     if !judge::fetches(config)
         && let Some(verdict) = judge::caller(config, &prepared.chain())
     {
         verdict.log();
     }
-    let audit = open_audit(config).await?;
-    let stop = CancellationToken::new();
-    let over_http = config.http.is_some();
-    let watched = control::Watched::default();
-    let main = prepared.start(config, over_http, &audit, &watched, &stop)?;
-    let mut suites = vec![main];
+    let resident = Resident { audit: open_audit(config).await?, ..resident };
+    let (audit, stop) = (resident.audit.clone(), resident.stop.clone());
+    let mut suites = vec![prepared.start(&resident, config, config, None)?];
     for (mount, prepared) in config.mounts().zip(mounted) {
-        suites.push(prepared.start(&mount.config, over_http, &audit, &watched, &stop)?);
+        suites.push(prepared.start(&resident, config, &mount.config, Some(&mount.path))?);
     }
-    let mounts = config.mounts().map(|mount| (&mount.config, Some(mount.path.as_str())));
-    let endpoints = std::iter::once((config, None)).chain(mounts);
-    let whole = reload::Whole {
-        path: config.path.clone(),
-        redaction: config.redaction.clone(),
-        secrets: config.secret_values(),
-        endpoints: suites
-            .iter()
-            .zip(endpoints)
-            .map(|(suite, (own, mount))| suite.reloads(own, mount))
-            .collect(),
-        orders,
-        reloading: Mutex::default(),
-    };
-    let whole = Arc::new(whole);
-    let reload = tokio::spawn(reload::on_sighup(whole.clone())?);
-    let pipelines: Vec<_> = suites.iter().map(|suite| suite.house.pipeline.clone()).collect();
-    let door = Arc::default();
-    let started = Started::new(config, began, pipelines.clone(), stop.clone(), Arc::clone(&door));
-    let plane = control::Plane::new(config, &suites, (watched, audit.clone(), whole), door);
-    let control = socket.and_then(|socket| Some(tokio::spawn(plane.serve(socket, stop.clone())?)));
-    let health = health_server(config, pipelines, render, &stop).await;
+    if let Some(http) = &config.http {
+        suites.iter_mut().for_each(|suite| suite.keep_sessions(http.max_sessions, http.session_idle));
+    }
+    let pipelines: Vec<_> = suites.iter().map(|suite| suite.pipeline().clone()).collect();
+    let address = Arc::default();
+    let started = Started::new(config, began, pipelines, stop.clone(), Arc::clone(&address));
+    let watched = reload::watched(config, &suites.iter().collect::<Vec<_>>());
+    let watched = Arc::new(ArcSwap::from_pointee(watched));
+    let health = health_server(config, watched.clone(), watch.render.clone(), &stop).await;
     let signals = stop_signals(stop.clone())?;
-    let houses: Vec<House> = suites.iter().map(|suite| suite.house.clone()).collect();
-    let served = match &config.http {
-        Some(http) => doors::http(config, http, houses, &stop, started).await,
-        None => match houses.into_iter().next() {
-            Some(house) => doors::stdio(config, house, &stop, started).await.context("stdio"),
-            None => Ok(()),
-        },
+    let ending = Ending { signals, health, audit };
+    let (door, listener) = match open_door(config, &suites, started, &stop).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            stop.cancel();
+            futures_util::future::join_all(suites.into_iter().map(Suite::end)).await;
+            ending.end().await?;
+            return Err(error);
+        }
     };
-    // Stop accepting → calls ended (in serve) → backends → audit.
+    let house = suites.first().map(|suite| suite.house.clone());
+    let reloader = Reloader::new(resident, config.clone(), suites, door, watched);
+    let reload = tokio::spawn(reload::on_sighup(reloader.clone())?);
+    let plane = control::Plane::new(config, reloader.clone(), address);
+    let control = socket.and_then(|socket| Some(tokio::spawn(plane.serve(socket, stop.clone())?)));
+    let grace = config.gateway.shutdown_grace;
+    let served = match (reloader.door(), listener, house) {
+        (Door::Http(door), Some(listener), _) => {
+            // No new requests from the first moment of the stop; those under way get their time.
+            let draining = async {
+                stop.cancelled().await;
+                reloader.drain(grace).await;
+            };
+            tokio::join!(door.serve(listener, grace, &stop), draining);
+            Ok(())
+        }
+        (Door::Stdio(door), _, Some(house)) => door.serve(house, grace, &stop).await.context("stdio"),
+        (Door::Http(_), None, _) | (Door::Stdio(_), _, None) => Ok(()),
+    };
+    // Stop accepting → calls ended (in serve) → backends → audit → telemetry.
     stop.cancel();
     reload.abort();
-    signals.abort();
-    futures_util::future::join_all(suites.into_iter().map(Suite::end)).await;
     if let Some(control) = control {
         let _ = control.await;
     }
-    backend::settle(SERVERS_LEFT).await;
-    if let Some(health) = health {
-        let _ = health.await;
-    }
-    audit
-        .close()
-        .await
-        .context("the audit journal was not drained; what remains is moved at the next start")?;
+    reloader.end().await;
+    // Every call has been settled: nothing changes any more.
+    let _ = tokio::task::spawn_blocking(move || state.close()).await;
+    ending.end().await?;
+    watch.close().await;
     tracing::info!("Shutdown complete");
     served
+}
+
+/// Opens the door of the configuration; nobody is served yet.
+async fn open_door(
+    config: &Config,
+    suites: &[Suite],
+    started: Started,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Door, Option<TcpListener>)> {
+    let Some(http) = &config.http else {
+        started.at(&[]);
+        return Ok((Door::Stdio(Sole::new(config)), None));
+    };
+    let (door, listener) = Everybody::bind(config, http).await?;
+    door.open(config, http, &suites.iter().collect::<Vec<_>>(), started, stop)?;
+    Ok((Door::Http(door), Some(listener)))
+}
+
+/// What ends last, after the servers.
+struct Ending {
+    signals: JoinHandle<()>,
+    health: Option<JoinHandle<()>>,
+    audit: Audit,
+}
+
+impl Ending {
+    async fn end(self) -> anyhow::Result<()> {
+        self.signals.abort();
+        backend::settle(SERVERS_LEFT).await;
+        if let Some(health) = self.health {
+            let _ = health.await;
+        }
+        let closed = self.audit.close().await;
+        closed.context("the audit journal was not drained; what remains is moved at the next start")
+    }
 }
 
 /// Everything is loaded and checked, nothing is started.
@@ -188,7 +244,7 @@ pub async fn probe(
     config.gateway.memory_dir = None;
     let config = &config;
     let (registry, _events) = suite::start_backends(config, &rewriters);
-    registry.client_declares("{}");
+    registry.fleet().client_declares("{}");
     let (backends, catalog) = registry.probe(told).await;
     let names = names::Names::of(&catalog);
     let unmatched = rules::Known::of(&registry, Arc::new(catalog)).unmatched(&config.rules);
@@ -250,19 +306,12 @@ fn user_name(uid: u32) -> String {
 
 async fn health_server(
     config: &Config,
-    pipelines: Vec<Arc<Pipeline>>,
+    watched: Arc<ArcSwap<Watched>>,
     render: health::Render,
     stop: &CancellationToken,
-) -> Option<tokio::task::JoinHandle<()>> {
+) -> Option<JoinHandle<()>> {
     let address = config.gateway.health_listen?;
-    let of_door = config.http.as_ref();
-    let names: &[String] = of_door.map_or(&[], |http| &http.allowed_hosts);
-    let pages: &[String] = of_door.map_or(&[], |http| &http.allowed_origins);
-    // Nobody is served by a name that cannot be read; the door says what is wrong with it.
-    let hosts = Hosts::new(address.ip(), names).unwrap_or_default();
-    let origins = Origins::new(address.ip(), pages).unwrap_or_default();
-    let token = config.gateway.health_token.clone();
-    let health = Health { pipelines: pipelines.into(), token, render, hosts, origins };
+    let health = Health { watched, token: config.gateway.health_token.clone(), render };
     match health::bind(address).await {
         Ok(listener) => Some(tokio::spawn(health::serve(listener, health, stop.clone().cancelled_owned()))),
         // Every client spawns a gateway of its own; the second must still serve its client.
@@ -285,7 +334,7 @@ fn survive_file_limit() -> anyhow::Result<()> {
         .context("the signal of the file size limit cannot be caught")
 }
 
-fn stop_signals(stop: CancellationToken) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+fn stop_signals(stop: CancellationToken) -> anyhow::Result<JoinHandle<()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(tokio::spawn(async move {

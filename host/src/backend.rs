@@ -11,6 +11,7 @@ pub mod registry;
 mod arguments;
 mod eras;
 mod errand;
+mod fleet;
 mod http;
 mod items;
 mod links;
@@ -45,7 +46,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
+pub use fleet::{Fleet, Lineup};
 pub use memory::Memory;
 pub use open::Common;
 pub use process::keeper::serve_if_asked as serve_as_keeper_if_asked;
@@ -68,7 +71,6 @@ use self::wire::WireError;
 use crate::call::shares::{Full, Shares};
 use crate::call::{Call, Json, Share};
 use crate::config;
-use crate::mcp::catalog::Offers;
 use crate::mcp::client::{Affinity, Answered, Client};
 use crate::mcp::header::Mirrored;
 use crate::mcp::notice::ClientNotice;
@@ -124,9 +126,9 @@ pub enum BackendError {
     )]
     TooLarge { backend: Arc<str>, limit: usize },
     #[error("the call was made, but the long answer of backend \"{backend}\" was not kept: {}", if *.own {
-        "too many of your others are not read yet"
+        "too many of your other long answers are not read yet"
     } else {
-        "too many others wait for whoever asked for them"
+        "too many long answers of other callers are not read yet"
     })]
     Unkept {
         backend: Arc<str>,
@@ -175,7 +177,12 @@ pub struct Backend {
     pub(self) name: Arc<str>,
     pub(self) settings: config::Backend,
     pub(self) peer: ArcSwapOption<Peer>,
-    pub(self) offers: ArcSwap<Offers>,
+    /// What it has said of itself and of what it offers.
+    pub(self) said: Mutex<registry::Said>,
+    /// Ends it.
+    pub(self) stop: CancellationToken,
+    /// It has been in a generation; if it is in none any more, it is ended.
+    pub(self) adopted: AtomicBool,
     pub(self) status: watch::Sender<Status>,
     /// How far it has come while it starts.
     pub(self) progress: Progress,
@@ -208,7 +215,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    fn new(settings: config::Backend, opener: Arc<Opener>) -> Self {
+    fn new(settings: config::Backend, opener: Arc<Opener>, stop: CancellationToken) -> Self {
         Self {
             remembered: opener.remembered(&settings),
             opener,
@@ -222,7 +229,9 @@ impl Backend {
             mirrored: ArcSwap::default(),
             name: settings.name.as_str().into(),
             peer: ArcSwapOption::empty(),
-            offers: ArcSwap::default(),
+            said: Mutex::default(),
+            adopted: AtomicBool::new(false),
+            stop,
             status: watch::Sender::new(Status::Starting),
             progress: Progress::default(),
             wanted: Wanted::default(),
@@ -236,6 +245,13 @@ impl Backend {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// The host and the port where it is spoken to over HTTP; none if it is a process of ours.
+    #[must_use]
+    pub fn reached(&self) -> Option<(&str, Option<u16>)> {
+        let config::Transport::Http { url, .. } = &self.settings.transport else { return None };
+        Some(host_and_port(url.expose()))
     }
 
     /// Whether the gateway is said not to be ready without it.
@@ -253,6 +269,11 @@ impl Backend {
     #[must_use]
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
+    }
+
+    /// Ends when it has to stop: with the gateway, or with the last generation that has it.
+    pub(self) async fn stopping(&self) {
+        self.stop.cancelled().await;
     }
 
     /// What it does while it starts.
@@ -456,7 +477,7 @@ impl Backend {
         self.want();
         let mut status = self.status.subscribe();
         let soon = Instant::now() + PAUSE_PATIENCE;
-        // Whoever is refused asks again, and every refusal looks like a failure to a circuit breaker.
+        // A caller who is refused asks again, and every refusal looks like a failure to a circuit breaker.
         let settled = tokio::time::timeout(
             CONNECT_PATIENCE.min(self.settings.timeout),
             status.wait_for(|status| !self.is_on_its_way(status, soon)),
@@ -571,6 +592,18 @@ pub enum Spontaneous {
     },
 }
 
+/// The host and the port of a URL.
+fn host_and_port(url: &str) -> (&str, Option<u16>) {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let usual = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
+        _ => (authority, Some(usual)),
+    };
+    (host.trim_start_matches('[').trim_end_matches(']'), port)
+}
+
 /// Whether a server says that what it offers has changed.
 fn is_list_change(message: &Spontaneous) -> bool {
     matches!(message, Spontaneous::Notification { method, .. } if method.ends_with("/list_changed"))
@@ -600,6 +633,24 @@ fn pass_on(backend: &Arc<str>, peer: &Arc<Peer>, client: Option<Arc<dyn Client>>
                 }
                 None => question.refuse(crate::mcp::code::INTERNAL_ERROR, "no client is connected"),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_names_host_and_port() {
+        for (url, expected) in [
+            ("https://h.example/mcp?key=x", ("h.example", Some(443))),
+            ("HTTP://h.example", ("h.example", Some(80))),
+            ("http://127.0.0.1:8080/mcp", ("127.0.0.1", Some(8080))),
+            ("http://[::1]:8080/mcp", ("::1", Some(8080))),
+            ("https://[2001:db8::1]/", ("2001:db8::1", Some(443))),
+        ] {
+            assert_eq!(host_and_port(url), expected, "{url}");
         }
     }
 }

@@ -172,7 +172,7 @@ pub enum Outcome {
     Cancelled,
 }
 
-/// Which step of the pipeline refused; the door turns it into a wire code (S7).
+/// Which step of the pipeline refused; the door turns it into an error code (`door::respond`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     Unauthenticated,

@@ -203,7 +203,7 @@ fn say_as_it_is(text: &str) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Prints to stderr, for whoever is reading, without what would steer a terminal.
+/// Prints to stderr, for a person, without the control characters that would steer a terminal.
 fn complain(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", text::lines(text.trim_end()));
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 mod check;
 mod control;
+mod diff;
 mod document;
 mod file;
 mod inherited;
@@ -24,6 +25,7 @@ mod tools;
 mod typed;
 
 pub use control::control_folder;
+pub use diff::{Change, Effect, diff};
 pub use inherited::is_inherited;
 pub use problem::{Problem, Problems, nearest};
 pub use sandbox::Sandbox;
@@ -50,6 +52,10 @@ pub struct Config {
     pub scopes: Scopes,
     /// The record of calls.
     pub audit: Audit,
+    /// What outlives the process.
+    pub state: State,
+    /// Where telemetry is sent.
+    pub telemetry: Telemetry,
     /// The servers behind the gateway; their names are unique.
     pub backends: Vec<Backend>,
     /// The policies, in the order of the chain.
@@ -69,7 +75,7 @@ pub struct Config {
 }
 
 /// Where the gateway listens and what it bears.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Gateway {
     /// The HTTP door.
     pub listen: SocketAddr,
@@ -108,7 +114,7 @@ pub struct Gateway {
 }
 
 /// The HTTP door. Its address is [`Gateway::listen`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Http {
     /// Where MCP is served: `/mcp`.
     pub path: String,
@@ -128,7 +134,7 @@ pub struct Http {
     pub max_connections_per_address: usize,
     /// Request headers that authenticators may read, in lower case.
     pub credential_headers: Vec<String>,
-    /// Mode "local" holds for whoever comes from this machine.
+    /// In mode "local", requests over HTTP from this machine are the local user's, too.
     pub allow_local: bool,
     /// Where tokens come from (RFC 9728).
     pub oauth: Option<Oauth>,
@@ -137,7 +143,7 @@ pub struct Http {
 }
 
 /// A further endpoint, with backends and policies of its own.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Mount {
     /// Where MCP is served: `/mcp/dev`.
     pub path: String,
@@ -146,7 +152,7 @@ pub struct Mount {
 }
 
 /// The protected resource's metadata (RFC 9728).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Oauth {
     /// The gateway's own URI.
     pub resource: String,
@@ -157,7 +163,7 @@ pub struct Oauth {
 }
 
 /// How callers prove who they are. The plugin's own configuration is in [`Config::plugins`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Auth {
     /// By a signed token; on stdio this one.
     Jwt {
@@ -169,7 +175,7 @@ pub enum Auth {
 }
 
 /// The scopes that calls need, to tell clients; the plugins ask for them themselves.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scopes {
     /// For every call.
     pub required: Vec<String>,
@@ -178,7 +184,7 @@ pub struct Scopes {
 }
 
 /// The record of calls.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Audit {
     /// False only if the operator said so.
     pub enabled: bool,
@@ -208,6 +214,15 @@ pub struct Audit {
     pub min_free_bytes: Option<u64>,
 }
 
+/// What outlives the process. The plugins of all endpoints keep theirs in one place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// Whether limits and circuits do.
+    pub persist: bool,
+    /// The folder; `None` for a mount, and on a machine that has no place for one.
+    pub dir: Option<PathBuf>,
+}
+
 /// What becomes of rows that are too old or too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
@@ -220,10 +235,10 @@ pub enum WhenFull {
 /// How plugins are kept within their memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Bounds {
-    /// By addresses that are reserved around it: the processor finds every step outside.
+    /// By guard pages: the addresses around a memory are reserved, and an access outside traps.
     #[default]
     Guarded,
-    /// By a comparison before every step.
+    /// By explicit bounds checks in the compiled code; slower, for hosts that limit address space (`ulimit -v`).
     Checked,
 }
 
@@ -252,7 +267,7 @@ pub enum AuditMode {
 }
 
 /// Where the records go.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Store {
     /// The embedded database.
     Sqlite {
@@ -268,8 +283,42 @@ pub enum Store {
     },
 }
 
+/// What systems are told that watch over the gateway.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Telemetry {
+    /// Traces and metrics for a collector of OpenTelemetry.
+    pub otlp: Option<Otlp>,
+}
+
+/// How a collector of OpenTelemetry is reached, and what it gets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Otlp {
+    /// Its address, without the paths.
+    pub endpoint: Secret,
+    /// Headers of every request.
+    pub headers: Vec<(String, Secret)>,
+    /// Certificates (PEM) to trust besides the system's.
+    pub ca: Option<String>,
+    /// Traces of calls.
+    pub traces: bool,
+    /// Metrics.
+    pub metrics: bool,
+    /// The share of calls that are traced.
+    pub sample_ratio: f64,
+    /// A client's `traceparent` decides instead.
+    pub clients_decide: bool,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// How often metrics are sent.
+    pub metrics_interval: Duration,
+    /// What spans that wait may take.
+    pub max_queue_bytes: usize,
+    /// What is said of this gateway.
+    pub attributes: Vec<(String, String)>,
+}
+
 /// A server behind the gateway.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Backend {
     /// Its name: `[A-Za-z0-9_-]{1,48}`.
     pub name: String,
@@ -325,7 +374,7 @@ pub enum BackendEra {
 }
 
 /// How a backend is reached.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Transport {
     /// A child process.
     Stdio {
@@ -363,7 +412,7 @@ pub struct Route {
 }
 
 /// What a plugin may do with outgoing HTTP: `https` to these hosts, and `http` to those of them that are this machine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HttpGrant {
     /// `host` or `host:port` in lower case, as a URL spells them; without a port the scheme's own is meant.
     pub hosts: Vec<String>,
@@ -390,7 +439,7 @@ impl Default for HttpGrant {
 }
 
 /// One policy of the chain.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plugin {
     /// Its name; unique.
     pub name: String,
@@ -499,7 +548,7 @@ impl Default for Limits {
 }
 
 /// What is switched off.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct KillSwitch {
     /// Tools by any of their names, or by patterns.
     pub disabled_tools: Vec<String>,
@@ -522,6 +571,43 @@ pub struct Rule {
     pub of_backend: Option<String>,
 }
 
+/// Whether two say the same about how the gateway works, wherever it stands in their files.
+impl PartialEq for Config {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            path: _,
+            gateway,
+            http,
+            auth,
+            scopes,
+            audit,
+            state,
+            telemetry,
+            backends,
+            plugins,
+            kill_switch,
+            // They say where in the file something stands, and follow from the rest.
+            rules: _,
+            warnings: _,
+            typed: _,
+            inherited,
+            // It is one for all.
+            redaction: _,
+        } = self;
+        gateway == &other.gateway
+            && http == &other.http
+            && auth == &other.auth
+            && scopes == &other.scopes
+            && audit == &other.audit
+            && state == &other.state
+            && telemetry == &other.telemetry
+            && backends == &other.backends
+            && plugins == &other.plugins
+            && kill_switch == &other.kill_switch
+            && inherited == &other.inherited
+    }
+}
+
 impl Config {
     /// The further endpoints.
     pub fn mounts(&self) -> impl Iterator<Item = &Mount> {
@@ -534,6 +620,16 @@ impl Config {
         for mount in self.http.iter_mut().flat_map(|http| &mut http.mounts) {
             mount.config.redaction = self.redaction.clone();
         }
+    }
+
+    /// The same, with the redaction that is in use already.
+    #[must_use]
+    pub fn redacted_by(mut self, redaction: &Redaction) -> Self {
+        self.redaction = redaction.clone();
+        for mount in self.http.iter_mut().flat_map(|http| &mut http.mounts) {
+            mount.config.redaction = redaction.clone();
+        }
+        self
     }
 
     /// What must not be shown, for this endpoint and the further ones.
@@ -555,6 +651,10 @@ impl Config {
         }
         if let Store::Postgres { url, .. } = &self.audit.store {
             holders.push(url);
+        }
+        if let Some(otlp) = &self.telemetry.otlp {
+            holders.push(&otlp.endpoint);
+            holders.extend(otlp.headers.iter().map(|(_, value)| value));
         }
         for backend in &self.backends {
             let (Transport::Stdio { env: pairs, .. } | Transport::Http { headers: pairs, .. }) =

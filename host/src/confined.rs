@@ -30,7 +30,7 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// The longest answer that is taken from it.
     pub answer_bytes: usize,
-    /// Time on the processor for all it is ever asked, whoever waits.
+    /// Time on the processor for all it is ever asked, of all callers together.
     pub processor: Option<Duration>,
 }
 

@@ -1,17 +1,17 @@
 //! Files that decide what the gateway does, or hold what it did: opened only if nobody else can have changed them.
 //!
-//! Whoever may write to a file, or to a folder on the way to it, decides what the gateway reads there. So the whole way is
-//! looked at, every link followed by hand, as sshd does with `StrictModes`: each folder and the file itself must belong to
+//! A user who may write to a file, or to a folder on the way to it, decides what the gateway reads there. So the whole way
+//! is looked at, each link followed by hand, as sshd does with `StrictModes`: each folder and the file itself must belong to
 //! root or to the user of this process, and neither their group nor everybody may write to them. A folder with the sticky
 //! bit (`/tmp`) may be open to all, because there nobody renames or removes what belongs to another; what is used in it has
-//! an owner that is looked at like any other. A group that may write counts as others, whoever is in it: who is in a group
-//! changes without anybody looking at the gateway. Access control lists need no look of their own, because the mode of the
+//! an owner that is looked at like any other. A group that may write counts as others, whatever its members are now: they
+//! change without the gateway. Access control lists need no look of their own, because the mode of the
 //! group shows the most that they give.
 //!
 //! What the gateway records goes into folders of mode 0700 and files of mode 0600, which are not followed through links.
 //! Because the way was found safe before a file is opened by its name, nobody could exchange anything in between.
 //!
-//! Two things are the word of whoever runs the machine: a read-only mount (only root mounts; how Kubernetes shows a
+//! Two things are taken from the machine's operator on trust: a read-only mount (only root mounts; how Kubernetes shows a
 //! `ConfigMap`, whose own folder everybody may write to by its mode), and the folders of `gateway.trusted_folders`.
 
 mod owner;
@@ -106,7 +106,7 @@ impl Trust {
     pub fn open(&self, path: &Path) -> Result<File, FileError> {
         let way = Way::to(path)?;
         if way.handed_over {
-            // Whoever started this process has opened it for us: `/dev/fd/3`, `/dev/stdin`.
+            // The process that started this one has opened it for us: `/dev/fd/3`, `/dev/stdin`.
             return File::open(path).map_err(|error| FileError::unusable(path, error));
         }
         if way.is_missing() {

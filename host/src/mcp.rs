@@ -27,7 +27,7 @@ pub mod schema;
 mod spelling;
 pub mod splice;
 
-/// JSON-RPC and MCP error codes the gateway itself sends (JSON-RPC 2.0 §5.1; S7 for the -320xx ones).
+/// JSON-RPC and MCP error codes the gateway itself sends (JSON-RPC 2.0 §5.1; the README lists the -320xx ones).
 pub mod code {
     pub const PARSE_ERROR: i64 = -32700;
     pub const INVALID_REQUEST: i64 = -32600;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 mod flights;
+mod generation;
 mod links;
 mod lists;
 mod locate;
@@ -22,11 +23,13 @@ mod news;
 mod operate;
 mod outcome;
 mod refusals;
+mod spans;
 mod task_list;
 mod tasks;
 mod view;
 
 pub use flights::{Flight, Flights};
+pub use generation::Generation;
 pub use lists::{BackendState, Readiness};
 pub use news::News;
 pub use operate::Operation;
@@ -35,9 +38,10 @@ pub use refusals::{Refusals, Refused};
 pub use tasks::EXTENSION as TASKS;
 pub use view::{Digest, View};
 
+use self::generation::Live;
 use self::locate::Located;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
-use crate::backend::{Backend, Registry, Reply};
+use crate::backend::{Backend, Fleet, Registry, Reply};
 pub use crate::backend::{BackendError, tried_again, whole};
 use crate::call::shares::Shares;
 use crate::call::{Call, Denial, Json, Principal, Share, Target, TargetKind};
@@ -48,13 +52,15 @@ use crate::plugin::Answer as BackendAnswer;
 pub use crate::policy::Caller;
 use crate::policy::{Permitted, Policy};
 use crate::rewrite::{Prepared, Rewriters};
+use crate::telemetry::context::Carried;
+use crate::telemetry::trace;
 
 /// Everything a call passes through.
 #[derive(Debug)]
 pub struct Pipeline {
-    policy: Arc<Policy>,
-    rewriters: Arc<Rewriters>,
-    registry: Arc<Registry>,
+    live: Arc<Live>,
+    /// All servers of the endpoint, whichever generation they belong to.
+    fleet: Arc<Fleet>,
     audit: Audit,
     tasks: tasks::Tasks,
     links: links::Links,
@@ -84,6 +90,8 @@ pub struct Arrival<'a> {
     pub params: Option<&'a Params>,
     /// The way back to the client while the call is under way.
     pub client: &'a Arc<dyn Client>,
+    /// What its HTTP request said of the trace that it belongs to.
+    pub trace: Option<&'a Carried>,
 }
 
 /// A request that never became a call.
@@ -143,10 +151,15 @@ impl Pipeline {
         registry: Arc<Registry>,
         audit: Audit,
     ) -> Self {
+        Self::with(Generation::new(1, policy, rewriters, registry), audit)
+    }
+
+    /// One that begins with this generation.
+    #[must_use]
+    pub fn with(first: Generation, audit: Audit) -> Self {
         Self {
-            policy,
-            rewriters,
-            registry,
+            fleet: first.registry().fleet().clone(),
+            live: Live::new(first),
             audit,
             tasks: tasks::Tasks::default(),
             links: links::Links::default(),
@@ -169,6 +182,43 @@ impl Pipeline {
         Self { flights, refusals, ..self }
     }
 
+    /// The generation in force.
+    #[must_use]
+    pub fn current(&self) -> Arc<Generation> {
+        self.live.load()
+    }
+
+    /// The generations that are alive, oldest first, with how many hold each: calls under way and the like.
+    #[must_use]
+    pub fn generations(&self) -> Vec<(u64, usize)> {
+        self.live.alive()
+    }
+
+    /// Makes room for one more generation; see [`Self::swap`].
+    ///
+    /// # Errors
+    /// The number of one that had to end for that and does not.
+    pub async fn make_room(&self) -> Result<(), u64> {
+        self.live.make_room().await
+    }
+
+    /// Puts the next generation in force: whatever arrives from now on is done by it, and calls under way end on the one they
+    /// began with.
+    pub fn swap(&self, next: Generation) {
+        self.live.swap(Arc::new(next));
+    }
+
+    /// How many calls are under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.calls.taken()
+    }
+
+    /// From now on so many calls may be under way at once. Those that are under way stay.
+    pub fn bears(&self, calls: usize) {
+        self.calls.resize(calls);
+    }
+
     /// Does one call, or says why not. Cancelling does not tear it: it ends in order, with its record.
     ///
     /// # Errors
@@ -178,14 +228,20 @@ impl Pipeline {
         arrival: Arrival<'_>,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
-        // Who?
-        let principal = match self.policy.identify(arrival.caller) {
+        spans::over(&arrival, self.call(arrival, cancelled), spans::of_answer).await
+    }
+
+    async fn call(&self, arrival: Arrival<'_>, cancelled: &CancellationToken) -> Result<Answer, Failure> {
+        let since = Instant::now();
+        // Who? From here to the end it is one generation's call.
+        let (generation, who) = self.live.admit(arrival.caller);
+        let trip = self.trip(&generation, arrival, since);
+        let principal = match who {
             Ok(principal) => principal,
             Err(denial) => return self.refuse(&trip, None, None, denial.into()).await,
         };
         // Whoever is switched off is told so, whatever they ask for.
-        if let Err(denial) = self.policy.kill().check_caller(&principal) {
+        if let Err(denial) = generation.policy().kill().check_caller(&principal) {
             return self.refuse(&trip, Some(&principal), None, denial.into()).await;
         }
         // One caller's slow calls never cost others more than that caller's share.
@@ -204,9 +260,10 @@ impl Pipeline {
         // Where to?
         let located = tokio::select! {
             biased;
-            located = self.locate(&arrival, &principal) => located,
+            located = self.locate(&generation, &arrival, &principal) => located,
             () = cancelled.cancelled() => Err(Failure::Cancelled),
-            denial = self.policy.kill().caller_killed(&principal) => Err(denial.into()),
+            denial = generation.policy().kill().caller_killed(&principal) => Err(denial.into()),
+            denial = generation.ended() => Err(denial.into()),
         };
         let located = match located {
             Ok(located) => located,
@@ -220,8 +277,9 @@ impl Pipeline {
     /// # Errors
     /// Always; the caller may be unknown, or the record not be written.
     pub async fn misread<T>(&self, arrival: Arrival<'_>, ambiguous: &Ambiguous) -> Result<T, Failure> {
-        let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
-        match self.policy.identify(arrival.caller) {
+        let (generation, who) = self.live.admit(arrival.caller);
+        let trip = self.trip(&generation, arrival, Instant::now());
+        match who {
             Ok(who) => {
                 let failure = Failure::Params(format!("`params`: {ambiguous}"));
                 self.refuse(&trip, Some(&who), None, failure).await
@@ -237,25 +295,29 @@ impl Pipeline {
         located: Located,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
+        let (policy, rewriters) = (trip.generation.policy(), trip.generation.rewriters());
         let call = Arc::new(trip.call(principal, &located));
         let _aloft = self.flights.take_off(&call, trip.since);
+        trace::about(&call);
         // May it? Kill switch, guards, arguments, breaker; then the rewriters' say on the request.
-        let permitted = match self.policy.decide_all(&call, &located.also, located.schema()) {
+        let permitted = match policy.decide_all(&call, &located.also, located.schema()) {
             Ok(permitted) => permitted,
             Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
         };
-        let prepared = match self.rewriters.request(&permitted) {
+        let mut prepared = match rewriters.request(&permitted) {
             Ok(prepared) => prepared,
             Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
         };
         // The intent is on record before anything happens.
         let intent = Entry { sent: trip.sent(&prepared), ..trip.entry(Some(&call.principal), Some(&call)) };
         self.recorded(self.audit.intent(trip.id, &intent).await, &call.target.name, trip)?;
+        let outgoing = spans::outgoing(&trip.arrival, &call, &mut prepared, &located.backend);
         let sent = Instant::now();
         let done = tokio::select! {
             biased;
-            denial = self.policy.kill().killed(&call, &located.also) => Err(denial.into()),
+            denial = policy.kill().killed(&call, &located.also) => Err(denial.into()),
             () = cancelled.cancelled() => Err(Failure::Cancelled),
+            denial = trip.generation.ended() => Err(denial.into()),
             reply = located.backend.call(
                 &permitted,
                 prepared.params.as_ref(),
@@ -265,12 +327,13 @@ impl Pipeline {
             ) => reply.map_err(Failure::from),
         };
         let latency = sent.elapsed();
+        spans::answered(outgoing, &done);
         // What came of it: for the guards as the backend gave it, for the client as the rewriters leave it.
         let verdict = outcome::of(&done, located.backend.errors_count());
         let answer = match done {
             // Nobody answered, so there is nothing to rewrite.
             Ok(reply) if trip.arrival.rpc_id.is_none() => Ok(Answer::Result(reply.payload().clone())),
-            Ok(reply) => self.rewritten(&permitted, reply).await,
+            Ok(reply) => self.rewritten(rewriters, &permitted, reply).await,
             Err(failure) => Err(failure),
         };
         permitted.settle(verdict, latency);
@@ -291,10 +354,15 @@ impl Pipeline {
         answer
     }
 
-    async fn rewritten(&self, permitted: &Permitted, mut reply: Reply) -> Result<Answer, Failure> {
+    async fn rewritten(
+        &self,
+        rewriters: &Rewriters,
+        permitted: &Permitted,
+        mut reply: Reply,
+    ) -> Result<Answer, Failure> {
         let backend = &permitted.call().target.backend;
         let mut changed = None;
-        if self.rewriters.see_responses(backend) {
+        if rewriters.see_responses(backend) {
             // A rewriter may be there to take something out, so it sees everything or nobody sees it.
             reply = reply.whole().await.map_err(|error| unreadable(backend, &error))?;
             let answer = BackendAnswer {
@@ -302,7 +370,7 @@ impl Pipeline {
                 error_code: reply.error_code(),
                 result: if reply.is_error() { Bytes::new() } else { reply.payload().text().clone() },
             };
-            changed = self.rewriters.response(permitted, &answer)?;
+            changed = rewriters.response(permitted, &answer)?;
         }
         Ok(match (reply.is_error(), changed) {
             (true, _) => Answer::Error(reply.payload().clone()),
@@ -330,7 +398,8 @@ impl Pipeline {
     ) -> Result<T, Failure> {
         if outcome::is_before_the_guards(&failure)
             && let Some(principal) = principal
-            && let Err(denial) = self.policy.once_more(&Arc::new(trip.unfound(principal.clone())))
+            && let Err(denial) =
+                trip.generation.policy().once_more(&Arc::new(trip.unfound(principal.clone())))
         {
             failure = denial.into();
         }
@@ -339,7 +408,7 @@ impl Pipeline {
         let closing =
             Closing { status: outcome::refused_status(&failure), error: Some(&message), latency, notes: &[] };
         let entry = trip.entry(principal.map(|principal| &**principal), call);
-        self.refused(trip.arrival.door, &entry, &closing);
+        self.refused(trip.generation.policy(), trip.arrival.door, &entry, &closing);
         let recorded = if outcome::comes_often(&failure) {
             let who = principal.map_or_else(|| trip.arrival.door.to_owned(), |who| who.identity());
             self.audit.refused_often(trip.id, &who, &entry, &closing).await
@@ -358,9 +427,14 @@ impl Pipeline {
     /// # Errors
     /// The caller is unknown.
     pub async fn known(&self, arrival: &Arrival<'_>) -> Result<Arc<Principal>, Failure> {
-        match self.policy.identify(arrival.caller) {
-            Ok(principal) => Ok(principal),
-            Err(denial) => self.stranger(*arrival, denial).await,
+        self.let_in(arrival).await.map(|(_, principal)| principal)
+    }
+
+    /// The same with the generation that knows them.
+    async fn let_in(&self, arrival: &Arrival<'_>) -> Result<(Arc<Generation>, Arc<Principal>), Failure> {
+        match self.live.admit(arrival.caller) {
+            (generation, Ok(principal)) => Ok((generation, principal)),
+            (_, Err(denial)) => self.stranger(*arrival, denial).await,
         }
     }
 
@@ -369,8 +443,13 @@ impl Pipeline {
     /// # Errors
     /// Always.
     pub async fn stranger<T>(&self, arrival: Arrival<'_>, denial: Denial) -> Result<T, Failure> {
-        let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
+        let generation = self.live.load();
+        let trip = self.trip(&generation, arrival, Instant::now());
         self.refuse(&trip, None, None, denial.into()).await
+    }
+
+    fn trip<'a>(&self, generation: &'a Generation, arrival: Arrival<'a>, since: Instant) -> Trip<'a> {
+        Trip { id: self.audit.next_id(), generation, arrival, since }
     }
 
     /// A call whose record failed is counted as that, whatever else became of it.
@@ -398,16 +477,17 @@ impl Pipeline {
             session: "",
             arguments: "",
             sent: None,
+            generation: self.live.load().id(),
         };
         let notes = [
             ("address".to_owned(), request.address.to_owned()),
             ("door".to_owned(), request.door.to_owned()),
         ];
-        // Whoever started the gateway has no address.
+        // The client that started the gateway (stdio) has no address.
         let notes = &notes[usize::from(request.address.is_empty())..];
         let closing =
             Closing { status, error: Some(&denial.message), latency: request.since.elapsed(), notes };
-        self.refused(request.door, &entry, &closing);
+        self.refused(&self.policy(), request.door, &entry, &closing);
         let id = self.audit.next_id();
         let recorded = self.audit.refused_often(id, request.source, &entry, &closing).await;
         // They are turned away whatever becomes of the record, and the log says what did.
@@ -416,7 +496,7 @@ impl Pipeline {
     }
 
     /// Keeps a refusal for operators who ask.
-    fn refused(&self, door: &'static str, entry: &Entry<'_>, closing: &Closing<'_>) {
+    fn refused(&self, policy: &Policy, door: &'static str, entry: &Entry<'_>, closing: &Closing<'_>) {
         let refused = Refused {
             at_ms: jiff::Timestamp::now().as_millisecond(),
             subject: entry.subject.to_owned(),
@@ -426,19 +506,13 @@ impl Pipeline {
             asked: format!("{} {}", entry.method, entry.tool).trim_end().to_owned(),
             why: closing.error.unwrap_or_default().to_owned(),
         };
-        self.refusals.note(&self.policy.chain().redaction, refused);
+        self.refusals.note(&policy.chain().redaction, refused);
     }
 
-    /// The policies, for whoever flips the kill switch or replaces a plugin.
+    /// The policies in force, for code that sets the kill switch.
     #[must_use]
-    pub fn policy(&self) -> &Arc<Policy> {
-        &self.policy
-    }
-
-    /// Who a caller is, if that is known and holds for so many milliseconds more.
-    #[must_use]
-    pub fn knows(&self, caller: &Caller, margin_ms: u64) -> Option<Arc<Principal>> {
-        self.policy.knows(caller, margin_ms)
+    pub fn policy(&self) -> Arc<Policy> {
+        self.live.load().policy().clone()
     }
 
     /// Who is calling.
@@ -446,13 +520,14 @@ impl Pipeline {
     /// # Errors
     /// The authenticator's refusal.
     pub fn identify(&self, caller: &Caller) -> Result<Arc<Principal>, Denial> {
-        self.policy.identify(caller)
+        self.live.admit(caller).1
     }
 }
 
 /// One call's way, with what its record needs.
 struct Trip<'a> {
     id: CallId,
+    generation: &'a Generation,
     arrival: Arrival<'a>,
     since: Instant,
 }
@@ -511,6 +586,7 @@ impl Trip<'_> {
             session: self.arrival.session,
             arguments: arguments(params),
             sent: None,
+            generation: self.generation.id(),
         }
     }
 

@@ -22,6 +22,7 @@ mod engine;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod guest;
+mod meters;
 mod outgoing;
 mod pool;
 mod precompiled;
@@ -31,6 +32,7 @@ mod ticker;
 mod verdict;
 mod views;
 mod waiting;
+mod watched;
 
 pub use artifact::{Artifact, ArtifactError, Grant, Manifest, Wasi, load as load_artifact, precompile};
 pub use bindings::{Mismatch, Roles};
@@ -42,12 +44,13 @@ pub use verdict::{ApprovalRequest, Risk, Threshold, Verdict};
 
 use self::bindings::{Contract, Places};
 use self::guest::{Guest, Shared};
+use self::meters::Meters;
 use self::outgoing::Outgoing;
 use self::pool::{BirthError, Pool, Recipe};
 use self::waiting::Patience;
 use crate::call::{Principal, TargetKind};
 use crate::config;
-use crate::state::{Clock, Quota, Store};
+use crate::state::{Clock, Namespace, Quota, Store};
 
 /// Most calls of one plugin that wait for others at once, each on a thread that may block.
 const MAX_WAITING: usize = 16;
@@ -61,6 +64,7 @@ pub struct Plugin {
     roles: Roles,
     on_failure: config::OnFailure,
     pool: Pool,
+    meters: Meters,
 }
 
 /// Which hooks of a rewriter have anything to do for one backend.
@@ -93,6 +97,20 @@ pub enum Fault {
     Saturated,
     #[error("it answered {got} times for {want} entries")]
     Answers { got: usize, want: usize },
+}
+
+impl Fault {
+    /// Its kind, for metrics and spans.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Deadline { .. } => "deadline",
+            Self::Fuel { .. } => "fuel",
+            Self::Limit(_) => "limit",
+            Self::Trap(_) => "trap",
+            Self::Saturated => "saturated",
+            Self::Answers { .. } => "answers",
+        }
+    }
 }
 
 /// A fault with the plugin it happened in.
@@ -195,11 +213,13 @@ impl Plugin {
             .map(|grant| Outgoing::new(&name, grant, settings.limits.host_bytes))
             .transpose()
             .map_err(LoadError::Http)?;
+        let meters = Meters::new(name.clone());
         let shared = Arc::new(Shared {
             name: name.clone(),
+            instances: meters.instances.clone(),
             limits: settings.limits,
             secrets: settings.secrets.clone(),
-            state: state.namespace(&settings.name, quota),
+            state: namespace(state, settings, quota),
             clock: clock.clone(),
             outgoing: outgoing.map(Arc::new),
             patience: patience(granted),
@@ -226,7 +246,7 @@ impl Plugin {
                 LoadError::Config(errors.into_iter().map(|e| (e.path, e.message, e.hint)).collect())
             }
         })?;
-        Ok(Self { name, digest: artifact.digest, roles, on_failure: settings.on_failure, pool })
+        Ok(Self { name, digest: artifact.digest, roles, on_failure: settings.on_failure, pool, meters })
     }
 
     #[must_use]
@@ -239,6 +259,12 @@ impl Plugin {
         &self.digest
     }
 
+    /// Whether this is the code that it was loaded from.
+    #[must_use]
+    pub fn is_of(&self, code: &[u8]) -> bool {
+        artifact::digest(code) == self.digest
+    }
+
     #[must_use]
     pub fn roles(&self) -> Roles {
         self.roles
@@ -249,6 +275,15 @@ impl Plugin {
     pub fn on_failure(&self) -> config::OnFailure {
         self.on_failure
     }
+}
+
+/// What the plugin remembers. An authenticator remembers whom to trust, such as keys that it fetched: that must neither
+/// outlive its configuration nor the process.
+fn namespace(state: &Store, settings: &config::Plugin, quota: Quota) -> Namespace {
+    if settings.stage == config::Stage::Authenticate {
+        return state.passing_namespace(&settings.name, &settings.config.to_string(), quota);
+    }
+    state.namespace(&settings.name, quota)
 }
 
 /// How long its calls may wait. Without a network there is nothing that is worth waiting for.

@@ -1,13 +1,10 @@
 //! Decides: who is calling, and whether a call may go on.
 //!
-//! The order is S5's: authenticated caller → kill switch → guards (rate limit, RBAC, the operator's own) →
+//! The order: authenticated caller → kill switch → guards (rate limit, RBAC, the operator's own) →
 //! arguments against the tool's schema → breaker. The kill switch and the schema check are the host's; every
 //! other decision is a plugin's. What passes is a [`Permitted`], which nothing else can make.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use arc_swap::ArcSwap;
 
 mod caller;
 mod chain;
@@ -32,44 +29,43 @@ use crate::mcp::splice;
 use crate::plugin::Row;
 use crate::state::Clock;
 
-/// All decisions, with the parts that can change while the gateway runs.
+/// All decisions of one generation. The kill switch and the processes that judge arguments outlive it.
 #[derive(Debug)]
 pub struct Policy {
-    chain: ArcSwap<Chain>,
-    kill: KillSwitch,
+    chain: Arc<Chain>,
+    kill: Arc<KillSwitch>,
     clock: Clock,
-    judges: Judges,
-    /// Counts the times at which callers came to be judged by others.
-    epoch: AtomicU64,
+    judges: Arc<Judges>,
+    /// Counts the generations whose callers came to be judged by others.
+    epoch: u64,
 }
 
 impl Policy {
     #[must_use]
     pub fn new(chain: Chain, kill: KillSwitch, clock: Clock) -> Self {
-        let chain = ArcSwap::from_pointee(chain);
-        Self { chain, kill, clock, judges: Judges::default(), epoch: AtomicU64::new(0) }
+        let (chain, kill) = (Arc::new(chain), Arc::new(kill));
+        Self { chain, kill, clock, judges: Arc::default(), epoch: 0 }
+    }
+
+    /// The one of the next generation; calls that already have a permit settle with the old plugins. If its authenticators
+    /// are others, what the old ones said of callers holds no longer: all are asked about again.
+    #[must_use]
+    pub fn following(&self, chain: Chain) -> Self {
+        let epoch = if self.chain.judges_callers_as(&chain) { self.epoch } else { self.epoch + 1 };
+        let (kill, judges) = (self.kill.clone(), self.judges.clone());
+        Self { chain: Arc::new(chain), kill, clock: self.clock.clone(), judges, epoch }
     }
 
     /// The kill switch, to flip it or to be told when it flips.
     #[must_use]
-    pub fn kill(&self) -> &KillSwitch {
+    pub fn kill(&self) -> &Arc<KillSwitch> {
         &self.kill
     }
 
     /// The plugins in force.
     #[must_use]
-    pub fn chain(&self) -> Arc<Chain> {
-        self.chain.load_full()
-    }
-
-    /// Puts another chain in force; calls that already have a permit settle with the old one. If its authenticators are
-    /// others, what the old ones said of callers holds no longer: all are asked about again.
-    pub fn replace(&self, chain: Chain) {
-        let old = self.chain.swap(Arc::new(chain));
-        if !old.judges_callers_as(&self.chain.load()) {
-            // After the chain: whoever asked the old one has the old number.
-            self.epoch.fetch_add(1, Ordering::AcqRel);
-        }
+    pub fn chain(&self) -> &Arc<Chain> {
+        &self.chain
     }
 
     /// Who is calling: from the cache as long as the authenticator said, else by asking it again.
@@ -77,17 +73,14 @@ impl Policy {
     /// # Errors
     /// The authenticator's refusal, also when a credential has expired since the last call.
     pub fn identify(&self, caller: &Caller) -> Result<Arc<Principal>, Denial> {
-        // Before the chain, see `replace`.
-        let epoch = self.epoch.load(Ordering::Acquire);
-        let now = Moment { epoch, ms: self.clock.unix_ms() };
-        caller.identify(&self.chain.load(), now, |who| self.kill.orders().saw(&who.subject))
+        let now = Moment { epoch: self.epoch, ms: self.clock.unix_ms() };
+        caller.identify(&self.chain, now, |who| self.kill.orders().saw(&who.subject))
     }
 
     /// Who a caller is, if that is known and holds for so many milliseconds more; no authenticator is asked.
     #[must_use]
     pub fn knows(&self, caller: &Caller, margin_ms: u64) -> Option<Arc<Principal>> {
-        let epoch = self.epoch.load(Ordering::Acquire);
-        caller.known_until(Moment { epoch, ms: self.clock.unix_ms().saturating_add(margin_ms) })
+        caller.known_until(Moment { epoch: self.epoch, ms: self.clock.unix_ms().saturating_add(margin_ms) })
     }
 
     /// Everything between knowing the caller and doing what was asked.
@@ -109,7 +102,7 @@ impl Policy {
         schema: Option<&ArgumentSchema>,
     ) -> Result<Permitted, Denial> {
         self.kill.check(call, also)?;
-        let chain = self.chain.load();
+        let chain = &self.chain;
         let mut permits = Permits::new(call.clone());
         chain.admit(call, &chain.guards, &mut permits)?;
         let mut others = Vec::new();
@@ -135,9 +128,8 @@ impl Policy {
     /// # Errors
     /// The first refusal.
     pub fn decide_control(&self, call: &Arc<Call>) -> Result<Permitted, Denial> {
-        let chain = self.chain.load();
         let mut permits = Permits::new(call.clone());
-        chain.admit(call, &chain.guards, &mut permits)?;
+        self.chain.admit(call, &self.chain.guards, &mut permits)?;
         Ok(Permitted::new(permits, Vec::new()))
     }
 
@@ -150,7 +142,7 @@ impl Policy {
     /// It is too often, or that cannot be told.
     pub fn once_more(&self, call: &Arc<Call>) -> Result<(), Denial> {
         // Permits are settled as cancelled when this returns: nothing will be done.
-        self.chain.load().bear(call, &mut Permits::new(call.clone()))
+        self.chain.bear(call, &mut Permits::new(call.clone()))
     }
 
     /// Which rows of a list the caller may know of.
@@ -159,7 +151,7 @@ impl Policy {
     /// A plugin failed and its failures deny.
     pub fn visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, Denial> {
         let mut visible: Vec<bool> = rows.iter().map(|row| !self.kill.hides(&call.principal, row)).collect();
-        self.chain.load().visible(call, rows, &mut visible)?;
+        self.chain.visible(call, rows, &mut visible)?;
         Ok(visible)
     }
 

@@ -1,5 +1,5 @@
 //! A queue between two tasks that is bounded in messages and in bytes. A bound in messages alone is none: 256 places for
-//! messages of 4 MiB are a gigabyte for whoever does not read.
+//! messages of 4 MiB are a gigabyte for one client that does not read.
 //!
 //! The bytes are counted by a [`Budget`], which several queues may share: all ways to one client have one.
 
@@ -111,8 +111,8 @@ impl<T: Weight> Sender<T> {
     /// # Errors
     /// Nobody receives any more.
     pub async fn send(&self, item: T) -> Result<(), SendError<T>> {
-        // There nearly always is, and then nothing has to be watched. Whoever waits already keeps the turn: what becomes
-        // free is theirs first.
+        // There nearly always is room, and then nothing has to be watched. Senders that wait already keep their turn: what
+        // becomes free is theirs first.
         let item = match self.try_send(item) {
             Ok(()) => return Ok(()),
             Err(TrySendError::Full(item)) => item,

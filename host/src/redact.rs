@@ -114,6 +114,11 @@ impl Redaction {
         self.0.current.store(Arc::new(Redactor::new(&Secrets { values, redact_keys, keep_keys })));
     }
 
+    /// Hides these from now on, and nothing else, for everybody who holds a handle.
+    pub fn replace(&self, secrets: &Secrets) {
+        self.0.current.store(Arc::new(Redactor::new(secrets)));
+    }
+
     /// The rules as they are now, for somebody who applies them many times at once.
     #[must_use]
     pub fn current(&self) -> arc_swap::Guard<Arc<Redactor>> {

@@ -70,6 +70,20 @@ impl Rewriters {
         self.of(backend, |hooks| hooks.response).next().is_some()
     }
 
+    /// Whether the lists of a backend come out of these as of the others: the same plugins see them.
+    #[must_use]
+    pub fn list_as(&self, other: &Self, backend: &str) -> bool {
+        let (mut own, mut theirs) =
+            (self.of(backend, |hooks| hooks.catalog), other.of(backend, |hooks| hooks.catalog));
+        loop {
+            match (own.next(), theirs.next()) {
+                (None, None) => return true,
+                (Some(own), Some(theirs)) if Arc::ptr_eq(own, theirs) => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// Those that want a hook of a backend.
     fn of(
         &self,
@@ -149,7 +163,7 @@ impl Rewriters {
                 Ok(Some(edits)) => offers = edited(plugin, list, &shared, edits),
                 Ok(None) => offers = shared.to_vec(),
                 Err(denial) => {
-                    tracing::error!(%backend, "the list is hidden: {}", denial.message);
+                    tracing::error!(%backend, "the server's list is hidden: {}", denial.message);
                     return Vec::new();
                 }
             }
@@ -204,7 +218,7 @@ fn edited(plugin: &Plugin, list: List, offers: &[Offer], edits: Vec<CatalogEdit>
                     Ok(item) => offer.item = message::raw(item),
                     // Shown unedited it would say what the rewriter wanted unsaid.
                     Err(reason) => {
-                        tracing::error!(plugin = plugin.name(), entry = %offer.upstream, "edit refused, entry hidden: {reason}");
+                        tracing::error!(plugin = plugin.name(), entry = %offer.upstream, "the edit of a rewriter is refused, so the entry is hidden: {reason}");
                         next[index] = None;
                     }
                 }

@@ -1,7 +1,7 @@
 //! One client's conversation: its revision, its abilities, and which of its requests are under way.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -23,7 +23,7 @@ pub struct Session {
     id: Arc<str>,
     hello: OnceLock<Hello>,
     in_flight: Mutex<Table>,
-    max_in_flight: usize,
+    max_in_flight: AtomicUsize,
     /// Something was asked in it since it was opened.
     used: AtomicBool,
 }
@@ -73,7 +73,7 @@ impl Session {
             id: id.into(),
             hello: OnceLock::new(),
             in_flight: Mutex::default(),
-            max_in_flight,
+            max_in_flight: AtomicUsize::new(max_in_flight),
             used,
         })
     }
@@ -94,6 +94,11 @@ impl Session {
         self.hello.set(hello).is_ok()
     }
 
+    /// From now on so many requests may be under way in it at once.
+    pub fn bound(&self, max_in_flight: usize) {
+        self.max_in_flight.store(max_in_flight, Ordering::Relaxed);
+    }
+
     /// Whether a request was ever taken up in it.
     #[must_use]
     pub fn used(&self) -> bool {
@@ -106,7 +111,7 @@ impl Session {
     /// Its id is in use, or the table is full.
     pub fn admit(self: &Arc<Self>, id: &RawValue) -> Result<InFlight, AdmitError> {
         let mut in_flight = self.in_flight.lock();
-        if in_flight.by_id.len() >= self.max_in_flight {
+        if in_flight.by_id.len() >= self.max_in_flight.load(Ordering::Relaxed) {
             return Err(AdmitError::Full);
         }
         if in_flight.by_id.contains_key(id.get()) {

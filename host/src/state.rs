@@ -1,16 +1,29 @@
-//! What guards remember between calls, kept by the gateway so that it outlives every instance and reload.
+//! What guards remember between calls, kept by the gateway so that it outlives every instance, every reload and, on the
+//! disk, the process.
 //!
 //! Each plugin has a [`Namespace`]: keys of its own, under a quota of keys and bytes, every one of which
 //! expires. The meaning of the operations is that of the interfaces `counters` and `cells` of the plugin
 //! contract. All of them take the time (`now_ns`, see [`Clock`]), are atomic, lock one of sixteen shards
 //! and never wait for anything else; a key that exists is used without an allocation.
+//!
+//! [`Kept`] is a store that survives the process: `writer` writes down what changes, in a thread of its own, as `record` lays it
+//! out, into the files of `folder`; `epoch` says what time it is afterwards. [`Document`] is the other way to keep something:
+//! one small value, on the disk before anybody relies on it.
 
 pub mod clock;
 
+mod document;
+mod epoch;
+mod folder;
 mod gcra;
+mod kept;
+mod namespace;
+mod record;
 mod ring;
+mod signal;
 mod table;
 mod usage;
+mod writer;
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -20,8 +33,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 pub use self::clock::{Clock, ManualClock};
-use self::gcra::{MS, Spent};
+pub use self::document::{Document, DocumentError, Stamp};
+use self::gcra::Spent;
+pub use self::kept::{Kept, Settings};
+pub use self::namespace::Namespace;
+use self::record::{Keep, Kind, Reader};
 use self::ring::Ring;
+use self::signal::Signal;
 use self::table::{Table, Weigh};
 use self::usage::{Full, Usage};
 
@@ -95,10 +113,19 @@ impl From<Full> for CellFailure {
     }
 }
 
-/// The state of all plugins, in memory. Clones share it.
+/// The state of all plugins of one endpoint. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
-    spaces: Arc<Mutex<HashMap<String, Arc<Space>>>>,
+    spaces: Arc<Spaces>,
+    /// The path of the endpoint; empty for the main one.
+    endpoint: Arc<str>,
+}
+
+/// The state of all plugins of all endpoints, by their names.
+#[derive(Debug, Default)]
+struct Spaces {
+    by_name: Mutex<HashMap<Arc<str>, Arc<Space>>>,
+    signal: Arc<Signal>,
 }
 
 impl Store {
@@ -108,14 +135,63 @@ impl Store {
         Self::default()
     }
 
+    /// The part of another endpoint: none of its plugins shares anything with those of this one. The main endpoint is
+    /// called "", the others by their path.
+    #[must_use]
+    pub fn within(&self, endpoint: &str) -> Self {
+        Self { spaces: Arc::clone(&self.spaces), endpoint: endpoint.into() }
+    }
+
     /// The namespace of a plugin. Asking again gives the same state under the new quota: a reload keeps
     /// what was spent, and what is held beyond a smaller quota stays until it expires.
     #[must_use]
     pub fn namespace(&self, plugin: &str, quota: Quota) -> Namespace {
-        let mut spaces = self.spaces.lock();
-        let space = spaces.entry(plugin.to_owned()).or_default();
+        self.named(&space_name(&self.endpoint, plugin), quota)
+    }
+
+    /// A namespace for as long as the plugin is configured like this, which is never written down. It is for what a plugin
+    /// trusts, such as keys that it fetched: no other configuration and no other start may find them.
+    #[must_use]
+    pub fn passing_namespace(&self, plugin: &str, config: &str, quota: Quota) -> Namespace {
+        let digest = blake3::hash(config.as_bytes()).to_hex();
+        self.named(&format!("{} {digest}{PASSING}", space_name(&self.endpoint, plugin)), quota)
+    }
+
+    fn named(&self, name: &str, quota: Quota) -> Namespace {
+        let space = self.spaces.get(name);
         space.usage.set_quota(quota);
-        Namespace { space: Arc::clone(space) }
+        Namespace { space }
+    }
+}
+
+/// How the names of spaces end that are not written down.
+const PASSING: &str = " passing";
+
+/// The name of a plugin's space; names of plugins have no blank, and those of endpoints begin with a slash.
+fn space_name(endpoint: &str, plugin: &str) -> String {
+    if endpoint.is_empty() { plugin.to_owned() } else { format!("{endpoint} {plugin}") }
+}
+
+impl Spaces {
+    fn get(&self, name: &str) -> Arc<Space> {
+        let mut spaces = self.by_name.lock();
+        if let Some(space) = spaces.get(name) {
+            return Arc::clone(space);
+        }
+        let space = Arc::new(Space { signal: Arc::clone(&self.signal), ..Space::default() });
+        spaces.insert(name.into(), Arc::clone(&space));
+        space
+    }
+
+    /// The spaces that are written down.
+    fn all(&self) -> Vec<(Arc<str>, Arc<Space>)> {
+        let spaces = self.by_name.lock();
+        let kept = spaces.iter().filter(|(name, _)| !name.ends_with(PASSING));
+        kept.map(|(name, space)| (Arc::clone(name), Arc::clone(space))).collect()
+    }
+
+    fn hold_something(&self) -> bool {
+        self.all().iter().any(|(_, space)| space.usage.held().keys > 0)
     }
 }
 
@@ -124,6 +200,7 @@ impl Store {
 struct Space {
     usage: Usage,
     hasher: RandomState,
+    signal: Arc<Signal>,
     spent: [Mutex<Table<Box<Spent>>>; SHARDS],
     windows: [Mutex<Table<Box<Ring>>>; SHARDS],
     gauges: [Mutex<Table<i64>>; SHARDS],
@@ -160,6 +237,42 @@ impl Weigh for Cell {
     }
 }
 
+impl Keep for i64 {
+    const KIND: Kind = Kind::Gauge;
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_le_bytes());
+    }
+
+    fn read(from: &mut Reader<'_>, _: u64) -> Option<Self> {
+        from.i64()
+    }
+
+    fn stricter(one: (Self, u64), other: (Self, u64), _: u64) -> (Self, u64) {
+        (one.0.max(other.0), one.1.max(other.1))
+    }
+}
+
+impl Keep for Cell {
+    const KIND: Kind = Kind::Cell;
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.version.to_le_bytes());
+        out.extend_from_slice(&self.value);
+    }
+
+    fn read(from: &mut Reader<'_>, _: u64) -> Option<Self> {
+        // There are more numbers than anybody can use up; beyond the half of them one was made up.
+        let version = from.u64().filter(|version| *version < u64::MAX / 2)?;
+        Some(Self { version, value: from.rest().to_vec() })
+    }
+
+    /// Only its plugin knows what a value means: the one that was written last, by the time that it still counts.
+    fn stricter(one: (Self, u64), other: (Self, u64), _: u64) -> (Self, u64) {
+        if other.1 > one.1 { other } else { one }
+    }
+}
+
 impl Space {
     fn shard<'a, T>(&self, shards: &'a [Mutex<Table<T>>; SHARDS], key: &str) -> &'a Mutex<Table<T>> {
         &shards[(self.hasher.hash_one(key) % SHARDS as u64) as usize]
@@ -179,210 +292,22 @@ impl Space {
         if first.as_ref().err() != Some(full) {
             return first;
         }
+        self.sweep(now_ns);
+        attempt()
+    }
+
+    /// Removes everything that has expired.
+    fn sweep(&self, now_ns: u64) {
         sweep(&self.spent, now_ns, &self.usage);
         sweep(&self.windows, now_ns, &self.usage);
         sweep(&self.gauges, now_ns, &self.usage);
         sweep(&self.cells, now_ns, &self.usage);
-        attempt()
     }
 }
 
 fn sweep<T: Weigh>(shards: &[Mutex<Table<T>>], now_ns: u64, usage: &Usage) {
     for shard in shards {
         shard.lock().sweep_all(now_ns, usage);
-    }
-}
-
-/// One plugin's view of the [`Store`]. Cloning is cheap.
-#[derive(Clone, Debug)]
-pub struct Namespace {
-    space: Arc<Space>,
-}
-
-impl Namespace {
-    /// Takes `cost` units, or nothing. A cost of 0 asks and leaves no trace.
-    ///
-    /// # Errors
-    /// [`Failure::QuotaExceeded`] if the key is new and there is no room for it.
-    pub fn acquire(&self, key: &str, cost: u32, rate: Rate, now_ns: u64) -> Result<Take, Failure> {
-        if !gcra::possible(cost, rate) {
-            return Ok(gcra::never(rate));
-        }
-        let shard = self.space.shard(&self.space.spent, key);
-        self.space.with_room(
-            now_ns,
-            || self.acquire_in(&mut shard.lock(), key, cost, rate, now_ns),
-            &Failure::QuotaExceeded,
-        )
-    }
-
-    fn acquire_in(
-        &self,
-        table: &mut Table<Box<Spent>>,
-        key: &str,
-        cost: u32,
-        rate: Rate,
-        now_ns: u64,
-    ) -> Result<Take, Failure> {
-        let now = table.begin(now_ns, &self.space.usage);
-        let verdict = if let Some(spent) = table.get(key, now) {
-            let verdict = spent.take(cost, rate, now);
-            table.expire_at(key, verdict.fresh_at);
-            verdict
-        } else {
-            let mut spent = Spent::fresh(rate, now);
-            let verdict = spent.take(cost, rate, now);
-            if cost > 0 {
-                table.insert(key, Box::new(spent), verdict.fresh_at, &self.space.usage)?;
-            }
-            verdict
-        };
-        let wait_ns = verdict.free_at.saturating_sub(now) + table.steady.lead_ns(now_ns);
-        Ok(Take {
-            allowed: verdict.allowed,
-            remaining: verdict.remaining,
-            retry_after_ms: if verdict.allowed { 0 } else { wait_ns.div_ceil(MS).max(1) },
-        })
-    }
-
-    /// Adds to a sliding window and returns its sum; a delta of 0 reads. The sum may contain what is up to
-    /// 1/99 of the window too old, and misses nothing. A window of 0 is taken for one of 1 ms.
-    ///
-    /// # Errors
-    /// [`Failure::QuotaExceeded`] if the key is new and there is no room for it.
-    pub fn window_add(&self, key: &str, delta: u32, window_ms: u32, now_ns: u64) -> Result<u64, Failure> {
-        let usage = &self.space.usage;
-        let window = u64::from(window_ms.max(1)) * MS;
-        let shard = self.space.shard(&self.space.windows, key);
-        let attempt = || {
-            let mut table = shard.lock();
-            let now = table.begin(now_ns, usage);
-            if let Some(ring) = table.get(key, now) {
-                ring.advance(window, now);
-                ring.add(delta);
-                let (total, empty_at) = (ring.total(), ring.empty_at());
-                if delta > 0 {
-                    table.expire_at(key, empty_at);
-                }
-                return Ok(total);
-            }
-            if delta > 0 {
-                let mut ring = Ring::new(window, now);
-                ring.add(delta);
-                let empty_at = ring.empty_at();
-                table.insert(key, Box::new(ring), empty_at, usage)?;
-            }
-            Ok(u64::from(delta))
-        };
-        self.space.with_room(now_ns, attempt, &Failure::QuotaExceeded)
-    }
-
-    /// Adds to a number that lives `ttl_ms` past its last change, and returns it; a delta of 0 reads and
-    /// prolongs nothing. The number stops at the ends of its range; one that reaches 0 is forgotten.
-    ///
-    /// # Errors
-    /// [`Failure::QuotaExceeded`] if the key is new and there is no room for it.
-    pub fn gauge_add(&self, key: &str, delta: i64, ttl_ms: u32, now_ns: u64) -> Result<i64, Failure> {
-        let usage = &self.space.usage;
-        let shard = self.space.shard(&self.space.gauges, key);
-        let attempt = || {
-            let mut table = shard.lock();
-            let now = table.begin(now_ns, usage);
-            let expires = now.saturating_add(u64::from(ttl_ms) * MS);
-            let Some(number) = table.get(key, now) else {
-                if delta != 0 {
-                    table.insert(key, delta, expires, usage)?;
-                }
-                return Ok(delta);
-            };
-            *number = number.saturating_add(delta);
-            let sum = *number;
-            if sum == 0 {
-                table.remove(key, usage);
-            } else if delta != 0 {
-                table.expire_at(key, expires);
-            }
-            Ok(sum)
-        };
-        self.space.with_room(now_ns, attempt, &Failure::QuotaExceeded)
-    }
-
-    /// The value of a cell with its version, which is never 0 and never used twice for the same key.
-    ///
-    /// # Errors
-    /// None from the store in memory.
-    pub fn cell_get(&self, key: &str, now_ns: u64) -> Result<Option<(Vec<u8>, u64)>, Failure> {
-        let mut table = self.space.shard(&self.space.cells, key).lock();
-        let now = table.begin(now_ns, &self.space.usage);
-        Ok(table.get(key, now).map(|cell| (cell.value.clone(), cell.version)))
-    }
-
-    /// Writes a cell if it still has the version `expect` (0: does not exist or has expired), for `ttl_ms`
-    /// from now, and returns the new version.
-    ///
-    /// # Errors
-    /// [`CellFailure::Stale`] if it has another version; [`CellFailure::QuotaExceeded`] if there is no room
-    /// for the key or the longer value. In both cases the cell stays as it was.
-    pub fn cell_swap(
-        &self,
-        key: &str,
-        expect: u64,
-        value: &[u8],
-        ttl_ms: u32,
-        now_ns: u64,
-    ) -> Result<u64, CellFailure> {
-        let shard = self.space.shard(&self.space.cells, key);
-        self.space.with_room(
-            now_ns,
-            || self.swap_in(&mut shard.lock(), key, expect, value, ttl_ms, now_ns),
-            &CellFailure::QuotaExceeded,
-        )
-    }
-
-    fn swap_in(
-        &self,
-        table: &mut Table<Cell>,
-        key: &str,
-        expect: u64,
-        value: &[u8],
-        ttl_ms: u32,
-        now_ns: u64,
-    ) -> Result<u64, CellFailure> {
-        let usage = &self.space.usage;
-        let now = table.begin(now_ns, usage);
-        let expires = now.saturating_add(u64::from(ttl_ms) * MS);
-        // One sequence for the shard: a cell that was lost and made again continues it.
-        let version = table.next_serial();
-        let Some(cell) = table.get(key, now) else {
-            if expect != 0 {
-                return Err(CellFailure::Stale);
-            }
-            let value = value.to_vec();
-            table.insert(key, Cell { value, version }, expires, usage)?;
-            return Ok(version);
-        };
-        if cell.version != expect {
-            return Err(CellFailure::Stale);
-        }
-        match value.len().checked_sub(cell.value.len()) {
-            Some(more) => usage.grow(more)?,
-            None => usage.shrink(cell.value.len() - value.len()),
-        }
-        cell.value.clear();
-        cell.value.extend_from_slice(value);
-        // What is booked is the length; memory far beyond it would be held for nothing.
-        if cell.value.capacity() > 2 * value.len() + 64 {
-            cell.value.shrink_to_fit();
-        }
-        cell.version = version;
-        table.expire_at(key, expires);
-        Ok(version)
-    }
-
-    /// What is held now, expired keys that are not swept yet included.
-    #[must_use]
-    pub fn held(&self) -> Quota {
-        self.space.usage.held()
     }
 }
 

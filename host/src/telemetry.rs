@@ -1,10 +1,13 @@
-//! Logs on stderr (stdout belongs to the protocol) and metrics for Prometheus.
+//! Logs on stderr (stdout belongs to the protocol), metrics for Prometheus, and spans and metrics for OpenTelemetry.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod context;
 mod fields;
 mod flood;
+pub mod otlp;
+pub mod trace;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tracing_subscriber::EnvFilter;
@@ -64,13 +67,62 @@ pub fn shows_colours(stream: &impl std::io::IsTerminal) -> bool {
     stream.is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Starts counting; the function renders what was counted so far. Needs a Tokio runtime.
+/// Buckets of what a plugin takes, in seconds: most answer within microseconds.
+const PLUGIN_BUCKETS: [f64; 14] = [
+    0.000_001,
+    0.000_002_5,
+    0.000_005,
+    0.000_01,
+    0.000_025,
+    0.000_05,
+    0.000_1,
+    0.000_25,
+    0.000_5,
+    0.001,
+    0.005,
+    0.05,
+    0.5,
+    5.0,
+];
+
+/// The metric that has them.
+pub const PLUGIN_DURATION: &str = "sentinel_plugin_duration_seconds";
+
+/// The buckets of a metric.
+fn buckets(name: &str) -> &'static [f64] {
+    if name == PLUGIN_DURATION { &PLUGIN_BUCKETS } else { &BUCKETS }
+}
+
+/// What counts and records while the gateway runs.
+pub struct Watch {
+    /// Renders what was counted so far, for Prometheus.
+    pub render: Arc<dyn Fn() -> String + Send + Sync>,
+    otlp: Option<otlp::Otlp>,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("otlp", &self.otlp).finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    /// Sends what is left for the collector, if there is one, before the process ends.
+    pub async fn close(self) {
+        if let Some(otlp) = self.otlp {
+            otlp.close().await;
+        }
+    }
+}
+
+/// Starts counting, and recording calls if these settings say so. Needs a Tokio runtime.
 ///
 /// # Errors
-/// Another recorder is installed already.
-pub fn metrics() -> anyhow::Result<Arc<dyn Fn() -> String + Send + Sync>> {
+/// Another recorder is installed already, or there can be no HTTP client for the collector.
+pub fn watch(otlp: Option<&otlp::Settings>, redaction: &Redaction) -> anyhow::Result<Watch> {
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("duration_seconds".to_owned()), &BUCKETS)?
+        .set_buckets_for_metric(Matcher::Full(PLUGIN_DURATION.to_owned()), &PLUGIN_BUCKETS)?
         .build_recorder();
     let handle = recorder.handle();
     let upkeep = recorder.handle();
@@ -80,6 +132,15 @@ pub fn metrics() -> anyhow::Result<Arc<dyn Fn() -> String + Send + Sync>> {
             upkeep.run_upkeep();
         }
     });
-    metrics::set_global_recorder(recorder).map_err(|error| anyhow::anyhow!("{error}"))?;
-    Ok(Arc::new(move || handle.render()))
+    let series = otlp.filter(|settings| settings.metrics).map(|_| Arc::<otlp::Series>::default());
+    match &series {
+        // Without a collector nothing is counted twice.
+        None => metrics::set_global_recorder(recorder).map_err(|error| anyhow::anyhow!("{error}"))?,
+        Some(series) => {
+            let both = otlp::Both { prometheus: recorder, series: series.clone() };
+            metrics::set_global_recorder(both).map_err(|error| anyhow::anyhow!("{error}"))?;
+        }
+    }
+    let otlp = otlp.map(|settings| otlp::Otlp::start(settings, series, redaction.clone())).transpose()?;
+    Ok(Watch { render: Arc::new(move || handle.render()), otlp })
 }

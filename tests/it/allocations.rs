@@ -126,8 +126,13 @@ impl Inside {
 
     /// The fewest allocations of a call with a text of so many bytes.
     fn count(&mut self, bytes: usize) -> u64 {
+        self.count_with(bytes, "")
+    }
+
+    /// The same with further members of the params.
+    fn count_with(&mut self, bytes: usize, more: &str) -> u64 {
         let text = "x".repeat(bytes);
-        let params = format!(r#"{{"name":"echo","arguments":{{"text":"{text}"}}}}"#);
+        let params = format!(r#"{{"name":"echo","arguments":{{"text":"{text}"}}{more}}}"#);
         let line = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{params}}}"#);
         let line = Bytes::from(line);
         for _ in 0..20 {
@@ -144,7 +149,7 @@ impl Inside {
     }
 }
 
-/// The limits are what was measured, so that whoever adds an allocation to every call says so here.
+/// The limits are what was measured, so a change that adds an allocation to every call has to change them, too.
 #[test]
 fn a_call_allocates_so_often_and_no_more() {
     let (mut bare, mut recorded) = (Inside::start(false), Inside::start(true));
@@ -156,6 +161,34 @@ fn a_call_allocates_so_often_and_no_more() {
     for (count, limit) in found.into_iter().zip(LIMITS) {
         assert!(count > 0 && count <= limit, "{found:?} allocations, the limits are {LIMITS:?}");
     }
+    // What is not traced costs the same where others are as where none is.
+    spans_on_demand(&recorded);
+    let off = recorded.count(100);
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let on = recorded.count_with(100, &format!(r#","_meta":{{"traceparent":"{parent}"}}"#));
+    eprintln!("allocations per call: {off} without spans while others have some, {on} with spans");
+    assert!(off <= found[1] + 1, "{off} allocations of a call without spans, {} before", found[1]);
+    assert!(on > off && on < off + 200, "{on} allocations of a call with spans, {off} without");
+}
+
+/// Spans are made while this process runs, of no call that a client has not asked them for.
+fn spans_on_demand(inside: &Inside) {
+    let settings = sentinel_gateway::telemetry::otlp::Settings {
+        // Nobody is there, so what is made is lost.
+        endpoint: "http://127.0.0.1:9".to_owned(),
+        headers: axum::http::HeaderMap::new(),
+        ca: None,
+        traces: true,
+        metrics: false,
+        sample_ratio: 0.0,
+        clients_decide: true,
+        timeout: std::time::Duration::from_secs(1),
+        metrics_interval: std::time::Duration::from_secs(60),
+        max_queue_bytes: 1 << 20,
+        attributes: Vec::new(),
+    };
+    let _entered = inside.runtime.enter();
+    sentinel_gateway::telemetry::watch(Some(&settings), &Redaction::default()).unwrap();
 }
 
 /// Without a record, with one, and that with 10 kB.

@@ -2,7 +2,7 @@
 
 use crate::support::{Setup, fixture, target};
 
-/// The layout of the gateway that this one replaces (S2), with every key it had.
+/// The layout of the gateway that this one replaces, with every key it had.
 const ORIGINAL: &str = r#"
 [gateway]
 listen = "127.0.0.1:9200"

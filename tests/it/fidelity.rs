@@ -299,7 +299,7 @@ impl Cell {
             let [about, method] = ["about", "method"].map(|key| plain(get(&line, key).unwrap()));
             let params = get(&line, "params").unwrap();
             match get(&line, "question") {
-                // What is about a question is heard by whoever asked it, and over a pipe it can be told in the middle.
+                // A notification about a server's question is for that server, and over a pipe it can be sent in the middle.
                 Some(question) if self.door.is_pipe() => {
                     self.told_of_a_question(question, get(&line, "answer"), &method, params);
                 }

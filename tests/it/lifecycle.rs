@@ -86,8 +86,8 @@ fn health_ready_and_metrics_say_how_it_is() {
         .env("HEALTH_TOKEN", "let-me-see");
     let mut gateway = Gateway::start(setup);
     let answer = eventually("health", || get(&health, "/health", None));
-    assert_eq!((answer.status, answer.json()), (200, json!({"status": "ok"})));
-    // Why it is not ready is for whoever brings the token.
+    assert_eq!((answer.status, answer.json()), (200, json!({"status": "ok", "generation": 1})));
+    // Only a caller with the token is told why it is not ready.
     let answer = eventually("the reason", || {
         let answer = get(&health, "/ready", Some("let-me-see"))?;
         let echo = answer.json()["backends"]

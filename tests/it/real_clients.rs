@@ -48,7 +48,7 @@ impl Era {
         }
     }
 
-    /// The code of a refusal by a role (S7): the modern era forbids servers codes of their own in the reserved range.
+    /// The code of a refusal by a role: the modern era forbids servers codes of their own in the reserved range.
     fn forbidden(self) -> i64 {
         match self {
             Self::Legacy => -32_003,

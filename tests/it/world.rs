@@ -15,4 +15,4 @@ mod registering;
 mod start;
 mod to_clients;
 mod to_servers;
-mod web;
+pub(crate) mod web;

@@ -32,7 +32,7 @@ pub(crate) struct Gateway {
     kept: VecDeque<Message>,
     stderr: Arc<Mutex<String>>,
     last_id: u64,
-    /// Whoever holds it keeps us from reading stdout.
+    /// While this lock is held, stdout is not read.
     ears: Arc<Mutex<()>>,
 }
 

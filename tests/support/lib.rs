@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, reason = "not every test binary uses every word")]
 
 mod clock;
+mod disk;
 mod gateway;
 mod http;
 mod publisher;
@@ -12,6 +13,7 @@ mod server;
 mod setup;
 
 pub(crate) use clock::{PATIENCE, eventually, reached, within};
+pub(crate) use disk::SmallDisk;
 pub(crate) use gateway::Gateway;
 pub(crate) use http::{Response, get};
 pub(crate) use publisher::{Manner, Publisher};

@@ -69,8 +69,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
 
     let archive = dist.join(format!("{name}.tar.gz"));
     let mut tar = Command::new("tar");
-    // The same content makes the same archive, whoever packs it and in whatever order files were made. Nobody but their
-    // owner may write to them: the gateway refuses others, and whoever unpacks as root gets the modes as they are here.
+    // The same content makes the same archive, on any account and in whatever order files were made. Nobody but their
+    // owner may write to them: the gateway refuses others, and unpacking as root keeps the modes as they are here.
     tar.args([
         "--sort=name",
         "--owner=0",

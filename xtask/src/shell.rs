@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn both_outputs_are_read_to_their_end() {
-        // More than a pipe holds, on both sides: whoever reads them one after the other hangs here.
+        // More than a pipe holds, on both sides: a reader that takes one after the other hangs here.
         let script = "seq 1 60000; seq 1 60000 >&2; exit 3";
         let error = run_bounded(Command::new("sh").args(["-c", script]), 1, 1).unwrap_err();
         assert!(error.to_string().contains("exit code 3"), "{error}");

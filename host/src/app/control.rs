@@ -13,11 +13,11 @@ mod backends;
 mod kills;
 mod status;
 
-use super::suite::Suite;
-use super::{reload, started, user_name};
-use crate::audit::Audit;
-use crate::backend::Registry;
-use crate::config::Config;
+use super::apply::{self, ApplyError};
+use super::reload::Reloader;
+use super::resident::Activity;
+use super::{started, user_name};
+use crate::config::{self, Config};
 use crate::control::socket::{self, Socket};
 use crate::control::{
     Change, Changes, Command, ControlError, ControlPlane, Effect, Permitted, Report, Request, Time,
@@ -25,22 +25,14 @@ use crate::control::{
 use crate::door::control::{self, Control};
 use crate::door::hub::Hub;
 use crate::mcp::catalog::List;
-use crate::pipeline::{Flights, News, Pipeline, Refusals};
+use crate::pipeline::{News, Pipeline};
 use crate::policy::{Orders, OrdersFile};
 
-/// What all endpoints tell of their calls.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Watched {
-    pub(super) flights: Arc<Flights>,
-    pub(super) refusals: Arc<Refusals>,
-}
-
 /// What operators see and do of one endpoint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Endpoint {
     pub(super) mount: Option<String>,
     pub(super) pipeline: Arc<Pipeline>,
-    pub(super) registry: Arc<Registry>,
     pub(super) hub: Arc<Hub>,
     pub(super) news: mpsc::Sender<News>,
 }
@@ -51,11 +43,9 @@ pub(super) struct Plane {
     config: String,
     started: Time,
     mode: &'static str,
+    /// Where the door is open, once it is.
     door: Arc<OnceLock<String>>,
-    endpoints: Vec<Endpoint>,
-    watched: Watched,
-    audit: Audit,
-    reload: Arc<reload::Whole>,
+    reloader: Arc<Reloader>,
     /// The command that changes something, while there is one.
     running: Mutex<Option<Running>>,
 }
@@ -112,23 +102,14 @@ pub(super) async fn orders(config: &Config) -> anyhow::Result<Arc<Orders>> {
 }
 
 impl Plane {
-    pub(super) fn new(
-        config: &Config,
-        suites: &[Suite],
-        (watched, audit, reload): (Watched, Audit, Arc<reload::Whole>),
-        door: Arc<OnceLock<String>>,
-    ) -> Arc<Self> {
-        let mounts = std::iter::once(None).chain(config.mounts().map(|mount| Some(mount.path.as_str())));
+    pub(super) fn new(config: &Config, reloader: Arc<Reloader>, door: Arc<OnceLock<String>>) -> Arc<Self> {
         let full = std::path::absolute(&config.path).unwrap_or_else(|_| config.path.clone());
         Arc::new(Self {
             config: full.display().to_string(),
             started: Time::now(),
             mode: started::mode(config),
             door,
-            endpoints: suites.iter().zip(mounts).map(|(suite, mount)| suite.operated(mount)).collect(),
-            watched,
-            audit,
-            reload,
+            reloader,
             running: Mutex::default(),
         })
     }
@@ -139,7 +120,7 @@ impl Plane {
         socket: Socket,
         stop: CancellationToken,
     ) -> Option<impl Future<Output = ()> + Send + 'static> {
-        let pipeline = self.endpoints.first()?.pipeline.clone();
+        let pipeline = self.endpoints().first()?.pipeline.clone();
         let uid = rustix::process::getuid().as_raw();
         tracing::info!("commands are taken at {}", socket.path().display());
         let control = Control { pipeline, plane: self, uid, user: user_name(uid) };
@@ -147,12 +128,21 @@ impl Plane {
     }
 
     fn orders(&self) -> &Arc<Orders> {
-        &self.reload.orders
+        &self.reloader.resident().orders
+    }
+
+    fn activity(&self) -> &Activity {
+        &self.reloader.resident().activity
+    }
+
+    /// As they are now.
+    fn endpoints(&self) -> Arc<Vec<Endpoint>> {
+        self.reloader.endpoints()
     }
 
     /// Clients hear that they may see other lists now.
     fn lists_changed(&self) {
-        for endpoint in &self.endpoints {
+        for endpoint in self.endpoints().iter() {
             for list in List::ALL {
                 // Full means that a change is being announced already.
                 let _ = endpoint.news.try_send(News::ListChanged(list));
@@ -182,17 +172,18 @@ impl Plane {
             Command::Revive { what } => self.revive(permitted, what).await.map(Report::Done),
             Command::Backend { name, deed } => self.of_backend(name, *deed).await.map(Report::Done),
             Command::ConfigDiff => {
-                let reload = self.reload.clone();
-                let found = tokio::task::spawn_blocking(move || reload::diff(&reload)).await;
-                found
-                    .map_err(|error| ControlError::Failed(error.to_string()))?
-                    .map(|changes| Report::Changes(changed(changes, false)))
-                    .map_err(|problems| refused(&problems))
+                let found = self.reloader.diff().await.map_err(not_applied)?;
+                let changes = found.changes.into_iter().map(change).collect();
+                let (generation, notes) = (found.generation, Vec::new());
+                Ok(Report::Changes(Changes { applied: false, generation, changes, notes }))
             }
-            Command::ConfigApply => reload::apply(&self.reload)
-                .await
-                .map(|changes| Report::Changes(changed(changes, true)))
-                .map_err(|problems| refused(&problems)),
+            Command::ConfigApply => {
+                let who = &permitted.call().principal.subject;
+                let report =
+                    self.reloader.apply(&format!("{who} (config apply)")).await.map_err(not_applied)?;
+                report.log();
+                Ok(Report::Changes(applied(report)))
+            }
         }
     }
 }
@@ -222,15 +213,41 @@ impl ControlPlane for Plane {
     }
 }
 
-fn changed(changes: reload::Changes, applied: bool) -> Changes {
-    let of = |keys: Vec<String>, effect: Effect| keys.into_iter().map(move |key| Change { key, effect });
-    let changes = of(changes.made, Effect::Live).chain(of(changes.waiting, Effect::Restart)).collect();
-    Changes { applied, generation: 1, changes, notes: Vec::new() }
+/// The same word, to be sent.
+fn change(change: config::Change) -> Change {
+    let effect = match change.effect {
+        config::Effect::Live => Effect::Live,
+        config::Effect::Drain => Effect::Drain,
+        config::Effect::Restart => Effect::Restart,
+    };
+    Change { key: change.key, effect }
 }
 
-fn refused(problems: &[String]) -> ControlError {
-    ControlError::Refused(format!(
-        "the configuration in force stays as it is, for these reasons:\n{}",
-        problems.join("\n")
-    ))
+fn applied(report: apply::Report) -> Changes {
+    let servers = |what: &str, names: &[String]| {
+        (!names.is_empty()).then(|| format!("servers {what}: {}", names.join(", ")))
+    };
+    let mut notes = vec![format!("generation {} is in force", report.generation)];
+    notes.extend(servers("started", &report.started));
+    notes.extend(servers("ended", &report.ended));
+    let changes = report.applied.into_iter().chain(report.refused).map(change).collect();
+    Changes { applied: true, generation: report.generation, changes, notes }
+}
+
+fn not_applied(error: ApplyError) -> ControlError {
+    match error {
+        ApplyError::Refused(problems) => {
+            let reasons: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            ControlError::Refused(format!(
+                "the configuration in force stays as it is, for these reasons:\n{}",
+                reasons.join("\n")
+            ))
+        }
+        ApplyError::Busy { by, since_secs } => ControlError::Busy {
+            who: by,
+            what: "a reading of the configuration",
+            since: std::time::Duration::from_secs(since_secs),
+        },
+        error @ ApplyError::Failed(_) => ControlError::Failed(error.to_string()),
+    }
 }

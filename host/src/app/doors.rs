@@ -1,13 +1,18 @@
-//! Opens the door that the configuration names.
+//! Opens the door that the configuration names, and changes what a reload changes of it.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Router;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::started::Started;
+use super::suite::{self, Suite};
 use super::user_name;
 use crate::call::Credential;
 use crate::config::{Auth, Config, Http};
@@ -17,21 +22,100 @@ use crate::door::http::{self, Callers, Mount, Resource, Room, Sessions};
 use crate::door::{server, stdio};
 use crate::policy::Caller;
 
-/// Serves the client that started the gateway, until it leaves or `stop`.
-pub(super) async fn stdio(
-    config: &Config,
-    house: House,
-    stop: &CancellationToken,
-    started: Started,
-) -> anyhow::Result<()> {
-    started.at(&[]);
-    let limits = stdio::Limits {
-        max_message: config.gateway.max_message_bytes,
-        max_in_flight: config.gateway.max_in_flight,
-    };
-    let caller = Arc::new(Caller::new(credential(&config.auth)));
-    let grace = config.gateway.shutdown_grace;
-    Ok(stdio::serve(house, limits, caller, stop.clone().cancelled_owned(), grace).await?)
+/// The door that is open.
+pub(super) enum Door {
+    Stdio(Sole),
+    Http(Everybody),
+}
+
+/// The door with the client that started the gateway.
+pub(super) struct Sole {
+    limits: Arc<stdio::Limits>,
+    caller: Arc<Caller>,
+}
+
+/// The door with everybody who comes over HTTP.
+pub(super) struct Everybody {
+    bound: SocketAddr,
+    limits: server::Limits,
+    room: Room,
+    app: server::App,
+    /// Who came lately, for each endpoint.
+    callers: Mutex<Vec<Came>>,
+}
+
+/// Who came lately to the endpoint of this path, known by these headers.
+type Came = (Option<String>, Vec<String>, Arc<Callers>);
+
+/// What a reload puts in the place of what is open.
+pub(super) enum Front {
+    Stdio,
+    Http { router: Router, paths: Vec<String> },
+}
+
+impl Door {
+    /// What the configuration makes of this door, to be put in force.
+    ///
+    /// # Errors
+    /// A name or origin in the file that cannot be read, with its key.
+    pub(super) fn front(&self, config: &Config, suites: &[&Suite]) -> anyhow::Result<Front> {
+        match (self, &config.http) {
+            (Self::Http(door), Some(settings)) => {
+                let mounts = door.mounts(config, settings, suites)?;
+                let paths = mounts.iter().map(|mount| mount.path.clone()).collect();
+                Ok(Front::Http { router: http::router(mounts), paths })
+            }
+            (Self::Http(_), None) | (Self::Stdio(_), _) => Ok(Front::Stdio),
+        }
+    }
+
+    /// Puts it in force: the next request, or the next line, finds it.
+    pub(super) fn swap(&self, front: Front, old: &Config, new: &Config, suites: &[&Suite]) {
+        match (self, front) {
+            (Self::Http(door), Front::Http { router, paths }) => {
+                if let Some(settings) = &new.http {
+                    let sessions = suites.iter().filter_map(|suite| suite.sessions.as_ref());
+                    sessions
+                        .for_each(|sessions| sessions.bound(settings.max_sessions, settings.session_idle));
+                }
+                door.app.replace(router);
+                let before: Vec<&str> = paths_of(old);
+                for path in paths.iter().filter(|path| !before.contains(&path.as_str())) {
+                    tracing::info!("listening on http://{}{path}", door.bound);
+                }
+            }
+            (Self::Stdio(door), _) => {
+                door.limits.bound(new.gateway.max_message_bytes, new.gateway.max_in_flight);
+                if old.auth != new.auth {
+                    door.caller.bring(credential(&new.auth));
+                }
+            }
+            (Self::Http(_), Front::Stdio) => {}
+        }
+    }
+}
+
+fn paths_of(config: &Config) -> Vec<&str> {
+    let main = config.http.iter().map(|http| http.path.as_str());
+    main.chain(config.mounts().map(|mount| mount.path.as_str())).collect()
+}
+
+impl Sole {
+    pub(super) fn new(config: &Config) -> Self {
+        let limits = stdio::Limits::new(config.gateway.max_message_bytes, config.gateway.max_in_flight);
+        Self { limits, caller: Arc::new(Caller::new(credential(&config.auth))) }
+    }
+
+    /// Serves the client that started the gateway, until it leaves or `stop`.
+    pub(super) fn serve(
+        &self,
+        house: House,
+        grace: Duration,
+        stop: &CancellationToken,
+    ) -> impl Future<Output = std::io::Result<()>> + use<> {
+        let stop = stop.clone().cancelled_owned();
+        stdio::serve(house, self.limits.clone(), self.caller.clone(), stop, grace)
+    }
 }
 
 /// What the stdio caller brings: its token, and who the operating system says it is.
@@ -45,90 +129,123 @@ pub(super) fn credential(auth: &Auth) -> Credential {
     Credential { door: "stdio", bearer, attrs }
 }
 
-/// Serves everybody who comes over HTTP, until `stop`. The first house is the main endpoint's, the others those of
-/// the mounts in their order.
-pub(super) async fn http(
-    config: &Config,
-    settings: &Http,
-    houses: Vec<House>,
-    stop: &CancellationToken,
-    started: Started,
-) -> anyhow::Result<()> {
-    let address = config.gateway.listen;
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}; set gateway.listen to another port"))?;
-    let grace = config.gateway.shutdown_grace;
-    let limits = server::Limits {
-        max_body: config.gateway.max_message_bytes,
-        max_connections: settings.max_connections,
-        max_per_address: settings.max_connections_per_address,
-        ..server::Limits::default()
-    };
-    let bound = listener.local_addr().unwrap_or(address);
-    let further = settings.mounts.iter().map(|mount| (&mount.path, &mount.config));
-    let endpoints = std::iter::once((&settings.path, config)).chain(further);
-    let room = Room::new(limits.max_body);
-    let mut mounts = Vec::new();
-    for ((path, own), house) in endpoints.zip(houses) {
-        // Clients come and go; what each can do is said on connections of their own.
-        house.pipeline.client_declares("{}");
-        mounts.push(Arc::new(mount(config, settings, (path, own), house, (limits, room.clone()))?));
-        tracing::info!("listening on http://{bound}{path}");
+impl Everybody {
+    /// Listens where the configuration says; nobody is served yet.
+    ///
+    /// # Errors
+    /// The address is not to be had.
+    pub(super) async fn bind(config: &Config, settings: &Http) -> anyhow::Result<(Self, TcpListener)> {
+        let address = config.gateway.listen;
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}; set gateway.listen to another port"))?;
+        let limits = server::Limits {
+            max_body: config.gateway.max_message_bytes,
+            max_connections: settings.max_connections,
+            max_per_address: settings.max_connections_per_address,
+            ..server::Limits::default()
+        };
+        let door = Self {
+            bound: listener.local_addr().unwrap_or(address),
+            limits,
+            room: Room::new(limits.max_body),
+            app: Router::new().into(),
+            callers: Mutex::default(),
+        };
+        Ok((door, listener))
     }
-    let urls: Vec<String> = mounts.iter().map(|mount| format!("http://{bound}{}", mount.path)).collect();
-    started.at(&urls);
-    super::stray::listen(format!("http://{bound}{}", settings.path), stop.clone());
-    let keepers: Vec<_> =
-        mounts.iter().map(|mount| tokio::spawn(mount.sessions.clone().look_after(stop.clone()))).collect();
-    let router = http::router(mounts.clone());
-    let served = server::serve(listener, router, limits, stop.clone().cancelled_owned(), grace);
-    // No new requests from the first moment of the stop; those under way get their time.
-    let draining = async {
-        stop.cancelled().await;
-        futures_util::future::join_all(mounts.iter().map(|mount| mount.sessions.drain(grace))).await;
-    };
-    tokio::join!(served, draining);
-    keepers.iter().for_each(tokio::task::JoinHandle::abort);
-    Ok(())
-}
 
-/// One endpoint.
-fn mount(
-    config: &Config,
-    settings: &Http,
-    (path, own): (&str, &Config),
-    house: House,
-    (limits, room): (server::Limits, Room),
-) -> anyhow::Result<Mount> {
-    let (ip, scopes) = (config.gateway.listen.ip(), &own.scopes);
-    let resource = settings.oauth.as_ref().map(|oauth| Resource {
-        uri: oauth.resource.clone(),
-        authorization_servers: oauth.authorization_servers.clone(),
-        scopes: if scopes.required.is_empty() { oauth.scopes.clone() } else { scopes.required.clone() },
-        supported: {
-            let mut all = oauth.scopes.clone();
-            all.extend(scopes.required.iter().chain(&scopes.of_tools).cloned());
-            let mut seen = HashSet::new();
-            all.retain(|scope| seen.insert(scope.clone()));
-            all
-        },
-    });
-    let user = user_name(rustix::process::getuid().as_raw());
-    let (pipeline, hub) = (house.pipeline.clone(), house.hub.clone());
-    Ok(Mount {
-        path: path.to_owned(),
-        house,
-        hosts: Hosts::new(ip, &settings.allowed_hosts).context("http.allowed_hosts")?,
-        origins: Origins::new(ip, &settings.allowed_origins).context("http.allowed_origins")?,
-        limits,
-        callers: Callers::new(settings.credential_headers.clone(), user),
-        sessions: Sessions::new(pipeline, hub, settings.max_sessions, settings.session_idle),
-        max_in_flight: config.gateway.max_in_flight,
-        room,
-        local: settings.allow_local && matches!(own.auth, Auth::Local),
-        keep_alive: settings.keep_alive,
-        lines: http::Lines::default(),
-        resource,
-    })
+    /// Opens it with the endpoints there are.
+    ///
+    /// # Errors
+    /// A name or origin in the file cannot be read.
+    pub(super) fn open(
+        &self,
+        config: &Config,
+        settings: &Http,
+        suites: &[&Suite],
+        started: Started,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mounts = self.mounts(config, settings, suites)?;
+        let urls: Vec<String> =
+            mounts.iter().map(|mount| format!("http://{}{}", self.bound, mount.path)).collect();
+        urls.iter().for_each(|url| tracing::info!("listening on {url}"));
+        started.at(&urls);
+        super::stray::listen(format!("http://{}{}", self.bound, settings.path), stop.clone());
+        self.app.replace(http::router(mounts));
+        Ok(())
+    }
+
+    /// Serves everybody who comes over HTTP, until `stop`.
+    pub(super) fn serve(
+        &self,
+        listener: TcpListener,
+        grace: Duration,
+        stop: &CancellationToken,
+    ) -> impl Future<Output = ()> + use<> {
+        server::serve(listener, self.app.clone(), self.limits, stop.clone().cancelled_owned(), grace)
+    }
+
+    /// The endpoints of the configuration.
+    fn mounts(&self, config: &Config, settings: &Http, suites: &[&Suite]) -> anyhow::Result<Vec<Arc<Mount>>> {
+        let mounts = suites.iter().filter_map(|suite| {
+            let own = suite::of(config, suite.mount.as_deref())?;
+            let path = suite.mount.as_deref().unwrap_or(&settings.path);
+            let sessions = suite.sessions.clone()?;
+            Some(self.mount(config, settings, (path, own), suite, sessions).map(Arc::new))
+        });
+        mounts.collect()
+    }
+
+    /// One endpoint.
+    fn mount(
+        &self,
+        config: &Config,
+        settings: &Http,
+        (path, own): (&str, &Config),
+        suite: &Suite,
+        sessions: Arc<Sessions>,
+    ) -> anyhow::Result<Mount> {
+        let (ip, scopes) = (config.gateway.listen.ip(), &own.scopes);
+        let resource = settings.oauth.as_ref().map(|oauth| Resource {
+            uri: oauth.resource.clone(),
+            authorization_servers: oauth.authorization_servers.clone(),
+            scopes: if scopes.required.is_empty() { oauth.scopes.clone() } else { scopes.required.clone() },
+            supported: {
+                let mut all = oauth.scopes.clone();
+                all.extend(scopes.required.iter().chain(&scopes.of_tools).cloned());
+                let mut seen = HashSet::new();
+                all.retain(|scope| seen.insert(scope.clone()));
+                all
+            },
+        });
+        Ok(Mount {
+            path: path.to_owned(),
+            house: suite.house.clone(),
+            hosts: Hosts::new(ip, &settings.allowed_hosts).context("http.allowed_hosts")?,
+            origins: Origins::new(ip, &settings.allowed_origins).context("http.allowed_origins")?,
+            limits: server::Limits { max_body: config.gateway.max_message_bytes, ..self.limits },
+            callers: self.callers(suite.mount.as_deref(), &settings.credential_headers),
+            sessions,
+            max_in_flight: config.gateway.max_in_flight,
+            room: self.room.clone(),
+            keep_alive: settings.keep_alive,
+            lines: http::Lines::default(),
+            resource,
+        })
+    }
+
+    /// Who came lately to an endpoint.
+    fn callers(&self, mount: Option<&str>, headers: &[String]) -> Arc<Callers> {
+        let mut all = self.callers.lock();
+        let found = all.iter().find(|(of, by, _)| of.as_deref() == mount && by == headers);
+        if let Some((_, _, callers)) = found {
+            return callers.clone();
+        }
+        let callers = Arc::new(Callers::new(headers.to_vec(), user_name(rustix::process::getuid().as_raw())));
+        all.retain(|(of, _, _)| of.as_deref() != mount);
+        all.push((mount.map(str::to_owned), headers.to_vec(), callers.clone()));
+        callers
+    }
 }

@@ -18,6 +18,10 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         let files = audit::open_to_others(&config.audit.dir, &super::audit_store(config), trust);
         found.extend(files.into_iter().map(|finding| ("audit.dir", finding)));
     }
+    if let Some(folder) = &config.state.dir {
+        let files = complaints(trust.inspect_private_dir(folder, Links::Refused));
+        found.extend(files.into_iter().map(|finding| ("state.dir", finding)));
+    }
     // Every endpoint has its own, in the record's folder unless it says otherwise.
     for config in std::iter::once(config).chain(config.mounts().map(|mount| &mount.config)) {
         if let Some((folder, own)) = super::suite::spool_folder(config) {
@@ -33,7 +37,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     problems
 }
 
-/// Whoever may change a plugin or what it says of itself decides in its place.
+/// A person who may change a plugin or its manifest decides in its place.
 pub(super) fn of_plugin(key: &str, wasm: &Path, trust: &Trust) -> Vec<Problem> {
     let mut problems = Vec::new();
     for file in [wasm.to_owned(), wasm.with_extension("toml")] {
@@ -44,7 +48,7 @@ pub(super) fn of_plugin(key: &str, wasm: &Path, trust: &Trust) -> Vec<Problem> {
     problems
 }
 
-/// What cannot be seen is reported by whoever opens it.
+/// A file that cannot be inspected is reported when it is opened.
 fn complaints(inspected: Result<Vec<Finding>, FileError>) -> Vec<Finding> {
     match inspected {
         Ok(findings) | Err(FileError::Open(findings)) => findings,

@@ -16,29 +16,65 @@ pub struct Loaded {
     pub engine: Engine,
     pub chain: Chain,
     pub rewriters: Rewriters,
+    /// Each plugin with what it was made of, for the next generation.
+    pub(super) made: Vec<Made>,
 }
 
-/// Loads all plugins.
+/// A plugin with what it was made of: as long as that is the same, it serves on in the next generation.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    settings: config::Plugin,
+    /// What its file says of itself; its code is known by its digest.
+    manifest: Vec<u8>,
+    plugin: Arc<Plugin>,
+}
+
+impl Loaded {
+    /// Whether these are the very plugins of before.
+    pub(super) fn is(&self, before: &[Made]) -> bool {
+        let same = |(one, other): (&Made, &Made)| Arc::ptr_eq(&one.plugin, &other.plugin);
+        self.made.len() == before.len() && self.made.iter().zip(before).all(same)
+    }
+
+    /// The plugins that are told the same as before and are others all the same: their files have changed.
+    pub(super) fn renewed(&self, before: &[Made]) -> Vec<String> {
+        let renewed = |made: &&Made| {
+            let old = before.iter().find(|old| old.settings == made.settings);
+            old.is_some_and(|old| !Arc::ptr_eq(&old.plugin, &made.plugin))
+        };
+        self.made.iter().filter(renewed).map(|made| made.settings.name.clone()).collect()
+    }
+}
+
+/// Loads all plugins, with an engine of their own.
 ///
 /// # Errors
 /// Every problem of every plugin, at the key it was configured with.
 pub fn load(config: &Config, store: &Store, clock: &Clock) -> Result<Loaded, Problems> {
-    let engine = Engine::bounded(config.gateway.plugin_bounds).map_err(|error| {
-        let text = format!("the WebAssembly engine cannot start: {error:#}");
-        let hint = "where a process may not have so many addresses (ulimit -v), write \"checked\"";
-        let problem = super::problem("gateway.plugin_bounds", text, Some(hint.to_owned()));
-        Problems::new(&config.path, vec![problem])
-    })?;
-    let engine = engine.compiling(config.gateway.plugin_compile);
+    load_with(&super::resident::engine(config)?, config, (store, clock), &[])
+}
+
+/// Loads all plugins. Of those that were made `before` the ones that would come out the same are taken.
+///
+/// # Errors
+/// As for [`load`].
+pub(super) fn load_with(
+    engine: &Engine,
+    config: &Config,
+    (store, clock): (&Store, &Clock),
+    before: &[Made],
+) -> Result<Loaded, Problems> {
+    let engine = engine.clone().compiling(config.gateway.plugin_compile);
     let folders = super::plugin_folders(config.gateway.plugin_dir.as_ref());
     let (engine_ref, folders_ref) = (&engine, &folders);
-    let results: Vec<Result<Plugin, Vec<Problem>>> = std::thread::scope(|scope| {
+    let results: Vec<Result<Made, Vec<Problem>>> = std::thread::scope(|scope| {
         let loading: Vec<_> = config
             .plugins
             .iter()
             .map(|settings| {
                 let trust = &config.gateway.trust;
-                scope.spawn(move || one(engine_ref, folders_ref, settings, trust, store, clock))
+                let before = before.iter().find(|made| made.settings == *settings);
+                scope.spawn(move || one((engine_ref, store, clock), folders_ref, settings, trust, before))
             })
             .collect();
         let crashed = || Err(vec![super::problem("plugins", "loading a plugin crashed".to_owned(), None)]);
@@ -46,10 +82,13 @@ pub fn load(config: &Config, store: &Store, clock: &Clock) -> Result<Loaded, Pro
     });
     let mut problems = Vec::new();
     let mut chain = Chain { redaction: config.redaction.clone(), ..Chain::default() };
-    let mut rewriters = Vec::new();
+    let (mut rewriters, mut made) = (Vec::new(), Vec::new());
     for (settings, result) in config.plugins.iter().zip(results) {
         let plugin = match result {
-            Ok(plugin) => Arc::new(plugin),
+            Ok(one) => {
+                made.push(one.clone());
+                one.plugin
+            }
             Err(found) => {
                 // A folder that is open to others is so for every plugin in it.
                 let new = |problem: &Problem, known: &[Problem]| {
@@ -83,25 +122,33 @@ pub fn load(config: &Config, store: &Store, clock: &Clock) -> Result<Loaded, Pro
     if !problems.is_empty() {
         return Err(Problems::new(&config.path, problems));
     }
-    Ok(Loaded { engine, chain, rewriters })
+    Ok(Loaded { engine, chain, rewriters, made })
 }
 
-/// Loads one plugin.
-pub(super) fn one(
-    engine: &Engine,
+/// Loads one plugin, or takes the one that was made of the same before.
+fn one(
+    (engine, store, clock): (&Engine, &Store, &Clock),
     folders: &[PathBuf],
     settings: &config::Plugin,
     trust: &Trust,
-    store: &Store,
-    clock: &Clock,
-) -> Result<Plugin, Vec<Problem>> {
+    before: Option<&Made>,
+) -> Result<Made, Vec<Problem>> {
     let key = format!("plugins.{}", settings.name);
     let wasm = find(folders, settings).map_err(|problem| vec![*problem])?;
     let open = super::files::of_plugin(&key, &wasm, trust);
     if !open.is_empty() {
         return Err(open);
     }
-    Plugin::load(engine, &wasm, settings, store, clock).map_err(|error| match error {
+    // One without a manifest says nothing of itself.
+    let manifest = std::fs::read(wasm.with_extension("toml")).unwrap_or_default();
+    if let Some(before) = before.filter(|before| before.manifest == manifest)
+        && std::fs::read(&wasm).is_ok_and(|code| before.plugin.is_of(&code))
+    {
+        return Ok(before.clone());
+    }
+    let loaded = Plugin::load(engine, &wasm, settings, store, clock);
+    let made = |plugin| Made { settings: settings.clone(), manifest, plugin: Arc::new(plugin) };
+    loaded.map(made).map_err(|error| match error {
         // A mistake in what the plugin was told belongs to the section of the file that it came from.
         LoadError::Config(mistakes) => mistakes
             .into_iter()

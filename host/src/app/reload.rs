@@ -1,238 +1,417 @@
-//! SIGHUP re-reads the file (S12): the kill switch and the rate limits change, a bad file changes nothing. What else was
-//! changed in the file is named, because it is not in force before the gateway is started anew.
+//! Puts another reading of the configuration file in force while the gateway runs: at a signal, or when an operator asks.
+//!
+//! ```text
+//! read → check → what would change? → load plugins → start new servers, wait for their lists → swap → report
+//! ```
+//!
+//! Until the swap nothing is different: whatever goes wrong before it, the old generation serves on, and the message names
+//! all causes. The swap itself waits for nothing, so it is done as a whole or not at all. Calls under way end on the
+//! generation they began with; servers whose settings are the same serve on in the next one.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 
-use super::{plugins, rules};
-use crate::backend::Registry;
-use crate::config::{self, Config, Rule, Secret, Typed};
-use crate::mcp::catalog::List;
-use crate::pipeline::News;
-use crate::plugin::{Engine, Plugin};
-use crate::policy::{Orders, Policy};
-use crate::redact::Redaction;
-use crate::state::{Clock, Store};
+use super::apply::{ApplyError, Difference, Report};
+use super::control::Endpoint;
+use super::doors::Door;
+use super::resident::Resident;
+use super::suite::{self, Suite};
+use super::{files, plugins::Loaded};
+use crate::config::{self, Change, Config, Effect, Problem, Problems};
+use crate::door::guard::{Hosts, Origins};
+use crate::door::health::Watched;
+use crate::redact::Secrets;
 
-/// The sections that a reload puts in force.
-const SECTIONS: [&str; 2] = ["kill_switch", "rate_limits"];
-/// The plugin that it loads anew, with all that the file says of how it runs.
-const PLUGIN: &str = "rate-limit";
-/// So many changed keys are named, at most.
-const MAX_NAMED: usize = 20;
+/// How long servers that are started for a new generation may take to say what they offer.
+const START: Duration = Duration::from_secs(30);
+/// The secrets of so many generations are hidden, besides those of the first: as many as may be alive.
+const HIDDEN: usize = 4;
 
-/// What a reload needs for all endpoints together.
-#[derive(Debug)]
-pub(super) struct Whole {
-    pub(super) path: PathBuf,
-    pub(super) redaction: Redaction,
-    /// The secrets in use, which stay so.
-    pub(super) secrets: Vec<Secret>,
-    pub(super) endpoints: Vec<Parts>,
-    pub(super) orders: Arc<Orders>,
-    /// Held while the file is read and applied.
-    pub(super) reloading: Mutex<()>,
+/// Applies configurations, one after the other.
+pub struct Reloader {
+    path: PathBuf,
+    resident: Resident,
+    door: Door,
+    watched: Arc<ArcSwap<Watched>>,
+    generation: AtomicU64,
+    /// When it was put in force, in milliseconds since 1970.
+    since_ms: AtomicI64,
+    state: tokio::sync::Mutex<State>,
+    /// Who is applying a configuration now, and since when.
+    busy: Mutex<Option<(String, Instant)>>,
+    /// The endpoints, for those who look.
+    endpoints: ArcSwap<Vec<Endpoint>>,
 }
 
-/// What a reload needs for one endpoint.
-#[derive(Debug)]
-pub(super) struct Parts {
-    /// The path of the mount; none for the main endpoint.
-    pub(super) mount: Option<String>,
-    pub(super) engine: Engine,
-    pub(super) store: Store,
-    pub(super) clock: Clock,
-    pub(super) policy: Arc<Policy>,
-    pub(super) registry: Arc<Registry>,
-    pub(super) news: mpsc::Sender<News>,
-    pub(super) rules: rules::InForce,
-    /// The file as far as it is in force.
-    pub(super) in_force: Mutex<Typed>,
+struct State {
+    /// What is in force, whatever the file says.
+    config: Config,
+    /// The main endpoint first.
+    suites: Vec<Suite>,
+    /// The secrets of the last generations, and those of the first.
+    hidden: VecDeque<Secrets>,
+    first: Secrets,
 }
 
-/// Listens from now on; the future handles one signal after the other, for ever.
-pub(super) fn on_sighup(whole: Arc<Whole>) -> std::io::Result<impl Future<Output = ()>> {
+impl std::fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reloader").field("generation", &self.generation()).finish_non_exhaustive()
+    }
+}
+
+/// While this lives, the reloader says who is applying a configuration.
+struct Busy<'r>(&'r Reloader);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.busy.lock().take();
+    }
+}
+
+impl Reloader {
+    /// `suites` are in force with this configuration.
+    pub(super) fn new(
+        resident: Resident,
+        config: Config,
+        suites: Vec<Suite>,
+        door: Door,
+        watched: Arc<ArcSwap<Watched>>,
+    ) -> Arc<Self> {
+        let first = config.secrets();
+        let (path, hidden) = (config.path.clone(), VecDeque::from([first.clone()]));
+        let endpoints = ArcSwap::from_pointee(endpoints(&suites));
+        let state = tokio::sync::Mutex::new(State { config, suites, hidden, first });
+        let (generation, since_ms) = (AtomicU64::new(1), AtomicI64::new(now_ms()));
+        Arc::new(Self {
+            path,
+            resident,
+            door,
+            watched,
+            generation,
+            since_ms,
+            state,
+            busy: Mutex::default(),
+            endpoints,
+        })
+    }
+
+    /// The number of the generation in force.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The endpoints as they are now, the main one first.
+    #[must_use]
+    pub(super) fn endpoints(&self) -> Arc<Vec<Endpoint>> {
+        self.endpoints.load_full()
+    }
+
+    /// When the generation in force was put in force, in milliseconds since 1970.
+    #[must_use]
+    pub(super) fn since_ms(&self) -> i64 {
+        self.since_ms.load(Ordering::Acquire)
+    }
+
+    pub(super) fn resident(&self) -> &Resident {
+        &self.resident
+    }
+
+    /// The generations of the main endpoint that are alive, oldest first, with how many hold each.
+    #[must_use]
+    pub fn generations(&self) -> Vec<(u64, usize)> {
+        self.endpoints.load().first().map_or_else(Vec::new, |main| main.pipeline.generations())
+    }
+
+    pub(super) fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// What the file says now against what is in force. Changes nothing.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub async fn diff(&self) -> Result<Difference, ApplyError> {
+        let read = self.read().await?;
+        let state = self.state.lock().await;
+        Ok(Difference { generation: self.generation(), changes: config::diff(&state.config, &read) })
+    }
+
+    /// Puts in force what the file says now. `by` says who asked for it, for a second one who comes meanwhile.
+    ///
+    /// # Errors
+    /// Why not; then everything is as it was.
+    pub async fn apply(&self, by: &str) -> Result<Report, ApplyError> {
+        let Ok(mut state) = self.state.try_lock() else {
+            let busy = self.busy.lock();
+            let (by, since) = busy.as_ref().map_or(("somebody", Instant::now()), |(by, since)| (by, *since));
+            return Err(ApplyError::Busy { by: by.to_owned(), since_secs: since.elapsed().as_secs() });
+        };
+        *self.busy.lock() = Some((by.to_owned(), Instant::now()));
+        let _busy = Busy(self);
+        // What other gateways of this file were told holds here as well.
+        let orders = self.resident.orders.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || orders.look_again()).await {
+            tracing::error!("what operators switched off stays off: {error}");
+        }
+        tokio::select! {
+            report = self.work(&mut state) => report,
+            () = self.resident.stop.cancelled() => Err(ApplyError::Failed("the gateway shuts down".to_owned())),
+        }
+    }
+
+    async fn read(&self) -> Result<Config, ApplyError> {
+        let (path, redaction) = (self.path.clone(), self.resident.redaction.clone());
+        // Files may lie on a disk that is slow; the runtime's threads have calls to serve.
+        let read = tokio::task::spawn_blocking(move || config::load(&path, &super::environment)).await;
+        let read = read.map_err(|error| ApplyError::Failed(error.to_string()))?;
+        read.map(|config| config.redacted_by(&redaction)).map_err(ApplyError::Refused)
+    }
+
+    async fn work(&self, state: &mut State) -> Result<Report, ApplyError> {
+        let began = Instant::now();
+        let read = self.read().await?;
+        let changes = config::diff(&state.config, &read);
+        let (refused, applied): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|change| change.effect == Effect::Restart);
+        let next = read.clone().holding(&state.config);
+        let loaded = self.load(state, &next).await?;
+        let same_plugins = state.suites.iter().zip(&loaded).all(|(suite, loaded)| loaded.is(&suite.made()));
+        let renewed =
+            state.suites.iter().zip(&loaded).flat_map(|(suite, loaded)| loaded.renewed(&suite.made()));
+        let renewed =
+            renewed.map(|name| Change { key: format!("plugins {name:?} (its file)"), effect: Effect::Live });
+        let applied = applied.into_iter().chain(renewed).collect();
+        let mut report = Report { generation: self.generation(), applied, refused, ..Report::default() };
+        if next == state.config && same_plugins {
+            // Nothing is to be swapped. Its line numbers may be others, and what is hidden.
+            state.config = next;
+            state.suites.iter().for_each(Suite::try_again);
+            report.kept = next_servers(&state.suites);
+            report.took = began.elapsed();
+            return Ok(report);
+        }
+        for suite in &state.suites {
+            let full = |id| {
+                ApplyError::Failed(format!(
+                    "generation {id} of the configuration still has calls that do not end, and there is no room for one more"
+                ))
+            };
+            suite.pipeline().make_room().await.map_err(full)?;
+        }
+        self.hide(state, &read);
+        let report = self.prepare_and_swap(state, next, loaded, report).await;
+        self.show_no_more(state);
+        let mut report = report?;
+        state.suites.iter().for_each(Suite::try_again);
+        state.suites.iter().for_each(Suite::tell);
+        report.took = began.elapsed();
+        Ok(report)
+    }
+
+    /// The plugins of every endpoint that the next configuration has, the main one first.
+    async fn load(&self, state: &State, next: &Config) -> Result<Vec<Loaded>, ApplyError> {
+        let before: Vec<_> = state.suites.iter().map(|suite| (suite.mount.clone(), suite.made())).collect();
+        let (resident, next) = (self.resident.clone(), next.clone());
+        // Compiling a plugin takes a while.
+        let loading = tokio::task::spawn_blocking(move || {
+            let (mut all, mut found) = (Vec::new(), files::problems(&next));
+            let mounts = next.mounts().map(|mount| (Some(mount.path.as_str()), &mount.config));
+            for (mount, own) in std::iter::once((None, &next)).chain(mounts) {
+                let before = before.iter().find(|(path, _)| path.as_deref() == mount);
+                let before = before.map_or(&[][..], |(_, made)| made);
+                match suite::load(&resident, own, mount, before) {
+                    Ok(loaded) => all.push(loaded),
+                    Err(problems) => found.extend(problems.iter().cloned()),
+                }
+            }
+            if found.is_empty() { Ok(all) } else { Err(Problems::new(&next.path, found)) }
+        });
+        let loaded = loading.await.map_err(|error| ApplyError::Failed(error.to_string()))?;
+        loaded.map_err(ApplyError::Refused)
+    }
+
+    /// Starts what the next configuration needs, and swaps if all of it is there.
+    async fn prepare_and_swap(
+        &self,
+        state: &mut State,
+        next: Config,
+        loaded: Vec<Loaded>,
+        mut report: Report,
+    ) -> Result<Report, ApplyError> {
+        let id = self.generation() + 1;
+        let mut new = self.new_suites(state, &next)?;
+        // In the order of the configuration, as `loaded` is.
+        let wanted: Vec<Option<String>> =
+            std::iter::once(None).chain(next.mounts().map(|mount| Some(mount.path.clone()))).collect();
+        let find =
+            |mount: &Option<String>| state.suites.iter().chain(&new).find(|suite| suite.mount == *mount);
+        let suites: Vec<&Suite> = wanted.iter().filter_map(find).collect();
+        let own = |suite: &Suite| suite::of(&next, suite.mount.as_deref()).unwrap_or(&next);
+        let lineups: Vec<_> = suites.iter().map(|suite| suite.lineup(own(suite))).collect();
+        let ups = futures_util::future::join_all(lineups.iter().map(|lineup| lineup.up(START))).await;
+        let mut found: Vec<Problem> = Vec::new();
+        for (suite, down) in suites.iter().zip(ups) {
+            found.extend(
+                down.into_iter()
+                    .map(|(name, reason)| not_up(suite.mount.as_deref(), &name, &reason.to_string())),
+            );
+        }
+        let front = self.door.front(&next, &suites);
+        if let Err(error) = &front {
+            found.push(super::problem("http", format!("{error:#}"), None));
+        }
+        let (Ok(front), true) = (front, found.is_empty()) else {
+            futures_util::future::join_all(lineups.into_iter().map(|lineup| lineup.abandon())).await;
+            futures_util::future::join_all(new.into_iter().map(Suite::end)).await;
+            return Err(ApplyError::Refused(Problems::new(&next.path, found)));
+        };
+        for lineup in &lineups {
+            report.started.extend(lineup.started().iter().map(ToString::to_string));
+            report.kept += lineup.kept();
+        }
+        let mut ready = Vec::new();
+        for ((suite, loaded), lineup) in suites.iter().zip(loaded).zip(lineups) {
+            ready.push(suite.next(id, &next, own(suite), loaded, lineup).await);
+        }
+        let watched = watched(&next, &suites);
+        // From here on nothing is waited for, so calls see the swap as one step.
+        self.generation.store(id, Ordering::Release);
+        self.since_ms.store(now_ms(), Ordering::Release);
+        for (suite, next) in suites.iter().zip(ready) {
+            report.ended.extend(suite.swap(next));
+        }
+        self.door.swap(front, &state.config, &next, &suites);
+        self.watched.store(Arc::new(watched));
+        drop(suites);
+        let (stay, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.suites).into_iter().partition(|suite| wanted.contains(&suite.mount));
+        state.suites = stay;
+        state.suites.append(&mut new);
+        state.suites.sort_by_key(|suite| wanted.iter().position(|mount| *mount == suite.mount));
+        state.config = next;
+        self.endpoints.store(Arc::new(endpoints(&state.suites)));
+        report.generation = id;
+        for suite in gone {
+            tokio::spawn(suite.leave());
+        }
+        Ok(report)
+    }
+
+    /// The endpoints that are not there yet.
+    fn new_suites(&self, state: &State, next: &Config) -> Result<Vec<Suite>, ApplyError> {
+        let known = |path: &str| state.suites.iter().any(|suite| suite.mount.as_deref() == Some(path));
+        let mut new = Vec::new();
+        for mount in next.mounts().filter(|mount| !known(&mount.path)) {
+            let suite = Suite::empty(&self.resident, &mount.config, &mount.path);
+            let mut suite = suite.map_err(|error| ApplyError::Failed(format!("{error:#}")))?;
+            if let Some(http) = &next.http {
+                suite.keep_sessions(http.max_sessions, http.session_idle);
+            }
+            new.push(suite);
+        }
+        Ok(new)
+    }
+
+    /// Hides what the next generation must not show, besides all that is hidden already.
+    fn hide(&self, state: &mut State, next: &Config) {
+        state.hidden.push_back(next.secrets());
+        let all: Vec<&Secrets> = state.hidden.iter().collect();
+        let keep = |key: &&String| all.iter().all(|secrets| secrets.keep_keys.contains(key));
+        let keep_keys = next.audit.keep_keys.iter().filter(keep).cloned().collect();
+        let redact_keys = all.iter().flat_map(|secrets| secrets.redact_keys.clone()).collect();
+        let values = values(state);
+        self.resident.redaction.replace(&Secrets { values, redact_keys, keep_keys });
+    }
+
+    /// The same for the generation in force, whichever it is by now.
+    fn show_no_more(&self, state: &mut State) {
+        while state.hidden.len() > HIDDEN {
+            state.hidden.pop_front();
+        }
+        let config::Audit { redact_keys, keep_keys, .. } = state.config.audit.clone();
+        let values = values(state);
+        self.resident.redaction.replace(&Secrets { values, redact_keys, keep_keys });
+    }
+
+    /// Stops everything, at the end of the gateway.
+    pub(super) async fn end(&self) {
+        let mut state = self.state.lock().await;
+        let suites = std::mem::take(&mut state.suites);
+        futures_util::future::join_all(suites.into_iter().map(Suite::end)).await;
+    }
+
+    /// Waits for the calls of all sessions, then cancels them.
+    pub(super) async fn drain(&self, grace: Duration) {
+        let state = self.state.lock().await;
+        let sessions = state.suites.iter().filter_map(|suite| suite.sessions.clone());
+        futures_util::future::join_all(sessions.map(|sessions| async move { sessions.drain(grace).await }))
+            .await;
+    }
+}
+
+/// Every value that was secret in a generation that may be alive.
+fn values(state: &State) -> Vec<String> {
+    let mut values: Vec<String> =
+        state.hidden.iter().chain([&state.first]).flat_map(|secrets| secrets.values.clone()).collect();
+    values.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+    values.dedup();
+    values
+}
+
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+fn endpoints(suites: &[Suite]) -> Vec<Endpoint> {
+    suites.iter().map(Suite::view).collect()
+}
+
+fn next_servers(suites: &[Suite]) -> usize {
+    suites.iter().map(|suite| suite.pipeline().current().registry().backends().len()).sum()
+}
+
+/// What the health server says something about, and who may ask it.
+pub(super) fn watched(config: &Config, suites: &[&Suite]) -> Watched {
+    let of_door = config.http.as_ref();
+    let names: &[String] = of_door.map_or(&[], |http| &http.allowed_hosts);
+    let pages: &[String] = of_door.map_or(&[], |http| &http.allowed_origins);
+    let ip = config.gateway.health_listen.unwrap_or(config.gateway.listen).ip();
+    // Nobody is served by a name that cannot be read; the door says what is wrong with it.
+    Watched {
+        pipelines: suites.iter().map(|suite| suite.pipeline().clone()).collect(),
+        hosts: Hosts::new(ip, names).unwrap_or_default(),
+        origins: Origins::new(ip, pages).unwrap_or_default(),
+    }
+}
+
+/// A server that was started for the next generation and is not there.
+fn not_up(mount: Option<&str>, name: &str, reason: &str) -> Problem {
+    let of = mount.map_or_else(String::new, |path| format!(" of {path}"));
+    let hint = "mend it, or take it out of the file; what was in force serves on";
+    super::problem(
+        &format!("backends {name:?}{of}"),
+        format!("the server does not come up: {reason}"),
+        Some(hint.to_owned()),
+    )
+}
+
+/// Listens to the signal from now on; the future handles one after the other, for ever.
+pub(super) fn on_sighup(reloader: Arc<Reloader>) -> std::io::Result<impl Future<Output = ()>> {
     let mut hangups = signal(SignalKind::hangup())?;
     Ok(async move {
         while hangups.recv().await.is_some() {
-            // The reasons are in the log.
-            let _ = apply(&whole).await;
+            match reloader.apply("the signal SIGHUP").await {
+                Ok(report) => report.log(),
+                Err(error) => error.log(),
+            }
         }
     })
-}
-
-/// Reads the file and puts in force what can be.
-///
-/// # Errors
-/// Every reason why nothing has changed.
-pub(super) async fn apply(whole: &Arc<Whole>) -> Result<Changes, Vec<String>> {
-    let again = whole.clone();
-    // Compiling a plugin takes a while; the runtime's threads have calls to serve.
-    let result = tokio::task::spawn_blocking(move || {
-        let _one_after_the_other = again.reloading.lock();
-        if let Err(error) = again.orders.look_again() {
-            tracing::error!("what operators switched off stays off: {error}");
-        }
-        reload(&again)
-    });
-    match result.await {
-        Ok(Ok((flipped, changes))) => {
-            whole.endpoints.iter().for_each(|parts| parts.registry.try_again());
-            for (parts, _) in whole.endpoints.iter().zip(flipped).filter(|(_, flipped)| *flipped) {
-                for list in List::ALL {
-                    let _ = parts.news.send(News::ListChanged(list)).await;
-                }
-            }
-            Ok(changes)
-        }
-        Ok(Err(problems)) => {
-            tracing::error!("the old configuration stays in force, for these reasons:");
-            problems.iter().for_each(|problem| tracing::error!("{problem}"));
-            Err(problems.iter().map(ToString::to_string).collect())
-        }
-        Err(error) => {
-            tracing::error!("the old configuration stays in force: {error}");
-            Err(vec![error.to_string()])
-        }
-    }
-}
-
-/// Reads the file, and says what would come of it.
-///
-/// # Errors
-/// Every reason why nothing would.
-pub(super) fn diff(whole: &Whole) -> Result<Changes, Vec<String>> {
-    let problems = |problems: config::Problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let config = config::load(&whole.path, &super::environment).map_err(problems)?;
-    let mut changes = Changes::default();
-    for parts in &whole.endpoints {
-        if let Some(config) = parts.of(&config) {
-            changes.find(parts, &config.typed);
-        }
-    }
-    Ok(changes)
-}
-
-impl Parts {
-    /// This endpoint's own in a reading of the file; a mount that is no longer there stays as it is.
-    fn of<'c>(&self, config: &'c Config) -> Option<&'c Config> {
-        match &self.mount {
-            None => Some(config),
-            Some(path) => config.mounts().find(|mount| mount.path == *path).map(|mount| &mount.config),
-        }
-    }
-}
-
-/// Says for each endpoint whether its clients may now see other lists.
-fn reload(whole: &Whole) -> Result<(Vec<bool>, Changes), config::Problems> {
-    let parts = &whole.endpoints;
-    let config = config::load(&whole.path, &super::environment)?;
-    let mut ready = Vec::new();
-    for parts in parts {
-        ready.push(match parts.of(&config) {
-            Some(config) => Some((config, limits(config, parts)?)),
-            None => None,
-        });
-    }
-    // Only now, when everything has been found good, does anything change. What was spent stays spent: the
-    // counters are the host's.
-    whole.redaction.also(&config.secrets());
-    let (mut flipped, mut changes) = (Vec::new(), Changes::default());
-    for (parts, ready) in parts.iter().zip(ready) {
-        let Some((config, plugin)) = ready else {
-            flipped.push(false);
-            continue;
-        };
-        if let Some(plugin) = plugin {
-            parts.policy.replace(parts.policy.chain().with(&Arc::new(plugin)));
-        }
-        flipped.push(parts.policy.kill().set(&config.kill_switch));
-        // Of the rules only these have changed, whatever else the file says now.
-        let reloaded = |rule: &&Rule| SECTIONS.iter().any(|section| is_in(section, &rule.key));
-        let old: Arc<[Rule]> = parts.rules.borrow().clone();
-        let kept = old.iter().filter(|rule| !reloaded(rule));
-        parts.rules.send_replace(kept.chain(config.rules.iter().filter(reloaded)).cloned().collect());
-        changes.add(parts, &config.typed);
-    }
-    if config.secret_values() != whole.secrets {
-        changes.waiting.push("the values of secrets (the new ones are hidden from now on)".to_owned());
-    }
-    changes.say(flipped.contains(&true));
-    Ok((flipped, changes))
-}
-
-/// Whether a key belongs to a section.
-fn is_in(section: &str, key: &str) -> bool {
-    key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-/// What a reload found changed in the file.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    /// Now in force.
-    pub(super) made: Vec<String>,
-    /// In force only after another start.
-    pub(super) waiting: Vec<String>,
-}
-
-impl Changes {
-    fn add(&mut self, parts: &Parts, now: &Typed) {
-        self.find(parts, now);
-        let mut in_force = parts.in_force.lock();
-        *in_force = in_force.with(now, &SECTIONS, &[("plugins", PLUGIN)]);
-    }
-
-    fn find(&mut self, parts: &Parts, now: &Typed) {
-        const REDACTED: &str = "audit.redact_keys";
-        let in_force = parts.in_force.lock();
-        for key in in_force.changes(now) {
-            let grew =
-                key == REDACTED && parts.mount.is_none() && in_force.only_grew(now, "/audit/redact_keys");
-            let section = SECTIONS.iter().any(|section| is_in(section, &key));
-            let made = grew || section || key.starts_with(&format!("plugins {PLUGIN:?}"));
-            let key = match &parts.mount {
-                None => key,
-                Some(path) => format!("{key} of {path}"),
-            };
-            if made { &mut self.made } else { &mut self.waiting }.push(key);
-        }
-    }
-
-    fn say(&self, kill_switch_changed: bool) {
-        let made = match (&self.made[..], &self.waiting[..]) {
-            ([], []) => "nothing in it has changed".to_owned(),
-            ([], _) => "nothing has changed that can change while the gateway runs".to_owned(),
-            (made, _) => format!("in force now: {}", list(made)),
-        };
-        tracing::info!(kill_switch_changed, "configuration reloaded: {made}");
-        if !self.waiting.is_empty() {
-            tracing::warn!(
-                "not in force before the gateway is started anew, though the file says so now: {}",
-                list(&self.waiting)
-            );
-        }
-    }
-}
-
-fn list(keys: &[String]) -> String {
-    let shown = keys.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
-    match keys.len().saturating_sub(MAX_NAMED) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
-}
-
-/// The rate limits as the file has them now.
-fn limits(config: &Config, parts: &Parts) -> Result<Option<Plugin>, config::Problems> {
-    let folders = super::plugin_folders(config.gateway.plugin_dir.as_ref());
-    let Some(settings) = config.plugins.iter().find(|plugin| plugin.name == PLUGIN) else {
-        return Ok(None);
-    };
-    plugins::one(&parts.engine, &folders, settings, &config.gateway.trust, &parts.store, &parts.clock)
-        .map(Some)
-        .map_err(|problems| config::Problems::new(&config.path, problems))
 }

@@ -5,14 +5,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use sentinel_names::{Names, Rules, backend_part, fits, safe};
-use tokio::sync::watch;
 
 use crate::backend::Registry;
 use crate::config::{Problem, Rule, nearest};
 use crate::mcp::catalog::{Catalog, List};
-
-/// The rules in force; a reload puts others in their place.
-pub(super) type InForce = watch::Sender<Arc<[Rule]>>;
 
 /// What is known of the tools behind one endpoint.
 #[derive(Debug)]
@@ -92,22 +88,21 @@ impl Known {
     }
 }
 
-/// Looks at the rules once the backends are up or given up, and again when a late one is up or the rules have changed. Says
-/// of each only once that it means nothing.
-pub(super) async fn watch(registry: Arc<Registry>, mut in_force: watch::Receiver<Arc<[Rule]>>) {
+/// Looks at the rules of a generation once its backends are up or given up, and again when a late one is up. Says of each
+/// only once that it means nothing.
+pub(super) async fn watch(registry: Arc<Registry>, rules: Arc<[Rule]>) {
     let mut told: HashSet<(String, String)> = HashSet::new();
     let mut merges = registry.merges();
     let mut unlisted = usize::MAX;
-    let mut reloaded = false;
     loop {
         merges.borrow_and_update();
         let missing = registry.unlisted();
         let ready = !registry.is_patient() && !registry.are_coming(&missing);
         // Fewer than before, or never looked at: only then something new can be found.
-        if ready && (reloaded || missing.len() < unlisted) {
-            (unlisted, reloaded) = (missing.len(), false);
-            let rules = in_force.borrow_and_update().clone();
+        if ready && missing.len() < unlisted {
+            unlisted = missing.len();
             let known = Known::of(&registry, registry.catalog());
+            let rules = rules.clone();
             // As long as it may take with many rules and many tools, it holds up nobody.
             let found =
                 tokio::task::spawn_blocking(move || known.unmatched(&rules)).await.unwrap_or_default();
@@ -117,15 +112,8 @@ pub(super) async fn watch(registry: Arc<Registry>, mut in_force: watch::Receiver
                 }
             }
         }
-        tokio::select! {
-            merged = merges.changed() => if merged.is_err() { return },
-            changed = in_force.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                told.clear();
-                reloaded = true;
-            }
+        if merges.changed().await.is_err() {
+            return;
         }
     }
 }

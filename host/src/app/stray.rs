@@ -1,5 +1,6 @@
-//! A client that starts a gateway which serves HTTP: it waits on a pipe for an answer that never comes, and the gateway
-//! outlives it and keeps the port. So whoever speaks MCP there is told where to go, and when they hang up the gateway ends.
+//! A client that starts a gateway which serves HTTP would wait on a pipe for an answer that never comes, and the gateway
+//! would outlive it and keep the port. So a client that speaks MCP on stdin is told the URL, and when it hangs up the
+//! gateway ends.
 
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -29,8 +30,8 @@ pub(super) fn listen(url: String, stop: CancellationToken) {
     }
 }
 
-/// Answers the first request, and ends the gateway when whoever sent it hangs up. Somebody who says nothing, or nothing that
-/// is a message of MCP, may hang up as they like.
+/// Answers the first request, and ends the gateway when its sender hangs up. The end of an input that held no message of
+/// MCP ends nothing.
 fn answer(url: &str, stop: &CancellationToken) {
     let mut input = std::io::stdin().lock();
     let mut line = Vec::new();

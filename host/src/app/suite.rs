@@ -1,103 +1,113 @@
-//! One endpoint's worth of gateway: policies, backends and the pipeline between them, from one configuration.
+//! One endpoint: what of it outlives every generation of the configuration, and how the next one is made and put in force.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::control::{Endpoint, Watched};
-use super::{plugins, reload, rules};
-use crate::audit::Audit;
-use crate::backend::registry::{EVENT_QUEUE, Registry};
-use crate::backend::{Common, Event, Memory, Spool};
-use crate::config::{Config, Problems};
+use super::control::Endpoint;
+use super::plugins::{self, Loaded, Made};
+use super::resident::{Activity, Resident};
+use super::rules;
+use crate::backend::registry::{EVENT_QUEUE, Registry, Reshape};
+use crate::backend::{Backend, Common, Event, Lineup, Memory, Spool};
+use crate::config::{Auth, Config, KillSwitch as Off, Mount, Problems, Rule};
 use crate::door::conversation::House;
+use crate::door::http::Sessions;
 use crate::door::hub::Hub;
 use crate::door::park::Parking;
-use crate::pipeline::{News, Pipeline};
-use crate::plugin::Engine;
-use crate::policy::{Chain, KillSwitch, Orders, Policy};
+use crate::mcp::catalog::List;
+use crate::pipeline::{Generation, News, Pipeline};
+use crate::policy::{Chain, KillSwitch, Policy};
 use crate::rewrite::Rewriters;
-use crate::state::{Clock, Store};
 
 /// Policies that are loaded, and nothing started yet.
 pub(super) struct Prepared {
-    engine: Engine,
-    store: Store,
-    clock: Clock,
     policy: Arc<Policy>,
     rewriters: Arc<Rewriters>,
+    made: Vec<Made>,
 }
 
-/// Everything behind one endpoint.
+/// Everything behind one endpoint that outlives its generations.
 pub(super) struct Suite {
+    /// The path of the mount; none for the main endpoint.
+    pub(super) mount: Option<String>,
     pub(super) house: House,
-    registry: Arc<Registry>,
-    prepared: Prepared,
+    /// Those of the handshake era, over HTTP.
+    pub(super) sessions: Option<Arc<Sessions>>,
     news: mpsc::Sender<News>,
-    rules: rules::InForce,
-    tasks: [JoinHandle<()>; 3],
+    /// Ends what belongs to this endpoint alone.
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+    /// The plugins in force, to be taken over by the next generation.
+    made: Mutex<Vec<Made>>,
+    /// Looks for rules that mean nothing.
+    watch: Mutex<JoinHandle<()>>,
+}
+
+/// The next generation of an endpoint, checked and started, and not in force yet.
+pub(super) struct Next {
+    generation: Generation,
+    kill_switch: Off,
+    max_in_flight: usize,
+    rules: Arc<[Rule]>,
+    made: Vec<Made>,
+}
+
+/// The configuration of an endpoint: the main one's, or that of a mount.
+pub(super) fn of<'c>(config: &'c Config, mount: Option<&str>) -> Option<&'c Config> {
+    let Some(path) = mount else { return Some(config) };
+    config.mounts().find(|mount| mount.path == path).map(|Mount { config, .. }| config)
 }
 
 impl Prepared {
-    /// Loads what decides, under the orders of operators.
+    /// Loads what decides; `mount` is the path of the endpoint, unless it is the main one.
     ///
     /// # Errors
     /// Every plugin that cannot be used.
-    pub(super) fn load(config: &Config, orders: &Arc<Orders>) -> Result<Self, Problems> {
-        let (clock, store) = (Clock::real(), Store::new());
-        let loaded = plugins::load(config, &store, &clock)?;
-        let kill = KillSwitch::under(&config.kill_switch, orders.clone());
-        let policy = Arc::new(Policy::new(loaded.chain, kill, clock.clone()));
-        let rewriters = Arc::new(loaded.rewriters);
-        Ok(Self { engine: loaded.engine, store, clock, policy, rewriters })
+    pub(super) fn load(resident: &Resident, config: &Config, mount: Option<&str>) -> Result<Self, Problems> {
+        let loaded = load(resident, config, mount, &[])?;
+        let kill = KillSwitch::under(&config.kill_switch, resident.orders.clone());
+        let policy = Arc::new(Policy::new(loaded.chain, kill, resident.clock.clone()));
+        Ok(Self { policy, rewriters: Arc::new(loaded.rewriters), made: loaded.made })
     }
 
     /// Who decides.
     pub(super) fn chain(&self) -> Arc<Chain> {
-        self.policy.chain()
+        self.policy.chain().clone()
     }
 
-    /// Starts the backends.
+    /// Starts the servers.
     ///
     /// # Errors
     /// The system gives no random bytes.
     pub(super) fn start(
         self,
-        config: &Config,
-        over_http: bool,
-        audit: &Audit,
-        watched: &Watched,
-        stop: &CancellationToken,
+        resident: &Resident,
+        main: &Config,
+        own: &Config,
+        mount: Option<&str>,
     ) -> anyhow::Result<Suite> {
-        let parking = Parking::new()?;
-        let (registry, events) = start_backends(config, &self.rewriters);
-        let pipeline =
-            Pipeline::new(self.policy.clone(), self.rewriters.clone(), registry.clone(), audit.clone())
-                .bearing(config.gateway.max_in_flight)
-                .watched(watched.flights.clone(), watched.refusals.clone());
-        let (news_in, news) = mpsc::channel(EVENT_QUEUE);
-        let hub = Hub::new(news_in.clone());
-        let met = registry.clone();
-        let (rules, in_force) = watch::channel(config.rules.clone().into());
-        let tasks = [
-            tokio::spawn(relay(events, news_in.clone())),
-            tokio::spawn(hub.clone().relay(news, async move { met.met().await })),
-            tokio::spawn(rules::watch(registry.clone(), in_force)),
-        ];
-        let house = House {
-            pipeline: Arc::new(pipeline),
-            hub,
-            parking,
-            door: if over_http { "http" } else { "stdio" },
-            sole: !over_http,
-            stopping: stop.clone(),
-        };
-        Ok(Suite { house, registry, prepared: self, news: news_in, rules, tasks })
+        Suite::begin(resident, (own, takes_local(main, own)), mount, 1, self)
     }
+}
+
+/// The plugins of an endpoint; of those that were made `before` the ones that would come out the same.
+///
+/// # Errors
+/// Every plugin that cannot be used.
+pub(super) fn load(
+    resident: &Resident,
+    config: &Config,
+    mount: Option<&str>,
+    before: &[Made],
+) -> Result<Loaded, Problems> {
+    let store = mount.map_or_else(|| resident.store.clone(), |path| resident.store.within(path));
+    plugins::load_with(&resident.engine, config, (&store, &resident.clock), before)
 }
 
 /// Starts all backends of a configuration, their lists going through the rewriters.
@@ -105,20 +115,24 @@ pub(super) fn start_backends(
     config: &Config,
     rewriters: &Arc<Rewriters>,
 ) -> (Arc<Registry>, mpsc::Receiver<Event>) {
-    let common = Common {
+    Registry::start(&config.backends, common(config), reshape(rewriters))
+}
+
+fn reshape(rewriters: &Arc<Rewriters>) -> Reshape {
+    let rewriters = rewriters.clone();
+    Arc::new(move |backend, list, offers| rewriters.catalog(backend, list, offers))
+}
+
+/// What all servers of an endpoint have in common.
+fn common(config: &Config) -> Common {
+    Common {
         max_message: config.gateway.max_message_bytes,
         spool: spool(config),
         redaction: config.redaction.clone(),
         safe_names: config.gateway.safe_names,
         memory: Memory::new(config.gateway.memory_dir.clone(), config.gateway.trust.clone()),
         first_lists: config.gateway.first_list_wait,
-    };
-    let reshape = rewriters.clone();
-    Registry::start(
-        &config.backends,
-        common,
-        Arc::new(move |backend, list, offers| reshape.catalog(backend, list, offers)),
-    )
+    }
 }
 
 /// Where answers go that are too long for memory, if the configuration wants such.
@@ -137,36 +151,212 @@ pub(super) fn spool_folder(config: &Config) -> Option<(PathBuf, bool)> {
     })
 }
 
+/// Whether somebody who comes over HTTP from this machine may be its user, without a credential.
+fn takes_local(main: &Config, own: &Config) -> bool {
+    main.http.as_ref().is_some_and(|http| http.allow_local) && matches!(own.auth, Auth::Local)
+}
+
 impl Suite {
-    /// What a reload changes; `config` is this endpoint's own, and `mount` its path, if it is not the main one.
-    pub(super) fn reloads(&self, config: &Config, mount: Option<&str>) -> reload::Parts {
-        reload::Parts {
+    fn begin(
+        resident: &Resident,
+        (config, takes_local): (&Config, bool),
+        mount: Option<&str>,
+        id: u64,
+        Prepared { policy, rewriters, made }: Prepared,
+    ) -> anyhow::Result<Self> {
+        let parking = Parking::new()?;
+        let (registry, events) = start_backends(config, &rewriters);
+        let watch = tokio::spawn(rules::watch(registry.clone(), config.rules.clone().into()));
+        let stop = resident.stop.child_token();
+        let first = Generation::new(id, policy, rewriters, registry.clone()).taking_local(takes_local);
+        let Activity { flights, refusals } = resident.activity.clone();
+        let pipeline = Pipeline::with(first, resident.audit.clone())
+            .bearing(config.gateway.max_in_flight)
+            .watched(flights, refusals);
+        let (news, heard) = mpsc::channel(EVENT_QUEUE);
+        let hub = Hub::new(news.clone());
+        let tasks = vec![
+            tokio::spawn(relay(events, news.clone())),
+            tokio::spawn(hub.clone().relay(heard, async move { registry.met().await })),
+        ];
+        let over_http = resident.over_http;
+        let house = House {
+            pipeline: Arc::new(pipeline),
+            hub,
+            parking,
+            door: if over_http { "http" } else { "stdio" },
+            sole: !over_http,
+            stopping: stop.clone(),
+        };
+        let suite = Self {
             mount: mount.map(str::to_owned),
-            engine: self.prepared.engine.clone(),
-            store: self.prepared.store.clone(),
-            clock: self.prepared.clock.clone(),
-            policy: self.prepared.policy.clone(),
-            registry: self.registry.clone(),
-            news: self.news.clone(),
-            rules: self.rules.clone(),
-            in_force: Mutex::new(config.typed.clone()),
+            house,
+            sessions: None,
+            news,
+            stop,
+            tasks,
+            made: Mutex::new(made),
+            watch: Mutex::new(watch),
+        };
+        if over_http {
+            // Clients come and go; what each can do is said on connections of their own.
+            suite.house.pipeline.client_declares("{}");
         }
+        Ok(suite)
     }
 
-    /// What operators see and do of this endpoint; `mount` is its path, if it is not the main one.
-    pub(super) fn operated(&self, mount: Option<&str>) -> Endpoint {
+    /// An endpoint that comes with a reload. Its servers are started as those of the others are, so it begins without any.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub(super) fn empty(resident: &Resident, config: &Config, mount: &str) -> anyhow::Result<Self> {
+        let chain = Chain { redaction: resident.redaction.clone(), ..Chain::default() };
+        let kill = KillSwitch::under(&config.kill_switch, resident.orders.clone());
+        let policy = Arc::new(Policy::new(chain, kill, resident.clock.clone()));
+        let nothing = Config { backends: Vec::new(), rules: Vec::new(), ..config.clone() };
+        let prepared = Prepared { policy, rewriters: Arc::default(), made: Vec::new() };
+        Self::begin(resident, (&nothing, false), Some(mount), 0, prepared)
+    }
+
+    /// Sessions of the handshake era, for as long as the endpoint is there.
+    pub(super) fn keep_sessions(&mut self, max: usize, idle: Duration) {
+        let (pipeline, hub) = (self.house.pipeline.clone(), self.house.hub.clone());
+        let sessions = Sessions::new(pipeline, hub, max, idle);
+        self.tasks.push(tokio::spawn(sessions.clone().look_after(self.stop.clone())));
+        self.sessions = Some(sessions);
+    }
+
+    /// What operators see of it.
+    pub(super) fn view(&self) -> Endpoint {
         Endpoint {
-            mount: mount.map(str::to_owned),
+            mount: self.mount.clone(),
             pipeline: self.house.pipeline.clone(),
-            registry: self.registry.clone(),
             hub: self.house.hub.clone(),
             news: self.news.clone(),
         }
     }
 
-    /// Stops the backends and waits for them.
+    pub(super) fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.house.pipeline
+    }
+
+    /// The plugins in force, for the next generation.
+    pub(super) fn made(&self) -> Vec<Made> {
+        self.made.lock().clone()
+    }
+
+    /// The servers that the next generation wants: those that stay, and those that are started for it now.
+    pub(super) fn lineup(&self, config: &Config) -> Lineup {
+        Lineup::new(self.pipeline().current().registry(), &config.backends, common(config))
+    }
+
+    /// Makes the next generation of what was loaded and started for it.
+    pub(super) async fn next(
+        &self,
+        id: u64,
+        main: &Config,
+        own: &Config,
+        loaded: Loaded,
+        lineup: Lineup,
+    ) -> Next {
+        let current = self.pipeline().current();
+        let policy = Arc::new(current.policy().following(loaded.chain));
+        let rewriters = Arc::new(loaded.rewriters);
+        let before = current.rewriters().clone();
+        let after = rewriters.clone();
+        let alike = move |backend: &str| after.list_as(&before, backend);
+        let registry = current.registry().following(lineup, reshape(&rewriters), alike).await;
+        Next {
+            generation: Generation::new(id, policy, rewriters, registry).taking_local(takes_local(main, own)),
+            kill_switch: own.kill_switch.clone(),
+            max_in_flight: own.gateway.max_in_flight,
+            rules: own.rules.clone().into(),
+            made: loaded.made,
+        }
+    }
+
+    /// Puts the next generation in force, at once and without waiting for anything. Says which servers are not needed any
+    /// more.
+    pub(super) fn swap(&self, next: Next) -> Vec<String> {
+        let old = self.pipeline().current();
+        let stays = |backend: &Arc<Backend>| {
+            next.generation.registry().find(backend.name()).is_some_and(|next| Arc::ptr_eq(next, backend))
+        };
+        let gone = old.registry().backends().iter().filter(|backend| !stays(backend));
+        let ended = gone.map(|backend| backend.name().to_string()).collect();
+        // What is off is off for the old generation, too.
+        old.policy().kill().set(&next.kill_switch);
+        *self.made.lock() = next.made;
+        let watch = tokio::spawn(rules::watch(next.generation.registry().clone(), next.rules));
+        std::mem::replace(&mut *self.watch.lock(), watch).abort();
+        self.pipeline().bears(next.max_in_flight);
+        self.pipeline().swap(next.generation);
+        let (id, gone, registry) = (old.id(), old.gone(), Arc::downgrade(old.registry()));
+        let fleet = old.registry().fleet().clone();
+        let mount = self.mount.clone();
+        drop(old);
+        tokio::spawn(async move {
+            gone.await;
+            // Somebody may look at its lists for a moment longer.
+            let mut left = 100_u32;
+            while registry.strong_count() > 0 && left > 0 {
+                left -= 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let ended = fleet.retire().await;
+            let servers = ended.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+            // Of a new endpoint the first one never served anybody.
+            if id > 0 {
+                tracing::info!(
+                    generation = id,
+                    mount,
+                    servers_ended = servers,
+                    "the last call of this generation has ended"
+                );
+            }
+        });
+        ended
+    }
+
+    /// Tells clients whose lists are others now.
+    pub(super) fn tell(&self) {
+        for list in List::ALL {
+            // Full means that there is a round to come.
+            let _ = self.news.try_send(News::ListChanged(list));
+        }
+    }
+
+    /// Has every server that is down tried at once: a person has changed something, perhaps what kept it down.
+    pub(super) fn try_again(&self) {
+        self.pipeline().current().registry().try_again();
+    }
+
+    /// Waits for the calls under way, then stops the servers: nobody comes to this endpoint any more. Calls end by
+    /// themselves, each within the time that its server has; a gateway that stops does not wait for them.
+    pub(super) async fn leave(self) {
+        /// How often it is looked whether any call is left.
+        const LOOK: Duration = Duration::from_millis(50);
+        let stopping = self.stop.clone();
+        while self.pipeline().under_way() > 0 && !stopping.is_cancelled() {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = stopping.cancelled() => {}
+            }
+        }
+        // What would go on for ever, such as a client that listens.
+        self.stop.cancel();
+        if let Some(sessions) = &self.sessions {
+            sessions.drain(Duration::ZERO).await;
+        }
+        let mount = self.mount.clone();
+        self.end().await;
+        tracing::info!(mount, "the servers of a mount that was taken out have ended");
+    }
+
+    /// Stops the servers and waits for them.
     pub(super) async fn end(self) {
-        self.registry.stop().await;
+        self.pipeline().current().registry().stop().await;
+        self.watch.lock().abort();
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }

@@ -80,7 +80,9 @@ pub(super) async fn replay_all(store: &Store, orphans: Vec<Orphan>, progress: &P
         let bytes = orphan.bytes;
         let folder = orphan.folder.clone();
         match replay(store, orphan, progress).await {
-            Ok(calls) => tracing::info!(folder = %folder.display(), unknown = calls, "adopted a journal"),
+            Ok(calls) => {
+                tracing::info!(folder = %folder.display(), unknown = calls, "the journal of a gateway that has ended was adopted")
+            }
             Err(error) => {
                 let cause: &dyn std::error::Error = &error;
                 tracing::error!(folder = %folder.display(), cause, "a journal cannot be adopted; it stays for the next start");
@@ -140,7 +142,11 @@ async fn replay(store: &Store, orphan: Orphan, progress: &Progress) -> Result<u6
                 "a journal is damaged; its folder is set aside"
             );
         } else if rest.bytes > 0 {
-            tracing::warn!(instance = name, bytes = rest.bytes, "dropped the torn last record of a journal");
+            tracing::warn!(
+                instance = name,
+                bytes = rest.bytes,
+                "the last record of a journal was torn and is dropped"
+            );
         }
     }
     let calls = persist(slot, || store.abandon(&name, DIED)).await;

@@ -322,8 +322,8 @@ impl Journal {
     }
 }
 
-/// Takes the lock under which folders of `root` are created and adopted, waiting for whoever has it. It is held for
-/// a moment only; without it a folder just created and not yet locked would look like a dead one.
+/// Takes the lock under which folders of `root` are created and adopted, and waits until it is free. It is held for a
+/// moment only; without it a folder just created and not yet locked would look like a dead one.
 pub(super) fn lock_root(root: &Path) -> Result<File, AuditError> {
     let path = root.join(".lock");
     let file = files::open_private(&path)?;

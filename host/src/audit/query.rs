@@ -14,7 +14,7 @@ mod wanted;
 pub use self::table::{Look, render};
 pub use self::wanted::{Pattern, Query, STATUSES};
 pub use super::row::Row;
-use super::row::{Dialect, FURTHER, columns};
+use super::row::{Dialect, FURTHER, Later, columns};
 use super::store::{Database, Readable};
 use super::{AuditError, Status, StoreSettings};
 
@@ -145,13 +145,13 @@ macro_rules! select {
     ($function:ident, $database:ty, $dialect:expr) => {
         async fn $function(
             pool: &Pool<$database>,
-            sent: &str,
+            later: Later,
             filter: &Filter<'_>,
         ) -> Result<Vec<Row>, sqlx::Error> {
             let (dialect, cast) = ($dialect, $dialect.cast());
             let mut query: QueryBuilder<$database> = QueryBuilder::new(format!(
                 "SELECT {}, {} FROM audit_calls WHERE 1 = 1",
-                columns(dialect, sent),
+                columns(dialect, later),
                 dialect.time("changed")
             ));
             if let Some(wanted) = filter.wanted {
@@ -202,10 +202,10 @@ select!(select_postgres, Postgres, Dialect::Postgres);
 
 impl Database {
     async fn select(&self, filter: &Filter<'_>) -> Result<Vec<Row>, AuditError> {
-        let sent = self.sent;
+        let later = self.later;
         Ok(match &self.pool {
-            Readable::Sqlite(pool) => select_sqlite(pool, sent, filter).await?,
-            Readable::Postgres(pool) => select_postgres(pool, sent, filter).await?,
+            Readable::Sqlite(pool) => select_sqlite(pool, later, filter).await?,
+            Readable::Postgres(pool) => select_postgres(pool, later, filter).await?,
         })
     }
 }

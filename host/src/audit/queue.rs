@@ -1,5 +1,5 @@
-//! Records on their way into the journal. Whoever comes while somebody writes has its record written along, by the one
-//! who is at it: no call waits for a lock while the system writes a file, and many records share one `write`.
+//! Records on their way into the journal, by group commit: a record that arrives during a write is queued, and the caller
+//! that writes now writes it next. So no call waits for a lock during a write, and many records share one `write`.
 
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -121,7 +121,7 @@ impl Queue {
         }
     }
 
-    /// Whether a group's records wait with nobody to write them; then whoever asked has to.
+    /// Whether a group's records wait with nobody to write them; then the caller of this function has to.
     fn takes_over(&self, group: &Arc<Group>) -> bool {
         let mut waiting = self.0.lock();
         let free = !waiting.writing && waiting.group.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, group));
@@ -140,7 +140,7 @@ impl Queue {
             };
             let outcome = write(&records).map_err(Arc::new);
             if let Some(group) = group {
-                // Only whoever leads says so, once for each group.
+                // Only the writer of a group says so, once.
                 let _first = group.outcome.set(outcome.clone());
                 group.changed.notify_waiters();
             }

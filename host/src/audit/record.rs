@@ -14,7 +14,7 @@ use crate::redact::{REDACTED, Redactor, quote};
 const MAX_NAME_BYTES: usize = 1024;
 /// Error texts and notes are cut here.
 const MAX_TEXT_BYTES: usize = 4096;
-/// Of a call that was refused, texts are cut here: whoever is refused may come as often as before.
+/// Texts of a refused call are cut here: a refusal costs its sender nothing, so many can come.
 const MAX_REFUSED_TEXT_BYTES: usize = 1024;
 /// More notes than this are left out of the record.
 const MAX_NOTES: usize = 64;
@@ -44,6 +44,8 @@ pub(super) struct Intent {
     pub(super) session: String,
     pub(super) arguments: Option<Box<RawValue>>,
     pub(super) sent: Option<Box<RawValue>>,
+    /// None in a journal from before there was such a number.
+    pub(super) generation: Option<i64>,
 }
 
 /// What became of it.
@@ -117,6 +119,7 @@ fn write_entry(redactor: &Redactor, max_arguments: usize, entry: &Entry<'_>, out
         out.extend_from_slice(key);
         string(redactor, name, MAX_NAME_BYTES, out);
     }
+    number(b",\"generation\":", entry.generation, out);
     out.extend_from_slice(b",\"arguments\":");
     arguments(redactor, entry.arguments, max_arguments, out);
     if let Some(sent) = entry.sent {

@@ -1,5 +1,5 @@
-//! One call on record, and the one place that reads it out of a database: by the listing, by whoever follows the record,
-//! and by what takes old rows out.
+//! One call on record, and the one place that reads it out of a database: for `audit list`, for `audit tail`, and for
+//! the removal of old rows.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -42,7 +42,10 @@ pub struct Row {
     /// What policies had to say about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notes: Option<Box<RawValue>>,
-    /// When the row last changed, by the clock of the database; only for whoever asks for it.
+    /// Which reading of the configuration file it was judged by: the number is that of the log. None in old rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// When the row last changed, by the clock of the database; empty unless the query asked for it.
     #[serde(skip)]
     pub(super) changed: String,
 }
@@ -74,17 +77,29 @@ impl Dialect {
     }
 }
 
-/// What [`Row::read`] reads, in its order. `sent` is a column or `NULL`: the database may be from before there was one.
-pub(super) fn columns(dialect: Dialect, sent: &str) -> String {
+/// The columns that came later: each is a column or `NULL`, because the database may be from before there was one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Later {
+    pub(super) sent: &'static str,
+    pub(super) generation: &'static str,
+}
+
+impl Later {
+    /// Those of a database that is up to date.
+    pub(super) const ALL: Self = Self { sent: "sent", generation: "generation" };
+}
+
+/// What [`Row::read`] reads, in its order.
+pub(super) fn columns(dialect: Dialect, Later { sent, generation }: Later) -> String {
     let time = dialect.time("time");
     format!(
         "request_id, {time}, subject, role, method, kind, tool, backend, session, rpc_id, arguments, {sent}, status, \
-         error, latency_ms, notes"
+         error, latency_ms, notes, {generation}"
     )
 }
 
 /// The place of the first further column of a statement.
-pub(super) const FURTHER: usize = 16;
+pub(super) const FURTHER: usize = 17;
 
 /// A row of one of the libraries that databases are read with.
 pub(super) trait Columns {
@@ -92,6 +107,7 @@ pub(super) trait Columns {
     fn text(&self, at: usize) -> Result<String, Self::Error>;
     fn text_or_null(&self, at: usize) -> Result<Option<String>, Self::Error>;
     fn number_or_null(&self, at: usize) -> Result<Option<f64>, Self::Error>;
+    fn whole_or_null(&self, at: usize) -> Result<Option<i64>, Self::Error>;
 }
 
 macro_rules! columns_of {
@@ -108,6 +124,10 @@ macro_rules! columns_of {
             }
 
             fn number_or_null(&self, at: usize) -> Result<Option<f64>, $error> {
+                self.$get(at)
+            }
+
+            fn whole_or_null(&self, at: usize) -> Result<Option<i64>, $error> {
                 self.$get(at)
             }
         }
@@ -138,6 +158,7 @@ impl Row {
             error: row.text_or_null(13)?,
             latency_ms: row.number_or_null(14)?,
             notes: raw(row.text_or_null(15)?),
+            generation: row.whole_or_null(16)?,
             changed: String::new(),
         })
     }

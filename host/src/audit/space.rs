@@ -66,7 +66,7 @@ impl Space {
         let due = self.due.load(Ordering::Relaxed);
         if now >= due {
             let next = now.saturating_add(LOOK_AGAIN.as_millis() as u64);
-            // Whoever comes first looks, for everybody.
+            // The first caller after that time looks, for all.
             if self.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 self.look(room);
             }

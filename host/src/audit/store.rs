@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::mover::blocking;
 use super::reader::Batch;
 use super::record::{Intent, Outcome, Record, storable};
-use super::row::Row;
+use super::row::{Later, Row};
 use super::{AuditError, CallId, StoreSettings, short};
 use crate::files::{self, FileError, Links, Trust};
 
@@ -38,9 +38,9 @@ const MIGRATIONS_TABLE: &str = "sentinel_migrations";
 #[derive(Clone, Debug)]
 pub(super) struct Database {
     pub(super) pool: Readable,
-    /// The column of what was sent, or `NULL`: only a gateway that runs brings tables up to date, and whoever reads may come
-    /// before it.
-    pub(super) sent: &'static str,
+    /// The columns that it has: only a gateway that runs brings tables up to date, and a command that reads may come before
+    /// it.
+    pub(super) later: Later,
 }
 
 #[derive(Clone, Debug)]
@@ -55,22 +55,23 @@ impl Database {
     /// # Errors
     /// The database cannot be reached.
     pub(super) async fn connect(settings: &StoreSettings) -> Result<Self, AuditError> {
-        const SQLITE: &str = "SELECT count(*) FROM pragma_table_info('audit_calls') WHERE name = 'sent'";
-        const POSTGRES: &str = "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('audit_calls') \
-             AND attname = 'sent' AND NOT attisdropped";
-        let (pool, found): (_, i64) = match settings {
+        const SQLITE: &str = "SELECT name FROM pragma_table_info('audit_calls')";
+        const POSTGRES: &str = "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass('audit_calls') \
+             AND NOT attisdropped";
+        let (pool, found): (_, Vec<String>) = match settings {
             StoreSettings::Sqlite { path } => {
                 let pool = connect_sqlite(path).await?;
-                let found = sqlx::query_scalar(SQLITE).fetch_one(&pool).await?;
+                let found = sqlx::query_scalar(SQLITE).fetch_all(&pool).await?;
                 (Readable::Sqlite(pool), found)
             }
             StoreSettings::Postgres { url, max_connections } => {
                 let pool = connect_postgres(url, *max_connections).await?;
-                let found = sqlx::query_scalar(POSTGRES).fetch_one(&pool).await?;
+                let found = sqlx::query_scalar(POSTGRES).fetch_all(&pool).await?;
                 (Readable::Postgres(pool), found)
             }
         };
-        Ok(Self { pool, sent: if found == 0 { "NULL" } else { "sent" } })
+        let column = |name: &'static str| if found.iter().any(|found| found == name) { name } else { "NULL" };
+        Ok(Self { pool, later: Later { sent: column("sent"), generation: column("generation") } })
     }
 
     pub(super) async fn close(&self) {
@@ -283,6 +284,10 @@ impl NewRow<'_> {
         let it = self.intent;
         [&it.rpc_id, &it.method, &it.subject, &it.role, &it.kind, &it.tool, &it.backend, &it.session]
             .map(|name| storable(name))
+    }
+
+    fn generation(&self) -> Option<i64> {
+        self.intent.generation
     }
 
     fn arguments(&self) -> Option<&str> {

@@ -1,5 +1,5 @@
 //! Refusals that come in crowds: of one source the first few leave a row each, the rest share one row with their number.
-//! So whoever is refused a thousand times a second cannot fill the disk with it, and still nothing happens unseen.
+//! So a source that is refused a thousand times a second cannot fill the disk, and still every refusal is counted.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

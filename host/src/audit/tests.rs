@@ -25,6 +25,7 @@ const ENTRY: Entry<'_> = Entry {
     session: "s1",
     arguments: r#"{"path":"notes.txt","token":"x"}"#,
     sent: None,
+    generation: 7,
 };
 
 const DONE: Closing<'_> =
@@ -346,7 +347,7 @@ fn a_pattern_means_the_same_to_the_database_and_to_whoever_follows() {
     });
 }
 
-/// Whoever follows denials begins with the newest denials, not with those among the newest calls.
+/// A reader that follows denials begins with the newest denials, not with those among the newest calls.
 #[test]
 fn a_reader_that_follows_some_calls_begins_with_those() {
     let dir = tempfile::tempdir().unwrap();
@@ -400,10 +401,13 @@ fn what_a_rewriter_made_of_arguments_stands_beside_them() {
         // A database from before there was such a column can be read.
         let StoreSettings::Sqlite { path } = &settings.store else { panic!() };
         let older = rusqlite::Connection::open(path).unwrap();
-        older.execute_batch("ALTER TABLE audit_calls DROP COLUMN sent").unwrap();
+        assert_eq!(row["generation"], 7);
+        for column in ["sent", "generation"] {
+            older.execute_batch(&format!("ALTER TABLE audit_calls DROP COLUMN {column}")).unwrap();
+        }
         drop(older);
         let rows = self::rows(&settings).await;
-        assert!(rows[0].sent.is_none() && rows[0].status == "success");
+        assert!(rows[0].sent.is_none() && rows[0].generation.is_none() && rows[0].status == "success");
     });
 }
 

@@ -40,6 +40,8 @@ pub struct Entry<'a> {
     pub arguments: &'a str,
     /// The arguments as the backend gets them, if a rewriter changed them.
     pub sent: Option<&'a str>,
+    /// Which reading of the configuration it is judged by.
+    pub generation: u64,
 }
 
 /// How it ended.

@@ -17,20 +17,19 @@ const NAMED: usize = 20;
 /// Schemas are as deep as their author likes, up to what JSON allows, and each level takes some frames to compile.
 const STACK: usize = 64 << 20;
 
-/// Reads the schemas of all tools. Those that have not changed are not read again.
-pub(super) fn read(backend: &Backend, shaped: &mut Offers) {
-    let before = backend.offers.load_full();
+/// Reads the schemas of all tools. Those that are as they were before are not read again.
+pub(super) fn read(backend: &Backend, shaped: &mut Offers, before: &Offers) {
     let tools = &shaped.tools;
     let all = std::thread::scope(|scope| {
         let reading = std::thread::Builder::new().name("schemas".to_owned()).stack_size(STACK);
-        let reading = reading.spawn_scoped(scope, || all(backend, tools, &before));
+        let reading = reading.spawn_scoped(scope, || all(backend, tools, before));
         reading.ok().and_then(|reading| reading.join().ok())
     });
     match all {
         Some(all) => shaped.arguments = all,
         // Without its schema every tool refuses its calls.
         None => {
-            tracing::error!(backend = %backend.name, "the schemas of its tools cannot be read, so their calls are refused")
+            tracing::error!(backend = %backend.name, "the schemas of the server's tools cannot be read, so calls of them are refused")
         }
     }
 }
@@ -67,7 +66,7 @@ fn all(backend: &Backend, tools: &[Offer], before: &Offers) -> HashMap<String, A
     }
     if said > NAMED {
         let more = said - NAMED;
-        tracing::warn!(backend = %backend.name, "the schemas of {more} more of its tools have flaws or cannot be used");
+        tracing::warn!(backend = %backend.name, "the schemas of {more} more tools of the server have flaws or cannot be used");
     }
     all
 }

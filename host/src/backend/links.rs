@@ -51,7 +51,7 @@ pub(super) struct Slot {
     calls: AtomicUsize,
     /// What its client has subscribed to.
     subscribed: Mutex<HashSet<String>>,
-    /// What opens it for a session, whoever of its calls still waits.
+    /// The attempt to open it for a session, shared by all of the session's calls that wait for it.
     opening: OnceLock<Opening>,
     used: Mutex<Instant>,
     /// Whose connection it is, for what the server says between calls.
@@ -109,7 +109,7 @@ struct Attempt<'a> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if !self.kept {
-            // In this order: whoever waits for the place and finds it ended is given another.
+            // In this order: a call that waits for the place and finds it ended is given another.
             self.links.forget(self.slot);
             self.slot.end.cancel();
         }
@@ -345,7 +345,7 @@ impl Backend {
             };
             peer.request(set).await?;
         }
-        tracing::debug!(backend = %self.name, "a connection of its own");
+        tracing::debug!(backend = %self.name, "a session gets a connection of its own");
         Ok(peer)
     }
 }

@@ -55,7 +55,7 @@ pub(super) async fn listen(peer: &Peer, greeting: &Greeting) {
         "{{\"notifications\":{{\"toolsListChanged\":{tools},\"promptsListChanged\":{prompts},\"resourcesListChanged\":{resources}}}}}"
     );
     if let Err(error) = ask(peer, Own::Listen, Some(&params), STANDING).await {
-        tracing::debug!("the server no longer says what changes: {error}");
+        tracing::debug!("the server no longer says when its lists change: {error}");
     }
 }
 
@@ -122,6 +122,6 @@ pub(super) async fn drain(peer: &Peer, list: List, patience: Duration) -> Result
             Some(cursor) => next = Some(format!("{{\"cursor\":{cursor}}}")),
         }
     }
-    tracing::warn!(backend = %peer.name(), method, "its list has more than {MAX_PAGES} pages; the rest is left out");
+    tracing::warn!(backend = %peer.name(), method, "the server's list has more than {MAX_PAGES} pages; the rest is left out");
     end(offers, nameless)
 }

@@ -1,7 +1,7 @@
 //! What the gateway remembers of its servers from one start to the next: small JSON files in a folder of its own.
 //!
-//! A memory makes a start quicker and never decides anything by itself: whoever reads one must be able to find out that it
-//! is wrong, and goes on as if there were none where it cannot be read. So nothing here is an error. A file belongs to one
+//! A memory makes a start quicker and never decides anything by itself: every reader must be able to find out that it is
+//! wrong, and goes on as if there were none where it cannot be read. So nothing here is an error. A file belongs to one
 //! server: to its name in the configuration together with its command line or address, because under the same name another
 //! configuration may start something else. Several gateways share the folder; a file is replaced as a whole, and the last
 //! one to write it wins.
@@ -62,6 +62,11 @@ impl Memory {
         Arc::new(Self { folder, trust, complained: AtomicBool::new(false) })
     }
 
+    /// Whether another one is in the same folder.
+    pub(super) fn is_at(&self, other: &Self) -> bool {
+        self.folder == other.folder
+    }
+
     /// The part of one server.
     #[must_use]
     pub fn of(self: &Arc<Self>, backend: &config::Backend) -> Remembered {
@@ -91,7 +96,7 @@ impl Remembered {
         let path = self.path(self.memory.folder.as_deref()?, what);
         let ignored = |why: &dyn std::fmt::Display| {
             let path = path.display();
-            tracing::warn!(backend = %self.backend, "what was remembered of it is ignored: {path}: {why}");
+            tracing::warn!(backend = %self.backend, "what was remembered of the server is ignored: {path}: {why}");
             None
         };
         let file = match self.memory.trust.open(&path) {

@@ -107,7 +107,7 @@ fn instructions(said: Option<&RawValue>) -> Option<String> {
     serde_json::from_str(said?.get()).ok()
 }
 
-/// How far a server has come; written by whoever speaks with it, read by whoever reports.
+/// How far a server has come: the negotiation writes it, the report of a failed start reads it.
 #[derive(Debug, Default)]
 pub(super) struct Progress(Mutex<Stage>);
 
@@ -260,7 +260,7 @@ impl Words<'_> {
                 "it speaks {versions}, and this gateway none of them: {why}"
             )));
         }
-        tracing::debug!("it does not speak {STATELESS}: {why}");
+        tracing::debug!("the server does not speak {STATELESS}: {why}");
         self.greeted(revision.unwrap_or(REVISIONS[0]), Stage::Initialize).await?.map_err(Into::into)
     }
 
@@ -427,7 +427,11 @@ async fn greet_as(
         Ok(greeting) => Ok(Ok(greeting)),
         Err(refusal) => match refusal.revision().filter(|named| *named != revision) {
             Some(named) => {
-                tracing::debug!(named, "refused, and asked again in another revision: {}", refusal.error);
+                tracing::debug!(
+                    named,
+                    "the server refused this revision, and is asked again in another one: {}",
+                    refusal.error
+                );
                 initialize(peer, capabilities, named, patience).await
             }
             None => Ok(Err(refusal)),

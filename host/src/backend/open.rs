@@ -63,6 +63,21 @@ impl Opener {
         Self { common, http: http::Clients::default() }
     }
 
+    /// Whether servers that are opened with these bounds are opened as by this one.
+    pub(super) fn opens_as(&self, common: &Common) -> bool {
+        let Common { max_message, spool, redaction: _, safe_names: _, memory, first_lists: _ } = common;
+        let own = &self.common;
+        let spools = match (&own.spool, spool) {
+            (Some(own), Some(other)) => own.keeps_as(other),
+            (own, other) => own.is_none() && other.is_none(),
+        };
+        own.max_message == *max_message && spools && own.memory.is_at(memory)
+    }
+
+    pub(super) fn common(&self) -> &Common {
+        &self.common
+    }
+
     pub(super) fn redaction(&self) -> &Redaction {
         &self.common.redaction
     }

@@ -1,7 +1,7 @@
 //! One connection to one MCP server: which request waits for which answer.
 //!
-//! Requests get ids of the gateway's own, so callers never collide. Whoever stops waiting (a timeout, a client's
-//! cancel, a kill) drops the future, and the server hears `notifications/cancelled`.
+//! Requests get ids of the gateway's own, so callers never collide. To stop waiting (a timeout, a client's cancel, a
+//! kill) is to drop the future; the server then hears `notifications/cancelled`.
 
 mod hear;
 
@@ -295,8 +295,8 @@ impl Peer {
         }
     }
 
-    /// The client of the newest request under way: on a connection that one client has for itself, whoever caused
-    /// what the server says now.
+    /// The client of the newest request under way. For a connection that one client has for itself: which of its requests
+    /// the server speaks of does not matter then.
     pub(super) fn newest(&self) -> Option<Arc<dyn Client>> {
         let pending = self.pending.lock();
         let calls = pending.iter().filter(|(_, pending)| !pending.standing);

@@ -147,8 +147,8 @@ pub(crate) async fn spawn(spec: &ChildSpec) -> io::Result<Running> {
         sandbox: spec.sandbox.clone(),
     };
     let (name, redaction) = (spec.name.clone(), spec.redaction.clone());
-    // A task of its own: whoever waits may stop waiting at any moment, and what has been started must be ended then.
-    // The answer that nobody takes is dropped, and dropping a `Care` ends its child.
+    // A task of its own: the caller may stop waiting at any moment, and what has been started must be ended then. If
+    // nobody takes the result any more it is dropped, and dropping a `Care` ends its child.
     tokio::spawn(begin(name, start, redaction)).await.map_err(io::Error::other)?
 }
 
@@ -227,9 +227,9 @@ impl Care {
     pub(crate) async fn stop(self, grace: Duration) {
         self.watcher.stop(grace);
         let mut watcher = self.watcher.clone();
-        // Dropping `self` afterwards orders the kill again, which finds nobody.
+        // Dropping `self` afterwards orders the kill again, which then finds no process.
         if timeout(grace.saturating_add(AFTER_KILL), watcher.exited()).await.is_err() {
-            tracing::error!(pid = self.pid(), "a killed child has not gone yet");
+            tracing::error!(pid = self.pid(), "the child still runs five seconds after SIGKILL");
         }
     }
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::registry::Registry;
+use super::fleet::Fleet;
 use super::{Backend, listing};
-use crate::mcp::catalog::List;
+use crate::mcp::catalog::{List, Offers};
 
 /// The pause after a refresh that has found a change, and after the first that has not.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
@@ -70,7 +70,7 @@ pub(super) fn lists_of(method: &str) -> &'static [List] {
 
 /// A server says that lists of its own have changed. Returns at once: reading them needs the very pump that brought the
 /// message.
-pub(super) fn ask_again(backend: &Arc<Backend>, registry: &Arc<Registry>, lists: &[List]) {
+pub(super) fn ask_again(backend: &Arc<Backend>, fleet: &Arc<Fleet>, lists: &[List]) {
     let mut pace = backend.refreshing.0.lock();
     for list in lists {
         if !pace.wanted.contains(list) {
@@ -78,19 +78,19 @@ pub(super) fn ask_again(backend: &Arc<Backend>, registry: &Arc<Registry>, lists:
         }
     }
     if !std::mem::replace(&mut pace.running, true) {
-        tokio::spawn(run(backend.clone(), registry.clone()));
+        tokio::spawn(run(backend.clone(), fleet.clone()));
     }
 }
 
-async fn run(backend: Arc<Backend>, registry: Arc<Registry>) {
+async fn run(backend: Arc<Backend>, fleet: Arc<Fleet>) {
     loop {
         let wait = backend.refreshing.0.lock().wait(Instant::now());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = registry.stopping() => return,
+            () = backend.stopping() => return,
         }
         let lists = std::mem::take(&mut backend.refreshing.0.lock().wanted);
-        let changed = refresh(&backend, &registry, &lists).await == Some(true);
+        let changed = refresh(&backend, &fleet, &lists).await == Some(true);
         let mut pace = backend.refreshing.0.lock();
         pace.done(changed, Instant::now());
         if pace.wanted.is_empty() {
@@ -101,29 +101,25 @@ async fn run(backend: Arc<Backend>, registry: Arc<Registry>) {
 }
 
 /// Reads the lists, and says whether they are others than before; none if they cannot be read.
-pub(super) async fn refresh(
-    backend: &Arc<Backend>,
-    registry: &Arc<Registry>,
-    lists: &[List],
-) -> Option<bool> {
+pub(super) async fn refresh(backend: &Arc<Backend>, fleet: &Arc<Fleet>, lists: &[List]) -> Option<bool> {
     // One that is away is listed anew when it is back.
     let peer = backend.peer()?;
-    let before = registry.original(backend);
-    let mut offers = before.clone();
+    let before = backend.original().unwrap_or_default();
+    let mut offers = Offers::clone(&before);
     for list in lists {
         match listing::drain(&peer, *list, backend.settings.timeout).await {
             Ok(items) => offers.set(*list, items),
             Err(error) => {
-                tracing::warn!(backend = %backend.name, "its changed list cannot be read, the old one stays: {error}");
+                tracing::warn!(backend = %backend.name, "the changed list of the server cannot be read; the old one stays: {error}");
                 return None;
             }
         }
     }
     let changed = !offers.same_as(&before);
     if changed {
-        registry.offer(backend, offers).await;
-        registry.changed(backend);
-        registry.remember(backend);
+        fleet.offer(backend, offers).await;
+        fleet.changed(backend);
+        fleet.remember(backend);
     }
     Some(changed)
 }

@@ -1,10 +1,11 @@
-//! All backends together: started in parallel, merged into one catalog, stopped in order.
+//! The servers of one generation: merged into one catalog, and asked for all that is not about a single one.
 //!
-//! What each offered is remembered on disk, so that the first list after a start is whole at once ([`recall`]); what is not
-//! remembered is waited for, within a bound ([`waiting`]).
+//! The servers themselves belong to the [`Fleet`], which outlives every generation. What each offered is remembered on disk,
+//! so that the first list after a start is whole at once ([`recall`]); what is not remembered is waited for, within a bound
+//! ([`waiting`]).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,35 +13,33 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use super::fleet::{Fleet, Lineup};
 use super::negotiate::Greeting;
 use super::open::{Common, Opener};
-use super::peer::Peer;
-use super::refresh;
-use super::supervisor;
-use super::{Backend, Spontaneous, Status};
+use super::{Backend, Status};
 use super::{arguments, items};
 use crate::config;
 use crate::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part, Standing};
-use crate::mcp::client::Client;
-use crate::mcp::header::Mirrored;
-use crate::mcp::{Era, STATELESS, header, splice};
+use crate::mcp::{STATELESS, splice};
 use crate::redact::Words;
 
 mod recall;
+mod said;
 mod waiting;
+
+pub(super) use self::said::Said;
 
 /// Messages of backends waiting for the door.
 pub const EVENT_QUEUE: usize = 1024;
 
 /// Waits until a backend is up or failed once.
-async fn probed((place, backend): (usize, &Arc<Backend>)) -> (usize, String, Result<usize, Words>) {
+async fn probed((place, member): (usize, &Member)) -> (usize, String, Result<usize, Words>) {
+    let backend = &member.backend;
     let mut status = backend.status.subscribe();
     let settled = status.wait_for(|status| *status != Status::Starting).await.map(|status| status.clone());
     let result = match settled {
-        Ok(Status::Ready) => Ok(backend.offers.load().tools.len()),
+        Ok(Status::Ready) => Ok(member.shaped.load().tools.len()),
         Ok(Status::Down { reason, .. }) => Err(reason),
         Ok(Status::Starting | Status::Stopped) | Err(_) => Err("it was stopped".into()),
     };
@@ -50,9 +49,6 @@ async fn probed((place, backend): (usize, &Arc<Backend>)) -> (usize, String, Res
 /// Reshapes one list of one backend; the rewriters, seen from here.
 pub type Reshape = Arc<dyn Fn(&Arc<str>, List, Vec<Offer>) -> Vec<Offer> + Send + Sync>;
 
-/// The lists of a backend before and after the rewriters, and which arguments are repeated in headers.
-type Read = (Offers, Offers, HashMap<String, Vec<Mirrored>>);
-
 /// Something a client should hear of.
 #[derive(Debug)]
 pub enum Event {
@@ -60,45 +56,42 @@ pub enum Event {
     ListChanged(List),
 }
 
-/// All backends.
+/// A server with its lists as the rewriters of this generation leave them.
+struct Member {
+    backend: Arc<Backend>,
+    shaped: ArcSwap<Offers>,
+}
+
+/// The servers of one generation.
 pub struct Registry {
+    fleet: Arc<Fleet>,
+    members: Vec<Member>,
+    /// The same, for those who need no lists.
     backends: Vec<Arc<Backend>>,
-    by_name: HashMap<Arc<str>, Arc<Backend>>,
+    by_name: HashMap<Arc<str>, usize>,
+    opener: Arc<Opener>,
     reshape: Reshape,
     safe_names: bool,
     catalog: ArcSwap<Catalog>,
     merging: Mutex<Merging>,
-    /// Counts merges, for whoever waits for a name.
+    /// Counts merges, to wake the calls that wait for a name.
     merges: watch::Sender<u64>,
-    greetings: Mutex<HashMap<Arc<str>, Greeting>>,
-    client: watch::Sender<Option<Arc<str>>>,
-    events: mpsc::Sender<Event>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
     started: tokio::time::Instant,
     /// How long after the start the first lists wait for backends that are still starting. So long such a backend also
     /// keeps plain names from those after it in the file, unless it fails sooner. What is decided then is only what clients
     /// see: rules wait for as long as it takes.
     patience: Duration,
-    /// Counts what becomes known of the backends, for whoever waits for all of them.
+    /// Counts what becomes known of the backends, to wake those who wait for all of them.
     moves: watch::Sender<u64>,
-    /// The one client of a gateway on stdio: what servers say over the shared connections is for it.
-    sole: OnceLock<Arc<dyn Client>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Merging {
     owners: Owners,
-    /// What the backends said before rewriting, to rewrite again after a change.
-    originals: HashMap<Arc<str>, Offers>,
-    /// Those of which that is what they said before this start; they have not spoken yet.
-    remembered: HashSet<Arc<str>>,
     /// What is remembered has been read.
     recalled: bool,
     /// Until all have spoken (or time is up) nothing is shown.
     settled: bool,
-    /// Backends that failed before they were listed.
-    failed: HashSet<Arc<str>>,
     /// Those that have not been listed yet are not waited for any more.
     impatient: bool,
 }
@@ -110,7 +103,7 @@ impl std::fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// Starts all backends; returns at once.
+    /// The first of an endpoint. Starts all backends; returns at once.
     #[must_use]
     pub fn start(
         settings: &[config::Backend],
@@ -118,45 +111,143 @@ impl Registry {
         reshape: Reshape,
     ) -> (Arc<Self>, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-        let (safe_names, patience) = (common.safe_names, common.first_lists);
+        let fleet = Fleet::new(events);
         let opener = Arc::new(Opener::new(common));
-        let backends: Vec<_> =
-            settings.iter().map(|s| Arc::new(Backend::new(s.clone(), opener.clone()))).collect();
-        let registry = Arc::new(Self {
-            by_name: backends.iter().map(|backend| (backend.name.clone(), backend.clone())).collect(),
-            reshape,
-            safe_names,
-            catalog: ArcSwap::default(),
-            merging: Mutex::new(Merging { recalled: settings.is_empty(), ..Merging::default() }),
-            merges: watch::Sender::new(0),
-            greetings: Mutex::default(),
-            client: watch::Sender::new(None),
-            events,
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            started: tokio::time::Instant::now(),
-            patience,
-            moves: watch::Sender::new(0),
-            sole: OnceLock::new(),
-            backends,
-        });
+        let backends: Vec<_> = settings.iter().map(|settings| fleet.enlist(settings, &opener)).collect();
+        let merging = Merging { recalled: settings.is_empty(), ..Merging::default() };
+        let registry = Self::new(&fleet, backends, (opener.clone(), opener.common()), reshape, merging);
+        fleet.attach(&registry);
         tokio::spawn(registry.clone().recall());
-        for backend in &registry.backends {
-            let task = supervisor::run(backend.clone(), registry.clone(), registry.client.subscribe());
-            registry.tasks.spawn(task);
-        }
-        registry.tasks.close();
-        let late = registry.clone();
-        tokio::spawn(async move {
-            late.met().await;
-            late.settled().await;
-            let mut merging = late.merging.lock();
-            merging.impatient = true;
-            if late.backends.iter().any(|backend| !merging.originals.contains_key(&backend.name)) {
-                late.merge(&mut merging);
-            }
-        });
+        registry.backends.iter().for_each(|backend| fleet.launch(backend));
+        tokio::spawn(registry.clone().end_patience());
         (registry, receiver)
+    }
+
+    /// The one of the next generation, ready to be asked: with the lists of all servers that have said what they offer.
+    /// Names that were given stay with whom they were given to, as far as that server is still there. `alike` says whether
+    /// the rewriters leave the lists of a server as those of this generation do; then nothing is read again.
+    pub async fn following(
+        self: &Arc<Self>,
+        lineup: Lineup,
+        reshape: Reshape,
+        alike: impl Fn(&str) -> bool,
+    ) -> Arc<Self> {
+        // Half a start is not handed on: what is remembered is read in a moment.
+        self.until(self.started + self.patience, |_, merging| merging.recalled).await;
+        let (common, opener) = (lineup.common.clone(), lineup.opener.clone());
+        let (fleet, backends) = (lineup.fleet.clone(), lineup.settled());
+        let mut merging = self.merging.lock().clone();
+        // The new servers were waited for before.
+        merging.impatient |= merging.settled;
+        merging.owners = self.heirs(&backends, common.safe_names, merging.owners);
+        let next = Self::new(&fleet, backends, (opener, &common), reshape, merging);
+        next.merges.send_replace(self.merges.borrow().saturating_add(1));
+        // From here on it hears what servers say; what they said before is read now.
+        fleet.attach(&next);
+        let shaping = next.members.iter().map(|member| {
+            let before = self.place(&member.backend).map(|place| &self.members[place]);
+            let as_before = before.filter(|_| alike(&member.backend.name));
+            next.shape(member, before, as_before.is_some())
+        });
+        futures_util::future::join_all(shaping).await;
+        let mut merging = next.merging.lock();
+        if merging.settled {
+            let mut owners = std::mem::take(&mut merging.owners);
+            let catalog = next.merged(&merging, &mut owners);
+            merging.owners = owners;
+            next.catalog.store(Arc::new(catalog));
+        } else {
+            tokio::spawn(next.clone().end_patience());
+        }
+        drop(merging);
+        next
+    }
+
+    /// The lists of a server for this generation.
+    async fn shape(&self, member: &Member, before: Option<&Member>, as_before: bool) {
+        let backend = &member.backend;
+        let _turn = backend.reading.lock().await;
+        if let Some(before) = before {
+            // If they have to be read again, at least the schemas that did not change need not be.
+            member.shaped.store(before.shaped.load_full());
+        }
+        if as_before {
+            return;
+        }
+        if let Some(offers) = backend.original()
+            && let Some(shaped) = self.read(backend, &offers).await
+        {
+            member.shaped.store(Arc::new(shaped));
+        }
+    }
+
+    /// Who owns which name in the next generation.
+    fn heirs(&self, next: &[Arc<Backend>], safe_names: bool, owners: Owners) -> Owners {
+        let names = |backends: &[Arc<Backend>], also: &[Arc<Backend>]| -> Vec<(Arc<str>, bool)> {
+            let both = backends.iter().filter(|one| also.iter().any(|other| one.name == other.name));
+            both.map(|backend| (backend.name.clone(), backend.settings.always_prefix)).collect()
+        };
+        // Another order or another way to name things says who has which name: then it is as after a start.
+        let as_before =
+            safe_names == self.safe_names && names(&self.backends, next) == names(next, &self.backends);
+        if as_before {
+            owners.without(|name| next.iter().all(|backend| *backend.name != *name))
+        } else {
+            Owners::default()
+        }
+    }
+
+    fn new(
+        fleet: &Arc<Fleet>,
+        backends: Vec<Arc<Backend>>,
+        (opener, common): (Arc<Opener>, &Common),
+        reshape: Reshape,
+        merging: Merging,
+    ) -> Arc<Self> {
+        let member = |backend: &Arc<Backend>| Member { backend: backend.clone(), shaped: ArcSwap::default() };
+        let names = backends.iter().enumerate().map(|(place, backend)| (backend.name.clone(), place));
+        Arc::new(Self {
+            by_name: names.collect(),
+            members: backends.iter().map(member).collect(),
+            backends,
+            fleet: fleet.clone(),
+            opener,
+            reshape,
+            safe_names: common.safe_names,
+            catalog: ArcSwap::default(),
+            merging: Mutex::new(merging),
+            merges: watch::Sender::new(0),
+            started: tokio::time::Instant::now(),
+            patience: common.first_lists,
+            moves: watch::Sender::new(0),
+        })
+    }
+
+    /// When the time for the first lists is over, nobody waits for those that are not there.
+    async fn end_patience(self: Arc<Self>) {
+        self.met().await;
+        self.settled().await;
+        let mut merging = self.merging.lock();
+        merging.impatient = true;
+        if self.backends.iter().any(|backend| !backend.is_listed()) {
+            self.merge(&mut merging);
+        }
+    }
+
+    /// All servers of the endpoint, whichever generation they belong to.
+    #[must_use]
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
+    pub(super) fn opener(&self) -> &Arc<Opener> {
+        &self.opener
+    }
+
+    /// Where a server stands, if it is one of this generation: this very one, not another of its name.
+    pub(super) fn place(&self, backend: &Backend) -> Option<usize> {
+        let place = *self.by_name.get(&backend.name)?;
+        std::ptr::eq(&raw const *self.backends[place], backend).then_some(place)
     }
 
     #[must_use]
@@ -166,7 +257,7 @@ impl Registry {
 
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Arc<Backend>> {
-        self.by_name.get(name)
+        self.by_name.get(name).map(|place| &self.backends[*place])
     }
 
     /// The merged lists as they are now.
@@ -185,7 +276,7 @@ impl Registry {
         Arc::new(self.merged(&merging, &mut Owners::default()))
     }
 
-    /// Counts the merges of the lists, for whoever waits for something to be offered.
+    /// Counts the merges of the lists, to wake those who wait for something to be offered.
     #[must_use]
     pub fn merges(&self) -> watch::Receiver<u64> {
         self.merges.subscribe()
@@ -194,11 +285,11 @@ impl Registry {
     /// What the servers themselves list as tools, before rewriting: backend and own name.
     #[must_use]
     pub fn own_tools(&self) -> Vec<(Arc<str>, String)> {
-        let merging = self.merging.lock();
-        let of = |(backend, offers): (&Arc<str>, &Offers)| -> Vec<(Arc<str>, String)> {
-            offers.tools.iter().map(|offer| (backend.clone(), offer.upstream.clone())).collect()
+        let of = |backend: &Arc<Backend>| -> Vec<(Arc<str>, String)> {
+            let offers = backend.original().unwrap_or_default();
+            offers.tools.iter().map(|offer| (backend.name.clone(), offer.upstream.clone())).collect()
         };
-        merging.originals.iter().flat_map(of).collect()
+        self.backends.iter().flat_map(of).collect()
     }
 
     /// Has every backend that is down tried at once: a person has changed something, perhaps what kept it down.
@@ -206,47 +297,12 @@ impl Registry {
         self.backends.iter().for_each(|backend| backend.try_again(std::time::Instant::now()));
     }
 
-    /// There is one client only; the shared connections are its own.
-    pub fn sole_client(&self, client: Arc<dyn Client>) {
-        // A second one would be a second stdin.
-        let _ = self.sole.set(client);
-    }
-
-    /// A session is over.
-    pub fn forget(&self, session: &Arc<str>) {
-        self.backends.iter().for_each(|backend| backend.forget(session));
-    }
-
-    /// Tells the backends what the client can do. One that was told otherwise is connected anew.
-    pub fn client_declares(&self, capabilities: &str) {
-        self.client.send_if_modified(|known| {
-            let changed = known.as_deref() != Some(capabilities);
-            if changed {
-                *known = Some(capabilities.into());
-            }
-            changed
-        });
-    }
-
-    /// The client is there, and declares nothing for the whole connection. What one has declared stays.
-    pub fn client_declares_nothing(&self) {
-        if self.client.borrow().is_none() {
-            self.client.send_if_modified(|known| {
-                let first = known.is_none();
-                if first {
-                    *known = Some("{}".into());
-                }
-                first
-            });
-        }
-    }
-
     /// The servers' own instructions to the model, with the backend each belongs to, in the file's order.
     #[must_use]
     pub fn instructions(&self) -> Vec<(Arc<str>, String)> {
-        let greetings = self.greetings.lock();
         let of = |backend: &Arc<Backend>| {
-            Some((backend.name.clone(), greetings.get(&backend.name)?.instructions.clone()?))
+            let said = backend.said.lock();
+            Some((backend.name.clone(), said.greeting.as_ref()?.instructions.clone()?))
         };
         self.backends.iter().filter_map(of).collect()
     }
@@ -254,9 +310,9 @@ impl Registry {
     /// The extensions of the stateless backends, in the file's order.
     #[must_use]
     pub fn extensions(&self) -> Vec<(String, Box<RawValue>)> {
-        let greetings = self.greetings.lock();
         let of = |backend: &Arc<Backend>| {
-            let greeting = greetings.get(&backend.name).filter(|greeting| greeting.version == STATELESS)?;
+            let said = backend.said.lock();
+            let greeting = said.greeting.as_ref().filter(|greeting| greeting.version == STATELESS)?;
             let extensions = splice::get(greeting.capabilities.get(), "/extensions")?;
             serde_json::from_str::<BTreeMap<_, _>>(extensions).ok()
         };
@@ -266,9 +322,8 @@ impl Registry {
     /// The connected backends that declared a capability.
     #[must_use]
     pub fn capable(&self, capability: &str) -> Vec<Arc<Backend>> {
-        let greetings = self.greetings.lock();
-        let capable =
-            |backend: &&Arc<Backend>| greetings.get(&backend.name).is_some_and(|g| g.has(capability));
+        let has = |greeting: &Greeting| greeting.has(capability);
+        let capable = |backend: &&Arc<Backend>| backend.said.lock().greeting.as_ref().is_some_and(has);
         self.backends.iter().filter(capable).cloned().collect()
     }
 
@@ -288,7 +343,7 @@ impl Registry {
         &self,
         told: &mut dyn FnMut(&str, &Result<usize, Words>),
     ) -> (Vec<(String, Result<usize, Words>)>, Catalog) {
-        let mut waiting: FuturesUnordered<_> = self.backends.iter().enumerate().map(probed).collect();
+        let mut waiting: FuturesUnordered<_> = self.members.iter().enumerate().map(probed).collect();
         let mut report = Vec::new();
         while let Some((place, name, result)) = waiting.next().await {
             told(&name, &result);
@@ -302,86 +357,47 @@ impl Registry {
         (report, self.merged(&merging, &mut Owners::default()))
     }
 
-    /// Stops all backends and waits for their processes to be gone.
+    /// Stops all servers of the endpoint and waits for their processes to be gone.
     pub async fn stop(&self) {
-        self.stop.cancel();
-        self.tasks.wait().await;
-        futures_util::future::join_all(self.backends.iter().map(|backend| backend.links.stop())).await;
+        self.fleet.stop().await;
     }
 
-    pub(super) async fn stopping(&self) {
-        self.stop.cancelled().await;
-    }
-
-    pub(super) fn greeted(&self, backend: &Arc<Backend>, greeting: Greeting) {
-        self.greetings.lock().insert(backend.name.clone(), greeting);
-        backend.refreshing.reset();
-        self.remember(backend);
-    }
-
-    pub(super) fn greeting(&self, backend: &Backend) -> Option<Greeting> {
-        self.greetings.lock().get(&backend.name).cloned()
-    }
-
-    pub(super) fn original(&self, backend: &Backend) -> Offers {
-        self.merging.lock().originals.get(&backend.name).cloned().unwrap_or_default()
-    }
-
-    /// Takes what a backend offers, through the rewriters. Reading it takes as long as its server makes it, so it is not
-    /// done where calls are served.
-    pub(super) async fn offer(&self, backend: &Arc<Backend>, offers: Offers) {
-        // One list after the other, so that an older one never takes the place of a newer one.
-        let _turn = backend.reading.lock().await;
-        if self.confirmed(backend, &offers) {
-            return;
-        }
-        if let Some(read) = self.read(backend, offers).await {
-            self.store(backend, read, false);
-        }
-    }
-
-    /// Whether a backend offers what is known of it already; then there is nothing to read.
-    fn confirmed(&self, backend: &Backend, offers: &Offers) -> bool {
-        let mut merging = self.merging.lock();
-        let same = merging.originals.get(&backend.name).is_some_and(|known| known.same_as(offers));
-        if same {
-            merging.remembered.remove(&backend.name);
-        }
-        same
+    async fn stopping(&self) {
+        self.fleet.stopping().await;
     }
 
     /// What a backend offers as the rewriters leave it, with its schemas read.
-    async fn read(&self, backend: &Arc<Backend>, offers: Offers) -> Option<Read> {
-        let (reshape, of) = (self.reshape.clone(), backend.clone());
+    pub(super) async fn read(&self, backend: &Arc<Backend>, offers: &Arc<Offers>) -> Option<Offers> {
+        let before = self.members.get(self.place(backend)?)?.shaped.load_full();
+        let (reshape, of, offers) = (self.reshape.clone(), backend.clone(), offers.clone());
         let read = tokio::task::spawn_blocking(move || {
             let mut fitted = items::fit(&of, &offers);
             let mut shaped = Offers::default();
             for list in List::ALL {
                 shaped.set(list, reshape(&of.name, list, fitted.take(list)));
             }
-            arguments::read(&of, &mut shaped);
-            let mirrored = |offer: &Offer| {
-                let schema = splice::get(offer.item.get(), "/inputSchema")?;
-                let found = header::mirrored(&crate::mcp::message::raw(schema.to_owned())).ok()?;
-                (!found.is_empty()).then(|| (offer.upstream.clone(), found))
-            };
-            let mirrored = offers.tools.iter().filter_map(mirrored).collect();
-            (offers, shaped, mirrored)
+            arguments::read(&of, &mut shaped, &before);
+            shaped
         });
         read.await
             .inspect_err(
-                |error| tracing::error!(backend = %backend.name, "its lists cannot be read: {error}"),
+                |error| tracing::error!(backend = %backend.name, "the server's lists cannot be read: {error}"),
             )
             .ok()
     }
 
-    /// A backend came, went or changed its lists.
-    pub(super) fn changed(&self, backend: &Backend) {
-        let up = backend.status() == Status::Ready;
-        metrics::gauge!("sentinel_backend_healthy", "backend" => backend.name.to_string())
-            .set(f64::from(u8::from(up)));
+    /// What a backend offers from now on, in this generation.
+    pub(super) fn put(&self, backend: &Backend, shaped: Arc<Offers>) {
+        if let Some(member) = self.place(backend).and_then(|place| self.members.get(place)) {
+            // Under the lock, so that a merge sees it before or after.
+            let _merging = self.merging.lock();
+            member.shaped.store(shaped);
+        }
+    }
+
+    /// One of the servers came, went or changed its lists.
+    pub(super) fn changed(&self) {
         let mut merging = self.merging.lock();
-        merging.note(backend);
         let late = self.started.elapsed() >= self.patience;
         merging.impatient |= late;
         if late || self.all_known(&merging) {
@@ -410,15 +426,15 @@ impl Registry {
             .collect();
         self.catalog.store(Arc::new(next));
         self.merges.send_modify(|merges| *merges += 1);
-        self.announce(&changed);
+        self.fleet.announce(&changed);
     }
 
     fn merged(&self, merging: &Merging, owners: &mut Owners) -> Catalog {
-        let offers: Vec<_> = self.backends.iter().map(|backend| backend.offers.load_full()).collect();
+        let offers: Vec<_> = self.members.iter().map(|member| member.shaped.load_full()).collect();
         let standing = |backend: &Backend| {
-            if merging.originals.contains_key(&backend.name) {
+            if backend.is_listed() {
                 Standing::Listed
-            } else if merging.impatient || merging.failed.contains(&backend.name) {
+            } else if merging.impatient || backend.has_failed() {
                 Standing::GivenUp
             } else {
                 Standing::Awaited
@@ -436,36 +452,5 @@ impl Registry {
             })
             .collect();
         Catalog::merge(&parts, self.safe_names, owners)
-    }
-
-    /// Says that lists have changed.
-    fn announce(&self, lists: &[List]) {
-        for list in lists {
-            // Full means that a change is being announced already.
-            let _ = self.events.try_send(Event::ListChanged(*list));
-        }
-    }
-
-    /// A message a backend sent over its shared connection of its own accord.
-    pub(super) fn spontaneous(
-        self: &Arc<Self>,
-        backend: &Arc<Backend>,
-        peer: &Arc<Peer>,
-        message: Spontaneous,
-        client: Option<Arc<dyn Client>>,
-    ) {
-        if let Spontaneous::Notification { method, .. } = &message {
-            let lists = refresh::lists_of(method);
-            if !lists.is_empty() {
-                // The cache first, then the clients: whoever was given another list hears of it.
-                refresh::ask_again(backend, self, lists);
-                return;
-            }
-        }
-        // Among several clients nobody can know whose request caused it. A stateless server speaks about requests
-        // under way only, so if there is one, it is that.
-        let only = || (peer.era() == Era::Stateless).then(|| peer.only()).flatten();
-        let client = client.or_else(only).or_else(|| self.sole.get().cloned());
-        super::pass_on(&backend.name, peer, client, message);
     }
 }

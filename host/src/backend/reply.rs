@@ -37,7 +37,7 @@ impl Reply {
         &self.payload
     }
 
-    /// The answer with nothing missing, for whoever must see all of it.
+    /// The whole answer in memory, for code that must see all of it.
     ///
     /// # Errors
     /// It is too long for that.

@@ -16,8 +16,11 @@ const FIRST_LASTING: Duration = Duration::from_secs(60);
 const LONGEST_LASTING: Duration = Duration::from_secs(300);
 /// A server that was up for so long has proven itself, called or not.
 const PROVEN_AFTER: Duration = Duration::from_secs(5);
-/// From one start to the next, however well it served in between: one that dies of every call must not take a processor.
-const SHORTEST_LIFE: Duration = Duration::from_secs(1);
+/// A server that proves itself and dies again and again is started at once a few times, then once in each such time:
+/// one that dies of every call must not take a processor.
+const PER_START: Duration = Duration::from_secs(1);
+/// So many starts at once are allowed before that rate holds.
+const BURST: u32 = 5;
 /// Calls start an attempt too, but not before the last one is so long ago: as long as it took, within these.
 const SHORTEST_GAP: Duration = Duration::from_secs(1);
 const LONGEST_GAP: Duration = Duration::from_secs(30);
@@ -67,13 +70,15 @@ pub(super) struct Restarts {
     /// After more failures in a row than this the pause is the longest.
     limit: Option<u32>,
     in_a_row: u32,
+    /// When all starts so far would have been made at the rate of one per [`PER_START`].
+    paid: Option<Instant>,
     /// When the attempt was due before which a call came.
     due: Option<Instant>,
 }
 
 impl Restarts {
     pub(super) fn new(limit: Option<u32>) -> Self {
-        Self { limit, in_a_row: 0, due: None }
+        Self { limit, in_a_row: 0, paid: None, due: None }
     }
 
     /// How often it has failed since it last proved itself.
@@ -86,7 +91,9 @@ impl Restarts {
         let now = life.ended;
         if life.has_proven_itself() {
             (self.in_a_row, self.due) = (0, None);
-            let again = now.max(life.began + SHORTEST_LIFE);
+            let paid = self.paid.map_or(now, |paid| paid.max(now));
+            let again = now.max(paid.checked_sub((BURST - 1) * PER_START).unwrap_or(now));
+            self.paid = Some(paid + PER_START);
             return Next { again, soonest: again };
         }
         // An attempt that a call started says nothing new. If it counted, many callers would make the pauses long.
@@ -160,18 +167,35 @@ mod tests {
     #[test]
     fn one_that_proved_itself_is_started_at_once_however_often_it_dies() {
         let mut restarts = Restarts::new(Some(2));
-        let began = Instant::now();
+        let mut began = Instant::now();
         for answered in [true, true, true, true, true, false, false, false] {
             let ended = began + 25 * SECOND;
             let life = Life { ended, up: Some(began + SECOND), answered, ..failed(began) };
             assert_eq!(restarts.after(&life, 255), Next { again: ended, soonest: ended });
             assert_eq!(restarts.in_a_row(), 0);
+            began = ended;
         }
-        // It forgets what was before, and one that dies of its first call is not started more often than once a second.
+        // It forgets what was before.
         pauses(&mut restarts, Cause::Passing, 6);
         let life = Life { ended: began + SECOND / 4, up: Some(began), answered: true, ..failed(began) };
-        assert_eq!(restarts.after(&life, 0).again, began + SECOND);
+        assert!(restarts.after(&life, 0).again <= began + SECOND);
         assert_eq!(pauses(&mut restarts, Cause::Passing, 2), [1, 2]);
+    }
+
+    #[test]
+    fn one_that_dies_of_every_call_is_started_a_few_times_at_once_and_then_once_a_second() {
+        let mut restarts = Restarts::new(None);
+        let (first, mut now) = (Instant::now(), Instant::now());
+        let mut begun = Vec::new();
+        for _ in 0..12 {
+            let life = Life { ended: now, up: Some(now), answered: true, ..failed(now) };
+            now = restarts.after(&life, 0).again;
+            begun.push(now.duration_since(first).as_secs());
+        }
+        assert_eq!(begun, [0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7]);
+        // After a quiet time it has its few starts again.
+        let life = Life { ended: now + 20 * SECOND, up: Some(now), answered: true, ..failed(now) };
+        assert_eq!(restarts.after(&life, 0).again, life.ended);
     }
 
     #[test]

@@ -53,5 +53,9 @@ pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
         memory: Arc::default(),
         first_lists: Duration::from_secs(1),
     };
-    Arc::new(Backend::new(settings, Arc::new(Opener::new(common))))
+    Arc::new(Backend::new(
+        settings,
+        Arc::new(Opener::new(common)),
+        tokio_util::sync::CancellationToken::new(),
+    ))
 }

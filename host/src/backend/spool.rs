@@ -1,7 +1,7 @@
 //! Takes in one message of a server, however long: in memory up to a window, beyond it with its large strings in a file
-//! that has no name and is gone with the message. The reader is never slowed down by whoever reads the answer, so a slow
-//! client of a shared server delays nobody else. What is kept belongs to a share of whoever is to read it; a message for
-//! which there is no room is read to its end all the same, because only then it is known whose answer it was.
+//! that has no name and is gone with the message. The reader is never slowed down by the client that waits for the answer,
+//! so a slow client of a shared server delays nobody else. What is kept counts to the share of the caller who is to read
+//! it; a message for which there is no room is read to its end all the same, because only then its recipient is known.
 
 use std::fs::File;
 use std::io;
@@ -36,7 +36,7 @@ pub struct Spool {
     limit: u64,
     /// What all messages take, those that are arriving included.
     used: AtomicU64,
-    /// What has arrived, by whoever is to read it.
+    /// What has arrived, counted by the caller who is to read it.
     shares: Arc<Shares>,
 }
 
@@ -52,6 +52,11 @@ impl Spool {
     pub fn new(folder: PathBuf, limit: u64) -> Arc<Self> {
         let most = usize::try_from(limit.saturating_mul(LONGEST_AT_ONCE)).unwrap_or(usize::MAX);
         Arc::new(Self { folder, limit, used: AtomicU64::new(0), shares: Shares::new(most) })
+    }
+
+    /// Whether another one keeps as much, at the same place.
+    pub(super) fn keeps_as(&self, other: &Self) -> bool {
+        self.folder == other.folder && self.limit == other.limit
     }
 
     fn open(self: &Arc<Self>) -> io::Result<Arc<Spooled>> {
@@ -86,7 +91,7 @@ struct Spooled {
     length: AtomicU64,
     /// There was no room for all of them, so there are none.
     lost: AtomicBool,
-    /// In the share of whoever is to read them.
+    /// The place in the share of the caller who is to read them.
     place: OnceLock<Place>,
     spool: Arc<Spool>,
 }
@@ -289,7 +294,7 @@ impl Gather {
     }
 }
 
-/// All of a message in memory, for whoever must see it.
+/// All of a message in memory, for code that must see all of it.
 ///
 /// # Errors
 /// It is too long for that, or cannot be read.

@@ -307,7 +307,7 @@ impl Lines {
                 }
                 None => return Ok(()),
                 Some(b'{' | b'[') => Incoming::Message(line.slice_ref(text).into()),
-                // A byte order mark, or a print without a line feed before the message: whoever reads it can tell.
+                // A byte order mark, or printed text without a line feed before the message: the parser tells them apart.
                 Some(_) if text.starts_with(BOM) || memmem::find(text, b"\"jsonrpc\"").is_some() => {
                     Incoming::Message(line.slice_ref(text).into())
                 }

@@ -45,7 +45,7 @@ impl Subscriptions {
     fn begin(&self, key: &Key, whose: Share) -> Option<CancellationToken> {
         let mut all = self.0.lock();
         let place = match all.remove(key) {
-            // Whoever had a place keeps it.
+            // A subscription that is renewed keeps its place.
             Some((earlier, place)) => {
                 earlier.cancel();
                 place
@@ -68,7 +68,7 @@ impl Subscriptions {
     /// The server ended it: the place is free, unless another subscription has it by now.
     fn ended(&self, key: &Key, token: &CancellationToken) {
         let mut all = self.0.lock();
-        // Whoever loses the place is cancelled under this lock.
+        // A subscription that loses its place is cancelled under this lock.
         if !token.is_cancelled() {
             all.remove(key);
         }
@@ -120,7 +120,7 @@ impl Client for Subscriber {
 }
 
 impl Backend {
-    /// What the stateless era has no request for; none if it has.
+    /// Emulates a request that only the handshake era has; `None` if this request needs no emulation.
     pub(super) async fn courtesy(
         self: &Arc<Self>,
         peer: &Arc<Peer>,

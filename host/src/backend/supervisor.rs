@@ -11,12 +11,12 @@ use tokio::sync::watch;
 
 use super::eras::Eras;
 use super::errand::Own;
+use super::fleet::Fleet;
 use super::listing;
 use super::negotiate::{self, Greeting, Met, Progress, Stage};
 use super::open::OpenError;
 use super::peer::Peer;
 use super::refresh;
-use super::registry::Registry;
 use super::restart::{Cause, Life, Next, Restarts};
 use super::wanted::STOPPED;
 use super::wire::{Control, Incoming, Receiver, Wire, WireError};
@@ -58,7 +58,7 @@ struct Track {
     peer: Mutex<Option<Arc<Peer>>>,
 }
 
-pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut client: ClientCapabilities) {
+pub(super) async fn run(backend: Arc<Backend>, fleet: Arc<Fleet>, mut client: ClientCapabilities) {
     let mut eras = recall(&backend).await;
     let process = matches!(backend.settings.transport, Transport::Stdio { .. });
     // How often a server that is only connected to was started is not ours to count.
@@ -68,7 +68,7 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
     loop {
         let (turn, stopped) = backend.wanted.last();
         if stopped {
-            if !halt(&backend, &registry, turn).await {
+            if !halt(&backend, &fleet, turn).await {
                 break;
             }
             (restarts, complaint) = (fresh(), Complaint::default());
@@ -79,7 +79,7 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
         backend.story.begins();
         backend.wanted.obeys(turn);
         let (began, track) = (Instant::now(), Track::default());
-        let end = live(&backend, &registry, &mut client, &mut eras, &track, turn).await;
+        let end = live(&backend, &fleet, &mut client, &mut eras, &track, turn).await;
         backend.peer.store(None);
         let (reason, cause) = match end {
             End::Asked { again: true } => continue,
@@ -106,13 +106,13 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
         if process && !backend.settings.restart_on_exit {
             // Said by the operator: a server that goes stays gone.
             backend.status.send_replace(Status::Down { reason, again: None });
-            registry.changed(&backend);
+            fleet.changed(&backend);
             tokio::select! {
-                () = registry.stopping() => break,
+                () = backend.stopping() => break,
                 () = backend.wanted.turned(turn) => continue,
             }
         }
-        if !rest(&backend, &registry, reason, next, turn).await {
+        if !rest(&backend, &fleet, reason, next, turn).await {
             break;
         }
     }
@@ -120,13 +120,13 @@ pub(super) async fn run(backend: Arc<Backend>, registry: Arc<Registry>, mut clie
 }
 
 /// Stays down until an operator wants it again. False if the gateway stops.
-async fn halt(backend: &Arc<Backend>, registry: &Arc<Registry>, turn: u64) -> bool {
+async fn halt(backend: &Arc<Backend>, fleet: &Arc<Fleet>, turn: u64) -> bool {
     tracing::info!(backend = %backend.name, "an operator has stopped the backend; calls of it are refused");
     backend.status.send_replace(Status::Down { reason: STOPPED.into(), again: None });
-    registry.changed(backend);
+    fleet.changed(backend);
     backend.wanted.obeys(turn);
     tokio::select! {
-        () = registry.stopping() => false,
+        () = backend.stopping() => false,
         () = backend.wanted.turned(turn) => true,
     }
 }
@@ -147,17 +147,11 @@ async fn recall(backend: &Arc<Backend>) -> Eras {
 
 /// Waits until it is tried again: at the time that stands in its status, which a call or an operator may bring forward, or
 /// when an operator has ordered something. False if the gateway stops.
-async fn rest(
-    backend: &Arc<Backend>,
-    registry: &Arc<Registry>,
-    reason: Words,
-    next: Next,
-    turn: u64,
-) -> bool {
+async fn rest(backend: &Arc<Backend>, fleet: &Arc<Fleet>, reason: Words, next: Next, turn: u64) -> bool {
     *backend.soonest.lock() = next.soonest;
     let mut status = backend.status.subscribe();
     backend.status.send_replace(Status::Down { reason, again: Some(next.again) });
-    registry.changed(backend);
+    fleet.changed(backend);
     loop {
         let again = match *status.borrow_and_update() {
             Status::Down { again: Some(again), .. } => again,
@@ -169,7 +163,7 @@ async fn rest(
             () = tokio::time::sleep_until(again.into()) => return true,
             _ = status.changed() => {}
             () = backend.wanted.turned(turn) => return true,
-            () = registry.stopping() => return false,
+            () = backend.stopping() => return false,
         }
     }
 }
@@ -209,7 +203,7 @@ impl Complaint {
 /// One connection from its opening to its end.
 async fn live(
     backend: &Arc<Backend>,
-    registry: &Arc<Registry>,
+    fleet: &Arc<Fleet>,
     client: &mut ClientCapabilities,
     eras: &mut Eras,
     track: &Track,
@@ -218,7 +212,7 @@ async fn live(
     let opening = reporting(backend, String::new, backend.opener.open(&backend.settings));
     let opened = tokio::select! {
         opened = opening => opened,
-        () = registry.stopping() => return End::Asked { again: false },
+        () = backend.stopping() => return End::Asked { again: false },
         () = backend.wanted.turned(turn) => return End::Ordered,
     };
     let Wire { sender, receiver, control } = match opened {
@@ -230,11 +224,11 @@ async fn live(
     };
     let peer = Arc::new(Peer::new(backend.name.clone(), sender));
     *track.peer.lock() = Some(peer.clone());
-    let mut pump = Pump { backend, registry, peer: peer.clone(), receiver };
+    let mut pump = Pump { backend, fleet, peer: peer.clone(), receiver };
     let talk = async {
-        let coming_up = come_up(backend, registry, &peer, &control, client, eras, track);
+        let coming_up = come_up(backend, fleet, &peer, &control, client, eras, track);
         match reporting(backend, || control.last_words(), coming_up).await {
-            Ok((met, unread)) => stay(backend, registry, &peer, client, &met, &unread).await,
+            Ok((met, unread)) => stay(backend, fleet, &peer, client, &met, &unread).await,
             Err(end) => end,
         }
     };
@@ -242,7 +236,7 @@ async fn live(
         end = pump.run() => end,
         end = talk => end,
         // In order, as below: a session is deleted, a child may end by itself.
-        () = registry.stopping() => End::Asked { again: false },
+        () = backend.stopping() => End::Asked { again: false },
         () = backend.wanted.turned(turn) => End::Ordered,
     };
     backend.peer.store(None);
@@ -253,7 +247,7 @@ async fn live(
     }
     if matches!(end, End::Lost(..)) {
         for line in control.stderr_tail().lines() {
-            tracing::debug!(backend = %backend.name, "it wrote to stderr before: {line}");
+            tracing::debug!(backend = %backend.name, "the server wrote to stderr before it ended: {line}");
         }
     }
     control.stop(STOP_GRACE).await;
@@ -289,10 +283,10 @@ async fn reporting<T>(
     }
 }
 
-/// Moves messages from the wire to whoever they are for, until the wire ends.
+/// Moves messages from the wire to their recipients, until the wire ends.
 struct Pump<'a> {
     backend: &'a Arc<Backend>,
-    registry: &'a Arc<Registry>,
+    fleet: &'a Arc<Fleet>,
     peer: Arc<Peer>,
     receiver: Receiver,
 }
@@ -300,7 +294,7 @@ struct Pump<'a> {
 impl Pump<'_> {
     fn hear(&self, raw: &Payload, about: Option<u64>) {
         self.peer.receive(raw, about, |message, client| {
-            self.registry.spontaneous(self.backend, &self.peer, message, client);
+            self.fleet.spontaneous(self.backend, &self.peer, message, client);
         });
     }
 
@@ -312,11 +306,11 @@ impl Pump<'_> {
                 Incoming::Failed { id, error } => self.peer.fail(id, error),
                 // On its own: reading lists needs this very pump.
                 Incoming::Renewed => {
-                    let (backend, registry) = (self.backend.clone(), self.registry.clone());
+                    let (backend, fleet) = (self.backend.clone(), self.fleet.clone());
                     let peer = self.peer.clone();
                     tokio::spawn(async move {
                         peer.say_again(backend.settings.timeout).await;
-                        read_again(&backend, &registry).await;
+                        read_again(&backend, &fleet).await;
                     });
                 }
                 Incoming::Oversized { limit, answers } => {
@@ -332,7 +326,7 @@ impl Pump<'_> {
 /// Speaks the first words and reads the lists; then it is there for everybody.
 async fn come_up(
     backend: &Arc<Backend>,
-    registry: &Arc<Registry>,
+    fleet: &Arc<Fleet>,
     peer: &Arc<Peer>,
     control: &Control,
     client: &mut ClientCapabilities,
@@ -360,27 +354,27 @@ async fn come_up(
     let offers = offers(peer, greeting, backend.settings.start_timeout, &backend.progress).await;
     let (mut offers, unread) = offers.map_err(|error| lost("its lists cannot be read", &error))?;
     // What cannot be read now is what it was when it was read last.
-    let known = registry.original(backend);
+    let known = backend.original().unwrap_or_default();
     unread.iter().for_each(|list| offers.set(*list, known.get(*list).to_vec()));
-    registry.offer(backend, offers).await;
+    fleet.offer(backend, offers).await;
     tracing::info!(backend = %backend.name, version = %greeting.version, pid = control.pid(), "backend is ready");
     if let Some(write) = eras.met(&met) {
         tokio::task::spawn_blocking(write);
     }
-    registry.greeted(backend, greeting.clone());
+    fleet.greeted(backend, greeting.clone());
     backend.progress.is_at(Stage::Up);
     *track.up.lock() = Some(Instant::now());
     backend.peer.store(Some(peer.clone()));
     backend.story.is_up(control.pid());
     backend.status.send_replace(Status::Ready);
-    registry.changed(backend);
+    fleet.changed(backend);
     Ok((met, unread))
 }
 
 /// Keeps asking whether the server is well.
 async fn stay(
     backend: &Arc<Backend>,
-    registry: &Arc<Registry>,
+    fleet: &Arc<Fleet>,
     peer: &Arc<Peer>,
     client: &mut ClientCapabilities,
     met: &Met,
@@ -390,7 +384,7 @@ async fn stay(
     let listening = listing::listen(peer, &met.greeting);
     tokio::pin!(listening);
     let mut listens = stateless;
-    let rereading = reread(backend, registry, unread);
+    let rereading = reread(backend, fleet, unread);
     tokio::pin!(rereading);
     let mut incomplete = !unread.is_empty();
     let mut pings = true;
@@ -439,7 +433,7 @@ async fn is_well(backend: &Backend, peer: &Peer, pings: &mut bool) -> Result<(),
         _ if *pings && peer.era() == Era::Handshake => {
             listing::ask(peer, Own::List(List::Tools), None, patience).await.map_err(|_| error)?;
             *pings = false;
-            tracing::info!(backend = %backend.name, "it does not answer a ping, and is there: it is asked for its tools instead");
+            tracing::info!(backend = %backend.name, "the server does not answer a ping, but it is alive: it is asked for its tools instead");
             Ok(())
         }
         _ => Err(error),
@@ -477,7 +471,7 @@ async fn offers(
                     return Err(error.into());
                 }
                 Err(error) => {
-                    tracing::warn!(backend = %peer.name(), list = list.wire().1, "this list cannot be read, it is asked for again: {error}");
+                    tracing::warn!(backend = %peer.name(), list = list.wire().1, "this list cannot be read; the server is asked for it again: {error}");
                     unread.push(list);
                     first.get_or_insert(error);
                 }
@@ -491,26 +485,26 @@ async fn offers(
 }
 
 /// Reads all lists again, of a server that had forgotten the session: it may be another one by now. One at a time.
-async fn read_again(backend: &Arc<Backend>, registry: &Arc<Registry>) {
-    let (Some(peer), Some(greeting)) = (backend.peer(), registry.greeting(backend)) else { return };
+async fn read_again(backend: &Arc<Backend>, fleet: &Arc<Fleet>) {
+    let (Some(peer), Some(greeting)) = (backend.peer(), backend.greeting()) else { return };
     let Ok(_turn) = backend.rereading.try_lock() else { return };
     match offers(&peer, &greeting, backend.settings.timeout, &Progress::default()).await {
         Ok((offers, unread)) if unread.is_empty() => {
-            registry.offer(backend, offers).await;
-            registry.changed(backend);
-            registry.remember(backend);
+            fleet.offer(backend, offers).await;
+            fleet.changed(backend);
+            fleet.remember(backend);
         }
         Ok(_) => {
-            tracing::warn!(backend = %backend.name, "its lists cannot be read whole in the new session, the old ones stay")
+            tracing::warn!(backend = %backend.name, "the server's lists cannot be read whole in the new session; the old ones stay")
         }
         Err(error) => {
-            tracing::warn!(backend = %backend.name, "its lists cannot be read in the new session, the old ones stay: {error}");
+            tracing::warn!(backend = %backend.name, "the server's lists cannot be read in the new session; the old ones stay: {error}");
         }
     }
 }
 
 /// Asks again for lists that could not be read, after growing pauses, until all are there.
-async fn reread(backend: &Arc<Backend>, registry: &Arc<Registry>, unread: &[List]) {
+async fn reread(backend: &Arc<Backend>, fleet: &Arc<Fleet>, unread: &[List]) {
     let mut unread = unread.to_vec();
     let mut pause = FIRST_REREAD;
     while !unread.is_empty() {
@@ -518,7 +512,7 @@ async fn reread(backend: &Arc<Backend>, registry: &Arc<Registry>, unread: &[List
         pause = (pause * 2).min(LONGEST_REREAD);
         let mut still = Vec::new();
         for list in unread {
-            if refresh::refresh(backend, registry, &[list]).await.is_none() {
+            if refresh::refresh(backend, fleet, &[list]).await.is_none() {
                 still.push(list);
             }
         }

@@ -198,7 +198,7 @@ impl Sender {
         }
     }
 
-    /// Before it is in the queue, so that whoever takes it out finds it here.
+    /// Called before the message is in the queue, so that the task that takes it out finds it here.
     fn enter(&self, message: &Outgoing) {
         if let (Some(flights), Some(id)) = (&self.flights, message.id) {
             flights.enter(id);

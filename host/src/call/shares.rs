@@ -38,7 +38,7 @@ impl Share {
         Self::of(["", "", subject])
     }
 
-    /// The share of whoever has this identity.
+    /// The share of the caller with this identity.
     fn of(identity: [&str; 3]) -> Self {
         static SEED: OnceLock<RandomState> = OnceLock::new();
         Self(SEED.get_or_init(RandomState::new).hash_one(identity).max(1))
@@ -88,7 +88,7 @@ pub struct Full {
 /// nothing for a caller who is counted already.
 #[derive(Debug)]
 pub struct Shares {
-    most: usize,
+    most: AtomicUsize,
     taken: AtomicUsize,
     tables: [Mutex<Table>; TABLES],
 }
@@ -126,13 +126,19 @@ pub struct Place {
 impl Shares {
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, taken: AtomicUsize::new(0), tables: std::array::from_fn(|_| Mutex::default()) })
+        let (most, taken) = (AtomicUsize::new(most), AtomicUsize::new(0));
+        Arc::new(Self { most, taken, tables: std::array::from_fn(|_| Mutex::default()) })
     }
 
     /// All places, taken or free.
     #[must_use]
     pub fn most(&self) -> usize {
-        self.most
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// From now on there are so many places. Those that are taken stay so until they are given back.
+    pub fn resize(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// Takes so many places at once, or none.
@@ -140,14 +146,15 @@ impl Shares {
     /// # Errors
     /// There are not so many, or not for this caller.
     pub fn take(self: &Arc<Self>, whose: Share, amount: usize) -> Result<Place, Full> {
+        let most = self.most();
         let reserve = |held: Option<usize>| {
             let step = |taken: usize| {
-                let free = self.most.saturating_sub(taken);
-                let fits = held.map_or(amount <= free, |held| may_have(held, amount, free, self.most));
+                let free = most.saturating_sub(taken);
+                let fits = held.map_or(amount <= free, |held| may_have(held, amount, free, most));
                 fits.then_some(taken + amount)
             };
             let taken = self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, step);
-            taken.map_err(|taken| Full { own: amount <= self.most.saturating_sub(taken) })
+            taken.map_err(|taken| Full { own: amount <= most.saturating_sub(taken) })
         };
         if whose == Share::SOLE {
             reserve(None)?;
@@ -278,8 +285,8 @@ mod tests {
     }
 
     proptest! {
-        /// Callers take and give back at random. Nobody gets a place beyond the share, nothing is lost, and whoever has
-        /// nothing gets one as long as one is free; the last places are never taken by those who have some.
+        /// Callers take and give back at random. Nobody gets a place beyond the share, nothing is lost, and a caller who
+        /// has none gets one as long as one is free; the last places are never taken by those who have some.
         #[test]
         fn shares_hold_whatever_callers_do(
             most in 1_usize..200,
@@ -317,7 +324,7 @@ mod tests {
             prop_assert_eq!(shares.taken(), 0);
         }
 
-        /// However many callers take all they can, whoever comes next gets a place as long as fewer have come than the
+        /// However many callers take all they can, the next caller gets a place as long as fewer have come than the
         /// square root of half of them: a newcomer never waits for more than those to give one back.
         #[test]
         fn a_newcomer_always_gets_a_place(most in FEW..3_000, order in prop::collection::vec(0_usize..50, 1..200)) {

@@ -54,7 +54,7 @@ pub(crate) struct Options {
     /// Only calls of this backend, or of those that fit
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
-    /// Only calls of this caller, or of those that fit; "" for whoever was not known
+    /// Only calls of this caller, or of those that fit; "" for callers who were not known
     #[arg(long, value_name = "NAME")]
     subject: Option<String>,
     /// Only calls of callers in this role, or in those that fit

@@ -137,7 +137,7 @@ impl Waiting {
     }
 
     fn tell(&self, backend: &str, outcome: &str) {
-        // Whoever reads it may have gone (`| head`); the servers are still ended in order.
+        // The reader may have gone (`| head`); the servers are still ended in order.
         self.bar.suspend(|| drop(super::say(outcome)));
         self.names.borrow_mut().retain(|name| name != backend);
         self.show();

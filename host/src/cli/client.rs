@@ -248,7 +248,7 @@ fn advice(reach: &Reach, entry: &Entry) -> String {
             let names = withheld.join(", ");
             let _ = writeln!(
                 text,
-                "not among them: {names}. Whoever has it makes tokens of every role, so it does not belong into a client's file. \
+                "not among them: {names}. It makes tokens of every role, so it does not belong in a client's file. \
                  Keep it in a file of the gateway's own ([auth] jwt_secret_file), give the gateway a public key (keys, jwks_url), \
                  or set mode = \"local\" for one person on one machine"
             );

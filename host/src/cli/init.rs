@@ -19,7 +19,7 @@ const LONGEST: u64 = 4 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
-    /// One person on one machine: whoever can start the gateway may use it
+    /// One person on one machine: everybody who can start the gateway may use it
     Local,
     /// Every caller brings a token
     Jwt,
@@ -120,7 +120,7 @@ fn given(options: &Options) -> Answers {
 fn ask(options: &Options) -> anyhow::Result<Answers> {
     let mut answers = given(options);
     if options.mode.is_none() {
-        let question = "Who may use it? 1: you, on this machine. 2: whoever brings a token.";
+        let question = "Who may use it? 1: you, on this machine. 2: everybody who brings a token.";
         answers.mode = if choice(question, 2)? == 1 { Mode::Local } else { Mode::Jwt };
     }
     if !options.http {
@@ -172,7 +172,7 @@ fn make_key(path: &Path) -> anyhow::Result<String> {
     }
     place.put(&format!("{}\n", random_key()?))?;
     Ok(format!(
-        "{} is the key that tokens are signed with: whoever reads it makes tokens\n",
+        "{} is the key that tokens are signed with: anybody who can read it can make tokens\n",
         place.path.display()
     ))
 }

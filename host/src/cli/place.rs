@@ -23,7 +23,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Looks at a file. A link is followed, as whoever keeps such files elsewhere expects, and nothing else is.
+    /// Looks at a file. A symbolic link is followed, because many people keep such files elsewhere and link to them.
     ///
     /// # Errors
     /// It is no ordinary file, cannot be read, or is a link that leads nowhere.

@@ -1,4 +1,4 @@
-//! `token`: makes and reads the tokens that `auth-jwt` accepts (S4).
+//! `token`: makes and reads the tokens that `auth-jwt` accepts.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -82,7 +82,7 @@ pub(crate) fn execute(config: &Path, command: Command) -> anyhow::Result<ExitCod
                 "iat": now,
                 "exp": now + days * 86_400,
             });
-            // The secret's bytes as they are, not base64 (S3).
+            // The secret's bytes as they are, not base64.
             let key = EncodingKey::from_secret(secret.as_bytes());
             super::say(&jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)?)
         }

@@ -33,6 +33,8 @@ mod plugins;
 mod roles;
 mod route;
 mod sandbox;
+mod state;
+mod telemetry;
 mod tools;
 
 /// Looks up an environment variable.
@@ -92,6 +94,8 @@ pub(super) fn check(
     // Operators are judged by the main endpoint.
     let operator = gateway.as_ref().is_some_and(|gateway| gateway.control_dir.is_some());
     let (auth, authenticators) = checker.auth(&raw.auth, &raw.rbac, of_door, operator);
+    let state = audit.as_ref().map(|audit| checker.state(&raw, audit, door.is_some()));
+    let telemetry = checker.telemetry(&raw.telemetry, door.is_some());
     let backends = checker.backends(&raw.backends, &raw.gateway.proxy);
     let rules = checker.rules(&raw);
     let plugins = checker.chain(authenticators, &raw, operator);
@@ -99,7 +103,7 @@ pub(super) fn check(
         return Err(checker.problems);
     }
     // Without a problem these are all there; the alternative is to refuse, never to guess.
-    let (Some(gateway), Some(auth), Some(audit)) = (gateway, auth, audit) else {
+    let (Some(gateway), Some(auth), Some(audit), Some(state)) = (gateway, auth, audit, state) else {
         return Err(vec![Problem::of_file(
             "the configuration is incomplete",
             "this is a bug of the gateway",
@@ -123,6 +127,8 @@ pub(super) fn check(
         auth,
         scopes,
         audit,
+        state,
+        telemetry,
         backends,
         plugins,
         kill_switch,

@@ -23,8 +23,8 @@ pub(super) struct Configuration {
 /// Why a file is not read: what is wrong, each with what to do about it.
 pub(super) type Unread = Vec<(String, String)>;
 
-/// The text of the configuration file. If somebody else may change it, that is a problem like those in it, for whoever can
-/// write it decides which programs the gateway starts; reading it to the end says all of them at once.
+/// The text of the configuration file. If somebody else may change it, that is a problem like those in it, because the
+/// file decides which programs the gateway starts; it is read all the same, so that all problems are told at once.
 ///
 /// # Errors
 /// Why it cannot be read.

@@ -13,6 +13,8 @@ mod auth;
 mod backend;
 mod http;
 mod plugin;
+mod state;
+mod telemetry;
 
 pub(super) use auth::{RawIssuer, RawNames, RawRoleRule};
 pub(super) use backend::{
@@ -21,6 +23,8 @@ pub(super) use backend::{
 };
 pub(super) use http::{RawHttp, RawOauth};
 pub(super) use plugin::{RawHttpGrant, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
+pub(super) use state::RawState;
+pub(super) use telemetry::{RawOtlp, RawTelemetry};
 
 /// The configuration of Sentinel Gateway.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -37,6 +41,10 @@ pub(super) struct Raw {
     pub(super) audit: RawAudit,
     /// The audit database, if it is not the embedded one.
     pub(super) postgres: Option<RawPostgres>,
+    /// What guards know of earlier calls: limits that are used up, circuits that are open.
+    pub(super) state: RawState,
+    /// What is told to systems that watch over the gateway.
+    pub(super) telemetry: RawTelemetry,
     /// The servers behind the gateway.
     pub(super) backends: Vec<RawBackend>,
     /// What the callers' roles may do.
@@ -101,9 +109,9 @@ pub(super) struct RawGateway {
     /// the fewer one caller may have.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) max_in_flight: usize,
-    /// How plugins are kept within their memory. "guarded": each instance reserves 4 GiB of addresses, which is no memory,
-    /// and the processor checks. "checked": the code checks, which is slower, for where a process may not have so many
-    /// addresses (`ulimit -v`, small processors).
+    /// How plugins are kept within their memory. "guarded": guard pages; each instance reserves 4 GiB of addresses, which
+    /// is no memory, and an access outside traps. "checked": the compiled code checks bounds, which is slower, for machines
+    /// that limit address space (`ulimit -v`, small processors).
     pub(super) plugin_bounds: RawBounds,
     /// How long compiling one plugin may take, in seconds. It is done once, by a process of its own.
     #[schemars(range(min = 1.0, max = 3_600.0))]
@@ -179,7 +187,7 @@ pub(super) struct RawApiKey {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawAuth {
-    /// "jwt": callers present a signed token. "local": whoever can start the gateway may use it, for
+    /// "jwt": callers present a signed token. "local": everybody who can start the gateway may use it, for
     /// one person on one machine.
     pub(super) mode: RawMode,
     /// The environment variable with the HS256 secret, at least 32 bytes, used as it stands. Unless
@@ -202,7 +210,7 @@ pub(super) struct RawAuth {
     /// Rules that give roles by a claim's value, a scope, a group, a subject or a client, asked before `role_claims`; the
     /// first that fits.
     pub(super) role_map: Vec<RawRoleRule>,
-    /// The role of whoever is given none by these; by default such tokens are refused.
+    /// The role of callers whom these give none; by default their tokens are refused.
     pub(super) default_role: Option<String>,
     /// The environment variable with the token of the caller on stdio.
     #[schemars(length(min = 1))]
@@ -210,7 +218,7 @@ pub(super) struct RawAuth {
     /// How far the clocks of issuer and gateway may differ, in seconds.
     #[schemars(range(max = 60))]
     pub(super) leeway_secs: u64,
-    /// Scopes that every token must have; whoever comes with fewer is told which to get.
+    /// Scopes that every token must have; a caller who has fewer is told which to get.
     pub(super) required_scopes: Vec<String>,
     /// More keys that tokens may be signed with.
     pub(super) keys: Vec<RawKey>,

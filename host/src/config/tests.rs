@@ -472,6 +472,37 @@ fn the_audit_can_be_switched_off_but_not_unnoticed() {
 }
 
 #[test]
+fn the_state_is_kept_beside_the_record_unless_the_file_says_otherwise() {
+    let config = read(MINIMAL).unwrap();
+    let beside = config.audit.dir.join("state");
+    assert_eq!(config.state, State { persist: true, dir: Some(beside.clone()) });
+    let config = read(&format!("{MINIMAL}\n[state]\npersist = false")).unwrap();
+    assert_eq!(config.state, State { persist: false, dir: Some(beside) });
+    let config = read(&format!("{MINIMAL}\n[state]\ndir = \"kept\"")).unwrap();
+    assert_eq!(
+        config.state.dir.as_deref(),
+        config.path.parent().map(|folder| folder.join("kept")).as_deref()
+    );
+    // Where there is no place for a record there is none for a state.
+    let unrecorded = MINIMAL.replace("[gateway]\n", "[gateway]\naudit_enabled = false\n");
+    let nowhere =
+        |more: &str| parse(&format!("{unrecorded}\n{more}"), Path::new("/c/minimal.toml"), &|_| None);
+    let config = nowhere("").unwrap();
+    assert_eq!(config.state.dir, None);
+    let warned: Vec<&str> = config.warnings.iter().map(|warning| warning.key.as_str()).collect();
+    assert!(warned.contains(&"state.persist"), "{warned:?}");
+    assert!(
+        !nowhere("[state]\npersist = false")
+            .unwrap()
+            .warnings
+            .iter()
+            .any(|warning| warning.key == "state.persist")
+    );
+    let problems = nowhere("[state]\npersist = true").unwrap_err().to_string();
+    assert!(problems.contains("state.persist: limits and circuits cannot outlive the gateway"), "{problems}");
+}
+
+#[test]
 fn the_files_of_the_repository_load() {
     let minimal = parse(MINIMAL, Path::new("/c/minimal.toml"), &only_home).unwrap();
     assert!(matches!(minimal.auth, Auth::Local));

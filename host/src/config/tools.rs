@@ -30,7 +30,7 @@ pub struct Patience {
 
 /// What single tools have of their own. Each kind is a table of its own: the most specific entry that says something about
 /// it counts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolRules {
     pub(super) arguments: Table<Arguments>,
     pub(super) timeouts: Table<Duration>,

@@ -28,41 +28,35 @@ impl Typed {
         found
     }
 
-    /// The same file with these sections as another reading has them, and of each of these lists the table of that name.
+    /// The same file with these keys as another reading has them: `gateway.listen`, or `postgres` for a whole section.
     #[must_use]
-    pub fn with(&self, now: &Self, sections: &[&str], tables: &[(&str, &str)]) -> Self {
+    pub fn with(&self, other: &Self, keys: &[&str]) -> Self {
         let mut value = Value::clone(&self.0);
-        if let Value::Object(own) = &mut value {
-            for section in sections {
-                match now.0.get(section) {
-                    Some(theirs) => own.insert((*section).to_owned(), theirs.clone()),
-                    None => own.shift_remove(*section),
-                };
-            }
-            for (list, name) in tables {
-                let is_it = |table: &&Value| table.get("name").and_then(Value::as_str) == Some(*name);
-                let tables = |of: Option<&Value>| of.and_then(Value::as_array).cloned().unwrap_or_default();
-                let mut kept = tables(own.get(*list));
-                let place = kept.iter().position(|table| is_it(&table)).unwrap_or(kept.len());
-                kept.retain(|table| !is_it(&table));
-                if let Some(theirs) = tables(now.0.get(*list)).iter().find(is_it) {
-                    kept.insert(place, theirs.clone());
+        for key in keys {
+            let (section, key) = match key.split_once('.') {
+                None => (None, *key),
+                Some((section, key)) => (Some(section), key),
+            };
+            let theirs = match section {
+                None => other.0.get(key),
+                Some(section) => other.0.get(section).and_then(|section| section.get(key)),
+            };
+            let Value::Object(top) = &mut value else { continue };
+            let table = match (section, theirs) {
+                (None, _) => Some(top),
+                (Some(section), Some(_)) => {
+                    let empty = || Value::Object(serde_json::Map::new());
+                    top.entry(section).or_insert_with(empty).as_object_mut()
                 }
-                if !kept.is_empty() || own.contains_key(*list) {
-                    own.insert((*list).to_owned(), Value::Array(kept));
-                }
-            }
+                (Some(section), None) => top.get_mut(section).and_then(Value::as_object_mut),
+            };
+            let Some(table) = table else { continue };
+            match theirs {
+                Some(theirs) => table.insert(key.to_owned(), theirs.clone()),
+                None => table.shift_remove(key),
+            };
         }
         Self::new(value)
-    }
-
-    /// Whether the list at a JSON pointer has lost nothing.
-    #[must_use]
-    pub fn only_grew(&self, now: &Self, pointer: &str) -> bool {
-        let list =
-            |typed: &Self| typed.0.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
-        let new = list(now);
-        list(self).iter().all(|item| new.contains(item))
     }
 }
 
@@ -164,20 +158,16 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_takes_over_sections_of_another() {
-        let old = Typed::new(json!({"a": 1, "b": {"x": 1}, "c": 1}));
-        let new = Typed::new(json!({"a": 2, "b": {"x": 2}}));
-        assert_eq!(old.with(&new, &["b", "c"], &[]), Typed::new(json!({"a": 1, "b": {"x": 2}})));
-        let list = |tables: Value| Typed::new(json!({ "p": tables }));
-        let (x, y) = (|n: u8| json!({"name": "x", "n": n}), json!({"name": "y"}));
-        let took = |old: Value, new: Value| list(old).with(&list(new), &[], &[("p", "x")]);
-        assert_eq!(took(json!([x(1), y]), json!([x(2)])), list(json!([x(2), y])));
-        assert_eq!(took(json!([y]), json!([x(2)])), list(json!([y, x(2)])));
-        assert_eq!(took(json!([x(1), y]), json!([])), list(json!([y])));
-        assert_eq!(Typed::default().with(&old, &[], &[("p", "x")]), Typed::default());
-        let lists = |list: Value| Typed::new(json!({"audit": {"redact_keys": list}}));
-        assert!(lists(json!(["a"])).only_grew(&lists(json!(["b", "a"])), "/audit/redact_keys"));
-        assert!(!lists(json!(["a"])).only_grew(&lists(json!(["b"])), "/audit/redact_keys"));
+    fn a_reading_takes_over_keys_of_another() {
+        let old = Typed::new(json!({"a": 1, "b": {"x": 1, "y": 1}, "c": 1, "d": {"z": 1}}));
+        let new = Typed::new(json!({"a": 2, "b": {"x": 2, "y": 2}, "e": {"w": 2}}));
+        let with = |keys: &[&str]| new.with(&old, keys);
+        assert_eq!(with(&["b.x"]), Typed::new(json!({"a": 2, "b": {"x": 1, "y": 2}, "e": {"w": 2}})));
+        assert_eq!(with(&["b", "c", "e"]), Typed::new(json!({"a": 2, "b": {"x": 1, "y": 1}, "c": 1})));
+        assert_eq!(
+            with(&["d.z", "e.w", "f.x"]),
+            Typed::new(json!({"a": 2, "b": {"x": 2, "y": 2}, "e": {}, "d": {"z": 1}}))
+        );
         assert!(!format!("{old:?}").contains('1'));
     }
 }

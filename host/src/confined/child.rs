@@ -60,8 +60,8 @@ pub(super) fn start(program: &Path, arguments: &[&str], limits: &Limits) -> io::
     on_the_spawner(command)
 }
 
-/// What whoever started the gateway left open is closed by exec: everything but the three pipes. Closed at once it may
-/// not be; one of them is the standard library's, to tell us that exec failed.
+/// Has exec close every descriptor that the gateway inherited: all but the three pipes. They may not be closed at once,
+/// because one of them is the standard library's, to tell us that exec failed.
 fn close_foreign() {
     #[expect(unsafe_code, reason = "rustix has no close_range")]
     // SAFETY: the call takes three numbers, closes nothing, and marks descriptors of this process, which is about to exec.
@@ -107,7 +107,7 @@ pub(super) fn words(status: Option<ExitStatus>, said: &str) -> String {
 type Job = (Command, SyncSender<io::Result<Child>>);
 
 /// Forks on a thread that lives as long as the process: the kernel sends the parent-death signal when the *thread* that
-/// forked ends, and whoever asks for a worker may end any time.
+/// forked ends, and the thread that asks for a worker may end any time.
 fn on_the_spawner(command: Command) -> io::Result<Child> {
     static SPAWNER: OnceLock<Option<SyncSender<Job>>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {

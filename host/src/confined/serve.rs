@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use super::frame::{DONE, REFUSED};
 
-/// Does the work for every question that comes on stdin, until there are no more. A panic of the work ends the process;
-/// whoever asked hears its text.
+/// Does the work for every question that comes on stdin, until there are no more. A panic of the work ends the process,
+/// and its text goes to the gateway.
 ///
 /// # Errors
 /// Stdin or stdout failed in the middle of a frame.

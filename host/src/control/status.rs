@@ -89,6 +89,9 @@ pub struct Generation {
     /// Counts the configurations since the start.
     pub number: u64,
     pub since: Time,
+    /// Earlier ones on which calls are still under way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub older: Vec<u64>,
 }
 
 /// How the audit record is.

@@ -50,7 +50,12 @@ fn head(out: &mut String, status: &Status, zone: &TimeZone) -> std::fmt::Result 
     writeln!(out, "  file        {}", line(&status.config))?;
     writeln!(out, "  door        {}, mode {}, {}", line(&status.door), line(&status.mode), clients(status))?;
     let generation = &status.generation;
-    writeln!(out, "  generation  {}, since {}", generation.number, clock(generation.since, zone))?;
+    let older: Vec<String> = generation.older.iter().map(ToString::to_string).collect();
+    let older = match older.as_slice() {
+        [] => String::new(),
+        older => format!("; calls of {} are still under way", older.join(", ")),
+    };
+    writeln!(out, "  generation  {}, since {}{older}", generation.number, clock(generation.since, zone))?;
     let backlog = match status.record.backlog_bytes {
         0 => String::new(),
         bytes => format!("; {bytes} bytes are not in the database yet"),

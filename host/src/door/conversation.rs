@@ -263,6 +263,7 @@ impl Conversation {
                 number: in_flight.number,
             });
             let arrival = this.arrival(&out.caller, Some(&id), &method, &client);
+            let arrival = Arrival { trace: out.trace.as_deref(), ..arrival };
             let mut view = None;
             let answer = match &params {
                 Ok(params) => {
@@ -310,6 +311,7 @@ impl Conversation {
             method,
             params: None,
             client,
+            trace: None,
         }
     }
 

@@ -1,13 +1,14 @@
-//! The health server on its own port (S9): is it alive, is it ready, and its metrics.
+//! The health server on its own port: `/health` (is the gateway alive?), `/ready` (can it serve?) and `/metrics`.
 //!
-//! Whoever reaches the port learns two things, that the gateway lives and whether it can serve. Names, reasons and numbers
-//! are for whoever brings the token. Requests are checked as at the door: a web page must not read them through a name of
-//! its own that was re-pointed at this machine.
+//! Everybody who reaches the port learns two things, that the gateway lives and whether it can serve. Names, reasons and
+//! numbers need the token. `Host` and `Origin` are checked as at the HTTP door: a web page must not read the answers by
+//! pointing a host name of its own at this machine (DNS rebinding).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -38,10 +39,16 @@ pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
 /// What the health server answers with, and to whom.
 #[derive(Clone)]
 pub struct Health {
-    /// One for each endpoint.
-    pub pipelines: Arc<[Arc<Pipeline>]>,
+    pub watched: Arc<ArcSwap<Watched>>,
     pub token: Option<Secret>,
     pub render: Render,
+}
+
+/// What it says something about, and to whom: a reload may change both.
+#[derive(Debug)]
+pub struct Watched {
+    /// One for each endpoint; the first is the main one.
+    pub pipelines: Vec<Arc<Pipeline>>,
     /// Names it may be reached by.
     pub hosts: Hosts,
     /// Web pages that may read it.
@@ -50,7 +57,7 @@ pub struct Health {
 
 impl std::fmt::Debug for Health {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Health").field("endpoints", &self.pipelines.len()).finish_non_exhaustive()
+        f.debug_struct("Health").field("watched", &self.watched).finish_non_exhaustive()
     }
 }
 
@@ -65,7 +72,7 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// Serves until `stop` ends. `/metrics` needs the bearer token; without a token it is closed.
 pub async fn serve(listener: TcpListener, health: Health, stop: impl Future<Output = ()> + Send + 'static) {
     let app = Router::new()
-        .route("/health", get(|| async { Response::new(json!({ "status": "ok" }).to_string()) }))
+        .route("/health", get(alive))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .fallback(|| async { (StatusCode::NOT_FOUND, "here are /health, /ready and /metrics\n") })
@@ -90,15 +97,16 @@ async fn checked(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let local = peer.local().map(|local| local.ip());
+    let watched = health.watched.load_full();
     let fits = guard::singles(&parts.headers, &[])
         .and_then(|()| guard::framing(&parts))
-        .and_then(|()| guard::host_or_address(&parts, &health.hosts, local))
-        .and_then(|()| guard::origin(&parts.headers, &health.origins));
+        .and_then(|()| guard::host_or_address(&parts, &watched.hosts, local))
+        .and_then(|()| guard::origin(&parts.headers, &watched.origins));
     if let Err(refused) = fits {
         return (refused.status, format!("{}\n", refused.message)).into_response();
     }
     if health.knows(&parts.headers) {
-        // Strangers cannot take the places of whoever watches. More than enough are left.
+        // Strangers must not take the places of those who monitor the gateway. More than enough are left.
         let _ = peer.known(Share::SOLE);
     }
     next.run(Request::from_parts(parts, body)).await
@@ -113,9 +121,15 @@ impl Health {
     }
 }
 
+/// It lives, and by which reading of the configuration.
+async fn alive(State(health): State<Health>) -> Response {
+    let generation = health.watched.load().pipelines.first().map(|pipeline| pipeline.current().id());
+    Response::new(json!({ "status": "ok", "generation": generation }).to_string().into())
+}
+
 async fn ready(State(health): State<Health>, headers: HeaderMap) -> Response {
     let (mut reasons, mut backends) = (Vec::new(), Vec::new());
-    for pipeline in health.pipelines.iter() {
+    for pipeline in &health.watched.load().pipelines {
         let readiness = pipeline.readiness();
         reasons.extend(readiness.reasons);
         backends.extend(readiness.backends);

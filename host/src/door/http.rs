@@ -45,6 +45,7 @@ use crate::mcp::envelope::{self, Message};
 use crate::mcp::{Era, REVISIONS, STATELESS, code, era, message};
 use crate::pipeline::Caller;
 use crate::session::Session;
+use crate::telemetry::context::Carried;
 
 const SESSION: &str = "mcp-session-id";
 const VERSION: &str = "mcp-protocol-version";
@@ -58,14 +59,12 @@ pub struct Mount {
     pub hosts: Hosts,
     pub origins: Origins,
     pub limits: Limits,
-    pub callers: Callers,
+    pub callers: Arc<Callers>,
     pub sessions: Arc<Sessions>,
     /// Requests of one session under way at once.
     pub max_in_flight: usize,
     /// Bytes of large messages that are under way, in all mounts together.
     pub room: Room,
-    /// Whoever comes from this machine may be its user, without a credential.
-    pub local: bool,
     /// How long nothing may be said to a client that waits for an answer or listens.
     pub keep_alive: Duration,
     /// Log lines about what is refused.
@@ -123,8 +122,8 @@ fn reply(status: u16, body: Bytes) -> Response {
 }
 
 impl Mount {
-    /// Nobody could say who this is: a token that cannot be checked right now is not a wrong one, and whoever holds it
-    /// must not throw it away.
+    /// The caller could not be identified. A token that cannot be checked right now is not a wrong one: the answer must
+    /// not make the client throw it away.
     fn not_known(&self, denial: &Denial, brought: bool, code: i64) -> Refused {
         if denial.refused != call::Refused::Unavailable {
             return self.unauthenticated(denial, brought, code);
@@ -136,7 +135,7 @@ impl Mount {
         Refusal::new(response, denial.clone())
     }
 
-    /// RFC 6750, section 3, and RFC 9728, section 5.1. Whoever brought nothing is not told that it is wrong.
+    /// RFC 6750, section 3, and RFC 9728, section 5.1. A caller who brought no credential is not told that it is wrong.
     fn unauthenticated(&self, denial: &Denial, brought: bool, code: i64) -> Refused {
         let challenge = challenge::unknown(self.resource.as_ref(), &self.path, brought);
         let response = status(401, code, &denial.message, "unauthenticated");
@@ -256,7 +255,7 @@ async fn taken(
         refused(error.status().as_u16(), code::INVALID_REQUEST, &error.to_string(), "body").closing()
     })?;
     let (stream, queue) = line::stream(caller);
-    let out = Out::new(stream, caller.clone()).holding(held);
+    let out = Out::new(stream, caller.clone()).holding(held).within(Carried::of_headers(&parts.headers));
     let says_stateless = says_stateless(parts);
     match envelope::parse(&body) {
         Ok(Message::Request { id, method, params }) => {
@@ -440,7 +439,7 @@ async fn nowhere(
     mount.elsewhere(&parts, &peer, || mount.not_found(&parts)).await
 }
 
-/// The live version, for whoever routes to this mount (H1).
+/// The version that runs, for a load balancer that routes to this mount.
 async fn health(
     State(mount): State<Arc<Mount>>,
     Extension(peer): Extension<Peer>,
@@ -454,6 +453,7 @@ async fn health(
             "version": env!("CARGO_PKG_VERSION"),
             "protocolVersions": era::all_revisions(),
             "sessions": mount.sessions.len(),
+            "generation": mount.house.pipeline.current().id(),
         })
     };
     let answer = mount.head(&parts).map(|()| reply(200, body().to_string().into()));

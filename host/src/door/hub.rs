@@ -88,7 +88,7 @@ impl Hub {
                 listeners.iter().for_each(|listener| listener.hear_of(&lists));
             });
             if let Err(error) = round.await {
-                tracing::error!("clients were not told that a list has changed: {error}");
+                tracing::error!("clients could not be told that a list has changed: {error}");
             }
             tokio::time::sleep(PAUSE).await;
         }

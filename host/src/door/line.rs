@@ -13,6 +13,7 @@ use crate::mcp::payload::Payload;
 use crate::pipeline::Caller;
 use crate::queue::{self, Weight};
 use crate::session::{InFlight, Said};
+use crate::telemetry::context::Carried;
 
 /// Messages waiting for a client to read them.
 const OUT_QUEUE: usize = 256;
@@ -63,8 +64,8 @@ pub type Stream = queue::Sender<Outbound>;
 /// Where they come out.
 pub type Outbox = queue::Receiver<Outbound>;
 
-/// A way to this caller. What waits on all of its ways together has a bound in bytes: whoever does not read loses
-/// notifications, and nobody else does.
+/// A way to this caller. What waits on all of a caller's ways together is bounded in bytes: a caller who does not read
+/// loses notifications, and nobody else does.
 #[must_use]
 pub fn stream(caller: &Caller) -> (Stream, Outbox) {
     queue::bounded(OUT_QUEUE, caller.unread().clone())
@@ -77,6 +78,8 @@ pub struct Out {
     pub(super) caller: Arc<Caller>,
     /// Of the request that was taken up, once it was.
     said: Said,
+    /// What its HTTP request said of the trace that it belongs to.
+    pub(super) trace: Option<Arc<Carried>>,
     /// The room that its message takes until everything about it is done.
     _room: Option<Arc<Place>>,
 }
@@ -84,7 +87,12 @@ pub struct Out {
 impl Out {
     #[must_use]
     pub fn new(stream: Stream, caller: Arc<Caller>) -> Self {
-        Self { stream, caller, said: Said::default(), _room: None }
+        Self { stream, caller, said: Said::default(), trace: None, _room: None }
+    }
+
+    /// The same for a request that belongs to this trace.
+    pub(super) fn within(self, trace: Option<Arc<Carried>>) -> Self {
+        Self { trace, ..self }
     }
 
     /// The same for a message that takes this room.

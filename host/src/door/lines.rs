@@ -29,6 +29,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Self { input, buffer: BytesMut::with_capacity(16 << 10), searched: 0, limit }
     }
 
+    /// From now on lines may be so long.
+    pub(super) fn bound(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Whether more has come than the lines so far.
     pub(super) fn more(&self) -> bool {
         !self.buffer.is_empty()

@@ -32,7 +32,7 @@ struct Subscription {
 impl Listener for Subscription {
     fn hear_of(&self, lists: &[List]) {
         for news in self.given.changes(&self.pipeline, lists) {
-            // Whoever does not read is told by the next one: it says that something changed, not what.
+            // A listener whose queue is full may miss this one: the next says the same (something changed, not what).
             let _ = self.out.try_send(Outbound::Part(self.tagged(news.method(), "{}")));
         }
     }

@@ -56,7 +56,7 @@ impl Notices {
     }
 }
 
-/// Whoever says something and hears nothing of it.
+/// A client that sends a notification: nothing is ever sent back to it.
 #[derive(Debug)]
 struct Speaker {
     hello: Hello,

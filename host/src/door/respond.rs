@@ -1,4 +1,4 @@
-//! The only place where a failure becomes a wire code (S7, JSON-RPC 2.0 §5.1). The stateless era forbids servers codes
+//! The only place where a failure becomes an error code of JSON-RPC (JSON-RPC 2.0 §5.1). The stateless era forbids servers codes
 //! of their own in the reserved range, so there the same refusals have codes outside of it.
 //!
 //! What the client sees says what happened and what to do; causes that are the operator's go to the log.

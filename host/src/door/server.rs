@@ -18,6 +18,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -85,15 +86,44 @@ impl Default for Limits {
     }
 }
 
+/// What answers the requests. It can be replaced while connections are open: the next request of each finds the new one.
+#[derive(Clone)]
+pub struct App(Arc<ArcSwap<TowerToHyperService<Router>>>);
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("App")
+    }
+}
+
+impl From<Router> for App {
+    fn from(router: Router) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(TowerToHyperService::new(router))))
+    }
+}
+
+impl App {
+    /// From now on requests are answered by this.
+    pub fn replace(&self, router: Router) {
+        self.0.store(Arc::new(TowerToHyperService::new(router)));
+    }
+}
+
 /// Serves until `stop` ends, then drains: no new connections, resting ones closed, requests under way finished.
 /// Long streams are the application's to end at the same signal. What is left after `grace` is cut.
 ///
 /// Dropping the future cuts everything at once. Handlers find the other end as the extension [`Peer`], and say by it
 /// whose credential they accepted; one whose client goes away is dropped. Bodies are limited by [`read_body`] only: a handler must read them with it.
-pub async fn serve(listener: TcpListener, app: Router, limits: Limits, stop: impl Future, grace: Duration) {
+pub async fn serve(
+    listener: TcpListener,
+    app: impl Into<App>,
+    limits: Limits,
+    stop: impl Future,
+    grace: Duration,
+) {
     let draining = CancellationToken::new();
     let shared = Arc::new(Shared {
-        app: TowerToHyperService::new(app),
+        app: app.into(),
         limits,
         places: Places::new(&limits),
         waiting: Semaphore::new(WAITING),
@@ -147,7 +177,7 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits, stop: imp
 
 /// What the connections of one listener have in common.
 struct Shared {
-    app: TowerToHyperService<Router>,
+    app: App,
     limits: Limits,
     places: Arc<Places>,
     waiting: Semaphore,

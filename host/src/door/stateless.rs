@@ -176,11 +176,13 @@ impl Conversation {
         out: &Out,
     ) -> Result<Answer, Failure> {
         let (questions, _) = mpsc::channel(1);
-        let caller = out.caller.clone();
+        let (caller, trace) = (out.caller.clone(), out.trace.clone());
         let out = Arc::new(Mutex::new(out.clone()));
         let client: Arc<dyn Client> =
             Arc::new(StatelessLine { hello, affinity: Affinity::Shared, out, questions });
-        let arrival = Arrival { params: Some(params), ..self.arrival(&caller, Some(id), method, &client) };
+        let trace = trace.as_deref();
+        let arrival =
+            Arrival { params: Some(params), trace, ..self.arrival(&caller, Some(id), method, &client) };
         let result = match List::of_method(method) {
             Some(list) => {
                 let (result, given) = self.pipeline().list(arrival, list).await?;
@@ -307,7 +309,7 @@ impl Conversation {
         } else {
             Affinity::Shared
         };
-        let caller = out.caller.clone();
+        let (caller, trace) = (out.caller.clone(), out.trace.clone());
         let out = Arc::new(Mutex::new(out.clone()));
         let line = StatelessLine { hello, affinity, out: out.clone(), questions: ask };
         let cancel = CancellationToken::new();
@@ -316,7 +318,8 @@ impl Conversation {
         let work = self.tasks().spawn(async move {
             let client: Arc<dyn Client> = Arc::new(line);
             let arrival = this.arrival(&caller, Some(&id), &method, &client);
-            this.pipeline().handle(Arrival { params: Some(&params), ..arrival }, &stop).await
+            let arrival = Arrival { params: Some(&params), trace: trace.as_deref(), ..arrival };
+            this.pipeline().handle(arrival, &stop).await
         });
         Going { work, questions, open: Vec::new(), asked: 0, out, cancel }
     }

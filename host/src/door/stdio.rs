@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
 use memchr::memchr2;
@@ -23,11 +24,34 @@ use crate::session::Session;
 /// Messages are joined into one write up to about this size.
 const WRITE_SIZE: usize = 64 << 10;
 
-/// Bounds of the door.
-#[derive(Clone, Copy, Debug)]
+/// Bounds of the door. A reload may change them; the next line finds that.
+#[derive(Debug)]
 pub struct Limits {
-    pub max_message: usize,
-    pub max_in_flight: usize,
+    max_message: AtomicUsize,
+    max_in_flight: AtomicUsize,
+}
+
+impl Limits {
+    /// `max_message`: the longest line, in bytes; `max_in_flight`: requests under way at once.
+    #[must_use]
+    pub fn new(max_message: usize, max_in_flight: usize) -> Arc<Self> {
+        let (max_message, max_in_flight) = (AtomicUsize::new(max_message), AtomicUsize::new(max_in_flight));
+        Arc::new(Self { max_message, max_in_flight })
+    }
+
+    /// Puts other bounds in the place of these.
+    pub fn bound(&self, max_message: usize, max_in_flight: usize) {
+        self.max_message.store(max_message, Ordering::Relaxed);
+        self.max_in_flight.store(max_in_flight, Ordering::Relaxed);
+    }
+
+    fn max_message(&self) -> usize {
+        self.max_message.load(Ordering::Relaxed)
+    }
+
+    fn max_in_flight(&self) -> usize {
+        self.max_in_flight.load(Ordering::Relaxed)
+    }
 }
 
 type Input = Pin<Box<dyn AsyncRead + Send>>;
@@ -40,14 +64,14 @@ type Output = Pin<Box<dyn AsyncWrite + Send>>;
 /// Stdin or stdout cannot be used.
 pub async fn serve(
     house: House,
-    limits: Limits,
+    limits: Arc<Limits>,
     caller: Arc<Caller>,
     stop: impl Future<Output = ()>,
     grace: std::time::Duration,
 ) -> std::io::Result<()> {
     let (out, queue) = line::stream(&caller);
     let writer = tokio::spawn(write(output()?, queue));
-    let session = Session::new("stdio", limits.max_in_flight);
+    let session = Session::new("stdio", limits.max_in_flight());
     let conversation = Conversation::new(house.clone(), session.clone());
     conversation.stand(out.clone());
     let out = Out::new(out, caller);
@@ -55,9 +79,11 @@ pub async fn serve(
     let listener: Arc<dyn Listener> = conversation.clone();
     let membership = house.hub.join(&listener);
     drop(listener);
-    let mut lines = Lines::new(input()?, limits.max_message);
+    let mut lines = Lines::new(input()?, limits.max_message());
     tokio::pin!(stop);
     loop {
+        lines.bound(limits.max_message());
+        session.bound(limits.max_in_flight());
         tokio::select! {
             line = lines.next() => match line? {
                 Some(Line::Message(line)) => {
@@ -66,7 +92,7 @@ pub async fn serve(
                         after_you().await;
                     }
                 }
-                Some(Line::TooLong(head)) => conversation.too_long(&head, limits.max_message, &out).await,
+                Some(Line::TooLong(head)) => conversation.too_long(&head, limits.max_message(), &out).await,
                 None => break,
             },
             () = &mut stop => break,
@@ -117,7 +143,7 @@ async fn write(mut output: Output, mut queue: Outbox) -> std::io::Result<()> {
         }
         if let Err(error) = written {
             // The client is gone. Its replies go nowhere, but calls under way still end in order.
-            tracing::debug!("stdout: {error}");
+            tracing::debug!("a message cannot be written to stdout: {error}");
             queue.close();
             while queue.recv().await.is_some() {}
             return Ok(());

@@ -116,7 +116,7 @@ fn what_is_no_file_is_not_waited_for() {
     assert!(matches!(open_private(&fifo), Err(FileError::Unusable { .. })));
     assert!(trust().open(&place.dir("d", 0o700)).unwrap_err().to_string().contains("it is a folder"));
     assert!(trust().open(&place.at("nothing")).unwrap_err().is_missing());
-    // Whoever started us opened it for us.
+    // The process that started us opened it for us.
     let file = File::open(place.file("given", 0o600)).unwrap();
     let given = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
     assert!(trust().open(Path::new(&given)).is_ok());

@@ -4,7 +4,7 @@ use super::catalog::List;
 use super::members::{self, Level};
 use super::spelling::reads_like;
 
-/// Every request, whoever sends it, with its params.
+/// Every request, of clients and of servers, with its params.
 static REQUESTS: [(&str, &Level); 23] = [
     ("completion/complete", &members::COMPLETION),
     ("elicitation/create", &members::ELICITATION),
@@ -31,7 +31,7 @@ static REQUESTS: [(&str, &Level); 23] = [
     ("tools/list", &members::LIST),
 ];
 
-/// Every notification, whoever sends it, with its params.
+/// Every notification, of clients and of servers, with its params.
 static NOTIFICATIONS: [(&str, &Level); 13] = [
     (CANCELLED, &members::CANCELLED),
     ("notifications/elicitation/complete", &members::ELICITED),
@@ -88,7 +88,7 @@ impl Notice {
     }
 }
 
-/// Whether a request's method is one of MCP's, of any revision, whoever sends it, or reads like one. JSON-RPC keeps
+/// Whether a request's method is one of MCP's, of any revision and from either side, or reads like one. JSON-RPC keeps
 /// `rpc.` for itself, and what begins with `notifications/` is no request.
 #[must_use]
 pub fn is_of_protocol(method: &str) -> bool {

@@ -1,4 +1,4 @@
-//! The params of a message, read once, where it comes in: whoever holds them knows that every reader reads the same.
+//! The params of a message, read once, where it comes in: a [`Params`] is the proof that every reader reads them alike.
 
 use serde_json::value::RawValue;
 
@@ -32,7 +32,7 @@ impl Params {
     }
 }
 
-/// Whether the params of a message of this method have one meaning, for whoever only looks at them.
+/// Whether the params of a message of this method have one meaning, for code that does not keep them.
 ///
 /// # Errors
 /// A member that two readers could read differently.

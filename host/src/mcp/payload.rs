@@ -1,9 +1,9 @@
-//! A message whose large strings are somewhere else: what reads and edits messages sees a short JSON text, in which a
-//! placeholder stands for each of them, and whoever writes the message out puts them back piece by piece. So a result
+//! A message whose large strings are kept elsewhere: code that reads and edits messages sees a short JSON text with a
+//! placeholder for each of them, and the strings are put back piece by piece when the message is written out. So a result
 //! of any size passes through with the memory of a small one.
 //!
-//! A placeholder cannot be guessed by whoever sends a message, means something only in the message it was cut from,
-//! and is filled once.
+//! The sender of a message cannot guess a placeholder. It means something only in the message it was cut from, and is
+//! filled once.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -203,7 +203,7 @@ impl Payload {
         self.segments().iter().map(length).sum()
     }
 
-    /// The message in memory, for whoever must see all of it. Blocks as a read from a file does.
+    /// The message in memory, for code that must see all of it. Blocks as a read from a file does.
     ///
     /// # Errors
     /// [`PayloadError`]: it is too long, or cannot be read.

@@ -1,5 +1,5 @@
 //! What a server says about something that failed, in its own words: for people, and for agents that can correct
-//! themselves. The words are foreign: whoever shows them redacts, escapes and cuts them.
+//! themselves. The words are foreign: they are redacted, escaped and cut where they are shown.
 
 use super::splice;
 

@@ -15,7 +15,7 @@ use crate::call::shares::Crowd;
 use crate::call::{Call, Principal, Share};
 use crate::mcp::splice;
 
-/// Links that are remembered. Beyond them the oldest of whoever was given most goes first.
+/// How many links are remembered. Beyond them the oldest of the caller who was given most goes first.
 const MAX_LINKS: usize = 8_192;
 /// Longest address that is remembered.
 const MAX_URI: usize = 2 << 10;

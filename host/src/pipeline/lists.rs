@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::locate::{self, Located};
 use super::view::{Looker, View};
-use super::{Answer, Arrival, Failure, Pipeline, Trip};
+use super::{Answer, Arrival, Failure, Pipeline, Trip, spans};
 use crate::backend::Status;
 use crate::call::{Call, Principal};
 use crate::mcp::catalog::List;
@@ -18,7 +18,7 @@ use crate::mcp::header::Mirrored;
 use crate::mcp::notice::ClientNotice;
 use crate::mcp::splice;
 
-/// How the parts of an endpoint are (S9).
+/// How the parts of an endpoint are, for `/ready`.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     /// Why this endpoint cannot serve anybody.
@@ -41,14 +41,19 @@ impl Pipeline {
     /// # Errors
     /// The caller is unknown, a cursor was sent (the gateway gives none out), or a policy plugin failed.
     pub async fn list(&self, arrival: Arrival<'_>, list: List) -> Result<(String, View), Failure> {
-        let who = self.known(&arrival).await?;
+        spans::over(&arrival, self.listed(arrival, list), spans::of_list).await
+    }
+
+    async fn listed(&self, arrival: Arrival<'_>, list: List) -> Result<(String, View), Failure> {
+        let (generation, who) = self.let_in(&arrival).await?;
         one_page(&arrival)?;
-        self.registry.settled().await;
+        let registry = generation.registry();
+        registry.settled().await;
         // The number first: lists that are merged in between are seen as a change, not overlooked.
-        let merges = *self.registry.merges().borrow();
-        let catalog = self.registry.catalog();
+        let merges = *registry.merges().borrow();
+        let catalog = registry.catalog();
         let looker = Looker { who, session: arrival.session, door: arrival.door };
-        let entries = self.visible(looker.clone(), list, &catalog)?;
+        let entries = self.visible(&generation, looker.clone(), list, &catalog)?;
         let (_, key, _) = list.wire();
         let mut result = format!("{{\"{key}\":[");
         for (index, entry) in entries.iter().enumerate() {
@@ -58,7 +63,7 @@ impl Pipeline {
             result.push_str(entry.item.get());
         }
         result.push_str("]}");
-        Ok((result, Self::view(looker, list, merges, &entries)))
+        Ok((result, Self::view(looker, list, (generation.id(), merges), &entries)))
     }
 
     /// Whether a method is about one target of one backend, and so for [`Pipeline::handle`].
@@ -78,12 +83,21 @@ impl Pipeline {
         capability: &str,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        let principal = self.known(&arrival).await?;
-        let backends = self.registry.capable(capability);
+        spans::over(&arrival, self.to_all(arrival, capability, cancelled), spans::of_answer).await
+    }
+
+    async fn to_all(
+        &self,
+        arrival: Arrival<'_>,
+        capability: &str,
+        cancelled: &CancellationToken,
+    ) -> Result<Answer, Failure> {
+        let (generation, principal) = self.let_in(&arrival).await?;
+        let backends = generation.registry().capable(capability);
         let calls = backends.iter().filter(|backend| backend.status() == Status::Ready).map(|backend| {
-            let principal = principal.clone();
+            let (principal, generation) = (principal.clone(), &generation);
             async move {
-                let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
+                let trip = self.trip(generation, arrival, Instant::now());
                 self.deliver(&trip, principal, Located::whole(backend, arrival.method), cancelled).await
             }
         });
@@ -98,47 +112,47 @@ impl Pipeline {
     /// What a client says of its own accord, for every backend: over the connections of this session, or over the shared
     /// ones if there is one client only.
     pub fn tell_all(&self, session: Option<&Arc<str>>, notice: &ClientNotice) {
-        self.registry.backends().iter().for_each(|backend| backend.tell(session, notice));
+        self.current().registry().backends().iter().for_each(|backend| backend.tell(session, notice));
     }
 
     /// Waits until it is known of every backend what it says of itself, for a bounded time after the start.
     pub async fn introduced(&self) {
-        self.registry.introduced().await;
+        self.current().registry().introduced().await;
     }
 
     /// Whether that is known by now.
     #[must_use]
     pub fn is_introduced(&self) -> bool {
-        self.registry.is_introduced()
+        self.current().registry().is_introduced()
     }
 
     /// Waits until every backend has come up or failed since the start, bounded as well.
     pub async fn met(&self) {
-        self.registry.met().await;
+        self.current().registry().met().await;
     }
 
     /// Waits until every backend has come up or failed once, however long that takes.
     pub async fn tried(&self) {
-        self.registry.tried().await;
+        self.current().registry().tried().await;
     }
 
     /// How many tools clients are shown, all roles together.
     #[must_use]
     pub fn tools(&self) -> usize {
-        self.registry.catalog().list(List::Tools).len()
+        self.current().registry().catalog().list(List::Tools).len()
     }
 
     /// Whether a backend that shook hands has tasks (2025-11-25).
     #[must_use]
     pub fn has_tasks(&self) -> bool {
-        !self.registry.capable("tasks").is_empty()
+        !self.current().registry().capable("tasks").is_empty()
     }
 
     /// The extensions that stateless backends offer, a JSON object; of two with one name the first counts, as its server spells it.
     #[must_use]
     pub fn extensions(&self) -> BTreeMap<String, Box<RawValue>> {
         let mut all = BTreeMap::new();
-        for (name, settings) in self.registry.extensions() {
+        for (name, settings) in self.current().registry().extensions() {
             all.entry(name).or_insert(settings);
         }
         all
@@ -147,29 +161,33 @@ impl Pipeline {
     /// Which arguments of a tool its clients repeat in headers.
     #[must_use]
     pub fn mirrored(&self, tool: &str) -> Vec<Mirrored> {
-        let catalog = self.registry.catalog();
+        let generation = self.current();
+        let catalog = generation.registry().catalog();
         let Some(entry) = catalog.find(List::Tools, tool) else { return Vec::new() };
-        self.registry.find(&entry.backend).map_or_else(Vec::new, |owner| owner.mirrored(&entry.upstream))
+        generation
+            .registry()
+            .find(&entry.backend)
+            .map_or_else(Vec::new, |owner| owner.mirrored(&entry.upstream))
     }
 
     /// There is one client only: the connections that others would share are its own.
     pub fn sole_client(&self, client: Arc<dyn Client>) {
-        self.registry.sole_client(client);
+        self.fleet.sole_client(client);
     }
 
     /// A session is over: what was kept for it at the backends is ended.
     pub fn forget(&self, session: &Arc<str>) {
-        self.registry.forget(session);
+        self.fleet.forget(session);
     }
 
     /// What the client can do; the backends are told.
     pub fn client_declares(&self, capabilities: &str) {
-        self.registry.client_declares(capabilities);
+        self.fleet.client_declares(capabilities);
     }
 
     /// There is a client that says what it can do with each call; the backends wait for none to say it before.
     pub fn client_declares_nothing(&self) {
-        self.registry.client_declares_nothing();
+        self.fleet.client_declares_nothing();
     }
 
     /// The backends' instructions to the model, each under its name, bounded; without those of backends of which the caller
@@ -182,22 +200,23 @@ impl Pipeline {
         door: &'static str,
     ) -> Option<String> {
         const MAX: usize = 16 << 10;
-        let all = self.registry.instructions();
+        let generation = self.current();
+        let all = generation.registry().instructions();
         if all.is_empty() {
             return None;
         }
-        let catalog = self.registry.glimpse();
+        let catalog = generation.registry().glimpse();
         let (mut listing, mut known): (HashSet<&str>, HashSet<&str>) = Default::default();
         for list in List::ALL {
             listing.extend(catalog.list(list).iter().map(|entry| &*entry.backend));
             let looker = Looker { who: who.clone(), session, door };
             // What cannot be judged is not shown.
-            let visible = self.visible(looker, list, &catalog).unwrap_or_default();
+            let visible = self.visible(&generation, looker, list, &catalog).unwrap_or_default();
             known.extend(visible.into_iter().map(|entry| &*entry.backend));
         }
         let mut text = String::new();
         for (backend, instructions) in &all {
-            let off = self.policy.kill().is_off(backend);
+            let off = generation.policy().kill().is_off(backend);
             if off || (listing.contains(&**backend) && !known.contains(&**backend)) {
                 continue;
             }
@@ -213,9 +232,9 @@ impl Pipeline {
     /// that it is said to need.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        let mut readiness = Readiness::default();
-        for backend in self.registry.backends() {
-            if self.policy.kill().is_off(backend.name()) {
+        let (mut readiness, generation) = (Readiness::default(), self.current());
+        for backend in generation.registry().backends() {
+            if generation.policy().kill().is_off(backend.name()) {
                 continue;
             }
             let down = match backend.status() {

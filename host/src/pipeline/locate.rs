@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::tasks::is_task_method;
-use super::{Arrival, Failure, Pipeline};
+use super::{Arrival, Failure, Generation, Pipeline};
 use crate::backend::{Backend, START_PATIENCE};
 use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::catalog::{Entry, List};
@@ -116,18 +116,23 @@ pub(super) fn asked<'a>(method: &str, params: &'a str) -> &'a str {
 }
 
 impl Pipeline {
-    pub(super) async fn locate(&self, arrival: &Arrival<'_>, who: &Principal) -> Result<Located, Failure> {
+    pub(super) async fn locate(
+        &self,
+        generation: &Generation,
+        arrival: &Arrival<'_>,
+        who: &Principal,
+    ) -> Result<Located, Failure> {
         let method = arrival.method;
         let params = arrival.params.map_or("{}", Params::get);
         if is_custom(method) {
-            return self.locate_custom(method, params, who).await;
+            return self.locate_custom(generation, method, params, who).await;
         }
         // What MCP has a request for is done as one, or not at all.
         if arrival.rpc_id.is_none() {
             return Err(Failure::Method(method.to_owned()));
         }
         if is_task_method(method) {
-            return self.locate_task(params, who);
+            return self.locate_task(generation, params, who);
         }
         let (pointer, kind) = place(method, params)
             .ok_or_else(|| Failure::Params(format!("`{method}` needs to say what it is about")))?;
@@ -138,9 +143,9 @@ impl Pipeline {
         if name.len() > most {
             return Err(Failure::Params(format!("`{pointer}` may have {most} bytes at most")));
         }
-        match self.lookup(kind, &name, who) {
+        match self.lookup(generation, kind, &name, who) {
             Some(located) => Ok(located),
-            None => self.expect(arrival, kind, name, who).await,
+            None => self.expect(generation, arrival, kind, name, who).await,
         }
     }
 
@@ -149,29 +154,28 @@ impl Pipeline {
     /// something that the client has asked before and that is still under way.
     async fn expect(
         &self,
+        generation: &Generation,
         arrival: &Arrival<'_>,
         kind: TargetKind,
         name: String,
         who: &Principal,
     ) -> Result<Located, Failure> {
-        self.registry.settled().await;
+        let registry = generation.registry();
+        registry.settled().await;
         let deadline = tokio::time::Instant::now() + START_PATIENCE;
-        let mut merges = self.registry.merges();
+        let mut merges = registry.merges();
         loop {
             merges.borrow_and_update();
             // Asked before it is looked for: an answer that comes in between has named it by then.
             let to_be_named = kind == TargetKind::Resource && arrival.client.has_asked_before();
-            if let Some(located) = self.lookup(kind, &name, who) {
+            if let Some(located) = self.lookup(generation, kind, &name, who) {
                 return Ok(located);
             }
-            let unlisted = if kind == TargetKind::Resource {
-                self.registry.unlisted()
-            } else {
-                self.registry.may_offer(&name)
-            };
-            // Whoever calls has them tried again.
+            let unlisted =
+                if kind == TargetKind::Resource { registry.unlisted() } else { registry.may_offer(&name) };
+            // A call has the unlisted backends tried again.
             unlisted.iter().for_each(|backend| backend.want());
-            let awaited = to_be_named || self.registry.are_coming(&unlisted);
+            let awaited = to_be_named || registry.are_coming(&unlisted);
             if !awaited || tokio::time::Instant::now() >= deadline {
                 let backends: Vec<String> =
                     unlisted.iter().map(|backend| format!("{:?}", backend.name())).collect();
@@ -187,8 +191,13 @@ impl Pipeline {
         }
     }
 
-    /// A task is where its tool is, and whoever may not call the tool any more may not ask for its tasks either.
-    fn locate_task(&self, params: &str, who: &Principal) -> Result<Located, Failure> {
+    /// A task is where its tool is, and a caller who may not call the tool any more may not ask for its tasks either.
+    fn locate_task(
+        &self,
+        generation: &Generation,
+        params: &str,
+        who: &Principal,
+    ) -> Result<Located, Failure> {
         let id = splice::get(params, "/taskId").and_then(|id| serde_json::from_str::<String>(id).ok());
         let id = id.ok_or_else(|| Failure::Params("`/taskId` must be a string".to_owned()))?;
         if id.len() > bounds::NAME {
@@ -196,20 +205,27 @@ impl Pipeline {
         }
         let unknown = || Failure::Params(format!("there is no task {id:?} of yours"));
         let target = self.tasks.target(&id, who).ok_or_else(unknown)?;
-        let backend = self.registry.find(&target.backend).ok_or_else(unknown)?.clone();
+        let backend = generation.registry().find(&target.backend).ok_or_else(unknown)?.clone();
         Ok(Located { target, backend, entry: None, also: Vec::new() })
     }
 
-    /// A method that is not MCP's goes to whoever serves what it is about, or to the only backend there is.
-    async fn locate_custom(&self, method: &str, params: &str, who: &Principal) -> Result<Located, Failure> {
+    /// A method that is not MCP's goes to the backend that serves what its params name, or to the only backend there is.
+    async fn locate_custom(
+        &self,
+        generation: &Generation,
+        method: &str,
+        params: &str,
+        who: &Principal,
+    ) -> Result<Located, Failure> {
         let unknown = || Failure::Method(method.to_owned());
         // Another's task is nobody's.
-        let task = splice::get(params, "/taskId").map(|_| self.locate_task(params, who)).transpose();
+        let task =
+            splice::get(params, "/taskId").map(|_| self.locate_task(generation, params, who)).transpose();
         let task = task.map_err(|_| unknown())?;
-        let named = self.about(params, who);
+        let named = self.about(generation, params, who);
         let named = if named.is_empty() && task.is_none() {
-            self.registry.settled().await;
-            self.about(params, who)
+            generation.registry().settled().await;
+            self.about(generation, params, who)
         } else {
             named
         };
@@ -219,7 +235,7 @@ impl Pipeline {
                 located.entry = located.entry.filter(|_| splice::get(params, "/arguments").is_some());
                 Ok(located)
             }
-            Ok(None) => match self.registry.backends() {
+            Ok(None) => match generation.registry().backends() {
                 // Named after the backend: what a client calls its methods is in no metric and no counter.
                 [backend] => Ok(Located::whole(backend, backend.name())),
                 _ => Err(unknown()),
@@ -234,7 +250,7 @@ impl Pipeline {
     }
 
     /// What params name, wherever they may: by the name that clients know, or by that of the server itself.
-    fn about(&self, params: &str, who: &Principal) -> Vec<Located> {
+    fn about(&self, generation: &Generation, params: &str, who: &Principal) -> Vec<Located> {
         let places = [
             ("/name", TargetKind::Tool),
             ("/name", TargetKind::Prompt),
@@ -248,15 +264,21 @@ impl Pipeline {
             if name.len() > longest(kind) {
                 return None;
             }
-            let found = self.lookup(kind, &name, who);
-            Some(found.map_or_else(|| self.by_own_name(kind, &name, who), |found| vec![found]))
+            let found = self.lookup(generation, kind, &name, who);
+            Some(found.map_or_else(|| self.by_own_name(generation, kind, &name, who), |found| vec![found]))
         });
         found.flatten().collect()
     }
 
-    /// Whoever offers something by this name of its own: a method that is not MCP's is passed on as it is, so a server
-    /// would take it for that.
-    fn by_own_name(&self, kind: TargetKind, name: &str, who: &Principal) -> Vec<Located> {
+    /// The backends that offer something under this name of their own: a method that is not MCP's is passed on unchanged,
+    /// so the server reads its own names in it.
+    fn by_own_name(
+        &self,
+        generation: &Generation,
+        kind: TargetKind,
+        name: &str,
+        who: &Principal,
+    ) -> Vec<Located> {
         let list = match kind {
             TargetKind::Tool => List::Tools,
             TargetKind::Prompt => List::Prompts,
@@ -266,13 +288,20 @@ impl Pipeline {
             | TargetKind::Control
             | TargetKind::Other => return Vec::new(),
         };
-        let catalog = self.registry.catalog();
+        let catalog = generation.registry().catalog();
         let its = catalog.list(list).iter().filter(|entry| *entry.upstream == *name);
-        its.filter_map(|entry| self.lookup(kind, &entry.name, who)).collect()
+        its.filter_map(|entry| self.lookup(generation, kind, &entry.name, who)).collect()
     }
 
-    fn lookup(&self, kind: TargetKind, name: &str, who: &Principal) -> Option<Located> {
-        let catalog = self.registry.catalog();
+    fn lookup(
+        &self,
+        generation: &Generation,
+        kind: TargetKind,
+        name: &str,
+        who: &Principal,
+    ) -> Option<Located> {
+        let registry = generation.registry();
+        let catalog = registry.catalog();
         let entry = match kind {
             TargetKind::Tool => catalog.find(List::Tools, name),
             TargetKind::Prompt => catalog.find(List::Prompts, name),
@@ -283,7 +312,7 @@ impl Pipeline {
             TargetKind::Route | TargetKind::Command | TargetKind::Control | TargetKind::Other => None,
         };
         if let Some(entry) = entry {
-            let backend = self.registry.find(&entry.backend)?.clone();
+            let backend = registry.find(&entry.backend)?.clone();
             let (name, upstream): (Arc<str>, Arc<str>) = if kind == TargetKind::Resource {
                 (name.into(), name.into())
             } else {
@@ -297,9 +326,9 @@ impl Pipeline {
         }
         // Resources need not be listed (MCP "Resources"): a result may have named it, and with one backend that has any it
         // can be nobody else's. Which one that is is not known while another may be about to come.
-        let named = self.links.backend(name, who).and_then(|backend| self.registry.find(&backend).cloned());
-        let only = || match self.registry.capable("resources").as_slice() {
-            [backend] if !self.registry.is_patient() => Some(backend.clone()),
+        let named = self.links.backend(name, who).and_then(|backend| registry.find(&backend).cloned());
+        let only = || match registry.capable("resources").as_slice() {
+            [backend] if !registry.is_patient() => Some(backend.clone()),
             _ => None,
         };
         let backend = named.or_else(only)?;

@@ -1,4 +1,4 @@
-//! What is counted of every call (S13), with the way to each number kept: finding it by its labels costs more than
+//! The metrics of every call. Their handles are cached for each tool: finding a metric by its labels costs more than
 //! counting.
 
 use std::collections::HashMap;
@@ -75,7 +75,8 @@ fn duration(tool: &str) -> Histogram {
     metrics::histogram!("sentinel_request_duration_seconds", "tool" => tool.to_owned())
 }
 
-fn kind(failure: &Failure, status: Status) -> &'static str {
+/// Why a call failed, in a word.
+pub(super) fn kind(failure: &Failure, status: Status) -> &'static str {
     match failure {
         Failure::Denied(_) | Failure::Backend(BackendError::Share { .. }) => status.as_str(),
         Failure::Unknown { .. } => "unknown_target",

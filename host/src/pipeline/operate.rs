@@ -50,14 +50,16 @@ impl Pipeline {
             method: operation.method,
             params: Some(operation.params),
             client: &client,
+            trace: None,
         };
-        let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
-        let principal = match self.policy.identify(operation.caller) {
+        let (generation, who) = self.live.admit(operation.caller);
+        let trip = self.trip(&generation, arrival, Instant::now());
+        let principal = match who {
             Ok(principal) => principal,
             Err(denial) => return self.refuse(&trip, None, None, denial.into()).await,
         };
         let call = Arc::new(trip.operation(principal, operation.name));
-        let permitted = match self.policy.decide_control(&call) {
+        let permitted = match generation.policy().decide_control(&call) {
             Ok(permitted) => permitted,
             Err(denial) => {
                 return self.refuse(&trip, Some(&call.principal), Some(&call), denial.into()).await;

@@ -28,9 +28,9 @@ pub enum Failure {
     Cancelled,
 }
 
-/// For the guards: which of these is a failure is theirs to say. Whoever answers is there, so an error that a server answers
-/// with is no failure of the server, unless the operator says that it is (`errors_count`): many answer -32603 to whatever a
-/// tool throws, and a caller's wrong id must not switch the server off for everybody.
+/// What the guards hear; which of these is a failure is theirs to say. A server that answers is alive, so an error that it
+/// answers with is no failure of the server, unless the operator says that it is (`errors_count`): many answer -32603 to
+/// whatever a tool throws, and a caller's wrong id must not switch the server off for everybody.
 pub(super) fn of(done: &Result<Reply, Failure>, errors_count: bool) -> Outcome {
     match done {
         Ok(reply) if reply.is_error() => match reply.error_code() {
@@ -80,7 +80,7 @@ pub(super) fn is_tool_error(reply: &Reply) -> bool {
     !reply.is_error() && splice::get(reply.text(), "/isError") == Some("true")
 }
 
-/// For the record (S10).
+/// What the record says of the outcome.
 pub(super) fn status(answer: &Result<Answer, Failure>, outcome: Outcome) -> Status {
     match answer {
         Err(failure) => refused_status(failure),

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use super::locate::Located;
-use super::{Answer, Arrival, Failure, Pipeline, Trip};
+use super::{Answer, Arrival, Failure, Generation, Pipeline};
 use crate::backend::{Backend, Status, whole};
 use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::payload::Payload;
@@ -28,7 +28,7 @@ impl Pipeline {
     /// Whether a backend lists its tasks.
     #[must_use]
     pub fn lists_tasks(&self) -> bool {
-        !self.registry.capable(METHOD).is_empty()
+        !self.current().registry().capable(METHOD).is_empty()
     }
 
     /// The caller's own tasks. Each backend is asked through all decisions; one that gives no list is left out, as a
@@ -42,13 +42,13 @@ impl Pipeline {
         arrival: Arrival<'_>,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        let principal = self.known(&arrival).await?;
+        let (generation, principal) = self.let_in(&arrival).await?;
         super::lists::one_page(&arrival)?;
-        let backends = self.registry.capable(METHOD);
+        let backends = generation.registry().capable(METHOD);
         let asked = backends
             .iter()
             .filter(|backend| backend.status() == Status::Ready)
-            .map(|backend| self.tasks_of(backend, arrival, principal.clone(), cancelled));
+            .map(|backend| self.tasks_of(&generation, backend, arrival, principal.clone(), cancelled));
         let (mut owned, mut failed, mut succeeded): (Vec<Owned>, Option<Failure>, bool) = Default::default();
         for list in futures_util::future::join_all(asked).await {
             match list {
@@ -63,12 +63,12 @@ impl Pipeline {
         if let Some(failure) = failed.filter(|_| !succeeded) {
             return Err(failure);
         }
-        // Whoever may not know of a tool any more does not hear of its tasks either.
-        let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
+        // A caller who may no longer see a tool does not hear of its tasks either.
+        let trip = self.trip(&generation, arrival, Instant::now());
         let call = Arc::new(trip.overview(principal));
         let rows: Vec<Row<'_>> =
             owned.iter().map(|(tool, _)| Row { kind: TargetKind::Tool, names: tool.names() }).collect();
-        let visible = self.policy.visible(&call, &rows)?;
+        let visible = generation.policy().visible(&call, &rows)?;
         let shown: Vec<&str> = owned
             .iter()
             .zip(visible)
@@ -81,6 +81,7 @@ impl Pipeline {
     /// All pages of one backend, without what is another caller's or nobody's.
     async fn tasks_of(
         &self,
+        generation: &Generation,
         backend: &Arc<Backend>,
         arrival: Arrival<'_>,
         principal: Arc<Principal>,
@@ -90,13 +91,13 @@ impl Pipeline {
         let (mut owned, mut seen) = (Vec::new(), HashSet::new());
         for _ in 0..MAX_PAGES {
             let arrival = Arrival { params: params.as_ref(), ..arrival };
-            let trip = Trip { id: self.audit.next_id(), arrival, since: Instant::now() };
+            let trip = self.trip(generation, arrival, Instant::now());
             let located = Located::whole(backend, METHOD);
             let page = match self.deliver(&trip, principal.clone(), located, cancelled).await? {
                 Answer::Result(page) => page,
                 Answer::Error(error) => {
                     if era::code_of(error.json()) != Some(code::METHOD_NOT_FOUND) {
-                        tracing::warn!(backend = %backend.name(), "its tasks cannot be listed: {}", error.json());
+                        tracing::warn!(backend = %backend.name(), "the server's tasks cannot be listed: {}", error.json());
                     }
                     return Ok(owned);
                 }
@@ -105,7 +106,7 @@ impl Pipeline {
             let page = match whole(page).await {
                 Ok(page) => Payload::from(page),
                 Err(error) => {
-                    tracing::warn!(backend = %backend.name(), "a page of its tasks was left out: {error}");
+                    tracing::warn!(backend = %backend.name(), "a page of the server's tasks was left out: {error}");
                     return Ok(owned);
                 }
             };
@@ -125,7 +126,7 @@ impl Pipeline {
                 return Ok(owned);
             };
             if !seen.insert(cursor.to_owned()) {
-                tracing::warn!(backend = %backend.name(), "it repeats its cursor; its list of tasks ends here");
+                tracing::warn!(backend = %backend.name(), "the server repeats its cursor; its list of tasks ends here");
                 return Ok(owned);
             }
             let next = Edit::Set { pointer: "/cursor".to_owned(), json: cursor.to_owned() };
@@ -134,7 +135,7 @@ impl Pipeline {
             };
             params = Params::read(METHOD, next.into()).ok();
         }
-        tracing::warn!(backend = %backend.name(), "its list of tasks has more than {MAX_PAGES} pages");
+        tracing::warn!(backend = %backend.name(), "the server's list of tasks has more than {MAX_PAGES} pages; the rest is left out");
         Ok(owned)
     }
 }

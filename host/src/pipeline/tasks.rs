@@ -1,7 +1,7 @@
 //! Whose task is where: tasks outlive the call that began them, and are asked for by nothing but their id.
 //!
 //! Rule: the extension `io.modelcontextprotocol/tasks` (SEP-2663), and the tasks of 2025-11-25 before it. An id is no secret between callers, so a task is
-//! found only by whoever began it.
+//! found only by the caller who began it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use crate::call::shares::Crowd;
 use crate::call::{Call, Principal, Share, Target, TargetKind};
 use crate::mcp::{era, splice};
 
-/// Tasks that are remembered. Beyond them the oldest of whoever began most goes first, so that nobody's tasks are pushed
-/// out by another's many.
+/// How many tasks are remembered. Beyond them the oldest of the caller who began most goes first, so that nobody's tasks
+/// are pushed out by another's many.
 const MAX_TASKS: usize = 10_000;
 /// Longest id that is remembered.
 const MAX_ID: usize = 512;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CallId, Failure, Pipeline};
+use super::{CallId, Failure, Generation, Pipeline};
 use crate::call::{Call, Json, Principal, Target, TargetKind};
 use crate::mcp::catalog::{Catalog, Entry, List};
 use crate::plugin::Row;
@@ -18,8 +18,8 @@ pub struct View {
     who: Arc<Principal>,
     session: Arc<str>,
     door: &'static str,
-    /// How often the lists of the backends had been merged by then.
-    merges: u64,
+    /// The generation, and how often the lists of its backends had been merged by then.
+    merges: (u64, u64),
 }
 
 /// Somebody who looks at a list.
@@ -55,6 +55,7 @@ impl Pipeline {
     /// What of a list a caller may know of.
     pub(super) fn visible<'c>(
         &self,
+        generation: &Generation,
         looker: Looker<'_>,
         list: List,
         catalog: &'c Catalog,
@@ -67,11 +68,11 @@ impl Pipeline {
         let entries = catalog.list(list);
         let rows: Vec<Row<'_>> = entries.iter().map(|entry| Row { kind, names: entry.names() }).collect();
         let call = Arc::new(looker.call(self.audit.next_id(), list.wire().0));
-        let visible = self.policy.visible(&call, &rows)?;
+        let visible = generation.policy().visible(&call, &rows)?;
         Ok(entries.iter().zip(visible).filter_map(|(entry, visible)| visible.then_some(entry)).collect())
     }
 
-    pub(super) fn view(looker: Looker<'_>, list: List, merges: u64, entries: &[&Arc<Entry>]) -> View {
+    pub(super) fn view(looker: Looker<'_>, list: List, merges: (u64, u64), entries: &[&Arc<Entry>]) -> View {
         let digest = digest(entries);
         let Looker { who, session, door } = looker;
         View { list, digest, who, session: session.clone(), door, merges }
@@ -82,14 +83,17 @@ impl Pipeline {
     #[must_use]
     pub fn digest_now(&self, view: &View) -> Option<Digest> {
         let looker = Looker { who: view.who.clone(), session: &view.session, door: view.door };
-        let catalog = self.registry.catalog();
-        self.visible(looker, view.list, &catalog).ok().map(|entries| digest(&entries))
+        let generation = self.current();
+        let catalog = generation.registry().catalog();
+        self.visible(&generation, looker, view.list, &catalog).ok().map(|entries| digest(&entries))
     }
 
     /// Whether the lists of the backends are others than when this was given.
     #[must_use]
     pub fn has_moved(&self, view: &View) -> bool {
-        *self.registry.merges().borrow() != view.merges
+        let generation = self.current();
+        let merges = *generation.registry().merges().borrow();
+        (generation.id(), merges) != view.merges
     }
 }
 

@@ -136,7 +136,7 @@ pub fn load(
     read_and_check(engine, path, pin, grant, &Cache::of(path))
 }
 
-/// Compiles one artifact ahead of time: its native code stands beside it then, for whoever may read the key there.
+/// Compiles one artifact ahead of time. The native code is put beside it; a gateway that may read the key there uses it.
 ///
 /// # Errors
 /// The first check that fails, or why it cannot be kept.
@@ -158,7 +158,7 @@ fn read_and_check(
     cache: &Cache,
 ) -> Result<Artifact, ArtifactError> {
     let wasm = read(path)?;
-    let digest = hex(&Sha256::digest(&wasm));
+    let digest = digest(&wasm);
     if let Some(pinned) = pin
         && !pinned.eq_ignore_ascii_case(&digest)
     {
@@ -316,6 +316,11 @@ fn compiled(
     // SAFETY: these are the bytes that this engine's compiler, in a process of our own program, made just now.
     let component = unsafe { Component::deserialize(engine.wasmtime(), &native) };
     component.map_err(|error| failed(format!("{error:#}")))
+}
+
+/// What a component is known by.
+pub(super) fn digest(wasm: &[u8]) -> String {
+    hex(&Sha256::digest(wasm))
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

@@ -1,4 +1,5 @@
-//! The questions a plugin is asked, one method for each function of the contract.
+//! The questions a plugin is asked, one method for each function of the contract. Everybody else asks them through `watched`,
+//! which counts the answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn authenticate(&self, credential: &Arc<Credential>) -> Answered<Auth> {
+    pub(super) fn ask_authenticate(&self, credential: &Arc<Credential>) -> Answered<Auth> {
         let answer = self.pool.run(|instance| {
             let role = instance.exports.authentication()?;
             instance.store.data_mut().subject.credential = Some(credential.clone());
@@ -57,7 +58,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn check(&self, call: &Arc<Call>) -> Answered<Verdict> {
+    pub(super) fn ask_check(&self, call: &Arc<Call>) -> Answered<Verdict> {
         let recall = |answers: &Answers| answers.allowed(call).then_some(Ok(Verdict::Allow(None)));
         let answer = self.pool.recall_or_run(recall, |instance| {
             let role = instance.exports.admission()?;
@@ -77,7 +78,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn settle(
+    pub(super) fn ask_settle(
         &self,
         call: &Arc<Call>,
         permit: u64,
@@ -106,7 +107,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed, or answered for another number of rows.
-    pub fn visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, PluginError> {
+    pub(super) fn ask_visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, PluginError> {
         let mut visible = Vec::with_capacity(rows.len());
         for part in rows.chunks(ROWS_AT_ONCE) {
             visible.extend(self.part_visible(call, part)?);
@@ -164,7 +165,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn on_request(&self, call: &Arc<Call>) -> Answered<Arc<Edits>> {
+    pub(super) fn ask_on_request(&self, call: &Arc<Call>) -> Answered<Arc<Edits>> {
         let recall = |answers: &Answers| answers.edits(call).map(Ok);
         let edits = self.pool.recall_or_run(recall, |instance| {
             let edits = edits(instance, call, None)?;
@@ -180,7 +181,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn on_response(&self, call: &Arc<Call>, answer: Answer) -> Answered<Arc<Edits>> {
+    pub(super) fn ask_on_response(&self, call: &Arc<Call>, answer: Answer) -> Answered<Arc<Edits>> {
         let edits = self.pool.run(|instance| edits(instance, call, Some(answer)));
         Ok(edits.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
     }
@@ -189,7 +190,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn on_catalog(
+    pub(super) fn ask_on_catalog(
         &self,
         backend: &Arc<str>,
         kind: TargetKind,

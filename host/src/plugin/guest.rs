@@ -8,6 +8,7 @@ use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::bindings::{cells, clock, counters, log, secrets, types};
+use super::meters::{Held, Instances};
 use super::outgoing::{Hooks, Outgoing};
 use super::reuse::Read;
 use super::subject::Subject;
@@ -26,6 +27,7 @@ const MAX_RESOURCES: usize = 1024;
 /// What all instances of one plugin share.
 pub(super) struct Shared {
     pub(super) name: Arc<str>,
+    pub(super) instances: Instances,
     pub(super) limits: Limits,
     pub(super) secrets: Vec<(String, Secret)>,
     pub(super) state: Namespace,
@@ -50,6 +52,8 @@ pub(super) struct Guest {
     /// All its memories together, and all elements of its tables: a component may have many of both.
     memory: usize,
     elements: usize,
+    /// The same, for the metrics.
+    held: Held,
     /// The thread's processor time when the deadline first passed in this call, and how often it has since.
     overtime: Option<(Duration, u32)>,
     wasi: WasiCtx,
@@ -75,6 +79,7 @@ impl Guest {
         Self {
             hooks: Hooks(shared.outgoing.clone()),
             waiting: Waiting::new(shared.patience.clone()),
+            held: Held::new(shared.instances.clone()),
             shared,
             subject: Subject::default(),
             read: Read::default(),
@@ -186,6 +191,7 @@ impl ResourceLimiter for Guest {
     ) -> wasmtime::Result<bool> {
         let most = self.shared.limits.memory_bytes;
         let growth = grows(&mut self.memory, (current, desired), declared, most);
+        self.held.set(self.memory);
         match growth {
             // A guest that survived a refusal and grows again is no longer dying of it.
             Growth::Fine => self.limit_hit = None,

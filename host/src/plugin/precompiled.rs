@@ -109,7 +109,7 @@ impl Cache {
             match component {
                 Ok(component) => return Some(component),
                 Err(error) => {
-                    tracing::warn!(file = %path.display(), "precompiled plugin is unusable, compiling again: {error:#}");
+                    tracing::warn!(file = %path.display(), "precompiled plugin is unusable and is compiled again: {error:#}");
                 }
             }
         }
@@ -124,7 +124,7 @@ impl Cache {
             let seal = key.seal(digest, fingerprint, native);
             let kept = store(folder, &name(digest, fingerprint), &[&SEAL[..], &seal, native]);
             kept.inspect_err(|error| {
-                tracing::debug!("no precompiled plugins in {}: {error}", folder.display())
+                tracing::debug!("precompiled plugins cannot be kept in {}: {error}", folder.display())
             })
             .is_ok()
         })

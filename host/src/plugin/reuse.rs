@@ -52,7 +52,8 @@ pub(super) struct Answers {
 /// An answer with the facts it was given for.
 #[derive(Debug)]
 struct Entry {
-    /// The caller, if they matter. Weak: what is kept prolongs nobody's stay, and yet the address is not used again.
+    /// The caller, if the answer depends on the caller. Weak: a kept answer keeps no principal alive, and yet the
+    /// allocation's address cannot be used for another one meanwhile.
     caller: Option<Weak<Principal>>,
     method: String,
     target: Target,

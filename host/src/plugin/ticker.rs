@@ -62,7 +62,7 @@ impl Ticker {
                 engine.increment_epoch();
                 quiet = if seen.anybody() { 0 } else { quiet + 1 };
                 if quiet >= RESTLESS {
-                    // Said first and looked at again: whoever begins in between sees it, or is seen.
+                    // The flag is set before the count is read again, so a guest that begins meanwhile sees it or is seen.
                     seen.resting.store(true, Ordering::SeqCst);
                     if seen.anybody() {
                         seen.resting.store(false, Ordering::SeqCst);

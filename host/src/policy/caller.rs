@@ -15,8 +15,8 @@ const UNREAD_BYTES: u32 = 8 << 20;
 /// Somebody at a door. The authenticator's answer is kept until it expires, so that a call costs a comparison.
 #[derive(Debug)]
 pub struct Caller {
-    /// None for one who is remembered beyond the request that brought it.
-    credential: Option<Arc<Credential>>,
+    /// What it brought; none for one who is remembered beyond the request that brought it.
+    credential: ArcSwapOption<Credential>,
     known: ArcSwapOption<Known>,
     unread: Budget,
 }
@@ -40,7 +40,7 @@ impl Caller {
     #[must_use]
     pub fn new(credential: Credential) -> Self {
         Self {
-            credential: Some(Arc::new(credential)),
+            credential: ArcSwapOption::from_pointee(credential),
             known: ArcSwapOption::empty(),
             unread: Budget::new(UNREAD_BYTES),
         }
@@ -51,6 +51,18 @@ impl Caller {
     pub(crate) fn accepted(credential: Credential, principal: Principal) -> Self {
         let known = Known { principal: Arc::new(principal), until_ms: u64::MAX, epoch: 0 };
         Self { known: ArcSwapOption::from_pointee(known), ..Self::new(credential) }
+    }
+
+    /// The same caller brings something else from now on: the one client on stdio, for which the file says what it brings.
+    pub fn bring(&self, credential: Credential) {
+        self.credential.store(Some(Arc::new(credential)));
+        self.known.store(None);
+    }
+
+    /// Whether what it brought is not at hand any more, only who it is.
+    #[must_use]
+    pub fn is_remembered(&self) -> bool {
+        self.credential.load().is_none()
     }
 
     /// What may wait until this caller reads it.
@@ -70,14 +82,14 @@ impl Caller {
     #[must_use]
     pub fn remembered(&self) -> Option<Self> {
         let known = ArcSwapOption::from(Some(self.known.load_full()?));
-        Some(Self { credential: None, known, unread: self.unread.clone() })
+        Some(Self { credential: ArcSwapOption::empty(), known, unread: self.unread.clone() })
     }
 
     /// A caller who was remembered, with what this request brings: for one whose time ends soon.
     #[must_use]
     pub fn again(&self, credential: Credential) -> Self {
         let known = ArcSwapOption::from(self.known.load_full());
-        Self { credential: Some(Arc::new(credential)), known, unread: self.unread.clone() }
+        Self { credential: ArcSwapOption::from_pointee(credential), known, unread: self.unread.clone() }
     }
 
     /// Who it is, if that is known until then at least.
@@ -97,11 +109,11 @@ impl Caller {
         if let Some(principal) = self.known_until(now) {
             return Ok(principal);
         }
-        let Some(credential) = &self.credential else {
+        let Some(credential) = self.credential.load_full() else {
             let text = "the credential has to be looked at again, since the request came in: send the request once more";
             return Err(Denial::new(Refused::Unauthenticated, "expired", text));
         };
-        match chain.authenticate(credential) {
+        match chain.authenticate(&credential) {
             Ok(Auth::Accepted { principal, cache_until_ms }) => {
                 accepted(&principal);
                 let principal = Arc::new(principal);

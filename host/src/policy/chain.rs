@@ -21,23 +21,6 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The same chain with one plugin in the place of the one of the same name.
-    #[must_use]
-    pub fn with(&self, plugin: &Arc<Plugin>) -> Self {
-        let swap = |plugins: &[Arc<Plugin>]| -> Vec<Arc<Plugin>> {
-            plugins
-                .iter()
-                .map(|old| if old.name() == plugin.name() { plugin.clone() } else { old.clone() })
-                .collect()
-        };
-        Self {
-            authenticators: swap(&self.authenticators),
-            guards: swap(&self.guards),
-            breakers: swap(&self.breakers),
-            redaction: self.redaction.clone(),
-        }
-    }
-
     /// Whether callers are judged by the very same authenticators.
     pub(super) fn judges_callers_as(&self, other: &Self) -> bool {
         let (own, theirs) = (&self.authenticators, &other.authenticators);
@@ -49,8 +32,8 @@ impl Chain {
         self.authenticators.iter().chain(&self.guards).chain(&self.breakers)
     }
 
-    /// Asks the authenticators in turn until one does not abstain. Whoever brings several credentials is asked about by
-    /// all of them, and all have to know the same person: somebody in front of the gateway may have judged another one.
+    /// Asks the authenticators in turn until one does not abstain. A caller with several credentials is judged by all
+    /// authenticators, and all have to name the same person: a proxy in front of the gateway may have judged another one.
     pub(super) fn authenticate(&self, credential: &Arc<Credential>) -> Result<Auth, Denial> {
         let several = credential.count() > 1;
         let mut known: Option<(Principal, Option<u64>)> = None;
@@ -77,9 +60,9 @@ impl Chain {
             return Ok(Auth::Accepted { principal, cache_until_ms });
         }
         let text = if credential.count() > 0 {
-            "nobody vouches for this caller: no authenticator accepted the credential"
+            "caller not authenticated: no authenticator accepted the credential"
         } else {
-            "nobody vouches for this caller: it brings no credential, such as a token in `Authorization: Bearer TOKEN`"
+            "caller not authenticated: no credential was sent, such as a token in `Authorization: Bearer TOKEN`"
         };
         Err(Denial::new(Refused::Unauthenticated, "no_credential", text))
     }

@@ -1,7 +1,7 @@
 //! Arguments that are too costly to judge where calls are served: a few processes do it, each under limits.
 //!
-//! Whoever makes them work hard waits, and nobody else: a backend has one of them at a time, a caller a few questions, and
-//! every wait ends.
+//! Only a caller or backend that makes them work hard waits: a backend has one of them at a time, a caller a few questions,
+//! and every wait ends.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

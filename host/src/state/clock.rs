@@ -2,15 +2,24 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Where the gateway reads the time. Cloning is cheap and all clones agree.
+///
+/// Its nanoseconds are those of the state store: they go on where they stood when the state was last kept (see
+/// [`epoch`](super::epoch)), so a time that a plugin put into a cell means the same after a restart and to another
+/// gateway that reads the same state.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    Real { started: Instant },
+    /// The time since the machine was started, which nobody can set, and what is added to it.
+    Real {
+        ahead_ns: u64,
+    },
     Manual(Arc<Hands>),
 }
 
@@ -21,10 +30,15 @@ struct Hands {
 }
 
 impl Clock {
-    /// The machine's clock; its nanoseconds count from this call.
+    /// The machine's clock, for a state that is not kept: its nanoseconds begin with those of the calendar.
     #[must_use]
     pub fn real() -> Self {
-        Self(Source::Real { started: Instant::now() })
+        Self::ahead(unix_ns().saturating_sub(boot_ns()))
+    }
+
+    /// The machine's clock, with its nanoseconds so far ahead of those since the machine was started.
+    pub(super) fn ahead(ahead_ns: u64) -> Self {
+        Self(Source::Real { ahead_ns })
     }
 
     /// A clock that stands at zero until its other half moves it.
@@ -34,13 +48,22 @@ impl Clock {
         (Self(Source::Manual(Arc::clone(&hands))), ManualClock { hands })
     }
 
-    /// Nanoseconds since the clock was made. A real clock never goes back.
+    /// Nanoseconds of the state store's clock. A real clock never goes back, whatever is done to the calendar, and counts
+    /// on while the machine sleeps.
     #[must_use]
     pub fn now_ns(&self) -> u64 {
         match &self.0 {
-            // 584 years fit.
-            Source::Real { started } => u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            Source::Real { ahead_ns } => boot_ns().saturating_add(*ahead_ns),
             Source::Manual(hands) => hands.ns.load(Ordering::Acquire),
+        }
+    }
+
+    /// Nanoseconds since the machine was started, and those of the store's clock, at one moment.
+    pub(super) fn both_ns(&self) -> (u64, u64) {
+        let boot = boot_ns();
+        match &self.0 {
+            Source::Real { ahead_ns } => (boot, boot.saturating_add(*ahead_ns)),
+            Source::Manual(hands) => (boot, hands.ns.load(Ordering::Acquire)),
         }
     }
 
@@ -48,12 +71,23 @@ impl Clock {
     #[must_use]
     pub fn unix_ms(&self) -> u64 {
         match &self.0 {
-            Source::Real { .. } => SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            Source::Real { .. } => unix_ns() / 1_000_000,
             Source::Manual(hands) => hands.unix_ms.load(Ordering::Acquire),
         }
     }
+}
+
+/// Nanoseconds since the machine was started, its sleep included.
+pub(super) fn boot_ns() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Nanoseconds since 1970, until 2554; 0 on a machine whose clock stands before that.
+pub(super) fn unix_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// The half of a manual clock that a test keeps.
@@ -108,6 +142,11 @@ impl Steady {
         self.last
     }
 
+    /// The latest time that was returned.
+    pub(super) fn latest(&self) -> u64 {
+        self.last
+    }
+
     /// How far the steady time stands ahead of what the caller's clock says: somebody who waits by
     /// that clock has to wait so much longer.
     pub(super) fn lead_ns(&self, now_ns: u64) -> u64 {
@@ -137,6 +176,9 @@ mod tests {
         let first = clock.now_ns();
         assert!(clock.now_ns() >= first);
         assert!(clock.unix_ms() > 1_700_000_000_000);
+        // Without a state that is kept it begins at the calendar's time, and all of its clones agree.
+        assert!(clock.now_ns().abs_diff(unix_ns()) < 60_000_000_000);
+        assert!(clock.clone().now_ns() >= first);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! GCRA alone admits `burst + rate * t` in a time `t`, which for `t` = window is up to twice the limit.
 
+use super::record::{Keep, Kind, Reader};
 use super::ring::Ring;
 use super::{Rate, Take};
 
@@ -30,6 +31,8 @@ pub(super) struct Verdict {
     pub(super) free_at: u64,
     /// When the state will equal a fresh one.
     pub(super) fresh_at: u64,
+    /// The state is another one than before, beyond what passing time alone makes of it.
+    pub(super) changed: bool,
 }
 
 /// Whether `cost` can ever be taken at this rate.
@@ -50,9 +53,9 @@ impl Spent {
 
     /// Takes `cost` units or nothing. The rate must make that [`possible`].
     pub(super) fn take(&mut self, cost: u32, rate: Rate, now: u64) -> Verdict {
-        self.ring.advance(window_ns(rate), now);
+        let resized = self.ring.advance(window_ns(rate), now);
         let now_fixed = fixed(now);
-        self.rescale(interval(rate), now_fixed);
+        let rescaled = self.rescale(interval(rate), now_fixed);
         let tolerance = self.interval * u128::from(rate.burst);
         let after = self.owed_until.max(now_fixed) + self.interval * u128::from(cost);
         let fits = self.ring.total() + u64::from(cost) <= u64::from(rate.limit);
@@ -71,6 +74,7 @@ impl Spent {
         }
         Verdict {
             allowed,
+            changed: allowed && cost > 0 || resized || rescaled,
             remaining: self.remaining(rate, now_fixed),
             free_at,
             fresh_at: ceil_ns(self.owed_until).max(if self.ring.total() > 0 {
@@ -83,13 +87,14 @@ impl Spent {
 
     /// A changed rate keeps the number of units owed, not the time: raising a limit must not leave
     /// anybody waiting for what the old one demanded.
-    fn rescale(&mut self, interval: u128, now_fixed: u128) {
+    fn rescale(&mut self, interval: u128, now_fixed: u128) -> bool {
         if interval == self.interval {
-            return;
+            return false;
         }
         let owed = self.owed_until.saturating_sub(now_fixed);
         self.owed_until = now_fixed + owed.div_ceil(self.interval) * interval;
         self.interval = interval;
+        true
     }
 
     fn remaining(&self, rate: Rate, now_fixed: u128) -> u32 {
@@ -98,6 +103,37 @@ impl Spent {
         let spaced = u32::try_from(room / self.interval).unwrap_or(u32::MAX);
         let counted = u64::from(rate.limit).saturating_sub(self.ring.total());
         spaced.min(u32::try_from(counted).unwrap_or(u32::MAX))
+    }
+}
+
+impl Keep for Box<Spent> {
+    const KIND: Kind = Kind::Spent;
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.owed_until.to_le_bytes());
+        out.extend_from_slice(&self.interval.to_le_bytes());
+        self.ring.write(out);
+    }
+
+    fn read(from: &mut Reader<'_>, now: u64) -> Option<Self> {
+        let (owed_until, interval) = (from.u128()?, from.u128()?);
+        let ring = Ring::read(from, now)?;
+        // No rate has a longer interval, and none lets anybody owe more units than it has bits for.
+        let longest = fixed(u64::from(u32::MAX) * MS);
+        let sound = (1..=longest).contains(&interval)
+            && owed_until.saturating_sub(fixed(now)) / interval <= u128::from(u32::MAX);
+        sound.then(|| Box::new(Spent { owed_until, interval, ring }))
+    }
+
+    fn stricter(one: (Self, u64), other: (Self, u64), now: u64) -> (Self, u64) {
+        let ((mut spent, expires), (second, until)) = (one, other);
+        if spent.interval == second.interval && spent.ring.same_window(&second.ring) {
+            spent.owed_until = spent.owed_until.max(second.owed_until);
+            spent.ring.join(second.ring, now);
+            return (spent, expires.max(until));
+        }
+        // Made under two rates, they cannot be compared: the one that is remembered for longer.
+        if until > expires { (second, until) } else { (spent, expires) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! A sum over the recent past that may count an event too long, and never too short.
 
+use super::record::{Keep, Kind, Reader};
+
 /// How many parts a window is cut into: an event is counted for at most 1/99 of the window too long.
 const PARTS: u64 = 100;
 
@@ -24,11 +26,11 @@ impl Ring {
     }
 
     /// Moves to `now`, forgetting what has left, and to another width of window if it changed: old events
-    /// are then taken for as late as they can have been. Must not be called with an earlier time.
-    pub(super) fn advance(&mut self, window_ns: u64, now: u64) {
+    /// are then taken for as late as they can have been, and the answer is true. Must not be called with an earlier time.
+    pub(super) fn advance(&mut self, window_ns: u64, now: u64) -> bool {
         if self.window_ns != window_ns.max(1) {
             *self = self.resized(window_ns, now);
-            return;
+            return true;
         }
         let head = now / self.part_ns;
         if head >= self.head.saturating_add(PARTS) {
@@ -43,6 +45,7 @@ impl Ring {
             }
         }
         self.head = self.head.max(head);
+        false
     }
 
     fn resized(&self, window_ns: u64, now: u64) -> Self {
@@ -106,6 +109,74 @@ impl Ring {
 
     fn place(part: u64) -> usize {
         (part % PARTS) as usize
+    }
+
+    pub(super) fn same_window(&self, other: &Self) -> bool {
+        self.window_ns == other.window_ns
+    }
+
+    /// Counts in each sub-window what the one of both counted that counted more there. Both have the same window.
+    pub(super) fn join(&mut self, mut other: Self, now: u64) {
+        let window = self.window_ns;
+        self.advance(window, now);
+        other.advance(window, now);
+        for (own, second) in self.parts.iter_mut().zip(other.parts) {
+            *own = (*own).max(second);
+        }
+        self.total = self.parts.iter().map(|count| u64::from(*count)).sum();
+    }
+
+    /// Writes the sub-windows that count something.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.window_ns.to_le_bytes());
+        out.extend_from_slice(&self.head.to_le_bytes());
+        let counting = || (0u8..).zip(self.parts).filter(|(_, count)| *count > 0);
+        out.push(u8::try_from(counting().count()).unwrap_or(u8::MAX));
+        for (place, count) in counting() {
+            out.push(place);
+            out.extend_from_slice(&count.to_le_bytes());
+        }
+    }
+
+    /// Reads what [`Self::write`] wrote at a time that was not after `now`; none if no ring can be like this.
+    pub(super) fn read(from: &mut Reader<'_>, now: u64) -> Option<Self> {
+        let (window_ns, head) = (from.u64()?, from.u64()?);
+        let mut ring = Self::new(window_ns, now);
+        if window_ns == 0 || head > ring.head {
+            return None;
+        }
+        ring.head = head;
+        for _ in 0..from.u8()? {
+            let (place, count) = (from.u8()?, from.u32()?);
+            // Before its first time there is nothing.
+            if u64::from(place) > head {
+                return None;
+            }
+            *ring.parts.get_mut(usize::from(place))? = count;
+        }
+        ring.total = ring.parts.iter().map(|count| u64::from(*count)).sum();
+        Some(ring)
+    }
+}
+
+impl Keep for Box<Ring> {
+    const KIND: Kind = Kind::Window;
+
+    fn write(&self, out: &mut Vec<u8>) {
+        Ring::write(self, out);
+    }
+
+    fn read(from: &mut Reader<'_>, now: u64) -> Option<Self> {
+        Ring::read(from, now).map(Box::new)
+    }
+
+    fn stricter(one: (Self, u64), other: (Self, u64), now: u64) -> (Self, u64) {
+        let ((mut ring, expires), (second, until)) = (one, other);
+        if ring.same_window(&second) {
+            ring.join(*second, now);
+            return (ring, expires.max(until));
+        }
+        if until > expires { (second, until) } else { (ring, expires) }
     }
 }
 

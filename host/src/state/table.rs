@@ -1,10 +1,14 @@
-//! Keys that expire, swept a few at a time by whoever passes: no thread, no pause.
+//! Keys that expire. Each access sweeps a few of them: this needs no thread, and no access pauses for long.
+//!
+//! Each entry knows whether it has changed since it was last written down (`state::writer`), so that a use of a key costs no
+//! more than setting a flag beside it.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use super::clock::Steady;
+use super::record::{Keep, Records};
 use super::usage::{Full, Usage};
 
 /// How many due keys one operation removes: more than the one it may add, so a backlog shrinks.
@@ -24,6 +28,10 @@ struct Entry<T> {
     expires: u64,
     /// The time of its one valid place in the queue; never later than `expires`.
     queued: u64,
+    /// It has changed since it was last written down.
+    changed: bool,
+    /// It has been written down, so its end has to be written down, too.
+    written: bool,
 }
 
 /// One shard of one kind of state.
@@ -35,11 +43,22 @@ pub(super) struct Table<T> {
     queue: BinaryHeap<Reverse<(u64, Arc<str>)>>,
     pub(super) steady: Steady,
     serial: u64,
+    /// Something in it has changed since it was last written down.
+    changed: bool,
+    /// Keys that were written down and have been removed before their time.
+    gone: Vec<Arc<str>>,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), queue: BinaryHeap::new(), steady: Steady::default(), serial: 0 }
+        Self {
+            entries: HashMap::new(),
+            queue: BinaryHeap::new(),
+            steady: Steady::default(),
+            serial: 0,
+            changed: false,
+            gone: Vec::new(),
+        }
     }
 }
 
@@ -95,7 +114,8 @@ impl<T: Weigh> Table<T> {
         self.remove(key, usage);
         usage.add_key(Self::weight(key, &value))?;
         let key: Arc<str> = key.into();
-        let entry = Entry { value, expires, queued: expires };
+        let entry = Entry { value, expires, queued: expires, changed: true, written: false };
+        self.changed = true;
         self.entries.insert(Arc::clone(&key), entry);
         self.enqueue(expires, key);
         Ok(())
@@ -107,11 +127,27 @@ impl<T: Weigh> Table<T> {
         self.serial
     }
 
-    /// Moves the expiry of a key that exists.
+    /// The same for a table that goes on from a state that was kept: all further numbers are larger than this one.
+    pub(super) fn serials_after(&mut self, serial: u64) {
+        self.serial = self.serial.max(serial);
+    }
+
+    /// Moves the expiry of a key whose value has changed.
+    pub(super) fn changed_until(&mut self, key: &str, expires: u64) {
+        self.move_expiry(key, expires, true);
+    }
+
+    /// Moves the expiry of a key whose value says the same as before.
     pub(super) fn expire_at(&mut self, key: &str, expires: u64) {
+        self.move_expiry(key, expires, false);
+    }
+
+    fn move_expiry(&mut self, key: &str, expires: u64, changed: bool) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
+        entry.changed |= changed;
+        self.changed |= changed;
         entry.expires = expires;
         if expires < entry.queued {
             entry.queued = expires;
@@ -121,8 +157,13 @@ impl<T: Weigh> Table<T> {
 
     /// Forgets a key, expired or not.
     pub(super) fn remove(&mut self, key: &str, usage: &Usage) {
-        if let Some(entry) = self.entries.remove(key) {
-            usage.remove_key(Self::weight(key, &entry.value));
+        if let Some((key, entry)) = self.entries.remove_entry(key) {
+            usage.remove_key(Self::weight(&key, &entry.value));
+            // What has expired is known to have by its time.
+            if entry.written && entry.expires > self.steady.latest() {
+                self.gone.push(key);
+                self.changed = true;
+            }
         }
     }
 
@@ -138,6 +179,58 @@ impl<T: Weigh> Table<T> {
             self.queue =
                 self.entries.iter().map(|(key, entry)| Reverse((entry.queued, Arc::clone(key)))).collect();
         }
+    }
+}
+
+impl<T: Weigh + Keep> Table<T> {
+    /// Writes down what has changed since the last time.
+    pub(super) fn write_changes(&mut self, records: &mut Records) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        records.reached(self.steady.latest());
+        // Before the values: a key may have come back.
+        for key in self.gone.drain(..) {
+            records.gone::<T>(&key);
+        }
+        for (key, entry) in &mut self.entries {
+            if std::mem::take(&mut entry.changed) {
+                entry.written = true;
+                records.set(key, entry.expires, &entry.value);
+            }
+        }
+    }
+
+    /// Writes everything down that has not expired.
+    pub(super) fn write_all(&mut self, now_ns: u64, records: &mut Records) {
+        let now = self.steady.observe(now_ns);
+        self.changed = false;
+        self.gone.clear();
+        records.reached(now);
+        for (key, entry) in &mut self.entries {
+            entry.changed = false;
+            entry.written = entry.expires > now;
+            if entry.written {
+                records.set(key, entry.expires, &entry.value);
+            }
+        }
+    }
+
+    /// Takes over what was written down, at a time that is not before any in it. If the key is there already, from the
+    /// file of another gateway, the stricter of both counts. A quota does not hold here: what is kept beyond it stays
+    /// until it expires, as after a reload.
+    pub(super) fn restore(&mut self, key: &str, mut value: T, expires: u64, now: u64, usage: &Usage) {
+        let now = self.steady.observe(now);
+        if expires <= now {
+            return;
+        }
+        let mut expires = expires;
+        if let Some(entry) = self.entries.remove(key) {
+            usage.remove_key(Self::weight(key, &entry.value));
+            (value, expires) = T::stricter((entry.value, entry.expires), (value, expires), now);
+        }
+        // Without a bound nothing is refused.
+        let _unbounded = self.insert(key, value, expires, usage);
     }
 }
 

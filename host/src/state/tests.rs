@@ -4,7 +4,10 @@
 
 use proptest::prelude::*;
 
+use super::gcra::MS;
 use super::*;
+
+mod kept;
 
 const ROOM: Quota = Quota { keys: 1_000, bytes: 1 << 20 };
 const SECOND: u64 = 1_000 * MS;
@@ -126,6 +129,24 @@ fn a_reload_keeps_what_was_spent() {
     drop(before);
     let after = store.namespace("p", ROOM);
     assert!(!after.acquire("k", 1, per_minute(2), 0).unwrap().allowed);
+}
+
+#[test]
+fn endpoints_share_a_store_and_nothing_in_it() {
+    let store = Store::new();
+    let spaces = [
+        store.namespace("p", ROOM),
+        store.within("/mcp/dev").namespace("p", ROOM),
+        store.within("/mcp").namespace("p", ROOM),
+        store.passing_namespace("p", "{}", ROOM),
+        store.passing_namespace("p", "{\"url\":1}", ROOM),
+    ];
+    for space in &spaces {
+        assert_eq!(space.gauge_add("k", 1, 1_000, 0), Ok(1));
+    }
+    assert_eq!(store.within("").namespace("p", ROOM).gauge_add("k", 0, 1_000, 0), Ok(1));
+    // The same configuration finds again what it left.
+    assert_eq!(store.passing_namespace("p", "{}", ROOM).gauge_add("k", 1, 1_000, 0), Ok(2));
 }
 
 #[test]

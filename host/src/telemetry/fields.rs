@@ -1,5 +1,5 @@
-//! What stands in a log line behind its level and its module: on one line, without secrets and of bounded length, whoever
-//! said it and whichever part of the gateway logs it.
+//! The part of a log line behind its level and its module: on one line, without secrets and of bounded length, wherever
+//! the text came from and whichever part of the gateway logs it.
 
 use std::fmt;
 

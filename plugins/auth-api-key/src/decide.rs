@@ -16,7 +16,7 @@ const MAX_CACHE_MS: u64 = 5 * 60 * 1000;
 const ISSUER: &str = "api-key";
 
 /// Why a key was refused. The text is for the person who holds it, never repeats it, and says no more than
-/// the reason does: whoever guesses keys must not learn how far off they are.
+/// the reason does: somebody who guesses keys must not learn how far off the guess is.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Fault {
     /// Unknown, not for this door, too long, empty, or one of two different keys.

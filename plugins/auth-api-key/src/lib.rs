@@ -7,8 +7,8 @@
 //! A key comes in the header `x-api-key` (on HTTP), or as a bearer token that begins with `sk-` (at every
 //! door). Any other bearer token, such as a JWT, is left to the next authenticator, and so is a caller who
 //! shows no key. A key that is shown and not known is refused with `invalid_api_key`, one past its time with
-//! `expired_api_key`; a key at a door it is not for is not told apart from an unknown one. Whoever shows two
-//! different keys at once is refused too.
+//! `expired_api_key`; a key at a door it is not for is not told apart from an unknown one. A caller who shows two
+//! different keys at once is refused, too.
 //!
 //! The gateway need not hold a key to know it: `sha256` is its digest, as `printf %s "$KEY" | sha256sum` tells
 //! it. A digest protects only a key that cannot be guessed, so make keys at random:

@@ -27,7 +27,7 @@ const KEYS: &str = "keys";
 const MARGIN_MS: u64 = 60_000;
 /// How long a request may take; less than [`schedule`] gives an attempt.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How often whoever waits for somebody else's fetch looks again, and for how long in all.
+/// How often a call that waits for another one's fetch looks again, and for how long in all.
 const LOOK: Duration = Duration::from_millis(25);
 const WAIT_MS: u64 = 5_500;
 /// Rounds of one call; each waits, or makes a step that leads to the next.
@@ -68,7 +68,7 @@ impl Authentication for AuthJwks {
 
 fn judge(settings: &Settings, token: &str) -> Result<Identity, Refusal> {
     let started = clock::unix_ms();
-    // Whoever is known by a key of the configuration has nothing to do with the server, nor has a broken token.
+    // A token signed with a key of the configuration needs no fetched key, and a broken one is refused without any.
     match settings.verifier.accept(token, started / 1000) {
         Err(Fault::UnknownKey | Fault::BadSignature) => {}
         other => return other.map_err(|fault| settings.verifier.refusal(fault)),
@@ -144,7 +144,7 @@ fn fetch(settings: &Settings, claim: &State, version: u64) -> Result<(), Refusal
             }
             let text = format!("fetched {} keys from {}", document.keys.len(), settings.url);
             log::emit(log::Level::Info, &text);
-            // The document comes first: whoever sees the new state finds it.
+            // The document is written first: an instance that sees the new state finds it.
             let mut cell = state.set.to_le_bytes().to_vec();
             cell.extend_from_slice(&answer.body);
             overwrite(KEYS, &cell, settings)?;

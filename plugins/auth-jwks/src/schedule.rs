@@ -1,7 +1,7 @@
 //! When the key set is fetched, by whom, and what happens meanwhile; pure, with the time handed in.
 //!
-//! All instances of the plugin share one [`State`], in a cell of the gateway. Whoever swaps in a state that is
-//! `pending` is the one that fetches: the swap is atomic, so there is one.
+//! All instances of the plugin share one [`State`], in a cell of the gateway. The instance that swaps in a state that is
+//! `pending` is the one that fetches: the swap is atomic, so there is only one.
 
 use serde::{Deserialize, Serialize};
 
@@ -186,7 +186,7 @@ mod tests {
         let state = fetched();
         assert_eq!(state.step(Need::Another, T + 29_999, TIMES), Step::Judge);
         let claim = claimed(state.step(Need::Another, T + 30_000, TIMES));
-        // Meanwhile whoever is known goes on, and whoever may be in the new set waits for it.
+        // Meanwhile tokens of known keys go on, and tokens whose key may be in the new set wait for it.
         assert_eq!(claim.step(Need::Any, T + 30_001, TIMES), Step::Judge);
         assert_eq!(claim.step(Need::Another, T + 30_001, TIMES), Step::Wait);
         let rotated = claim.succeeded(T + 30_100, None, TIMES);

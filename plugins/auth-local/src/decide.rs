@@ -21,7 +21,7 @@ pub struct Config {
     /// Their name; none = the name of the operating system's user.
     #[serde(default)]
     pub subject: Option<String>,
-    /// Whether whoever comes over HTTP from this machine is the local user, too.
+    /// Whether a request over HTTP from this machine is the local user's, too.
     #[serde(default)]
     pub loopback: bool,
     /// The role of the user who runs the gateway, at the control door; without one they are left to other authenticators.

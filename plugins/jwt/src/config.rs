@@ -33,7 +33,7 @@ pub struct Config {
     /// Rules that are asked before the claims, in their order.
     #[serde(default)]
     pub role_map: Vec<RuleConfig>,
-    /// For whoever has no other role.
+    /// The role of callers who are given no other.
     #[serde(default)]
     pub default_role: Option<String>,
     /// The roles of the gateway's file.

@@ -92,7 +92,7 @@ impl Verifier {
     }
 
     /// Whether a token says that it is another authenticator's. That is not proven, and need not be: nobody is let in by
-    /// it, and whoever judges such tokens checks their signature with the keys of that issuer only.
+    /// it, and the other authenticator checks the signature with the keys of its own issuer.
     #[must_use]
     pub fn leaves(&self, token: &str) -> bool {
         if self.others.is_empty() || token.len() > MAX_TOKEN_BYTES {

@@ -30,7 +30,7 @@ fn folded(char: char) -> char {
 }
 
 /// Whether a name is shown as `shown`, as it is or in safe characters. The checksum of one that was cut is not computed
-/// again: whoever asks wants to know whether the operator gave the tool another name.
+/// again: the question is only whether the operator gave the tool another name.
 pub(crate) fn shown_as(own: &str, shown: &str) -> bool {
     if own == shown {
         return true;

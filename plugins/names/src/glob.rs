@@ -39,8 +39,8 @@ impl Patterns {
             || self.globs.iter().any(|glob| glob.matches(text))
     }
 
-    /// Whether one of them fits `head_tail`. A pattern has to name all of `head_`: whoever writes `re*` means tools, and not
-    /// all that a backend called `repos` has. The text is only made if there is a pattern that must see it.
+    /// Whether one of them fits `head_tail`. A pattern has to name all of `head_`: an operator who writes `re*` means tools,
+    /// and not all that a backend called `repos` has. The text is only made if there is a pattern that must see it.
     #[must_use]
     pub(crate) fn matches_joined(&self, head: &str, tail: &str) -> bool {
         let compared = |known: &str| -> Ordering {

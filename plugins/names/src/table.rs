@@ -6,7 +6,7 @@ use crate::{Names, Rules};
 
 /// Values by name or pattern. For one tool the most specific counts: a name before a pattern, of names one that has the
 /// backend in it before one that has not, the shown one before the server's own, and of patterns the one with more letters.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table<T> {
     /// By what stands in the rule, `backend/own` included.
     exact: HashMap<Box<str>, T>,

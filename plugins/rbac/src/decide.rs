@@ -282,7 +282,7 @@ impl Roles {
         let by_mcp = !matches!(kind, TargetKind::Route | TargetKind::Command | TargetKind::Control);
         let foreign = by_mcp && !METHODS.contains(&method);
         if foreign && !named() {
-            // To whoever may not use it, it does not exist; as for a tool that is not listed.
+            // To a caller who may not use it, it does not exist; as a tool that is not listed.
             let text = format!("method `{}` is not known here", method.escape_debug());
             return Err(Refusal::new("unknown_method", text));
         }
@@ -308,7 +308,7 @@ impl Roles {
         Err(denied(format!("The role {role:?} may not {what} {name:?}: it lacks the permission {missing}.")))
     }
 
-    /// A tool shows in lists whatever the scopes: whoever calls it is told which one to get (RFC 6750, section 3.1).
+    /// A tool shows in lists whatever the scopes: a caller who lacks one is told which to get (RFC 6750, section 3.1).
     fn has_scopes(&self, asked: Asked<'_>, granted: impl FnOnce() -> Option<String>) -> Result<(), Refusal> {
         if asked.kind != TargetKind::Tool {
             return Ok(());

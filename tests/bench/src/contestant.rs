@@ -163,7 +163,7 @@ pub(crate) struct Launch {
     pub(crate) command: Option<Command>,
     /// What must run to its end once it listens, before it knows its server.
     pub(crate) prepare: Option<Command>,
-    /// What else it needs while it runs: whoever gives it the keys of tokens.
+    /// What else it needs while it runs: the server that gives it the keys of tokens.
     pub(crate) helper: Option<HttpServer>,
     /// None: it is spoken to on its own input and output.
     pub(crate) door: Option<Door>,

@@ -58,7 +58,7 @@ pub(crate) fn write(options: &Options) -> anyhow::Result<()> {
 
 /// A text that does not name the folder we stand in.
 fn without(text: &str, here: &str) -> String {
-    // Whoever stands at the root has nothing to hide.
+    // At the root there is no name to hide.
     if here.len() > 1 { text.replace(here, "…") } else { text.to_owned() }
 }
 

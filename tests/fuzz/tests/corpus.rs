@@ -1,5 +1,5 @@
-//! Every target on its corpus and, for ten seconds, on mutants of it. An input that fails is written into the corpus by
-//! whoever mends it.
+//! Every target on its corpus and, for ten seconds, on mutants of it. An input that fails is put into the corpus by hand,
+//! with the change that mends it.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 use std::path::Path;

@@ -1,11 +1,11 @@
-//! Local means a person on this machine, not whoever a proxy or a child brings.
+//! "Local" means a person on this machine, not a request that a proxy passes on or a child process makes.
 
 use serde_json::{Value, json};
 
 use crate::http_door::client::{Answer, Door, NEWEST, request, tool};
 use crate::support::{Setup, said};
 
-/// Whoever comes from this machine is its user.
+/// Every request from this machine counts as its user's.
 fn open(setup: Setup, auth: &str, keys: &str) -> Door {
     let setup = setup.auth(&format!("mode = \"local\"\nrole = \"admin\"\n{auth}"));
     Door::open(setup, &format!("allow_local = true\n{keys}"))

@@ -264,7 +264,7 @@ fn a_name_stays_with_a_server_that_dies_and_lists_late() {
     for round in 1..4 {
         let died = gateway.call("shared", json!({"die": true}));
         assert!(died["error"].is_object(), "{died}");
-        // Whoever calls it while it is away, or just back, reaches it or nobody.
+        // A call while it is away, or just back, reaches this server or none.
         let answer = eventually("an answer", || {
             let answer = call(&mut gateway, "shared");
             (answer["result"].is_object() || round == 3).then_some(answer)

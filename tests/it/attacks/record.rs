@@ -1,13 +1,12 @@
 //! Refused calls are limited before they are recorded, and the record may not grow without end.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::http_door::client::{Door, NEWEST, request, tool};
-use crate::support::{Gateway, Setup, code, eventually, free_address, get, mint, reason};
+use crate::support::{Gateway, Setup, SmallDisk, code, eventually, free_address, get, mint, reason};
 
 const MIB: u64 = 1 << 20;
 
@@ -45,7 +44,7 @@ fn unknown_tools_fill_the_disk() {
     let seen = tally((0..1_500).map(|_| code(&eve.call("nope", json!({ "d": text })))));
     assert_eq!(seen.keys().copied().collect::<Vec<_>>(), [-32_602, -32_004], "{seen:?}");
     assert!(seen[&-32_602] <= 1_100, "{seen:?}");
-    // Whoever did nothing wrong is not limited by it.
+    // A caller who did nothing wrong is not limited by it.
     let ada = door.client("ada").hello(NEWEST);
     assert_eq!(code(&ada.call("nope", json!({}))), -32_602);
     end(&mut door);
@@ -214,25 +213,6 @@ fn a_record_that_fails_is_counted_and_says_why() {
     assert_eq!(gateway.log().matches("nearly full").count(), 1, "{}", gateway.log());
 }
 
-/// Mounts a disk of 8 MiB, for as long as it lives.
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    /// None where this test may not mount.
-    fn mount(at: &Path) -> Option<Self> {
-        std::fs::create_dir(at).unwrap();
-        let mount = ["-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs"];
-        let done = std::process::Command::new("mount").args(mount).arg(at).output().ok()?;
-        done.status.success().then(|| Self(at.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _unmounted = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
-    }
-}
-
 /// Needs root, as continuous integration has it in a container; elsewhere the floor itself is tested.
 #[test]
 fn calls_are_refused_before_the_disk_is_full_and_taken_again_when_there_is_room() {
@@ -249,16 +229,13 @@ fn calls_are_refused_before_the_disk_is_full_and_taken_again_when_there_is_room(
     eventually("an answer", || {
         (gateway.call("echo", json!({"text": "again"}))["result"].is_object()).then_some(())
     });
-    // Full to the last byte, whoever did it: calls are refused, and nothing ends.
+    // Full to the last byte, by whatever cause: calls are refused, and nothing ends.
     gateway.reload(|_| {});
-    let mut filler = std::fs::File::create(disk.0.join("filler")).unwrap();
-    while std::io::Write::write(&mut filler, &[1; 4096]).is_ok() {}
-    // A file that is open keeps its space when it is removed.
-    drop(filler);
+    disk.fill();
     eventually("a refusal", || {
         (gateway.call("echo", json!({"text": "x".repeat(60_000)}))["error"]["code"] == -32_603).then_some(())
     });
-    std::fs::remove_file(disk.0.join("filler")).unwrap();
+    disk.empty();
     eventually("an answer", || {
         (gateway.call("echo", json!({"text": "again"}))["result"].is_object()).then_some(())
     });

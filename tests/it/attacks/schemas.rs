@@ -148,7 +148,7 @@ SCHEMAS = {
     );
     for tool in ["chain", "self"] {
         let answer = gateway.call(tool, json!({"x": "s"}));
-        // Whoever could judge it says so; whoever broke on the way was a process of its own.
+        // The gateway lives on whatever became of the process that judged.
         assert!(
             answer["result"].is_object() || [-32602, -32603].contains(&code(&answer)),
             "{tool}: {answer}"

@@ -117,7 +117,7 @@ fn refused_handshake_tells_the_key() {
         assert!(!text.contains("s3cr3t") && !text.contains("login refused"), "{text:.400}");
         assert!(said(answer).starts_with("backend \"srv\" is not available"), "{text}");
     }
-    // Operators read why, without the key; whoever may ask.
+    // The health port tells why, with a token or without one, and shows the key to neither.
     for token in [None, Some("probe-me-0123456789")] {
         let ready = get(&health, "/ready", token).unwrap();
         assert!(!ready.body.contains("s3cr3t") && ready.body.len() < 2_000, "{:.400}", ready.body);

@@ -253,7 +253,7 @@ fn connections_of_their_own_to_a_server_are_shared_too() {
     drop(calls);
 }
 
-/// Long answers that wait on the disk for whoever asked for them: more than what the system holds for a connection.
+/// Long answers that wait on the disk for their reader: more than what the system holds for a connection.
 #[test]
 fn long_answers_that_one_caller_does_not_read() {
     const LONG: usize = 20 << 20;
@@ -394,7 +394,7 @@ fn what_a_client_says_of_a_request_is_short() {
     assert_eq!((refused.status, code(&refused.value())), (400, -32600), "{refused:?}");
     // It cancels whatever words come with it.
     let waiting = session.begin_post(&with_id(json!(77), "tools/call", tool("slow", json!({"ms": 60_000}))));
-    begun(&door, "the call", 1);
+    eventually("the call at the server", || (session.structured("calls")["slow"] == 1).then_some(()));
     session.post(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 77, "reason": long}}));
     eventually("the cancellation", || {
         (session.structured("cancelled")["requestIds"].as_array()?.len() == 1).then_some(())

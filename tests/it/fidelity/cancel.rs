@@ -1,4 +1,4 @@
-//! What somebody says when they no longer want an answer reaches whoever works on it, with the id that is known there.
+//! A cancellation reaches the side that works on the request, with the reason, and with the id that is known there.
 
 use super::Cell;
 use super::corpus::{dressed, get, is};

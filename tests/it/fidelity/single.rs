@@ -132,7 +132,7 @@ fn where_a_prefix_is_put_on_only_the_name_changes() {
     assert!(heard.iter().any(|message| get(message, "params") == Some(&wanted)), "{heard:?}");
 }
 
-/// Parsers disagree about which of two members with one name counts: whoever judges one and passes on both lets the
+/// Parsers disagree about which of two members with one name counts: a gateway that judges one and passes on both lets the
 /// server act on what nobody judged.
 #[test]
 fn what_the_gateway_judges_is_what_the_server_reads() {

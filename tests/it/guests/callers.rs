@@ -19,10 +19,9 @@ fn nobody_stays_known_by_an_authenticator_that_is_gone() {
     assert!(policy.knows(&caller, 60_000).is_some() && policy.knows(&remembered, 60_000).is_some());
     // Another guard is no reason to ask again.
     let guard = load(&guard_settings("counting"), &Store::new());
-    let same = policy.chain();
-    policy.replace(Chain { guards: vec![guard], ..Chain::clone(&same) });
+    let policy = policy.following(Chain { guards: vec![guard], ..Chain::clone(policy.chain()) });
     assert!(policy.knows(&caller, 60_000).is_some());
-    policy.replace(local("reader"));
+    let policy = policy.following(local("reader"));
     assert!(policy.knows(&caller, 0).is_none() && policy.knows(&remembered, 0).is_none());
     assert_eq!(policy.identify(&caller).unwrap().role, "reader");
     assert!(policy.knows(&caller, 60_000).is_some(), "and is known again");

@@ -36,7 +36,7 @@ fn whoever_depends_on_the_target_is_asked_once_for_each() {
     let guard = once(Stage::Guard, "nothing", |_| {});
     let first = guard.check(&order).unwrap().unwrap();
     assert_eq!(first, Verdict::Allow(None));
-    // Whoever calls, with whatever arguments.
+    // For any caller, with any arguments.
     assert!(!asked(guard.check(&another(&order))));
     assert!(asked(guard.check(&call("refund"))), "another target");
     // A refusal is not kept, nor does it replace what is.

@@ -45,12 +45,12 @@ fn an_instance_for_each_call_counts_as_exactly_as_a_shared_one() {
 fn a_reload_keeps_the_counters_and_a_permit_settles_with_the_old_plugin() {
     let store = Store::new();
     let old = load(&guard_settings("counting"), &store);
-    let policy = policy(vec![old.clone()]);
-    let under_way = policy.decide(&call("order"), None).unwrap();
+    let first = policy(vec![old.clone()]);
+    let under_way = first.decide(&call("order"), None).unwrap();
     let new = load(&guard_settings("counting"), &store);
-    policy.replace(policy.chain().with(&new));
-    drop(old);
-    policy.decide(&call("order"), None).unwrap().settle(Outcome::Success, Duration::ZERO);
+    let next = first.following(Chain { guards: vec![new.clone()], ..Chain::default() });
+    drop((old, first));
+    next.decide(&call("order"), None).unwrap().settle(Outcome::Success, Duration::ZERO);
     assert_eq!(counts(&new), "2/1");
     under_way.settle(Outcome::Success, Duration::ZERO);
     assert_eq!(counts(&new), "2/2");

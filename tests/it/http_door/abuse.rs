@@ -107,7 +107,7 @@ fn answers_that_nobody_reads_hold_up_nobody() {
         eventually("the calls", || (good.structured("other_calls")["big"].as_u64()? >= 2).then_some(()));
         deaf
     });
-    // Whoever is slow gets everything all the same.
+    // A slow client gets everything all the same.
     for raw in deaf {
         let ending = raw.ending();
         assert_eq!((ending.closed, ending.responses()), (true, EACH));
@@ -155,7 +155,7 @@ fn a_body_over_the_limit_is_refused_however_it_comes() {
     unharmed(&door, || {
         let whole = session.post_text(padded(LIMIT + 1));
         assert_eq!((whole.status, whole.value()["error"]["code"].as_i64()), (413, Some(-32600)), "{whole:?}");
-        // Refused for its promise alone, and by whoever asked first.
+        // Refused for its promised length alone, before a byte of the body.
         for length in [LIMIT + 1, 1 << 40] {
             let ending = Raw::sent(&door.address, promising(&session, length).as_bytes()).ending();
             assert!(ending.closed && ending.status() == 413, "{length}: {ending:?}");

@@ -250,7 +250,7 @@ fn every_request_has_the_rights_of_its_own_token() {
     assert_eq!(said(&session.call("slow", json!({"ms": 1}))), "waited 1 ms");
 }
 
-/// `reference/mcp.md`, "Auth": sessions are bound to client, issuer and subject.
+/// Sessions are bound to client, issuer and subject.
 #[test]
 fn another_application_of_the_same_person_has_not_its_session() {
     let door = Door::echo();

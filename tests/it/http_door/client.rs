@@ -26,8 +26,18 @@ pub(crate) struct Door {
 impl Door {
     /// `keys` are those of `[http]`; tables of it may follow.
     pub(crate) fn open(setup: Setup, keys: &str) -> Self {
-        let gateway =
-            Gateway::spawn(setup.gateway("listen = \"127.0.0.1:0\"").more(&format!("[http]\n{keys}")));
+        Self::of(Gateway::spawn(setup.gateway("listen = \"127.0.0.1:0\"").more(&format!("[http]\n{keys}"))))
+    }
+
+    /// Ends it in order, and opens another one with the same file.
+    pub(crate) fn again(self) -> Self {
+        let mut gateway = self.gateway;
+        gateway.signal(rustix::process::Signal::TERM);
+        assert!(gateway.wait_exit().success(), "{}", gateway.log());
+        Self::of(Gateway::spawn(gateway.into_setup()))
+    }
+
+    fn of(gateway: Gateway) -> Self {
         let address = eventually("the HTTP door", || {
             let log = gateway.log();
             let (_, rest) = log.split_once("listening on http://")?;
@@ -46,13 +56,7 @@ impl Door {
 
     /// Somebody without a token.
     pub(crate) fn anyone(&self) -> Client {
-        let headers =
-            [("accept", "application/json, text/event-stream"), ("content-type", "application/json")];
-        Client {
-            http: http().clone(),
-            url: format!("http://{}/mcp", self.address),
-            headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-        }
+        Client::of(&self.address)
     }
 
     /// This person, with the role `admin`.
@@ -115,6 +119,17 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Somebody without a token, at this address.
+    pub(crate) fn of(address: &str) -> Self {
+        let headers =
+            [("accept", "application/json, text/event-stream"), ("content-type", "application/json")];
+        Self {
+            http: http().clone(),
+            url: format!("http://{address}/mcp"),
+            headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        }
+    }
+
     /// The same with this header, in place of one that was there.
     pub(crate) fn with(&self, name: &str, value: &str) -> Self {
         let mut changed = self.without(name);

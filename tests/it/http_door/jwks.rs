@@ -193,6 +193,22 @@ fn the_last_keys_serve_while_the_issuer_is_away() {
     eventually("the new key", || (asks(&anyone, &B.token()).status == 200).then_some(()));
 }
 
+/// What was fetched is trusted by this process and by no other: a restart drops a key that was withdrawn meanwhile.
+#[test]
+fn no_fetched_key_outlives_the_gateway() {
+    let publisher = Publisher::http(&set(&[A]));
+    let door = door(&publisher, "");
+    assert_eq!(asks(&door.anyone(), &A.token()).status, 200);
+    publisher.behaves(Manner::Breaks);
+    // In use it stays what it was.
+    assert_eq!(asks(&door.anyone(), &A.token()).status, 200);
+    let door = door.again();
+    unavailable(&asks(&door.anyone(), &A.token()));
+    publisher.publishes(&set(&[B]));
+    eventually("the new key", || (asks(&door.anyone(), &B.token()).status == 200).then_some(()));
+    refused(&asks(&door.anyone(), &A.token()), 401, "unauthenticated");
+}
+
 #[test]
 fn a_server_that_hangs_holds_up_nobody_who_is_known() {
     let publisher = Publisher::http(&set(&[A]));

@@ -54,7 +54,7 @@ fn a_thousand_calls_with_the_same_ids_and_tokens_all_reach_their_own() {
     let (ann, bob) = (door.client("ann"), door.client("bob"));
     let (ann_inside, bob_inside) = (ann.hello(NEWEST), bob.hello("2025-06-18"));
     let mut standing = [ann_inside.listen(), bob_inside.listen()];
-    // Whoever has a list is told of another one.
+    // A client that has a list is told when the list changes.
     let has = [&ann_inside, &bob_inside].map(|session| session.tools().contains(&"whoami".to_owned()));
     assert_eq!(has, [true, true]);
     let callers: [Caller<'_>; 4] = [

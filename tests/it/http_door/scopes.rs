@@ -1,4 +1,4 @@
-//! Whoever comes with a good token that was granted too little is told what to get (RFC 6750, section 3.1; MCP
+//! A caller with a good token that was granted too little is told what to get (RFC 6750, section 3.1; MCP
 //! "Authorization", scope challenge).
 
 use serde_json::json;

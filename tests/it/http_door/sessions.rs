@@ -1,4 +1,4 @@
-//! Sessions of the handshake era: opened, bound to whoever opened them, bounded, ended.
+//! Sessions of the handshake era: opened, bound to the caller who opened them, bounded, ended.
 
 use std::collections::HashSet;
 
@@ -236,7 +236,7 @@ fn there_are_only_so_many_sessions() {
     assert_eq!(third.structured("echo")["name"], "echo");
 }
 
-/// `reference/mcp.md`, section 5: a cap for each principal too, or one of them shuts the door for all.
+/// Sessions are capped for each caller too, or one of them shuts the door for all.
 #[test]
 fn one_person_cannot_take_all_sessions() {
     let door = Door::open(Setup::echo(), "max_sessions = 16");

@@ -12,7 +12,7 @@ fn changed(stream: &mut Stream, session: &Client, fits: impl Fn(&[String]) -> bo
     loop {
         let message = heard(stream, CHANGED);
         assert!(message.get("id").is_none(), "{message}");
-        // Whoever looks after a notification sees the list it is about.
+        // A client that asks after a notification sees the list it is about.
         if fits(&session.tools()) {
             return;
         }
@@ -34,7 +34,7 @@ fn a_standing_stream_hears_that_the_list_has_changed() {
     let mut door = Door::echo();
     let (ann, bob) = (door.client("ann").hello(NEWEST), door.client("bob").hello(NEWEST));
     let mut streams = [ann.listen(), bob.listen()];
-    // Whoever has a list is told of another one.
+    // A client that has a list is told when the list changes.
     for session in [&ann, &bob] {
         assert!(session.tools().contains(&"whoami".to_owned()));
     }
@@ -121,7 +121,7 @@ fn a_stateless_client_hears_what_it_listens_for() {
         let list = ann.ask("tools/list", &json!({})).value();
         (!super::client::names(&list).contains(&"whoami".to_owned())).then_some(())
     });
-    // At the end both are answered; whoever asked for nothing has heard nothing before it.
+    // At the end both are answered; the one that subscribed to nothing has heard nothing before it.
     door.gateway.signal(rustix::process::Signal::TERM);
     let last = numb.next().unwrap();
     assert_eq!(

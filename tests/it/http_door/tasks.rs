@@ -65,7 +65,7 @@ fn everybody_is_shown_their_own_tasks_of_all_backends_and_all_pages() {
     assert_eq!(listed(&ann, &pages), ["a-1", "a-2"]);
     assert_eq!(listed(&bob, &pages), ["b-1"]);
     assert_eq!(listed(&eve, &pages), [""; 0]);
-    // Whoever may not know of the tool any more does not hear of its tasks.
+    // A caller who may no longer see the tool does not hear of its tasks.
     let lowered = bob.bearer(&mint("bob", "clerk", 3600));
     assert_eq!(listed(&lowered, &pages), [""; 0]);
     // The server without the capability was not asked.

@@ -175,7 +175,7 @@ impl Stage {
                 assert!(log.contains("Shutdown complete") && !log.contains("SIGTERM"), "{log}");
             }
             House::Http { address, .. } => {
-                // Somebody else, because the last place is for whoever has none.
+                // Another caller, because the last place is for a caller who has none.
                 let token = mint("next", "admin", 3600);
                 eventually("a free session", || opens_a_session(address, &token).then_some(()));
             }

@@ -29,7 +29,7 @@ fn unpacked(folder: &Path) -> PathBuf {
 fn archive_without_manifests() {
     let dir = tempfile::tempdir().unwrap();
     let folder = unpacked(dir.path());
-    // Nobody but its owner can write to anything in it, whoever unpacked it.
+    // Nobody but its owner can write to anything in it, on whatever account it was unpacked.
     let open =
         Command::new("find").arg(&folder).args(["-perm", "/022", "-not", "-type", "l"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&open.stdout), "");

@@ -223,7 +223,7 @@ def hear(message, known=hear):
     known(message)
 "##;
     let mut gateway = start(server, "health_interval_secs = 0.2\ntimeout_secs = 1");
-    gateway.await_log("it does not answer a ping, and is there", 1);
+    gateway.await_log("the server does not answer a ping, but it is alive", 1);
     assert_eq!(said(&gateway.call("fine", json!({}))), "called fine");
     let starts = std::fs::read_to_string(gateway.setup.path("starts")).unwrap();
     assert_eq!(starts.lines().count(), 1, "{}", gateway.log());

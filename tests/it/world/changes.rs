@@ -30,7 +30,7 @@ fn changed_before_it_was_read() {
     // The answer to `initialize` may come after that to the list.
     assert!(
         of_method(&after, CHANGED).is_empty(),
-        "nothing has changed for whoever has the whole list: {after:?}"
+        "nothing has changed for a client that has the whole list: {after:?}"
     );
 }
 
@@ -163,7 +163,7 @@ fn a_change_that_a_role_cannot_see_is_none_for_it() {
     assert_eq!(streams[1].next(), None, "that was all that bob heard");
 }
 
-/// The stateless era has no session; whoever listens hears of what is other than when it began.
+/// The stateless era has no session; a client that listens hears what has changed since it began to listen.
 #[test]
 fn whoever_listens_without_a_session_hears_of_what_changes_from_then_on() {
     let growing = "def call(id, params):\n    tools.append({\"name\": \"added\", \"inputSchema\": {\"type\": \"object\"}})\n\
@@ -172,7 +172,7 @@ fn whoever_listens_without_a_session_hears_of_what_changes_from_then_on() {
     let door = Door::open(Setup::new().scripted("srv", growing, "").unawaited(), "");
     let ann = door.client("ann");
     let wish = json!({"notifications": {"toolsListChanged": true}});
-    // While the server starts: what comes with it is no change for whoever began before.
+    // Begun while the server starts: what the server brings is no change for a client that listened before.
     std::fs::write(door.gateway.setup.path("open"), "").unwrap();
     let (client, body) = ann.modern("subscriptions/listen", &wish);
     let mut stream = client.follow(&body);

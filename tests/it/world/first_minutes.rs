@@ -45,7 +45,7 @@ fn mcp_servers_json() {
 health_listen = "off"    # every client starts a gateway of its own; they cannot share a port
 
 [auth]
-mode = "local"    # for one person on one machine: whoever can start the gateway may use it
+mode = "local"    # for one person on one machine: everybody who can start the gateway may use it
 role = "admin"
 
 [rbac.roles.admin]
@@ -338,7 +338,7 @@ fn init_asks_on_a_terminal() {
     for part in ["[http]", "allow_local = true", "mode = \"local\"", "name = \"github\""] {
         assert!(made.contains(part), "{part} is not in\n{made}\n{seen}");
     }
-    // Whoever answers nothing that means anything has nothing written.
+    // Without a usable answer nothing is written.
     let answers = [("Who may use it?", "x\n"), ("[1]", "y\n"), ("[1]", "z\n")];
     let (code, seen) = terminal(&setup, &["init", "--config", "other.toml"], &answers);
     assert!(code == Some(1) && seen.contains("nothing was written"), "{seen}");

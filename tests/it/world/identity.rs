@@ -72,7 +72,7 @@ fn asks(client: &Client, token: &str) -> Answer {
     client.bearer(token).ask("tools/call", &json!({"name": "echo", "arguments": {}}))
 }
 
-/// The role of whoever brings a token, as the record says; what the refusal says if they are not let in.
+/// The role that the record shows for the holder of a token, or the text of the refusal.
 fn role(door: &Door, token: &str) -> String {
     let answer = asks(&door.anyone(), token);
     if answer.status == 401 {
@@ -335,12 +335,12 @@ fn both_formats_of_one_tenant() {
     let old = claims("https://sts.windows.net/t/", "api://6e74172b");
     let session = door.anyone().bearer(&new).hello("2025-11-25");
     assert_eq!(session.bearer(&old).request("tools/list", &json!({})).status, 200, "the same person");
-    // Another tenant is another issuer, whoever runs the servers of both.
+    // Another tenant is another issuer, even if one company runs the servers of both.
     let other = claims("https://login.microsoftonline.com/u/v2.0", "6e74172b");
     assert_eq!(asks(&door.anyone(), &other).status, 401);
 }
 
-/// Whoever forgets to ask Auth0 for an audience gets a token that nobody but Auth0 can read.
+/// A client that forgets to ask Auth0 for an audience gets a token that nobody but Auth0 can read.
 #[test]
 fn a_token_that_is_no_jwt_says_what_may_have_been_forgotten() {
     let setup = Setup::new();

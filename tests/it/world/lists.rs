@@ -148,7 +148,7 @@ fn only_what_this_very_server_listed_is_remembered() {
         open(&gateway);
         if bad != doubled {
             assert_eq!(until_listed(&mut gateway, listed).1, ["alpha"], "it waits for the server");
-            assert_eq!(gateway.log().matches("what was remembered of it is ignored").count(), 1);
+            assert_eq!(gateway.log().matches("what was remembered of the server is ignored").count(), 1);
         }
         gateway.await_tool("alpha");
         setup = ended(gateway);

@@ -235,7 +235,7 @@ fn a_damaged_memory_is_none() {
     let mut gateway = Gateway::start(gateway.into_setup());
     assert_eq!(gateway.tools(), ["echo"]);
     assert_eq!(starts(&gateway), 2);
-    assert_eq!(gateway.log().matches("what was remembered of it is ignored").count(), 1);
+    assert_eq!(gateway.log().matches("what was remembered of the server is ignored").count(), 1);
 }
 
 #[test]

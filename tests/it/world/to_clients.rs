@@ -96,7 +96,7 @@ fn every_place_of_the_door_answers_browsers_and_only_of_allowed_origins() {
             assert!(!told, "{path} of {stranger}: {refused:?}");
         }
     }
-    // Whoever is no page is told nothing of the kind, and may ask nothing.
+    // A request that comes from no web page gets no CORS headers, and a preflight of such a client is refused.
     let ada = door.client("ada").hello(NEWEST);
     let listed = ada.request("tools/list", &json!({}));
     assert!(listed.header("access-control-allow-origin").is_none(), "{listed:?}");
@@ -307,7 +307,7 @@ def call(id, params):
     let first: Vec<String> = people.iter().map(pid).collect();
     let different: std::collections::HashSet<&String> = first.iter().collect();
     assert_eq!(different.len(), 8, "each had a process of its own: {first:?}");
-    // Whoever's is gone is given another; whoever came last still has theirs.
+    // A client whose session made room is given another; the client that came last still has its own.
     assert_eq!(pid(&people[7]), first[7]);
     assert_ne!(pid(&people[0]), first[0]);
     // A subscription is a reason to stay: the server may have something to say.

@@ -15,7 +15,7 @@ use crate::support::eventually;
 
 /// A server that is `web.py` with code of the test's own. Runs until it is dropped.
 #[derive(Debug)]
-pub(super) struct Web {
+pub(crate) struct Web {
     child: Child,
     port: u16,
     told: Arc<Mutex<Vec<Value>>>,
@@ -23,7 +23,7 @@ pub(super) struct Web {
 }
 
 impl Web {
-    pub(super) fn start(code: &str) -> Self {
+    pub(crate) fn start(code: &str) -> Self {
         Self::with(code, &[], "")
     }
 
@@ -59,11 +59,11 @@ impl Web {
         Self { child, port, told, _dir: dir }
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.at("/mcp")
     }
 
@@ -82,7 +82,7 @@ impl Web {
     }
 
     /// The first request that fits, once it is there.
-    pub(super) fn await_request(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn await_request(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         eventually(what, || self.told().into_iter().find(&fits))
     }
 }

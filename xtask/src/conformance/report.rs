@@ -31,7 +31,7 @@ impl Status {
             "SKIPPED" => Self::Skipped,
             "WARNING" => Self::Warning,
             "FAILURE" => Self::Failure,
-            // A new word may mean a failure: whoever updates the suite has to say.
+            // A new word may mean a failure: it has to be judged when the suite is updated.
             _ => bail!("the suite has a new status: {word:?}"),
         })
     }

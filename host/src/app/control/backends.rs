@@ -16,10 +16,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 impl Plane {
     /// Does it to every backend of that name, of whichever endpoint, and says what came of it.
     pub(super) async fn of_backend(&self, name: &str, deed: Deed) -> Result<String, ControlError> {
-        let named: Vec<(Option<&str>, Arc<Backend>)> = self
-            .endpoints
+        let endpoints = self.endpoints();
+        let named: Vec<(Option<&str>, Arc<Backend>)> = endpoints
             .iter()
-            .filter_map(|endpoint| Some((endpoint.mount.as_deref(), endpoint.registry.find(name)?.clone())))
+            .filter_map(|endpoint| {
+                let generation = endpoint.pipeline.current();
+                Some((endpoint.mount.as_deref(), generation.registry().find(name)?.clone()))
+            })
             .collect();
         if named.is_empty() {
             let message = format!("there is no backend {name:?}{}", one_of(name, &self.backends()));

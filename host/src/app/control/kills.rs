@@ -38,17 +38,17 @@ impl Plane {
             why: why.to_owned(),
         };
         let concerned = concerns(what);
-        let under_way = self.watched.flights.count_of(&concerned);
+        let under_way = self.activity().flights.count_of(&concerned);
         let orders = self.orders().clone();
         // The first thing that happens there is that it is off. What follows takes as long as the disk.
         let ordering = tokio::task::spawn_blocking(move || orders.order(&order));
         let ordered = ordering.await.map_err(|error| ControlError::Failed(error.to_string()))?;
         self.lists_changed();
         let until = Instant::now() + ENDED_WITHIN;
-        let mut left = self.watched.flights.count_of(&concerned);
+        let mut left = self.activity().flights.count_of(&concerned);
         while left > 0 && Instant::now() < until {
             tokio::time::sleep(PAUSE).await;
-            left = self.watched.flights.count_of(&concerned);
+            left = self.activity().flights.count_of(&concerned);
         }
         let calls = match (under_way, left) {
             (0, 0) => String::new(),
@@ -141,11 +141,13 @@ impl Plane {
     /// Whether a name or pattern means a tool that is known, listed or hidden.
     fn is_tool(&self, name: &str) -> bool {
         let rules = Rules::new([name]);
-        self.endpoints.iter().any(|endpoint| {
-            let catalog = endpoint.registry.glimpse();
+        self.endpoints().iter().any(|endpoint| {
+            let generation = endpoint.pipeline.current();
+            let registry = generation.registry();
+            let catalog = registry.glimpse();
             let listed = catalog.list(List::Tools).iter().any(|entry| rules.hits(&entry.names()));
             let own = || {
-                let tools = endpoint.registry.own_tools();
+                let tools = registry.own_tools();
                 tools.iter().any(|(backend, own)| rules.hits(&Names { shown: &safe(own), own, backend }))
             };
             listed || own()
@@ -156,10 +158,11 @@ impl Plane {
     fn meant(&self, name: &str) -> String {
         let mut names: Vec<String> = Vec::new();
         let mut silent: Vec<String> = Vec::new();
-        for endpoint in &self.endpoints {
-            let catalog = endpoint.registry.glimpse();
+        for endpoint in self.endpoints().iter() {
+            let generation = endpoint.pipeline.current();
+            let catalog = generation.registry().glimpse();
             names.extend(catalog.list(List::Tools).iter().take(MANY).map(|entry| entry.shown.to_string()));
-            silent.extend(endpoint.registry.unlisted().iter().map(|backend| backend.name().to_string()));
+            silent.extend(generation.registry().unlisted().iter().map(|backend| backend.name().to_string()));
         }
         let near = nearest(name, names.iter().map(String::as_str));
         let near = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
@@ -170,8 +173,12 @@ impl Plane {
     }
 
     pub(super) fn backends(&self) -> Vec<String> {
-        let of = self.endpoints.iter().flat_map(|endpoint| endpoint.registry.backends());
-        of.map(|backend| backend.name().to_string()).collect()
+        let mut names = Vec::new();
+        for endpoint in self.endpoints().iter() {
+            let generation = endpoint.pipeline.current();
+            names.extend(generation.registry().backends().iter().map(|backend| backend.name().to_string()));
+        }
+        names
     }
 
     /// Why something is off though its order is taken back.
@@ -190,7 +197,7 @@ impl Plane {
         if let Some(other) = self.orders().list().iter().find(|order| same_kind(&order.what)) {
             return Some(format!("it is off by the order for {}", other.what));
         }
-        for endpoint in &self.endpoints {
+        for endpoint in self.endpoints().iter() {
             let settings = endpoint.pipeline.policy().kill().settings();
             let (key, list) = match what {
                 Switch::Tool(_) => ("disabled_tools", settings.disabled_tools),

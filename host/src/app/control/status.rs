@@ -17,13 +17,13 @@ const MAX_CALLS: usize = 20;
 impl Plane {
     pub(super) fn status(&self) -> Status {
         let now = Time::now();
-        let health = self.audit.status();
+        let health = self.reloader.resident().audit.status();
         let running = self.running.lock().clone().map(|running| Running {
             who: running.who,
             what: running.what.to_owned(),
             since: now.ago(running.since.elapsed()),
         });
-        let calls = self.watched.flights.oldest(MAX_CALLS).into_iter().map(|flight| CallStatus {
+        let calls = self.activity().flights.oldest(MAX_CALLS).into_iter().map(|flight| CallStatus {
             id: flight.call.id.clone(),
             subject: flight.call.principal.subject.clone(),
             method: flight.call.method.clone(),
@@ -31,7 +31,7 @@ impl Plane {
             backend: flight.call.target.backend.to_string(),
             since: now.ago(flight.since.elapsed()),
         });
-        let refused = self.watched.refusals.newest().into_iter().map(|refused| RefusedStatus {
+        let refused = self.activity().refusals.newest().into_iter().map(|refused| RefusedStatus {
             at: Time::from_ms(refused.at_ms),
             subject: refused.subject,
             role: refused.role,
@@ -48,25 +48,31 @@ impl Plane {
             started: self.started,
             door: self.door.get().cloned().unwrap_or_else(|| "not open yet".to_owned()),
             mode: self.mode.to_owned(),
-            generation: Generation { number: 1, since: self.started },
+            generation: self.generation(),
             record: Record {
                 healthy: health.healthy,
                 reason: health.reason,
                 backlog_bytes: health.backlog_bytes,
             },
-            endpoints: self.endpoints.iter().map(|endpoint| endpoint.status(now)).collect(),
+            endpoints: self.endpoints().iter().map(|endpoint| endpoint.status(now)).collect(),
             switched_off: self.switched_off(),
-            in_flight: self.watched.flights.count(),
+            in_flight: self.activity().flights.count(),
             calls: calls.collect(),
             refused: refused.collect(),
             running,
         }
     }
 
+    fn generation(&self) -> Generation {
+        let number = self.reloader.generation();
+        let older = self.reloader.generations().into_iter().map(|(id, _)| id).filter(|id| *id < number);
+        Generation { number, since: Time::from_ms(self.reloader.since_ms()), older: older.collect() }
+    }
+
     /// By order first, and then what the files say.
     fn switched_off(&self) -> Vec<OffStatus> {
         let mut off: Vec<OffStatus> = self.orders().list().into_iter().map(ordered).collect();
-        for endpoint in &self.endpoints {
+        for endpoint in self.endpoints().iter() {
             let settings = endpoint.pipeline.policy().kill().settings();
             let tools = settings.disabled_tools.into_iter().map(Switch::Tool);
             let backends = settings.disabled_backends.into_iter().map(Switch::Backend);
@@ -96,11 +102,13 @@ fn ordered(order: Order) -> OffStatus {
 
 impl Endpoint {
     fn status(&self, now: Time) -> EndpointStatus {
+        let generation = self.pipeline.current();
+        let backends = generation.registry().backends();
         EndpointStatus {
             mount: self.mount.clone(),
             sessions: self.hub.count(),
             tools: self.pipeline.tools(),
-            backends: self.registry.backends().iter().map(|backend| self.backend(backend, now)).collect(),
+            backends: backends.iter().map(|backend| self.backend(backend, now)).collect(),
         }
     }
 

@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::super::AuditError;
 use super::super::reader::Batch;
 use super::super::record::Outcome;
-use super::super::row::{Dialect, FURTHER, Row, columns};
+use super::super::row::{Dialect, FURTHER, Later, Row, columns};
 use super::{Ending, Keeper, NewRow, Taken, merge};
 
-/// Rows are inserted by at most so many, the largest first: 19 values each stay far below the limit of 65535, and a
+/// Rows are inserted by at most so many, the largest first: 20 values each stay far below the limit of 65535, and a
 /// statement of a size that comes again and again is read once.
 const BLOCKS: [usize; 3] = [512, 64, 16];
 
@@ -51,7 +51,7 @@ fn block(left: usize) -> Option<(usize, bool)> {
 fn insert(instance: &str, rows: Vec<NewRow<'_>>) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
         "INSERT INTO audit_calls (instance, call, request_id, time, rpc_id, method, subject, role, \
-         kind, tool, backend, session, arguments, sent, status, error, latency_ms, notes, changed) ",
+         kind, tool, backend, session, arguments, sent, status, error, latency_ms, notes, generation, changed) ",
     );
     query.push_values(rows, |mut values, row| {
         let ending = Ending::new(row.outcome);
@@ -62,7 +62,7 @@ fn insert(instance: &str, rows: Vec<NewRow<'_>>) -> QueryBuilder<Postgres> {
         }
         values.push_bind(row.arguments()).push_bind(row.sent());
         values.push_bind(ending.status).push_bind(ending.error.map(Cow::into_owned));
-        values.push_bind(ending.latency_ms).push_bind(ending.notes).push("now()");
+        values.push_bind(ending.latency_ms).push_bind(ending.notes).push_bind(row.generation()).push("now()");
     });
     // A dead instance's last commit may arrive while its journal is being replayed.
     query.push(
@@ -151,7 +151,7 @@ pub(super) async fn take_oldest(
     }
     let mut query: QueryBuilder<Postgres> = QueryBuilder::new(format!(
         "SELECT {}, instance, call, ({ROW_BYTES} + {TEXTS})::bigint FROM audit_calls WHERE status <> 'pending'",
-        columns(Dialect::Postgres, "sent")
+        columns(Dialect::Postgres, Later::ALL)
     ));
     if let Some(before) = before {
         query.push(" AND time < ").push_bind(before).push("::timestamptz");

@@ -15,14 +15,14 @@ use super::super::AuditError;
 use super::super::mover::blocking;
 use super::super::reader::Batch;
 use super::super::record::Outcome;
-use super::super::row::{Dialect, FURTHER, Row, columns};
+use super::super::row::{Dialect, FURTHER, Later, Row, columns};
 use super::{BUSY_TIMEOUT, Ending, Keeper, NewRow, Taken, about, merge};
 
 const POSITION: &str = "INSERT INTO journal_position (instance, seq) VALUES (?1, ?2) ON CONFLICT (instance) \
      DO UPDATE SET seq = excluded.seq WHERE journal_position.seq < excluded.seq";
 const INSERT: &str = "INSERT INTO audit_calls (instance, call, request_id, time, rpc_id, method, subject, role, \
-     kind, tool, backend, session, arguments, sent, status, error, latency_ms, notes, changed) VALUES (?1, ?2, ?3, ?4, \
-     ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) ON CONFLICT (instance, call) DO NOTHING";
+     kind, tool, backend, session, arguments, sent, status, error, latency_ms, notes, changed, generation) VALUES (?1, ?2, \
+     ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) ON CONFLICT (instance, call) DO NOTHING";
 const UPDATE: &str = "UPDATE audit_calls SET status = ?3, error = ?4, latency_ms = ?5, notes = ?6, changed = ?7 \
      WHERE instance = ?1 AND call = ?2 AND status = 'pending'";
 /// The last condition says nothing new. With it the index is taken that leaves `success` out; without it each row of the
@@ -161,7 +161,7 @@ fn take_oldest(
     {
         let oldest = format!(
             "SELECT {}, rowid FROM audit_calls WHERE status <> 'pending' AND time < ?1 ORDER BY time LIMIT ?2",
-            columns(Dialect::Sqlite, "sent")
+            columns(Dialect::Sqlite, Later::ALL)
         );
         let mut statement = transaction.prepare_cached(&oldest)?;
         let mut found = statement.query(params![before, limit])?;
@@ -235,7 +235,8 @@ fn insert(transaction: &Transaction<'_>, name: &str, rows: &[NewRow<'_>], now: &
             ending.error,
             ending.latency_ms,
             ending.notes,
-            now
+            now,
+            row.generation()
         ])?;
         // A dead instance's last commit may arrive while its journal is being replayed.
         if let (0, Some(outcome)) = (inserted, row.outcome) {

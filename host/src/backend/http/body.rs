@@ -140,7 +140,7 @@ pub(super) fn is_answer(body: &mut Payload, id: u64) -> bool {
         *body = body.reworded(message::error_object(&id.to_string(), error.get()));
         return true;
     }
-    // Whoever reads it says what is wrong with it.
+    // The reader of the message says what is wrong with it.
     answers(&text, id)
         || mend::mend(&text).is_some_and(|mended| mended.texts.iter().any(|text| answers(text, id)))
 }

@@ -36,10 +36,12 @@ pub(super) async fn run(link: &Arc<Link>, incoming: &queue::Sender<Incoming>, me
     let Err(error) = post(link, incoming, message).await else { return };
     let lost = error == WireError::SessionLost;
     match message.id {
-        // Whoever abandoned the request in this moment does not want to hear of it.
+        // If the request was abandoned in this moment, nobody wants to hear of it.
         Some(id) if link.flights.land(id) => deliver(incoming, Incoming::Failed { id, error }).await,
         Some(_) => {}
-        None => tracing::warn!(backend = link.name, method = message.method, %error, "a notification failed"),
+        None => {
+            tracing::warn!(backend = link.name, method = message.method, %error, "a notification did not reach the server")
+        }
     }
     if lost {
         link.lose_session();
@@ -83,7 +85,7 @@ async fn again(
     lost: &Named,
 ) -> Result<(), WireError> {
     if let Err(error) = session::renew(link, incoming, lost).await {
-        tracing::debug!(backend = link.name, %error, "there is no other session");
+        tracing::debug!(backend = link.name, %error, "the server gave no new session");
         return Err(WireError::SessionLost);
     }
     // An answer or a cancellation is about something that the new session knows nothing of.
@@ -111,7 +113,7 @@ async fn attempt(
 ) -> Result<Attempt, WireError> {
     let session = link.session.current();
     let request = Sending::post(message.body.clone(), &message.headers).within(session.as_ref());
-    // Whoever waits for the answer to a request has a clock of its own, and gives it up in time.
+    // The caller that waits for the answer to a request has a timer of its own, and gives it up in time.
     let patience = if message.id.is_some() { link.longest } else { link.timeout };
     let response = timeout(patience, send(link, &request)).await.map_err(|_| silent_for(patience))??;
     let status = response.status();

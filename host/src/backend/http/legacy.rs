@@ -56,7 +56,10 @@ pub(super) fn is_to_be_looked_for(link: &Link) -> bool {
 /// Looks for the event stream for a moment.
 pub(super) async fn look(link: &Arc<Link>, incoming: &queue::Sender<Incoming>) {
     if let Err(why) = open(link, incoming, GLANCE).await {
-        tracing::debug!(backend = link.name, "its url looks like one of 2024-11-05, but {why}");
+        tracing::debug!(
+            backend = link.name,
+            "the server's url looks like one of revision 2024-11-05, but {why}"
+        );
     }
 }
 
@@ -124,7 +127,7 @@ async fn open<'a>(
             "its event stream names {place} as the place to post to, which is not where `url` is; nothing is sent there"
         ));
     }
-    tracing::debug!(backend = link.name, "it speaks HTTP as 2024-11-05 did");
+    tracing::debug!(backend = link.name, "the server speaks the HTTP+SSE of revision 2024-11-05");
     let behind_prefix = behind_prefix(&base, &endpoint);
     let (endpoint, waiting) = (RwLock::new(endpoint), Mutex::default());
     let legacy = link.legacy.get_or_init(|| Legacy { endpoint, behind_prefix, waiting });
@@ -181,13 +184,13 @@ async fn listen(
 }
 
 impl Legacy {
-    /// Delivers what the stream brought, in its order; whoever waits for an answer only hears that it is there.
+    /// Delivers what the stream brought, in its order; the task that waits for an answer only hears that it is there.
     async fn hand_over(&self, link: &Link, incoming: &queue::Sender<Incoming>, data: Payload) {
         let awaited = answered(data.text()).and_then(|id| Some((id, self.waiting.lock().remove(&id)?)));
         match awaited {
             Some((id, waiting)) => {
                 deliver_answer(link, incoming, id, data).await;
-                // Whoever waited may have given up in this moment.
+                // The waiting task may have given up in this moment.
                 let _ = waiting.send(());
             }
             None => deliver(incoming, Incoming::Message(data)).await,

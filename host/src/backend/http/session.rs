@@ -34,7 +34,7 @@ pub(super) struct Session {
     current: RwLock<Option<Named>>,
     /// What it was opened with.
     opening: Mutex<Option<Outgoing>>,
-    /// Whoever holds it asks about the session or opens the next one; with when it was last asked about.
+    /// The holder of this lock asks about the session or opens the next one. It holds the time of the last such question.
     turn: tokio::sync::Mutex<Option<Instant>>,
     /// Sessions that a server gave out and nobody uses.
     strays: Mutex<Vec<HeaderValue>>,
@@ -135,7 +135,7 @@ fn speaks_of_it(said: &str) -> bool {
     of_session || said.contains("server not initialized") || said.contains("not been initialized")
 }
 
-/// Opens the next session in place of one that the server does not know. One does it, whoever comes meanwhile waits.
+/// Opens the next session in place of one that the server does not know. One task does it, the others wait for that task.
 ///
 /// # Errors
 /// The server does not open another like the first.
@@ -150,7 +150,10 @@ pub(super) async fn renew(
     }
     reopen(link, lost).await?;
     drop(turn);
-    tracing::debug!(backend = link.name, "the server had forgotten the session; there is a new one");
+    tracing::debug!(
+        backend = link.name,
+        "the server had forgotten the session; the gateway opened a new one"
+    );
     link.session.renewed.notify_one();
     deliver(incoming, Incoming::Renewed).await;
     Ok(())

@@ -438,7 +438,7 @@ async fn an_answer_that_is_not_quite_one_is_delivered() {
             let nameless =
                 format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32700,"message":"m"}}}}"#);
             let expected = if body.contains("error") { nameless } else { (*body).to_owned() };
-            // What is mended is mended by whoever reads it.
+            // Mending is the reader's work, not the transport's.
             assert_eq!(text(&mut wire).await, expected);
         }
     }

@@ -23,7 +23,7 @@ pub(super) fn config(ca: &str, identity: Option<&str>) -> Result<ClientConfig, S
     let named = read(ca)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
-    // Those of the system that cannot be read vouch for nobody; a bare container has none.
+    // Certificates of the system that cannot be read are left out; a bare container has none.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     for certificate in &named {
         roots.add(certificate.clone()).map_err(|error| error.to_string())?;

@@ -1,5 +1,5 @@
-//! What the gateway and a keeper say to each other: JSON, each message behind its length. The end of the line is a
-//! message too: whoever reads it knows that the other one is gone.
+//! What the gateway and a keeper say to each other: JSON, each message behind its length. The end of the stream is a
+//! message too: it tells the reader that the other side is gone.
 
 use std::ffi::OsString;
 use std::io;

@@ -76,7 +76,7 @@ fn keep(line: RawFd) -> io::Result<u8> {
     let status = ward.wait();
     ward.end_the_rest();
     let _ = frames::write(&line, &Report::Ended { status: status.as_raw() });
-    // For whoever looks with other tools; the gateway goes by the report.
+    // For people who look with other tools; the gateway goes by the report.
     let code = status.exit_status().or(status.terminating_signal().map(|signal| 128 + signal));
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
@@ -97,7 +97,8 @@ fn claim(line: RawFd) -> io::Result<OwnedFd> {
 /// The server, and all that descends from it.
 struct Ward {
     server: Pid,
-    /// How the server ended. Reaped only under this lock, so that whoever holds it and finds nothing may use the id.
+    /// How the server ended. It is reaped only under this lock, so while the lock is held and this is empty the process
+    /// id is still the server's.
     status: Mutex<Option<WaitStatus>>,
     died: Condvar,
 }
@@ -174,7 +175,7 @@ impl Ward {
         }
         let until = Instant::now() + KILLING;
         while Instant::now() < until {
-            // Whoever loses its parent here becomes our child at once, so nobody is out of reach for longer than a look.
+            // A process that loses its parent here becomes our child at once, so the next round finds it.
             for child in family::children(rustix::process::getpid()) {
                 let _ = rustix::process::kill_process(child, Signal::KILL);
             }

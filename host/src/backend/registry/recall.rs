@@ -8,8 +8,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Read, Registry};
+use super::Registry;
 use crate::backend::Backend;
+use crate::backend::fleet::Fleet;
 use crate::backend::negotiate::Greeting;
 use crate::mcp::catalog::{List, Offer, Offers};
 use crate::mcp::{params, splice};
@@ -88,33 +89,23 @@ impl Registry {
 
     async fn remind(&self, backend: &Arc<Backend>, greeting: Greeting, offers: Offers) {
         let _turn = backend.reading.lock().await;
-        let listed = |registry: &Self| registry.merging.lock().originals.contains_key(&backend.name);
-        if listed(self) {
+        if backend.is_listed() {
             return;
         }
-        let Some((offers, shaped, mirrored)) = self.read(backend, offers).await else { return };
-        self.store(backend, (offers, shaped, mirrored), true);
-        self.greetings.lock().entry(backend.name.clone()).or_insert(greeting);
+        let offers = Arc::new(offers);
+        let Some(shaped) = self.read(backend, &offers).await else { return };
+        self.put(backend, Arc::new(shaped));
+        backend.has_said(offers, true);
+        backend.said.lock().greeting.get_or_insert(greeting);
     }
+}
 
-    /// What a backend offers from now on; `remembered`: it was not asked yet.
-    pub(super) fn store(&self, backend: &Backend, (offers, shaped, mirrored): Read, remembered: bool) {
-        let mut merging = self.merging.lock();
-        merging.originals.insert(backend.name.clone(), offers);
-        if remembered {
-            merging.remembered.insert(backend.name.clone());
-        } else {
-            merging.remembered.remove(&backend.name);
-        }
-        backend.mirrored.store(Arc::new(mirrored));
-        backend.offers.store(Arc::new(shaped));
-    }
-
+impl Fleet {
     /// Keeps what a backend offers for the next start. Nobody waits for that.
     pub(in crate::backend) fn remember(&self, backend: &Arc<Backend>) {
-        let greeting = self.greetings.lock().get(&backend.name).cloned();
+        let greeting = backend.said.lock().greeting.clone();
         let Some(greeting) = greeting else { return };
-        let offers = self.original(backend);
+        let offers = backend.original().unwrap_or_default();
         let backend = backend.clone();
         // Stopping waits for it.
         self.tasks.spawn_blocking(move || {
@@ -125,7 +116,7 @@ impl Registry {
             if secret {
                 tracing::warn!(
                     backend = %backend.name,
-                    "its lists are not kept for the next start: they hold a secret of the configuration"
+                    "the server's lists are not kept for the next start: they hold a secret of the configuration"
                 );
                 backend.remembered.forget(LISTS);
             } else {

@@ -4,26 +4,23 @@
 //! that has failed once and is not tried again at once.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Merging, Registry};
-use crate::backend::{Backend, PAUSE_PATIENCE, Status};
-
-/// A backend that is started again within this time has not failed yet.
-const AT_ONCE: Duration = Duration::from_millis(100);
+use crate::backend::{Backend, PAUSE_PATIENCE};
 
 impl Registry {
-    /// Waits until every backend is up, has failed once or is remembered; never past the time given after the start. Whoever
-    /// reads the lists then finds them as whole as they can be.
+    /// Waits until every backend is up, has failed once or is remembered; never past the time given after the start. The
+    /// lists are then as whole as they can be.
     pub async fn settled(&self) {
         let deadline = self.started + self.patience;
         self.until(deadline, |registry, merging| merging.settled || registry.all_known(merging)).await;
         let mut merging = self.merging.lock();
         if !merging.settled {
             merging.settled = true;
-            // Whoever is not there by now keeps no name from the first list.
+            // A backend that is not there by now keeps no name out of the first list.
             merging.impatient |= self.started.elapsed() >= self.patience;
-            // Under the lock: whoever finds it settled finds the lists, too.
+            // Under the lock: a task that finds it settled finds the lists, too.
             self.merge(&mut merging);
         }
     }
@@ -46,10 +43,10 @@ impl Registry {
     /// Waits until every backend has come up or failed since the start, remembered or not, within the same time: what had to
     /// be corrected of what is remembered is corrected by then, and is told once.
     pub async fn met(&self) {
-        self.until(self.started + self.patience, Self::all_met).await;
+        self.until(self.started + self.patience, |registry, _| registry.all_met()).await;
     }
 
-    async fn until(&self, deadline: tokio::time::Instant, done: impl Fn(&Self, &Merging) -> bool) {
+    pub(super) async fn until(&self, deadline: tokio::time::Instant, done: impl Fn(&Self, &Merging) -> bool) {
         let mut moves = self.moves.subscribe();
         let all = async {
             loop {
@@ -67,25 +64,17 @@ impl Registry {
 
     /// Whether it is known of every backend what it offers, or that it offers nothing for now.
     pub(super) fn all_known(&self, merging: &Merging) -> bool {
-        merging.recalled && self.backends.iter().all(|backend| merging.knows(backend))
+        merging.recalled && self.backends.iter().all(|backend| backend.is_known())
     }
 
-    fn all_met(&self, merging: &Merging) -> bool {
-        let met = |backend: &Arc<Backend>| {
-            merging.failed.contains(&backend.name)
-                || (merging.knows(backend) && !merging.remembered.contains(&backend.name))
-        };
-        self.backends.iter().all(met)
+    fn all_met(&self) -> bool {
+        self.backends.iter().all(|backend| backend.has_failed() || backend.has_spoken())
     }
 
     /// The backends that have not said since the start what they offer, in the file's order.
     #[must_use]
     pub fn unlisted(&self) -> Vec<Arc<Backend>> {
-        let merging = self.merging.lock();
-        let listed = |backend: &Backend| {
-            merging.originals.contains_key(&backend.name) && !merging.remembered.contains(&backend.name)
-        };
-        self.backends.iter().filter(|backend| !listed(backend)).cloned().collect()
+        self.backends.iter().filter(|backend| !backend.has_spoken()).cloned().collect()
     }
 
     /// Those of them that may come to offer something under this name.
@@ -109,25 +98,6 @@ impl Registry {
     /// Whether the names of backends that are not known are still kept for them.
     #[must_use]
     pub fn is_patient(&self) -> bool {
-        let merging = self.merging.lock();
-        !merging.impatient && !self.backends.iter().all(|backend| merging.knows(backend))
-    }
-}
-
-impl Merging {
-    /// Whether it is known of a backend what it offers, or that it has failed.
-    fn knows(&self, backend: &Backend) -> bool {
-        self.originals.contains_key(&backend.name) || self.failed.contains(&backend.name)
-    }
-
-    /// A backend is as it is now.
-    pub(super) fn note(&mut self, backend: &Backend) {
-        match backend.status() {
-            Status::Down { again, .. } if again.is_none_or(|again| again > Instant::now() + AT_ONCE) => {
-                self.failed.insert(backend.name.clone());
-            }
-            Status::Stopped => drop(self.failed.insert(backend.name.clone())),
-            Status::Down { .. } | Status::Starting | Status::Ready => {}
-        }
+        !self.merging.lock().impatient && !self.backends.iter().all(|backend| backend.is_known())
     }
 }

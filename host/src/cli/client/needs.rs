@@ -1,4 +1,4 @@
-//! How a gateway is reached, and which variables whoever starts it must hand it: asked of its own configuration.
+//! How a gateway is reached, and which environment variables it needs when it is started: read from its configuration.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

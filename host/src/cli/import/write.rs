@@ -37,7 +37,7 @@ pub(super) fn head(head: &Head<'_>, rules: &Rules) -> String {
     if head.http {
         text.push_str("listen = \"127.0.0.1:9200\"\nhealth_listen = \"127.0.0.1:9201\"    # /health, /ready and /metrics\n\n[http]\n");
         if head.key_file.is_none() {
-            text.push_str("allow_local = true    # whoever comes from this machine is the local user\n");
+            text.push_str("allow_local = true    # every request from this machine is the local user's\n");
         }
     } else {
         text.push_str("health_listen = \"off\"    # every client starts a gateway of its own; they cannot share a port\n");
@@ -55,7 +55,7 @@ pub(super) fn head(head: &Head<'_>, rules: &Rules) -> String {
         None => {
             let _ = writeln!(
                 text,
-                "mode = \"local\"    # for one person on one machine: whoever can start the gateway may use it\nrole = {}",
+                "mode = \"local\"    # for one person on one machine: everybody who can start the gateway may use it\nrole = {}",
                 quoted(head.role)
             );
         }

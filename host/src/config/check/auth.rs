@@ -253,7 +253,7 @@ impl Checker<'_> {
     fn pem(&mut self, at: &str, typed: &str) -> Option<String> {
         let text = self.read(at, typed)?;
         if text.contains("PRIVATE KEY") {
-            let hint = "give the public key; whoever has the private one can make tokens";
+            let hint = "give the public key; with the private one anybody can make tokens";
             self.problem(at, format!("{typed} holds a private key"), hint);
             return None;
         }

@@ -261,7 +261,7 @@ impl Checker<'_> {
         Secret::with_hidden(value.expose().to_owned(), hidden)
     }
 
-    fn headers(&mut self, at: &str, raw: &BTreeMap<String, String>) -> Vec<(String, Secret)> {
+    pub(super) fn headers(&mut self, at: &str, raw: &BTreeMap<String, String>) -> Vec<(String, Secret)> {
         let mut sent: Vec<(String, Secret)> = Vec::new();
         for (name, typed) in raw {
             let at = format!("{at}/{}", escape(name));
@@ -332,7 +332,7 @@ impl Checker<'_> {
                 }
                 Some(secret)
             }
-            // A file that is there and open to others is a mistake, whoever needs it.
+            // A file that is there and open to others is a mistake even for an optional server.
             Err(unread) => match &mut self.lacking {
                 Some(lacking) if !path.exists() => {
                     lacking.extend(unread.into_iter().map(|(message, _)| message));

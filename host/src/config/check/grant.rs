@@ -46,7 +46,8 @@ impl Checker<'_> {
             return None;
         };
         if !address.https && !is_loopback(address.host) {
-            let text = "whoever stands between could put their own keys in place of the issuer's";
+            let text =
+                "without encryption anybody on the way could put their own keys in place of the issuer's";
             self.problem(at, text, "https; http is for this machine only");
             return None;
         }

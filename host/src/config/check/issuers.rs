@@ -1,5 +1,5 @@
 //! Who issues tokens: each issuer becomes an authenticator of its own, with its keys, its audience and its way of giving
-//! roles. So no key of one can vouch for a token of another, and only those that fetch keys may send requests.
+//! roles. So no key of one issuer proves a token of another, and only those that fetch keys may send requests.
 
 use std::collections::HashSet;
 
@@ -84,8 +84,8 @@ fn has_keys(raw: &RawIssuer) -> bool {
     !raw.keys.is_empty() || raw.secret_file.is_some() || raw.jwks_file.is_some() || raw.jwks_url.is_some()
 }
 
-/// Scopes that every token needs, whoever issued it: what is asked for by some issuers only is not known before it is
-/// known whose token it is.
+/// Scopes that a token of every issuer needs. What only some issuers ask for is left out, because a caller is told these
+/// scopes before it is known which issuer the token will be from.
 pub(super) fn required_scopes(raw: &RawAuth) -> Vec<String> {
     let own = own(raw);
     let named = has_keys(&own) || own.secret_env.is_some() || raw.issuers.is_empty();

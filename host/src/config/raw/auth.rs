@@ -71,7 +71,7 @@ pub(in crate::config) struct RawIssuer {
     pub(in crate::config) role_claims: Vec<String>,
     /// Rules that give roles, asked before `role_claims`; the first that fits.
     pub(in crate::config) role_map: Vec<RawRoleRule>,
-    /// The role of whoever is given none by these; by default such tokens are refused.
+    /// The role of callers whom these give none; by default their tokens are refused.
     pub(in crate::config) default_role: Option<String>,
     /// Scopes that every one of its tokens must have.
     pub(in crate::config) required_scopes: Vec<String>,

@@ -203,7 +203,7 @@ impl Default for RawBackend {
 pub(in crate::config) struct RawTls {
     /// A file of certificates (PEM) to trust besides the system's: those of an authority of your own.
     pub(in crate::config) ca_file: Option<String>,
-    /// A file with the certificate (PEM) by which the gateway shows who it is, and those that vouch for it.
+    /// A file with the certificate (PEM) by which the gateway shows who it is, and the certificates that signed it.
     pub(in crate::config) cert_file: Option<String>,
     /// A file with the private key (PEM) of `cert_file`, if it does not stand in there.
     pub(in crate::config) key_file: Option<String>,

@@ -34,8 +34,8 @@ pub(in crate::config) struct RawHttp {
     /// by default a quarter of max_connections.
     #[schemars(range(min = 1, max = 100_000))]
     pub(in crate::config) max_connections_per_address: Option<usize>,
-    /// Mode "local": take whoever reaches the address from this machine for the local user. Loopback only, and not what
-    /// comes through a proxy or from a server that the gateway started.
+    /// Mode "local": take requests from this machine for the local user's. Loopback only, and no requests that come
+    /// through a proxy or from a server that the gateway started.
     pub(in crate::config) allow_local: bool,
     /// Headers besides `Authorization` that authenticators may read.
     pub(in crate::config) credential_headers: Vec<String>,

@@ -97,7 +97,7 @@ fn busy() -> Status {
         started: before(11_540),
         door: "http://127.0.0.1:9200/mcp".to_owned(),
         mode: "jwt".to_owned(),
-        generation: Generation { number: 3, since: before(300) },
+        generation: Generation { number: 3, since: before(300), older: vec![1, 2] },
         record: Record { healthy: false, reason: Some("the disk is full".to_owned()), backlog_bytes: 812 },
         endpoints: vec![endpoint, mount],
         switched_off: vec![
@@ -135,7 +135,7 @@ fn a_busy_gateway_is_told_in_one_look() {
 Sentinel Gateway 0.1.0, process 4242, up for 3 h 12 min
   file        /etc/sentinel/sentinel.toml
   door        http://127.0.0.1:9200/mcp, mode jwt, 3 clients
-  generation  3, since 2026-11-26 05:55:00
+  generation  3, since 2026-11-26 05:55:00; calls of 1, 2 are still under way
   record      IS NOT IN ORDER: the disk is full; 812 bytes are not in the database yet
   under way   3 calls
   command     config.apply of ann, for 2 s

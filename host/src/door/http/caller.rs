@@ -1,7 +1,7 @@
 //! Callers by what they bring, so that a token is verified once and not with every request.
 //!
-//! Only those are remembered whom an authenticator accepted, by the digest of what they brought and without it. So
-//! whoever has no valid credential leaves nothing behind, and pushes nobody out who has.
+//! Only callers whom an authenticator accepted are remembered, by the digest of their credential and without it. So a
+//! caller without a valid credential leaves nothing behind, and cannot push out one who has a valid one.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,16 +12,17 @@ use parking_lot::RwLock;
 
 use crate::call::shares::Crowd;
 use crate::call::{Credential, Denial, Principal, Share};
-use crate::pipeline::{Caller, Pipeline};
+use crate::pipeline::{Caller, Generation};
 use crate::queue::Budget;
 
-/// Callers that are remembered, and the bytes of what is known of them. Beyond either the oldest of whoever has most goes.
+/// How many callers are remembered, and how many bytes about them. Beyond either, the caller with most entries loses the
+/// oldest of them.
 const MAX_CALLERS: usize = 10_000;
 const MAX_BYTES: usize = 16 << 20;
 /// Longest credential that is looked at, in bytes. No token that a plugin accepts is longer.
 pub(super) const MAX_CREDENTIAL: usize = 16 << 10;
-/// Whoever is known for longer than this needs no credential with the request: no body takes so long to come. In
-/// milliseconds.
+/// A caller who stays known for longer than this needs no copy of the credential with the request: no body takes so long
+/// to arrive. In milliseconds.
 const MARGIN: u64 = 300_000;
 
 /// Everybody who came lately. What a token says is kept by the [`Caller`] until the authenticator's own limit.
@@ -87,33 +88,33 @@ impl Callers {
         bearer.or_else(|| self.headers.iter().find(long).map(String::as_str))
     }
 
-    /// Who sends a request: as remembered, or as the authenticators say.
+    /// Who sends a request: as remembered, or as the authenticators of this generation say.
     ///
     /// # Errors
     /// Their refusal.
     pub(super) fn identify(
         &self,
         brought: &Brought<'_>,
-        pipeline: &Pipeline,
+        generation: &Generation,
     ) -> Result<(Arc<Caller>, Arc<Principal>), Denial> {
-        let digest = self.digest(brought);
+        let (digest, policy) = (self.digest(brought), generation.policy());
         let remembered = self.known.read().by_digest.get(&digest).map(|known| known.caller.clone());
         if let Some(caller) = &remembered {
-            if let Some(who) = pipeline.knows(caller, MARGIN) {
+            if let Some(who) = policy.knows(caller, MARGIN) {
                 return Ok((caller.clone(), who));
             }
             // Nearly over: should it be asked for again, the credential is at hand.
-            if let Some(who) = pipeline.knows(caller, 0) {
+            if let Some(who) = policy.knows(caller, 0) {
                 return Ok((Arc::new(caller.again(self.credential(brought))), who));
             }
         }
         let caller = Caller::new(self.credential(brought));
-        let who = pipeline.identify(&caller);
+        let who = policy.identify(&caller);
         if remembered.is_some() {
             self.known.write().forget(&digest);
         }
         let who = who?;
-        if pipeline.knows(&caller, 0).is_none() {
+        if policy.knows(&caller, 0).is_none() {
             return Ok((Arc::new(caller), who));
         }
         let caller = self.known.write().remember(digest, caller, &who);

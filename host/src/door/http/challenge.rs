@@ -7,7 +7,7 @@ use axum::response::Response;
 
 use super::Resource;
 
-/// For somebody nobody knows. Whoever brought nothing is not told that it is wrong.
+/// The challenge for a caller who is not known. One who brought no credential is not told that it is wrong.
 pub(super) fn unknown(resource: Option<&Resource>, path: &str, brought: bool) -> String {
     let mut facts = Vec::from_iter(brought.then(|| "error=\"invalid_token\"".to_owned()));
     facts.extend(resource.map(|resource| metadata(resource, path)));

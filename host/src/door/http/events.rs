@@ -27,7 +27,7 @@ pub(super) struct Ways<'a> {
     /// What the client can read.
     pub(super) form: Form,
     pub(super) stopping: &'a CancellationToken,
-    /// How long nothing may be said: whoever stands between, or the client itself, takes a silent connection for dead.
+    /// The longest silence: a proxy on the way, or the client itself, takes a silent connection for dead.
     pub(super) keep_alive: Duration,
 }
 

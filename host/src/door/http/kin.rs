@@ -2,8 +2,8 @@
 //! what such a server started in its turn.
 //!
 //! The kernel tells of each TCP socket whose it is (`/proc/net/tcp`), and of each process which sockets it has open.
-//! A process is somebody else's only if the socket is found with it; a socket that nobody has open, as when whoever
-//! sent something has left already, is nobody's.
+//! A process is somebody else's only if the socket is found with it; a socket that no process has open, as when the
+//! sender has ended already, belongs to no process.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -55,7 +55,7 @@ pub(super) fn look(peer: SocketAddr, local: SocketAddr) -> Kin {
             return Kin::Own(*pid);
         }
     }
-    // Whoever has come once comes again, with the next connection.
+    // The process found last is looked at first: it usually opens the next connection, too.
     let last = LAST.load(Ordering::Relaxed);
     let others = parents.keys().copied().filter(|pid| *pid != last);
     for pid in parents.contains_key(&last).then_some(last).into_iter().chain(others) {

@@ -1,5 +1,5 @@
-//! The headers of a stateless request must say what its body says: whoever routes by one and acts by the other could
-//! be led apart (2026-07-28, "Transports", header validation).
+//! The headers of a stateless request must say what its body says. Otherwise a proxy that routes by the headers and a
+//! server that acts on the body could be made to disagree (2026-07-28, "Transports", header validation).
 
 use axum::http::request::Parts;
 use serde_json::json;

@@ -1,11 +1,12 @@
-//! The sessions of the handshake era: bounded, bound to whoever opened them, and gone when nobody uses them.
+//! The sessions of the handshake era: bounded in number, bound to the caller who opened them, and ended when unused.
 //!
 //! Each caller may have a share of them, which shrinks as they are taken. When there is no place for a newcomer, a session
-//! in which nothing was ever asked makes room, of whoever has most of those; then one that rests, of whoever has most of
-//! all. One with a call under way, or with a stream that is read, never does.
+//! in which nothing was ever asked makes room, taken from the caller with most of those; then an idle one, taken from the
+//! caller with most sessions. One with a call under way, or with a stream that is read, never does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -32,8 +33,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub struct Sessions {
     pipeline: Arc<Pipeline>,
     hub: Arc<Hub>,
-    max: usize,
-    idle: Duration,
+    /// At most so many at once, and how long each stays without a request, in milliseconds; a reload may change both.
+    max: AtomicUsize,
+    idle_ms: AtomicU64,
     began: Instant,
     kept: Arc<Shares>,
     room: Mutex<Room>,
@@ -57,7 +59,7 @@ enum Stage {
 #[derive(Debug)]
 struct Open {
     conversation: Arc<Conversation>,
-    /// Whoever else brings the id is not let in.
+    /// The caller who opened it; for everybody else the id names no session.
     owner: String,
     used: Instant,
     number: u64,
@@ -76,7 +78,22 @@ impl Sessions {
     #[must_use]
     pub fn new(pipeline: Arc<Pipeline>, hub: Arc<Hub>, max: usize, idle: Duration) -> Arc<Self> {
         let (began, kept) = (Instant::now(), Shares::new(MAX_KEPT));
-        Arc::new(Self { pipeline, hub, max, idle, began, kept, room: Mutex::default() })
+        let (max, idle_ms) = (AtomicUsize::new(max), AtomicU64::new(milliseconds(idle)));
+        Arc::new(Self { pipeline, hub, max, idle_ms, began, kept, room: Mutex::default() })
+    }
+
+    /// From now on there may be so many, and each stays so long. Those that are open stay, even if they are too many.
+    pub fn bound(&self, max: usize, idle: Duration) {
+        self.max.store(max, Ordering::Relaxed);
+        self.idle_ms.store(milliseconds(idle), Ordering::Relaxed);
+    }
+
+    fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
+    }
+
+    fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle_ms.load(Ordering::Relaxed))
     }
 
     /// Open sessions.
@@ -95,7 +112,7 @@ impl Sessions {
     /// # Errors
     /// In words: its caller has as many as may be theirs, or there is no place.
     pub(super) fn add(&self, conversation: Arc<Conversation>, owner: &Principal) -> Result<(), &'static str> {
-        if self.len() >= self.max {
+        if self.len() >= self.max() {
             self.sweep();
         }
         let share = owner.share();
@@ -125,8 +142,8 @@ impl Sessions {
     /// Makes sure that there is a place for one more session of this caller; the one that had to go.
     fn made_room(&self, room: &mut Room, share: Share) -> Result<Option<Open>, &'static str> {
         let held = room.held(share);
-        let free = self.max.saturating_sub(room.open.len());
-        if may_have(held, 1, free, self.max) {
+        let max = self.max();
+        if may_have(held, 1, max.saturating_sub(room.open.len()), max) {
             return Ok(None);
         }
         let now = Instant::now();
@@ -150,7 +167,7 @@ impl Sessions {
             let most: Vec<_> = most.take(ASKED).collect();
             for holder in most {
                 let Some(number) = self.longest(room, holder, now) else { continue };
-                // Whoever has only one keeps it, unless it was never needed.
+                // A caller's only session is kept, unless it was never used.
                 if room.held(holder.0) > 1 || (stage == Stage::New && self.forgotten(room, number, now)) {
                     return Some(number);
                 }
@@ -221,13 +238,14 @@ impl Sessions {
     }
 
     fn expire(&self) {
+        let idle = self.idle();
         let mut room = self.room.lock();
         let mut late = Vec::new();
         for (id, session) in &mut room.open {
             if session.busy() {
                 // The time without a request begins with its end.
                 session.used = Instant::now();
-            } else if session.used.elapsed() >= self.idle {
+            } else if session.used.elapsed() >= idle {
                 late.push(id.clone());
             }
         }
@@ -241,11 +259,10 @@ impl Sessions {
 
     /// Looks for sessions nobody uses, until `stop`; then ends all.
     pub async fn look_after(self: Arc<Self>, stop: CancellationToken) {
-        let mut beat =
-            tokio::time::interval((self.idle / 4).clamp(Duration::from_millis(250), Duration::from_secs(60)));
         loop {
+            let beat = (self.idle() / 4).clamp(Duration::from_millis(250), Duration::from_secs(60));
             tokio::select! {
-                _ = beat.tick() => self.expire(),
+                () = tokio::time::sleep(beat) => self.expire(),
                 () = stop.cancelled() => break,
             }
         }
@@ -266,6 +283,10 @@ impl Sessions {
         let room = std::mem::take(&mut *self.room.lock());
         room.open.values().for_each(|open| self.close(open));
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Room {

@@ -28,7 +28,9 @@ impl Mount {
             self.unauthenticated(&denial, true, code)
         };
         let bearer = guard::bearer(&parts.headers).map_err(|rejection| unknown(&rejection.message))?;
-        let far = if self.local { local::far(parts, peer).await } else { None };
+        // One generation says both whether the user of this machine needs a credential and who that is.
+        let generation = self.house.pipeline.current();
+        let far = if generation.takes_local() { local::far(parts, peer).await } else { None };
         let (headers, ip) = (&parts.headers, peer.address().ip());
         let brought = Brought { bearer, headers, peer: ip, near: far.is_none() };
         if let Some(header) = self.callers.too_long(&brought) {
@@ -37,7 +39,7 @@ impl Mount {
                 "the credential in the header {header} is longer than {most} bytes, which none is"
             )));
         }
-        match self.callers.identify(&brought, &self.house.pipeline) {
+        match self.callers.identify(&brought, &generation) {
             Ok((_, who)) if !peer.known(who.share()) => Err(too_many_connections(era).by(&who)),
             Ok(known) => Ok(known),
             Err(denial) if denial.lacks_scopes().is_some() => {

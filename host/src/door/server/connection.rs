@@ -11,21 +11,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{Request, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::pulse::{Phase, Pulse, Watched};
 use super::turns::in_turns;
-use super::{Limits, Peer};
+use super::{App, Limits, Peer};
 
 /// hyper's buffers per direction; its own default of 400 KiB times a thousand connections is too much.
 const BUFFER: usize = 64 << 10;
@@ -49,13 +47,8 @@ const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain
 const LEAVING: Duration = Duration::from_secs(5);
 
 /// Serves one connection to its end: the client's, the clock's, or the drain's, or until it makes room for another.
-pub(super) async fn run<I>(
-    io: I,
-    peer: Peer,
-    app: TowerToHyperService<Router>,
-    limits: Limits,
-    draining: CancellationToken,
-) where
+pub(super) async fn run<I>(io: I, peer: Peer, app: App, limits: Limits, draining: CancellationToken)
+where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let _seated = Seated(peer.clone());
@@ -125,8 +118,10 @@ pub(super) async fn run<I>(
     .await;
 
     match ended {
-        None if leaving => tracing::debug!(peer = %address, "closed: it made room for another connection"),
-        None => tracing::debug!(peer = %address, "cut: {}", Phase::of(seen).complaint()),
+        None if leaving => {
+            tracing::debug!(peer = %address, "the connection was closed: it made room for another one")
+        }
+        None => tracing::debug!(peer = %address, "the connection was cut: {}", Phase::of(seen).complaint()),
         Some(ended) => {
             if let Err(error) = &ended {
                 tracing::debug!(peer = %address, "the connection broke: {error}");
@@ -176,7 +171,7 @@ impl Drop for Seated {
 
 /// The application as hyper calls it.
 struct Door {
-    app: TowerToHyperService<Router>,
+    app: App,
     peer: Peer,
     pulse: Arc<Pulse>,
 }
@@ -194,7 +189,7 @@ impl Service<Request<Incoming>> for Door {
             Body::new(Arriving { body, complete, pulse: Arc::clone(&pulse) })
         });
         request.extensions_mut().insert(self.peer.clone());
-        let answer = self.app.call(request);
+        let answer = self.app.0.load().call(request);
         Box::pin(async move { answer.await.map(|response| response.map(|body| Outgoing { body, pulse })) })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A connection is a stranger's until a request on it brings a credential that is accepted. Strangers of one address
 //! have a bound of their own, far below the whole; one too many takes the place of the one that has rested longest. When
-//! all places are taken the strangers give way first, then whoever holds more than an equal part. A connection that works
+//! all places are taken the strangers give way first, then callers with more than an equal part. A connection that works
 //! on a request of a known caller never does. All of this is looked at when a connection comes or goes, and when a caller
 //! is first known on it: never by a further request.
 
@@ -172,7 +172,7 @@ impl All {
                 return true;
             }
         }
-        // An equal part for each, and one for whoever comes.
+        // An equal part for each caller, and one for the newcomer.
         let part = most / (self.known.holders() + 1);
         let over = self.known.largest().take_while(|(held, _)| *held > part);
         let over: Vec<Holder> = over.take(ASKED).map(|(_, holder)| holder).collect();
@@ -205,7 +205,7 @@ impl Seat {
         self.since.store(self.places.at(now), Ordering::Relaxed);
     }
 
-    /// Whoever is woken when the connection has to make room.
+    /// Registers the task to wake when the connection has to make room.
     pub(super) fn wake(&self, task: &Waker) {
         self.task.register(task);
     }
@@ -228,7 +228,7 @@ impl Seat {
     fn look_at_stranger(seat: &Arc<Self>) -> Look<Net> {
         match Phase::of(seat.pulse.now()) {
             Phase::Serving => Look::Busy,
-            // Whoever leaves a refusal untaken rests, too.
+            // A client that does not read a refusal counts as resting, too.
             Phase::Head | Phase::Resting | Phase::Stalled => seat.since(),
         }
     }
@@ -271,7 +271,7 @@ impl Seat {
         true
     }
 
-    /// It is this caller's alone for a while, whoever else comes over it. False as for [`Seat::known`].
+    /// It counts for this caller alone for a while, even if others send requests over it. False as for [`Seat::known`].
     fn held(self: &Arc<Self>, whose: Share) -> bool {
         let mut all = self.places.all.lock();
         let mine = self.holder.load(Ordering::Relaxed) == whose.number();
@@ -417,7 +417,7 @@ mod tests {
         assert_eq!(strangers.iter().filter(|seat| left(seat)).count(), 1);
         assert!(bob.known(Share::named("bob")));
         assert!(ann.iter().all(|seat| !left(seat)));
-        // Without strangers whoever has more than an equal part gives way, as far as it rests.
+        // Without strangers a caller with more than an equal part gives way, as far as its connections rest.
         let more: Vec<_> = strangers.iter().filter(|seat| !left(seat)).collect();
         for (index, seat) in more.iter().enumerate() {
             assert!(seat.known(Share::named(&format!("c{index}"))));

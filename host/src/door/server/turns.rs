@@ -38,12 +38,12 @@ pub(super) async fn in_turns<F: Future>(future: F) -> F::Output {
     .await
 }
 
-/// The future is at it, and will be looked at when it is done with this turn.
+/// The future is being polled; a wake-up now is noticed when the poll returns.
 const RUNNING: u8 = 1;
-/// Somebody had something for it meanwhile.
+/// It was woken during the poll.
 const WOKEN: u8 = 2;
 
-/// Wakes the task, or says that another turn is needed if it runs.
+/// Wakes the task, or notes that another poll is needed if it is being polled.
 #[derive(Debug, Default)]
 struct Wakes {
     task: AtomicWaker,

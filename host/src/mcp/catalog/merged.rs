@@ -112,8 +112,8 @@ impl Merged<'_> {
         self.owners.ask(self.list, &name, part.backend, &offer.upstream, rights)
     }
 
-    /// The name that is an offer's whoever else is there: with its backend before it, and with a checksum behind it if
-    /// another offer of the same backend has that already. None if the name belongs to a backend with a longer name.
+    /// The name that an offer has whatever other backends list: with its backend before it, and with a checksum behind it
+    /// if another offer of the same backend has that already. None if the name belongs to a backend with a longer name.
     fn longer(&mut self, part: &Part<'_>, offer: &Offer, used: &mut HashSet<String>) -> Option<String> {
         let first = self.spelled(&format!("{}_{}", part.backend, offer.name)).into_owned();
         if land(&first, self.backends) != Some(&**part.backend) {

@@ -7,7 +7,7 @@
 //! would rename the tools of all others. *Rules* go on to know that tool by the name with its backend before it, until the
 //! earlier backend is known: what a role may call must not depend on what happened to be up.
 //!
-//! A name that begins with the name of a backend (`backend_name`) is that backend's, whoever else would like to list it.
+//! A name that begins with the name of a backend (`backend_name`) is that backend's, even if another one lists it.
 //! Nothing that was given is taken away again: neither from a server that is down, nor for one that comes later.
 
 use std::collections::{HashMap, HashSet};
@@ -47,7 +47,7 @@ impl Holder {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Owner {
     /// What clients reach by the name.
     shown: Holder,
@@ -76,7 +76,7 @@ pub(super) struct Given {
 }
 
 /// Who a name belongs to, for as long as the gateway lives.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Owners {
     names: HashMap<List, HashMap<Box<str>, Owner>>,
     /// What backends asked for before it could be decided.
@@ -90,7 +90,7 @@ pub struct Owners {
 
 /// The names a backend has asked for that are not decided yet, in the order it did. A server that has listed a name keeps
 /// its place for it, also if it lists nothing at the moment when the earlier ones are known.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Wishes {
     /// The name with what the server calls the thing.
     order: Vec<(Arc<str>, Arc<str>)>,
@@ -180,6 +180,21 @@ impl Owners {
         let (shown, ruled) = (holder(backend, upstream), rights.rules.then(|| holder(backend, upstream)));
         names.insert(name.into(), Owner { shown, ruled, since: self.merges });
         Given { shown: true, ruled: rights.rules }
+    }
+
+    /// The same without what belongs to backends that are gone: their names are free again.
+    #[must_use]
+    pub fn without(mut self, gone: impl Fn(&str) -> bool) -> Self {
+        for names in self.names.values_mut() {
+            names.retain(|_, owner| {
+                owner.ruled.take_if(|holder| gone(&holder.backend));
+                !gone(&owner.shown.backend)
+            });
+        }
+        self.wishes.retain(|(_, backend), _| !gone(backend));
+        self.spent.retain(|backend, _| !gone(backend));
+        self.told.retain(|(_, holder)| !gone(&holder.backend));
+        self
     }
 
     /// Whether a name belongs to anybody.

@@ -26,7 +26,7 @@ enum Answer {
     Schema(String),
 }
 
-/// Reads an answer; whoever gave it may have been taken over by the schema, so it is not believed to be one.
+/// Reads an answer. The process that gave it may have been taken over by the schema, so its form is checked.
 ///
 /// # Errors
 /// What is wrong with the arguments, the schema or the answer.

@@ -102,7 +102,7 @@ impl<'v> Index<'v> {
         let (uri, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let several = || self.resources.len() > 1;
         match keyword {
-            // With one schema of that name there is only one that it can mean, whoever comes from where.
+            // With one schema of that name there is only one that it can mean, from wherever the reference is followed.
             "$dynamicRef" => match self.dynamic.get(fragment).map(Vec::as_slice) {
                 Some([only]) => return Ok(*only),
                 Some(_) => return Err("it depends on the way that leads to it, which is not supported"),
@@ -170,7 +170,7 @@ impl<'v> Index<'v> {
                 Some(_) => Standing::Data,
             },
             (Standing::Several, _) => Standing::Schema,
-            // An object there may be a schema or hold some; whoever points into it says which.
+            // An object there may be a schema or hold some; the reference that points into it decides.
             (Standing::Unknown, _) => Standing::Unknown,
             (Standing::Schema | Standing::Data, _) => Standing::Data,
         }
@@ -191,7 +191,7 @@ fn each_schema<'v>(key: &str, under: &'v Value, draft: Draft, found: &mut impl F
     }
 }
 
-/// A reference seen from a base (RFC 3986 §5.2, without dot segments: whoever needs those is not found).
+/// A reference seen from a base (RFC 3986 §5.2, without dot segments: a reference with those is not found).
 fn resolved(base: &str, reference: &str) -> String {
     let has_scheme = |text: &str| {
         text.split_once(':').is_some_and(|(scheme, _)| {

@@ -135,7 +135,7 @@ fn debug_output_shows_no_digest() {
 }
 
 proptest! {
-    /// Whoever holds a key is its holder and nobody else, wherever it stands among the others.
+    /// A key belongs to its holder and nobody else, wherever it stands among the others.
     #[test]
     fn every_key_finds_its_own_holder(texts in prop::collection::btree_set("[!-~]{0,24}", 1..20)) {
         let keys = texts.iter().enumerate().map(|(index, text)| key(&index.to_string(), text)).collect();

@@ -73,7 +73,7 @@ fn run(rules: &Rules, events: Vec<Event>) -> Result<(), TestCaseError> {
             Event::Wait(ms) => now += ms * MS,
             Event::Call => match circuit.check(rules, || now) {
                 Check::Refuse { retry_after_ms, .. } => {
-                    // P3: a refusal is never for ever. Whoever waits, and whatever became of a probe:
+                    // A refusal is never for ever: after the wait it names a call passes, whatever became of a probe.
                     prop_assert!(retry_after_ms > 0);
                     let late = now + (rules.max_recovery_ms + rules.probe_timeout_ms) * MS;
                     let is_probe = matches!(circuit.check(rules, || late), Check::Probe(..));
@@ -86,11 +86,11 @@ fn run(rules: &Rules, events: Vec<Event>) -> Result<(), TestCaseError> {
                     calls.push(InFlight { permit, generation: circuit.generation, started: now });
                 }
                 Check::Probe(next, permit) => {
-                    // P1: nothing passes before the time; an unknown end of a probe lets the next one try at once.
+                    // Nothing passes before the time; an unknown end of a probe lets the next one try at once.
                     if let Some((_, until)) = witness.opened {
                         prop_assert!(now >= until);
                     }
-                    // P2: one probe at a time, unless the other was given up.
+                    // One probe at a time, unless the other was given up.
                     let out = calls.iter().filter(|call| {
                         call.generation == circuit.generation
                             && call.permit & 1 == 1
@@ -142,7 +142,7 @@ fn judge(
         _ => None,
     };
     if closed {
-        // P5: opens exactly when enough failed, in a row or in the window; both reckoned from the plain list.
+        // The circuit opens exactly when enough calls failed, in a row or in the window; both counted from the plain list.
         let row = witness.results.iter().rev().take_while(|(_, failed)| *failed).count();
         let by_row = rules.consecutive_failures > 0 && row >= rules.consecutive_failures as usize;
         let bucket = rules.window_ms / 10 * MS;
@@ -158,7 +158,7 @@ fn judge(
             witness.last_pause = 0;
         }
     } else {
-        // P7: what the probe found decides; a cancelled or throttled one found nothing.
+        // What the probe found decides; a cancelled or throttled one found nothing.
         let now_closed = matches!(after.map(|circuit| &circuit.state), Some(State::Closed { .. }));
         prop_assert_eq!(now_closed, health == Health::Well);
         prop_assert_eq!(opened.is_some(), health != Health::Well);
@@ -170,7 +170,7 @@ fn judge(
         if health == Health::Unknown {
             prop_assert_eq!(pause, 0);
         } else {
-            // P8: the pause doubles up to the cap, and never shrinks before the backend has answered.
+            // The pause doubles up to the cap, and never shrinks before the backend has answered.
             let due = (witness.last_pause * 2).clamp(rules.recovery_ms * MS, rules.max_recovery_ms * MS);
             prop_assert_eq!(pause, due);
             witness.last_pause = pause;

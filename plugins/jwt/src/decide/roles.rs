@@ -16,7 +16,7 @@ pub struct Roles {
     pub rules: Vec<Rule>,
     /// Pointers (RFC 6901) to claims that hold a role or a list of them; the first that is there counts.
     pub claims: Vec<String>,
-    /// For whoever has no other.
+    /// The role of callers who are given no other.
     pub default: Option<String>,
     /// The roles of the gateway's file. Of a list the first of these counts.
     pub known: Vec<String>,

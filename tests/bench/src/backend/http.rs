@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::{Options, Reply, answer};
 use crate::client::wire;
 
-#[allow(clippy::print_stdout, reason = "whoever started it reads the address from its first line")]
+#[allow(clippy::print_stdout, reason = "its parent reads the address from the first line")]
 pub(super) fn serve(options: Options, port: u16, file: Option<&Path>) -> anyhow::Result<()> {
     let file: Option<Rc<[u8]>> = file.map(std::fs::read).transpose()?.map(Into::into);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -43,7 +43,7 @@ pub(super) fn serve(options: Options, port: u16, file: Option<&Path>) -> anyhow:
 fn clock(waits: &Receiver<(Instant, oneshot::Sender<()>)>) {
     while let Ok((due, done)) = waits.recv() {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        // Whoever waited may have hung up.
+        // The waiting connection may have hung up.
         let _ = done.send(());
     }
 }

@@ -30,7 +30,7 @@ pub(crate) struct Variant {
     pub(crate) name: String,
     pub(crate) what: String,
     pub(crate) record: Record,
-    /// Tokens and a rewriter; without, the caller is whoever comes from this machine.
+    /// Tokens and a rewriter; without, every request from this machine is the local user's.
     pub(crate) policies: bool,
     /// Further guards that let everything pass: copies of `tests/guests/tag`.
     pub(crate) guards: usize,

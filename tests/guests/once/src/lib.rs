@@ -1,5 +1,5 @@
 //! Shows which answers are given again: it says that they depend on the target, answers once, and refuses with `asked_again`
-//! from then on, so whoever hears no refusal was not answered by it.
+//! from then on, so a call that is not refused was answered without asking it.
 //!
 //! Configuration: `{"also": "nothing"}`, or what it reads besides what it has said.
 

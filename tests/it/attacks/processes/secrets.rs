@@ -192,7 +192,7 @@ fn secrets_of_one_server_are_not_the_keepers() {
     let mut gateway = Gateway::start(setup);
     let keeper = parent(pid_in(&gateway.setup.path("pid")));
     assert_eq!(parent(keeper), gateway.pid());
-    // Whoever may look into the keeper finds no environment, and arguments that say nothing.
+    // A process that may look into the keeper finds no environment, and arguments that say nothing.
     for file in ["environ", "cmdline"] {
         let text = std::fs::read(format!("/proc/{keeper}/{file}")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
@@ -206,7 +206,7 @@ fn secrets_of_one_server_are_not_the_keepers() {
 
 #[test]
 fn secrets_behind_an_open_descriptor() {
-    // Whoever started the gateway left a file open, and did not say that it is to be closed.
+    // The process that started the gateway left a file open, without the flag that closes it on exec.
     let code = r#"
 def call(id, params):
     seen = []

@@ -134,7 +134,7 @@ fn works_in(folder: &std::path::Path) -> Vec<i32> {
 
 #[test]
 fn server_kills_its_keeper() {
-    // It forbids the kernel to kill it with its parent, leaves a daemon, and kills whoever looks after it.
+    // The server tells the kernel not to kill it with its parent, leaves a daemon behind, and kills its keeper.
     let code = "
 libc.prctl(1, 0, 0, 0, 0)
 

@@ -289,7 +289,7 @@ def get(h):
 
 #[test]
 fn every_session_is_deleted_when_the_gateway_leaves() {
-    // The second server gives a session to whoever asks anything, the first question of the gateway included.
+    // The second server gives a session with every first answer, that to the gateway's first question included.
     for code in [
         "",
         "plain = post\n\ndef post(h, m):\n    if m['method'] == 'server/discover':\n        \

@@ -14,7 +14,7 @@ use super::signals::Mask;
 /// Descriptors that somebody may have left open for the gateway, where the kernel cannot mark a range.
 const DESCRIPTORS: i32 = 4096;
 
-/// Whatever whoever started the gateway left open is closed when the server is executed, and so is the line.
+/// Marks descriptors to be closed when the server is executed: those that the gateway inherited, and the line to it.
 pub(super) fn seal() -> io::Result<()> {
     #[expect(unsafe_code, reason = "rustix has no close_range")]
     // SAFETY: the call takes three numbers, closes nothing, and marks descriptors of this process.

@@ -61,7 +61,7 @@ pub(super) fn filter(network: Network) -> Result<BpfProgram, String> {
     };
     NEVER.into_iter().for_each(|call| deny(call, None));
     if network == Network::None {
-        // No family at all: through a Unix socket a server reaches whoever listens there, and they the network.
+        // No family at all: through a Unix socket a server could reach a process that has the network.
         deny(libc::SYS_socket, None);
         let family = u64::from(libc::AF_UNIX.unsigned_abs());
         let other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family);

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
@@ -111,7 +110,7 @@ async fn a_response_takes_one_write_and_an_event_another() {
     let served = tokio::spawn(connection::run(
         Counted(server, Arc::clone(&writes)),
         Peer::new(address, None, seat),
-        TowerToHyperService::new(router),
+        router.into(),
         limits(),
         CancellationToken::new(),
     ));

@@ -9,7 +9,7 @@ use super::super::node::{Id, Word};
 use super::Lowering;
 
 impl<'v> Lowering<'v> {
-    /// A property that is required and has a default is not missing: whoever fills the default in does so before he looks.
+    /// A property that is required and has a default is not missing: servers fill the default in before they validate.
     pub(super) fn spare_defaults(&mut self, id: Id, map: &'v Map<String, Value>, resource: Resource) {
         let Some(Value::Object(properties)) = map.get("properties") else { return };
         let Self { nodes, index, .. } = self;

@@ -1,0 +1,20 @@
+//! What guards remember, from one start to the next.
+
+use crate::config::{Config, Stage};
+use crate::state::{Kept, Settings};
+
+/// Goes on from what was kept for this configuration, if it wants that.
+pub(super) fn open(config: &Config) -> Kept {
+    let endpoints = config.mounts().map(|mount| (mount.path.as_str(), &mount.config));
+    let plugins = std::iter::once(("", config)).chain(endpoints).flat_map(|(endpoint, own)| {
+        // What authenticators keep is never written down.
+        let keeping = own.plugins.iter().filter(|plugin| plugin.stage != Stage::Authenticate);
+        keeping.map(move |plugin| (endpoint.to_owned(), plugin.name.clone()))
+    });
+    Kept::open(&Settings {
+        folder: config.state.dir.clone().filter(|_| config.state.persist),
+        config: config.path.clone(),
+        trust: config.gateway.trust.clone(),
+        plugins: plugins.collect(),
+    })
+}

@@ -1,0 +1,342 @@
+//! What another reading of the file changes, key by key, and what it takes to put that in force.
+
+use super::{Backend, Config, Mount, Plugin, Typed};
+
+/// What it takes to put a change in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// The next call finds it.
+    Live,
+    /// A server is replaced or taken away: the next call finds that, and the calls under way end on the old one.
+    Drain,
+    /// It is in force when the gateway is started anew, and not before.
+    Restart,
+}
+
+/// A key at which two readings differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// `rbac.roles.user.permissions`, `backends "files" (new)`, `auth.role of /mcp/dev`.
+    pub key: String,
+    /// What it takes.
+    pub effect: Effect,
+}
+
+/// What is opened once, when the gateway starts: the addresses it listens on, the record and its database, the engine of the
+/// plugins.
+const RESTART: [&str; 22] = [
+    "gateway.listen",
+    "gateway.health_listen",
+    "gateway.control_dir",
+    "gateway.log_level",
+    "gateway.audit_enabled",
+    "gateway.plugin_bounds",
+    "gateway.shutdown_grace_secs",
+    "http.max_connections",
+    "http.max_connections_per_address",
+    "audit.mode",
+    "audit.dir",
+    "audit.sqlite_path",
+    "audit.max_arguments_bytes",
+    "audit.max_refused_arguments_bytes",
+    "audit.max_journal_bytes",
+    "audit.keep_days",
+    "audit.max_bytes",
+    "audit.when_full",
+    "audit.min_free_bytes",
+    "postgres",
+    "state",
+    "telemetry",
+];
+
+/// What every server is opened with.
+const OF_SERVERS: [&str; 5] = [
+    "gateway.max_message_bytes",
+    "gateway.max_result_bytes",
+    "gateway.spool_dir",
+    "gateway.memory_dir",
+    "gateway.proxy",
+];
+
+/// What a secret is called that has another value, because its key says the same as before.
+const OTHER_VALUE: &str = "(the values of secrets, or what is in a file that it names)";
+
+/// Every key at which `new` says something else than `old`: first those of the main file, then those of the mounts'.
+#[must_use]
+pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
+    let mut changes = of_endpoint(old, new, old.http.is_some() == new.http.is_some());
+    for Mount { path, config } in new.mounts() {
+        let Some(before) = old.mounts().find(|mount| mount.path == *path) else { continue };
+        let own = of_endpoint(&before.config, config, true);
+        // What the main file decides for all of them, a mount's file cannot change.
+        let own = own.into_iter().filter(|change| change.effect != Effect::Restart);
+        changes.extend(own.map(|change| Change { key: format!("{} of {path}", change.key), ..change }));
+    }
+    changes
+}
+
+fn of_endpoint(old: &Config, new: &Config, same_door: bool) -> Vec<Change> {
+    let typed = old.typed.changes(&new.typed);
+    let effect = |key: &str| match key {
+        _ if is_at(key, &RESTART) || (!same_door && is_at(key, &["http"])) => Effect::Restart,
+        _ if is_at(key, &OF_SERVERS) || is_of_a_server(key, old, new) => Effect::Drain,
+        _ => Effect::Live,
+    };
+    let mut changes: Vec<Change> =
+        typed.into_iter().map(|key| Change { effect: effect(&key), key }).collect();
+    // What a key means may be elsewhere: in the environment, or in a file.
+    let known = |changes: &[Change], start: &str| changes.iter().any(|change| change.key.starts_with(start));
+    for backend in &new.backends {
+        let start = format!("backends {:?}", backend.name);
+        if differs(&old.backends, backend) && !known(&changes, &start) && !known(&changes, "gateway.proxy") {
+            changes.push(Change { key: format!("{start} {OTHER_VALUE}"), effect: Effect::Drain });
+        }
+    }
+    for plugin in &new.plugins {
+        let section = if plugin.section == "plugins" {
+            format!("plugins {:?}", plugin.name)
+        } else {
+            plugin.section.clone()
+        };
+        let before = old.plugins.iter().find(|before| before.name == plugin.name);
+        let differs = before.is_some_and(|before: &Plugin| {
+            before.secrets != plugin.secrets || (before != plugin && changes.is_empty())
+        });
+        if differs && !known(&changes, &section) {
+            changes.push(Change { key: format!("{section} {OTHER_VALUE}"), effect: Effect::Live });
+        }
+    }
+    changes
+}
+
+/// Whether a key is one of these, or within one of them.
+fn is_at(key: &str, sections: &[&str]) -> bool {
+    let within = |section: &&str| {
+        key.strip_prefix(*section).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ' ']))
+    };
+    sections.iter().any(within)
+}
+
+/// Whether a key is about a server that cannot serve on as it is.
+fn is_of_a_server(key: &str, old: &Config, new: &Config) -> bool {
+    let of = |backend: &&Backend| {
+        let rest =
+            key.strip_prefix("backends ").and_then(|key| key.strip_prefix(&format!("{:?}", backend.name)));
+        rest.is_some_and(|rest| rest.starts_with(['.', ' ']))
+    };
+    let (before, now) = (old.backends.iter().find(of), new.backends.iter().find(of));
+    match (before, now) {
+        (Some(before), Some(now)) => before != now,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+/// Whether a server was there before under this name, with other settings.
+fn differs(before: &[Backend], now: &Backend) -> bool {
+    before.iter().any(|before| before.name == now.name && before != now)
+}
+
+impl Config {
+    /// The same, but for what needs a restart: that stays as it is in force.
+    #[must_use]
+    pub fn holding(mut self, in_force: &Self) -> Self {
+        let mut held = RESTART.to_vec();
+        if self.http.is_some() != in_force.http.is_some() {
+            held.push("http");
+            self.http.clone_from(&in_force.http);
+        }
+        let own_memory = |config: &Self| Some(config.audit.dir.join("servers"));
+        if self.gateway.memory_dir == own_memory(&self) {
+            self.gateway.memory_dir = own_memory(in_force);
+        }
+        let (gateway, theirs) = (&mut self.gateway, &in_force.gateway);
+        gateway.listen = theirs.listen;
+        gateway.health_listen = theirs.health_listen;
+        gateway.control_dir.clone_from(&theirs.control_dir);
+        gateway.log_level.clone_from(&theirs.log_level);
+        gateway.plugin_bounds = theirs.plugin_bounds;
+        gateway.shutdown_grace = theirs.shutdown_grace;
+        if let (Some(http), Some(theirs)) = (&mut self.http, &in_force.http) {
+            http.max_connections = theirs.max_connections;
+            http.max_connections_per_address = theirs.max_connections_per_address;
+        }
+        let (redact_keys, keep_keys) = (self.audit.redact_keys, self.audit.keep_keys);
+        self.audit = super::Audit { redact_keys, keep_keys, ..in_force.audit.clone() };
+        self.typed = Typed::with(&self.typed, &in_force.typed, &held);
+        self
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    const FILE: &str = r#"
+        [gateway]
+        listen = "127.0.0.1:9200"
+        [auth]
+        mode = "local"
+        role = "user"
+        [rbac.roles.user]
+        permissions = ["*"]
+        [[backends]]
+        name = "one"
+        type = "stdio"
+        command = "one"
+        env = { KEY = "${KEY_OF_ONE}" }
+        [[backends]]
+        name = "two"
+        type = "http"
+        url = "http://127.0.0.1:1/mcp"
+    "#;
+
+    fn read(text: &str, key: &str) -> Config {
+        let key = key.to_owned();
+        let env = move |name: &str| match name {
+            "HOME" => Some("/home/ann".to_owned()),
+            "KEY_OF_ONE" => Some(key.clone()),
+            _ => None,
+        };
+        super::super::parse(text, Path::new("/etc/sentinel.toml"), &env).unwrap()
+    }
+
+    fn changed(from: &str, to: &str) -> Vec<(String, Effect)> {
+        let text = FILE.replace(from, to);
+        assert!(from.is_empty() || text != FILE, "{from} is not in the file");
+        let changes = diff(&read(FILE, "secret-1"), &read(&text, "secret-1"));
+        changes.into_iter().map(|change| (change.key, change.effect)).collect()
+    }
+
+    #[test]
+    fn each_key_has_its_effect() {
+        assert_eq!(changed("", ""), []);
+        let one = |from: &str, to: &str, key: &str, effect: Effect| {
+            assert_eq!(changed(from, to), [(key.to_owned(), effect)], "{from} to {to}");
+        };
+        one("[\"*\"]", "[\"x\"]", "rbac.roles.user.permissions", Effect::Live);
+        one("9200", "9300", "gateway.listen", Effect::Restart);
+        one("command = \"one\"", "command = \"other\"", "backends \"one\".command", Effect::Drain);
+        one("url =", "timeout_secs = 7\nurl =", "backends \"two\".timeout_secs", Effect::Drain);
+        one(
+            "url =",
+            "circuit_breaker_threshold = 7\nurl =",
+            "backends \"two\".circuit_breaker_threshold",
+            Effect::Live,
+        );
+        one("[auth]", "max_message_bytes = 100000\n[auth]", "gateway.max_message_bytes", Effect::Drain);
+        one("[auth]", "[audit]\nkeep_days = 7\n[auth]", "audit.keep_days", Effect::Restart);
+        one("[auth]", "[audit]\nredact_keys = [\"pin\"]\n[auth]", "audit.redact_keys", Effect::Live);
+        let more = "[[backends]]\nname = \"more\"\ntype = \"http\"\nurl = \"http://127.0.0.1:2/mcp\"\n[[backends]]\nname = \"two\"";
+        one("[[backends]]\n        name = \"two\"", more, "backends \"more\" (new)", Effect::Live);
+        assert_eq!(
+            changed("name = \"two\"", "name = \"zwei\""),
+            [
+                ("backends \"two\" (taken out)".to_owned(), Effect::Drain),
+                ("backends \"zwei\" (new)".to_owned(), Effect::Live)
+            ]
+        );
+    }
+
+    #[test]
+    fn another_value_of_a_secret_is_a_change_and_is_not_shown() {
+        let changes = diff(&read(FILE, "secret-1"), &read(FILE, "secret-2"));
+        assert_eq!(changes.len(), 1, "{changes:?}");
+        assert!(changes[0].key.starts_with("backends \"one\" (the values of secrets"), "{changes:?}");
+        assert_eq!(changes[0].effect, Effect::Drain);
+        let all = format!("{changes:?} {:?}", read(FILE, "secret-2"));
+        assert!(!all.contains("secret-2"), "{all}");
+    }
+
+    #[test]
+    fn where_something_stands_in_the_file_is_no_change() {
+        let moved = format!("# a comment\n\n{FILE}");
+        assert_eq!(read(FILE, "secret-1"), read(&moved, "secret-1"));
+        assert_ne!(read(FILE, "secret-1"), read(FILE, "secret-2"));
+    }
+
+    #[test]
+    fn what_needs_a_restart_stays_as_it_is_and_is_named_again() {
+        let in_force = read(FILE, "secret-1");
+        let text = FILE.replace("9200", "9300").replace("[\"*\"]", "[\"x\"]").replace(
+            "[auth]",
+            "health_listen = \"off\"\n[audit]\nkeep_days = 3\ndir = \"/elsewhere\"\n[auth]",
+        );
+        let read_now = read(&text, "secret-1");
+        let keys = |old: &Config| -> Vec<String> {
+            diff(old, &read_now).into_iter().map(|change| change.key).collect()
+        };
+        assert_eq!(keys(&in_force).len(), 5, "{:?}", keys(&in_force));
+        let now = read_now.clone().holding(&in_force);
+        assert_eq!((now.gateway.listen, &now.audit), (in_force.gateway.listen, &in_force.audit));
+        assert_eq!(now.gateway.memory_dir, in_force.gateway.memory_dir);
+        assert_ne!(now.plugins, in_force.plugins, "the role is in force");
+        assert_eq!(
+            keys(&now),
+            ["gateway.listen", "gateway.health_listen", "audit.keep_days", "audit.dir"],
+            "they are named for as long as the file and the gateway differ"
+        );
+        assert_eq!(keys(&read_now), [""; 0]);
+    }
+
+    /// A key that nobody has thought about must not be taken for one that applies live.
+    #[test]
+    fn every_key_of_the_process_has_been_decided() {
+        const LIVE: [&str; 19] = [
+            "gateway.plugin_dir",
+            "gateway.trusted_folders",
+            "gateway.first_list_wait_secs",
+            "gateway.max_in_flight",
+            "gateway.plugin_compile_secs",
+            "gateway.plugin_compile_memory_bytes",
+            "gateway.safe_names",
+            "audit.redact_keys",
+            "audit.keep_keys",
+            "http.path",
+            "http.allowed_hosts",
+            "http.allowed_origins",
+            "http.max_sessions",
+            "http.session_idle_secs",
+            "http.keep_alive_secs",
+            "http.allow_local",
+            "http.credential_headers",
+            "http.oauth",
+            "http.mounts",
+        ];
+        let schema: Value = serde_json::from_str(&super::super::schema_json()).unwrap();
+        let known = |key: &str| [&RESTART[..], &OF_SERVERS, &LIVE].iter().any(|list| is_at(key, list));
+        let mut seen = 0;
+        let sections = schema["properties"].as_object().unwrap();
+        // These are about who may do what, and their plugins are loaded anew.
+        let decided = [
+            "auth",
+            "rbac",
+            "rate_limits",
+            "kill_switch",
+            "plugins",
+            "backends",
+            "circuit_breaker",
+            "$schema",
+        ];
+        for (section, shape) in sections.iter().filter(|(section, _)| !decided.contains(&section.as_str())) {
+            if known(section) {
+                continue;
+            }
+            let mut shapes = vec![shape];
+            shapes.extend(shape["anyOf"].as_array().into_iter().flatten());
+            let named = shapes.iter().find_map(|shape| shape["$ref"].as_str());
+            let named = named.unwrap_or_else(|| panic!("{section} has not been decided: {shape}"));
+            let keys = schema.pointer(named.trim_start_matches('#')).unwrap();
+            for key in keys["properties"].as_object().unwrap().keys() {
+                seen += 1;
+                assert!(known(&format!("{section}.{key}")), "{section}.{key} has not been decided");
+            }
+        }
+        assert!(seen > 30, "{seen}");
+    }
+}

@@ -1,0 +1,218 @@
+//! One reading of the configuration file while it is in force: who decides, who rewrites, and which servers there are.
+//!
+//! A call loads the generation once, when it arrives, and ends on it, whatever is put in force meanwhile. What has to outlive
+//! a generation is not in it: servers that did not change, the kill switch, the counters of the guards, tasks, links.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::backend::Registry;
+use crate::call::{Denial, Principal, Refused};
+use crate::policy::{Caller, Policy};
+use crate::rewrite::Rewriters;
+
+/// How long a generation that was replaced still takes up requests that it had let in: of a request over HTTP the head is
+/// judged first, and its body comes later.
+const LET_IN: Duration = Duration::from_secs(2);
+
+/// Generations of one endpoint that are alive at once: the one in force, and those that calls still end on.
+const MOST: usize = 4;
+/// How long the calls of one that has to end may take to be told and recorded.
+const END: Duration = Duration::from_secs(5);
+
+/// What is in force for one endpoint.
+#[derive(Debug)]
+pub struct Generation {
+    id: u64,
+    policy: Arc<Policy>,
+    rewriters: Arc<Rewriters>,
+    registry: Arc<Registry>,
+    /// A request over HTTP from this machine may be its user's, without a credential.
+    takes_local: bool,
+    /// It has to end: its calls are given up.
+    over: CancellationToken,
+    /// Tells that nobody holds it any more.
+    gone: DropGuard,
+}
+
+impl Generation {
+    /// The generation of this number.
+    #[must_use]
+    pub fn new(id: u64, policy: Arc<Policy>, rewriters: Arc<Rewriters>, registry: Arc<Registry>) -> Self {
+        let (over, gone) = (CancellationToken::new(), CancellationToken::new().drop_guard());
+        Self { id, policy, rewriters, registry, takes_local: false, over, gone }
+    }
+
+    /// The same, in which a request over HTTP from this machine may be its user's.
+    #[must_use]
+    pub fn taking_local(self, takes_local: bool) -> Self {
+        Self { takes_local, ..self }
+    }
+
+    /// Its number among all of this process; the first is 1.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    #[must_use]
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    #[must_use]
+    pub fn rewriters(&self) -> &Arc<Rewriters> {
+        &self.rewriters
+    }
+
+    #[must_use]
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Whether somebody who comes over HTTP from this machine may be its user, without a credential.
+    #[must_use]
+    pub fn takes_local(&self) -> bool {
+        self.takes_local
+    }
+
+    /// Gives up its calls: there are newer generations, and no room for more.
+    pub fn end(&self) {
+        self.over.cancel();
+    }
+
+    /// Ends when nobody holds it any more: the last call that began with it has ended.
+    pub fn gone(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.gone.token().clone().cancelled_owned()
+    }
+
+    /// Ends when its calls are given up, and says what they are told.
+    pub(super) async fn ended(&self) -> Denial {
+        self.over.cancelled().await;
+        Denial::new(
+            Refused::Unavailable,
+            "generation_ended",
+            "the gateway's configuration was replaced several times since this call began, so it was given up: call again",
+        )
+    }
+}
+
+/// The generation in force, and those before it that calls still end on.
+#[derive(Debug)]
+pub(super) struct Live {
+    current: ArcSwap<Generation>,
+    before: Mutex<Before>,
+}
+
+#[derive(Debug, Default)]
+struct Before {
+    /// Those that still take up what they let in, oldest first.
+    letting_in: VecDeque<Arc<Generation>>,
+    /// All that may still have calls, oldest first; without the one in force.
+    alive: VecDeque<Weak<Generation>>,
+}
+
+impl Live {
+    pub(super) fn new(first: Generation) -> Arc<Self> {
+        Arc::new(Self { current: ArcSwap::from_pointee(first), before: Mutex::default() })
+    }
+
+    pub(super) fn load(&self) -> Arc<Generation> {
+        self.current.load_full()
+    }
+
+    /// Puts the next one in force.
+    pub(super) fn swap(self: &Arc<Self>, next: Arc<Generation>) {
+        let old = self.load();
+        let id = old.id;
+        let mut before = self.before.lock();
+        before.alive.push_back(Arc::downgrade(&old));
+        // The old one is at hand before it is out of force: no request falls in between.
+        before.letting_in.push_back(old);
+        drop(before);
+        self.current.store(next);
+        let live = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(LET_IN).await;
+            if let Some(live) = live.upgrade() {
+                live.let_go(id);
+            }
+        });
+    }
+
+    /// This generation takes up nothing any more.
+    fn let_go(&self, id: u64) {
+        let mut before = self.before.lock();
+        let place = before.letting_in.iter().position(|generation| generation.id == id);
+        let gone = place.and_then(|place| before.letting_in.remove(place));
+        drop(before);
+        // Whatever ends with it ends without the lock.
+        drop(gone);
+    }
+
+    /// The generations that are alive, oldest first, with how many hold each: calls under way and the like.
+    pub(super) fn alive(&self) -> Vec<(u64, usize)> {
+        let mut before = self.before.lock();
+        before.alive.retain(|generation| generation.strong_count() > 0);
+        let old: Vec<_> = before.alive.iter().filter_map(Weak::upgrade).collect();
+        drop(before);
+        let current = self.load();
+        old.iter()
+            .chain([&current])
+            .map(|generation| (generation.id, Arc::strong_count(generation) - 1))
+            .collect()
+    }
+
+    /// Makes room for one more generation. The oldest that is too many is ended in order: its calls are given up, told so and
+    /// recorded.
+    ///
+    /// # Errors
+    /// The number of the one that does not end.
+    pub(super) async fn make_room(&self) -> Result<(), u64> {
+        while let Some(oldest) = self.too_many() {
+            let (id, gone) = (oldest.id, oldest.gone());
+            self.let_go(id);
+            if Arc::strong_count(&oldest) > 1 {
+                tracing::warn!(
+                    generation = id,
+                    "more than {MOST} generations of the configuration would be alive: the calls that began with the oldest are given up"
+                );
+                oldest.end();
+            }
+            drop(oldest);
+            tokio::time::timeout(END, gone).await.map_err(|_| id)?;
+        }
+        Ok(())
+    }
+
+    /// The oldest generation, if there is no room for one more beside the one in force.
+    fn too_many(&self) -> Option<Arc<Generation>> {
+        let mut before = self.before.lock();
+        before.alive.retain(|generation| generation.strong_count() > 0);
+        if before.alive.len() + 2 <= MOST {
+            return None;
+        }
+        before.alive.iter().find_map(Weak::upgrade)
+    }
+
+    /// The generation for what this caller sends, and who that is. Somebody whose credential is not at hand any more was
+    /// let in a moment ago, perhaps by the generation before.
+    pub(super) fn admit(&self, caller: &Caller) -> (Arc<Generation>, Result<Arc<Principal>, Denial>) {
+        let current = self.load();
+        let who = current.policy.identify(caller);
+        if who.is_err() && caller.is_remembered() {
+            let let_in = |generation: &Arc<Generation>| {
+                Some((generation.clone(), Ok(generation.policy.knows(caller, 0)?)))
+            };
+            if let Some(let_in) = self.before.lock().letting_in.iter().rev().find_map(let_in) {
+                return let_in;
+            }
+        }
+        (current, who)
+    }
+}

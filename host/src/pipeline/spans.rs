@@ -1,0 +1,155 @@
+//! The spans of a call: begun where it arrives and where it goes on to a server, ended with what became of it. What a client
+//! says of the trace it is in goes on to the server: as the parent of our span, or as it came if there is none.
+
+use super::{Answer, Arrival, Failure, meters, outcome};
+use crate::backend::{Backend, Reply};
+use crate::call::{Call, Json};
+use crate::mcp::Params;
+use crate::mcp::message;
+use crate::mcp::splice::{self, Edit};
+use crate::rewrite::Prepared;
+use crate::telemetry::context::{BAGGAGE, Carried, TRACEPARENT, TRACESTATE};
+use crate::telemetry::trace::{self, CallSpan, Outgoing, Problem, Request};
+
+/// Does the work of a request within a span of its own, if the request is to be recorded.
+pub(super) async fn over<T>(
+    arrival: &Arrival<'_>,
+    work: impl Future<Output = Result<T, Failure>>,
+    problem: impl FnOnce(&Result<T, Failure>) -> Option<Problem>,
+) -> Result<T, Failure> {
+    let span = begin(arrival);
+    let done = span.over(work).await;
+    if span.is_recorded() {
+        span.end(problem(&done).as_ref());
+    }
+    done
+}
+
+fn begin(arrival: &Arrival<'_>) -> CallSpan {
+    if !trace::is_on() {
+        return CallSpan::none();
+    }
+    CallSpan::begin(&Request {
+        method: arrival.method,
+        id: arrival.rpc_id,
+        session: arrival.session,
+        door: arrival.door,
+        version: arrival.client.hello().version,
+        meta: arrival.params.map(Params::get).and_then(|params| splice::get(params, "/_meta")),
+        carried: arrival.trace,
+    })
+}
+
+/// Why a call failed, in a word.
+pub(super) fn of_answer(done: &Result<Answer, Failure>) -> Option<Problem> {
+    match done {
+        Ok(Answer::Result(result)) if splice::get(result.json(), "/isError") == Some("true") => {
+            Some(Problem { kind: "tool_error".into(), code: None })
+        }
+        Ok(Answer::Result(_)) => None,
+        Ok(Answer::Error(error)) => Some(of_error(error.json())),
+        Err(failure) => Some(of_failure(failure)),
+    }
+}
+
+/// The same of what has no answer of a server.
+pub(super) fn of_list<T>(done: &Result<T, Failure>) -> Option<Problem> {
+    done.as_ref().err().map(of_failure)
+}
+
+fn of_failure(failure: &Failure) -> Problem {
+    Problem { kind: meters::kind(failure, outcome::refused_status(failure)).into(), code: None }
+}
+
+/// A JSON-RPC error counts by its code.
+fn of_error(error: &str) -> Problem {
+    let code: Option<i64> = splice::get(error, "/code").and_then(|code| code.parse().ok());
+    Problem { kind: code.map_or_else(|| "_OTHER".into(), |code| code.to_string().into()), code }
+}
+
+/// Begins the span of what a server is asked, and writes into the request what the server is told of it.
+pub(super) fn outgoing(
+    arrival: &Arrival<'_>,
+    call: &Call,
+    prepared: &mut Prepared,
+    backend: &Backend,
+) -> Option<Outgoing> {
+    let begun = trace::is_on().then(|| Outgoing::begin(call, backend.reached())).flatten();
+    match begun.as_ref().and_then(Outgoing::told) {
+        Some((parent, state)) => {
+            let params = prepared.params.as_ref().unwrap_or(&call.params);
+            // What cannot be written into stays as it is: its server sees no parent, and the call is the same.
+            if let Some(params) = within(params, &parent, state.as_deref()) {
+                prepared.params = Some(params);
+            }
+            let baggage = arrival.trace.and_then(Carried::baggage).map(|text| (BAGGAGE, text.to_owned()));
+            let state = state.map(|state| (TRACESTATE, state));
+            let ours = [Some((TRACEPARENT, parent)), state, baggage].into_iter().flatten();
+            prepared.headers.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+        }
+        None => {
+            let theirs = arrival.trace.into_iter().flat_map(Carried::headers);
+            prepared.headers.extend(theirs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
+    }
+    begun
+}
+
+/// Params whose `_meta` names this span as their parent, in place of another.
+fn within(params: &Json, parent: &str, state: Option<&str>) -> Option<Json> {
+    let set =
+        |key: &str, value: &str| Edit::Set { pointer: format!("/_meta/{key}"), json: message::quoted(value) };
+    let mut edits = vec![set(TRACEPARENT, parent)];
+    match state {
+        Some(state) => edits.push(set(TRACESTATE, state)),
+        // It belongs to the parent that ours takes the place of.
+        None if splice::get(params.get(), "/_meta/tracestate").is_some() => {
+            edits.push(Edit::Remove { pointer: format!("/_meta/{TRACESTATE}") });
+        }
+        None => {}
+    }
+    splice::apply(params.get(), &edits).ok().map(Json::from)
+}
+
+/// Says how it ended.
+pub(super) fn answered(outgoing: Option<Outgoing>, done: &Result<Reply, Failure>) {
+    let Some(outgoing) = outgoing else { return };
+    let problem = match done {
+        Ok(reply) if reply.is_error() => Some(of_error(reply.text())),
+        Ok(reply) if outcome::is_tool_error(reply) => Some(Problem { kind: "tool_error".into(), code: None }),
+        Ok(_) => None,
+        Err(failure) => Some(of_failure(failure)),
+    };
+    outgoing.end(problem.as_ref());
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_names_the_span_it_was_sent_in() {
+        let into = |params: &str, state| within(&params.into(), "PARENT", state).unwrap().get().to_owned();
+        assert_eq!(into("{}", None), r#"{"_meta":{"traceparent":"PARENT"}}"#);
+        assert_eq!(
+            into(r#"{"name":"x","_meta":{"progressToken":7,"traceparent":"old","tracestate":"a=1"}}"#, None),
+            r#"{"name":"x","_meta":{"progressToken":7,"traceparent":"PARENT"}}"#
+        );
+        assert_eq!(
+            into(r#"{"_meta":{"tracestate":"a=1","baggage":"b=2"}}"#, Some("c=3")),
+            r#"{"_meta":{"tracestate":"c=3","baggage":"b=2","traceparent":"PARENT"}}"#
+        );
+        assert!(within(&"[]".into(), "PARENT", None).is_none());
+    }
+
+    #[test]
+    fn an_error_counts_by_its_code() {
+        let of = |text: &str| of_error(text);
+        assert_eq!(
+            of(r#"{"code":-32602,"message":"x"}"#),
+            Problem { kind: "-32602".into(), code: Some(-32602) }
+        );
+        assert_eq!(of(r#"{"message":"x"}"#), Problem { kind: "_OTHER".into(), code: None });
+    }
+}
