@@ -4,14 +4,10 @@
 //! budget of steps, time, memory and bytes, and whatever goes wrong inside is a [`PluginError`] that names
 //! the plugin and the limit, never a panic of the gateway.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sentinel_names::Names;
-use tokio::sync::Semaphore;
-use wasmtime::component::{HasSelf, Linker};
-use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 
 mod artifact;
 mod asked;
@@ -22,6 +18,7 @@ mod engine;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod guest;
+mod load;
 mod meters;
 mod outgoing;
 mod pool;
@@ -38,24 +35,15 @@ pub use artifact::{Artifact, ArtifactError, Grant, Manifest, Wasi, load as load_
 pub use bindings::{Mismatch, Roles};
 pub use compile::compile_here;
 pub use engine::Engine;
+pub use load::LoadError;
 pub(crate) use pool::blocking;
 pub use subject::{Answer, CatalogEdit, Edits};
 pub use verdict::{ApprovalRequest, Risk, Threshold, Verdict};
 
-use self::bindings::{Contract, Places};
-use self::guest::{Guest, Shared};
 use self::meters::Meters;
-use self::outgoing::Outgoing;
-use self::pool::{BirthError, Pool, Recipe};
-use self::waiting::Patience;
+use self::pool::Pool;
 use crate::call::{Principal, TargetKind};
 use crate::config;
-use crate::state::{Clock, Namespace, Quota, Store};
-
-/// Most calls of one plugin that wait for others at once, each on a thread that may block.
-const MAX_WAITING: usize = 16;
-/// Longest wait in a call of a plugin that has WASI but no network: there is nothing to come.
-const IDLE_WAIT: Duration = Duration::from_millis(100);
 
 /// A loaded, configured plugin.
 pub struct Plugin {
@@ -122,26 +110,6 @@ pub struct PluginError {
     pub fault: Fault,
 }
 
-/// Why a plugin cannot be used at all.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    #[error(transparent)]
-    Artifact(#[from] ArtifactError),
-    #[error("it does not fit this gateway: {0}")]
-    Link(String),
-    #[error(transparent)]
-    Interface(#[from] Mismatch),
-    #[error("it cannot send requests: {0}")]
-    Http(String),
-    #[error("it failed while it was being configured: {0}")]
-    Start(Fault),
-    /// JSON pointer, message and hint of every mistake in its configuration.
-    #[error("its configuration is wrong")]
-    Config(Vec<(String, String, Option<String>)>),
-    #[error("it plays no part in the stage `{0}`")]
-    Role(&'static str),
-}
-
 /// An authenticator's answer.
 #[derive(Clone, Debug)]
 pub enum Auth {
@@ -178,77 +146,6 @@ impl std::fmt::Debug for Plugin {
 }
 
 impl Plugin {
-    /// Loads the artifact, checks what it wants against what it may, configures it and makes one instance.
-    ///
-    /// # Errors
-    /// Whatever makes it unusable; see [`LoadError`].
-    pub fn load(
-        engine: &Engine,
-        wasm: &Path,
-        settings: &config::Plugin,
-        state: &Store,
-        clock: &Clock,
-    ) -> Result<Self, LoadError> {
-        let grant = Grant {
-            // A shipped plugin may ask; where its section names no secret, there is none to be had.
-            secrets: !settings.secrets.is_empty() || settings.is_shipped(),
-            http: settings.http.is_some(),
-            grants: &settings.grants,
-        };
-        let artifact = artifact::load(engine, wasm, settings.sha256.as_deref(), Some(grant))?;
-        let roles = Roles::among(&artifact.exports);
-        let (fits, stage) = match settings.stage {
-            config::Stage::Authenticate => (roles.authentication, "authenticate"),
-            config::Stage::Guard => (roles.admission || roles.visibility, "guard"),
-            config::Stage::Breaker => (roles.admission, "breaker"),
-            config::Stage::Rewrite => (roles.rewriting, "rewrite"),
-        };
-        if !fits {
-            return Err(LoadError::Role(stage));
-        }
-        let name: Arc<str> = settings.name.as_str().into();
-        let quota = Quota { keys: settings.limits.state_keys, bytes: settings.limits.state_bytes };
-        let granted = settings.http.as_ref().filter(|_| artifact.wasi.http);
-        let outgoing = granted
-            .map(|grant| Outgoing::new(&name, grant, settings.limits.host_bytes))
-            .transpose()
-            .map_err(LoadError::Http)?;
-        let meters = Meters::new(name.clone());
-        let shared = Arc::new(Shared {
-            name: name.clone(),
-            instances: meters.instances.clone(),
-            limits: settings.limits,
-            secrets: settings.secrets.clone(),
-            state: namespace(state, settings, quota),
-            clock: clock.clone(),
-            outgoing: outgoing.map(Arc::new),
-            patience: patience(granted),
-        });
-        let pre = linker(engine, artifact.wasi)
-            .and_then(|linker| linker.instantiate_pre(&artifact.component))
-            .map_err(|error| LoadError::Link(format!("{error:#}")))?;
-        let places = Places::find(&pre, roles)?;
-        let recipe = Recipe {
-            pre,
-            places,
-            ticker: engine.ticker().clone(),
-            shared,
-            roles,
-            config: settings.config.to_string(),
-            isolation: settings.isolation,
-            blocking: artifact.wasi.http || artifact.wasi.rest,
-        };
-        let pool = Pool::new(recipe);
-        pool.warm().map_err(|error| match error {
-            BirthError::Fault(fault) => LoadError::Start(fault),
-            BirthError::Interface(mismatch) => LoadError::Interface(mismatch),
-            BirthError::Config(errors) => {
-                LoadError::Config(errors.into_iter().map(|e| (e.path, e.message, e.hint)).collect())
-            }
-        })?;
-        Ok(Self { name, digest: artifact.digest, roles, on_failure: settings.on_failure, pool, meters })
-    }
-
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -275,41 +172,4 @@ impl Plugin {
     pub fn on_failure(&self) -> config::OnFailure {
         self.on_failure
     }
-}
-
-/// What the plugin remembers. An authenticator remembers whom to trust, such as keys that it fetched: that must neither
-/// outlive its configuration nor the process.
-fn namespace(state: &Store, settings: &config::Plugin, quota: Quota) -> Namespace {
-    if settings.stage == config::Stage::Authenticate {
-        return state.passing_namespace(&settings.name, &settings.config.to_string(), quota);
-    }
-    state.namespace(&settings.name, quota)
-}
-
-/// How long its calls may wait. Without a network there is nothing that is worth waiting for.
-fn patience(grant: Option<&config::HttpGrant>) -> Patience {
-    // Past the requests' own limit, so that a plugin hears that its request failed and can say so.
-    let limit = grant.map_or(IDLE_WAIT, |grant| grant.timeout + Duration::from_secs(1));
-    Patience { limit, places: Arc::new(Semaphore::new(MAX_WAITING)) }
-}
-
-/// Only what was granted is there at all; what waits is ours in any case.
-fn linker(engine: &Engine, wasi: Wasi) -> wasmtime::Result<Linker<Guest>> {
-    let mut linker = Linker::new(engine.wasmtime());
-    Contract::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
-    linker.allow_shadowing(true);
-    if wasi.rest {
-        wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
-    }
-    if wasi.http {
-        wasmtime_wasi_http::p2::add_only_http_to_linker_sync(&mut linker)?;
-        wasmtime_wasi::p2::bindings::clocks::monotonic_clock::add_to_linker::<Guest, WasiClocks>(
-            &mut linker,
-            Guest::clocks,
-        )?;
-    }
-    if wasi.rest || wasi.http {
-        waiting::add_to_linker(&mut linker, Guest::table, Guest::waits)?;
-    }
-    Ok(linker)
 }

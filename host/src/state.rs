@@ -15,6 +15,8 @@ pub mod clock;
 mod document;
 mod epoch;
 mod folder;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod gcra;
 mod kept;
 mod namespace;

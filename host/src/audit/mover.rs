@@ -1,4 +1,4 @@
-//! Moves the journal into the database behind the calls, in batches, for ever trying again.
+//! Moves the journal into the database in the background, in batches, and tries again for ever.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,14 +25,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What the record says of a call that was still open at an orderly end.
 const STOPPED: &str = "the gateway stopped before the outcome was known";
 
-/// What the outside may know of the mover.
+/// The state of the mover, for other modules.
 #[derive(Debug)]
 pub(super) struct Progress {
     moved: watch::Sender<u64>,
     orphans: AtomicU64,
-    /// What the mover is struggling with.
+    /// Why the mover makes no progress now, if so.
     pub(super) mover: Mutex<Option<String>>,
-    /// What the adoption of dead journals is struggling with.
+    /// Why the adoption of dead journals makes no progress now, if so.
     pub(super) adopter: Mutex<Option<String>>,
 }
 
@@ -129,7 +129,7 @@ async fn move_all(store: &Store, journal: &Journal, progress: &Progress, retenti
         if closed && reader.position() >= last {
             return;
         }
-        // Whatever was added counts, and at the end nothing waits for what is old.
+        // All added rows count; at the end of the gateway the removal of old rows is not waited for.
         let more = !closed && retention.turn(store, added).await;
         if more || reader.position() < last {
             continue;
@@ -188,7 +188,7 @@ async fn persist_read(
     }
 }
 
-/// After the last record: no call of this instance can end any more, and the folder has served.
+/// After the last record: no call of this instance can end any more, and its folder is removed.
 async fn finish(store: &Store, journal: &Journal, progress: &Progress) {
     persist(&progress.mover, || store.abandon(&journal.instance, STOPPED)).await;
     let folder = journal.folder.clone();
@@ -199,7 +199,7 @@ async fn finish(store: &Store, journal: &Journal, progress: &Progress) {
     }
 }
 
-/// Tries until it succeeds, with pauses, and says in `slot` what the trouble is meanwhile.
+/// Tries until it succeeds, with pauses; meanwhile `slot` holds the reason of the failure.
 pub(super) async fn persist<T, F>(slot: &Mutex<Option<String>>, mut attempt: impl FnMut() -> F) -> T
 where
     F: Future<Output = Result<T, AuditError>>,
@@ -220,7 +220,7 @@ where
     }
 }
 
-/// Remembers the trouble and logs it when it is new.
+/// Remembers the reason of a failure, and logs it if it is a new one.
 fn complain(slot: &Mutex<Option<String>>, error: &AuditError) {
     let reason = text::with_causes(error);
     let mut slot = slot.lock();

@@ -1,4 +1,4 @@
-//! Opens connections to servers: what all of them need besides a backend's own settings.
+//! Opens connections to servers, and holds what all connections need besides a backend's own settings.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -23,12 +23,12 @@ use crate::mcp::payload::{Payload, PayloadError, Source, Unkept};
 pub(super) const WINDOW: usize = 1 << 20;
 /// Bytes that go to the file at once.
 const CHUNK: usize = 256 << 10;
-/// Of a message that is not taken, so much of the beginning stays, in bytes.
+/// How much of the beginning of a message that is refused is kept, in bytes.
 const HEAD: usize = 4 << 10;
 /// All messages together may take as much of the disk as this many of the longest.
 const LONGEST_AT_ONCE: u64 = 8;
 
-/// Where and how much: one for all backends.
+/// The folder and the bounds of all spooled answers; one for all backends.
 #[derive(Debug)]
 pub struct Spool {
     folder: PathBuf,
@@ -40,7 +40,7 @@ pub struct Spool {
     shares: Arc<Shares>,
 }
 
-/// A message that is not taken: it is longer than this, in bytes.
+/// A message is refused because it is longer than this, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooLong {
     pub(super) limit: usize,

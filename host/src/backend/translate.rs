@@ -24,7 +24,7 @@ use crate::policy::Permitted;
 const MAX_ROUNDS: usize = 8;
 /// Questions in one round.
 const MAX_QUESTIONS: usize = 32;
-/// How long the person behind the client may think.
+/// How long the client may take for an answer: a person may have to give it.
 const THINKING: Duration = Duration::from_secs(300);
 
 /// Makes one request and brings the answer in the client's era.
@@ -119,7 +119,7 @@ pub(super) fn pass(
     Ok(Reply::own("{}".to_owned(), false))
 }
 
-/// The params with the server's own name for what the call is about; none if that stands there already.
+/// The params with the server's own name for the target; `None` if they have that name already.
 pub(super) fn own_names(call: &Call, params: &str) -> Option<String> {
     let target = &call.target;
     let place = match (target.kind, call.method.as_str()) {

@@ -1,5 +1,5 @@
-//! One shape for the way to one MCP server, so that pending calls, handshake and supervision are written once and
-//! do not know whether bytes travel through the pipes of a child process or over HTTP.
+//! The transport to one MCP server, in one form for pipes and HTTP, so that pending calls, handshake and supervision
+//! are written once and do not depend on how the bytes travel.
 //!
 //! A [`Wire`] is three parts with three owners: a [`Sender`] anyone may clone, the one [`Receiver`], and a
 //! [`Control`] that ends it. Dropping the [`Control`] ends the wire at once; [`Control::stop`] ends it in order.

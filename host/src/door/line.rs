@@ -28,7 +28,7 @@ pub enum Outbound {
 }
 
 impl Outbound {
-    /// The answer to a request; whether it is an error stands in the message.
+    /// The answer to a request; the message itself says whether it is an error.
     pub(super) fn last(message: impl Into<Payload>) -> Self {
         Self::with(message, 200)
     }
@@ -49,7 +49,7 @@ impl Outbound {
 }
 
 impl Weight for Outbound {
-    /// An answer counts nothing: its sender waits for room and holds it meanwhile, and calls under way are bounded.
+    /// An answer counts as nothing: its sender waits for room and holds it meanwhile, and calls under way are bounded.
     fn weight(&self) -> usize {
         match self {
             Self::Part(message) => message.len(),

@@ -16,7 +16,7 @@ const MAX_GREETING: usize = 8 << 10;
 /// Longest level of log messages, in bytes as it is spelled.
 const MAX_LEVEL: usize = 64;
 
-/// What is too long in what a client says of itself, with how long it may be.
+/// The part of a client's description of itself that is too long, with its limit.
 #[must_use]
 pub fn too_long(
     capabilities: Option<&str>,
@@ -90,7 +90,7 @@ pub enum Affinity {
     Shared,
     /// One for all calls of this session.
     Session(Arc<str>),
-    /// One of those made for callers alike, for this call alone.
+    /// One of the connections for callers with these abilities, for this call alone.
     Lease(Arc<str>),
 }
 
@@ -136,7 +136,7 @@ pub struct Question {
     pub method: String,
     pub params: Option<Box<RawValue>>,
     reply: Mutex<Option<Reply>>,
-    /// Takes what the client says about it before or after the answer; none where the server has no place for that.
+    /// Takes a client's notifications about it, before or after the answer; none where the server has no use for them.
     hear: Option<Hear>,
 }
 
@@ -241,7 +241,7 @@ impl Drop for Question {
     }
 }
 
-/// A client that hears nothing and can answer nothing: the gateway's own requests.
+/// The client of the gateway's own requests: it receives nothing and can answer nothing.
 #[derive(Debug)]
 pub struct Nobody(Hello);
 

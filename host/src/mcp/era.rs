@@ -117,7 +117,7 @@ pub fn without_empty(json: String, pointer: &str) -> String {
     splice::apply(&json, &[Edit::Remove { pointer: pointer.to_owned() }]).unwrap_or(json)
 }
 
-/// What a result says about being kept (2026-07-28, "Caching"): nothing is kept unless somebody says so.
+/// The members of a result about caching (2026-07-28, "Caching"): by default a result must not be cached.
 const UNCACHED: [(&str, &str); 2] = [("/ttlMs", "0"), ("/cacheScope", "\"private\"")];
 
 /// A result of a server that shook hands, for a stateless client.
@@ -179,8 +179,8 @@ pub fn error_to_stateless(error: &str, params: &str) -> String {
     }
 }
 
-/// What a stateless client is asked where a server that shook hands refuses with -32042: to visit URLs and to repeat
-/// the request (2025-11-25, "URL Elicitation Required"). None if the error is another one.
+/// The question for a stateless client when a server of the handshake era refuses with -32042: to visit URLs and to
+/// repeat the request (2025-11-25, "URL Elicitation Required"). `None` for any other error.
 #[must_use]
 pub fn url_elicitation(error: &str) -> Option<String> {
     #[derive(serde::Deserialize)]

@@ -70,6 +70,20 @@ pub(super) struct Found {
     /// The file, or why it cannot be read.
     pub(super) bytes: Result<Vec<u8>, Unkept>,
     /// Keeps every other gateway from taking it for its own.
+    lock: Option<File>,
+}
+
+impl Found {
+    /// Its bytes have been taken over; its lock stays until its file is gone.
+    pub(super) fn into_adopted(self) -> Adopted {
+        Adopted { path: self.path, _lock: self.lock }
+    }
+}
+
+/// A file of a gateway that is gone, whose state another one has taken over.
+#[derive(Debug)]
+pub(super) struct Adopted {
+    pub(super) path: PathBuf,
     _lock: Option<File>,
 }
 
@@ -102,7 +116,7 @@ pub(super) fn claim(
             // Our own place needs its lock for longer than what was found there.
             let held = (free && place.is_some()).then(|| lock.try_clone()).transpose();
             let held = held.map_err(|error| Unkept::io(&path, error))?;
-            found.push(Found { path: path.clone(), lives: !free, bytes, _lock: held });
+            found.push(Found { path: path.clone(), lives: !free, bytes, lock: held });
         }
         if free && place.is_none() {
             place = Some(Place { folder: folder.clone(), path, _lock: lock });

@@ -92,7 +92,8 @@ impl Kept {
         }
         taken.say(found.len());
         drop(replayed);
-        let adopted = found.into_iter().filter(|found| !found.lives && found.path != place.path).collect();
+        let of_others = found.into_iter().filter(|found| !found.lives && found.path != place.path);
+        let adopted = of_others.map(Found::into_adopted).collect();
         let signal = Arc::clone(&store.spaces.signal);
         let mut writer = Writer::new(Arc::clone(&store.spaces), (clock.clone(), here.boot), place, adopted);
         // A failure is logged, and tried again when there is something to write.

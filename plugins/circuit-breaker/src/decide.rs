@@ -24,7 +24,7 @@ pub(crate) struct Circuit {
     pub(crate) state: State,
 }
 
-/// Times are nanoseconds of the gateway's clock.
+/// Times are nanoseconds of the store's clock, which goes on over a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// Calls pass.
@@ -56,7 +56,7 @@ impl Recent {
     fn record(&mut self, failed: bool, rules: &Rules, now: u64) {
         let width_ms = (rules.window_ms / BUCKETS as u64).max(1);
         let head = now / (width_ms * MS);
-        // A head in the future is another clock's: the state has outlived the gateway.
+        // A head in the future is of another width, or of a store that was lost.
         if self.width_ms != width_ms || self.head > head {
             *self = Self { width_ms, head, buckets: Default::default() };
         }
@@ -126,7 +126,7 @@ impl Circuit {
             State::Open { until, trips } => {
                 let now = now();
                 let wait = until.saturating_sub(now);
-                // No circuit is open for longer than the cap: such a time is another clock's, or an old rule's.
+                // No circuit is open for longer than the cap: such a time is an old rule's, or of a store that was lost.
                 if wait == 0 || wait > rules.max_recovery_ms.saturating_mul(MS) {
                     return self.probe(trips, now);
                 }

@@ -44,7 +44,7 @@ impl Admission for RateLimit {
                 (shown, limit)
             } else {
                 let method = call.method();
-                decide::method_key(key, &subject, kind_word(call.kind()), &method);
+                decide::method_key(key, &subject, call.kind().as_str(), &method);
                 (method, limits.default)
             };
             let take = counters::acquire(key, 1, rate(limit)).map_err(|failure| {
@@ -64,18 +64,6 @@ impl Admission for RateLimit {
 
 fn rate(limit: Limit) -> counters::Rate {
     counters::Rate { limit: limit.rpm, window_ms: decide::MINUTE_MS, burst: limit.burst }
-}
-
-fn kind_word(kind: TargetKind) -> &'static str {
-    match kind {
-        TargetKind::Tool => "tool",
-        TargetKind::Resource => "resource",
-        TargetKind::Prompt => "prompt",
-        TargetKind::Route => "route",
-        TargetKind::Command => "command",
-        TargetKind::Control => "control",
-        TargetKind::Other => "other",
-    }
 }
 
 sentinel_plugin_sdk::export!(RateLimit: admission);

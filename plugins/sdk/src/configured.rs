@@ -43,7 +43,7 @@ impl<T> Configured<T> {
         check: impl FnOnce(C) -> Result<T, Vec<ConfigError>>,
     ) -> Result<(), Vec<ConfigError>> {
         let made = check(read_config(json)?)?;
-        // The gateway configures an instance once; whatever configures it again must not change what it was judged by.
+        // The gateway configures an instance once; a second time must not change what calls are judged by.
         self.made.set(made).map_err(|_| vec![ConfigError::new("", "the plugin is configured already")])
     }
 

@@ -149,6 +149,22 @@ impl Verdict {
     pub const ALLOW: Self = Self::Allow(None);
 }
 
+impl TargetKind {
+    /// The contract's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tool => "tool",
+            Self::Resource => "resource",
+            Self::Prompt => "prompt",
+            Self::Route => "route",
+            Self::Command => "command",
+            Self::Control => "control",
+            Self::Other => "other",
+        }
+    }
+}
+
 impl ApprovalRequest {
     /// A request with the operator's approvers and times. `reason` is a stable machine word, `summary` one sentence for the
     /// person who decides.
