@@ -167,7 +167,7 @@ impl Backend {
     ///
     /// # Errors
     /// Why it is not.
-    pub async fn came_up(&self, turn: u64) -> Result<History, Words> {
+    pub async fn up_after(&self, turn: u64) -> Result<History, Words> {
         self.obeyed(turn).await;
         let mut status = self.status.subscribe();
         let settled =

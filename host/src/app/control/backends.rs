@@ -57,7 +57,7 @@ async fn one(mount: Option<&str>, backend: &Arc<Backend>, deed: Deed) -> Result<
         return Ok(format!("{which} is up already"));
     }
     let turn = backend.restart();
-    match timeout(PATIENCE, backend.came_up(turn)).await {
+    match timeout(PATIENCE, backend.up_after(turn)).await {
         Ok(Ok(history)) => {
             let pid = history.pid.map(|pid| format!(" with the process {pid}")).unwrap_or_default();
             Ok(format!("{which} is up{pid} after {} ms", began.elapsed().as_millis()))
