@@ -16,6 +16,8 @@ mod arguments;
 pub mod fuzz;
 mod journal;
 mod mover;
+mod persist;
+mod progress;
 pub mod query;
 mod queue;
 mod reader;
@@ -39,7 +41,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use journal::{Admission, Journal};
-use mover::Progress;
+use progress::Progress;
 use space::Space;
 use tally::{Place, Shared as SharedRow, Tally};
 
@@ -292,7 +294,7 @@ impl Audit {
         if settings.mode == Mode::Strict {
             syncer::start(Arc::clone(&journal))?;
         }
-        let progress = Arc::new(Progress::new(&orphans));
+        let progress = Arc::new(Progress::new(orphans.iter().map(|orphan| orphan.bytes).sum()));
         let keeping = retention::Retention::new(&settings, &journal.instance);
         let mover =
             mover::run(Arc::clone(&journal), settings.store.clone(), orphans, Arc::clone(&progress), keeping);

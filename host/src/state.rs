@@ -1,5 +1,5 @@
-//! What guards remember between calls, kept by the gateway so that it outlives every instance, every reload and, on the
-//! disk, the process.
+//! The memory of guards between calls. The gateway keeps it, so that it outlives every instance, every reload and, on
+//! the disk, the process.
 //!
 //! Each plugin has a [`Namespace`]: keys of its own, under a quota of keys and bytes, every one of which
 //! expires. The meaning of the operations is that of the interfaces `counters` and `cells` of the plugin
@@ -98,7 +98,7 @@ pub enum CellFailure {
     /// As [`Failure::Unavailable`].
     #[error("the state store does not answer")]
     Unavailable,
-    /// The cell has another version than expected: somebody else was faster.
+    /// The cell has another version than expected: another call was faster.
     #[error("the cell was changed by somebody else")]
     Stale,
 }

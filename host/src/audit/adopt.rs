@@ -8,7 +8,8 @@ use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
 
 use super::AuditError;
-use super::mover::{Progress, blocking, persist};
+use super::persist::{blocking, persist};
+use super::progress::Progress;
 use super::reader::{Reader, segments};
 use super::store::{BATCH_RECORDS, Store};
 use crate::files::{self, FileError};

@@ -12,6 +12,7 @@ pub(super) mod keeper;
 pub(super) mod kin;
 mod nurse;
 mod sandbox;
+mod spawner;
 mod start;
 pub(crate) mod stderr;
 

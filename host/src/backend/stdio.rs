@@ -9,15 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use memchr::{memchr, memchr2, memmem};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::open::OpenError;
-use super::process::{self, ChildSpec, Running, Watcher};
+use super::process::{self, Care, ChildSpec, Running, Watcher};
 use super::spool::{Gather, Spool, TooLong, WINDOW};
-use super::wire::{self, Control, End, Incoming, Outgoing, Receiver, Sender, Wire, WireError};
+use super::wire::{
+    self, Control, Driver, End, Incoming, OpenError, Outgoing, Receiver, Sender, Wire, WireError,
+};
 use crate::config::Sandbox;
 use crate::mcp::mend::head_id;
 use crate::queue;
@@ -108,8 +110,26 @@ pub(crate) async fn open(spec: &StdioSpec) -> Result<Wire, OpenError> {
     Ok(Wire {
         sender: Sender::new(sender, Arc::clone(&end), None),
         receiver: Receiver::new(receiver, end),
-        control: Control::child(care),
+        control: Control::new(care),
     })
+}
+
+impl Driver for Care {
+    fn stop(self: Box<Self>, grace: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(Care::stop(*self, grace))
+    }
+
+    fn pid(&self) -> Option<u32> {
+        Some(Care::pid(self))
+    }
+
+    fn stderr_tail(&self) -> String {
+        Care::stderr_tail(self)
+    }
+
+    fn last_words(&self) -> String {
+        self.watcher().last_words()
+    }
 }
 
 /// Whether a program will not start either when it is tried again: there is none of this name or in this folder, it may not be

@@ -1,5 +1,8 @@
 //! Speaks with one client: says what each of its messages means, and sends it what it did not ask for.
 
+mod clients;
+mod notices;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,12 +15,15 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::clients::CallLine;
+pub(super) use self::clients::Sole;
+pub(super) use self::notices::Noticed;
+use self::notices::Notices;
 use super::asked::Asked;
 use super::backlog::Backlog;
 use super::given::Given;
 use super::hub::{Hub, Listener};
-use super::line::{CallLine, Out, Outbound, Stream};
-use super::notices::Notices;
+use super::line::{Out, Outbound, Stream};
 use super::park::Parking;
 use super::respond;
 use crate::call::shares::Shares;
@@ -69,7 +75,7 @@ pub struct Conversation {
     pub(super) exclusive: AtomicBool,
     tasks: TaskTracker,
     pub(super) asked: Mutex<Asked>,
-    pub(super) notices: Notices,
+    notices: Notices,
     /// The lists that the client has.
     pub(super) given: Given,
 }
@@ -407,38 +413,6 @@ impl Listener for Conversation {
         for news in self.given.changes(self.pipeline(), lists) {
             self.tell(message::notification(news.method(), None));
         }
-    }
-}
-
-/// On stdio the client of the shared connections: what it hears belongs to no request in particular, and what it
-/// can answer is known after `initialize`.
-#[derive(Debug)]
-pub(super) struct Sole(Arc<Conversation>, Hello);
-
-impl Sole {
-    pub(super) fn new(conversation: Arc<Conversation>) -> Arc<Self> {
-        let all = message::raw(r#"{"sampling":{},"elicitation":{},"roots":{}}"#.to_owned());
-        let hello =
-            Hello { version: crate::mcp::REVISIONS[0], capabilities: all, info: None, log_level: None };
-        Arc::new(Self(conversation, hello))
-    }
-}
-
-impl Client for Sole {
-    fn hello(&self) -> &Hello {
-        &self.1
-    }
-    fn affinity(&self) -> Affinity {
-        Affinity::Shared
-    }
-    fn tell(&self, message: Bytes) {
-        self.0.tell(message);
-    }
-    fn ask(&self, question: Arc<Question>) {
-        self.0.ask(&question, None);
-    }
-    fn take_back(&self, key: &str, said: Option<&str>) {
-        self.0.take_back(key, said);
     }
 }
 

@@ -35,10 +35,9 @@ use self::refusal::{Refusal, Refused, overloaded, refused, rejected, status, too
 pub use self::room::Room;
 pub use self::sessions::Sessions;
 use self::work::Work;
-use super::conversation::{Conversation, House, TakenUp};
+use super::conversation::{Conversation, House, Noticed, TakenUp};
 use super::guard::{self, Form, Hosts, Origins};
 use super::line::{self, Out, Outbound, Outbox};
-use super::notices::Noticed;
 use super::server::{self, Limits, Peer};
 use crate::call::{self, Denial, Json, Principal};
 use crate::mcp::envelope::{self, Message};

@@ -4,11 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc::error::TrySendError;
 
-use super::conversation::Conversation;
 use crate::call::shares::Place;
-use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::payload::Payload;
 use crate::pipeline::Caller;
 use crate::queue::{self, Weight};
@@ -116,50 +113,5 @@ impl std::ops::Deref for Out {
 
     fn deref(&self) -> &Stream {
         &self.stream
-    }
-}
-
-/// One call of a session.
-#[derive(Debug)]
-pub(super) struct CallLine {
-    pub(super) conversation: Arc<Conversation>,
-    pub(super) hello: Arc<Hello>,
-    pub(super) out: Out,
-    /// Its place among the requests of the session.
-    pub(super) number: u64,
-}
-
-impl Client for CallLine {
-    fn hello(&self) -> &Hello {
-        &self.hello
-    }
-
-    fn affinity(&self) -> Affinity {
-        self.conversation.affinity()
-    }
-
-    fn tell(&self, message: Bytes) {
-        if let Err(error) = self.out.try_send(Outbound::Part(message)) {
-            match error {
-                TrySendError::Closed(Outbound::Part(message)) => self.conversation.tell(message),
-                _ => tracing::debug!("a client does not read; a notification was dropped"),
-            }
-        }
-    }
-
-    fn ask(&self, question: Arc<Question>) {
-        self.conversation.ask(&question, Some(&self.out.stream));
-    }
-
-    fn take_back(&self, key: &str, said: Option<&str>) {
-        self.conversation.take_back(key, said);
-    }
-
-    fn has_asked_before(&self) -> bool {
-        self.conversation.session().has_earlier(self.number)
-    }
-
-    fn parting(&self) -> Option<Box<RawValue>> {
-        self.out.parting()
     }
 }

@@ -6,12 +6,10 @@
 
 use serde_json::value::RawValue;
 
-use super::client::Hello;
+use super::hello::{self, Hello};
+use super::revision::{REVISIONS, STATELESS};
 use super::splice::{self, Edit};
-use super::{REVISIONS, code, message};
-
-/// The stateless revision.
-pub const STATELESS: &str = "2026-07-28";
+use super::{code, message};
 
 /// Pointers to the reserved members of `_meta` (2026-07-28, "Requests").
 const VERSION: &str = "/_meta/io.modelcontextprotocol~1protocolVersion";
@@ -19,21 +17,6 @@ const CAPABILITIES: &str = "/_meta/io.modelcontextprotocol~1clientCapabilities";
 const INFO: &str = "/_meta/io.modelcontextprotocol~1clientInfo";
 const LOG_LEVEL: &str = "/_meta/io.modelcontextprotocol~1logLevel";
 const SERVER_INFO: &str = "/_meta/io.modelcontextprotocol~1serverInfo";
-
-/// How a hop speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Era {
-    Handshake,
-    Stateless,
-}
-
-impl Era {
-    /// The era of a revision.
-    #[must_use]
-    pub fn of(version: &str) -> Self {
-        if version == STATELESS { Self::Stateless } else { Self::Handshake }
-    }
-}
 
 /// What a stateless request says of its sender.
 ///
@@ -54,7 +37,7 @@ pub fn read_meta(params: &str) -> Result<Hello, (i64, String)> {
         .filter(|capabilities| capabilities.starts_with('{'))
         .ok_or_else(|| missing("clientCapabilities"))?;
     let (info, level) = (splice::get(params, INFO), splice::get(params, LOG_LEVEL));
-    if let Some((what, most)) = super::client::too_long(Some(capabilities), info, level) {
+    if let Some((what, most)) = hello::too_long(Some(capabilities), info, level) {
         let text = format!("`params._meta`: what it says of the client's {what} is longer than {most} bytes");
         return Err((code::INVALID_PARAMS, text));
     }

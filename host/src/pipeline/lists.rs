@@ -14,8 +14,8 @@ use crate::backend::Status;
 use crate::call::{Call, Principal};
 use crate::mcp::catalog::List;
 use crate::mcp::client::Client;
+use crate::mcp::client::ClientNotice;
 use crate::mcp::header::Mirrored;
-use crate::mcp::notice::ClientNotice;
 use crate::mcp::splice;
 
 /// How the parts of an endpoint are, for `/ready`.

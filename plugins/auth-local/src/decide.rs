@@ -11,7 +11,7 @@ const DOOR: &str = "stdio";
 /// The door that the gateway opens to its own user alone.
 const CONTROL: &str = "control";
 
-/// What the operator writes under the plugin's name.
+/// The plugin's section of the configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {

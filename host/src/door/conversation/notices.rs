@@ -14,13 +14,13 @@ use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::asked;
-use super::conversation::Conversation;
+use super::super::asked;
+use super::Conversation;
 use crate::mcp::bounds;
+use crate::mcp::client::ClientNotice;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::envelope::Body;
 use crate::mcp::method::Notice;
-use crate::mcp::notice::ClientNotice;
 use crate::mcp::{Params, code, era, splice};
 use crate::pipeline::{Arrival, Caller, Failure};
 
@@ -78,7 +78,7 @@ impl Client for Speaker {
 }
 
 /// What became of a notification.
-pub(super) enum Noticed<W> {
+pub(in crate::door) enum Noticed<W> {
     /// It was taken.
     Done,
     /// It is not passed on, and why.
@@ -89,7 +89,7 @@ pub(super) enum Noticed<W> {
 
 impl Conversation {
     /// Takes a notification; one that has to pass the pipeline gets a task of its own.
-    pub(super) fn notification(
+    pub(in crate::door) fn notification(
         self: &Arc<Self>,
         method: &str,
         params: Option<&RawValue>,
@@ -113,7 +113,7 @@ impl Conversation {
     }
 
     /// Takes a notification, and says what there is to do for one that is not MCP's.
-    pub(super) fn noticed(
+    pub(in crate::door) fn noticed(
         self: &Arc<Self>,
         method: &str,
         params: Option<&RawValue>,
@@ -204,7 +204,7 @@ impl Conversation {
 
     /// The client answers a backend's question. It can answer no other session's, because ids are this session's own,
     /// and each is answered once.
-    pub(super) fn response(&self, id: &RawValue, body: Body<'_>) {
+    pub(in crate::door) fn response(&self, id: &RawValue, body: Body<'_>) {
         let question = self.asked.lock().answered(id);
         match question {
             Some(question) => {
