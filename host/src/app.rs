@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 pub mod apply;
 mod control;
 mod doors;
+mod endpoint;
 mod files;
 mod judge;
 pub mod names;

@@ -10,6 +10,8 @@ mod caller;
 mod chain;
 mod judges;
 mod kill;
+mod off;
+mod order;
 mod orders;
 mod permit;
 pub(crate) mod refusal;
@@ -17,7 +19,8 @@ pub(crate) mod refusal;
 pub use caller::Caller;
 pub use chain::Chain;
 pub use kill::KillSwitch;
-pub use orders::{Order, Orders, OrdersError, OrdersFile, Switch};
+pub use order::{Order, Switch};
+pub use orders::{Orders, OrdersError, OrdersFile};
 pub use permit::Permitted;
 
 use self::caller::Moment;

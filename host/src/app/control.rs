@@ -6,7 +6,6 @@ use std::time::Instant;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 mod backends;
@@ -14,6 +13,7 @@ mod kills;
 mod status;
 
 use super::apply::{self, ApplyError};
+use super::endpoint::Endpoint;
 use super::reload::Reloader;
 use super::resident::Activity;
 use super::{started, user_name};
@@ -23,19 +23,9 @@ use crate::control::{
     Change, Changes, Command, ControlError, ControlPlane, Effect, Permitted, Report, Request, Time,
 };
 use crate::door::control::{self, Control};
-use crate::door::hub::Hub;
 use crate::mcp::catalog::List;
-use crate::pipeline::{News, Pipeline};
+use crate::pipeline::News;
 use crate::policy::{Orders, OrdersFile};
-
-/// What operators see and do of one endpoint.
-#[derive(Clone, Debug)]
-pub(super) struct Endpoint {
-    pub(super) mount: Option<String>,
-    pub(super) pipeline: Arc<Pipeline>,
-    pub(super) hub: Arc<Hub>,
-    pub(super) news: mpsc::Sender<News>,
-}
 
 /// Everything that commands are about.
 #[derive(Debug)]

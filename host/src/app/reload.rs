@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::apply::{ApplyError, Difference, Report};
-use super::control::Endpoint;
 use super::doors::Door;
+use super::endpoint::Endpoint;
 use super::resident::Resident;
 use super::suite::{self, Suite};
 use super::{files, plugins::Loaded};

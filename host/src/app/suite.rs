@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::control::Endpoint;
+use super::endpoint::Endpoint;
 use super::plugins::{self, Loaded, Made};
 use super::resident::{Activity, Resident};
 use super::rules;

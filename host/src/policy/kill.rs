@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use sentinel_names::{Patterns, Rules};
 
-use super::orders::{Order, Orders, Switch};
-use crate::call::{Call, Denial, Principal, Refused, Target, TargetKind};
+use super::off::Off;
+use super::orders::Orders;
+use crate::call::{Call, Denial, Principal, Target};
 use crate::config;
 use crate::plugin::Row;
 
@@ -26,15 +26,6 @@ pub struct KillSwitch {
 struct Configured {
     settings: config::KillSwitch,
     off: Off,
-}
-
-/// What a list says, ready to be compared with calls.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Off {
-    tools: Rules,
-    backends: Patterns,
-    subjects: Patterns,
-    all: bool,
 }
 
 impl KillSwitch {
@@ -105,9 +96,7 @@ impl KillSwitch {
     #[must_use]
     pub fn is_off(&self, backend: &str) -> bool {
         let ordered = self.orders.off();
-        ordered.all
-            || ordered.backends.matches(backend)
-            || self.configured.load().off.backends.matches(backend)
+        ordered.is_off(backend) || self.configured.load().off.is_off(backend)
     }
 
     /// Ends when the caller, the target, or what else the call names is switched off; a call under way races against it.
@@ -133,68 +122,17 @@ impl KillSwitch {
     }
 }
 
-impl Off {
-    /// What these orders switch off.
-    pub(super) fn ordered(orders: &[Order]) -> Self {
-        let named = |of: fn(&Switch) -> bool| {
-            orders.iter().map(|order| &order.what).filter(move |what| of(what)).map(Switch::name)
-        };
-        Self {
-            tools: Rules::new(named(|what| matches!(what, Switch::Tool(_)))),
-            backends: Patterns::new(named(|what| matches!(what, Switch::Backend(_)))),
-            subjects: Patterns::new(named(|what| matches!(what, Switch::Subject(_)))),
-            all: orders.iter().any(|order| order.what == Switch::All),
-        }
-    }
-
-    fn refuse_caller(&self, who: &Principal) -> Result<(), Denial> {
-        if self.all {
-            return Err(killed("everything is switched off by the operator".to_owned()));
-        }
-        if self.subjects.matches(&who.subject) {
-            return Err(killed(format!("the caller \"{}\" is switched off by the operator", who.subject)));
-        }
-        Ok(())
-    }
-
-    /// By any name of a tool.
-    fn refuse(&self, target: &Target) -> Result<(), Denial> {
-        let off = |what: &str, name: &str| {
-            Err(killed(format!("{what} \"{name}\" is switched off by the operator")))
-        };
-        if target.kind == TargetKind::Tool && self.tools.hits(&target.names()) {
-            return off("tool", &target.name);
-        }
-        if self.backends.matches(&target.backend) {
-            return off("backend", &target.backend);
-        }
-        Ok(())
-    }
-
-    fn hides(&self, row: &Row<'_>) -> bool {
-        self.backends.matches(row.names.backend)
-            || (row.kind == TargetKind::Tool && self.tools.hits(&row.names))
-    }
-}
-
-fn killed(message: String) -> Denial {
-    Denial::new(Refused::Killed, "killed", message)
-}
-
 fn configured(settings: &config::KillSwitch) -> Configured {
-    let off = Off {
-        tools: Rules::new(settings.disabled_tools.iter().map(String::as_str)),
-        backends: Patterns::new(settings.disabled_backends.iter().map(String::as_str)),
-        ..Off::default()
-    };
+    let off = Off::configured(settings);
     Configured { settings: settings.clone(), off }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use super::super::order::{Order, Switch};
     use super::*;
-    use crate::call::Json;
+    use crate::call::{Json, TargetKind};
 
     fn target(name: &str, upstream: &str, backend: &str) -> Target {
         Target {
