@@ -1,17 +1,17 @@
-//! Which headers of an HTTP message are not anybody's to set, and for what reason: one list for the gateway, its
-//! configuration and its plugins.
+//! The headers of an HTTP message that neither a configuration nor a plugin may set, and why: one list for the gateway,
+//! the check of its configuration, and the plugins.
 
-/// To whom a header belongs.
+/// What sets a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// It frames the message or belongs to one hop (RFC 9110, section 7.6.1; RFC 9112). Set by hand it breaks a request, or
-    /// smuggles another one.
+    /// The connection: the header frames the message or holds for one hop (RFC 9110, section 7.6.1; RFC 9112). Set by hand
+    /// it breaks a request, or smuggles another one.
     Connection,
-    /// The transport writes it for each message, from what it sends and what it understands.
+    /// The transport: the header follows from what it sends and what it understands.
     Transport,
-    /// It says who is calling, or from where.
+    /// The caller: the header says who that is, or where the request comes from.
     Caller,
-    /// MCP gives it a meaning, message by message.
+    /// MCP: the header has another value for each message.
     Protocol,
 }
 
@@ -39,7 +39,7 @@ const OWNED: [(&str, Owner); 19] = [
 /// All headers that begin so have one owner, unless they stand in the list.
 const FAMILIES: [(&str, Owner); 2] = [("mcp-", Owner::Protocol), ("proxy-", Owner::Connection)];
 
-/// Who alone may set this header, whatever its case; `None` if everybody may.
+/// What sets this header, in any case of its letters; none if a configuration or a plugin may.
 #[must_use]
 pub fn owner(name: &str) -> Option<Owner> {
     let listed = OWNED.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));

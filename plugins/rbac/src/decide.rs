@@ -298,7 +298,7 @@ impl Roles {
             TargetKind::Prompt => (rule.prompts, "use the prompt", "prompts.read"),
             TargetKind::Route => (rule.routes, "call the route", "routes.call"),
             TargetKind::Command => (rule.commands, "run the command", "commands.execute"),
-            TargetKind::Control => (rule.control || named(), method, "control"),
+            TargetKind::Control => (rule.control || named(), "act as an operator on", "control"),
             // The rule that names the method is the permission.
             TargetKind::Other => (foreign || rule.has_any_permission(), "use", "any"),
         };

@@ -261,7 +261,8 @@ fn a_refusal_names_the_role_and_the_tool() {
 fn a_name_cannot_forge_a_line_of_the_message() {
     let roles = roles(r#"{"roles":{}}"#);
     let forged = asked(TargetKind::Tool, "a\r\nb", "files");
-    for forged in [forged, Asked { method: "a\r\nb", ..forged }] {
+    let act = Asked { kind: TargetKind::Control, method: "a\r\nb", ..forged };
+    for forged in [forged, Asked { method: "a\r\nb", ..forged }, act] {
         let refusal = roles.check("x\n\u{1b}[2J", forged, || None).unwrap_err();
         assert!(!refusal.message.chars().any(char::is_control), "{}", refusal.message);
     }
@@ -278,7 +279,9 @@ fn every_mistake_is_reported_at_once_with_a_hint() {
             ("/roles/a~1b/permissions/0", Some(r#"did you mean "tools.execute"?"#)),
             (
                 "/roles/a~1b/permissions/1",
-                Some("one of: *, tools.read, tools.execute, resources.read, prompts.read")
+                Some(
+                    "one of: *, tools.read, tools.execute, resources.read, prompts.read, routes.call, commands.execute, control",
+                ),
             ),
             ("/roles/c/denied_tools/0", None),
             ("/roles/c/allowed_tools/1", None),
