@@ -13,7 +13,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub mod apply;
+mod control;
 mod doors;
+mod endpoint;
 mod files;
 mod judge;
 pub mod names;
@@ -31,7 +33,7 @@ mod surroundings;
 
 use self::doors::{Door, Everybody, Sole};
 use self::plugins::Loaded;
-use self::resident::Resident;
+use self::resident::{Activity, Resident};
 use self::started::Started;
 use self::suite::{Prepared, Suite};
 use crate::audit::{self, Audit};
@@ -83,6 +85,9 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     narrow_umask();
     survive_file_limit()?;
     let watch = otlp::watch(config)?;
+    // Listening comes before reading: who gives an order in between finds this gateway, or has written it down.
+    let socket = control::listen(config).await;
+    let orders = control::orders(config).await?;
     files::tighten(config);
     let open = files::problems(config);
     // If others may have changed the kept state, it is not used.
@@ -93,6 +98,8 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
         clock: state.clock.clone(),
         audit: Audit::disabled(),
         redaction: config.redaction.clone(),
+        orders,
+        activity: Activity::default(),
         stop: CancellationToken::new(),
         over_http: config.http.is_some(),
     };
@@ -116,7 +123,8 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
         suites.iter_mut().for_each(|suite| suite.keep_sessions(http.max_sessions, http.session_idle));
     }
     let pipelines: Vec<_> = suites.iter().map(|suite| suite.pipeline().clone()).collect();
-    let started = Started::new(config, began, pipelines, stop.clone());
+    let address = Arc::default();
+    let started = Started::new(config, began, pipelines, stop.clone(), Arc::clone(&address));
     let watched = reload::watched(config, &suites.iter().collect::<Vec<_>>());
     let watched = Arc::new(ArcSwap::from_pointee(watched));
     let health = health_server(config, watched.clone(), watch.render.clone(), &stop).await;
@@ -134,6 +142,8 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     let house = suites.first().map(|suite| suite.house.clone());
     let reloader = Reloader::new(resident, config.clone(), suites, door, watched);
     let reload = tokio::spawn(reload::on_sighup(reloader.clone())?);
+    let plane = control::Plane::new(config, reloader.clone(), address);
+    let control = socket.and_then(|socket| Some(tokio::spawn(plane.serve(socket, stop.clone())?)));
     let grace = config.gateway.shutdown_grace;
     let served = match (reloader.door(), listener, house) {
         (Door::Http(door), Some(listener), _) => {
@@ -151,6 +161,9 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     // Stop accepting → calls ended (in serve) → backends → audit → telemetry.
     stop.cancel();
     reload.abort();
+    if let Some(control) = control {
+        let _ = control.await;
+    }
     reloader.end().await;
     // Every call has been settled: nothing changes any more.
     let _ = tokio::task::spawn_blocking(move || state.close()).await;

@@ -33,6 +33,7 @@ mod subscribe;
 mod supervisor;
 mod told;
 mod translate;
+mod wanted;
 mod wire;
 
 use std::collections::HashMap;
@@ -55,6 +56,7 @@ pub use process::kin::settle;
 pub use registry::{Event, Registry};
 pub use reply::Reply;
 pub use spool::{Spool, whole};
+pub use wanted::History;
 
 use self::errand::Errand;
 use self::links::Links;
@@ -64,6 +66,7 @@ use self::open::Opener;
 use self::peer::{Peer, Request};
 use self::refresh::Refreshing;
 use self::subscribe::Subscriptions;
+use self::wanted::{Story, Wanted};
 use self::wire::WireError;
 use crate::call::shares::{Full, Shares};
 use crate::call::{Call, Json, Share};
@@ -142,6 +145,8 @@ pub enum BackendError {
     },
     #[error("backend \"{backend}\" already works on {limit} calls")]
     Busy { backend: Arc<str>, limit: usize },
+    #[error("backend \"{backend}\" was stopped by the operator, and stays so until the operator starts it")]
+    Stopped { backend: Arc<str> },
     #[error("too many of your {what} at backend \"{backend}\": wait for one of them to end")]
     Share { backend: Arc<str>, what: &'static str },
 }
@@ -181,6 +186,10 @@ pub struct Backend {
     pub(self) status: watch::Sender<Status>,
     /// How far it has come while it starts.
     pub(self) progress: Progress,
+    /// What an operator wants of it.
+    pub(self) wanted: Wanted,
+    /// What happened to it so far.
+    pub(self) story: Story,
     /// When a call may have a server tried again that is down.
     pub(self) soonest: Mutex<Instant>,
     /// Calls under way, by caller.
@@ -225,6 +234,8 @@ impl Backend {
             stop,
             status: watch::Sender::new(Status::Starting),
             progress: Progress::default(),
+            wanted: Wanted::default(),
+            story: Story::default(),
             soonest: Mutex::new(Instant::now()),
             slots: Shares::new(settings.max_in_flight),
             settings,
@@ -457,6 +468,9 @@ impl Backend {
 
     /// The connection, waiting a while for one that is being made.
     async fn connected(&self) -> Result<Arc<Peer>, BackendError> {
+        if self.wanted.is_stopped() {
+            return Err(BackendError::Stopped { backend: self.name.clone() });
+        }
         if let Some(peer) = self.peer() {
             return Ok(peer);
         }
@@ -517,6 +531,11 @@ impl Backend {
                     BackendError::Protocol { backend, reason: self.words(&error.to_string()) }
                 }
                 WireError::Busy => BackendError::Busy { backend, limit: wire::OUTGOING_QUEUE },
+                WireError::Unreachable(_) | WireError::SessionLost | WireError::Closed(_)
+                    if self.wanted.is_stopped() =>
+                {
+                    BackendError::Stopped { backend }
+                }
                 WireError::Unreachable(_) | WireError::SessionLost | WireError::Closed(_) => {
                     let reason = self.words(&error.to_string());
                     BackendError::Unreachable { backend, reason, counts: true, again: None }

@@ -12,6 +12,7 @@ mod audit;
 mod check;
 mod client;
 mod confined;
+mod control;
 mod import;
 mod init;
 mod place;
@@ -36,6 +37,8 @@ Examples:
   sentinel-gateway --config sentinel.toml             serve one MCP client over stdio
   sentinel-gateway token mint --sub ada --role admin  a token for SENTINEL_TOKEN
   sentinel-gateway audit tail --status denied         watch what is being refused
+  sentinel-gateway status                             what is up, off, under way, and who was refused last
+  sentinel-gateway kill tool delete_file              switch a tool off, at once and until `revive`
 
 Exit codes: 0 in order · 1 something failed or is missing on this machine · 2 the configuration is wrong";
 
@@ -66,6 +69,15 @@ enum Command {
     Import(import::Options),
     /// Load and check everything, start nothing, print every problem with its place in the file
     Check(check::Options),
+    /// Show how the gateways that run with the configuration file are: what is up, off, under way, and who was refused last
+    Status(control::Status),
+    /// Switch a tool, a backend, a caller or everything off, at once and until `revive`
+    Kill(control::Kill),
+    /// Switch on again what `kill` switched off
+    Revive(control::Revive),
+    /// Restart, stop or start a backend of a gateway that runs
+    #[command(subcommand)]
+    Backend(control::Backend),
     /// Make or read the tokens that say who is calling
     #[command(subcommand)]
     Token(token::Command),
@@ -78,7 +90,7 @@ enum Command {
     /// Register the gateway with an MCP client
     #[command(subcommand)]
     Client(client::Command),
-    /// About the configuration file
+    /// About the configuration file: its schema, and what of it is in force
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print what makes a shell complete commands and options
@@ -101,6 +113,10 @@ enum Command {
 enum ConfigCommand {
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
+    /// Show what the file says now that is not in force in the gateways that run, key by key
+    Diff(control::Options),
+    /// Put in force what the file says now, as SIGHUP does, and say what came of it
+    Apply(control::Apply),
 }
 
 /// Runs a command and says what went wrong, once.
@@ -152,6 +168,12 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Plugin(command)) => plugin::execute(command),
         Some(Command::Client(command)) => client::execute(&path, &command),
         Some(Command::Config(ConfigCommand::Schema)) => say_json(&config::schema_json()),
+        Some(Command::Config(ConfigCommand::Diff(options))) => control::diff(&path, &options),
+        Some(Command::Config(ConfigCommand::Apply(options))) => control::apply(&path, &options),
+        Some(Command::Status(options)) => control::status(&path, &options),
+        Some(Command::Kill(kill)) => control::kill(&path, kill),
+        Some(Command::Revive(revive)) => control::revive(&path, revive),
+        Some(Command::Backend(backend)) => control::backend(&path, backend),
         Some(Command::Completions { shell }) => about::completions(shell, &Cli::command()),
         Some(Command::Man(options)) => about::man(&options, Cli::command()),
         Some(Command::Confined { work }) => confined::execute(work),

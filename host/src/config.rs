@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod check;
+mod control;
 mod diff;
 mod document;
 mod file;
@@ -23,6 +24,7 @@ mod tests;
 mod tools;
 mod typed;
 
+pub use control::control_folder;
 pub use diff::{Change, Effect, diff};
 pub use inherited::is_inherited;
 pub use problem::{Problem, Problems, nearest};
@@ -95,6 +97,8 @@ pub struct Gateway {
     pub spool_dir: Option<PathBuf>,
     /// Where the gateway remembers what it learnt of its servers; `None`: nowhere.
     pub memory_dir: Option<PathBuf>,
+    /// Where commands reach the gateway: the folder for this file; `None`: they do not.
+    pub control_dir: Option<PathBuf>,
     /// How long after the start the first lists wait for servers that are not known yet.
     pub first_list_wait: Duration,
     /// Calls under way at once.

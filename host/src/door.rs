@@ -3,6 +3,7 @@
 //! A door reads messages, hands them to the [`crate::pipeline`] and writes what comes back. Only
 //! [`respond`] knows how a failure looks on the wire.
 
+pub mod control;
 pub mod conversation;
 mod given;
 mod greeting;

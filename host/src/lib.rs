@@ -21,6 +21,7 @@ pub mod state;
 
 // 3: decisions
 pub mod audit;
+pub mod control;
 pub mod policy;
 
 // 4: deeds

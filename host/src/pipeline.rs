@@ -13,22 +13,28 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+mod flights;
 mod generation;
 mod links;
 mod lists;
 mod locate;
 mod meters;
 mod news;
+mod operate;
 mod outcome;
+mod refusals;
 mod spans;
 mod task_list;
 mod tasks;
 mod view;
 
+pub use flights::{Flight, Flights};
 pub use generation::Generation;
 pub use lists::{BackendState, Readiness};
 pub use news::News;
+pub use operate::Operation;
 pub use outcome::Failure;
+pub use refusals::{Refusals, Refused};
 pub use tasks::EXTENSION as TASKS;
 pub use view::{Digest, View};
 
@@ -61,6 +67,9 @@ pub struct Pipeline {
     meters: meters::Meters,
     /// Calls under way, by caller.
     calls: Arc<Shares>,
+    /// The same one by one, and the last that were refused: for operators.
+    flights: Arc<Flights>,
+    refusals: Arc<Refusals>,
 }
 
 /// The door that has one client only, so that nothing has to be shared.
@@ -156,6 +165,8 @@ impl Pipeline {
             links: links::Links::default(),
             meters: meters::Meters::default(),
             calls: Shares::new(CALLS),
+            flights: Arc::default(),
+            refusals: Arc::default(),
         }
     }
 
@@ -163,6 +174,12 @@ impl Pipeline {
     #[must_use]
     pub fn bearing(self, calls: usize) -> Self {
         Self { calls: Shares::new(calls), ..self }
+    }
+
+    /// The same, telling these of its calls: operators ask all endpoints at once.
+    #[must_use]
+    pub fn watched(self, flights: Arc<Flights>, refusals: Arc<Refusals>) -> Self {
+        Self { flights, refusals, ..self }
     }
 
     /// The generation in force.
@@ -223,6 +240,10 @@ impl Pipeline {
             Ok(principal) => principal,
             Err(denial) => return self.refuse(&trip, None, None, denial.into()).await,
         };
+        // Whoever is switched off is told so, whatever they ask for.
+        if let Err(denial) = generation.policy().kill().check_caller(&principal) {
+            return self.refuse(&trip, Some(&principal), None, denial.into()).await;
+        }
         // One caller's slow calls never cost others more than that caller's share.
         let share = if arrival.door == SOLE_DOOR { Share::SOLE } else { principal.share() };
         let _place = match self.calls.take(share, 1) {
@@ -241,6 +262,7 @@ impl Pipeline {
             biased;
             located = self.locate(&generation, &arrival, &principal) => located,
             () = cancelled.cancelled() => Err(Failure::Cancelled),
+            denial = generation.policy().kill().caller_killed(&principal) => Err(denial.into()),
             denial = generation.ended() => Err(denial.into()),
         };
         let located = match located {
@@ -275,6 +297,7 @@ impl Pipeline {
     ) -> Result<Answer, Failure> {
         let (policy, rewriters) = (trip.generation.policy(), trip.generation.rewriters());
         let call = Arc::new(trip.call(principal, &located));
+        let _aloft = self.flights.take_off(&call, trip.since);
         trace::about(&call, trip.generation.id());
         // May it? Kill switch, guards, arguments, breaker. Then the rewriters edit the request.
         let permitted = match policy.decide_all(&call, &located.also, located.schema()) {
@@ -292,7 +315,7 @@ impl Pipeline {
         let sent = Instant::now();
         let done = tokio::select! {
             biased;
-            denial = policy.kill().killed(&call.target, &located.also) => Err(denial.into()),
+            denial = policy.kill().killed(&call, &located.also) => Err(denial.into()),
             () = cancelled.cancelled() => Err(Failure::Cancelled),
             denial = trip.generation.ended() => Err(denial.into()),
             reply = located.backend.call(
@@ -385,6 +408,7 @@ impl Pipeline {
         let closing =
             Closing { status: outcome::refused_status(&failure), error: Some(&message), latency, notes: &[] };
         let entry = trip.entry(principal.map(|principal| &**principal), call);
+        self.refused(trip.generation.policy(), trip.arrival.door, &entry, &closing);
         let recorded = if outcome::comes_often(&failure) {
             let who = principal.map_or_else(|| trip.arrival.door.to_owned(), |who| who.identity());
             self.audit.refused_often(trip.id, &who, &entry, &closing).await
@@ -463,11 +487,26 @@ impl Pipeline {
         let notes = &notes[usize::from(request.address.is_empty())..];
         let closing =
             Closing { status, error: Some(&denial.message), latency: request.since.elapsed(), notes };
+        self.refused(&self.policy(), request.door, &entry, &closing);
         let id = self.audit.next_id();
         let recorded = self.audit.refused_often(id, request.source, &entry, &closing).await;
         // The request is refused even if it cannot be recorded; the log then says why.
         let failure = recorded.err().map_or(failure, |error| Failure::Audit(error.for_callers()));
         self.meters.count("unknown", status, Some(&failure), request.since.elapsed());
+    }
+
+    /// Keeps a refusal for operators who ask.
+    fn refused(&self, policy: &Policy, door: &'static str, entry: &Entry<'_>, closing: &Closing<'_>) {
+        let refused = Refused {
+            at_ms: jiff::Timestamp::now().as_millisecond(),
+            subject: entry.subject.to_owned(),
+            role: entry.role.to_owned(),
+            door,
+            status: closing.status.as_str(),
+            asked: format!("{} {}", entry.method, entry.tool).trim_end().to_owned(),
+            why: closing.error.unwrap_or_default().to_owned(),
+        };
+        self.refusals.note(&policy.chain().redaction, refused);
     }
 
     /// The policies in force, for code that sets the kill switch.

@@ -10,12 +10,17 @@ mod caller;
 mod chain;
 mod judges;
 mod kill;
+mod off;
+mod order;
+mod orders;
 mod permit;
 pub(crate) mod refusal;
 
 pub use caller::Caller;
 pub use chain::Chain;
 pub use kill::KillSwitch;
+pub use order::{Order, Switch};
+pub use orders::{Orders, OrdersError, OrdersFile};
 pub use permit::Permitted;
 
 use self::caller::Moment;
@@ -72,7 +77,8 @@ impl Policy {
     /// # Errors
     /// The authenticator's refusal, also when a credential has expired since the last call.
     pub fn identify(&self, caller: &Caller) -> Result<Arc<Principal>, Denial> {
-        caller.identify(&self.chain, Moment { epoch: self.epoch, ms: self.clock.unix_ms() })
+        let now = Moment { epoch: self.epoch, ms: self.clock.unix_ms() };
+        caller.identify(&self.chain, now, |who| self.kill.orders().saw(&who.subject))
     }
 
     /// Who a caller is, if that is known and holds for so many milliseconds more; no authenticator is asked.
@@ -99,7 +105,7 @@ impl Policy {
         also: &[Target],
         schema: Option<&ArgumentSchema>,
     ) -> Result<Permitted, Denial> {
-        self.kill.check_all(&call.target, also)?;
+        self.kill.check(call, also)?;
         let chain = &self.chain;
         let mut permits = Permits::new(call.clone());
         chain.admit(call, &chain.guards, &mut permits)?;
@@ -120,6 +126,17 @@ impl Policy {
         Ok(Permitted::new(permits, others))
     }
 
+    /// The same for what an operator wants of the gateway itself. The kill switch is not asked, or nobody could take back
+    /// what is off; nor are the breakers, because no server is involved.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub fn decide_control(&self, call: &Arc<Call>) -> Result<Permitted, Denial> {
+        let mut permits = Permits::new(call.clone());
+        self.chain.admit(call, &self.chain.guards, &mut permits)?;
+        Ok(Permitted::new(permits, Vec::new()))
+    }
+
     /// Whether a caller may be refused once more. The guards are asked as for any call, but only an answer about how
     /// often counts: a target that does not exist can be neither allowed nor denied, and an answer that depended on the
     /// unknown name would reveal the rules. All guards are asked, because the one that counts may stand behind one that
@@ -137,7 +154,7 @@ impl Policy {
     /// # Errors
     /// A plugin failed and its failures deny.
     pub fn visible(&self, call: &Arc<Call>, rows: &[Row<'_>]) -> Result<Vec<bool>, Denial> {
-        let mut visible: Vec<bool> = rows.iter().map(|row| !self.kill.hides(row)).collect();
+        let mut visible: Vec<bool> = rows.iter().map(|row| !self.kill.hides(&call.principal, row)).collect();
         self.chain.visible(call, rows, &mut visible)?;
         Ok(visible)
     }

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -20,13 +20,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::apply::{ApplyError, Difference, Report};
 use super::doors::Door;
+use super::endpoint::Endpoint;
 use super::resident::Resident;
 use super::suite::{self, Suite};
 use super::{files, plugins::Loaded};
 use crate::config::{self, Change, Config, Effect, Problem, Problems};
 use crate::door::guard::{Hosts, Origins};
 use crate::door::health::Watched;
-use crate::pipeline::Pipeline;
 use crate::redact::Secrets;
 
 /// How long servers that are started for a new generation may take to say what they offer.
@@ -41,11 +41,13 @@ pub struct Reloader {
     door: Door,
     watched: Arc<ArcSwap<Watched>>,
     generation: AtomicU64,
+    /// When it was put in force, in milliseconds since 1970.
+    since_ms: AtomicI64,
     state: tokio::sync::Mutex<State>,
     /// Who is applying a configuration now, and since when.
     busy: Mutex<Option<(String, Instant)>>,
     /// The endpoints, for those who look.
-    pipelines: ArcSwap<Vec<(Option<String>, Arc<Pipeline>)>>,
+    endpoints: ArcSwap<Vec<Endpoint>>,
 }
 
 struct State {
@@ -84,10 +86,20 @@ impl Reloader {
     ) -> Arc<Self> {
         let first = config.secrets();
         let (path, hidden) = (config.path.clone(), VecDeque::from([first.clone()]));
-        let pipelines = ArcSwap::from_pointee(pipelines(&suites));
+        let endpoints = ArcSwap::from_pointee(endpoints(&suites));
         let state = tokio::sync::Mutex::new(State { config, suites, hidden, first });
-        let generation = AtomicU64::new(1);
-        Arc::new(Self { path, resident, door, watched, generation, state, busy: Mutex::default(), pipelines })
+        let (generation, since_ms) = (AtomicU64::new(1), AtomicI64::new(now_ms()));
+        Arc::new(Self {
+            path,
+            resident,
+            door,
+            watched,
+            generation,
+            since_ms,
+            state,
+            busy: Mutex::default(),
+            endpoints,
+        })
     }
 
     /// The number of the generation in force.
@@ -96,16 +108,26 @@ impl Reloader {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// The endpoints as they are now, each with its path unless it is the main one.
+    /// The endpoints as they are now, the main one first.
     #[must_use]
-    pub fn pipelines(&self) -> Arc<Vec<(Option<String>, Arc<Pipeline>)>> {
-        self.pipelines.load_full()
+    pub(super) fn endpoints(&self) -> Arc<Vec<Endpoint>> {
+        self.endpoints.load_full()
+    }
+
+    /// When the generation in force was put in force, in milliseconds since 1970.
+    #[must_use]
+    pub(super) fn since_ms(&self) -> i64 {
+        self.since_ms.load(Ordering::Acquire)
+    }
+
+    pub(super) fn resident(&self) -> &Resident {
+        &self.resident
     }
 
     /// The generations of the main endpoint that are alive, oldest first, with how many hold each.
     #[must_use]
     pub fn generations(&self) -> Vec<(u64, usize)> {
-        self.pipelines.load().first().map_or_else(Vec::new, |(_, main)| main.generations())
+        self.endpoints.load().first().map_or_else(Vec::new, |main| main.pipeline.generations())
     }
 
     pub(super) fn door(&self) -> &Door {
@@ -134,6 +156,11 @@ impl Reloader {
         };
         *self.busy.lock() = Some((by.to_owned(), Instant::now()));
         let _busy = Busy(self);
+        // What other gateways of this file were told holds here as well.
+        let orders = self.resident.orders.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || orders.look_again()).await {
+            tracing::error!("what operators switched off stays off: {error}");
+        }
         tokio::select! {
             report = self.work(&mut state) => report,
             () = self.resident.stop.cancelled() => Err(ApplyError::Failed("the gateway shuts down".to_owned())),
@@ -257,6 +284,7 @@ impl Reloader {
         let watched = watched(&next, &suites);
         // From here on nothing is waited for, so calls see the swap as one step.
         self.generation.store(id, Ordering::Release);
+        self.since_ms.store(now_ms(), Ordering::Release);
         for (suite, next) in suites.iter().zip(ready) {
             report.ended.extend(suite.swap(next));
         }
@@ -269,7 +297,7 @@ impl Reloader {
         state.suites.append(&mut new);
         state.suites.sort_by_key(|suite| wanted.iter().position(|mount| *mount == suite.mount));
         state.config = next;
-        self.pipelines.store(Arc::new(pipelines(&state.suites)));
+        self.endpoints.store(Arc::new(endpoints(&state.suites)));
         report.generation = id;
         for suite in gone {
             tokio::spawn(suite.leave());
@@ -338,8 +366,12 @@ fn values(state: &State) -> Vec<String> {
     values
 }
 
-fn pipelines(suites: &[Suite]) -> Vec<(Option<String>, Arc<Pipeline>)> {
-    suites.iter().map(|suite| (suite.mount.clone(), suite.pipeline().clone())).collect()
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+fn endpoints(suites: &[Suite]) -> Vec<Endpoint> {
+    suites.iter().map(Suite::view).collect()
 }
 
 fn next_servers(suites: &[Suite]) -> usize {

@@ -1,10 +1,14 @@
 //! The parts of which a process has one, whichever generation of the configuration is in force.
 
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
 use crate::config::{Config, Problems};
+use crate::pipeline::{Flights, Refusals};
 use crate::plugin::Engine;
+use crate::policy::Orders;
 use crate::redact::Redaction;
 use crate::state::{Clock, Store};
 
@@ -19,10 +23,20 @@ pub(super) struct Resident {
     pub(super) audit: Audit,
     /// What takes secrets out of everything that is shown or recorded.
     pub(super) redaction: Redaction,
+    /// What operators switched off.
+    pub(super) orders: Arc<Orders>,
+    pub(super) activity: Activity,
     /// Ends the gateway.
     pub(super) stop: CancellationToken,
     /// Whether it serves everybody who comes over HTTP, or the one client that started it.
     pub(super) over_http: bool,
+}
+
+/// What the calls of all endpoints are, for operators who look.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Activity {
+    pub(super) flights: Arc<Flights>,
+    pub(super) refusals: Arc<Refusals>,
 }
 
 /// The engine of the plugins, as the file wants it.

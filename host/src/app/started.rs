@@ -1,7 +1,7 @@
 //! One line that says how the start went: the version, the file, the doors, and which of the servers are up.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How many servers that are not up are named, at most.
 const MAX_NAMED: usize = 10;
 
+/// How callers prove who they are.
+pub(super) fn mode(config: &Config) -> &'static str {
+    match config.auth {
+        Auth::Jwt { .. } => "jwt",
+        Auth::Local => "local",
+    }
+}
+
 /// The part of the line before the servers.
 pub(super) struct Started {
     began: Instant,
@@ -21,6 +29,8 @@ pub(super) struct Started {
     mode: &'static str,
     pipelines: Vec<Arc<Pipeline>>,
     stop: CancellationToken,
+    /// Where the door is open, once it is, for whoever asks later.
+    door: Arc<OnceLock<String>>,
 }
 
 impl Started {
@@ -29,18 +39,18 @@ impl Started {
         began: Instant,
         pipelines: Vec<Arc<Pipeline>>,
         stop: CancellationToken,
+        door: Arc<OnceLock<String>>,
     ) -> Self {
-        let mode = match config.auth {
-            Auth::Jwt { .. } => "jwt",
-            Auth::Local => "local",
-        };
-        Self { began, path: config.path.clone(), mode, pipelines, stop }
+        let mode = mode(config);
+        Self { began, path: config.path.clone(), mode, pipelines, stop, door }
     }
 
     /// The door is open at these addresses, or for the one client on stdio: once every server is up or has failed, and after
     /// half a minute in any case, the log says so.
     pub(super) fn at(self, addresses: &[String]) {
         let door = if addresses.is_empty() { "stdio".to_owned() } else { addresses.join(", ") };
+        // It opens once.
+        let _ = self.door.set(door.clone());
         tokio::spawn(async move {
             let tried = async {
                 for pipeline in &self.pipelines {

@@ -9,8 +9,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::endpoint::Endpoint;
 use super::plugins::{self, Loaded, Made};
-use super::resident::Resident;
+use super::resident::{Activity, Resident};
 use super::rules;
 use crate::backend::registry::{EVENT_QUEUE, Registry, Reshape};
 use crate::backend::{Backend, Common, Event, Lineup, Memory, Spool};
@@ -70,7 +71,7 @@ impl Prepared {
     /// Every plugin that cannot be used.
     pub(super) fn load(resident: &Resident, config: &Config, mount: Option<&str>) -> Result<Self, Problems> {
         let loaded = load(resident, config, mount, &[])?;
-        let kill = KillSwitch::new(&config.kill_switch);
+        let kill = KillSwitch::under(&config.kill_switch, resident.orders.clone());
         let policy = Arc::new(Policy::new(loaded.chain, kill, resident.clock.clone()));
         Ok(Self { policy, rewriters: Arc::new(loaded.rewriters), made: loaded.made })
     }
@@ -168,7 +169,10 @@ impl Suite {
         let watch = tokio::spawn(rules::watch(registry.clone(), config.rules.clone().into()));
         let stop = resident.stop.child_token();
         let first = Generation::new(id, policy, rewriters, registry.clone()).taking_local(takes_local);
-        let pipeline = Pipeline::with(first, resident.audit.clone()).bearing(config.gateway.max_in_flight);
+        let Activity { flights, refusals } = resident.activity.clone();
+        let pipeline = Pipeline::with(first, resident.audit.clone())
+            .bearing(config.gateway.max_in_flight)
+            .watched(flights, refusals);
         let (news, heard) = mpsc::channel(EVENT_QUEUE);
         let hub = Hub::new(news.clone());
         let tasks = vec![
@@ -207,7 +211,7 @@ impl Suite {
     /// The system gives no random bytes.
     pub(super) fn empty(resident: &Resident, config: &Config, mount: &str) -> anyhow::Result<Self> {
         let chain = Chain { redaction: resident.redaction.clone(), ..Chain::default() };
-        let kill = KillSwitch::new(&config.kill_switch);
+        let kill = KillSwitch::under(&config.kill_switch, resident.orders.clone());
         let policy = Arc::new(Policy::new(chain, kill, resident.clock.clone()));
         let nothing = Config { backends: Vec::new(), rules: Vec::new(), ..config.clone() };
         let prepared = Prepared { policy, rewriters: Arc::default(), made: Vec::new() };
@@ -220,6 +224,16 @@ impl Suite {
         let sessions = Sessions::new(pipeline, hub, max, idle);
         self.tasks.push(tokio::spawn(sessions.clone().look_after(self.stop.clone())));
         self.sessions = Some(sessions);
+    }
+
+    /// What operators see of it.
+    pub(super) fn view(&self) -> Endpoint {
+        Endpoint {
+            mount: self.mount.clone(),
+            pipeline: self.house.pipeline.clone(),
+            hub: self.house.hub.clone(),
+            news: self.news.clone(),
+        }
     }
 
     pub(super) fn pipeline(&self) -> &Arc<Pipeline> {

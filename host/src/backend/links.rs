@@ -227,10 +227,15 @@ impl Links {
         }
     }
 
-    /// Ends all and waits for their processes to be gone.
-    pub(super) async fn stop(&self) {
+    /// Ends all.
+    pub(super) fn end_all(&self) {
         let all: Vec<_> = self.held.lock().drain().flat_map(|(_, slots)| slots).collect();
         all.iter().for_each(|slot| slot.give_up());
+    }
+
+    /// The same, and waits for their processes to be gone.
+    pub(super) async fn stop(&self) {
+        self.end_all();
         self.tasks.close();
         self.tasks.wait().await;
     }

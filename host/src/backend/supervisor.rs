@@ -19,6 +19,7 @@ use super::open::OpenError;
 use super::peer::Peer;
 use super::refresh;
 use super::restart::{Cause, Life, Next, Restarts};
+use super::wanted::STOPPED;
 use super::wire::{Control, Incoming, Receiver, Wire, WireError};
 use super::{Backend, PeerError, Status};
 use crate::config::Transport;
@@ -44,6 +45,8 @@ enum End {
     Asked {
         again: bool,
     },
+    /// An operator has ordered something.
+    Ordered,
     Lost(Words, Cause),
 }
 
@@ -60,19 +63,36 @@ pub(super) async fn run(backend: Arc<Backend>, fleet: Arc<Fleet>, mut client: Cl
     let mut eras = recall(&backend).await;
     let process = matches!(backend.settings.transport, Transport::Stdio { .. });
     // How often a server that is only connected to was started is not ours to count.
-    let mut restarts = Restarts::new(process.then_some(backend.settings.max_restarts));
+    let fresh = || Restarts::new(process.then_some(backend.settings.max_restarts));
+    let mut restarts = fresh();
     let mut complaint = Complaint::default();
     loop {
+        let (turn, stopped) = backend.wanted.last();
+        if stopped {
+            if !halt(&backend, &fleet, turn).await {
+                break;
+            }
+            (restarts, complaint) = (fresh(), Complaint::default());
+            continue;
+        }
         backend.progress.is_at(Stage::Opening);
         backend.status.send_replace(Status::Starting);
+        backend.story.begins();
+        backend.wanted.obeys(turn);
         let (began, track) = (Instant::now(), Track::default());
-        let end = live(&backend, &fleet, &mut client, &mut eras, &track).await;
+        let end = live(&backend, &fleet, &mut client, &mut eras, &track, turn).await;
         backend.peer.store(None);
         let (reason, cause) = match end {
             End::Asked { again: true } => continue,
             End::Asked { again: false } => break,
+            End::Ordered => {
+                backend.story.is_gone(None);
+                restarts = fresh();
+                continue;
+            }
             End::Lost(reason, cause) => (reason, cause),
         };
+        backend.story.is_gone(Some(&reason));
         if eras.lost(backend.progress.stage()) {
             tracing::info!(
                 backend = %backend.name,
@@ -88,14 +108,28 @@ pub(super) async fn run(backend: Arc<Backend>, fleet: Arc<Fleet>, mut client: Cl
             // Said by the operator: a server that goes stays gone.
             backend.status.send_replace(Status::Down { reason, again: None });
             fleet.changed(&backend);
-            backend.stopping().await;
-            break;
+            tokio::select! {
+                () = backend.stopping() => break,
+                () = backend.wanted.turned(turn) => continue,
+            }
         }
-        if !rest(&backend, &fleet, reason, next).await {
+        if !rest(&backend, &fleet, reason, next, turn).await {
             break;
         }
     }
     backend.status.send_replace(Status::Stopped);
+}
+
+/// Stays down until an operator wants it again. False if the gateway stops.
+async fn halt(backend: &Arc<Backend>, fleet: &Arc<Fleet>, turn: u64) -> bool {
+    tracing::info!(backend = %backend.name, "an operator has stopped the backend; calls of it are refused");
+    backend.status.send_replace(Status::Down { reason: STOPPED.into(), again: None });
+    fleet.changed(backend);
+    backend.wanted.obeys(turn);
+    tokio::select! {
+        () = backend.stopping() => false,
+        () = backend.wanted.turned(turn) => true,
+    }
 }
 
 /// What earlier starts have shown; read on a thread that may block.
@@ -112,9 +146,9 @@ async fn recall(backend: &Arc<Backend>) -> Eras {
     }
 }
 
-/// Waits until it is tried again: at the time that stands in its status, which a call or an operator may bring forward.
-/// False if the gateway stops.
-async fn rest(backend: &Arc<Backend>, fleet: &Arc<Fleet>, reason: Words, next: Next) -> bool {
+/// Waits until it is tried again: at the time that stands in its status, which a call or an operator may bring forward, or
+/// when an operator has ordered something. False if the gateway stops.
+async fn rest(backend: &Arc<Backend>, fleet: &Arc<Fleet>, reason: Words, next: Next, turn: u64) -> bool {
     *backend.soonest.lock() = next.soonest;
     let mut status = backend.status.subscribe();
     backend.status.send_replace(Status::Down { reason, again: Some(next.again) });
@@ -129,6 +163,7 @@ async fn rest(backend: &Arc<Backend>, fleet: &Arc<Fleet>, reason: Words, next: N
         tokio::select! {
             () = tokio::time::sleep_until(again.into()) => return true,
             _ = status.changed() => {}
+            () = backend.wanted.turned(turn) => return true,
             () = backend.stopping() => return false,
         }
     }
@@ -173,11 +208,13 @@ async fn live(
     client: &mut ClientCapabilities,
     eras: &mut Eras,
     track: &Track,
+    turn: u64,
 ) -> End {
     let opening = reporting(backend, String::new, backend.opener.open(&backend.settings));
     let opened = tokio::select! {
         opened = opening => opened,
         () = backend.stopping() => return End::Asked { again: false },
+        () = backend.wanted.turned(turn) => return End::Ordered,
     };
     let Wire { sender, receiver, control } = match opened {
         Ok(wire) => wire,
@@ -201,11 +238,13 @@ async fn live(
         end = talk => end,
         // In order, as below: a session is deleted, a child may end by itself.
         () = backend.stopping() => End::Asked { again: false },
+        () = backend.wanted.turned(turn) => End::Ordered,
     };
     backend.peer.store(None);
     match &end {
         End::Lost(reason, _) => peer.end(&reason.to_string()),
         End::Asked { .. } => peer.end("the gateway ended the connection"),
+        End::Ordered => peer.end("an operator has ended the connection"),
     }
     if matches!(end, End::Lost(..)) {
         for line in control.stderr_tail().lines() {
@@ -327,6 +366,7 @@ async fn come_up(
     backend.progress.is_at(Stage::Up);
     *track.up.lock() = Some(Instant::now());
     backend.peer.store(Some(peer.clone()));
+    backend.story.is_up(control.pid());
     backend.status.send_replace(Status::Ready);
     fleet.changed(backend);
     Ok((met, unread))

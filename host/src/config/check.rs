@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::control::{of_file, state_home};
 use super::document::Document;
 use super::file::Unread;
 use super::inherited::passwords;
@@ -53,8 +54,17 @@ pub(super) fn check(
     let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = full.parent().unwrap_or(Path::new("/")).to_owned();
     let trust = main.map(|main| main.trust.clone()).unwrap_or_default();
-    let mut checker =
-        Checker { document, folder, env, problems, warnings: Vec::new(), pruned, trust, lacking: None };
+    let mut checker = Checker {
+        document,
+        file: full,
+        folder,
+        env,
+        problems,
+        warnings: Vec::new(),
+        pruned,
+        trust,
+        lacking: None,
+    };
     let raw: Raw = match serde_json::from_value(whole(&document.value)) {
         Ok(raw) => raw,
         Err(error) => {
@@ -76,16 +86,20 @@ pub(super) fn check(
     let of_door = door.or(raw.http.as_ref());
     let http = checker.http_door(of_door, raw.auth.mode, gateway.as_ref(), door.is_some());
     checker.roles_of_keys(&raw.auth, &raw.rbac);
-    let (auth, authenticators) = checker.auth(&raw.auth, &raw.rbac, of_door);
     let audit = checker.audit(&raw);
     if let (Some(gateway), Some(audit)) = (&mut gateway, &audit) {
         gateway.memory_dir = checker.memory_dir(&raw, audit);
+        // One for all endpoints.
+        gateway.control_dir = checker.control_dir(&raw, audit).filter(|_| main.is_none());
     }
+    // Operators are judged by the main endpoint.
+    let operator = gateway.as_ref().is_some_and(|gateway| gateway.control_dir.is_some());
+    let (auth, authenticators) = checker.auth(&raw.auth, &raw.rbac, of_door, operator);
     let state = audit.as_ref().map(|audit| checker.state(&raw, audit, door.is_some()));
     let telemetry = checker.telemetry(&raw.telemetry, door.is_some());
     let backends = checker.backends(&raw.backends, &raw.gateway.proxy);
     let rules = checker.rules(&raw);
-    let plugins = checker.chain(authenticators, &raw);
+    let plugins = checker.chain(authenticators, &raw, operator);
     if !checker.problems.is_empty() {
         return Err(checker.problems);
     }
@@ -151,6 +165,7 @@ fn whole(value: &Value) -> Value {
 /// The places and the findings of one check.
 struct Checker<'a> {
     document: &'a Document,
+    file: PathBuf,
     folder: PathBuf,
     env: Env<'a>,
     problems: Vec<Problem>,
@@ -253,6 +268,7 @@ impl Checker<'_> {
             spool_dir: raw.spool_dir.as_ref().map(|dir| self.path(dir)),
             // By default it is beside the record, whose place is not known yet.
             memory_dir: None,
+            control_dir: None,
             first_list_wait: duration(raw.first_list_wait_secs),
             max_in_flight: raw.max_in_flight,
             plugin_bounds: match raw.plugin_bounds {
@@ -346,10 +362,19 @@ impl Checker<'_> {
         }
     }
 
-    /// The XDG base directory specification: a relative value is to be ignored.
+    /// Where commands reach the gateways of this file: as for what is known of servers.
+    fn control_dir(&self, raw: &Raw, audit: &Audit) -> Option<PathBuf> {
+        let base = match raw.gateway.control_dir.as_deref() {
+            Some("off") => return None,
+            Some(typed) => self.path(typed),
+            None if raw.audit.dir.is_some() || self.state_home().is_some() => audit.dir.join("control"),
+            None => return None,
+        };
+        Some(of_file(&base, &self.file))
+    }
+
     fn state_home(&self) -> Option<PathBuf> {
-        let state = self.var("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-        state.or_else(|| self.var("HOME").map(|home| PathBuf::from(home).join(".local/state")))
+        state_home(self.env)
     }
 
     fn store(&mut self, raw: Option<&RawPostgres>, sqlite: PathBuf) -> Store {

@@ -24,9 +24,10 @@ pub struct Change {
 
 /// Keys of parts that are opened once, when the gateway starts: the addresses it listens on, the record and its
 /// database, the engine of the plugins.
-const RESTART: [&str; 21] = [
+const RESTART: [&str; 22] = [
     "gateway.listen",
     "gateway.health_listen",
+    "gateway.control_dir",
     "gateway.log_level",
     "gateway.audit_enabled",
     "gateway.plugin_bounds",
@@ -152,6 +153,7 @@ impl Config {
         let (gateway, theirs) = (&mut self.gateway, &in_force.gateway);
         gateway.listen = theirs.listen;
         gateway.health_listen = theirs.health_listen;
+        gateway.control_dir.clone_from(&theirs.control_dir);
         gateway.log_level.clone_from(&theirs.log_level);
         gateway.plugin_bounds = theirs.plugin_bounds;
         gateway.shutdown_grace = theirs.shutdown_grace;

@@ -95,6 +95,10 @@ pub(super) struct RawGateway {
     /// The folder in which the gateway remembers what it learnt of its servers (how they speak, what they list), so that
     /// the next start is quicker; by default `servers` in audit.dir. "off": nothing is remembered.
     pub(super) memory_dir: Option<String>,
+    /// The folder of the sockets over which `sentinel-gateway status`, `kill` and their like reach this gateway, and of the
+    /// kills that were ordered over them; by default `control` in audit.dir. Only the user who runs the gateway can open
+    /// them. "off": no commands, and no kills but those of this file.
+    pub(super) control_dir: Option<String>,
     /// How long after the start the first lists wait for servers that are starting and of which nothing is remembered, in
     /// seconds; the answer to `initialize` waits half as long. Clients give up on a server that does not answer: the OpenAI
     /// Agents SDK and Google's ADK after 5 s for each request, Codex once after 10 s for both, others after 30 s and more.
@@ -139,6 +143,7 @@ impl Default for RawGateway {
             max_result_bytes: 256 << 20,
             spool_dir: None,
             memory_dir: None,
+            control_dir: None,
             first_list_wait_secs: Seconds(8.0),
             max_in_flight: 1_024,
             plugin_bounds: RawBounds::Guarded,
@@ -239,6 +244,10 @@ pub(super) struct RawAuth {
     pub(super) issuers: Vec<RawIssuer>,
     /// Keys of programs, sent as `X-API-Key` or as a bearer token that begins with `sk-`.
     pub(super) api_keys: Vec<RawApiKey>,
+    /// The role of the user who runs the gateway, for the commands that they send to it (`sentinel-gateway kill` and its
+    /// like), in every mode. It needs the permission `control`. By default a role that has this permission, through the
+    /// control socket only, and no other: whoever runs the gateway can end it, replace it and change this file anyway.
+    pub(super) operator_role: Option<String>,
     /// Mode "local": the role of the caller.
     pub(super) role: Option<String>,
     /// Mode "local": the caller's name; by default the user name of the operating system.
@@ -269,6 +278,7 @@ impl Default for RawAuth {
             jwks_stale_secs: 3600,
             issuers: Vec::new(),
             api_keys: Vec::new(),
+            operator_role: None,
             role: None,
             subject: None,
         }

@@ -138,12 +138,15 @@ fn the_original_layout_loads_as_it_is() {
 
     let chain = [
         ("auth-jwt", Stage::Authenticate),
+        ("auth-operator", Stage::Authenticate),
         ("rate-limit", Stage::Guard),
         ("rbac", Stage::Guard),
         ("circuit-breaker", Stage::Breaker),
     ];
     assert_eq!(names(&config), chain);
-    let [jwt, rates, rbac, breaker] = config.plugins.as_slice() else { panic!("four") };
+    let [jwt, operator, rates, rbac, breaker] = config.plugins.as_slice() else { panic!("five") };
+    assert_eq!(operator.config, json!({ "operator": "operator" }));
+    assert_eq!(rbac.config["operator"], json!({ "role": "operator", "door": "control" }));
     assert_eq!(
         jwt.config,
         json!({
@@ -321,13 +324,23 @@ config = { default = { window_ms = 1000 }, backends = { a = { min_calls = 3 } } 
     let chain = names(&config).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     assert_eq!(
         chain,
-        ["auth-jwt", "sso", "rate-limit", "rbac", "hours", "circuit-breaker", "rewrite-rules", "late"]
+        [
+            "auth-jwt",
+            "auth-operator",
+            "sso",
+            "rate-limit",
+            "rbac",
+            "hours",
+            "circuit-breaker",
+            "rewrite-rules",
+            "late"
+        ]
     );
-    let hours = &config.plugins[4];
+    let hours = &config.plugins[5];
     assert_eq!(hours.wasm, Some(PathBuf::from("/etc/sentinel/hours.wasm")));
     assert_eq!((hours.section.as_str(), &hours.config), ("plugins", &json!({ "from": 8 })));
     assert_eq!(hours.secrets[0].1.expose(), "c7-key");
-    let breaker = &config.plugins[5];
+    let breaker = &config.plugins[6];
     assert_eq!(breaker.sha256.as_ref().unwrap(), &"a".repeat(64));
     assert_eq!(
         (breaker.on_failure, breaker.limits.fuel, breaker.limits.deadline_ms),
@@ -337,7 +350,7 @@ config = { default = { window_ms = 1000 }, backends = { a = { min_calls = 3 } } 
     let circuit = json!({ "recovery_ms": 600_000, "max_recovery_ms": 600_000, "min_calls": 3 });
     assert_eq!(breaker.config["backends"]["a"], circuit);
     let rules = json!({ "arguments": [], "results": [], "headers": { "X-Team": "blue" }, "tools": [] });
-    assert_eq!(config.plugins[6].config, json!({ "backends": { "a": rules } }));
+    assert_eq!(config.plugins[7].config, json!({ "backends": { "a": rules } }));
     assert!(config.backends[0].always_prefix);
 }
 
@@ -493,7 +506,10 @@ fn the_state_is_kept_beside_the_record_unless_the_file_says_otherwise() {
 fn the_files_of_the_repository_load() {
     let minimal = parse(MINIMAL, Path::new("/c/minimal.toml"), &only_home).unwrap();
     assert!(matches!(minimal.auth, Auth::Local));
-    assert_eq!(minimal.plugins[0].config, json!({ "role": "admin", "subject": null, "loopback": false }));
+    assert_eq!(
+        minimal.plugins[0].config,
+        json!({ "role": "admin", "subject": null, "loopback": false, "operator": "operator" })
+    );
     assert!(minimal.warnings.is_empty(), "{:?}", minimal.warnings);
     let full = read(SENTINEL).unwrap();
     assert!(full.warnings.is_empty(), "{:?}", full.warnings);
@@ -569,7 +585,7 @@ fn each_issuer_is_an_authenticator_of_its_own() {
     let config = parse(issuers).unwrap();
     let authenticators: Vec<_> =
         config.plugins.iter().filter(|plugin| plugin.stage == Stage::Authenticate).collect();
-    let [a, b] = authenticators[..] else { panic!("{authenticators:?}") };
+    let [a, b, _] = authenticators[..] else { panic!("{authenticators:?}") };
     // The default secret is none of theirs, and each may ask its own server only.
     assert_eq!((a.name.as_str(), b.name.as_str()), ("auth-jwks", "auth-jwks-2"));
     assert!(a.is_shipped() && b.is_shipped() && a.secrets.is_empty() && b.secrets.is_empty());

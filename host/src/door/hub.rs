@@ -60,6 +60,12 @@ impl Hub {
         Membership { hub: self.clone(), number }
     }
 
+    /// How many listen.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.listeners.lock().by_number.len()
+    }
+
     /// Somebody was given a list that may have changed in the same moment.
     pub fn look_again(&self, list: List) {
         // If the queue is full, another round is due in any case.

@@ -124,6 +124,7 @@ fn said(failure: &Failure) -> String {
         | BackendError::Unkept { .. }
         | BackendError::Status { .. }
         | BackendError::Busy { .. }
+        | BackendError::Stopped { .. }
         | BackendError::Share { .. } => error.to_string(),
     }
 }
@@ -205,6 +206,9 @@ fn backend(error: &BackendError) -> Value {
         }
         BackendError::Busy { backend, .. } => {
             json!({ "reason": "backend_busy", "backend": **backend, "retryAfter": 1 })
+        }
+        BackendError::Stopped { backend } => {
+            json!({ "reason": "backend_stopped", "backend": **backend })
         }
         BackendError::Share { backend, .. } => {
             json!({ "reason": "overloaded", "backend": **backend, "retryAfter": 1 })

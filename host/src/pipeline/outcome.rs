@@ -59,6 +59,8 @@ pub(super) fn of(done: &Result<Reply, Failure>, errors_count: bool) -> Outcome {
             BackendError::Unkept { .. } => Outcome::Success,
             // It was never sent.
             BackendError::Busy { .. } | BackendError::Share { .. } => Outcome::Cancelled,
+            // Nobody failed: it was wanted.
+            BackendError::Stopped { .. } => Outcome::Cancelled,
         },
         Err(_) => Outcome::Cancelled,
     }

@@ -100,7 +100,13 @@ impl Caller {
         known.as_ref().filter(holds).map(|known| known.principal.clone())
     }
 
-    pub(super) fn identify(&self, chain: &Chain, now: Moment) -> Result<Arc<Principal>, Denial> {
+    /// `accepted` hears of whoever an authenticator accepts, and not of one who is known already.
+    pub(super) fn identify(
+        &self,
+        chain: &Chain,
+        now: Moment,
+        accepted: impl FnOnce(&Principal),
+    ) -> Result<Arc<Principal>, Denial> {
         if let Some(principal) = self.known_until(now) {
             return Ok(principal);
         }
@@ -110,6 +116,7 @@ impl Caller {
         };
         match chain.authenticate(&credential) {
             Ok(Auth::Accepted { principal, cache_until_ms }) => {
+                accepted(&principal);
                 let principal = Arc::new(principal);
                 let until_ms = cache_until_ms.unwrap_or(0);
                 let known = Known { principal: principal.clone(), until_ms, epoch: now.epoch };

@@ -1,34 +1,41 @@
-//! The rules of the local user: at stdio, and over loopback if the operator said so; always the configured role,
-//! never nameless.
+//! The rules of the local user: at stdio, over loopback if the operator said so, and at the control door; always the
+//! configured role, never nameless.
 
 use std::net::IpAddr;
 
 use sentinel_plugin_sdk::{Auth, ConfigError, Identity, Principal, Refusal};
 use serde::Deserialize;
 
-/// The only door whose other end is the local user.
+/// The door whose other end is whoever started the gateway.
 const DOOR: &str = "stdio";
+/// The door that the gateway opens to its own user alone.
+const CONTROL: &str = "control";
 
 /// The plugin's section of the configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The role of everybody at the stdio door.
-    pub role: String,
+    /// The role of everybody at the stdio door; without one they are left to other authenticators.
+    #[serde(default)]
+    pub role: Option<String>,
     /// Their name; none = the name of the operating system's user.
     #[serde(default)]
     pub subject: Option<String>,
     /// Whether a request over HTTP from this machine is the local user's, too.
     #[serde(default)]
     pub loopback: bool,
+    /// The role of the user who runs the gateway, at the control door; without one they are left to other authenticators.
+    #[serde(default)]
+    pub operator: Option<String>,
 }
 
 /// The checked configuration.
 #[derive(Debug)]
 pub struct Local {
-    role: String,
+    role: Option<String>,
     subject: Option<String>,
     loopback: bool,
+    operator: Option<String>,
 }
 
 impl Config {
@@ -38,11 +45,16 @@ impl Config {
     /// Every mistake at once.
     pub fn check(self) -> Result<Local, Vec<ConfigError>> {
         let mut errors = Vec::new();
-        if self.role.trim().is_empty() {
-            errors.push(
-                ConfigError::new("/role", "must not be empty")
-                    .hint("the name of a role of rbac, such as admin"),
-            );
+        for (path, role) in [("/role", &self.role), ("/operator", &self.operator)] {
+            if role.as_ref().is_some_and(|role| role.trim().is_empty()) {
+                errors.push(
+                    ConfigError::new(path, "must not be empty")
+                        .hint("the name of a role of rbac, such as admin"),
+                );
+            }
+        }
+        if self.role.is_none() && self.operator.is_none() {
+            errors.push(ConfigError::new("/role", "is missing, so nobody could be let in"));
         }
         if self.subject.as_ref().is_some_and(|subject| subject.trim().is_empty()) {
             errors.push(
@@ -51,7 +63,8 @@ impl Config {
             );
         }
         if errors.is_empty() {
-            Ok(Local { role: self.role, subject: self.subject, loopback: self.loopback })
+            let Self { role, subject, loopback, operator } = self;
+            Ok(Local { role, subject, loopback, operator })
         } else {
             Err(errors)
         }
@@ -68,12 +81,16 @@ impl Local {
         // Without an address it is not known to be this machine.
         let near =
             || attr("peer.ip").and_then(|ip| ip.parse().ok()).is_some_and(|ip: IpAddr| ip.is_loopback());
-        if !(door == DOOR || (self.loopback && door == "http" && near())) {
-            return Ok(Auth::Abstain);
-        }
-        let name = self
-            .subject
-            .clone()
+        let (role, configured) = match door {
+            // Who that is the system says, whatever callers are called.
+            CONTROL => (&self.operator, None),
+            _ if door == DOOR || (self.loopback && door == "http" && near()) => {
+                (&self.role, self.subject.clone())
+            }
+            _ => return Ok(Auth::Abstain),
+        };
+        let Some(role) = role else { return Ok(Auth::Abstain) };
+        let name = configured
             .or_else(|| attr("peer.user").or_else(|| attr("host.user")))
             .filter(|name| !name.trim().is_empty());
         let Some(subject) = name else {
@@ -84,7 +101,7 @@ impl Local {
         };
         let principal = Principal {
             subject,
-            role: self.role.clone(),
+            role: role.clone(),
             issuer: None,
             audience: None,
             token_id: None,
@@ -155,16 +172,43 @@ mod tests {
 
     #[test]
     fn unknown_and_missing_keys_are_refused() {
-        for json in ["{}", r#"{"role":"admin","rolle":"x"}"#, r#"{"role":null}"#, r#"{"role":7}"#] {
+        for json in [r#"{"role":"admin","rolle":"x"}"#, r#"{"role":7}"#, r#"{"operator":["admin"]}"#] {
             assert!(serde_json::from_str::<Config>(json).is_err(), "{json}");
         }
+        for json in ["{}", r#"{"role":null}"#, r#"{"subject":"desk","loopback":true}"#] {
+            let errors = serde_json::from_str::<Config>(json).unwrap().check().unwrap_err();
+            assert_eq!(errors[0].path, "/role", "{json}");
+        }
+    }
+
+    #[test]
+    fn the_operator_is_the_user_at_the_control_door_and_nowhere_else() {
+        let asked = |json: &str, door: &str| {
+            let user = |name: &str| (name == "peer.user").then(|| "mia".to_owned());
+            match local(json).judge(door, user).unwrap() {
+                Auth::Accepted(identity) => Some((identity.principal.subject, identity.principal.role)),
+                Auth::Abstain => None,
+            }
+        };
+        let some = |subject: &str, role: &str| Some((subject.to_owned(), role.to_owned()));
+        let both = r#"{"role":"admin","subject":"desk","loopback":true,"operator":"chief"}"#;
+        assert_eq!(
+            (asked(both, "control"), asked(both, "stdio")),
+            (some("mia", "chief"), some("desk", "admin"))
+        );
+        let only = r#"{"operator":"chief"}"#;
+        assert_eq!(asked(only, "control"), some("mia", "chief"));
+        for door in ["stdio", "http", "admin", ""] {
+            assert_eq!(asked(only, door), None, "{door}");
+        }
+        assert_eq!(asked(r#"{"role":"admin","loopback":true}"#, "control"), None, "nobody said who operates");
     }
 
     proptest! {
         #[test]
         fn every_other_door_is_somebody_elses(door in "[ -~]{0,12}", user in proptest::option::of("[a-z]{1,8}")) {
-            prop_assume!(door != "stdio");
-            let auth = local(r#"{"role":"admin","subject":"desk"}"#).judge(&door, |_| user.clone()).unwrap();
+            prop_assume!(!["stdio", "control"].contains(&door.as_str()));
+            let auth = local(r#"{"role":"admin","subject":"desk","operator":"admin"}"#).judge(&door, |_| user.clone()).unwrap();
             prop_assert!(matches!(auth, Auth::Abstain));
         }
     }

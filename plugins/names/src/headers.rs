@@ -1,10 +1,5 @@
-<<<<<<< HEAD
 //! The headers of an HTTP message that neither a configuration nor a plugin may set, and why: one list for the gateway,
 //! the check of its configuration, and the plugins.
-=======
-//! The headers of an HTTP message that callers, plugins and the configuration may not set, with the reasons: one list
-//! for the gateway, its configuration and its plugins.
->>>>>>> h3-prose
 
 /// What sets a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -44,6 +44,20 @@ pub struct Config {
     /// Scopes that a caller must have been granted for some tools, whatever the role.
     #[serde(default)]
     pub scopes: Vec<ScopeConfig>,
+    /// Who may operate the gateway itself without a role of `roles`.
+    #[serde(default)]
+    pub operator: Option<OperatorConfig>,
+}
+
+/// A role that may do what the permission `control` is for, and nothing else, and only through one door: whoever brings the
+/// role in a token comes through another.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorConfig {
+    /// The role.
+    pub role: String,
+    /// The door.
+    pub door: String,
 }
 
 /// A scope and the tools it is needed for.
@@ -94,6 +108,7 @@ pub struct Asked<'text> {
 pub struct Roles {
     rules: HashMap<String, Rule>,
     scopes: Vec<(Rules, String)>,
+    operator: Option<OperatorConfig>,
 }
 
 #[derive(Debug, Default)]
@@ -141,7 +156,14 @@ impl Config {
             check_patterns(&format!("/scopes/{index}/tools"), &tools, &mut errors);
             scopes.push((Rules::new(tools.iter().map(String::as_str)), scope));
         }
-        if errors.is_empty() { Ok(Roles { rules, scopes }) } else { Err(errors) }
+        if let Some(OperatorConfig { role, door }) = &self.operator {
+            for (name, text) in [("role", role), ("door", door)] {
+                if text.trim().is_empty() {
+                    errors.push(ConfigError::new(format!("/operator/{name}"), "must not be empty"));
+                }
+            }
+        }
+        if errors.is_empty() { Ok(Roles { rules, scopes, operator: self.operator }) } else { Err(errors) }
     }
 }
 
@@ -230,6 +252,14 @@ impl Rule {
 }
 
 impl Roles {
+    /// Whether a caller of this role may operate the gateway itself through this door, whatever the roles say.
+    #[must_use]
+    pub fn operates(&self, role: &str, door: impl FnOnce() -> Option<String>) -> bool {
+        self.operator
+            .as_ref()
+            .is_some_and(|operator| operator.role == role && door().is_some_and(|door| door == operator.door))
+    }
+
     /// Whether a caller of this role may make this call. `granted` reads the caller's scopes, a text of words.
     ///
     /// # Errors

@@ -2,23 +2,30 @@
 
 use serde_json::{Value, json};
 
-use super::super::raw::{RawAlg, RawAuth, RawHttp, RawKey, RawMode, RawRbac};
+use super::super::raw::{RawAlg, RawAuth, RawHttp, RawKey, RawMode, RawRbac, RawRole};
 use super::super::secret::Secret;
 use super::super::{Auth, file};
 use super::Checker;
 use super::plugins::Shipped;
 use crate::config::problem::nearest;
 
+/// The role of whoever sends commands to the gateway, unless the file says otherwise: none of [rbac.roles].
+pub(super) const OPERATOR: &str = "operator";
+/// What knows them where callers bring tokens: the plugin `auth-local` under a name of its own, so that no entry of
+/// [[plugins]] turns it into one that lets others in.
+pub(super) const AUTH_OPERATOR: &str = "auth-operator";
 /// RFC 7518, 3.2: a key for HS256 has at least the size of the hash.
 const MIN_SECRET: usize = 32;
 
 impl Checker<'_> {
-    /// What the gateway itself needs, and the configuration of the authenticator.
+    /// What the gateway itself needs, and the configuration of the authenticators; with one for its own user if commands reach
+    /// it.
     pub(super) fn auth(
         &mut self,
         raw: &RawAuth,
         rbac: &RawRbac,
         http: Option<&RawHttp>,
+        operator: bool,
     ) -> (Option<Auth>, Vec<Shipped>) {
         if rbac.roles.is_empty() {
             let hint = "add [rbac.roles.admin] with permissions = [\"*\"]";
@@ -26,14 +33,44 @@ impl Checker<'_> {
         }
         // A key is told from a token by its beginning or its header, so it is asked for first.
         let mut shipped = Vec::from_iter(self.api_keys(raw, http));
+        let operator = operator.then(|| self.operator(raw, rbac));
         let (auth, by_mode) = match raw.mode {
-            RawMode::Local => (Some(Auth::Local), vec![self.local(raw, rbac, http)]),
-            // Over HTTP every caller brings a token of their own.
-            RawMode::Jwt if http.is_some() => (Some(Auth::Jwt { token: None }), self.issuers(raw, rbac)),
-            RawMode::Jwt => (self.token(raw), self.issuers(raw, rbac)),
+            RawMode::Local => (Some(Auth::Local), vec![self.local(raw, rbac, http, operator)]),
+            RawMode::Jwt => {
+                // Over HTTP every caller brings a token of their own.
+                let auth = if http.is_some() { Some(Auth::Jwt { token: None }) } else { self.token(raw) };
+                let mut all = self.issuers(raw, rbac);
+                // Whoever runs the gateway has no token for it.
+                all.extend(operator.map(|role| Shipped {
+                    name: AUTH_OPERATOR.to_owned(),
+                    ..Shipped::new("auth-local", "auth", json!({ "operator": role }))
+                }));
+                (auth, all)
+            }
         };
         shipped.extend(by_mode);
         (auth, shipped)
+    }
+
+    /// The role of whoever sends commands to the gateway.
+    fn operator(&mut self, raw: &RawAuth, rbac: &RawRbac) -> String {
+        let Some(role) = &raw.operator_role else { return OPERATOR.to_owned() };
+        self.role("/auth/operator_role", role, rbac);
+        let may = |rule: &RawRole| {
+            let permitted = rule.permissions.iter().any(|word| word == "*" || word == "control");
+            permitted || !rule.allowed_methods.is_empty()
+        };
+        if rbac.roles.get(role).is_some_and(|rule| !may(rule)) {
+            let text = format!(
+                "the role {role:?} lacks the permission \"control\", so every command will be refused"
+            );
+            self.warn(
+                "/auth/operator_role",
+                text,
+                "add it to the permissions of the role, or leave operator_role out",
+            );
+        }
+        role.clone()
     }
 
     /// Keys of programs, which the plugin checks itself.
@@ -66,7 +103,13 @@ impl Checker<'_> {
         Some(Shipped { secrets, ..Shipped::new("auth-api-key", "auth", config) })
     }
 
-    fn local(&mut self, raw: &RawAuth, rbac: &RawRbac, http: Option<&RawHttp>) -> Shipped {
+    fn local(
+        &mut self,
+        raw: &RawAuth,
+        rbac: &RawRbac,
+        http: Option<&RawHttp>,
+        operator: Option<String>,
+    ) -> Shipped {
         for key in [
             "jwt_secret_env",
             "jwt_secret_file",
@@ -104,7 +147,10 @@ impl Checker<'_> {
             self.problem("/auth/subject", "must not be empty", "leave it out for the name of the user");
         }
         let loopback = http.is_some_and(|http| http.allow_local);
-        let config = json!({ "role": raw.role, "subject": raw.subject, "loopback": loopback });
+        let mut config = json!({ "role": raw.role, "subject": raw.subject, "loopback": loopback });
+        if let Some(operator) = operator {
+            config["operator"] = operator.into();
+        }
         Shipped::new("auth-local", "auth", config)
     }
 

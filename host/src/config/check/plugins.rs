@@ -7,11 +7,12 @@ use super::super::raw::{
 };
 use super::super::secret::Secret;
 use super::super::{HttpGrant, Isolation, Limits, OnFailure, Plugin, Stage};
+use super::auth::{AUTH_OPERATOR, OPERATOR};
 use super::{Checker, duration, is_name};
 use crate::config::problem::nearest;
 
 /// The plugins that come with the gateway.
-const SHIPPED: [&str; 8] = [
+const SHIPPED: [&str; 9] = [
     "auth-jwt",
     "auth-jwks",
     "auth-local",
@@ -20,6 +21,7 @@ const SHIPPED: [&str; 8] = [
     "rbac",
     "circuit-breaker",
     "rewrite-rules",
+    AUTH_OPERATOR,
 ];
 
 /// The longest pause of the plugin `circuit-breaker`, by default.
@@ -68,9 +70,13 @@ impl Shipped {
 
 impl Checker<'_> {
     /// All plugins in the order of the chain.
-    pub(super) fn chain(&mut self, authenticators: Vec<Shipped>, raw: &Raw) -> Vec<Plugin> {
+    pub(super) fn chain(&mut self, authenticators: Vec<Shipped>, raw: &Raw, operator: bool) -> Vec<Plugin> {
         let rates = Shipped::new("rate-limit", "rate_limits", json!(raw.rate_limits));
-        let rbac = Shipped::new("rbac", "rbac", rbac(&raw.rbac));
+        let mut roles = rbac(&raw.rbac);
+        if operator && raw.auth.operator_role.is_none() {
+            roles["operator"] = json!({ "role": OPERATOR, "door": "control" });
+        }
+        let rbac = Shipped::new("rbac", "rbac", roles);
         let breaker = Shipped::new("circuit-breaker", "backends", breaker(&raw.backends));
         let mut chain: Vec<Plugin> =
             authenticators.into_iter().map(|shipped| shipped.plugin(Stage::Authenticate)).collect();
@@ -101,7 +107,9 @@ impl Checker<'_> {
             }
             let mut found = false;
             // Of several with one file the entry is about each.
-            for shipped in chain.iter_mut().filter(|shipped| shipped.artifact == name) {
+            for shipped in
+                chain.iter_mut().filter(|shipped| shipped.artifact == name && shipped.name != AUTH_OPERATOR)
+            {
                 found = true;
                 self.change(&at, shipped, plugin);
             }

@@ -294,6 +294,21 @@ fn every_mistake_is_reported_at_once_with_a_hint() {
 }
 
 #[test]
+fn the_operator_needs_the_role_and_the_door() {
+    let roles =
+        roles(r#"{"roles":{"admin":{"permissions":["*"]}},"operator":{"role":"operator","door":"control"}}"#);
+    let at = |door: &str| Some(door.to_owned());
+    assert!(roles.operates("operator", || at("control")));
+    assert!(!roles.operates("operator", || at("http")) && !roles.operates("operator", || None));
+    assert!(!roles.operates("admin", || panic!("the door of another role does not matter")));
+    assert!(!may(&roles, "operator", TargetKind::Tool, "delete"), "it is good for nothing else");
+    let empty = r#"{"roles":{},"operator":{"role":" ","door":""}}"#;
+    let errors = serde_json::from_str::<Config>(empty).unwrap().check().unwrap_err();
+    let paths: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
+    assert_eq!(paths, ["/operator/role", "/operator/door"]);
+}
+
+#[test]
 fn unknown_keys_are_refused() {
     for json in [
         "{}",
@@ -316,7 +331,7 @@ proptest! {
         let permissions = vec!["tools.execute".to_owned()];
         let role =
             RoleConfig { permissions, denied_tools: denied, allowed_tools: allowed, allowed_methods: Vec::new() };
-        let roles = Config { roles: [("r".to_owned(), role)].into(), scopes: Vec::new() }.check().unwrap();
+        let roles = Config { roles: [("r".to_owned(), role)].into(), scopes: Vec::new(), operator: None }.check().unwrap();
         let entry = |name: &String| row(TargetKind::Tool, named(name, &backend));
         let entries: Vec<_> = tools.iter().map(entry).collect();
         let callable: Vec<_> =

@@ -1,0 +1,243 @@
+//! What an operator can do with a gateway that runs, as one trait: the words between whoever asks and whoever does it.
+//!
+//! A command comes through a door and the pipeline like any call, and only then to the [`ControlPlane`], which is
+//! implemented where everything is put together (`app`). The same words go over the control socket as JSON, one line for
+//! the request and one for the answer.
+
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+pub mod socket;
+mod status;
+mod text;
+
+pub use self::status::{
+    BackendStatus, CallStatus, EndpointStatus, Generation, OffStatus, Origin, Record, RefusedStatus, Running,
+    Status, Time,
+};
+pub use self::text::{changes as changes_text, status as status_text};
+pub use crate::policy::{Permitted, Switch};
+
+/// The layout of requests and answers. A gateway refuses another one.
+pub const VERSION: u32 = 1;
+/// Longest request, in bytes.
+pub const MAX_REQUEST: usize = 64 << 10;
+/// Longest answer, in bytes.
+pub const MAX_ANSWER: usize = 8 << 20;
+
+/// Does what operators want.
+pub trait ControlPlane: Send + Sync + fmt::Debug {
+    /// Does what was permitted. Whoever has the permit has passed the policies, and the intent is on record.
+    fn perform<'a>(
+        &'a self,
+        permitted: &'a Permitted,
+        request: &'a Request,
+    ) -> BoxFuture<'a, Result<Report, ControlError>>;
+}
+
+/// What somebody wants, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    pub version: u32,
+    pub command: Command,
+    /// Goes on record; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// What can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    /// How the gateway is.
+    Status,
+    /// Switches something off, until it is revived.
+    Kill {
+        what: Switch,
+        /// Even if nothing of that name is known: it may come later.
+        #[serde(default)]
+        even_unknown: bool,
+    },
+    /// Takes such an order back.
+    Revive { what: Switch },
+    /// Stops, starts or restarts a backend.
+    Backend { name: String, deed: Deed },
+    /// What the file says now that is not in force.
+    ConfigDiff,
+    /// Puts in force what the file says now.
+    ConfigApply,
+}
+
+/// What becomes of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deed {
+    Restart,
+    Stop,
+    Start,
+}
+
+impl Command {
+    /// What rules and the record know it by, and the same as a method.
+    #[must_use]
+    pub fn names(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Status => ("status", "control/status"),
+            Self::Kill { .. } => ("kill", "control/kill"),
+            Self::Revive { .. } => ("revive", "control/revive"),
+            Self::Backend { deed: Deed::Restart, .. } => ("backend.restart", "control/backend.restart"),
+            Self::Backend { deed: Deed::Stop, .. } => ("backend.stop", "control/backend.stop"),
+            Self::Backend { deed: Deed::Start, .. } => ("backend.start", "control/backend.start"),
+            Self::ConfigDiff => ("config.diff", "control/config.diff"),
+            Self::ConfigApply => ("config.apply", "control/config.apply"),
+        }
+    }
+
+    /// Whether it changes something that another such command must not change at the same time. Switching off is not among
+    /// them: it must never wait for a new configuration to be compiled, and it only ever makes less possible.
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        match self {
+            Self::Revive { .. } | Self::Backend { .. } | Self::ConfigApply => true,
+            Self::Status | Self::Kill { .. } | Self::ConfigDiff => false,
+        }
+    }
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    Status(Box<Status>),
+    /// It was done, in a sentence.
+    Done(String),
+    Changes(Changes),
+}
+
+/// What differs between the file and what is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// They were put in force; otherwise this only says what would be.
+    pub applied: bool,
+    pub generation: u64,
+    pub changes: Vec<Change>,
+    /// What else there is to say, a sentence a line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// One key whose value differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Such as `auth.role`, `backends "files".args`.
+    pub key: String,
+    pub effect: Effect,
+}
+
+/// How a changed key comes into force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// When the file is applied.
+    Live,
+    /// The same, and calls under way end on the server they began with.
+    Drain,
+    /// With the next start of the gateway.
+    Restart,
+}
+
+/// Why a command was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// A name that means nothing.
+    #[error("{0}")]
+    Unknown(String),
+    #[error("{who} is at it: {what}, for {} s; try again when that is done", .since.as_secs())]
+    Busy { who: String, what: &'static str, since: Duration },
+    /// It does not fit what is.
+    #[error("{0}")]
+    Refused(String),
+    /// It was tried, and went wrong.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl ControlError {
+    /// The word for programs.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Unknown(_) => "unknown",
+            Self::Busy { .. } => "busy",
+            Self::Refused(_) => "refused",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// An answer as it stands on the wire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Ok(Report),
+    Error {
+        /// A word for programs, such as `permission_denied`, `busy`, `unknown`.
+        reason: String,
+        message: String,
+    },
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_have_one_spelling() {
+        let kill = |what: Switch| Request {
+            version: 1,
+            command: Command::Kill { what, even_unknown: false },
+            reason: "it leaks".to_owned(),
+        };
+        let lines = [
+            (
+                kill(Switch::Tool("echo".to_owned())),
+                r#"{"version":1,"command":{"kill":{"what":{"tool":"echo"},"even_unknown":false}},"reason":"it leaks"}"#,
+            ),
+            (
+                kill(Switch::All),
+                r#"{"version":1,"command":{"kill":{"what":"all","even_unknown":false}},"reason":"it leaks"}"#,
+            ),
+            (
+                Request { version: 1, command: Command::Status, reason: String::new() },
+                r#"{"version":1,"command":"status"}"#,
+            ),
+            (
+                Request {
+                    version: 1,
+                    command: Command::Backend { name: "files".to_owned(), deed: Deed::Restart },
+                    reason: String::new(),
+                },
+                r#"{"version":1,"command":{"backend":{"name":"files","deed":"restart"}}}"#,
+            ),
+        ];
+        for (request, line) in lines {
+            assert_eq!(serde_json::to_string(&request).unwrap(), line);
+            assert_eq!(serde_json::from_str::<Request>(line).unwrap(), request);
+        }
+        for wrong in [
+            r#"{"version":1,"command":"stop"}"#,
+            r#"{"version":1,"command":"status","who":"me"}"#,
+            r#"{"version":1,"command":"status","command":"status"}"#,
+            r#"{"command":"status"}"#,
+            r#"{"version":1,"command":{"kill":{"what":"all","why":"x"}}}"#,
+            "[]",
+        ] {
+            assert!(serde_json::from_str::<Request>(wrong).is_err(), "{wrong}");
+        }
+    }
+}

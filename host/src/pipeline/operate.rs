@@ -1,0 +1,144 @@
+//! What an operator wants of the gateway itself. It is a call like any other: somebody has to be known, the guards judge
+//! it, its intent is on record before anything happens, and its outcome before anybody gets an answer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{Arrival, Failure, Pipeline, Trip};
+use crate::audit::{Closing, Status};
+use crate::call::{Call, Json, Outcome, Principal, Target, TargetKind};
+use crate::control::{ControlError, ControlPlane, Report, Request};
+use crate::mcp::Params;
+use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::{REVISIONS, code, message};
+use crate::policy::Caller;
+
+/// What is asked, and by whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation<'a> {
+    pub caller: &'a Caller,
+    pub door: &'static str,
+    /// What rules and the record know it by: `kill`, `backend.restart`.
+    pub name: &'static str,
+    /// The same as a method: `control/kill`.
+    pub method: &'static str,
+    /// What it says beside its name, in `arguments`.
+    pub params: &'a Params,
+}
+
+impl Pipeline {
+    /// Judges and records what an operator wants, and has it done in between. It takes no place of the calls: the gateway
+    /// must be reachable when all of them are taken.
+    ///
+    /// # Errors
+    /// It was not done: the caller is not known, a guard refused, or it cannot be recorded. What came of it, good or bad, is
+    /// within.
+    pub async fn operate(
+        &self,
+        operation: Operation<'_>,
+        request: &Request,
+        plane: &dyn ControlPlane,
+    ) -> Result<Result<Report, ControlError>, Failure> {
+        let (client, session): (Arc<dyn Client>, Arc<str>) = (Arc::new(Nobody::default()), "".into());
+        let arrival = Arrival {
+            caller: operation.caller,
+            door: operation.door,
+            session: &session,
+            rpc_id: None,
+            method: operation.method,
+            params: Some(operation.params),
+            client: &client,
+            trace: None,
+        };
+        let (generation, who) = self.live.admit(operation.caller);
+        let trip = self.trip(&generation, arrival, Instant::now());
+        let principal = match who {
+            Ok(principal) => principal,
+            Err(denial) => return self.refuse(&trip, None, None, denial.into()).await,
+        };
+        let call = Arc::new(trip.operation(principal, operation.name));
+        let permitted = match generation.policy().decide_control(&call) {
+            Ok(permitted) => permitted,
+            Err(denial) => {
+                return self.refuse(&trip, Some(&call.principal), Some(&call), denial.into()).await;
+            }
+        };
+        let intent = trip.entry(Some(&call.principal), Some(&call));
+        self.recorded(self.audit.intent(trip.id, &intent).await, operation.method, &trip)?;
+        let began = Instant::now();
+        let done = plane.perform(&permitted, request).await;
+        let (status, outcome) = match &done {
+            Ok(_) => (Status::Success, Outcome::Success),
+            Err(_) => (Status::Error, Outcome::ToolError),
+        };
+        permitted.settle(outcome, began.elapsed());
+        let error = done.as_ref().err().map(ToString::to_string);
+        self.close_operation(&trip, operation.method, status, error.as_deref()).await?;
+        Ok(done)
+    }
+
+    async fn close_operation(
+        &self,
+        trip: &Trip<'_>,
+        method: &str,
+        status: Status,
+        error: Option<&str>,
+    ) -> Result<(), Failure> {
+        let latency: Duration = trip.since.elapsed();
+        let closing = Closing { status, error, latency, notes: &[] };
+        self.recorded(self.audit.outcome(trip.id, &closing).await, method, trip)?;
+        self.meters.count(method, status, None, latency);
+        Ok(())
+    }
+}
+
+impl Trip<'_> {
+    /// No backend has it, so no server can be called like the gateway itself.
+    fn operation(&self, principal: Arc<Principal>, name: &'static str) -> Call {
+        Call {
+            id: self.id.to_string(),
+            method: self.arrival.method.to_owned(),
+            target: Target {
+                kind: TargetKind::Control,
+                name: name.into(),
+                backend: "".into(),
+                upstream: name.into(),
+            },
+            principal,
+            params: self.arrival.params.map_or_else(Json::empty, |params| params.json().clone()),
+            session: self.arrival.session.clone(),
+            door: self.arrival.door,
+        }
+    }
+}
+
+/// An operator's command is asked and answered, and nothing is said in between.
+#[derive(Debug)]
+struct Nobody(Hello);
+
+impl Default for Nobody {
+    fn default() -> Self {
+        let capabilities = message::raw("{}".to_owned());
+        Self(Hello { version: REVISIONS[0], capabilities, info: None, log_level: None })
+    }
+}
+
+impl Client for Nobody {
+    fn hello(&self) -> &Hello {
+        &self.0
+    }
+
+    fn affinity(&self) -> Affinity {
+        Affinity::Shared
+    }
+
+    fn tell(&self, _: Bytes) {}
+
+    fn ask(&self, question: Arc<Question>) {
+        question.refuse(code::INTERNAL_ERROR, "no client is connected");
+    }
+
+    fn take_back(&self, _: &str, _: Option<&str>) {}
+}
