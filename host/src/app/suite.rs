@@ -276,7 +276,11 @@ impl Suite {
         let watch = tokio::spawn(rules::watch(next.generation.registry().clone(), next.rules));
         std::mem::replace(&mut *self.watch.lock(), watch).abort();
         self.pipeline().bears(next.max_in_flight);
+        let same_callers = next.generation.policy().knows_those_of(old.policy());
         self.pipeline().swap(next.generation);
+        if !same_callers {
+            self.house.hub.judge_anew();
+        }
         let (id, gone, registry) = (old.id(), old.gone(), Arc::downgrade(old.registry()));
         let fleet = old.registry().fleet().clone();
         let mount = self.mount.clone();
