@@ -402,6 +402,8 @@ fn bounds_apply_to_what_comes_next() {
     let id = gateway.begin("echo", json!({"text": "x".repeat(200_000)}));
     let refused = gateway.answer(id);
     assert_eq!(reason(&refused), "message_too_large", "{refused}");
+    // Each plugin of the next generation is named at that level.
+    applied(&mut gateway, |text| text.replace("default_rpm = 1000000", "default_rpm = 999999"));
     gateway.await_log("DEBUG", 1);
     gateway.end();
     let rows = gateway.audit();
