@@ -75,12 +75,14 @@ pub async fn run(path: &Path, log_level: Option<&str>) -> anyhow::Result<()> {
     let began = Instant::now();
     let config = config::load(path, &environment)?;
     let log = telemetry::log(log_level.unwrap_or(&config.gateway.log_level), config.redaction.clone())?;
-    let ended = serve(&config, began).await;
+    // What the command line says is not for the file to change.
+    let level = log_level.is_none().then(|| log.level());
+    let ended = serve(&config, began, level).await;
     log.close();
     ended
 }
 
-async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
+async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>) -> anyhow::Result<()> {
     config.warnings.iter().for_each(|warning| tracing::warn!("{}: {}", warning.key, warning.message));
     narrow_umask();
     survive_file_limit()?;
@@ -102,6 +104,8 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
         activity: Activity::default(),
         stop: CancellationToken::new(),
         over_http: config.http.is_some(),
+        level,
+        grace_ms: Arc::default(),
     };
     let prepared = Prepared::load(&resident, config, None);
     let prepared = files::together(config, open, prepared)?;
@@ -114,6 +118,7 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
         verdict.log();
     }
     let resident = Resident { audit: open_audit(config).await?, ..resident };
+    resident.bound(config);
     let (audit, stop) = (resident.audit.clone(), resident.stop.clone());
     let mut suites = vec![prepared.start(&resident, config, config, None)?];
     for (mount, prepared) in config.mounts().zip(mounted) {
@@ -140,22 +145,22 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
         }
     };
     let house = suites.first().map(|suite| suite.house.clone());
+    let (at_stop, at_drain) = (resident.grace(), resident.grace());
     let reloader = Reloader::new(resident, config.clone(), suites, door, watched);
     let reload = tokio::spawn(reload::on_sighup(reloader.clone())?);
     let plane = control::Plane::new(config, reloader.clone(), address);
     let control = socket.and_then(|socket| Some(tokio::spawn(plane.serve(socket, stop.clone())?)));
-    let grace = config.gateway.shutdown_grace;
     let served = match (reloader.door(), listener, house) {
         (Door::Http(door), Some(listener), _) => {
             // No new requests from the first moment of the stop; those under way get their time.
             let draining = async {
                 stop.cancelled().await;
-                reloader.drain(grace).await;
+                reloader.drain(at_drain()).await;
             };
-            tokio::join!(door.serve(listener, grace, &stop), draining);
+            tokio::join!(door.serve(listener, at_stop, &stop), draining);
             Ok(())
         }
-        (Door::Stdio(door), _, Some(house)) => door.serve(house, grace, &stop).await.context("stdio"),
+        (Door::Stdio(door), _, Some(house)) => door.serve(house, at_stop, &stop).await.context("stdio"),
         (Door::Http(_), None, _) | (Door::Stdio(_), _, None) => Ok(()),
     };
     // Stop accepting → calls ended (in serve) → backends → audit → telemetry.
@@ -269,7 +274,13 @@ async fn open_audit(config: &Config) -> anyhow::Result<Audit> {
     if !config.audit.enabled {
         return Ok(Audit::disabled());
     }
-    let settings = audit::Settings {
+    let opened = Audit::open(audit_settings(config)).await;
+    opened.context("the audit record cannot be kept, so the gateway does not start")
+}
+
+/// Where the record is, and what bounds it.
+fn audit_settings(config: &Config) -> audit::Settings {
+    audit::Settings {
         mode: match config.audit.mode {
             config::AuditMode::Process => audit::Mode::Process,
             config::AuditMode::Strict => audit::Mode::Strict,
@@ -290,8 +301,7 @@ async fn open_audit(config: &Config) -> anyhow::Result<Audit> {
         },
         min_free_bytes: config.audit.min_free_bytes,
         trust: config.gateway.trust.clone(),
-    };
-    Audit::open(settings).await.context("the audit record cannot be kept, so the gateway does not start")
+    }
 }
 
 /// The name of a user from the system's table; `uid:N` without one. The environment is not asked: it can say anything.

@@ -33,7 +33,7 @@ mod words;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -257,8 +257,10 @@ struct Shared {
 struct Live {
     journal: Arc<Journal>,
     redaction: Redaction,
-    max_arguments_bytes: usize,
-    max_refused_arguments_bytes: usize,
+    max_arguments_bytes: AtomicUsize,
+    max_refused_arguments_bytes: AtomicUsize,
+    /// How long and how much the mover keeps.
+    keep: Arc<Mutex<Keep>>,
     progress: Arc<Progress>,
     space: Space,
     tally: Tally,
@@ -296,11 +298,13 @@ impl Audit {
         }
         let progress = Arc::new(Progress::new(orphans.iter().map(|orphan| orphan.bytes).sum()));
         let keeping = retention::Retention::new(&settings, &journal.instance);
+        let keep = keeping.wanted();
         let mover =
             mover::run(Arc::clone(&journal), settings.store.clone(), orphans, Arc::clone(&progress), keeping);
         let live = Live {
-            max_arguments_bytes: settings.max_arguments_bytes,
-            max_refused_arguments_bytes: settings.max_refused_arguments_bytes,
+            max_arguments_bytes: AtomicUsize::new(settings.max_arguments_bytes),
+            max_refused_arguments_bytes: AtomicUsize::new(settings.max_refused_arguments_bytes),
+            keep,
             progress,
             space: Space::new(places(&settings), settings.min_free_bytes),
             redaction: settings.redaction,
@@ -320,6 +324,18 @@ impl Audit {
 
     fn with(instance: Uuid, live: Option<Live>) -> Self {
         Self(Arc::new(Shared { instance: short(instance), calls: AtomicU64::new(0), live }))
+    }
+
+    /// Puts other bounds in the place of those that it was opened with: the next record, and the next turn of the mover, find
+    /// them. Where the record is stays as it is.
+    pub fn bound(&self, settings: &Settings) {
+        let Some(live) = &self.0.live else { return };
+        live.max_arguments_bytes.store(settings.max_arguments_bytes, Ordering::Relaxed);
+        live.max_refused_arguments_bytes.store(settings.max_refused_arguments_bytes, Ordering::Relaxed);
+        live.journal.bound(settings.max_journal_bytes);
+        live.space.bound(settings.min_free_bytes);
+        *live.keep.lock() = settings.keep;
+        live.journal.work.notify_one();
     }
 
     /// The name of the next call.
@@ -498,8 +514,10 @@ impl Live {
             self.space.check()?;
         }
         let append = |bytes: &[u8]| self.journal.append(bytes, admission);
-        let limits =
-            record::Limits { arguments: self.max_arguments_bytes, refused: self.max_refused_arguments_bytes };
+        let limits = record::Limits {
+            arguments: self.max_arguments_bytes.load(Ordering::Relaxed),
+            refused: self.max_refused_arguments_bytes.load(Ordering::Relaxed),
+        };
         let turn = record::build((&self.redaction.current(), limits), id.number, entry, closing, append)?;
         let sequence = self.journal.settle(turn).await?;
         self.journal.wait_synced(sequence).await

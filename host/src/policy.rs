@@ -60,6 +60,12 @@ impl Policy {
         Self { chain: Arc::new(chain), kill, clock: self.clock.clone(), judges, epoch }
     }
 
+    /// Whether callers who are known to the other one are known to this one.
+    #[must_use]
+    pub fn knows_those_of(&self, other: &Self) -> bool {
+        self.epoch == other.epoch
+    }
+
     /// The kill switch, to flip it or to be told when it flips.
     #[must_use]
     pub fn kill(&self) -> &Arc<KillSwitch> {

@@ -10,9 +10,9 @@ pub mod otlp;
 pub mod trace;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use self::flood::Flood;
 
@@ -27,13 +27,40 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The log of this process, while it runs.
 #[derive(Debug)]
-pub struct Log(Flood);
+pub struct Log {
+    flood: Flood,
+    level: Level,
+}
+
+/// How much is logged. It can be changed while the process runs.
+#[derive(Clone, Debug)]
+pub struct Level(reload::Handle<EnvFilter, Registry>);
 
 impl Log {
     /// Reports lines that were left out of the log and not reported yet, before the process ends.
     pub fn close(self) {
-        self.0.report();
+        self.flood.report();
     }
+
+    /// How much is logged, to change it.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level.clone()
+    }
+}
+
+impl Level {
+    /// From now on as much is logged as this level, or this filter, says.
+    ///
+    /// # Errors
+    /// The filter cannot be read; then everything stays as it was.
+    pub fn set(&self, level: &str) -> anyhow::Result<()> {
+        Ok(self.0.reload(filter(level)?)?)
+    }
+}
+
+fn filter(level: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(level).map_err(|error| anyhow::anyhow!("log level `{level}`: {error}"))
 }
 
 /// Starts logging at a level: `info`, or a filter such as `info,sentinel_gateway::backend=debug`. Whatever is logged from
@@ -43,8 +70,7 @@ impl Log {
 /// # Errors
 /// The filter cannot be read, or logging has been started before.
 pub fn log(level: &str, redaction: Redaction) -> anyhow::Result<Log> {
-    let filter =
-        EnvFilter::try_new(level).map_err(|error| anyhow::anyhow!("log level `{level}`: {error}"))?;
+    let (filter, handle) = reload::Layer::new(filter(level)?);
     let flood = Flood::new(redaction.clone());
     let lines = tracing_subscriber::fmt::layer()
         .fmt_fields(fields::CleanFields(redaction))
@@ -57,7 +83,7 @@ pub fn log(level: &str, redaction: Redaction) -> anyhow::Result<Log> {
         .try_init()
         .map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))?;
     tokio::spawn(flood.clone().reports());
-    Ok(Log(flood))
+    Ok(Log { flood, level: Level(handle) })
 }
 
 /// Whether colours may be written there: it is a terminal that can show them, and `NO_COLOR` is not set (no-color.org).

@@ -74,11 +74,13 @@ impl Door {
         match (self, front) {
             (Self::Http(door), Front::Http { router, paths }) => {
                 if let Some(settings) = &new.http {
+                    door.app.bound(settings.max_connections, settings.max_connections_per_address);
                     let sessions = suites.iter().filter_map(|suite| suite.sessions.as_ref());
                     sessions
                         .for_each(|sessions| sessions.bound(settings.max_sessions, settings.session_idle));
                 }
                 door.app.replace(router);
+                door.room.bound(new.gateway.max_message_bytes);
                 let before: Vec<&str> = paths_of(old);
                 for path in paths.iter().filter(|path| !before.contains(&path.as_str())) {
                     tracing::info!("listening on http://{}{path}", door.bound);
@@ -110,9 +112,9 @@ impl Sole {
     pub(super) fn serve(
         &self,
         house: House,
-        grace: Duration,
+        grace: impl FnOnce() -> Duration,
         stop: &CancellationToken,
-    ) -> impl Future<Output = std::io::Result<()>> + use<> {
+    ) -> impl Future<Output = std::io::Result<()>> {
         let stop = stop.clone().cancelled_owned();
         stdio::serve(house, self.limits.clone(), self.caller.clone(), stop, grace)
     }
@@ -181,9 +183,9 @@ impl Everybody {
     pub(super) fn serve(
         &self,
         listener: TcpListener,
-        grace: Duration,
+        grace: impl FnOnce() -> Duration,
         stop: &CancellationToken,
-    ) -> impl Future<Output = ()> + use<> {
+    ) -> impl Future<Output = ()> {
         server::serve(listener, self.app.clone(), self.limits, stop.clone().cancelled_owned(), grace)
     }
 

@@ -29,8 +29,8 @@ use crate::door::guard::{Hosts, Origins};
 use crate::door::health::Watched;
 use crate::redact::Secrets;
 
-/// How long servers that are started for a new generation may take to say what they offer.
-const START: Duration = Duration::from_secs(30);
+/// How long servers that are started for a new generation may take to say what they offer, whatever their own time for that.
+const START: Duration = Duration::from_secs(120);
 /// The secrets of so many generations are hidden, besides those of the first: as many as may be alive.
 const HIDDEN: usize = 4;
 
@@ -290,7 +290,11 @@ impl Reloader {
         }
         self.door.swap(front, &state.config, &next, &suites);
         self.watched.store(Arc::new(watched));
+        self.resident.bound(&next);
         drop(suites);
+        for warning in next.warnings.iter().filter(|warning| !said(&state.config, warning)) {
+            tracing::warn!("{}: {}", warning.key, warning.message);
+        }
         let (stay, gone): (Vec<_>, Vec<_>) =
             std::mem::take(&mut state.suites).into_iter().partition(|suite| wanted.contains(&suite.mount));
         state.suites = stay;
@@ -355,6 +359,11 @@ impl Reloader {
         futures_util::future::join_all(sessions.map(|sessions| async move { sessions.drain(grace).await }))
             .await;
     }
+}
+
+/// Whether a warning was given for the configuration before.
+fn said(before: &Config, warning: &Problem) -> bool {
+    before.warnings.iter().any(|said| (&said.key, &said.message) == (&warning.key, &warning.message))
 }
 
 /// Every value that was secret in a generation that may be alive.

@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
@@ -11,6 +15,7 @@ use crate::plugin::Engine;
 use crate::policy::Orders;
 use crate::redact::Redaction;
 use crate::state::{Clock, Store};
+use crate::telemetry;
 
 /// The parts that outlive every generation.
 #[derive(Clone, Debug)]
@@ -30,6 +35,31 @@ pub(super) struct Resident {
     pub(super) stop: CancellationToken,
     /// Whether it serves everybody who comes over HTTP, or the one client that started it.
     pub(super) over_http: bool,
+    /// How much is logged; none if the command line says it.
+    pub(super) level: Option<telemetry::Level>,
+    /// How long calls may take to finish at the stop, in milliseconds.
+    pub(super) grace_ms: Arc<AtomicU64>,
+}
+
+impl Resident {
+    /// Puts the bounds of a configuration in force that belong to the process itself.
+    pub(super) fn bound(&self, config: &Config) {
+        self.audit.bound(&super::audit_settings(config));
+        let grace = u64::try_from(config.gateway.shutdown_grace.as_millis()).unwrap_or(u64::MAX);
+        self.grace_ms.store(grace, Ordering::Relaxed);
+        if let Some(level) = &self.level
+            && let Err(error) = level.set(&config.gateway.log_level)
+        {
+            // The level was checked with the file; a filter may name what is not there.
+            tracing::error!("gateway.log_level stays as it was: {error:#}");
+        }
+    }
+
+    /// How long calls may take to finish at the stop; asked for when it is there.
+    pub(super) fn grace(&self) -> impl FnOnce() -> Duration + use<> {
+        let grace = self.grace_ms.clone();
+        move || Duration::from_millis(grace.load(Ordering::Relaxed))
+    }
 }
 
 /// What the calls of all endpoints are, for operators who look.

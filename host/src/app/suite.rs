@@ -290,17 +290,19 @@ impl Suite {
         let watch = tokio::spawn(rules::watch(next.generation.registry().clone(), next.rules));
         std::mem::replace(&mut *self.watch.lock(), watch).abort();
         self.pipeline().bears(next.max_in_flight);
+        let same_callers = next.generation.policy().knows_those_of(old.policy());
         self.pipeline().swap(next.generation);
+        if !same_callers {
+            self.house.hub.judge_anew();
+        }
         let (id, gone, registry) = (old.id(), old.gone(), Arc::downgrade(old.registry()));
         let fleet = old.registry().fleet().clone();
-        let mount = self.mount.clone();
+        let (mount, stop) = (self.mount.clone(), self.stop.clone());
         drop(old);
         tokio::spawn(async move {
             gone.await;
-            // Somebody may look at its lists for a moment longer.
-            let mut left = 100_u32;
-            while registry.strong_count() > 0 && left > 0 {
-                left -= 1;
+            // What waits for the first lists after a start holds it for as long as that may take.
+            while registry.strong_count() > 0 && !stop.is_cancelled() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             let ended = fleet.retire().await;

@@ -38,7 +38,7 @@ pub(super) struct Journal {
     /// Wakes the mover.
     pub(super) work: Notify,
     strict: bool,
-    limit: u64,
+    limit: AtomicU64,
     segment_bytes: u64,
     /// Bytes appended so far, in all segments.
     appended: AtomicU64,
@@ -117,12 +117,17 @@ impl Journal {
             written: Condvar::new(),
             work: Notify::new(),
             strict,
-            limit,
+            limit: AtomicU64::new(limit),
             segment_bytes: SEGMENT_BYTES,
             appended: AtomicU64::new(0),
             moved: AtomicU64::new(0),
             synced: watch::Sender::new(Synced::default()),
         })
+    }
+
+    /// From now on the journal may hold so many bytes that are not in the database.
+    pub(super) fn bound(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Takes one record in; [`Self::settle`] has it written.
@@ -131,8 +136,9 @@ impl Journal {
     /// The journal is full (only for [`Admission::New`]).
     pub(super) fn append(&self, record: &[u8], admission: Admission) -> Result<Turn, AuditError> {
         let backlog = self.backlog();
-        if admission == Admission::New && backlog >= self.limit {
-            return Err(AuditError::Full { backlog, limit: self.limit });
+        let limit = self.limit.load(Ordering::Relaxed);
+        if admission == Admission::New && backlog >= limit {
+            return Err(AuditError::Full { backlog, limit });
         }
         Ok(self.queue.push(record))
     }
@@ -306,7 +312,8 @@ impl Journal {
         }
         drop(writer);
         let backlog = self.backlog();
-        (backlog >= self.limit).then(|| AuditError::Full { backlog, limit: self.limit }.to_string())
+        let limit = self.limit.load(Ordering::Relaxed);
+        (backlog >= limit).then(|| AuditError::Full { backlog, limit }.to_string())
     }
 
     /// For tests: small segments, and access to the file.

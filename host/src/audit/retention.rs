@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::row::Row;
 use super::store::{Keeper, Store};
 use super::{AuditError, Settings};
@@ -52,7 +54,9 @@ pub enum WhenFull {
 #[derive(Debug)]
 pub(super) struct Retention {
     keep: Keep,
-    archive: Option<Arc<Archive>>,
+    /// What is to be kept from the next turn on; a reload may change it.
+    wanted: Arc<Mutex<Keep>>,
+    archive: Arc<Archive>,
     next_age: Instant,
     next_size: Instant,
     /// What was measured, and what may have come to it since.
@@ -70,16 +74,15 @@ impl Retention {
 
     /// `instance` names the gateway: no two write into one file.
     pub(super) fn new(settings: &Settings, instance: &str) -> Self {
-        let archive = (settings.keep.when_full == WhenFull::Archive).then(|| {
-            Arc::new(Archive {
-                folder: settings.dir.join("archive"),
-                instance: instance.to_owned(),
-                trust: settings.trust.clone(),
-            })
+        let archive = Arc::new(Archive {
+            folder: settings.dir.join("archive"),
+            instance: instance.to_owned(),
+            trust: settings.trust.clone(),
         });
         let now = Instant::now();
         Self {
             keep: settings.keep,
+            wanted: Arc::new(Mutex::new(settings.keep)),
             archive,
             next_age: now,
             next_size: now,
@@ -95,9 +98,20 @@ impl Retention {
         self.keep.max_age.map(|_| self.next_age)
     }
 
+    /// How long and how much is kept, to change it.
+    pub(super) fn wanted(&self) -> Arc<Mutex<Keep>> {
+        Arc::clone(&self.wanted)
+    }
+
     /// Has some rows taken out, if that is due. `added` is about how many bytes came since the last turn. Says whether
     /// there is more to do at once.
     pub(super) async fn turn(&mut self, store: &Store, added: u64) -> bool {
+        let wanted = *self.wanted.lock();
+        if wanted != self.keep {
+            // By another rule everything has to be looked at anew.
+            let now = Instant::now();
+            (self.keep, self.next_age, self.next_size, self.shrinking) = (wanted, now, now, false);
+        }
         if self.keep.max_age.is_none() && self.keep.max_bytes.is_none() {
             return false;
         }
@@ -177,10 +191,10 @@ impl Retention {
     }
 
     fn keeper(&self) -> Keeper {
-        match &self.archive {
-            None => Arc::new(|_| Ok(())),
-            Some(archive) => {
-                let archive = Arc::clone(archive);
+        match self.keep.when_full {
+            WhenFull::Delete => Arc::new(|_| Ok(())),
+            WhenFull::Archive => {
+                let archive = Arc::clone(&self.archive);
                 Arc::new(move |rows| archive.add(rows))
             }
         }

@@ -21,8 +21,6 @@ const PART: u64 = 100;
 #[derive(Debug)]
 pub(super) struct Space {
     places: Vec<PathBuf>,
-    /// The bytes that must be free; `None` for what fits the disk, 0 for no look at all.
-    floor: Option<u64>,
     began: Instant,
     /// When to look again, in milliseconds since `began`.
     due: AtomicU64,
@@ -32,6 +30,8 @@ pub(super) struct Space {
 
 #[derive(Debug, Default)]
 struct Seen {
+    /// The bytes that must be free; `None` for what fits the disk, 0 for no look at all.
+    floor: Option<u64>,
     low: Option<Low>,
     warned: bool,
 }
@@ -54,7 +54,14 @@ struct Room {
 impl Space {
     pub(super) fn new(places: Vec<PathBuf>, floor: Option<u64>) -> Self {
         let (due, low) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { places, floor, began: Instant::now(), due, low, seen: Mutex::default() }
+        let seen = Mutex::new(Seen { floor, ..Seen::default() });
+        Self { places, began: Instant::now(), due, low, seen }
+    }
+
+    /// From now on so many bytes must be free; the next call looks.
+    pub(super) fn bound(&self, floor: Option<u64>) {
+        self.seen.lock().floor = floor;
+        self.due.store(0, Ordering::Relaxed);
     }
 
     /// Whether another call may be recorded.
@@ -81,14 +88,16 @@ impl Space {
     }
 
     fn look(&self, room: impl Fn(&Path) -> Option<Room>) {
-        if self.floor == Some(0) {
+        let mut seen = self.seen.lock();
+        if seen.floor == Some(0) {
+            (seen.low, seen.warned) = (None, false);
+            self.low.store(false, Ordering::Relaxed);
             return;
         }
-        let mut seen = self.seen.lock();
         let mut tightest: Option<(u64, u64, &PathBuf)> = None;
         for place in &self.places {
             let Some(Room { free, whole }) = room(place) else { continue };
-            let floor = self.floor.unwrap_or_else(|| FLOOR.min(whole / PART));
+            let floor = seen.floor.unwrap_or_else(|| FLOOR.min(whole / PART));
             // The place that is nearest to its floor, or furthest below.
             if tightest.is_none_or(|(other, of, _)| {
                 u128::from(free) * u128::from(of.max(1)) < u128::from(other) * u128::from(floor.max(1))
@@ -159,7 +168,7 @@ mod tests {
         assert!(at(1_000, 255));
         assert!(at(1_000, 270), "not yet");
         assert!(!at(1_000, 300));
-        let Seen { low, warned } = &*space.seen.lock();
+        let Seen { low, warned, .. } = &*space.seen.lock();
         assert!(low.is_none() && *warned);
     }
 

@@ -293,8 +293,11 @@ impl Lineup {
     /// Waits until those that were started are up and have said what they offer. Says of every one that is not why not. One
     /// that waits for the client to introduce itself is not waited for, and neither is one that the file lets stay away.
     pub async fn up(&self, patience: Duration) -> Vec<(Arc<str>, Words)> {
+        /// A server that is silent is given up by its supervisor first, which knows what was waited for.
+        const SLACK: Duration = Duration::from_secs(2);
         let waits =
             self.started.iter().filter(|backend| backend.settings.absent.is_none()).map(|backend| async {
+                let patience = patience.min(backend.settings.start_timeout + SLACK);
                 let tried = tokio::time::timeout(patience, backend.came_up()).await;
                 match tried {
                     Ok(Ok(())) => None,

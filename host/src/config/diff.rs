@@ -23,27 +23,16 @@ pub struct Change {
 }
 
 /// Keys of parts that are opened once, when the gateway starts: the addresses it listens on, the record and its
-/// database, the engine of the plugins.
-const RESTART: [&str; 22] = [
+/// database, the state, the engine of the plugins, the way to a collector of telemetry.
+const RESTART: [&str; 11] = [
     "gateway.listen",
     "gateway.health_listen",
     "gateway.control_dir",
-    "gateway.log_level",
     "gateway.audit_enabled",
     "gateway.plugin_bounds",
-    "gateway.shutdown_grace_secs",
-    "http.max_connections",
-    "http.max_connections_per_address",
     "audit.mode",
     "audit.dir",
     "audit.sqlite_path",
-    "audit.max_arguments_bytes",
-    "audit.max_refused_arguments_bytes",
-    "audit.max_journal_bytes",
-    "audit.keep_days",
-    "audit.max_bytes",
-    "audit.when_full",
-    "audit.min_free_bytes",
     "postgres",
     "state",
     "telemetry",
@@ -154,15 +143,11 @@ impl Config {
         gateway.listen = theirs.listen;
         gateway.health_listen = theirs.health_listen;
         gateway.control_dir.clone_from(&theirs.control_dir);
-        gateway.log_level.clone_from(&theirs.log_level);
         gateway.plugin_bounds = theirs.plugin_bounds;
-        gateway.shutdown_grace = theirs.shutdown_grace;
-        if let (Some(http), Some(theirs)) = (&mut self.http, &in_force.http) {
-            http.max_connections = theirs.max_connections;
-            http.max_connections_per_address = theirs.max_connections_per_address;
-        }
-        let (redact_keys, keep_keys) = (self.audit.redact_keys, self.audit.keep_keys);
-        self.audit = super::Audit { redact_keys, keep_keys, ..in_force.audit.clone() };
+        let super::Audit { enabled, mode, dir, store, .. } = in_force.audit.clone();
+        self.audit = super::Audit { enabled, mode, dir, store, ..self.audit };
+        self.state.clone_from(&in_force.state);
+        self.telemetry.clone_from(&in_force.telemetry);
         self.typed = Typed::with(&self.typed, &in_force.typed, &held);
         self
     }
@@ -230,7 +215,8 @@ mod tests {
             Effect::Live,
         );
         one("[auth]", "max_message_bytes = 100000\n[auth]", "gateway.max_message_bytes", Effect::Drain);
-        one("[auth]", "[audit]\nkeep_days = 7\n[auth]", "audit.keep_days", Effect::Restart);
+        one("[auth]", "[audit]\nkeep_days = 7\n[auth]", "audit.keep_days", Effect::Live);
+        one("[auth]", "[audit]\nmode = \"strict\"\n[auth]", "audit.mode", Effect::Restart);
         one("[auth]", "[audit]\nredact_keys = [\"pin\"]\n[auth]", "audit.redact_keys", Effect::Live);
         let more = "[[backends]]\nname = \"more\"\ntype = \"http\"\nurl = \"http://127.0.0.1:2/mcp\"\n[[backends]]\nname = \"two\"";
         one("[[backends]]\n        name = \"two\"", more, "backends \"more\" (new)", Effect::Live);
@@ -265,7 +251,7 @@ mod tests {
         let in_force = read(FILE, "secret-1");
         let text = FILE.replace("9200", "9300").replace("[\"*\"]", "[\"x\"]").replace(
             "[auth]",
-            "health_listen = \"off\"\n[audit]\nkeep_days = 3\ndir = \"/elsewhere\"\n[auth]",
+            "health_listen = \"off\"\n[audit]\nmode = \"strict\"\ndir = \"/elsewhere\"\n[auth]",
         );
         let read_now = read(&text, "secret-1");
         let keys = |old: &Config| -> Vec<String> {
@@ -278,7 +264,7 @@ mod tests {
         assert_ne!(now.plugins, in_force.plugins, "the role is in force");
         assert_eq!(
             keys(&now),
-            ["gateway.listen", "gateway.health_listen", "audit.keep_days", "audit.dir"],
+            ["gateway.listen", "gateway.health_listen", "audit.mode", "audit.dir"],
             "they are named for as long as the file and the gateway differ"
         );
         assert_eq!(keys(&read_now), [""; 0]);
@@ -287,7 +273,18 @@ mod tests {
     /// A key that is in no list here must not be taken for one that applies live.
     #[test]
     fn every_key_of_the_process_has_been_decided() {
-        const LIVE: [&str; 19] = [
+        const LIVE: [&str; 30] = [
+            "gateway.log_level",
+            "gateway.shutdown_grace_secs",
+            "http.max_connections",
+            "http.max_connections_per_address",
+            "audit.max_arguments_bytes",
+            "audit.max_refused_arguments_bytes",
+            "audit.max_journal_bytes",
+            "audit.keep_days",
+            "audit.max_bytes",
+            "audit.when_full",
+            "audit.min_free_bytes",
             "gateway.plugin_dir",
             "gateway.trusted_folders",
             "gateway.first_list_wait_secs",

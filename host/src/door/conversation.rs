@@ -409,6 +409,13 @@ impl Conversation {
 }
 
 impl Listener for Conversation {
+    fn is_judged_anew(&self) {
+        // On stdio there is one way to the client, and each of its requests is judged.
+        if !self.house.sole {
+            self.leave();
+        }
+    }
+
     fn hear_of(&self, lists: &[List]) {
         for news in self.given.changes(self.pipeline(), lists) {
             self.tell(message::notification(news.method(), None));

@@ -85,7 +85,7 @@ pub async fn serve(listener: TcpListener, health: Health, stop: impl Future<Outp
         idle_timeout: IDLE_TIMEOUT,
         ..Limits::default()
     };
-    server::serve(listener, app, limits, stop, GRACE).await;
+    server::serve(listener, app, limits, stop, || GRACE).await;
 }
 
 /// What holds for every request, whatever its path.

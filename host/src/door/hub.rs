@@ -21,6 +21,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub trait Listener: Send + Sync + std::fmt::Debug {
     /// These lists may have changed. Called where blocking is allowed.
     fn hear_of(&self, lists: &[List]);
+
+    /// Callers are judged by other authenticators from now on. Whoever listens over HTTP has to come again with what it
+    /// brings, because that is not kept. Never waits.
+    fn is_judged_anew(&self);
 }
 
 /// Everybody who listens.
@@ -64,6 +68,12 @@ impl Hub {
     #[must_use]
     pub fn count(&self) -> usize {
         self.listeners.lock().by_number.len()
+    }
+
+    /// Callers are judged by other authenticators from now on.
+    pub fn judge_anew(&self) {
+        let listeners: Vec<_> = self.listeners.lock().by_number.values().filter_map(Weak::upgrade).collect();
+        listeners.iter().for_each(|listener| listener.is_judged_anew());
     }
 
     /// Somebody was given a list that may have changed in the same moment.

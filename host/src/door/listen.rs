@@ -27,9 +27,18 @@ struct Subscription {
     /// The lists it wants to hear of, as they were when it began, or as its client was given them before.
     given: Given,
     pipeline: Arc<Pipeline>,
+    /// Ends it, so that its client comes again.
+    over: CancellationToken,
+    sole: bool,
 }
 
 impl Listener for Subscription {
+    fn is_judged_anew(&self) {
+        if !self.sole {
+            self.over.cancel();
+        }
+    }
+
     fn hear_of(&self, lists: &[List]) {
         for news in self.given.changes(&self.pipeline, lists) {
             // A listener whose queue is full may miss this one: the next says the same (something changed, not what).
@@ -95,7 +104,10 @@ impl Conversation {
             out: out.clone(),
             given: Given::default(),
             pipeline: self.pipeline().clone(),
+            over: CancellationToken::new(),
+            sole: self.house.sole,
         });
+        let over = subscription.over.clone();
         // What is granted is said first, and only what was asked for.
         let mut granted = json!({});
         let mut wanted: Vec<List> = Vec::new();
@@ -126,10 +138,16 @@ impl Conversation {
         let _membership = self.house.hub.join(&listener);
         // Something may have changed in between.
         wanted.iter().for_each(|list| self.house.hub.look_again(*list));
+        let ended = async {
+            tokio::select! {
+                () = self.house.stopping.cancelled() => {}
+                () = over.cancelled() => {}
+            }
+        };
         tokio::select! {
             () = cancelled.cancelled() => Err(Failure::Cancelled),
             () = out.closed() => Err(Failure::Cancelled),
-            () = self.house.stopping.cancelled() => {
+            () = ended => {
                 let tag = format!("{{\"_meta\":{{\"io.modelcontextprotocol/subscriptionId\":{}}}}}", id.get());
                 let ended = era::result_to_stateless("", &tag, &era::server_info());
                 Ok(Answer::Result(ended.into()))

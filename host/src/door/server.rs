@@ -15,7 +15,7 @@ mod tests;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -88,7 +88,13 @@ impl Default for Limits {
 
 /// What answers the requests. It can be replaced while connections are open: the next request of each finds the new one.
 #[derive(Clone)]
-pub struct App(Arc<ArcSwap<TowerToHyperService<Router>>>);
+pub struct App(Arc<Served>);
+
+struct Served {
+    router: ArcSwap<TowerToHyperService<Router>>,
+    /// The places of the listener, once it is served.
+    places: OnceLock<Arc<Places>>,
+}
 
 impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -98,19 +104,28 @@ impl std::fmt::Debug for App {
 
 impl From<Router> for App {
     fn from(router: Router) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(TowerToHyperService::new(router))))
+        let router = ArcSwap::from_pointee(TowerToHyperService::new(router));
+        Self(Arc::new(Served { router, places: OnceLock::new() }))
     }
 }
 
 impl App {
     /// From now on requests are answered by this.
     pub fn replace(&self, router: Router) {
-        self.0.store(Arc::new(TowerToHyperService::new(router)));
+        self.0.router.store(Arc::new(TowerToHyperService::new(router)));
+    }
+
+    /// From now on so many connections may be open at once, and of one address so many over which no credential was accepted.
+    pub fn bound(&self, max_connections: usize, max_per_address: usize) {
+        if let Some(places) = self.0.places.get() {
+            places.bound(max_connections, max_per_address);
+        }
     }
 }
 
 /// Serves until `stop` ends, then drains: no new connections, resting ones closed, requests under way finished.
-/// Long streams are the application's to end at the same signal. What is left after `grace` is cut.
+/// Long streams are the application's to end at the same signal. What is left after `grace`, which is asked for at the stop,
+/// is cut.
 ///
 /// Dropping the future cuts everything at once. Handlers find the other end as the extension [`Peer`], and say by it
 /// whose credential they accepted; one whose client goes away is dropped. Bodies are limited by [`read_body`] only: a handler must read them with it.
@@ -119,13 +134,16 @@ pub async fn serve(
     app: impl Into<App>,
     limits: Limits,
     stop: impl Future,
-    grace: Duration,
+    grace: impl FnOnce() -> Duration,
 ) {
     let draining = CancellationToken::new();
+    let (app, places) = (app.into(), Places::new(&limits));
+    // One application is served by one listener.
+    let _ = app.0.places.set(places.clone());
     let shared = Arc::new(Shared {
-        app: app.into(),
+        app,
         limits,
-        places: Places::new(&limits),
+        places,
         waiting: Semaphore::new(WAITING),
         refusals: Semaphore::new(REFUSALS),
         full: Seldom::default(),
@@ -161,6 +179,7 @@ pub async fn serve(
     }
     drop(listener);
     draining.cancel();
+    let grace = grace();
     let finished = async {
         while let Some(ended) = connections.join_next().await {
             report(ended);
@@ -217,7 +236,7 @@ impl Shared {
         if let Some(more) = self.full.may(std::time::Instant::now()) {
             let also =
                 if more == 0 { String::new() } else { format!(" ({more} more since the last such line)") };
-            let most = self.limits.max_connections;
+            let most = self.places.most();
             tracing::warn!(%peer, "refused: {most} connections are open and none of them rests{also}");
         }
         connection::turn_away(stream).await;

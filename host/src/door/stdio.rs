@@ -67,7 +67,7 @@ pub async fn serve(
     limits: Arc<Limits>,
     caller: Arc<Caller>,
     stop: impl Future<Output = ()>,
-    grace: std::time::Duration,
+    grace: impl FnOnce() -> std::time::Duration,
 ) -> std::io::Result<()> {
     let (out, queue) = line::stream(&caller);
     let writer = tokio::spawn(write(output()?, queue));
@@ -101,7 +101,7 @@ pub async fn serve(
     // Stop accepting → finish what is under way, or cancel it.
     house.stopping.cancel();
     conversation.tasks().close();
-    if tokio::time::timeout(grace, conversation.tasks().wait()).await.is_err() {
+    if tokio::time::timeout(grace(), conversation.tasks().wait()).await.is_err() {
         session.cancel_all();
         conversation.tasks().wait().await;
     }

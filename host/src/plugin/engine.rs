@@ -8,8 +8,9 @@ use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 use super::ticker::Ticker;
 use crate::config::{Bounds, CompileLimits};
 
-/// Most instances of all plugins together. Each may have four core instances (an adapted component has).
-const INSTANCES: u32 = 256;
+/// Most instances of all plugins together, of all endpoints and of all generations that are alive. Each may have four core
+/// instances (an adapted component has).
+const INSTANCES: u32 = 512;
 /// No plugin's memory grows past this, whatever its own limit says.
 pub(super) const MAX_MEMORY: usize = 256 << 20;
 

@@ -323,7 +323,10 @@ fn whoever_was_let_in_is_judged_anew_by_other_authenticators() {
     let mut door = Door::open(Setup::echo(), "");
     let ann = door.client("ann").hello(NEWEST);
     assert!(ann.call("echo", json!({}))["result"].is_object());
+    let mut stream = ann.listen();
     applied(&mut door.gateway, |text| text.replace("[auth]\n", "[auth]\njwt_issuer = \"somebody-else\"\n"));
+    // What listens is not known to the new ones either: it comes again with what it brings.
+    while stream.next().is_some() {}
     let refused = ann.request("tools/call", &tool("echo", json!({})));
     assert_eq!(refused.status, 401, "{refused:?}");
     let (modern, body) = door.client("ann").modern("tools/call", &tool("echo", json!({})));
@@ -362,6 +365,55 @@ fn what_needs_a_restart_is_named_for_as_long_as_it_waits() {
     }
     assert!(gateway.call("echo", json!({}))["result"].is_object());
     gateway.end();
+}
+
+#[test]
+fn twenty_servers_serve_on_when_a_role_changes() {
+    let names: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();
+    let setup = names.iter().fold(Setup::new(), |setup, name| setup.backend(name, &[], "prefix = true"));
+    let mut gateway = Gateway::start(setup);
+    let pid = gateway.pid();
+    let servers = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let before = servers();
+    let denied = "permissions = [\"*\"]\ndenied_tools = [\"s7_echo\"]";
+    let line = applied(&mut gateway, |text| text.replace("permissions = [\"*\"]", denied));
+    assert!(line.contains("servers_kept=20") && line.contains("servers_started=0"), "{line}");
+    assert_eq!(reason(&gateway.call("s7_echo", json!({}))), "permission_denied");
+    assert!(gateway.call("s8_echo", json!({}))["result"].is_object());
+    assert_eq!(servers(), before, "the same processes");
+    gateway.end();
+}
+
+/// What bounds the record, the log and the door is no reason for a restart.
+#[test]
+fn bounds_apply_to_what_comes_next() {
+    let setup = Setup::echo().more("[audit]\nmax_arguments_bytes = 4096");
+    let mut gateway = Gateway::start(setup);
+    let long = json!({"text": "x".repeat(2_000)});
+    gateway.call("echo", long.clone());
+    let line = applied(&mut gateway, |text| {
+        text.replace("max_arguments_bytes = 4096", "max_arguments_bytes = 256")
+            .replace("[auth]\n", "log_level = \"debug\"\nmax_message_bytes = 100000\n[auth]\n")
+    });
+    for key in ["audit.max_arguments_bytes", "gateway.log_level", "gateway.max_message_bytes"] {
+        assert!(line.contains(key), "no {key} in {line}");
+    }
+    gateway.call("echo", long);
+    let id = gateway.begin("echo", json!({"text": "x".repeat(200_000)}));
+    let refused = gateway.answer(id);
+    assert_eq!(reason(&refused), "message_too_large", "{refused}");
+    // Each plugin of the next generation is named at that level.
+    applied(&mut gateway, |text| text.replace("default_rpm = 1000000", "default_rpm = 999999"));
+    gateway.await_log("DEBUG", 1);
+    gateway.end();
+    let rows = gateway.audit();
+    let lengths: Vec<usize> = rows
+        .iter()
+        .filter(|row| row["tool"] == "echo" && row["status"] == "success")
+        .map(|row| row["arguments"].to_string().len())
+        .collect();
+    let (longest, shortest) = (lengths.iter().max().unwrap(), lengths.iter().min().unwrap());
+    assert!(*longest > 2_000 && *shortest < 1_000, "{lengths:?}");
 }
 
 /// Somebody who calls again and again, and what they were answered otherwise than well.

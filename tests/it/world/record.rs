@@ -241,13 +241,16 @@ fn a_reload_says_what_it_did_not_take_over() {
     let text = text
         .replace("name = \"echo\"", "name = \"echo\"\ntimeout_secs = 7")
         .replace("\"off\"", "\"127.0.0.1:0\"")
-        .replace("redact_keys", "keep_days = 7\nredact_keys");
+        .replace("redact_keys", "keep_days = 7\nmode = \"strict\"\nredact_keys");
     gateway.reload(|setup| setup.set_whole(&text));
     gateway.await_log("not in force before the gateway is started anew", 1);
     let log = gateway.log();
-    assert!(log.contains("in force now: backends \"echo\".timeout_secs"), "the server was replaced: {log}");
+    let made = log.lines().rfind(|line| line.contains("in force now: ")).unwrap();
+    for key in ["backends \"echo\".timeout_secs", "audit.keep_days"] {
+        assert!(made.contains(key), "no {key} in {made}");
+    }
     let line = log.lines().find(|line| line.contains("not in force")).unwrap();
-    for key in ["gateway.health_listen", "audit.keep_days"] {
+    for key in ["gateway.health_listen", "audit.mode"] {
         assert!(line.contains(key), "no {key} in {line}");
     }
     // It is so for as long as the file and the gateway differ.

@@ -29,6 +29,11 @@ impl Room {
         Self(Shares::new(longest.saturating_mul(LONGEST_AT_ONCE)))
     }
 
+    /// From now on messages may have this many bytes.
+    pub fn bound(&self, longest: usize) {
+        self.0.resize(longest.saturating_mul(LONGEST_AT_ONCE));
+    }
+
     /// Room for a body; none is taken for a small one. A body that does not say its length may have the longest.
     ///
     /// # Errors

@@ -190,7 +190,7 @@ impl Service<Request<Incoming>> for Door {
             Body::new(Arriving { body, complete, pulse: Arc::clone(&pulse) })
         });
         request.extensions_mut().insert(self.peer.clone());
-        let answer = self.app.0.load().call(request);
+        let answer = self.app.0.router.load().call(request);
         Box::pin(async move { answer.await.map(|response| response.map(|body| Outgoing { body, pulse })) })
     }
 }

@@ -8,7 +8,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -60,8 +60,9 @@ const SEVERAL: u64 = u64::MAX;
 /// The places of one listener.
 #[derive(Debug)]
 pub(super) struct Places {
-    most: usize,
-    of_one_address: usize,
+    /// Both may be changed while connections are open.
+    most: AtomicUsize,
+    of_one_address: AtomicUsize,
     began: Instant,
     all: Mutex<All>,
 }
@@ -103,22 +104,34 @@ pub struct Peer {
 impl Places {
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
-            most: limits.max_connections,
-            of_one_address: limits.max_per_address.max(1),
+            most: AtomicUsize::new(limits.max_connections),
+            of_one_address: AtomicUsize::new(limits.max_per_address.max(1)),
             began: Instant::now(),
             all: Mutex::default(),
         })
+    }
+
+    /// All places.
+    pub(super) fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// From now on there are so many. Connections that are open stay until they rest and another one comes.
+    pub(super) fn bound(&self, most: usize, of_one_address: usize) {
+        self.most.store(most, Ordering::Relaxed);
+        self.of_one_address.store(of_one_address.max(1), Ordering::Relaxed);
     }
 
     /// A place for a connection that comes; none if nobody gives way.
     pub(super) fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Arc<Seat>> {
         let (net, now) = (Net::of(from), self.now());
         let mut all = self.all.lock();
-        if all.strangers.held(net) >= self.of_one_address {
+        if all.strangers.held(net) >= self.of_one_address.load(Ordering::Relaxed) {
             let longest = all.strangers.longest(net, now, Seat::look_at_stranger)?;
             all.send_away_stranger(longest);
         }
-        if all.len() >= self.most && !all.make_room(self.most, now) {
+        let most = self.most();
+        if all.len() >= most && !all.make_room(most, now) {
             return None;
         }
         let seat = Arc::new(Seat {
@@ -279,7 +292,7 @@ impl Seat {
     }
 
     fn belongs_to(self: &Arc<Self>, whose: Share, all: &mut All) -> bool {
-        let (most, now, holder) = (self.places.most, self.places.now(), Holder::Caller(whose));
+        let (most, now, holder) = (self.places.most(), self.places.now(), Holder::Caller(whose));
         let mut number = self.number.load(Ordering::Relaxed);
         // One that was sent away while its request came needs a place again, or it would not be counted.
         if number == 0 && all.len() >= most && !all.make_room(most, now) {

@@ -123,7 +123,7 @@ async fn start(limits: Limits, grace: Duration) -> Server {
     let address = listener.local_addr().unwrap();
     let (router, stage) = app(limits);
     let (stop, stopped) = oneshot::channel::<()>();
-    let done = tokio::spawn(serve(listener, router, limits, stopped, grace));
+    let done = tokio::spawn(serve(listener, router, limits, stopped, move || grace));
     Server { address, stop: Some(stop), done, stage }
 }
 

@@ -57,7 +57,7 @@ fn stage() -> &'static Stage {
             }
         };
         let app = Router::new().fallback(any(handler));
-        runtime.spawn(server::serve(listener, app, limits(), std::future::pending::<()>(), PATIENCE));
+        runtime.spawn(server::serve(listener, app, limits(), std::future::pending::<()>(), || PATIENCE));
         Stage { runtime, address, bodies }
     })
 }
