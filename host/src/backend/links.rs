@@ -44,7 +44,7 @@ pub(super) struct Links {
 #[derive(Debug)]
 pub(super) struct Slot {
     peer: OnceCell<Arc<Peer>>,
-    /// Who needed it, and the place it takes up until it is given up.
+    /// The caller who needed it, and the place that it occupies.
     whose: Share,
     place: Mutex<Option<Place>>,
     /// Calls that use it. A leased one has one at a time.
@@ -54,7 +54,7 @@ pub(super) struct Slot {
     /// The attempt to open it for a session, shared by all of the session's calls that wait for it.
     opening: OnceLock<Opening>,
     used: Mutex<Instant>,
-    /// Whose connection it is, for what the server says between calls.
+    /// The client of this connection, for what the server says between calls.
     owner: Mutex<Option<Arc<dyn Client>>>,
     end: CancellationToken,
 }

@@ -85,7 +85,7 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    /// What is being waited for, in words; none if it is nothing.
+    /// The step that is being waited for, in words; `None` if the server is up.
     pub(super) fn waited_for(self) -> Option<&'static str> {
         Some(match self {
             Self::Opening => "its process to be started",
@@ -402,7 +402,7 @@ async fn discover(peer: &Peer, patience: Duration) -> Result<Discovery, PeerErro
     }))
 }
 
-/// What tells one server, or one version of it, from another; not its icons and its description.
+/// The part of its info that tells one server, or one version of it, from another: without icons and description.
 fn identity(info: &str) -> String {
     let part = |pointer| splice::get(info, pointer).unwrap_or_default();
     format!("{} {}", part("/name"), part("/version")).chars().take(MAX_IDENTITY).collect()

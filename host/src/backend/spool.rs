@@ -60,8 +60,8 @@ impl Spool {
     }
 
     fn open(self: &Arc<Self>) -> io::Result<Arc<Spooled>> {
-        // What a server answers is nobody else's business, whatever umask the gateway was started with. That the way to
-        // this folder is nobody else's either, and the folder private if it is there, was seen at the start.
+        // Answers of servers are private, whatever umask the gateway was started with. It was checked at the start that
+        // nobody else can change the way to this folder, and that the folder is private if it exists.
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let file = tempfile::tempfile_in(&self.folder)?;
         Ok(Arc::new(Spooled {
@@ -229,7 +229,7 @@ impl Gather {
 
     fn fail(&mut self, limit: usize) {
         self.failed = Some(TooLong { limit });
-        // Whose answer it was may stand at its beginning.
+        // The id of the request may stand at the beginning of the answer.
         let mut head = self.head().to_vec();
         head.truncate(HEAD);
         self.buffer = head;

@@ -315,7 +315,7 @@ async fn come_up(
     }
     let offers = offers(peer, greeting, backend.settings.start_timeout, &backend.progress).await;
     let (mut offers, unread) = offers.map_err(|error| lost("its lists cannot be read", &error))?;
-    // What cannot be read now is what it was when it was read last.
+    // A list that cannot be read now stays as it was when it was read last.
     let known = backend.original().unwrap_or_default();
     unread.iter().for_each(|list| offers.set(*list, known.get(*list).to_vec()));
     fleet.offer(backend, offers).await;

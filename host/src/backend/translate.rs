@@ -133,7 +133,7 @@ pub(super) fn own_names(call: &Call, params: &str) -> Option<String> {
     // A tool has several names, and the client may have used any of them.
     let same = splice::get(params, place).is_some_and(|json| {
         let plain = json.strip_prefix('"').and_then(|json| json.strip_suffix('"'));
-        // What is spelled with escapes may be the same, and then keeps its spelling.
+        // A name spelled with escapes may be the same one, and then keeps its spelling.
         plain == Some(&*target.upstream)
             || (json.contains('\\')
                 && serde_json::from_str::<String>(json).is_ok_and(|name| *name == *target.upstream))

@@ -60,7 +60,7 @@ impl Hub {
         Membership { hub: self.clone(), number }
     }
 
-    /// A client was given a list that may have changed in the same moment.
+    /// Somebody was given a list that may have changed in the same moment.
     pub fn look_again(&self, list: List) {
         // If the queue is full, another round is due in any case.
         let _ = self.news.try_send(News::ListChanged(list));

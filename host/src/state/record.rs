@@ -152,7 +152,7 @@ pub(super) struct Value<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// What a file says, as far as it can be read.
+/// The content of a file, as far as it can be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Replay<'a> {
     /// The moment of its last batch.

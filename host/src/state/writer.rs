@@ -27,7 +27,7 @@ const MARK_EVERY: Duration = Duration::from_secs(300);
 /// Before a write that failed is tried again.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
-/// What writes; it belongs to one thread at a time.
+/// The writer; it belongs to one thread at a time.
 #[derive(Debug)]
 pub(super) struct Writer {
     spaces: Arc<Spaces>,

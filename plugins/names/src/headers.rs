@@ -39,7 +39,7 @@ const OWNED: [(&str, Owner); 19] = [
 /// All headers that begin so have one owner, unless they stand in the list.
 const FAMILIES: [(&str, Owner); 2] = [("mcp-", Owner::Protocol), ("proxy-", Owner::Connection)];
 
-/// Who sets this header, whatever its case; none if anybody may.
+/// Who alone may set this header, whatever its case; `None` if everybody may.
 #[must_use]
 pub fn owner(name: &str) -> Option<Owner> {
     let listed = OWNED.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));

@@ -48,7 +48,7 @@ pub(super) async fn run(link: &Arc<Link>, incoming: &queue::Sender<Incoming>, me
     }
 }
 
-/// What became of one attempt to send a message.
+/// The result of one attempt to send a message.
 enum Attempt {
     /// It is done: the answer, if there is one, has been delivered.
     Done,

@@ -38,7 +38,7 @@ pub(super) struct Legacy {
     endpoint: RwLock<Url>,
     /// Where it may be instead.
     behind_prefix: Option<Url>,
-    /// Who waits for which answer; no more than requests under way.
+    /// The tasks that wait for an answer, by request id; no more than requests under way.
     waiting: Mutex<HashMap<u64, oneshot::Sender<()>>>,
 }
 
@@ -261,7 +261,7 @@ impl Legacy {
     }
 }
 
-/// One who waits for an answer.
+/// A task that waits for an answer.
 struct Waiting<'a> {
     legacy: &'a Legacy,
     id: u64,

@@ -32,11 +32,11 @@ const STRAYS: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Session {
     current: RwLock<Option<Named>>,
-    /// What it was opened with.
+    /// The message that opened it.
     opening: Mutex<Option<Outgoing>>,
     /// The holder of this lock asks about the session or opens the next one. It holds the time of the last such question.
     turn: tokio::sync::Mutex<Option<Instant>>,
-    /// Sessions that a server gave out and nobody uses.
+    /// Sessions that a server gave out and the gateway does not use.
     strays: Mutex<Vec<HeaderValue>>,
     /// There is another one: what belongs to the old one begins anew.
     pub(super) renewed: Notify,
@@ -84,7 +84,7 @@ fn given(headers: &HeaderMap) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// What a refusal with a 4xx status says about the session that the request named.
+/// What a refusal with a 4xx status means for the session that the request named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The server does not know it, and has not looked at the request.

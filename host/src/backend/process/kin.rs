@@ -1,5 +1,5 @@
-//! Who of the gateway's children is a keeper, and who is a stranger: something that a server started and that lost its
-//! parent and its keeper. The gateway adopts such processes, as the second line behind the keepers, and ends them.
+//! Which of the gateway's children is a keeper, and which is a stranger: a process that a server started and that lost
+//! its parent and its keeper. The gateway adopts such processes, in case a keeper fails, and ends them.
 
 use std::collections::HashMap;
 use std::io;

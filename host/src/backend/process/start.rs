@@ -43,10 +43,11 @@ pub(super) async fn keeper(name: &str) -> io::Result<Keeper> {
 
 fn command(name: &str, line: OwnedFd) -> Command {
     let mut command = std::process::Command::new(this_program());
-    // What the child is started with comes over the line: arguments and environment of a process can be looked at.
+    // The command of the child comes over the line, because other processes can read a process's arguments and
+    // environment.
     command.arg0("sentinel-gateway").args([keeper::COMMAND, &line.as_raw_fd().to_string(), name]).env_clear();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // What servers make is their own business, so they get the umask that the gateway was started with.
+    // Files of servers are the servers' own concern, so they get the umask that the gateway was started with.
     let umask = umask_of_children();
     let before_exec = move || {
         if let Some(umask) = umask {

@@ -90,7 +90,7 @@ impl Checker<'_> {
         Matcher::builder().all("http://any.invalid").no(exceptions).build().intercept(&uri)?;
         // curl takes a bare host for that of an http proxy.
         let text = if value.contains("://") { value } else { format!("http://{value}") };
-        // What some desktops write.
+        // Some desktops write it so.
         let text = text.strip_prefix("socks://").map(|rest| format!("socks5://{rest}")).unwrap_or(text);
         let Some(parsed) = proxy_url(&text) else {
             let hint = "it looks like http://proxy.example.org:3128";
@@ -106,7 +106,7 @@ impl Checker<'_> {
         names.into_iter().find_map(|name| Some((name, self.var(name)?)))
     }
 
-    /// Says once that the environment names a proxy that nothing uses, as long as nobody has decided.
+    /// Warns once that the environment names a proxy that is not used, unless the file says `proxy`.
     pub(super) fn unused_proxy(&mut self, backends: &[Backend]) {
         if self.typed("/gateway/proxy") {
             return;

@@ -1,5 +1,6 @@
-//! What judging can cost, from the schema alone: how often one place of the arguments is visited at most, by how deep the
-//! arguments are, and what a visit costs. It is a bound and not an estimate; a walk that counts says so in the tests.
+//! Computes from the schema alone what judging can cost at most: how often one place of the arguments is visited, for
+//! each depth of arguments, and what a visit costs. It is a bound and not an estimate; the tests compare it with a real
+//! count.
 //!
 //! Schemas that judge one place together (`allOf`, `anyOf`, `$ref` and so on) are a graph without cycles, and make one sum.
 //! From there each property or item leads to the sums of the schemas under it; that is done once for every level that
@@ -18,7 +19,7 @@ const STEPS_IN_PLACE: f64 = 8_000_000.0;
 const NESTED_IN_PLACE: f64 = 500.0;
 /// Visits after which the place of a mistake is not looked for any more.
 const VISITS_FOR_PLACE: f64 = 100_000.0;
-/// What a compiled schema in memory may consist of.
+/// How many nodes a compiled schema in memory may have.
 const NODES: usize = 10_000;
 const PATTERNS: usize = 500;
 const STATES: f64 = 50_000.0;

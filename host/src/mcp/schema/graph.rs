@@ -1,4 +1,4 @@
-//! The graph behind [`super::cost`]: what is visited together at one place, and what each step down leads to.
+//! The graph behind [`super::cost`]: which schemas are visited together at one place, and where each step down leads.
 
 use std::collections::HashMap;
 
