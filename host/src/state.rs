@@ -10,6 +10,7 @@
 //! out, into the files of `folder`; `epoch` says what time it is afterwards. [`Document`] is the other way to keep something:
 //! one small value, on the disk before anybody relies on it.
 
+mod bytes;
 pub mod clock;
 
 mod document;
@@ -34,12 +35,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use self::bytes::Reader;
 pub use self::clock::{Clock, ManualClock};
 pub use self::document::{Document, DocumentError, Stamp};
 use self::gcra::Spent;
 pub use self::kept::{Kept, Settings};
 pub use self::namespace::Namespace;
-use self::record::{Keep, Kind, Reader};
+use self::record::{Keep, Kind};
 use self::ring::Ring;
 use self::signal::Signal;
 use self::table::{Table, Weigh};

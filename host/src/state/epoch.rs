@@ -6,8 +6,8 @@
 //! as long as it was off, so that nothing that was spent comes back; one that was set forward makes what is kept expire
 //! sooner, which only root can do. While a gateway runs, nothing that is done to the calendar matters.
 
+use super::bytes::Reader;
 use super::clock::{boot_ns, unix_ns};
-use super::record::Reader;
 
 /// Where Linux says which start of the machine this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";

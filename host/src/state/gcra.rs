@@ -2,7 +2,8 @@
 //!
 //! GCRA alone admits `burst + rate * t` in a time `t`, which for `t` = window is up to twice the limit.
 
-use super::record::{Keep, Kind, Reader};
+use super::bytes::Reader;
+use super::record::{Keep, Kind};
 use super::ring::Ring;
 use super::{Rate, Take};
 

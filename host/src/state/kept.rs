@@ -16,11 +16,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+use super::bytes::Reader;
 use super::clock::Clock;
 use super::epoch::{Machine, Mark, resume};
 use super::folder::{Found, Unkept, claim};
 use super::gcra::Spent;
-use super::record::{End, Keep, Kind, Reader, Replay, Value, replay};
+use super::record::{End, Keep, Kind, Replay, Value, replay};
 use super::ring::Ring;
 use super::table::{Table, Weigh};
 use super::writer::Writer;

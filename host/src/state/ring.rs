@@ -1,6 +1,7 @@
 //! A sum over the recent past that may count an event too long, and never too short.
 
-use super::record::{Keep, Kind, Reader};
+use super::bytes::Reader;
+use super::record::{Keep, Kind};
 
 /// How many parts a window is cut into: an event is counted for at most 1/99 of the window too long.
 const PARTS: u64 = 100;

@@ -2,7 +2,7 @@
 //!
 //! What is read is the text as rustfmt leaves it, without comments, the content of strings, and tests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::File;
@@ -67,8 +67,13 @@ pub(super) fn report(files: &[File]) -> String {
         "`pub` items of the library that neither the binary nor benches, tests and fuzz targets name: at least {}",
         unused.len()
     );
-    for item in unused {
-        let _ = writeln!(text, "         {item}");
+    let mut modules = BTreeMap::<&str, usize>::new();
+    for item in &unused {
+        let module = item.trim_start_matches("host/src/").split(['/', '.']).next().unwrap_or_default();
+        *modules.entry(module).or_default() += 1;
+    }
+    for (module, count) in modules {
+        let _ = writeln!(text, "{count:7}  {module}");
     }
     text
 }
@@ -262,7 +267,7 @@ mod tests {
 
     #[test]
     fn lines_are_those_of_code() {
-        let code = "impl A {\n    /// Words.\n    fn long() -> [u8; 4] {\n        // words\n\n        a({ 1 });\n        \"{\"\n    }\n    fn declared(&self);\n}\nfn next() { b() }\n";
+        let code = "impl A {\n    /// Words.\n    fn long() -> [u8; 4] {\n        // words\n\n        a({ 1 });\n        b(\"{\")\n    }\n    fn declared(&self);\n}\nfn next() { b() }\n";
         assert_eq!(sizes(code, &Kind::Lines), [("long".to_owned(), 4), ("next".to_owned(), 1)]);
         let tests = "#[cfg(test)]\nmod tests { fn a() {\n\n} }\n";
         assert_eq!(sizes(tests, &Kind::Lines), []);
