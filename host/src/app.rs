@@ -85,7 +85,7 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     let watch = otlp::watch(config)?;
     files::tighten(config);
     let open = files::problems(config);
-    // What others may have changed is not gone on from.
+    // If others may have changed the kept state, it is not used.
     let state = if open.is_empty() { state::open(config) } else { Kept::in_memory() };
     let resident = Resident {
         engine: resident::engine(config)?,
@@ -100,7 +100,7 @@ async fn serve(config: &Config, began: Instant) -> anyhow::Result<()> {
     let prepared = files::together(config, open, prepared)?;
     let mounted = config.mounts().map(|mount| Prepared::load(&resident, &mount.config, Some(&mount.path)));
     let mounted: Vec<Prepared> = mounted.collect::<Result<_, _>>()?;
-    // One that has to fetch keys first is asked when somebody calls: no start waits for an issuer that is away.
+    // An authenticator that has to fetch keys first is asked with the first call, so that no start waits for an issuer.
     if !judge::fetches(config)
         && let Some(verdict) = judge::caller(config, &prepared.chain())
     {
@@ -176,7 +176,7 @@ async fn open_door(
     Ok((Door::Http(door), Some(listener)))
 }
 
-/// What ends last, after the servers.
+/// The parts that end last, after the servers.
 struct Ending {
     signals: JoinHandle<()>,
     health: Option<JoinHandle<()>>,
@@ -227,7 +227,7 @@ pub async fn probe(
     told: &mut dyn FnMut(&str, &Result<usize, Words>),
 ) -> Probe {
     let rewriters = Arc::new(loaded.rewriters);
-    // What is reported is what the servers say now.
+    // The report is about what the servers say now, not about what is remembered.
     let mut config = config.clone();
     config.gateway.memory_dir = None;
     let config = &config;
@@ -316,7 +316,7 @@ async fn health_server(
 /// gets an error from its write, like that of a full disk. Children find the signal as it was.
 fn survive_file_limit() -> anyhow::Result<()> {
     let number = rustix::process::Signal::XFSZ.as_raw();
-    // Once somebody listened, the signal does nothing else for the life of the process.
+    // Once this is listened to, the signal has no other effect for the life of the process.
     signal(SignalKind::from_raw(number))
         .map(drop)
         .context("the signal of the file size limit cannot be caught")

@@ -16,6 +16,8 @@ mod arguments;
 pub mod fuzz;
 mod journal;
 mod mover;
+mod persist;
+mod progress;
 pub mod query;
 mod queue;
 mod reader;
@@ -39,7 +41,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use journal::{Admission, Journal};
-use mover::Progress;
+use progress::Progress;
 use space::Space;
 use tally::{Place, Shared as SharedRow, Tally};
 
@@ -123,7 +125,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Everything in this folder, and the rest as it is if nobody says otherwise.
+    /// Everything in this folder, and all other settings at their defaults.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
         Self {
@@ -219,7 +221,7 @@ pub enum AuditError {
 }
 
 impl AuditError {
-    /// What a caller may know of it: whether it helps to come again, and who has to do something.
+    /// The text for callers: whether it helps to try again, and who has to do something.
     #[must_use]
     pub fn for_callers(&self) -> &'static str {
         match self {
@@ -292,7 +294,7 @@ impl Audit {
         if settings.mode == Mode::Strict {
             syncer::start(Arc::clone(&journal))?;
         }
-        let progress = Arc::new(Progress::new(&orphans));
+        let progress = Arc::new(Progress::new(orphans.iter().map(|orphan| orphan.bytes).sum()));
         let keeping = retention::Retention::new(&settings, &journal.instance);
         let mover =
             mover::run(Arc::clone(&journal), settings.store.clone(), orphans, Arc::clone(&progress), keeping);
@@ -429,7 +431,7 @@ impl Audit {
         let Some(live) = &self.0.live else {
             return Health { healthy: true, reason: None, backlog_bytes: 0 };
         };
-        // Asking also looks, so that a gateway nobody calls any more finds out that there is room again.
+        // Looks at the disk as well, so that a gateway without calls finds out that there is room again.
         let reason = live.space.check().err().map(|error| error.to_string());
         let reason = reason.or_else(|| live.journal.complaint()).or_else(|| live.progress.complaint());
         // A database driver may repeat what it was told.
@@ -522,11 +524,11 @@ impl Live {
     }
 }
 
-/// Everything that is open to others of what is there of a record.
+/// All existing files and folders of a record that are open to others.
 #[must_use]
 pub fn open_to_others(dir: &Path, store: &StoreSettings, trust: &Trust) -> Vec<files::Finding> {
     let mut all = Vec::new();
-    // What cannot be seen is said when it is to be used.
+    // A file that cannot be inspected is reported when it is used.
     let mut add = |inspected: Result<Vec<files::Finding>, FileError>| {
         if let Ok(findings) | Err(FileError::Open(findings)) = inspected {
             let new = findings.into_iter().filter(|finding| !all.contains(finding)).collect::<Vec<_>>();
@@ -550,7 +552,7 @@ pub fn open_to_others(dir: &Path, store: &StoreSettings, trust: &Trust) -> Vec<f
     all
 }
 
-/// Where the record takes room.
+/// The places on the disk that the record uses.
 fn places(settings: &Settings) -> Vec<PathBuf> {
     let mut places = vec![settings.dir.join("journal")];
     if let StoreSettings::Sqlite { path } = &settings.store {

@@ -68,9 +68,9 @@ use self::wire::WireError;
 use crate::call::shares::{Full, Shares};
 use crate::call::{Call, Json, Share};
 use crate::config;
+use crate::mcp::client::ClientNotice;
 use crate::mcp::client::{Affinity, Answered, Client};
 use crate::mcp::header::Mirrored;
-use crate::mcp::notice::ClientNotice;
 use crate::mcp::payload::{Payload, PayloadError, Unkept};
 use crate::mcp::{Era, message, method, splice};
 use crate::policy::Permitted;
@@ -356,14 +356,14 @@ impl Backend {
         Ok(reply)
     }
 
-    /// What follows when there is no place for a caller: none of it is the server's fault.
+    /// The error when there is no place for a caller; it is not the server's fault.
     fn full(&self, full: Full, limit: usize, what: &'static str) -> BackendError {
         let backend = self.name.clone();
         if full.own { BackendError::Share { backend, what } } else { BackendError::Busy { backend, limit } }
     }
 
-    /// What a client says of its own accord: over its own connection, or over the shared one if that is its own. There is
-    /// nothing of the kind in the stateless era.
+    /// Sends a client's notification: over its own connection, or over the shared one if it is the only client. The
+    /// stateless era has no such notifications.
     pub fn tell(&self, session: Option<&Arc<str>>, notice: &ClientNotice) {
         let peer = match session {
             None => self.peer(),
@@ -437,7 +437,7 @@ impl Backend {
         }
     }
 
-    /// Somebody wants it: if it is down, it is tried again as soon as its last attempt is long enough ago.
+    /// A call needs it: if it is down, it is tried again as soon as its last attempt is long enough ago.
     pub fn want(&self) {
         if matches!(*self.status.borrow(), Status::Down { .. }) {
             self.try_again(*self.soonest.lock());
@@ -488,8 +488,8 @@ impl Backend {
         })
     }
 
-    /// What the server says about a call that failed, if a value is in it that the configuration keeps secret: the same
-    /// without it. Many servers repeat the key they were given.
+    /// The server's text about a failed call, without the secrets of the configuration; `None` if it holds none. Many
+    /// servers repeat the key they were given.
     #[must_use]
     pub fn without_secrets(&self, failed: &Payload) -> Option<Payload> {
         self.opener.redaction().without_known(failed.json()).map(|text| failed.reworded(text))
@@ -526,7 +526,7 @@ impl Backend {
     }
 }
 
-/// Whose share a call is counted to. On stdio there is one client, who shares with nobody.
+/// The share that a call counts to. On stdio there is one client, which shares with nobody.
 fn share_of(call: &Call) -> Share {
     if call.door == "stdio" { Share::SOLE } else { call.principal.share() }
 }

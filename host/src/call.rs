@@ -14,7 +14,7 @@ pub mod shares;
 pub use json::Json;
 pub use shares::Share;
 
-/// What a call is about. The words are those of the plugin contract (`target-kind`).
+/// The kind of a call's target. The words are those of the plugin contract (`target-kind`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TargetKind {
     Tool,
@@ -83,8 +83,8 @@ pub struct Principal {
 const BETWEEN: &str = "\u{1f}";
 
 impl Principal {
-    /// Who this is, for what belongs to somebody: issuer, subject, and the application they use (RFC 9068
-    /// `client_id`). Two applications of one person are two.
+    /// The identity to which sessions and the like belong: issuer, subject, and the application they use (RFC 9068
+    /// `client_id`). Two applications of one person are two identities.
     #[must_use]
     pub fn identity(&self) -> String {
         self.parts().join(BETWEEN)
@@ -109,7 +109,7 @@ impl Principal {
     }
 }
 
-/// Somebody who wants to be let in, before anything is known about them.
+/// The credentials of a caller who is not known yet.
 #[derive(Clone, Debug)]
 pub struct Credential {
     /// `stdio` or `http`.
@@ -211,7 +211,7 @@ impl Denial {
         }
     }
 
-    /// A refusal of somebody whose own share of what belongs to all is used up, or who came when nothing was left.
+    /// A refusal because the caller's own share is used up, or because nothing is left for anybody.
     #[must_use]
     pub fn overloaded(message: impl Into<String>) -> Self {
         let retry_after = Some(Duration::from_secs(1));

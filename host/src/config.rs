@@ -46,11 +46,11 @@ pub struct Config {
     pub http: Option<Http>,
     /// How callers prove who they are.
     pub auth: Auth,
-    /// What tokens must have been granted.
+    /// The scopes that tokens must have.
     pub scopes: Scopes,
     /// The record of calls.
     pub audit: Audit,
-    /// What outlives the process.
+    /// The state that outlives the process.
     pub state: State,
     /// Where telemetry is sent.
     pub telemetry: Telemetry,
@@ -62,7 +62,7 @@ pub struct Config {
     pub kill_switch: KillSwitch,
     /// Every name and pattern by which the rules name tools.
     pub rules: Vec<Rule>,
-    /// What is worth a second look, but no reason to refuse.
+    /// Things that look like mistakes, but are no reason to refuse the file.
     pub warnings: Vec<Problem>,
     /// Passwords in what every server inherits, which must not be shown either.
     pub inherited: Vec<Secret>,
@@ -72,7 +72,7 @@ pub struct Config {
     pub typed: Typed,
 }
 
-/// Where the gateway listens and what it bears.
+/// Where the gateway listens, and its limits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gateway {
     /// The HTTP door.
@@ -152,7 +152,7 @@ pub struct Mount {
 pub struct Oauth {
     /// The gateway's own URI.
     pub resource: String,
-    /// Who gives out tokens for it.
+    /// The authorization servers that give out tokens for it.
     pub authorization_servers: Vec<String>,
     /// The scopes a client may ask for.
     pub scopes: Vec<String>,
@@ -204,13 +204,13 @@ pub struct Audit {
     pub max_age: Option<Duration>,
     /// When the record takes more in the database, the oldest rows leave it.
     pub max_bytes: Option<u64>,
-    /// What becomes of rows that leave.
+    /// Whether rows that are removed are archived or deleted.
     pub when_full: WhenFull,
     /// With fewer bytes free on the disk calls are refused; `None` for what fits the disk.
     pub min_free_bytes: Option<u64>,
 }
 
-/// What outlives the process. The plugins of all endpoints keep theirs in one place.
+/// The state that outlives the process. The plugins of all endpoints keep theirs in one place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
     /// Whether limits and circuits do.
@@ -279,7 +279,7 @@ pub enum Store {
     },
 }
 
-/// What systems are told that watch over the gateway.
+/// Telemetry: traces and metrics for other systems.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Telemetry {
     /// Traces and metrics for a collector of OpenTelemetry.
@@ -307,9 +307,9 @@ pub struct Otlp {
     pub timeout: Duration,
     /// How often metrics are sent.
     pub metrics_interval: Duration,
-    /// What spans that wait may take.
+    /// How much memory waiting spans may take.
     pub max_queue_bytes: usize,
-    /// What is said of this gateway.
+    /// Attributes of this gateway in all that is sent.
     pub attributes: Vec<(String, String)>,
 }
 
@@ -354,7 +354,7 @@ pub struct Backend {
     pub idle_timeout: Duration,
     /// Whether the gateway is not ready without it.
     pub required: bool,
-    /// What it lacks, if it is optional and cannot be started for that: it stays down, and keeps its names.
+    /// For an optional backend that cannot be started: what is missing. It stays down, and keeps its names.
     pub absent: Option<String>,
 }
 
@@ -628,7 +628,7 @@ impl Config {
         self
     }
 
-    /// What must not be shown, for this endpoint and the further ones.
+    /// The secrets that must not be shown, of this endpoint and of all mounts.
     #[must_use]
     pub fn secrets(&self) -> Secrets {
         Secrets {
@@ -695,7 +695,7 @@ pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> R
     read(text, path, env, None, Vec::new())
 }
 
-/// What the file of a mount shares with the main one.
+/// The settings that the file of a mount shares with the main one.
 #[derive(Clone, Copy)]
 struct Main<'a> {
     door: &'a raw::RawHttp,

@@ -23,7 +23,7 @@ use self::frame::{Broken, Pipes};
 /// Which program is started, if it named itself.
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// What a worker may use.
+/// The limits of a worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Memory it can write to. It is counted by the kernel (`RLIMIT_DATA`), addresses that are only reserved are not.

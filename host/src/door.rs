@@ -20,7 +20,6 @@ mod backlog;
 mod batch;
 mod lines;
 mod listen;
-mod notices;
 mod pour;
 mod respond;
 mod seal;

@@ -39,7 +39,7 @@ pub struct Finding {
     pub path: PathBuf,
     /// What is wrong with it: `everybody may write to it (mode 0666)`.
     pub message: String,
-    /// What to type.
+    /// The command to type.
     pub fix: String,
 }
 
@@ -81,7 +81,7 @@ fn list(findings: &[Finding]) -> String {
     findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// What somebody said about folders, besides what the system says.
+/// The operator's word about folders, besides what the system says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
     /// Folders that are not judged, nor those above them: nobody else can reach them (volumes of a container). What

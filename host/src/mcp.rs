@@ -12,15 +12,16 @@ mod doubled;
 pub mod envelope;
 pub mod era;
 pub mod header;
+mod hello;
 pub mod item;
 mod members;
 pub mod mend;
 pub mod message;
 pub mod method;
-pub mod notice;
 pub mod params;
 pub mod payload;
 mod readable;
+mod revision;
 pub mod said;
 pub mod scan;
 pub mod schema;
@@ -53,18 +54,6 @@ pub mod code {
 }
 
 pub use doubled::Ambiguous;
-pub use era::{Era, STATELESS};
 pub use method::{is_custom, is_of_protocol};
 pub use params::Params;
-
-/// The handshake-era revisions the gateway speaks, newest first (MCP "Versioning").
-pub const REVISIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
-
-/// The only revision that allows JSON-RPC batches (2025-03-26 "Batching"; removed in 2025-06-18).
-pub const BATCH_REVISION: &str = "2025-03-26";
-
-/// The revision to answer `initialize` with: the requested one if the gateway speaks it, else its newest.
-#[must_use]
-pub fn negotiate(requested: &str) -> &'static str {
-    REVISIONS.iter().find(|known| **known == requested).copied().unwrap_or(REVISIONS[0])
-}
+pub use revision::{BATCH_REVISION, Era, REVISIONS, STATELESS, negotiate};

@@ -63,10 +63,10 @@ pub struct Pipeline {
     calls: Arc<Shares>,
 }
 
-/// The door with one client, who shares with nobody.
+/// The door that has one client only, so that nothing has to be shared.
 const SOLE_DOOR: &str = "stdio";
 
-/// Calls under way at once, unless it is said.
+/// How many calls may be under way at once, by default.
 const CALLS: usize = 1_024;
 
 /// A request as a door brings it.
@@ -81,7 +81,7 @@ pub struct Arrival<'a> {
     pub params: Option<&'a Params>,
     /// The way back to the client while the call is under way.
     pub client: &'a Arc<dyn Client>,
-    /// What its HTTP request said of the trace that it belongs to.
+    /// The trace context of its HTTP request.
     pub trace: Option<&'a Carried>,
 }
 
@@ -93,7 +93,7 @@ pub struct TurnedAway<'a> {
     pub who: Option<&'a Principal>,
     /// Where it came from.
     pub address: &'a str,
-    /// What counts as one with it: this caller, or all addresses that one client may have.
+    /// The source that it is counted with: this caller, or all addresses that one client may have.
     pub source: &'a str,
     /// As much as was read of it: `POST /mcp`, `tools/call`.
     pub asked: &'a str,
@@ -108,8 +108,8 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The words of a server about a call that failed, without the secrets of the configuration. They are read whole for
-    /// that: a key may stand anywhere in them.
+    /// A server's text about a call that failed, without the secrets of the configuration. It is read whole for that,
+    /// because a secret may stand anywhere in it.
     async fn without_secrets(self, backend: &Backend) -> Result<Self, Failure> {
         let (payload, is_error) = match self {
             Self::Result(result) => (result, false),
@@ -122,7 +122,7 @@ impl Answer {
     }
 }
 
-/// A long answer that somebody must see whole, and that is too long for that.
+/// The failure for a long answer that has to be read whole and cannot be.
 fn unreadable(backend: &Arc<str>, error: &PayloadError) -> Failure {
     let backend = backend.clone();
     Failure::Backend(match error {
@@ -171,7 +171,7 @@ impl Pipeline {
         self.live.load()
     }
 
-    /// The generations that are alive, oldest first, with how many hold each: calls under way and the like.
+    /// The generations that are alive, oldest first, each with its number of holders: calls under way and the like.
     #[must_use]
     pub fn generations(&self) -> Vec<(u64, usize)> {
         self.live.alive()
@@ -185,8 +185,8 @@ impl Pipeline {
         self.live.make_room().await
     }
 
-    /// Puts the next generation in force: whatever arrives from now on is done by it, and calls under way end on the one they
-    /// began with.
+    /// Puts the next generation in force: requests that arrive from now on are done by it, and calls under way end on
+    /// the one they began with.
     pub fn swap(&self, next: Generation) {
         self.live.swap(Arc::new(next));
     }
@@ -202,10 +202,10 @@ impl Pipeline {
         self.calls.resize(calls);
     }
 
-    /// Does one call, or says why not. Cancelling does not tear it: it ends in order, with its record.
+    /// Does one call, or says why not. A call that is cancelled still ends in order, with its record.
     ///
     /// # Errors
-    /// Whatever stands between the caller and an answer of the backend.
+    /// Any reason why the caller gets no answer of the backend.
     pub async fn handle(
         &self,
         arrival: Arrival<'_>,
@@ -250,7 +250,7 @@ impl Pipeline {
         self.deliver(&trip, principal, located, cancelled).await
     }
 
-    /// What is not taken up, because its params have no one meaning, leaves a record too. The arrival is without them.
+    /// Refuses a request whose params can be read in two ways, with a record. The arrival is without them.
     ///
     /// # Errors
     /// Always; the caller may be unknown, or the record not be written.
@@ -276,7 +276,7 @@ impl Pipeline {
         let (policy, rewriters) = (trip.generation.policy(), trip.generation.rewriters());
         let call = Arc::new(trip.call(principal, &located));
         trace::about(&call);
-        // May it? Kill switch, guards, arguments, breaker; then the rewriters' say on the request.
+        // May it? Kill switch, guards, arguments, breaker. Then the rewriters edit the request.
         let permitted = match policy.decide_all(&call, &located.also, located.schema()) {
             Ok(permitted) => permitted,
             Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
@@ -305,7 +305,7 @@ impl Pipeline {
         };
         let latency = sent.elapsed();
         spans::answered(outgoing, &done);
-        // What came of it: for the guards as the backend gave it, for the client as the rewriters leave it.
+        // The guards hear of the result as the backend gave it; the client gets it as the rewriters leave it.
         let verdict = outcome::of(&done, located.backend.errors_count());
         let answer = match done {
             // Nobody answered, so there is nothing to rewrite.
@@ -340,7 +340,7 @@ impl Pipeline {
         let backend = &permitted.call().target.backend;
         let mut changed = None;
         if rewriters.see_responses(backend) {
-            // A rewriter may be there to take something out, so it sees everything or nobody sees it.
+            // A rewriter may be there to remove something, so an answer that it cannot see whole goes to nobody.
             reply = reply.whole().await.map_err(|error| unreadable(backend, &error))?;
             let answer = BackendAnswer {
                 is_error: reply.is_error() || outcome::is_tool_error(&reply),
@@ -354,18 +354,18 @@ impl Pipeline {
             (false, changed) => {
                 self.tasks.note(permitted.call(), reply.text());
                 let answer = changed.map_or_else(|| reply.payload().clone(), Payload::from);
-                // What the client sees: what a rewriter took out it does not know of.
+                // Read from what the client sees: it does not know of links that a rewriter removed.
                 self.links.note(permitted.call(), answer.json());
                 Answer::Result(answer)
             }
         })
     }
 
-    /// A call that was not done leaves a record too.
+    /// Records a call that was not done.
     ///
-    /// What is refused before the guards are asked would cost its caller nothing, and fill the record at any speed. So
-    /// the guards are asked about it as about a call, but only for how often: they are not told what was asked for, and
-    /// no answer of theirs says whether it exists. Whether it is too often is a plugin's decision like any other.
+    /// A refusal before the guards are asked would cost its caller nothing, and could fill the record at any speed. So
+    /// the guards are asked about it as about a call, but only whether it comes too often, which is a plugin's decision
+    /// like any other. They are not told what was asked for, so their answer does not reveal whether it exists.
     async fn refuse<T>(
         &self,
         trip: &Trip<'_>,
@@ -398,7 +398,7 @@ impl Pipeline {
         Err(failure)
     }
 
-    /// Who asks something that is not one call to one target. A stranger leaves a record there, too.
+    /// The caller of a request that is not one call to one target. A request of an unknown caller is recorded, too.
     ///
     /// # Errors
     /// The caller is unknown.
@@ -414,7 +414,7 @@ impl Pipeline {
         }
     }
 
-    /// Refuses what somebody asks whom nobody knows, with a record of what it was.
+    /// Refuses a request of an unknown caller, with a record of what it was.
     ///
     /// # Errors
     /// Always.
@@ -428,7 +428,7 @@ impl Pipeline {
         Trip { id: self.audit.next_id(), generation, arrival, since }
     }
 
-    /// A call whose record failed is counted as that, whatever else became of it.
+    /// A call that could not be recorded is counted as such, however it ended.
     fn recorded(&self, result: Result<(), AuditError>, tool: &str, trip: &Trip<'_>) -> Result<(), Failure> {
         result.map_err(|error| {
             let failure = Failure::Audit(error.for_callers());
@@ -465,7 +465,7 @@ impl Pipeline {
             Closing { status, error: Some(&denial.message), latency: request.since.elapsed(), notes };
         let id = self.audit.next_id();
         let recorded = self.audit.refused_often(id, request.source, &entry, &closing).await;
-        // They are turned away whatever becomes of the record, and the log says what did.
+        // The request is refused even if it cannot be recorded; the log then says why.
         let failure = recorded.err().map_or(failure, |error| Failure::Audit(error.for_callers()));
         self.meters.count("unknown", status, Some(&failure), request.since.elapsed());
     }
@@ -495,7 +495,7 @@ struct Trip<'a> {
 
 /// Longest name of an unknown target that goes on record.
 const MAX_NAME: usize = 256;
-/// What guards hear of everything that was refused before they were asked: one name, so that it is one counter.
+/// The target that guards hear for all requests that were refused before they were asked: one name, so one counter.
 const UNFOUND: &str = "unknown";
 
 impl Trip<'_> {
@@ -511,7 +511,7 @@ impl Trip<'_> {
         }
     }
 
-    /// What guards are asked in the place of a call that there is not.
+    /// The call that guards are asked about when no target was found.
     fn unfound(&self, principal: Arc<Principal>) -> Call {
         Call {
             id: self.id.to_string(),
@@ -558,7 +558,7 @@ impl Trip<'_> {
     }
 }
 
-/// What the params of a call hold as its arguments; empty if there are none.
+/// The arguments in the params of a call; empty if there are none.
 fn arguments(params: &str) -> &str {
     splice::get(params, "/arguments").unwrap_or("")
 }

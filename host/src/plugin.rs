@@ -64,9 +64,9 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Those of a rewriter that does not say.
+    /// The hooks of a rewriter that does not say which it has.
     pub const ALL: Self = Self { request: true, response: true, catalog: true };
-    /// Those of what is no rewriter.
+    /// The hooks of a plugin that is no rewriter.
     const NONE: Self = Self { request: false, response: false, catalog: false };
 }
 
@@ -126,7 +126,7 @@ pub struct Refusal {
     pub details: Vec<(String, String)>,
 }
 
-/// What a call came to: the plugin's answer or its refusal, unless the plugin itself failed.
+/// The result of a call: the plugin's answer or its refusal, unless the plugin itself failed.
 pub type Answered<T> = Result<Result<T, Refusal>, PluginError>;
 
 /// One row of a list, for `visibility`.
@@ -167,7 +167,7 @@ impl Plugin {
         self.roles
     }
 
-    /// What the operator wants when the plugin fails.
+    /// What happens when the plugin fails, as the operator chose.
     #[must_use]
     pub fn on_failure(&self) -> config::OnFailure {
         self.on_failure

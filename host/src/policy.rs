@@ -34,7 +34,7 @@ pub struct Policy {
     kill: Arc<KillSwitch>,
     clock: Clock,
     judges: Arc<Judges>,
-    /// Counts the generations whose callers came to be judged by others.
+    /// A number that grows whenever a generation has other authenticators than the one before.
     epoch: u64,
 }
 
@@ -45,8 +45,9 @@ impl Policy {
         Self { chain, kill, clock, judges: Arc::default(), epoch: 0 }
     }
 
-    /// The one of the next generation; calls that already have a permit settle with the old plugins. If its authenticators
-    /// are others, what the old ones said of callers holds no longer: all are asked about again.
+    /// The policy of the next generation; calls that already have a permit settle with the old plugins. If its
+    /// authenticators are different, what the old ones said of callers holds no longer, and every caller is
+    /// authenticated again.
     #[must_use]
     pub fn following(&self, chain: Chain) -> Self {
         let epoch = if self.chain.judges_callers_as(&chain) { self.epoch } else { self.epoch + 1 };
@@ -112,17 +113,17 @@ impl Policy {
         if let Some(schema) = schema {
             self.arguments_fit(call, schema)?;
         }
-        // A breaker keeps calls from a backend that is ill. What an operator does about that is no call to it.
+        // A breaker keeps calls away from a failing backend. An operator's command is no call to the backend.
         if call.target.kind != TargetKind::Control {
             chain.admit(call, &chain.breakers, &mut permits)?;
         }
         Ok(Permitted::new(permits, others))
     }
 
-    /// Whether a caller may be refused once more. The guards are asked as for any call, and only what they say about how
-    /// often counts: what is not there can be neither allowed nor denied, and an answer that told one unknown name from
-    /// another would tell a caller what the rules know. All of them are asked, because the one that counts may stand
-    /// behind one that denies. Breakers are not: no server is involved.
+    /// Whether a caller may be refused once more. The guards are asked as for any call, but only an answer about how
+    /// often counts: a target that does not exist can be neither allowed nor denied, and an answer that depended on the
+    /// unknown name would reveal the rules. All guards are asked, because the one that counts may stand behind one that
+    /// denies. Breakers are not asked, because no server is involved.
     ///
     /// # Errors
     /// It is too often, or that cannot be told.
@@ -155,7 +156,7 @@ impl Policy {
     }
 }
 
-/// Says that arguments do not fit which are passed on all the same: the first time, and whenever it was twice as often.
+/// Logs that arguments do not fit and are passed on all the same: the first time, and whenever the number has doubled.
 fn advised(call: &Call, error: &ArgumentError, times: u64) {
     if !times.is_power_of_two() {
         return;
@@ -185,7 +186,8 @@ fn refused(call: &Call, schema: &ArgumentSchema, error: ArgumentError) -> Denial
                 ArgumentError::Schema(reason) => reason,
                 error => error.to_string(),
             };
-            // What is wrong with the schema was said when it was listed; only what shows in a call is said here, once.
+            // Flaws of the schema were logged when it was listed; only a failure that shows in a call is logged here,
+            // once.
             if schema.fails_first() {
                 tracing::warn!(tool = ?tool, backend = %backend, "a call was refused because of the tool's inputSchema: {reason}");
             }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc::error::{SendError, TrySendError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// What a message takes of the budget while it waits.
+/// How many bytes of the budget a message takes while it waits.
 pub trait Weight {
     /// In bytes; 0 for a message that others have counted already.
     fn weight(&self) -> usize;
 }
 
-/// So many bytes may wait at once, in all queues that share it.
+/// How many bytes may wait at once, in all queues that share it.
 #[derive(Clone, Debug)]
 pub struct Budget {
     free: Arc<Semaphore>,

@@ -26,7 +26,7 @@ use self::shapes::Shapes;
 use self::values::Values;
 use crate::text;
 
-/// What stands in place of a secret.
+/// The text in place of a secret.
 pub const REDACTED: &str = "[redacted]";
 
 /// How far a text is searched.
@@ -59,7 +59,7 @@ const MIN_WINDOW: usize = 4 << 10;
 /// A token is not longer than this, in bytes.
 const MAX_TOKEN: usize = 2 << 10;
 
-/// What a redactor is made of.
+/// The values and rules that a redactor is made from.
 #[derive(Clone, Default)]
 pub struct Secrets {
     /// Values that must not be shown; those under 4 bytes are not searched for.
@@ -119,7 +119,7 @@ impl Redaction {
         self.0.current.store(Arc::new(Redactor::new(secrets)));
     }
 
-    /// The rules as they are now, for somebody who applies them many times at once.
+    /// The rules as they are now, for code that applies them many times at once.
     #[must_use]
     pub fn current(&self) -> arc_swap::Guard<Arc<Redactor>> {
         self.0.current.load()
@@ -248,7 +248,7 @@ impl Redactor {
         clean
     }
 
-    /// What somebody else said, on one line: without secrets and harmful characters, and at most `limit` bytes of it.
+    /// Foreign text on one line: without secrets and harmful characters, and at most `limit` bytes of it.
     #[must_use]
     pub fn excerpt(&self, said: &str, limit: usize) -> String {
         let (clean, whole) = self.head(said, limit);

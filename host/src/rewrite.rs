@@ -21,7 +21,7 @@ const MAX_REWRITTEN: usize = 16 << 20;
 #[derive(Debug, Default)]
 pub struct Rewriters {
     by_backend: HashMap<String, Vec<(Arc<Plugin>, Hooks)>>,
-    /// For a backend that nobody was asked about: every hook of all.
+    /// For a backend that the rewriters were not asked about: every hook of all.
     anywhere: Vec<(Arc<Plugin>, Hooks)>,
     /// What plugins must not tell clients.
     redaction: Redaction,
@@ -147,8 +147,8 @@ impl Rewriters {
         Ok(changed)
     }
 
-    /// A backend's list after all rewriters. A rewriter that fails hides the whole list: what it would have
-    /// hidden must not be shown.
+    /// A backend's list after all rewriters. A rewriter that fails hides the whole list, because an item that it
+    /// would have hidden must not be shown.
     #[must_use]
     pub fn catalog(&self, backend: &Arc<str>, list: List, offers: Vec<Offer>) -> Vec<Offer> {
         let kind = match list {

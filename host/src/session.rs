@@ -83,7 +83,7 @@ impl Session {
         &self.id
     }
 
-    /// What was settled in `initialize`; none before it.
+    /// The result of `initialize`; `None` before it.
     #[must_use]
     pub fn hello(&self) -> Option<&Hello> {
         self.hello.get()

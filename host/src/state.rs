@@ -1,5 +1,5 @@
-//! What guards remember between calls, kept by the gateway so that it outlives every instance, every reload and, on the
-//! disk, the process.
+//! The memory of guards between calls. The gateway keeps it, so that it outlives every instance, every reload and, on
+//! the disk, the process.
 //!
 //! Each plugin has a [`Namespace`]: keys of its own, under a quota of keys and bytes, every one of which
 //! expires. The meaning of the operations is that of the interfaces `counters` and `cells` of the plugin
@@ -15,6 +15,8 @@ pub mod clock;
 mod document;
 mod epoch;
 mod folder;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod gcra;
 mod kept;
 mod namespace;
@@ -96,7 +98,7 @@ pub enum CellFailure {
     /// As [`Failure::Unavailable`].
     #[error("the state store does not answer")]
     Unavailable,
-    /// The cell has another version than expected: somebody else was faster.
+    /// The cell has another version than expected: another call was faster.
     #[error("the cell was changed by somebody else")]
     Stale,
 }
@@ -154,7 +156,10 @@ impl Store {
     #[must_use]
     pub fn passing_namespace(&self, plugin: &str, config: &str, quota: Quota) -> Namespace {
         let digest = blake3::hash(config.as_bytes()).to_hex();
-        self.named(&format!("{} {digest}{PASSING}", space_name(&self.endpoint, plugin)), quota)
+        let namespace =
+            self.named(&format!("{} {digest}{PASSING}", space_name(&self.endpoint, plugin)), quota);
+        self.spaces.forget_passing();
+        namespace
     }
 
     fn named(&self, name: &str, quota: Quota) -> Namespace {
@@ -164,8 +169,8 @@ impl Store {
     }
 }
 
-/// How the names of spaces end that are not written down.
-const PASSING: &str = " passing";
+/// How the names of spaces end that are not written down. No name in a configuration has such a character.
+const PASSING: &str = "\0";
 
 /// The name of a plugin's space; names of plugins have no blank, and those of endpoints begin with a slash.
 fn space_name(endpoint: &str, plugin: &str) -> String {
@@ -181,6 +186,11 @@ impl Spaces {
         let space = Arc::new(Space { signal: Arc::clone(&self.signal), ..Space::default() });
         spaces.insert(name.into(), Arc::clone(&space));
         space
+    }
+
+    /// Forgets what belonged to configurations that no plugin has any more.
+    fn forget_passing(&self) {
+        self.by_name.lock().retain(|name, space| !name.ends_with(PASSING) || Arc::strong_count(space) > 1);
     }
 
     /// The spaces that are written down.

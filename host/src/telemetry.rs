@@ -30,7 +30,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub struct Log(Flood);
 
 impl Log {
-    /// Says what was left out of the log and not yet said, before the process ends.
+    /// Reports lines that were left out of the log and not reported yet, before the process ends.
     pub fn close(self) {
         self.0.report();
     }
@@ -93,9 +93,9 @@ fn buckets(name: &str) -> &'static [f64] {
     if name == PLUGIN_DURATION { &PLUGIN_BUCKETS } else { &BUCKETS }
 }
 
-/// What counts and records while the gateway runs.
+/// The recorder of metrics while the gateway runs.
 pub struct Watch {
-    /// Renders what was counted so far, for Prometheus.
+    /// Renders the metrics for Prometheus.
     pub render: Arc<dyn Fn() -> String + Send + Sync>,
     otlp: Option<otlp::Otlp>,
 }
@@ -107,7 +107,7 @@ impl std::fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// Sends what is left for the collector, if there is one, before the process ends.
+    /// Sends the last spans and metrics to the collector, if there is one, before the process ends.
     pub async fn close(self) {
         if let Some(otlp) = self.otlp {
             otlp.close().await;

@@ -1,4 +1,4 @@
-//! Foreign text, made fit to be shown: in a log, on a terminal, in a message, in the record.
+//! Makes foreign text fit to be shown: in a log, on a terminal, in a message, in the record.
 //!
 //! Whatever a client, a server or a plugin said may hold characters that steer a terminal, begin a new line of the log,
 //! reorder what is read or cannot be seen. Here they become escapes, in one place for the whole gateway.

@@ -9,8 +9,8 @@ use std::process::Command;
 use anyhow::bail;
 use clap::ValueEnum;
 
-use crate::build::{self, Host, Plan};
-use crate::workspace::Workspace;
+use crate::build::{self, Plan};
+use crate::workspace::{Host, Workspace};
 use crate::{debian, shell};
 
 /// What to measure.

@@ -5,32 +5,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::workspace::{Guest, Workspace};
+use crate::workspace::{Guest, Host, Workspace};
 use crate::{encode, shell};
-
-/// How the gateway is built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Host {
-    Debug,
-    Release,
-    /// As the tests need it: together with them, so that cargo settles on one set of features for the
-    /// dependencies and builds them once.
-    Tests,
-}
-
-impl Host {
-    pub(crate) fn profile(release: bool) -> Self {
-        if release { Self::Release } else { Self::Debug }
-    }
-
-    /// The folder of the target folder that its files are in.
-    pub(crate) fn folder(self) -> &'static str {
-        match self {
-            Self::Debug | Self::Tests => "debug",
-            Self::Release => "release",
-        }
-    }
-}
 
 /// What to build.
 #[derive(Debug)]

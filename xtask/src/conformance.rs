@@ -15,8 +15,8 @@ use std::time::Instant;
 use anyhow::{Context as _, bail, ensure};
 use clap::ValueEnum;
 
-use crate::build::{self, Host, Plan};
-use crate::workspace::Workspace;
+use crate::build::{self, Plan};
+use crate::workspace::{Host, Workspace};
 use crate::{fixtures, shell};
 
 use self::compare::{Comparison, Lists, Loss, compare};

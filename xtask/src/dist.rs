@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::build::{self, Host, Plan};
-use crate::workspace::Workspace;
+use crate::build::{self, Plan};
+use crate::workspace::{Host, Workspace};
 use crate::{encode, shell};
 
 /// How the archive is made.

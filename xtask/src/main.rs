@@ -25,8 +25,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::build::{Host, Plan};
-use crate::workspace::Workspace;
+use crate::build::Plan;
+use crate::workspace::{Host, Workspace};
 
 /// Builds, tests, checks and shows Sentinel Gateway.
 #[derive(Debug, Parser)]
@@ -84,7 +84,11 @@ enum Task {
     /// Install the Node and Python servers that the tests put behind the gateway
     Fixtures,
     /// Check the layers, the size of files and the other rules of the house
-    Tidy,
+    Tidy {
+        /// Print what is large and might be split, and what is public for nobody; nothing is checked
+        #[arg(long)]
+        report: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -125,6 +129,7 @@ fn perform(task: Task, workspace: &Workspace) -> anyhow::Result<()> {
         Task::Dist(options) => dist::run(workspace, &options),
         Task::Schema => dist::schema(workspace),
         Task::Fixtures => fixtures::run(workspace),
-        Task::Tidy => tidy::run(workspace),
+        Task::Tidy { report: false } => tidy::run(workspace),
+        Task::Tidy { report: true } => tidy::report(workspace),
     }
 }

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use crate::build::{self, Host, Plan};
-use crate::workspace::{Workspace, package_name};
+use crate::build::{self, Plan};
+use crate::workspace::{Host, Workspace, package_name};
 use crate::{debian, fixtures, shell};
 
 /// The release of cargo-component that the component example is built with.

@@ -1,7 +1,9 @@
 //! The rules of the house as code: they hold because a test says so, not because somebody remembers.
 
+mod circles;
 mod layers;
 mod promises;
+mod report;
 mod source;
 mod tree;
 
@@ -39,8 +41,28 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     }
 }
 
+/// Prints what is large, and what is public for nobody.
+///
+/// # Errors
+/// If a file cannot be read.
+pub(crate) fn report(workspace: &Workspace) -> anyhow::Result<()> {
+    print!("{}", report::report(&read(workspace)?));
+    Ok(())
+}
+
 /// Everything that is not as it should be, one line each, in a fixed order.
 fn breaches(workspace: &Workspace) -> anyhow::Result<Vec<String>> {
+    let files = read(workspace)?;
+    let mut breaches = tree::check(&files);
+    breaches.extend(source::check(&files));
+    breaches.extend(layers::check(&files));
+    breaches.extend(circles::check(&files));
+    breaches.extend(promises::check(&files));
+    Ok(breaches)
+}
+
+/// The files of the project.
+fn read(workspace: &Workspace) -> anyhow::Result<Vec<File>> {
     let mut files = Vec::new();
     for path in tree::files(&workspace.root)? {
         let full = workspace.root.join(&path);
@@ -54,11 +76,7 @@ fn breaches(workspace: &Workspace) -> anyhow::Result<Vec<String>> {
         };
         files.push(File { path, text: String::from_utf8(content).ok() });
     }
-    let mut breaches = tree::check(&files);
-    breaches.extend(source::check(&files));
-    breaches.extend(layers::check(&files));
-    breaches.extend(promises::check(&files));
-    Ok(breaches)
+    Ok(files)
 }
 
 #[cfg(test)]

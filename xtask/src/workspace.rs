@@ -6,14 +6,36 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use crate::build::Host;
-
 /// The folders of this project.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     /// Where cargo builds: `CARGO_TARGET_DIR`, or `target` in the root.
     pub(crate) target: PathBuf,
+}
+
+/// How the gateway is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Host {
+    Debug,
+    Release,
+    /// As the tests need it: together with them, so that cargo settles on one set of features for the
+    /// dependencies and builds them once.
+    Tests,
+}
+
+impl Host {
+    pub(crate) fn profile(release: bool) -> Self {
+        if release { Self::Release } else { Self::Debug }
+    }
+
+    /// The folder of the target folder that its files are in.
+    pub(crate) fn folder(self) -> &'static str {
+        match self {
+            Self::Debug | Self::Tests => "debug",
+            Self::Release => "release",
+        }
+    }
 }
 
 /// A crate that becomes a `.wasm` file of the same name as its folder.

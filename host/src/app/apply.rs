@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::config::{Change, Effect, Problems};
 
-/// So many keys are named in one line of the log, at most.
+/// How many keys are named in one line of the log, at most.
 const MAX_NAMED: usize = 20;
 
-/// What a reading of the file would change, key by key.
+/// The changes that a reading of the file would make, key by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// The generation that is in force.
@@ -17,7 +17,7 @@ pub struct Difference {
     pub changes: Vec<Change>,
 }
 
-/// What applying the file has done.
+/// The changes that applying the file has made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The generation that is in force now; the one before it, if nothing had to change.

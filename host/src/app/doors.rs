@@ -40,21 +40,21 @@ pub(super) struct Everybody {
     limits: server::Limits,
     room: Room,
     app: server::App,
-    /// Who came lately, for each endpoint.
+    /// The callers of late, for each endpoint.
     callers: Mutex<Vec<Came>>,
 }
 
-/// Who came lately to the endpoint of this path, known by these headers.
+/// The callers of late at the endpoint of this path, known by these headers.
 type Came = (Option<String>, Vec<String>, Arc<Callers>);
 
-/// What a reload puts in the place of what is open.
+/// The part of an open door that a reload replaces.
 pub(super) enum Front {
     Stdio,
     Http { router: Router, paths: Vec<String> },
 }
 
 impl Door {
-    /// What the configuration makes of this door, to be put in force.
+    /// Prepares this door for another configuration, to be put in force later.
     ///
     /// # Errors
     /// A name or origin in the file that cannot be read, with its key.
@@ -118,7 +118,7 @@ impl Sole {
     }
 }
 
-/// What the stdio caller brings: its token, and who the operating system says it is.
+/// The credential of the stdio caller: its token, and who it is for the operating system.
 pub(super) fn credential(auth: &Auth) -> Credential {
     let bearer = match auth {
         Auth::Jwt { token } => token.as_ref().map(|token| token.expose().to_owned()),
@@ -133,7 +133,7 @@ impl Everybody {
     /// Listens where the configuration says; nobody is served yet.
     ///
     /// # Errors
-    /// The address is not to be had.
+    /// The address cannot be used.
     pub(super) async fn bind(config: &Config, settings: &Http) -> anyhow::Result<(Self, TcpListener)> {
         let address = config.gateway.listen;
         let listener = TcpListener::bind(address)
@@ -236,7 +236,7 @@ impl Everybody {
         })
     }
 
-    /// Who came lately to an endpoint.
+    /// The callers of late at an endpoint.
     fn callers(&self, mount: Option<&str>, headers: &[String]) -> Arc<Callers> {
         let mut all = self.callers.lock();
         let found = all.iter().find(|(of, by, _)| of.as_deref() == mount && by == headers);

@@ -10,7 +10,7 @@ use crate::audit;
 use crate::config::{Config, Problem, Problems};
 use crate::files::{self, FileError, Finding, Links, Trust};
 
-/// What is open to others of the record and of the folders for long answers.
+/// The files and folders of the record, of the state and of long answers that are open to others.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let trust = &config.gateway.trust;
     let mut found = Vec::new();
@@ -64,7 +64,7 @@ fn add(problems: &mut Vec<Problem>, key: &str, finding: Finding) {
     }
 }
 
-/// What was found, and what loading the plugins came to: everything at once.
+/// The problems of files and those of loading the plugins: everything at once.
 pub(super) fn together<T>(
     config: &Config,
     mut found: Vec<Problem>,

@@ -1,5 +1,5 @@
-//! Who the caller on stdio is, asked before anybody calls: what the authenticators make of the credential at hand, and
-//! whether the role it gives can do anything.
+//! Asks the authenticators about the caller on stdio before the first call: whether its credential is accepted, and
+//! whether the role that it gives can do anything.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use crate::config::{Auth, Config, Problem, Problems, Stage};
 use crate::policy::{Caller, Chain, KillSwitch, Policy};
 use crate::state::Clock;
 
-/// What became of the credential at hand.
+/// The verdict about the credential.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Somebody the gateway knows, with a role of the file.
+    /// A known caller, with a role of the file.
     Known(Arc<Principal>),
-    /// Somebody the gateway knows, with a role that the file does not define; those it defines.
+    /// A known caller, with a role that the file does not define; beside it the roles that it defines.
     Powerless(Arc<Principal>, Vec<String>),
     /// Nobody.
     Refused(Denial),
-    /// That cannot be told now: the keys of the issuer are not to be had, say.
+    /// It cannot be told now, because the keys of the issuer cannot be fetched, say.
     Unsure(Denial),
 }
 
@@ -84,7 +84,7 @@ impl Verdict {
         match self {
             Self::Known(_) => tracing::info!("{self}"),
             Self::Unsure(_) => tracing::warn!("{self}"),
-            // Who starts gateways is often a program, and its client shows what it is answered.
+            // Gateways are often started by a program, and its client shows the answer to `initialize`.
             Self::Powerless(..) | Self::Refused(_) => {
                 tracing::error!("{self}; `sentinel-gateway check` says what to do");
             }

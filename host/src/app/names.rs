@@ -1,4 +1,5 @@
-//! What clients will see of the servers behind an endpoint: names, which of them met, and what the lists cost a model.
+//! What clients will see of the servers behind an endpoint: the names, which of them two servers share, and how many
+//! tokens of a model's context the lists take.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ pub struct Names {
 pub struct Tool {
     pub shown: String,
     pub backend: String,
-    /// What its server calls it.
+    /// The server's own name for it.
     pub own: String,
     pub bytes: usize,
 }
@@ -34,7 +35,7 @@ pub struct Tool {
 #[derive(Clone, Debug)]
 pub struct Met {
     pub name: String,
-    /// The server whose tool is shown under it; none if it is nobody's.
+    /// The server whose tool is shown under it; `None` if no tool is.
     pub owner: Option<String>,
     /// The others, and how theirs is shown.
     pub others: Vec<(String, String)>,

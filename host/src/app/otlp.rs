@@ -1,4 +1,4 @@
-//! What the configuration says of telemetry, in the words of those that send it.
+//! Translates the configuration of telemetry into the settings of the sender.
 
 use anyhow::Context as _;
 use http::{HeaderMap, HeaderName, HeaderValue};

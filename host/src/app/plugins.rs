@@ -24,7 +24,7 @@ pub struct Loaded {
 #[derive(Clone, Debug)]
 pub(super) struct Made {
     settings: config::Plugin,
-    /// What its file says of itself; its code is known by its digest.
+    /// Its manifest; its code is known by the digest.
     manifest: Vec<u8>,
     plugin: Arc<Plugin>,
 }
@@ -36,7 +36,7 @@ impl Loaded {
         self.made.len() == before.len() && self.made.iter().zip(before).all(same)
     }
 
-    /// The plugins that are told the same as before and are others all the same: their files have changed.
+    /// The plugins whose configuration is the same as before and whose files have changed.
     pub(super) fn renewed(&self, before: &[Made]) -> Vec<String> {
         let renewed = |made: &&Made| {
             let old = before.iter().find(|old| old.settings == made.settings);
@@ -154,7 +154,7 @@ fn one(
             .into_iter()
             .map(|(pointer, message, hint)| {
                 let path = pointer.trim_start_matches('/').replace('/', ".");
-                // What the plugin calls its keys has another name in the file.
+                // The plugin's `keys` are called `api_keys` in the file.
                 let keys = settings.name == "auth-api-key" && path.starts_with("keys");
                 let path = if keys { format!("api_{path}") } else { path };
                 let section = match settings.section.as_str() {

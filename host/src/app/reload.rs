@@ -49,7 +49,7 @@ pub struct Reloader {
 }
 
 struct State {
-    /// What is in force, whatever the file says.
+    /// The configuration in force, whatever the file says now.
     config: Config,
     /// The main endpoint first.
     suites: Vec<Suite>,
@@ -112,7 +112,7 @@ impl Reloader {
         &self.door
     }
 
-    /// What the file says now against what is in force. Changes nothing.
+    /// The difference between the file as it is now and the configuration in force. Changes nothing.
     ///
     /// # Errors
     /// What is wrong with the file.
@@ -164,7 +164,7 @@ impl Reloader {
         let applied = applied.into_iter().chain(renewed).collect();
         let mut report = Report { generation: self.generation(), applied, refused, ..Report::default() };
         if next == state.config && same_plugins {
-            // Nothing is to be swapped. Its line numbers may be others, and what is hidden.
+            // Nothing has to be swapped; only the line numbers and the values to hide may be different.
             state.config = next;
             state.suites.iter().for_each(Suite::try_again);
             report.kept = next_servers(&state.suites);
@@ -346,13 +346,13 @@ fn next_servers(suites: &[Suite]) -> usize {
     suites.iter().map(|suite| suite.pipeline().current().registry().backends().len()).sum()
 }
 
-/// What the health server says something about, and who may ask it.
+/// The endpoints that the health server reports on, and who may ask it.
 pub(super) fn watched(config: &Config, suites: &[&Suite]) -> Watched {
     let of_door = config.http.as_ref();
     let names: &[String] = of_door.map_or(&[], |http| &http.allowed_hosts);
     let pages: &[String] = of_door.map_or(&[], |http| &http.allowed_origins);
     let ip = config.gateway.health_listen.unwrap_or(config.gateway.listen).ip();
-    // Nobody is served by a name that cannot be read; the door says what is wrong with it.
+    // A host name that cannot be read serves nobody; the door says what is wrong with it.
     Watched {
         pipelines: suites.iter().map(|suite| suite.pipeline().clone()).collect(),
         hosts: Hosts::new(ip, names).unwrap_or_default(),

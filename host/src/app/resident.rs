@@ -1,4 +1,4 @@
-//! What there is once in a process, whichever generation of the configuration is in force.
+//! The parts of which a process has one, whichever generation of the configuration is in force.
 
 use tokio_util::sync::CancellationToken;
 

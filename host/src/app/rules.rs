@@ -10,11 +10,11 @@ use crate::backend::Registry;
 use crate::config::{Problem, Rule, nearest};
 use crate::mcp::catalog::{Catalog, List};
 
-/// What is known of the tools behind one endpoint.
+/// The tools behind one endpoint, as far as they are known.
 #[derive(Debug)]
 pub(super) struct Known {
     catalog: Arc<Catalog>,
-    /// What the servers themselves list, also what is hidden: backend and own name.
+    /// All tools that the servers list, hidden ones included: backend and own name.
     own: Vec<(Arc<str>, String)>,
     /// Backends that have not been listed: any name may be theirs.
     unlisted: Vec<Arc<str>>,
@@ -103,7 +103,7 @@ pub(super) async fn watch(registry: Arc<Registry>, rules: Arc<[Rule]>) {
             unlisted = missing.len();
             let known = Known::of(&registry, registry.catalog());
             let rules = rules.clone();
-            // As long as it may take with many rules and many tools, it holds up nobody.
+            // With many rules and many tools this takes long, so it runs where it delays no call.
             let found =
                 tokio::task::spawn_blocking(move || known.unmatched(&rules)).await.unwrap_or_default();
             for problem in found {

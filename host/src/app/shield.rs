@@ -1,5 +1,5 @@
-//! What the gateway does for its own secrets before it reads any: its environment, its memory and its descriptors are
-//! closed to every other process of its user, and the servers it starts are such processes.
+//! Protects the gateway's own secrets before it reads any: its environment, its memory and its descriptors are closed
+//! to every other process of its user, because the servers it starts are such processes.
 
 use std::io;
 

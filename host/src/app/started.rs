@@ -1,4 +1,4 @@
-//! One line that says how the start went: what serves whom where, and which of its servers are up.
+//! One line that says how the start went: the version, the file, the doors, and which of the servers are up.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::pipeline::{BackendState, Pipeline};
 
 /// How long the line waits for servers that are starting.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// So many servers that are not up are named, at most.
+/// How many servers that are not up are named, at most.
 const MAX_NAMED: usize = 10;
 
-/// What the line says before it says how the servers are.
+/// The part of the line before the servers.
 pub(super) struct Started {
     began: Instant,
     path: PathBuf,

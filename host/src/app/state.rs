@@ -1,13 +1,13 @@
-//! What guards remember, from one start to the next.
+//! Opens the state of the guards that is kept from one start to the next.
 
 use crate::config::{Config, Stage};
 use crate::state::{Kept, Settings};
 
-/// Goes on from what was kept for this configuration, if it wants that.
+/// Loads the state that was kept for this configuration, unless `[state] persist` is false.
 pub(super) fn open(config: &Config) -> Kept {
     let endpoints = config.mounts().map(|mount| (mount.path.as_str(), &mount.config));
     let plugins = std::iter::once(("", config)).chain(endpoints).flat_map(|(endpoint, own)| {
-        // What authenticators keep is never written down.
+        // The state of authenticators is never written down.
         let keeping = own.plugins.iter().filter(|plugin| plugin.stage != Stage::Authenticate);
         keeping.map(move |plugin| (endpoint.to_owned(), plugin.name.clone()))
     });

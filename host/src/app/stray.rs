@@ -13,8 +13,8 @@ use crate::mcp::splice;
 /// How much of what comes is looked at; a first message of a client is shorter.
 const FIRST: u64 = 64 << 10;
 
-/// Looks whether standard input is a pipe or a socket, as clients use; then somebody may be there. They are listened to on
-/// a thread that nobody waits for: a read of a pipe cannot be ended, and must not keep the gateway from ending.
+/// If standard input is a pipe or a socket, as clients use, a client may be there. It is listened to on a thread that
+/// nothing waits for, because a read of a pipe cannot be ended, and must not keep the gateway from ending.
 pub(super) fn listen(url: String, stop: CancellationToken) {
     let kind = rustix::fs::fstat(std::io::stdin().as_fd()).map(|stat| FileType::from_raw_mode(stat.st_mode));
     if !matches!(kind, Ok(FileType::Fifo | FileType::Socket)) {
@@ -46,7 +46,7 @@ fn answer(url: &str, stop: &CancellationToken) {
     stop.cancel();
 }
 
-/// What a request is answered; nothing if it is none.
+/// The answer to a request; `None` if the line is none.
 fn refusal(line: &str, url: &str) -> Option<String> {
     let line = line.trim();
     let id = splice::get(line, "/id")?;

@@ -122,7 +122,7 @@ fn reshape(rewriters: &Arc<Rewriters>) -> Reshape {
     Arc::new(move |backend, list, offers| rewriters.catalog(backend, list, offers))
 }
 
-/// What all servers of an endpoint have in common.
+/// The settings that all servers of an endpoint have in common.
 fn common(config: &Config) -> Common {
     Common {
         max_message: config.gateway.max_message_bytes,
@@ -139,7 +139,7 @@ fn spool(config: &Config) -> Option<Arc<Spool>> {
     spool_folder(config).map(|(folder, _)| Spool::new(folder, config.gateway.max_result_bytes))
 }
 
-/// The folder for them, and whether it is the gateway's own, which nobody named.
+/// The folder for long answers, and whether it is the gateway's default rather than one that the file names.
 pub(super) fn spool_folder(config: &Config) -> Option<(PathBuf, bool)> {
     if config.gateway.max_result_bytes <= config.gateway.max_message_bytes as u64 {
         return None;
@@ -150,7 +150,7 @@ pub(super) fn spool_folder(config: &Config) -> Option<(PathBuf, bool)> {
     })
 }
 
-/// Whether somebody who comes over HTTP from this machine may be its user, without a credential.
+/// Whether a request over HTTP from this machine may be its user's, without a credential.
 fn takes_local(main: &Config, own: &Config) -> bool {
     main.http.as_ref().is_some_and(|http| http.allow_local) && matches!(own.auth, Auth::Local)
 }
@@ -283,7 +283,7 @@ impl Suite {
         drop(old);
         tokio::spawn(async move {
             gone.await;
-            // Somebody may look at its lists for a moment longer.
+            // A client may be reading its lists for a moment longer.
             let mut left = 100_u32;
             while registry.strong_count() > 0 && left > 0 {
                 left -= 1;
@@ -304,7 +304,7 @@ impl Suite {
         ended
     }
 
-    /// Tells clients whose lists are others now.
+    /// Tells the clients whose lists have changed.
     pub(super) fn tell(&self) {
         for list in List::ALL {
             // Full means that there is a round to come.
@@ -317,8 +317,8 @@ impl Suite {
         self.pipeline().current().registry().try_again();
     }
 
-    /// Waits for the calls under way, then stops the servers: nobody comes to this endpoint any more. Calls end by
-    /// themselves, each within the time that its server has; a gateway that stops does not wait for them.
+    /// Waits for the calls under way, then stops the servers; no new request reaches this endpoint any more. Calls end
+    /// by themselves, each within its server's time-out. A gateway that stops does not wait for them.
     pub(super) async fn leave(self) {
         /// How often it is looked whether any call is left.
         const LOOK: Duration = Duration::from_millis(50);
@@ -329,7 +329,7 @@ impl Suite {
                 () = stopping.cancelled() => {}
             }
         }
-        // What would go on for ever, such as a client that listens.
+        // Ends streams that have no end of their own, such as that of a client that listens.
         self.stop.cancel();
         if let Some(sessions) = &self.sessions {
             sessions.drain(Duration::ZERO).await;

@@ -1,5 +1,5 @@
-//! What a configuration counts on and this machine may lack: programs, folders, addresses. A start does without some of
-//! it, so none of it is a mistake of the file.
+//! Looks for the programs, folders and addresses that a configuration relies on and this machine may lack. A gateway
+//! can start without some of them, so none is a mistake of the file.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use crate::config::{Backend, Config, Problem, Transport};
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Surroundings {
-    /// What keeps something from working.
+    /// Things that are missing, so that something will not work.
     pub missing: Vec<Problem>,
-    /// What may be as it should be.
+    /// Things that may be intended.
     pub notes: Vec<Problem>,
 }
 
@@ -37,7 +37,7 @@ pub fn look(config: &Config) -> Surroundings {
     found
 }
 
-/// What a program lacks to be started.
+/// The reason why the program of a backend cannot be started.
 fn program(backend: &Backend) -> Option<Problem> {
     let Transport::Stdio { command, env, cwd, .. } = &backend.transport else { return None };
     let problem = |key: &str, message: String, hint: String| {

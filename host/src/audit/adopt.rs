@@ -8,12 +8,13 @@ use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
 
 use super::AuditError;
-use super::mover::{Progress, blocking, persist};
+use super::persist::{blocking, persist};
+use super::progress::Progress;
 use super::reader::{Reader, segments};
 use super::store::{BATCH_RECORDS, Store};
 use crate::files::{self, FileError};
 
-/// What the record says of a call whose ending nobody saw.
+/// The record's text for a call whose end is not known.
 const DIED: &str = "the gateway died before the outcome was known";
 
 /// The journal of a dead instance, locked by us.
@@ -26,10 +27,10 @@ pub(super) struct Orphan {
     _lock: File,
 }
 
-/// Locks all journal folders below `root` that nobody holds. The caller holds the lock of `root`.
+/// Locks all journal folders below `root` that no process holds. The caller holds the lock of `root`.
 pub(super) fn claim(root: &Path) -> Result<Vec<Orphan>, AuditError> {
     let mut orphans = Vec::new();
-    // What others could have written is nobody's record: adopted, it would be in the database as if it were.
+    // A journal that others could have written is no proof: adopted, it would be in the database as if it were one.
     let mut findings = Vec::new();
     for entry in std::fs::read_dir(root).map_err(|e| AuditError::folder(root, e))? {
         let folder = entry.map_err(|e| AuditError::folder(root, e))?.path();
@@ -57,7 +58,7 @@ pub(super) fn claim(root: &Path) -> Result<Vec<Orphan>, AuditError> {
     Ok(orphans)
 }
 
-/// What is open to others about one journal. One that is gone was moved by its own instance meanwhile.
+/// The files of one journal that are open to others. A journal that is gone was moved by its own instance meanwhile.
 pub(super) fn inspect(folder: &Path) -> Result<Vec<files::Finding>, FileError> {
     let mut findings = match files::inspect_private_folder(folder) {
         Err(error) if error.is_missing() => return Ok(Vec::new()),
@@ -157,7 +158,7 @@ async fn replay(store: &Store, orphan: Orphan, progress: &Progress) -> Result<u6
     Ok(calls)
 }
 
-/// Keeps a damaged folder as evidence where no start looks for it.
+/// Moves a damaged folder aside, where no start looks for it, as evidence.
 fn set_aside(folder: &Path) -> Result<(), AuditError> {
     let (Some(root), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(()) };
     let shelf = root.join("damaged");

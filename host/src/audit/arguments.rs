@@ -1,4 +1,4 @@
-//! What a client or a server sent, as it stands in the record: without secrets, and no longer than a record may be.
+//! Texts of clients and servers in the form of the record: without secrets, and cut to the length that a record allows.
 
 use crate::redact::{Redactor, is_json, quote};
 

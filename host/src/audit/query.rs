@@ -44,7 +44,7 @@ impl Cursor {
     }
 }
 
-/// Everything a statement may ask for.
+/// All conditions of a statement.
 #[derive(Default)]
 struct Filter<'a> {
     wanted: Option<&'a Query>,
@@ -92,12 +92,12 @@ pub async fn after(settings: &StoreSettings, cursor: &mut Cursor) -> Result<Vec<
 
 async fn begin(database: &Database, cursor: &mut Cursor) -> Result<Vec<Row>, AuditError> {
     let newest = Filter { finished: true, by_change: true, newest: true, limit: 1, ..Filter::default() };
-    // Without any row everything is new, whatever the clock of the database says.
+    // If there is no row yet, every row will be new, whatever the clock of the database says.
     let position = match database.select(&newest).await?.first() {
         Some(row) => row.changed.parse().unwrap_or(Timestamp::UNIX_EPOCH),
         None => Timestamp::UNIX_EPOCH,
     };
-    // What stands within the overlap now is old, whether it is among the rows returned or not.
+    // Rows within the overlap now are old, whether they are among the rows returned or not.
     cursor.seen = window(database, position).await?.into_iter().map(|row| row.request_id).collect();
     let wanted = Filter { wanted: Some(&cursor.wanted), limit: cursor.wanted.limit, ..newest };
     let mut rows = database.select(&wanted).await?;
@@ -112,7 +112,7 @@ async fn advance(
     cursor: &mut Cursor,
     position: Timestamp,
 ) -> Result<Vec<Row>, AuditError> {
-    // All that is new, so that the position moves on however seldom what is wanted comes.
+    // All new rows are read, so that the position moves on even if wanted rows are rare.
     let rows = window(database, position).await?;
     let newest = rows.last().and_then(|row| row.changed.parse().ok()).unwrap_or(position).max(position);
     let seen = mem::take(&mut cursor.seen);

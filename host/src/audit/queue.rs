@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 use super::AuditError;
 use super::record::KEPT_BUFFER_BYTES;
 
-/// So many groups one caller writes for others before one of those has to.
+/// How many groups one caller writes for others before one of the others has to.
 const ROUNDS: usize = 8;
 
-/// What became of records that were written together: the sequence number of the last of them.
+/// The result of records that were written together: the sequence number of the last of them.
 type Outcome = Result<u64, Arc<AuditError>>;
 
 /// Records as they stand in the journal, apart from their numbers.
@@ -55,14 +55,14 @@ pub(super) struct Group {
 pub(super) enum Turn {
     /// Write what waits.
     Lead,
-    /// Wait for somebody who is writing.
+    /// Wait for the caller that is writing.
     Follow(Arc<Group>),
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     records: Records,
-    /// Those who wait for these records, if any but the one who will write them.
+    /// The callers that wait for these records, if there are any but the one that will write them.
     group: Option<Arc<Group>>,
     writing: bool,
     /// The buffer that is not in use.
@@ -129,7 +129,8 @@ impl Queue {
         free
     }
 
-    /// Writes what waits, and what comes meanwhile; returns what became of the first group, which is the caller's.
+    /// Writes the waiting records, and those that come meanwhile. Returns the result of the first group, which is the
+    /// caller's.
     fn lead(&self, write: impl Fn(&Records) -> Result<u64, AuditError>) -> Outcome {
         let mut own = None;
         for round in 1..=ROUNDS {

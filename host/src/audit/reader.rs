@@ -22,7 +22,7 @@ pub(super) struct Batch {
     pub(super) bytes: u64,
 }
 
-/// What is left behind the last whole record of a dead instance's journal.
+/// The bytes behind the last whole record of a dead instance's journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rest {
     pub(super) bytes: u64,
@@ -68,7 +68,7 @@ impl Reader {
     pub(super) fn batch(&mut self, limit: usize, frontier: Option<(u64, u64)>) -> Result<Batch, AuditError> {
         let mut batch = Batch::default();
         match self.fill(&mut batch, limit, frontier) {
-            // What was read before an error counts; the error comes back with the next batch.
+            // Records that were read before an error count; the error comes back with the next batch.
             Err(error) if batch.records.is_empty() => Err(error),
             _ => Ok(batch),
         }

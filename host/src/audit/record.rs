@@ -73,7 +73,7 @@ pub(super) struct Limits {
 ///
 /// This happens before the journal is locked, in a buffer of the thread: redacting long arguments delays nobody else.
 ///
-/// A record of both beginning and end is of a call that never was: its texts are cut shorter.
+/// A record with both beginning and end is of a call that was refused: its texts are cut shorter.
 pub(super) fn build<T>(
     (redactor, limits): (&Redactor, Limits),
     call: u64,

@@ -18,7 +18,7 @@ use sqlx::sqlite::{
 };
 use uuid::Uuid;
 
-use super::mover::blocking;
+use super::persist::blocking;
 use super::reader::Batch;
 use super::record::{Intent, Outcome, Record, storable};
 use super::row::{Later, Row};

@@ -230,7 +230,7 @@ fn segments_rotate_and_all_are_replayed() {
     };
     assert_eq!((mode(&folder), mode(&journal::segment_path(&folder, 1))), (0o700, 0o600));
     phase(async {
-        let progress = Arc::new(Progress::new(&[]));
+        let progress = Arc::new(Progress::new(0));
         let journal = Arc::new(journal);
         let keep = retention::Retention::new(&settings, &journal.instance);
         let store = settings.store.clone();

@@ -14,7 +14,8 @@ use crate::mcp::splice;
 
 /// Tools of one list that are named in the log; the others are counted.
 const NAMED: usize = 20;
-/// Schemas are as deep as their author likes, up to what JSON allows, and each level takes some frames to compile.
+/// The stack for reading schemas: they may be as deep as JSON allows, and each level takes some stack frames to
+/// compile.
 const STACK: usize = 64 << 20;
 
 /// Reads the schemas of all tools. Those that are as they were before are not read again.

@@ -1,5 +1,6 @@
-//! Which message a server is greeted with first: what the configuration says, what is remembered of it, and what came of
-//! earlier attempts. A wrong choice costs an older server its life, and every start costs seconds.
+//! Chooses the first message to a server, `initialize` or `server/discover`: by the configuration, by what is
+//! remembered of the server, and by what came of earlier attempts. Some older servers end at a message that they do not
+//! know, and every start costs seconds.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +15,7 @@ use crate::mcp::Era;
 const WHAT: &str = "era";
 /// A memory ends after so long, so that a server which has learnt the newer era in the meantime is asked about it.
 const VALID: Duration = Duration::from_secs(30 * 24 * 3600);
-/// A server that is known is greeted in the other way with every so many attempts that fail: another may have taken its
+/// After so many failed attempts a known server gets the other first message once: another server may have taken its
 /// place.
 const SOMETIMES: u32 = 4;
 

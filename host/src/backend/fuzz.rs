@@ -1,4 +1,5 @@
-//! The ways in from servers, for `tests/fuzz`: bytes are read as a server's, and what must hold of any is asserted.
+//! Entry points for `tests/fuzz`: bytes are read as if a server had sent them, and what must hold for all bytes is
+//! asserted.
 
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
@@ -47,7 +48,7 @@ pub fn event_stream(data: &[u8]) {
     assert_eq!(read(text.len()), read(usize::from(step)), "cut every {step} bytes");
 }
 
-/// A server's line changes nothing that is not its business, whatever stands in it.
+/// A line of a server changes nothing but the request that it answers, whatever it contains.
 ///
 /// # Panics
 /// An answer was given to a request that it does not name, or a word for a log has a control character.

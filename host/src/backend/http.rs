@@ -7,6 +7,7 @@
 
 mod body;
 mod client;
+mod deliver;
 mod exchange;
 mod headers;
 mod legacy;
@@ -21,6 +22,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 use reqwest::header::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -34,7 +36,8 @@ use self::send::Target;
 use self::session::Session;
 use super::spool::Spool;
 use super::wire::{
-    self, Control, End, Flights, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire, WireError,
+    self, Control, Driver, End, Flights, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire,
+    WireError,
 };
 use crate::config::Route;
 use crate::queue::{self, Held};
@@ -116,7 +119,7 @@ pub(crate) fn open(spec: &HttpSpec, client: reqwest::Client) -> Wire {
     Wire {
         sender: Sender::new(sender, Arc::clone(&end), Some(flights)),
         receiver: Receiver::new(receiver, end),
-        control: Control::http(handle),
+        control: Control::new(handle),
     }
 }
 
@@ -192,7 +195,7 @@ fn silence(patience: Duration) -> String {
 
 /// The part of [`Control`] that ends an HTTP wire.
 #[derive(Debug)]
-pub(super) struct Handle {
+struct Handle {
     link: Arc<Link>,
     /// No further messages: finish what is queued.
     closing: CancellationToken,
@@ -201,20 +204,22 @@ pub(super) struct Handle {
     tracker: TaskTracker,
 }
 
-impl Handle {
-    pub(super) async fn stop(self, grace: Duration) {
-        self.closing.cancel();
-        self.tracker.close();
-        let half = grace / 2;
-        // Late exchanges are dropped below.
-        let _ = timeout(half, self.tracker.wait()).await;
-        self.link.close("stopped");
-        if timeout(half.max(FAREWELL), session::delete(&self.link)).await.is_err() {
-            tracing::debug!(backend = self.link.name, "sessions were not deleted in time");
-        }
+impl Driver for Handle {
+    fn stop(self: Box<Self>, grace: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            self.closing.cancel();
+            self.tracker.close();
+            let half = grace / 2;
+            // Late exchanges are dropped below.
+            let _ = timeout(half, self.tracker.wait()).await;
+            self.link.close("stopped");
+            if timeout(half.max(FAREWELL), session::delete(&self.link)).await.is_err() {
+                tracing::debug!(backend = self.link.name, "sessions were not deleted in time");
+            }
+        })
     }
 
-    pub(super) fn set_protocol_version(&self, version: &str) {
+    fn set_protocol_version(&self, version: &str) {
         match HeaderValue::from_str(version) {
             Ok(value) => *self.link.version.write() = Some(value),
             Err(_) => tracing::warn!(backend = self.link.name, "the protocol version is not a header value"),

@@ -13,10 +13,11 @@ use crate::mcp::message;
 
 /// Items of one list that the log names at once; the others are counted.
 const NAMED: usize = 20;
-/// Things that are remembered to have been said of one server. After that it is silent about new ones.
+/// How many flaws of one server are remembered as logged. When there are more, new ones are not logged.
 const TOLD: usize = 10_000;
 
-/// What has been said of the items of one server. It lists them again and again, with the same mistakes.
+/// The flaws of one server's items that have been logged. A server lists its items again and again, with the same
+/// flaws.
 #[derive(Debug, Default)]
 pub(super) struct Told(Mutex<HashSet<u64>>);
 

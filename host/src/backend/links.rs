@@ -1,8 +1,8 @@
-//! Connections of their own for those who need one: in the handshake era capabilities, log level and subscriptions
-//! belong to a connection, and a server's question does not say which request caused it. They are opened on demand,
-//! bounded, and closed when nobody has used them for a while. When there are too many, the one that has been idle longest
-//! makes room: its session gets another with its next call. One over which its client has subscribed to something is
-//! not idle, because the server may have something to say.
+//! Connections for one client each, because in the handshake era capabilities, log level and subscriptions belong to a
+//! connection, and a server's question does not say which request caused it. They are opened on demand, bounded in
+//! number, and closed when they have been unused for a while. When there are too many, the one that has been idle
+//! longest makes room; its session gets another with its next call. A connection over which its client has subscribed
+//! to something is not idle, because the server may send news at any time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,9 +26,9 @@ use crate::mcp::client::{Affinity, Client};
 use crate::mcp::payload::Payload;
 use crate::mcp::splice;
 
-/// What a call hears that waited long enough.
+/// The error of a call that waited too long for a connection.
 const STILL_STARTING: &str = "the session's own connection to it is still starting";
-/// How long a stopped server gets to go by itself.
+/// How long a stopped server may take to end by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
 /// The connections of one backend that are not shared.
@@ -44,7 +44,7 @@ pub(super) struct Links {
 #[derive(Debug)]
 pub(super) struct Slot {
     peer: OnceCell<Arc<Peer>>,
-    /// Who needed it, and the place it takes up until it is given up.
+    /// The caller who needed it, and the place that it occupies.
     whose: Share,
     place: Mutex<Option<Place>>,
     /// Calls that use it. A leased one has one at a time.
@@ -54,7 +54,7 @@ pub(super) struct Slot {
     /// The attempt to open it for a session, shared by all of the session's calls that wait for it.
     opening: OnceLock<Opening>,
     used: Mutex<Instant>,
-    /// Whose connection it is, for what the server says between calls.
+    /// The client of this connection, for what the server says between calls.
     owner: Mutex<Option<Arc<dyn Client>>>,
     end: CancellationToken,
 }
@@ -345,7 +345,7 @@ impl Backend {
     }
 }
 
-/// Looks after one connection until it ends, is ended, or nobody uses it.
+/// Looks after one connection until it breaks, is ended, or has been unused for long enough.
 async fn care(
     backend: Arc<Backend>,
     slot: Arc<Slot>,

@@ -1,4 +1,4 @@
-//! What the gateway asks a server by itself, and everything that one offers, every page of it.
+//! The requests that the gateway makes by itself, and the reading of a server's lists, with all their pages.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -39,7 +39,8 @@ pub(super) async fn ask(
     Ok(peer.request(request).await?.whole().await?)
 }
 
-/// Has a stateless server say when its lists change, for as long as it will. Returns at once for any other.
+/// Asks a stateless server to say when its lists change. Returns when the server ends that; at once for any other
+/// server.
 pub(super) async fn listen(peer: &Peer, greeting: &Greeting) {
     if peer.era() != Era::Stateless {
         return;

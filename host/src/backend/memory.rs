@@ -90,7 +90,8 @@ impl Remembered {
         folder.join(format!("{}.{what}.json", self.stem))
     }
 
-    /// What was written last under this name. None if there is nothing, or nothing that can be read, which is logged.
+    /// The value that was written last under this name. `None` if there is none, or if it cannot be read, which is
+    /// logged.
     #[must_use]
     pub fn read<T: DeserializeOwned>(&self, what: &str) -> Option<T> {
         let path = self.path(self.memory.folder.as_deref()?, what);
@@ -133,7 +134,7 @@ impl Remembered {
         let kept = Kept { format: FORMAT, backend: self.backend.to_string(), value };
         let bytes = match serde_json::to_vec(&kept) {
             Ok(bytes) if bytes.len() <= MAX_BYTES => bytes,
-            // What is there is older than what is true now.
+            // The file is older than the value that could not be written.
             Ok(_) | Err(_) => return self.forget(what),
         };
         let path = self.path(folder, what);
@@ -158,7 +159,7 @@ impl Remembered {
     /// Forgets what was written.
     pub fn forget(&self, what: &str) {
         if let Some(folder) = self.memory.folder.as_deref() {
-            // What is not there is forgotten.
+            // If the file does not exist, there is nothing to forget.
             let _ = fs::remove_file(self.path(folder, what));
         }
     }

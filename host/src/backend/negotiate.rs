@@ -28,7 +28,7 @@ use crate::mcp::{Era, REVISIONS, STATELESS, era, header, message, said, splice};
 /// How long a server is asked `server/discover` and nothing else. It may still be starting; the longer it takes, the
 /// likelier it is one of those that never answer what they do not know.
 const PROBE: Duration = Duration::from_secs(10);
-/// How long an answer is waited for that would decide between the eras, when another one has come.
+/// When one answer has come that leaves the era open: how long to wait for the one that decides.
 const LATE: Duration = Duration::from_secs(5);
 
 /// Characters of a server's name and version that are remembered.
@@ -64,7 +64,7 @@ pub(super) struct Met {
     pub(super) declared: Option<Arc<str>>,
 }
 
-/// What is being waited for while a server comes up.
+/// The step of a start that is being waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The process, or nothing yet.
@@ -85,7 +85,7 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    /// What is being waited for, in words; none if it is nothing.
+    /// The step that is being waited for, in words; `None` if the server is up.
     pub(super) fn waited_for(self) -> Option<&'static str> {
         Some(match self {
             Self::Opening => "its process to be started",
@@ -102,7 +102,8 @@ impl Stage {
     }
 }
 
-/// What a server says to the model: a text, or nothing. It is no reason not to talk to it.
+/// A server's `instructions` for the model, if they are a text. Anything else is ignored: it is no reason to refuse the
+/// server.
 fn instructions(said: Option<&RawValue>) -> Option<String> {
     serde_json::from_str(said?.get()).ok()
 }
@@ -171,7 +172,7 @@ fn newest(versions: &[String]) -> Option<&'static str> {
     REVISIONS.into_iter().find(|known| versions.iter().any(|version| version == known))
 }
 
-/// What came of `server/discover`.
+/// The result of `server/discover`.
 enum Discovery {
     Stateless(Greeting),
     /// It speaks otherwise; with what it says about how.
@@ -181,7 +182,7 @@ enum Discovery {
     },
 }
 
-/// Speaks the first words with a server.
+/// Holds the first exchange with a server, and returns what it said of itself.
 pub(super) async fn negotiate(
     peer: &Peer,
     backend: &Backend,
@@ -401,7 +402,7 @@ async fn discover(peer: &Peer, patience: Duration) -> Result<Discovery, PeerErro
     }))
 }
 
-/// What tells one server, or one version of it, from another; not its icons and its description.
+/// The part of its info that tells one server, or one version of it, from another: without icons and description.
 fn identity(info: &str) -> String {
     let part = |pointer| splice::get(info, pointer).unwrap_or_default();
     format!("{} {}", part("/name"), part("/version")).chars().take(MAX_IDENTITY).collect()

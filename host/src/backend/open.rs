@@ -1,4 +1,4 @@
-//! Opens connections to servers: what all of them need besides a backend's own settings.
+//! Opens connections to servers, and holds what all connections need besides a backend's own settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::memory::{Memory, Remembered};
 use super::spool::Spool;
 use super::stdio::StdioSpec;
+pub(super) use super::wire::OpenError;
 use super::wire::{Wire, WireError};
 use super::{PeerError, http, stdio};
 use crate::config::{self, Transport};
@@ -29,20 +30,6 @@ pub struct Common {
     pub memory: Arc<Memory>,
     /// How long after the start the first lists wait for servers.
     pub first_lists: Duration,
-}
-
-/// Why there is no connection.
-#[derive(Debug)]
-pub(super) struct OpenError {
-    pub(super) error: WireError,
-    /// It stays so until a person changes something.
-    pub(super) lasting: bool,
-}
-
-impl From<WireError> for OpenError {
-    fn from(error: WireError) -> Self {
-        Self { error, lasting: false }
-    }
 }
 
 impl From<OpenError> for PeerError {

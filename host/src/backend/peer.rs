@@ -20,8 +20,8 @@ use super::errand::{Errand, Own};
 use super::reply::Reply;
 use super::told::Told;
 use super::wire::{Outgoing, Sender, WireError};
+use crate::mcp::client::ClientNotice;
 use crate::mcp::client::{Answered, Client, Nobody, Question};
-use crate::mcp::notice::ClientNotice;
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, era, message, method};
 use crate::policy::Permitted;
@@ -73,11 +73,11 @@ pub(super) struct Peer {
     garbage: AtomicU64,
     /// Tells questions of one connection from those of another.
     serial: u64,
-    /// What must be said again in the next session.
+    /// Requests that must be sent again in the next session.
     told: Mutex<Told>,
     /// It has been logged that the server says things that can be read in two ways.
     ambiguous: AtomicBool,
-    /// What has been logged of its messages that are not quite JSON-RPC: [`Oddities`].
+    /// The faults of its messages that have been logged: [`Oddities`].
     odd: AtomicU32,
     /// Questions of the server that nobody has answered yet. While a person thinks, no call's time runs out.
     asking: AtomicU32,
@@ -367,7 +367,7 @@ impl Peer {
     }
 }
 
-/// What a connection begins with.
+/// Whether a method is one of those that a connection begins with.
 fn are_first_words(method: &str) -> bool {
     [Own::Initialize, Own::Discover].iter().any(|own| own.method() == method)
 }

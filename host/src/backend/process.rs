@@ -1,4 +1,4 @@
-//! Child care, shared by every backend that runs a program: a child gets a clean environment and a process group of
+//! Child processes, for every backend that runs a program: a child gets a clean environment and a process group of
 //! its own, is reaped the moment it dies, and never outlives the gateway. Nor does anything that it started.
 //!
 //! Between the gateway and each child stands a keeper: this program once more, under a hidden command (`keeper`). It
@@ -12,6 +12,7 @@ pub(super) mod keeper;
 pub(super) mod kin;
 mod nurse;
 mod sandbox;
+mod spawner;
 mod start;
 pub(crate) mod stderr;
 
@@ -34,8 +35,8 @@ use self::stderr::Tail;
 use crate::config::{Sandbox, is_inherited};
 use crate::redact::Redaction;
 
-/// Bytes that a pipe to a server takes before somebody has to wait: a large message is carried over in pieces of this
-/// size. The kernel's own is 64 KiB, and memory is taken only as it is filled.
+/// The size of a pipe to a server: a large message is carried over in pieces of this size. The kernel's default is 64
+/// KiB, and memory is used only as far as the pipe is filled.
 const PIPE_SIZE: usize = 256 << 10;
 /// How long [`Care::stop`] waits after SIGKILL. Only a child stuck in the kernel takes longer; it is reaped later.
 const AFTER_KILL: Duration = Duration::from_secs(5);

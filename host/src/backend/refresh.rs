@@ -68,8 +68,8 @@ pub(super) fn lists_of(method: &str) -> &'static [List] {
     }
 }
 
-/// A server says that lists of its own have changed. Returns at once: reading them needs the very pump that brought the
-/// message.
+/// A server says that lists of its own have changed. Returns at once, because the lists can only be read while the task
+/// that brought this message goes on.
 pub(super) fn ask_again(backend: &Arc<Backend>, fleet: &Arc<Fleet>, lists: &[List]) {
     let mut pace = backend.refreshing.0.lock();
     for list in lists {

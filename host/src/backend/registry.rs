@@ -123,9 +123,9 @@ impl Registry {
         (registry, receiver)
     }
 
-    /// The one of the next generation, ready to be asked: with the lists of all servers that have said what they offer.
-    /// Names that were given stay with whom they were given to, as far as that server is still there. `alike` says whether
-    /// the rewriters leave the lists of a server as those of this generation do; then nothing is read again.
+    /// The registry of the next generation, ready to be asked: with the lists of all servers that have said what they
+    /// offer. Names that were given stay with their servers, as far as those still exist. `alike` says whether the next
+    /// rewriters treat the lists of a server as those of this generation do; then nothing is read again.
     pub async fn following(
         self: &Arc<Self>,
         lineup: Lineup,

@@ -9,25 +9,25 @@ use std::time::{Duration, Instant};
 
 /// The pause after a first failure; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Pauses end to grow here.
+/// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// The same where only a person can mend what is wrong: nobody waits for the second in which it is done.
+/// The first and the longest pause where only a person can mend what is wrong; a few minutes do not matter then.
 const FIRST_LASTING: Duration = Duration::from_secs(60);
 const LONGEST_LASTING: Duration = Duration::from_secs(300);
 /// A server that was up for so long has proven itself, called or not.
 const PROVEN_AFTER: Duration = Duration::from_secs(5);
-/// A server that proves itself and dies again and again is started at once a few times, then once in each such time:
-/// one that dies of every call must not take a processor.
+/// A server that proves itself and dies again and again is started at once a few times, then once in each such time,
+/// because a server that dies with every call must not keep a processor busy.
 const PER_START: Duration = Duration::from_secs(1);
 /// So many starts at once are allowed before that rate holds.
 const BURST: u32 = 5;
-/// Calls start an attempt too, but not before the last one is so long ago: as long as it took, within these.
+/// A call starts an attempt, too, but not too soon after the last: as long after it as it took, within these bounds.
 const SHORTEST_GAP: Duration = Duration::from_secs(1);
 const LONGEST_GAP: Duration = Duration::from_secs(30);
 /// The same for what only a person can mend.
 const LASTING_GAP: Duration = Duration::from_secs(10);
 
-/// What the end of a connection, or of the attempt to make one, says about the next.
+/// How a connection, or the attempt to make one, ended: this decides when the next attempt is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// It may be another time.

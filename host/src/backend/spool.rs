@@ -23,12 +23,12 @@ use crate::mcp::payload::{Payload, PayloadError, Source, Unkept};
 pub(super) const WINDOW: usize = 1 << 20;
 /// Bytes that go to the file at once.
 const CHUNK: usize = 256 << 10;
-/// Of a message that is not taken, so much of the beginning stays, in bytes.
+/// How much of the beginning of a message that is refused is kept, in bytes.
 const HEAD: usize = 4 << 10;
 /// All messages together may take as much of the disk as this many of the longest.
 const LONGEST_AT_ONCE: u64 = 8;
 
-/// Where and how much: one for all backends.
+/// The folder and the bounds of all spooled answers; one for all backends.
 #[derive(Debug)]
 pub struct Spool {
     folder: PathBuf,
@@ -40,7 +40,7 @@ pub struct Spool {
     shares: Arc<Shares>,
 }
 
-/// A message that is not taken: it is longer than this, in bytes.
+/// A message is refused because it is longer than this, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooLong {
     pub(super) limit: usize,
@@ -60,8 +60,8 @@ impl Spool {
     }
 
     fn open(self: &Arc<Self>) -> io::Result<Arc<Spooled>> {
-        // What a server answers is nobody else's business, whatever umask the gateway was started with. That the way to
-        // this folder is nobody else's either, and the folder private if it is there, was seen at the start.
+        // Answers of servers are private, whatever umask the gateway was started with. It was checked at the start that
+        // nobody else can change the way to this folder, and that the folder is private if it exists.
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let file = tempfile::tempfile_in(&self.folder)?;
         Ok(Arc::new(Spooled {
@@ -229,7 +229,7 @@ impl Gather {
 
     fn fail(&mut self, limit: usize) {
         self.failed = Some(TooLong { limit });
-        // Whose answer it was may stand at its beginning.
+        // The id of the request may stand at the beginning of the answer.
         let mut head = self.head().to_vec();
         head.truncate(HEAD);
         self.buffer = head;

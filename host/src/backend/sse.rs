@@ -11,7 +11,7 @@ use super::spool::{Gather, Spool};
 
 /// Bytes of a line beyond the limit on data: room for the field name.
 const FIELD_ROOM: usize = 64;
-/// A line of data longer than this is not waited for: its bytes go where the event's data is gathered.
+/// A line of data longer than this is passed on before its end has come, to where the event's data is gathered.
 const LONG_LINE: usize = 64 << 10;
 /// A longer event id is ignored: it would have to travel back in a header.
 const MAX_ID: usize = 1024;

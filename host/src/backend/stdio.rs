@@ -9,15 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use memchr::{memchr, memchr2, memmem};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::open::OpenError;
-use super::process::{self, ChildSpec, Running, Watcher};
+use super::process::{self, Care, ChildSpec, Running, Watcher};
 use super::spool::{Gather, Spool, TooLong, WINDOW};
-use super::wire::{self, Control, End, Incoming, Outgoing, Receiver, Sender, Wire, WireError};
+use super::wire::{
+    self, Control, Driver, End, Incoming, OpenError, Outgoing, Receiver, Sender, Wire, WireError,
+};
 use crate::config::Sandbox;
 use crate::mcp::mend::head_id;
 use crate::queue;
@@ -32,7 +34,7 @@ const WRITE_SIZE: usize = 64 * 1024;
 const LARGE: usize = 16 * 1024;
 /// Once the child is dead its pipe is read until it has been silent this long: a daemon may still hold it open.
 const DEAD_SILENCE: Duration = Duration::from_millis(250);
-/// A child that closed stdin or stdout can serve nobody; so long it may take to end by itself.
+/// A child that closed stdin or stdout is of no use any more; it may take this long to end by itself.
 const DEAF_GRACE: Duration = Duration::from_secs(2);
 
 /// The server to run.
@@ -108,8 +110,26 @@ pub(crate) async fn open(spec: &StdioSpec) -> Result<Wire, OpenError> {
     Ok(Wire {
         sender: Sender::new(sender, Arc::clone(&end), None),
         receiver: Receiver::new(receiver, end),
-        control: Control::child(care),
+        control: Control::new(care),
     })
+}
+
+impl Driver for Care {
+    fn stop(self: Box<Self>, grace: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(Care::stop(*self, grace))
+    }
+
+    fn pid(&self) -> Option<u32> {
+        Some(Care::pid(self))
+    }
+
+    fn stderr_tail(&self) -> String {
+        Care::stderr_tail(self)
+    }
+
+    fn last_words(&self) -> String {
+        self.watcher().last_words()
+    }
 }
 
 /// Whether a program will not start either when it is tried again: there is none of this name or in this folder, it may not be
@@ -122,7 +142,7 @@ fn is_lasting(error: &std::io::Error) -> bool {
 
 type Task<T> = tokio::task::JoinHandle<T>;
 
-/// Waits for the end, ends a child that cannot be talked to any more, and gives the reason once all is read.
+/// Waits for the end, ends a child that can no longer be reached, and gives the reason once its output is read.
 async fn attend(
     mut watcher: Watcher,
     mut reader: Task<()>,
@@ -230,10 +250,10 @@ struct Lines {
     noise: Noise,
 }
 
-/// What some systems write before a text in UTF-8.
+/// The byte order mark, which some systems write before a text in UTF-8.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Nobody receives any more.
+/// The receiver is gone.
 struct Deserted;
 
 impl Lines {
@@ -321,7 +341,8 @@ impl Lines {
     }
 }
 
-/// So many lines of a server's stdout that are no messages are logged, and then one whenever there are twice as many.
+/// How many stray lines of a server's stdout are logged one by one; after that a line is logged when their number
+/// doubles.
 const NOISE: u64 = 3;
 
 /// Lines that are no messages: a server's banner or a stray print. They are logged and otherwise ignored.

@@ -31,7 +31,7 @@ type Key = (Arc<str>, String);
 #[derive(Debug)]
 pub(super) struct Subscriptions(Mutex<HashMap<Key, Held>>, Arc<Shares>);
 
-/// What ends a subscription, and the place that it takes up.
+/// The token that ends a subscription, and the place that the subscription occupies.
 type Held = (CancellationToken, Place);
 
 impl Default for Subscriptions {

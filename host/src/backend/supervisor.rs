@@ -1,7 +1,8 @@
 //! The life of one backend: starting → ready → down → starting …, for as long as the gateway lives.
 //!
-//! While it starts it is waited for, and the log says for what. When it is gone, `restart` says when it is tried again, and
-//! `eras` how it is greeted then.
+//! During a start the log says what is being waited for. When the server is gone, `restart` says when it is tried
+//! again, and
+//! `eras` which message it gets first.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,10 +32,10 @@ const REPORT: Duration = Duration::from_secs(10);
 /// The first pause before a list that could not be read is asked for again, and the longest.
 const FIRST_REREAD: Duration = Duration::from_secs(1);
 const LONGEST_REREAD: Duration = Duration::from_secs(60);
-/// How long a stopped server gets to go by itself.
+/// How long a stopped server may take to end by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
-/// What the client behind the gateway declared; `None` until it said hello.
+/// What the client of the gateway declared; `None` before its `initialize`.
 pub(super) type ClientCapabilities = watch::Receiver<Option<Arc<str>>>;
 
 /// Why a connection ended.
@@ -97,7 +98,7 @@ pub(super) async fn run(backend: Arc<Backend>, fleet: Arc<Fleet>, mut client: Cl
     backend.status.send_replace(Status::Stopped);
 }
 
-/// What earlier starts have shown; read where it delays nobody.
+/// What earlier starts have shown; read on a thread that may block.
 async fn recall(backend: &Arc<Backend>) -> Eras {
     let of = |backend: &Backend| {
         let process = matches!(backend.settings.transport, Transport::Stdio { .. });
@@ -138,7 +139,7 @@ fn noise() -> u8 {
     u8::try_from(noise).unwrap_or(0)
 }
 
-/// Why a backend is down, said once: one that is tried again and again for one reason would fill the log with it.
+/// Logs why a backend is down, each reason once: a server that is tried again and again would fill the log.
 #[derive(Default)]
 struct Complaint {
     said: Option<Words>,
@@ -215,7 +216,7 @@ async fn live(
     end
 }
 
-/// Does something, and says again and again what is being waited for meanwhile.
+/// Waits for the work, and logs at intervals what is being waited for.
 async fn reporting<T>(
     backend: &Backend,
     last_words: impl Fn() -> String,
@@ -284,7 +285,7 @@ impl Pump<'_> {
     }
 }
 
-/// Speaks the first words and reads the lists; then it is there for everybody.
+/// Holds the first exchange and reads the lists; then the backend is ready for calls.
 async fn come_up(
     backend: &Arc<Backend>,
     fleet: &Arc<Fleet>,
@@ -314,7 +315,7 @@ async fn come_up(
     }
     let offers = offers(peer, greeting, backend.settings.start_timeout, &backend.progress).await;
     let (mut offers, unread) = offers.map_err(|error| lost("its lists cannot be read", &error))?;
-    // What cannot be read now is what it was when it was read last.
+    // A list that cannot be read now stays as it was when it was read last.
     let known = backend.original().unwrap_or_default();
     unread.iter().for_each(|list| offers.set(*list, known.get(*list).to_vec()));
     fleet.offer(backend, offers).await;
@@ -331,7 +332,7 @@ async fn come_up(
     Ok((met, unread))
 }
 
-/// Keeps asking whether the server is well.
+/// Asks the server at intervals whether it is alive.
 async fn stay(
     backend: &Arc<Backend>,
     fleet: &Arc<Fleet>,
@@ -373,9 +374,9 @@ async fn stay(
     }
 }
 
-/// Asks a server whether it is there. Whatever it answers, it is; and one that does not answer has many reasons not to: it works
-/// on a call and does one thing at a time, or it knows no ping and is silent about that. So before it is given up it is asked
-/// for something that it must know, and that is what it is asked from then on.
+/// Asks a server whether it is alive. Any answer shows that it is. A server may leave a ping unanswered for other
+/// reasons: it works on a call and does one thing at a time, or it does not know pings and ignores them. So before it
+/// is given up it is asked for something that every server must know, and from then on the gateway always asks that.
 async fn is_well(backend: &Backend, peer: &Peer, pings: &mut bool) -> Result<(), PeerError> {
     let patience = backend.settings.timeout;
     let question = match peer.era() {
@@ -400,8 +401,8 @@ async fn is_well(backend: &Backend, peer: &Peer, pings: &mut bool) -> Result<(),
     }
 }
 
-/// What a server offers, and the lists that it could not say. Without one of them the others are worth having; without any
-/// the server is of no use.
+/// What a server offers, and the lists that could not be read. The other lists are used without those; without any list
+/// the start has failed.
 async fn offers(
     peer: &Peer,
     greeting: &Greeting,
@@ -444,7 +445,8 @@ async fn offers(
     }
 }
 
-/// Reads all lists again, of a server that had forgotten the session: it may be another one by now. One at a time.
+/// Reads all lists again of a server that had forgotten the session, as it may be another program now. One reading at a
+/// time.
 async fn read_again(backend: &Arc<Backend>, fleet: &Arc<Fleet>) {
     let (Some(peer), Some(greeting)) = (backend.peer(), backend.greeting()) else { return };
     let Ok(_turn) = backend.rereading.try_lock() else { return };

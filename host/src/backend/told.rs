@@ -1,14 +1,15 @@
-//! What a server was told that belongs to the session: a server that has forgotten the session is told again in the next one.
+//! Requests that changed a session at the server (log level, subscriptions), to be sent again when the server has
+//! forgotten the session.
 
 use std::collections::BTreeMap;
 
 use super::errand::Own;
 use crate::mcp::splice;
 
-/// Bytes of it; what does not fit is forgotten with the session.
+/// How many bytes of them are kept; what does not fit is lost with the session.
 const MOST: usize = 1 << 20;
 
-/// The last word on each matter, as it was sent.
+/// The last request about each matter, as it was sent.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     level: Option<String>,

@@ -24,7 +24,7 @@ use crate::policy::Permitted;
 const MAX_ROUNDS: usize = 8;
 /// Questions in one round.
 const MAX_QUESTIONS: usize = 32;
-/// How long the person behind the client may think.
+/// How long the client may take for an answer: a person may have to give it.
 const THINKING: Duration = Duration::from_secs(300);
 
 /// Makes one request and brings the answer in the client's era.
@@ -119,7 +119,7 @@ pub(super) fn pass(
     Ok(Reply::own("{}".to_owned(), false))
 }
 
-/// The params with the server's own name for what the call is about; none if that stands there already.
+/// The params with the server's own name for the target; `None` if they have that name already.
 pub(super) fn own_names(call: &Call, params: &str) -> Option<String> {
     let target = &call.target;
     let place = match (target.kind, call.method.as_str()) {
@@ -133,7 +133,7 @@ pub(super) fn own_names(call: &Call, params: &str) -> Option<String> {
     // A tool has several names, and the client may have used any of them.
     let same = splice::get(params, place).is_some_and(|json| {
         let plain = json.strip_prefix('"').and_then(|json| json.strip_suffix('"'));
-        // What is spelled with escapes may be the same, and then keeps its spelling.
+        // A name spelled with escapes may be the same one, and then keeps its spelling.
         plain == Some(&*target.upstream)
             || (json.contains('\\')
                 && serde_json::from_str::<String>(json).is_ok_and(|name| *name == *target.upstream))

@@ -1,5 +1,5 @@
-//! One shape for the way to one MCP server, so that pending calls, handshake and supervision are written once and
-//! do not know whether bytes travel through the pipes of a child process or over HTTP.
+//! The transport to one MCP server, in one form for pipes and HTTP, so that pending calls, handshake and supervision
+//! are written once and do not depend on how the bytes travel.
 //!
 //! A [`Wire`] is three parts with three owners: a [`Sender`] anyone may clone, the one [`Receiver`], and a
 //! [`Control`] that ends it. Dropping the [`Control`] ends the wire at once; [`Control::stop`] ends it in order.
@@ -10,11 +10,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 
-use super::{http, process};
 use crate::mcp::payload::Payload;
 use crate::queue::{self, Budget, Weight};
 use crate::redact::Words;
@@ -144,6 +144,20 @@ pub enum WireError {
     Busy,
 }
 
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) struct OpenError {
+    pub(super) error: WireError,
+    /// It stays so until a person changes something.
+    pub(super) lasting: bool,
+}
+
+impl From<WireError> for OpenError {
+    fn from(error: WireError) -> Self {
+        Self { error, lasting: false }
+    }
+}
+
 /// The open way to one server.
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -230,21 +244,11 @@ impl Receiver {
 /// Ends a wire. Dropped without [`stop`](Self::stop) it ends the wire at once: the child's process group is killed,
 /// HTTP exchanges are dropped.
 #[derive(Debug)]
-pub(crate) struct Control(Driver);
-
-#[derive(Debug)]
-enum Driver {
-    Child(process::Care),
-    Http(http::Handle),
-}
+pub(crate) struct Control(Box<dyn Driver>);
 
 impl Control {
-    pub(super) fn child(care: process::Care) -> Self {
-        Self(Driver::Child(care))
-    }
-
-    pub(super) fn http(handle: http::Handle) -> Self {
-        Self(Driver::Http(handle))
+    pub(super) fn new(driver: impl Driver + 'static) -> Self {
+        Self(Box::new(driver))
     }
 
     /// Ends the wire in order, and within `grace` plus a few seconds in any case.
@@ -252,46 +256,51 @@ impl Control {
     /// A child: what is queued is written and stdin closed, after `grace / 2` SIGTERM, after `grace` SIGKILL, each
     /// to the whole group. HTTP: exchanges get `grace / 2` to finish, then the session is deleted.
     pub(crate) async fn stop(self, grace: Duration) {
-        match self.0 {
-            Driver::Child(care) => care.stop(grace).await,
-            Driver::Http(handle) => handle.stop(grace).await,
-        }
+        self.0.stop(grace).await;
     }
 
     /// The child's process id, which is also its group's; `None` over HTTP.
     #[must_use]
     pub(crate) fn pid(&self) -> Option<u32> {
-        match &self.0 {
-            Driver::Child(care) => Some(care.pid()),
-            Driver::Http(_) => None,
-        }
+        self.0.pid()
     }
 
     /// The last 64 KiB the child wrote to stderr, secrets replaced; empty over HTTP.
     #[must_use]
     pub(crate) fn stderr_tail(&self) -> String {
-        match &self.0 {
-            Driver::Child(care) => care.stderr_tail(),
-            Driver::Http(_) => String::new(),
-        }
+        self.0.stderr_tail()
     }
 
     /// The last lines the child wrote to stderr, short and on one line; empty if there are none, and over HTTP.
     #[must_use]
     pub(crate) fn last_words(&self) -> String {
-        match &self.0 {
-            Driver::Child(care) => care.watcher().last_words(),
-            Driver::Http(_) => String::new(),
-        }
+        self.0.last_words()
     }
 
     /// HTTP: sends `MCP-Protocol-Version` from now on and opens the standing stream for the server's own messages.
     /// Nothing over stdio. Once per wire, after the handshake.
     pub(crate) fn set_protocol_version(&self, version: &str) {
-        if let Driver::Http(handle) = &self.0 {
-            handle.set_protocol_version(version);
-        }
+        self.0.set_protocol_version(version);
     }
+}
+
+/// The part of a [`Control`] that knows how the bytes travel. Dropped, it ends the wire at once.
+pub(super) trait Driver: fmt::Debug + Send + Sync {
+    fn stop(self: Box<Self>, grace: Duration) -> BoxFuture<'static, ()>;
+
+    fn pid(&self) -> Option<u32> {
+        None
+    }
+
+    fn stderr_tail(&self) -> String {
+        String::new()
+    }
+
+    fn last_words(&self) -> String {
+        String::new()
+    }
+
+    fn set_protocol_version(&self, _version: &str) {}
 }
 
 /// Why a wire ended; the first reason given stays.

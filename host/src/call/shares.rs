@@ -1,4 +1,4 @@
-//! How what belongs to all callers is divided among them, so that nobody can take what others need.
+//! Divides limited places among callers, so that no caller can take those that others need.
 //!
 //! Every pool of places (calls under way, connections, sessions, bytes) follows one rule, [`may_have`]: one caller alone
 //! may have half of the places, and the more of them are taken, the fewer one caller may have. It is the dynamic threshold
@@ -52,8 +52,8 @@ impl Share {
 }
 
 impl Principal {
-    /// Whose share this caller's calls are counted to: that of their issuer, application and subject, whatever token
-    /// they bring.
+    /// The share that this caller's calls count to: that of the issuer, application and subject, whichever token is
+    /// sent.
     #[must_use]
     pub fn share(&self) -> Share {
         Share::of(self.parts())

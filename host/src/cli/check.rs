@@ -113,7 +113,7 @@ fn outcome(backend: &str, result: &Result<usize, Words>) -> String {
     }
 }
 
-/// What moves on a terminal while servers start; where there is none, nothing does.
+/// The progress bar on a terminal while servers start; without a terminal there is none.
 struct Waiting {
     bar: ProgressBar,
     names: std::cell::RefCell<Vec<String>>,

@@ -200,7 +200,7 @@ fn remove(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the file, or shows what would change in it. What is shown on a terminal has no secrets.
+/// Writes the file, or shows what would change in it, without secrets.
 fn change(place: &Place, after: &str, options: &FileOptions) -> anyhow::Result<String> {
     let before = place.text.as_deref().unwrap_or_default();
     let mut said = String::new();
@@ -225,7 +225,7 @@ fn change(place: &Place, after: &str, options: &FileOptions) -> anyhow::Result<S
     Ok(said)
 }
 
-/// What the person has to do that the file cannot.
+/// Tells the person what else has to be done by hand.
 fn advice(reach: &Reach, entry: &Entry) -> String {
     let mut text = String::new();
     if !entry.from_environment.is_empty() {

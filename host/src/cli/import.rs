@@ -48,13 +48,13 @@ pub(crate) struct Options {
     env_file: Option<PathBuf>,
 }
 
-/// What became of the servers of some files.
+/// The result of importing the servers of some files.
 #[derive(Debug, Default)]
 pub(super) struct Imported {
     /// Each with the file it is from.
     backends: Vec<(Backend, String)>,
     variables: Variables,
-    /// What was left out, in words.
+    /// The entries that were left out, in words.
     left: Vec<String>,
     /// Known by another name now.
     renamed: Vec<String>,
@@ -225,7 +225,7 @@ impl Imported {
         text
     }
 
-    /// What the clients did not let through is not let through here.
+    /// Rules that keep tools off that were off in the client.
     fn rules(&self) -> Rules {
         let on = || self.backends.iter().map(|(backend, _)| backend).filter(|backend| !backend.disabled);
         let denied =

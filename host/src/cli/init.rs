@@ -1,4 +1,5 @@
-//! `init`: a first file. It asks on a terminal, takes flags everywhere, and what it writes starts.
+//! `init`: writes a first file. It asks on a terminal, takes flags everywhere, and a gateway starts with the file it
+//! writes.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, IsTerminal, Write as _};
@@ -47,7 +48,7 @@ pub(crate) struct Options {
     force: bool,
 }
 
-/// What the file is made of.
+/// The answers that the file is made from.
 struct Answers {
     mode: Mode,
     http: bool,
@@ -90,7 +91,7 @@ pub(crate) fn execute(path: &Path, options: &Options) -> anyhow::Result<ExitCode
     Ok(works(&place.path))
 }
 
-/// What to write when there is no server yet.
+/// The example for a file without servers.
 const EXAMPLE: &str = r#"
 # A server that the gateway starts. Several clients' servers at once: sentinel-gateway import FILE --output THIS --add
 # [[backends]]
@@ -187,7 +188,7 @@ fn random_key() -> anyhow::Result<String> {
     }))
 }
 
-/// What to type next.
+/// The commands to type next.
 fn next(path: &Path, answers: &Answers) -> String {
     let file = path.display();
     let mut text = "next:\n".to_owned();

@@ -1,5 +1,5 @@
-//! Writes files that belong to a person: the file is whole or unchanged at any moment, keeps its mode and its owner, and a
-//! copy of what it was stays beside it.
+//! Writes files that belong to a person: at any moment the file is either whole or unchanged, it keeps its mode and its
+//! owner, and a copy of the old file stays beside it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! What the typed values mean together: every mistake is collected, none stops the search for the next.
+//! Checks what the typed values mean together: every mistake is collected, none stops the search for the next.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use super::{
 use crate::files::Trust;
 use crate::redact::Redaction;
 
+mod address;
 mod auth;
 mod backends;
 mod grant;
@@ -120,7 +121,7 @@ pub(super) fn check(
         kill_switch,
         rules,
         warnings,
-        // What it must hide is known when the files of all mounts are.
+        // The values to hide are known only when the files of all mounts have been read.
         redaction: Redaction::default(),
         typed: Typed::new(document.value.clone()),
     })

@@ -1,4 +1,4 @@
-//! What another reading of the file changes, key by key, and what it takes to put that in force.
+//! Compares two readings of the file, key by key, and says what it takes to put each change in force.
 
 use super::{Backend, Config, Mount, Plugin, Typed};
 
@@ -22,8 +22,8 @@ pub struct Change {
     pub effect: Effect,
 }
 
-/// What is opened once, when the gateway starts: the addresses it listens on, the record and its database, the engine of the
-/// plugins.
+/// Keys of parts that are opened once, when the gateway starts: the addresses it listens on, the record and its
+/// database, the engine of the plugins.
 const RESTART: [&str; 21] = [
     "gateway.listen",
     "gateway.health_listen",
@@ -48,7 +48,7 @@ const RESTART: [&str; 21] = [
     "telemetry",
 ];
 
-/// What every server is opened with.
+/// Keys that every server is opened with.
 const OF_SERVERS: [&str; 5] = [
     "gateway.max_message_bytes",
     "gateway.max_result_bytes",
@@ -57,7 +57,7 @@ const OF_SERVERS: [&str; 5] = [
     "gateway.proxy",
 ];
 
-/// What a secret is called that has another value, because its key says the same as before.
+/// The name for secrets whose value has changed while the text of the file is the same.
 const OTHER_VALUE: &str = "(the values of secrets, or what is in a file that it names)";
 
 /// Every key at which `new` says something else than `old`: first those of the main file, then those of the mounts'.
@@ -67,7 +67,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     for Mount { path, config } in new.mounts() {
         let Some(before) = old.mounts().find(|mount| mount.path == *path) else { continue };
         let own = of_endpoint(&before.config, config, true);
-        // What the main file decides for all of them, a mount's file cannot change.
+        // A mount's file cannot change what the main file decides for all.
         let own = own.into_iter().filter(|change| change.effect != Effect::Restart);
         changes.extend(own.map(|change| Change { key: format!("{} of {path}", change.key), ..change }));
     }
@@ -83,7 +83,7 @@ fn of_endpoint(old: &Config, new: &Config, same_door: bool) -> Vec<Change> {
     };
     let mut changes: Vec<Change> =
         typed.into_iter().map(|key| Change { effect: effect(&key), key }).collect();
-    // What a key means may be elsewhere: in the environment, or in a file.
+    // The value of a key may be elsewhere: in the environment, or in a file.
     let known = |changes: &[Change], start: &str| changes.iter().any(|change| change.key.starts_with(start));
     for backend in &new.backends {
         let start = format!("backends {:?}", backend.name);

@@ -57,7 +57,7 @@ impl Document {
         Problem { key: dotted(pointer), line: self.line(pointer), message, hint }
     }
 
-    /// Takes what is at a place out of the value, and returns what is gone: inside of a list the whole
+    /// Removes the value at a place, and returns the place that is gone: for an element of a list the whole
     /// list, because the places of its other elements must not move.
     pub(super) fn prune(&mut self, pointer: &str) -> String {
         let mut at = pointer;

@@ -16,7 +16,7 @@ const MAX_SECRET_BYTES: u64 = 64 << 10;
 /// A configuration file as it was found.
 pub(super) struct Configuration {
     pub(super) text: String,
-    /// Who else may change it, or what it is found by.
+    /// Who else may change it, or a folder on the way to it.
     pub(super) problems: Vec<Problem>,
 }
 
@@ -69,7 +69,7 @@ pub(super) fn read_secret(path: &Path, trust: &Trust) -> Result<String, Unread> 
     if text.is_empty() { Err(unread(path, "it is empty")) } else { Ok(text) }
 }
 
-/// Who may read a file besides its owner; none if nobody, or if that cannot be told.
+/// Who may read a file besides its owner; `None` if nobody may, or if it cannot be told.
 pub(super) fn other_readers(path: &Path) -> Option<&'static str> {
     #[cfg(unix)]
     {

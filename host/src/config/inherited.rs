@@ -1,5 +1,6 @@
-//! What every server that the gateway starts gets of the gateway's own environment: what a program needs to find its way
-//! on this machine and out of it. Everything else only if its `env` names it, because it may be a secret of another.
+//! The variables of its own environment that the gateway passes on to every server it starts: those that a program
+//! needs to work on this machine and reach the network. Any other only if its `env` names it, because it may be a
+//! secret that is meant for another server.
 
 use super::secret::Secret;
 

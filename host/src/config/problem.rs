@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, said so that the reader can put it right at once.
+//! A mistake in a configuration, described so that the reader can correct it at once.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -30,7 +30,7 @@ pub(super) use telemetry::{RawOtlp, RawTelemetry};
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Raw {
-    /// The gateway itself: where it listens and what it bears.
+    /// The gateway itself: where it listens, and its limits.
     pub(super) gateway: RawGateway,
     /// The HTTP door, at `gateway.listen`. Without this section the gateway serves the client that started it, on
     /// stdio.
@@ -62,7 +62,7 @@ pub(super) struct Raw {
 #[schemars(inline, extend("exclusiveMinimum" = 0, "maximum" = 31_536_000))]
 pub(super) struct Seconds(pub(super) f64);
 
-/// The gateway itself: where it listens and what it bears.
+/// The gateway itself: where it listens, and its limits.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawGateway {

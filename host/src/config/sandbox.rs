@@ -1,4 +1,4 @@
-//! What a server that the gateway starts may reach, and whether this system can hold it to that.
+//! The files and the network that a server may reach, and whether this system can confine it to them.
 
 use std::path::{Path, PathBuf};
 

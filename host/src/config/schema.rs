@@ -44,7 +44,7 @@ pub(super) fn validate(document: &mut Document, problems: &mut Vec<Problem>) -> 
         explain(&error, &mut found);
     }
     for finding in &found {
-        // What JSON cannot say was reported when it was read, and is null since.
+        // A value that JSON cannot express was reported when the file was read, and is null since then.
         if document.value.pointer(&finding.at).is_none_or(|value| !value.is_null()) {
             problems.push(document.problem(&finding.at, finding.message.clone(), finding.hint.clone()));
         }
@@ -119,7 +119,7 @@ fn explain(error: &ValidationError<'_>, found: &mut Vec<Finding>) {
             say(format!("the key {} is missing", property.as_str().unwrap_or_default()), None);
         }
         ValidationErrorKind::Pattern { pattern } => say(format!("must look like {pattern}"), None),
-        // Never the value: it may be what somebody should not have typed into a file.
+        // Never the value: it may be a secret that should not have been typed into the file.
         _ => say(error.masked_with("the value").to_string(), None),
     }
 }
@@ -174,7 +174,7 @@ fn keys(schema: Option<&'static Value>) -> Vec<&'static str> {
     properties.into_iter().flat_map(|map| map.keys().map(String::as_str)).collect()
 }
 
-/// What clients call a word that is known here by another name.
+/// The name here of a word that clients' files use for the same thing.
 fn elsewhere(typed: &str, words: &[&str]) -> Option<&'static str> {
     let plain = typed.to_ascii_lowercase().replace(['-', '_'], "");
     let word = match plain.as_str() {

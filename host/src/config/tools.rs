@@ -1,4 +1,4 @@
-//! What holds for single tools of a backend: how long a call may take, and what becomes of arguments that do not fit.
+//! Settings for single tools of a backend: how long a call may take, and what happens to arguments that do not fit.
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ pub struct Patience {
     pub longest: Duration,
 }
 
-/// What single tools have of their own. Each kind is a table of its own: the most specific entry that says something about
-/// it counts.
+/// Settings of single tools. Each kind of setting is a table of its own: the most specific entry that has the setting
+/// counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolRules {
     pub(super) arguments: Table<Arguments>,

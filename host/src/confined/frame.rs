@@ -14,7 +14,7 @@ pub(super) const DONE: u8 = 0;
 pub(super) const REFUSED: u8 = 1;
 /// Read at once.
 const PIECE: usize = 64 << 10;
-/// What is kept of the child's stderr.
+/// How much of the child's stderr is kept.
 const WORDS: usize = 2 << 10;
 
 /// Why an exchange ended without an answer.
@@ -142,7 +142,7 @@ impl Pipes {
         Ok(())
     }
 
-    /// What it says on stderr: read, so that it never waits there, and the last of it kept.
+    /// Reads its stderr, so that it never waits there, and keeps the last part.
     fn listen(&mut self) {
         let mut piece = [0; WORDS];
         while let Some(stderr) = &mut self.stderr {

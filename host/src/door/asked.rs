@@ -11,7 +11,7 @@ use crate::mcp::envelope::Body;
 use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
 
-/// Most questions that wait for one client's answer.
+/// How many questions may wait for one client's answer.
 const MAX_ASKED: usize = 256;
 /// Tasks of one client that are remembered; the oldest go first.
 const MAX_TASKS: usize = 64;
@@ -23,13 +23,13 @@ const MAX_TASK_ID: usize = 512;
 pub(super) struct Asked {
     next: u64,
     waiting: HashMap<u64, Arc<Question>>,
-    /// What it answered with a task, by the id that the client gave the task.
+    /// The questions that it answered with a task, by the id that the client gave the task.
     tasks: VecDeque<(String, Arc<Question>)>,
 }
 
 impl Asked {
-    /// The message that asks; none if too many wait. Tokens for progress are unique for one server only, so the client
-    /// gets the gateway's id of the question in its place.
+    /// The message that asks the client; `None` if too many questions wait. A progress token is unique for one server
+    /// only, so the client gets the gateway's id of the question in its place.
     pub(super) fn add(&mut self, question: &Arc<Question>) -> Option<(u64, Bytes)> {
         if self.waiting.len() >= MAX_ASKED {
             return None;
@@ -78,7 +78,7 @@ impl Asked {
         self.tasks.iter().rev().find(|(task, _)| *task == id).map(|(_, question)| question)
     }
 
-    /// Forgets a question; the id it had.
+    /// Forgets a question, and returns the id it had.
     pub(super) fn take_back(&mut self, key: &str) -> Option<u64> {
         let id = self.waiting.iter().find(|(_, question)| question.key == key).map(|(id, _)| *id)?;
         self.waiting.remove(&id);
@@ -86,7 +86,7 @@ impl Asked {
     }
 }
 
-/// A client's answer as the question takes it.
+/// A client's answer in the form that the asking server expects.
 pub(super) fn answer(body: Body<'_>) -> Answered {
     match body {
         Body::Result(result) => Answered::Result(result.to_owned()),

@@ -1,4 +1,5 @@
-//! What was said to a client while nobody read its standing stream: between two streams of it, or before the first.
+//! Messages to a client that came while its standing stream was not read: between two such streams, or before the
+//! first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,9 +9,9 @@ use bytes::Bytes;
 use crate::call::Share;
 use crate::call::shares::{Place, Shares};
 
-/// Messages that are kept.
+/// How many messages are kept.
 const MAX_MESSAGES: usize = 64;
-/// Bytes of them: a list that changed is a hundred.
+/// How many bytes of them are kept; the notice of a changed list takes a hundred.
 const MAX_BYTES: usize = 256 << 10;
 
 /// The newest messages, within both bounds; the oldest go first.
@@ -24,7 +25,7 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    /// Keeps a message. One that is larger than everything that may be kept is dropped, and says so in the log.
+    /// Keeps a message. One that is larger than all that may be kept is dropped, and the log says so.
     pub(super) fn push(&mut self, message: Bytes) {
         if message.len() > MAX_BYTES {
             tracing::debug!(bytes = message.len(), "no client listens; a long notification was dropped");
@@ -43,7 +44,7 @@ impl Backlog {
         self.messages.push_back((message, place));
     }
 
-    /// From now on what is kept is counted as this caller's.
+    /// From now on the kept messages count to this caller's share.
     pub(super) fn count(&mut self, shares: Arc<Shares>, whose: Share) {
         self.counted = Some((shares, whose));
     }

@@ -37,7 +37,7 @@ impl Conversation {
         }
         let (collect, mut collected) = queue::bounded(MAX_BATCH, out.caller.unread().clone());
         let collect = Out::new(collect, out.caller.clone());
-        // What belongs to a request of the batch but is no answer goes its own way, at once.
+        // Messages about a request of the batch that are not its answer are sent at once, apart from the batch.
         let parts: Vec<Box<RawValue>> = parts.into_iter().map(ToOwned::to_owned).collect();
         let (this, out) = (self.clone(), out.clone());
         self.tasks().spawn(async move {
@@ -94,7 +94,7 @@ impl Conversation {
     }
 }
 
-/// An answer as a part of a batch, or what is said in its place if it cannot be one.
+/// An answer as a part of a batch, or the error in its place if it cannot be read whole.
 async fn in_memory(message: &Payload) -> Bytes {
     let error = match whole(message.clone()).await {
         Ok(whole) => return whole,

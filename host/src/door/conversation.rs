@@ -1,4 +1,7 @@
-//! Speaks with one client: what each of its messages means, and what it is told unasked.
+//! Speaks with one client: says what each of its messages means, and sends it what it did not ask for.
+
+mod clients;
+mod notices;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +15,15 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::clients::CallLine;
+pub(super) use self::clients::Sole;
+pub(super) use self::notices::Noticed;
+use self::notices::Notices;
 use super::asked::Asked;
 use super::backlog::Backlog;
 use super::given::Given;
 use super::hub::{Hub, Listener};
-use super::line::{CallLine, Out, Outbound, Stream};
-use super::notices::Notices;
+use super::line::{Out, Outbound, Stream};
 use super::park::Parking;
 use super::respond;
 use crate::call::shares::Shares;
@@ -40,17 +46,17 @@ pub struct House {
     pub door: &'static str,
     /// Only one client will ever come, so the connections to backends are its own.
     pub sole: bool,
-    /// Ends what would go on for ever.
+    /// Ends work that has no end of its own, such as streams.
     pub stopping: CancellationToken,
 }
 
-/// What became of a request that was heard.
+/// How a request was taken up.
 pub(super) enum TakenUp<W> {
     /// It was answered at once.
     Answered(Outbound),
-    /// It goes its own way, and is answered there.
+    /// A task of its own works on it, and will answer.
     Away,
-    /// It has to be done; that ends with its answer.
+    /// The work that has to be done for it; it ends with the answer.
     ToDo(W),
 }
 
@@ -65,11 +71,11 @@ pub struct Conversation {
     standing: Mutex<Option<Stream>>,
     /// What was said while nobody read the standing stream.
     backlog: Mutex<Backlog>,
-    /// The session has something at the backends that it shares with nobody.
+    /// The session has connections to backends that it does not share.
     pub(super) exclusive: AtomicBool,
     tasks: TaskTracker,
     pub(super) asked: Mutex<Asked>,
-    pub(super) notices: Notices,
+    notices: Notices,
     /// The lists that the client has.
     pub(super) given: Given,
 }
@@ -135,8 +141,8 @@ impl Conversation {
         }
     }
 
-    /// Takes one message of the client, and answers on `out`. Requests run on their own; nothing here waits for a
-    /// backend.
+    /// Takes one message of the client, and answers on `out`. Requests run as tasks of their own, so this never waits
+    /// for a backend.
     pub async fn hear(self: &Arc<Self>, text: &Bytes, out: &Out) {
         let trimmed = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
         if text.get(trimmed) == Some(&b'[') {
@@ -202,7 +208,7 @@ impl Conversation {
         None
     }
 
-    /// Answers at once what needs no backend, and says what there is to do for the rest.
+    /// Answers at once a request that needs no backend; for any other it returns the work to do.
     pub(super) fn taken_up(
         self: &Arc<Self>,
         id: &RawValue,
@@ -219,7 +225,7 @@ impl Conversation {
         if method == "ping" {
             return TakenUp::Answered(Outbound::last(message::result(id.get(), "{}")));
         }
-        // What is judged from here on must be what the server reads.
+        // From here on the policies must judge exactly what the server will read.
         let params = params.map(|params| Params::read(method, params)).transpose();
         if method == "initialize" {
             return match self.open(id, params.as_ref(), &out.caller) {
@@ -286,7 +292,7 @@ impl Conversation {
         })
     }
 
-    /// The client has been given a list: it hears when that is another one.
+    /// The client has been given a list; it will hear when that list changes.
     pub(super) fn was_given(&self, view: View) {
         let (list, moved) = (view.list, self.pipeline().has_moved(&view));
         self.given.note(view);
@@ -393,7 +399,7 @@ impl Conversation {
         let id = self.asked.lock().take_back(key);
         if let Some(id) = id {
             let set = Edit::Set { pointer: "/requestId".to_owned(), json: id.to_string() };
-            // Of two spellings, the client could read the id of another question.
+            // Params that hold a member twice could name another question to the client.
             let said = said.filter(|said| params::check(method::CANCELLED, said).is_ok());
             let params = said.and_then(|said| splice::apply(said, &[set]).ok());
             let params = params.unwrap_or_else(|| format!("{{\"requestId\":{id}}}"));
@@ -410,38 +416,6 @@ impl Listener for Conversation {
     }
 }
 
-/// On stdio the client of the shared connections: what it hears belongs to no request in particular, and what it
-/// can answer is known after `initialize`.
-#[derive(Debug)]
-pub(super) struct Sole(Arc<Conversation>, Hello);
-
-impl Sole {
-    pub(super) fn new(conversation: Arc<Conversation>) -> Arc<Self> {
-        let all = message::raw(r#"{"sampling":{},"elicitation":{},"roots":{}}"#.to_owned());
-        let hello =
-            Hello { version: crate::mcp::REVISIONS[0], capabilities: all, info: None, log_level: None };
-        Arc::new(Self(conversation, hello))
-    }
-}
-
-impl Client for Sole {
-    fn hello(&self) -> &Hello {
-        &self.1
-    }
-    fn affinity(&self) -> Affinity {
-        Affinity::Shared
-    }
-    fn tell(&self, message: Bytes) {
-        self.0.tell(message);
-    }
-    fn ask(&self, question: Arc<Question>) {
-        self.0.ask(&question, None);
-    }
-    fn take_back(&self, key: &str, said: Option<&str>) {
-        self.0.take_back(key, said);
-    }
-}
-
 /// Sends, waiting for a client that is slow to read.
 pub(super) async fn say(out: &Stream, message: Outbound) {
     // The client is gone if this fails; then there is nobody to tell.
@@ -453,7 +427,7 @@ pub(super) fn unknown(id: &RawValue, method: &str) -> Bytes {
     message::error(id.get(), code::METHOD_NOT_FOUND, &text, &serde_json::Value::Null)
 }
 
-/// What somebody is told who sent no message.
+/// The answer to bytes that are no message.
 pub(super) fn complaint(error: &EnvelopeError<'_>) -> Bytes {
     let (id, code) = match error {
         EnvelopeError::Syntax(_) => ("null", code::PARSE_ERROR),

@@ -1,7 +1,7 @@
 //! Which lists a client was given, and whether it would be given others now.
 //!
-//! A client hears of a change only if the list that it has is another one now, and never of a list that it did not ask for:
-//! most clients list everything again for each such message, and some fail when one comes while they leave.
+//! A client hears of a change only if the list that it has is different now, and never of a list that it did not ask
+//! for: most clients list everything again after each such message, and some fail if one comes while they disconnect.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ pub(super) struct Given(Mutex<HashMap<List, Known>>);
 #[derive(Debug)]
 struct Known {
     view: View,
-    /// What it was last told of and has not asked for.
+    /// The change that it was last told of, until it asks for the list.
     told: Option<Digest>,
 }
 
@@ -32,7 +32,7 @@ impl Given {
         self.0.lock().get(&list).map(|known| known.view.clone())
     }
 
-    /// What the client has to be told of these lists: once of each change. Asks plugins.
+    /// The changes of these lists that the client has to be told of, each once. Asks plugins.
     pub(super) fn changes(&self, pipeline: &Pipeline, lists: &[List]) -> Vec<News> {
         let views: Vec<View> = lists.iter().filter_map(|list| self.view(*list)).collect();
         let mut news: Vec<News> = Vec::new();

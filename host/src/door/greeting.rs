@@ -1,4 +1,4 @@
-//! The first words with a client of the handshake era: what it says of itself, and what it is answered.
+//! The `initialize` of a client of the handshake era: what it says of itself, and what it is answered.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,7 +1,7 @@
 //! What an HTTP request must look like before anything else looks at it: pure checks on its head.
 //!
-//! They stand against DNS rebinding and requests from foreign web pages (Host, Origin, media types) and against two
-//! readers understanding one request differently (framing, repeated headers). Every check says no when in doubt.
+//! They prevent DNS rebinding and requests from foreign web pages (Host, Origin, media types), and they refuse what two
+//! readers could understand differently (framing, repeated headers). Every check refuses when in doubt.
 
 mod media;
 mod names;
@@ -88,7 +88,7 @@ pub fn singles(headers: &HeaderMap, credentials: &[String]) -> Result<(), Reject
     Ok(())
 }
 
-/// What hyper lets pass of the shapes that smuggle one request inside another (RFC 9112 section 6.1).
+/// Refuses the forms of request smuggling (RFC 9112 section 6.1) that hyper lets pass.
 ///
 /// hyper 1.12 itself refuses differing lengths, signed lengths, codings that do not end in `chunked`, and codings on
 /// HTTP/1.0. Of a request with both a length and a coding it removes the length, reads the chunks and closes the

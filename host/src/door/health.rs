@@ -24,13 +24,13 @@ use crate::call::Share;
 use crate::config::Secret;
 use crate::pipeline::{BackendState, Pipeline};
 
-/// Probes and scrapers at once, and those of them from one address that did not bring the token.
+/// Connections of probes and scrapers at once: of all, and of one address without the token.
 const MAX_CONNECTIONS: usize = 64;
 const MAX_PER_ADDRESS: usize = 16;
-/// What a head may take, and how long a connection may rest: probes are quick.
+/// How long a request's head may take, and how long a connection may be idle. Probes are quick.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// What an answer under way gets at the stop.
+/// How long an answer under way may take when the gateway stops.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Renders the metrics in the Prometheus text format.

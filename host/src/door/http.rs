@@ -35,10 +35,9 @@ use self::refusal::{Refusal, Refused, overloaded, refused, rejected, status, too
 pub use self::room::Room;
 pub use self::sessions::Sessions;
 use self::work::Work;
-use super::conversation::{Conversation, House, TakenUp};
+use super::conversation::{Conversation, House, Noticed, TakenUp};
 use super::guard::{self, Form, Hosts, Origins};
 use super::line::{self, Out, Outbound, Outbox};
-use super::notices::Noticed;
 use super::server::{self, Limits, Peer};
 use crate::call::{self, Denial, Json, Principal};
 use crate::mcp::envelope::{self, Message};
@@ -69,7 +68,7 @@ pub struct Mount {
     pub keep_alive: Duration,
     /// Log lines about what is refused.
     pub lines: Lines,
-    /// What says where tokens come from (RFC 9728); none if they are not an authorization server's.
+    /// The metadata that says where tokens come from (RFC 9728); none if they do not come from an authorization server.
     pub resource: Option<Resource>,
 }
 
@@ -79,9 +78,9 @@ pub struct Resource {
     /// The gateway's own URI, as tokens name it in `aud`.
     pub uri: String,
     pub authorization_servers: Vec<String>,
-    /// What a client asks for to begin with.
+    /// The scopes that a client should ask for first.
     pub scopes: Vec<String>,
-    /// All that calls may need.
+    /// All scopes that calls may need.
     pub supported: Vec<String>,
 }
 
@@ -167,7 +166,7 @@ impl Mount {
             .map_err(|rejection| rejected(&rejection))
     }
 
-    /// A request that is for nothing here, unless a browser asks what a page may do.
+    /// A request for a path that nothing is served at, unless a browser asks what a page may do.
     async fn elsewhere(
         &self,
         parts: &Parts,
@@ -239,7 +238,7 @@ async fn posted(mount: &Arc<Mount>, parts: &Parts, peer: &Peer, body: Body) -> R
     taken(mount, parts, peer, (&caller, &who), body).await.map_err(|refused| refused.by(&who))
 }
 
-/// A message of somebody who is known.
+/// A message of a caller who is known.
 async fn taken(
     mount: &Arc<Mount>,
     parts: &Parts,
@@ -417,7 +416,7 @@ async fn farewell(
     mount.answer(answer, &parts, &peer, since).await
 }
 
-/// Every other method: a browser asks what a page may do, or somebody is wrong here.
+/// Every other method: a browser asks what a page may do, or the request is a mistake.
 async fn otherwise(
     State(mount): State<Arc<Mount>>,
     Extension(peer): Extension<Peer>,

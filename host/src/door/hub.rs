@@ -1,8 +1,8 @@
-//! Tells everybody who listens what changed. Telling never waits: a listener that is behind hears of the change with
-//! its next message, for it is told that something changed and not what.
+//! Tells all listeners that something changed. This never waits for one: a listener whose queue is full hears of the
+//! change with its next message, because a message says only that something changed, not what.
 //!
-//! What comes together is told together, at most twice a second; while the servers are starting it is told once, when all
-//! of them are up or have failed.
+//! Changes that come together are told together, at most twice a second; while the servers are starting they are told
+//! once, when all servers are up or have failed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -17,9 +17,9 @@ use crate::pipeline::News;
 /// The least time between two rounds.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Somebody who wants to hear of changes.
+/// A client, or a stream of one, that wants to hear of changes.
 pub trait Listener: Send + Sync + std::fmt::Debug {
-    /// These lists may be others than they were. Called where blocking is allowed.
+    /// These lists may have changed. Called where blocking is allowed.
     fn hear_of(&self, lists: &[List]);
 }
 
@@ -36,7 +36,7 @@ struct Listeners {
     by_number: HashMap<u64, Weak<dyn Listener>>,
 }
 
-/// Listening lasts as long as this is held.
+/// A listener is told of changes while this is held.
 #[derive(Debug)]
 pub struct Membership {
     hub: Arc<Hub>,
@@ -62,7 +62,7 @@ impl Hub {
 
     /// Somebody was given a list that may have changed in the same moment.
     pub fn look_again(&self, list: List) {
-        // Full means that there is a round to come.
+        // If the queue is full, another round is due in any case.
         let _ = self.news.try_send(News::ListChanged(list));
     }
 

@@ -4,11 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc::error::TrySendError;
 
-use super::conversation::Conversation;
 use crate::call::shares::Place;
-use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::payload::Payload;
 use crate::pipeline::Caller;
 use crate::queue::{self, Weight};
@@ -28,7 +25,7 @@ pub enum Outbound {
 }
 
 impl Outbound {
-    /// The answer to a request; whether it is an error stands in the message.
+    /// The answer to a request; the message itself says whether it is an error.
     pub(super) fn last(message: impl Into<Payload>) -> Self {
         Self::with(message, 200)
     }
@@ -49,7 +46,7 @@ impl Outbound {
 }
 
 impl Weight for Outbound {
-    /// An answer counts nothing: its sender waits for room and holds it meanwhile, and calls under way are bounded.
+    /// An answer counts as nothing: its sender waits for room and holds it meanwhile, and calls under way are bounded.
     fn weight(&self) -> usize {
         match self {
             Self::Part(message) => message.len(),
@@ -116,50 +113,5 @@ impl std::ops::Deref for Out {
 
     fn deref(&self) -> &Stream {
         &self.stream
-    }
-}
-
-/// One call of a session.
-#[derive(Debug)]
-pub(super) struct CallLine {
-    pub(super) conversation: Arc<Conversation>,
-    pub(super) hello: Arc<Hello>,
-    pub(super) out: Out,
-    /// Its place among the requests of the session.
-    pub(super) number: u64,
-}
-
-impl Client for CallLine {
-    fn hello(&self) -> &Hello {
-        &self.hello
-    }
-
-    fn affinity(&self) -> Affinity {
-        self.conversation.affinity()
-    }
-
-    fn tell(&self, message: Bytes) {
-        if let Err(error) = self.out.try_send(Outbound::Part(message)) {
-            match error {
-                TrySendError::Closed(Outbound::Part(message)) => self.conversation.tell(message),
-                _ => tracing::debug!("a client does not read; a notification was dropped"),
-            }
-        }
-    }
-
-    fn ask(&self, question: Arc<Question>) {
-        self.conversation.ask(&question, Some(&self.out.stream));
-    }
-
-    fn take_back(&self, key: &str, said: Option<&str>) {
-        self.conversation.take_back(key, said);
-    }
-
-    fn has_asked_before(&self) -> bool {
-        self.conversation.session().has_earlier(self.number)
-    }
-
-    fn parting(&self) -> Option<Box<RawValue>> {
-        self.out.parting()
     }
 }

@@ -96,7 +96,7 @@ impl Conversation {
             given: Given::default(),
             pipeline: self.pipeline().clone(),
         });
-        // What is granted is said first, and only what was asked for.
+        // The first message says what is granted, and nothing is granted that was not asked for.
         let mut granted = json!({});
         let mut wanted: Vec<List> = Vec::new();
         for (kind, lists) in [
@@ -114,7 +114,7 @@ impl Conversation {
         if !resources.is_empty() {
             granted["resourceSubscriptions"] = resources.into();
         }
-        // Before the client hears that it will be told: what changes from then on is a change.
+        // Looked at before the client hears that it will be told, so that no later change is missed.
         let views = self.look(id, &wanted, out).await?;
         let params = json!({ "notifications": granted }).to_string();
         let acknowledged = subscription.tagged("notifications/subscriptions/acknowledged", &params);

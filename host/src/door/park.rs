@@ -1,6 +1,7 @@
-//! Calls that wait for their client. A server that shook hands asks its question in the middle of a call; a stateless
-//! client hears it as the answer `input_required` and comes back with a new request. The call itself is not repeated:
-//! it waits here, and the new request finds it by the sealed state it brings.
+//! Calls that are suspended until their client comes back. A server of the handshake era asks its question in the
+//! middle of a call; a stateless client gets the question as the answer `input_required`, and sends a new request with
+//! its reply. The call itself is not repeated: it waits here, and the new request finds it by the sealed state it
+//! brings.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -25,9 +26,9 @@ use crate::pipeline::{Answer, Failure};
 
 /// How long a call waits for its client to come back.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How often those who wait are looked at.
+/// How often calls that have waited too long are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
-/// Calls that wait at once, and the bytes of what they were asked with. Each caller may have a share of both.
+/// How many calls may wait at once, and how many bytes they may hold. Each caller may have a share of both.
 const MAX_PARKED: usize = 1_024;
 const MAX_PARKED_BYTES: usize = 64 << 20;
 
@@ -36,7 +37,7 @@ const MAX_PARKED_BYTES: usize = 64 << 20;
 pub(super) struct Going {
     pub(super) work: JoinHandle<Result<Answer, Failure>>,
     pub(super) questions: mpsc::Receiver<Arc<Question>>,
-    /// Asked and not answered, by the key the client answers them with.
+    /// Questions without an answer yet, by the key under which the client answers them.
     pub(super) open: Vec<(String, Arc<Question>)>,
     pub(super) asked: u64,
     /// Where the call's messages go: the stream of the request that waits now.
@@ -61,13 +62,13 @@ pub struct Parking {
     bytes: Arc<Shares>,
 }
 
-/// What came of a state that a client brought.
+/// The result of looking up a state that a client brought.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// Not one of ours; the backend will know it.
+    /// It is not one of ours; the backend may know it.
     Foreign,
     Call(Going),
-    /// Ours, but changed, of another request, used, or too old.
+    /// It is ours, but was changed, belongs to another request, was used already, or is too old.
     Gone,
 }
 
@@ -95,7 +96,7 @@ impl Parking {
         Ok(parking)
     }
 
-    /// Ends the calls nobody came back for in time.
+    /// Ends the calls whose clients did not come back in time.
     fn sweep(&self) {
         self.parked.lock().retain(|_, parked| {
             let late = parked.since.elapsed() > PATIENCE;
@@ -111,8 +112,8 @@ impl Parking {
         self.sealer.id()
     }
 
-    /// Sets a call aside; the state by which it is found again. `bytes` is how much it holds. None if too many wait
-    /// already, or too many of this caller: the call is ended.
+    /// Suspends a call, and returns the state by which it is found again. `bytes` is how much it holds. `None` if too
+    /// many calls wait already, or too many of this caller; the call is then ended.
     pub(super) fn park(&self, going: Going, bound: &[u8], whose: Share, bytes: usize) -> Option<String> {
         let places = self.calls.take(whose, 1).and_then(|call| Ok([call, self.bytes.take(whose, bytes)?]));
         let Ok(places) = places else {
@@ -143,13 +144,13 @@ impl Parking {
 }
 
 impl Going {
-    /// Takes up a question; its key for the client.
+    /// Takes a question, and returns its key for the client.
     pub(super) fn take(&mut self, question: Arc<Question>) {
         self.asked += 1;
         self.open.push((format!("q{}", self.asked), question));
     }
 
-    /// Hands over the answers that the client brought. What it left out stays open.
+    /// Hands over the answers that the client brought. Questions that it left out stay open.
     pub(super) fn answer(&mut self, responses: &str) {
         self.open.retain(|(key, question)| {
             let pointer = format!("/{key}");
@@ -176,7 +177,7 @@ impl Going {
     }
 }
 
-/// What a state is bound to: who asked, and for what. Everything of the request that a repetition must not change.
+/// The data that a state is bound to: the caller, and everything of the request that a repetition must not change.
 pub(super) fn bound(identity: &str, method: &str, params: &str) -> Vec<u8> {
     let bare = ["/_meta", "/inputResponses", "/requestState"]
         .map(|pointer| Edit::Remove { pointer: pointer.to_owned() });

@@ -1,5 +1,5 @@
-//! Writes a message out piece by piece: what is not in memory is read while the client takes it, so a slow client of a
-//! long answer costs one piece.
+//! Writes a message out piece by piece. The parts that are not in memory are read from the disk while the client takes
+//! them, so a slow client of a long answer costs the memory of one piece.
 
 use std::io;
 use std::ops::Range;

@@ -52,7 +52,7 @@ pub(super) fn lacking(message: &[u8]) -> Option<String> {
     (reason == "\"insufficient_scope\"").then(|| scope.unwrap_or_default())
 }
 
-/// A failure on the wire.
+/// A failure as an error message of JSON-RPC.
 pub(super) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
     let text = said(failure);
     let (code, data) = match failure {
@@ -81,7 +81,7 @@ pub(super) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
     Some(message::error(id, code, &text, &data))
 }
 
-/// A request with something in it that is too long to be kept. An id that is, is not repeated either.
+/// The answer to a request with a part that is too long to be kept. An id that is too long is not repeated in it.
 pub(super) fn too_long(id: &RawValue, error: TooLong) -> Bytes {
     let (id, code) = match error {
         TooLong::Id => ("null", code::INVALID_REQUEST),
@@ -91,7 +91,7 @@ pub(super) fn too_long(id: &RawValue, error: TooLong) -> Bytes {
     message::error(id, code, &error.to_string(), &json!({ "reason": "too_long" }))
 }
 
-/// A request that a session does not take up.
+/// The answer to a request that a session does not take up.
 pub(super) fn not_admitted(id: &str, error: AdmitError, era: Era) -> Bytes {
     let (code, data) = match error {
         AdmitError::Doubled => (code::INVALID_REQUEST, json!({ "reason": "id_in_use" })),
@@ -100,9 +100,9 @@ pub(super) fn not_admitted(id: &str, error: AdmitError, era: Era) -> Bytes {
     message::error(id, code, &error.to_string(), &data)
 }
 
-/// What a client reads about a failure: what became of its call, and what it can do about it. Why a server is down or does
-/// not speak the protocol is not its business, and may hold what only operators should read; that a server refused this very
-/// call, and how, is.
+/// The text that a client reads about a failure: what became of its call, and what it can do about it. The reason why a
+/// server is down or broke the protocol is left out, because it may hold what only operators should read. That a server
+/// refused this very call, and how, is told.
 fn said(failure: &Failure) -> String {
     let Failure::Backend(error) = failure else { return failure.to_string() };
     match error {

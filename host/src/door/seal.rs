@@ -1,4 +1,5 @@
-//! Seals what a client must bring back unchanged: encrypted and authenticated, bound to whom and what it was made for.
+//! Seals data that a client must bring back unchanged: encrypted, authenticated, and bound to the caller and the
+//! request.
 //!
 //! Rule: MCP 2026-07-28, "Multi Round-Trip Requests": `requestState` is in the hands of the client.
 
@@ -10,7 +11,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 /// What every state of ours begins with, so that a backend's own is told apart.
 pub(super) const PREFIX: &str = "sgw1.";
 
-/// A key of this process; what it sealed ends with it.
+/// A key of this process; nothing that it sealed can be opened after the process has ended.
 #[derive(Debug)]
 pub(super) struct Sealer {
     key: LessSafeKey,

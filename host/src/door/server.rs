@@ -1,7 +1,7 @@
 //! An accept loop of our own, because `axum::serve` hides the settings that keep slow and greedy clients harmless.
 //!
-//! Every connection has a clock, every body a limit and a pace ([`read_body`]), and all connections
-//! together a number. What stands still is cut, what is under way at the stop is finished.
+//! Every connection has a timer, every body has a limit and a least pace ([`read_body`]), and the number of connections
+//! is bounded. A connection that stalls is cut; a request under way at the stop is finished.
 
 mod body;
 mod connection;
@@ -240,8 +240,8 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-/// How long to leave off after a failed accept: the kernel reports a want of file descriptors or memory at once, and
-/// asking again at once would spin.
+/// How long to pause after a failed accept: the kernel reports a lack of file descriptors or memory at once, so trying
+/// again at once would spin.
 #[derive(Debug, Default)]
 struct Pause(Option<Duration>);
 

@@ -1,4 +1,4 @@
-//! The stateless era at a door (2026-07-28): every request says who sends it and how, and stands for itself.
+//! The stateless era at a door (2026-07-28): every request is complete in itself and says which client sends it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, Params, bounds, code, era, is_of_protocol, message};
 use crate::pipeline::{Answer, Arrival, Failure, TASKS, View};
 
-/// Questions that come this close together are asked together.
+/// Questions of a server that come within this time are put to the client in one answer.
 const TOGETHER: Duration = Duration::from_millis(5);
 /// Questions of one call that wait to be asked.
 const MAX_QUESTIONS: usize = 32;

@@ -1,4 +1,4 @@
-//! Who may change a file: its owner, by its mode its group and everybody, and nobody on some mounts.
+//! Finds who may change a file: its owner; by its mode also its group or everybody; on some mounts nobody.
 
 use std::fs::Metadata;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -32,7 +32,7 @@ pub(super) fn judge_link(path: &Path, meta: &Metadata) -> Vec<Finding> {
     by_owner(path, meta).into_iter().collect()
 }
 
-/// What the gateway keeps for itself.
+/// Judges a file or folder that the gateway keeps for itself.
 pub(super) fn judge_private(path: &Path, meta: &Metadata, mode: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     if meta.uid() != me() {

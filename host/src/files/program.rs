@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Leads to the file that runs, also when another has taken its name since.
 const RUNNING: &str = "/proc/self/exe";
 
-/// What to start for another process of this program.
+/// The file to start for another process of this program.
 #[must_use]
 pub fn this_program() -> PathBuf {
     let running = Path::new(RUNNING);

@@ -1,4 +1,4 @@
-//! What the gateway makes is for its user alone, whatever umask it was started with; its children get that umask back.
+//! Files of the gateway are for its user alone, whatever umask it was started with; its children get that umask back.
 
 use std::sync::OnceLock;
 

@@ -14,7 +14,7 @@ const MAX_LINKS: u8 = 40;
 pub(super) struct Way {
     /// The last part that is there, without any link in it.
     pub(super) end: PathBuf,
-    /// What is not there, from its first part on; empty if all is.
+    /// The part of the path that does not exist; empty if all of it does.
     pub(super) missing: Vec<OsString>,
     /// It leads to a file that this process was started with, which is no way through folders.
     pub(super) handed_over: bool,
@@ -22,7 +22,7 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// Follows a path. The end itself is not judged: what it must be is the caller's to know.
+    /// Follows a path. The end itself is not judged, because only the caller knows what it must be.
     pub(super) fn to(path: &Path) -> Result<Self, FileError> {
         let full = std::path::absolute(path).map_err(|error| FileError::unusable(path, error))?;
         let mut way =
@@ -84,7 +84,7 @@ impl Way {
         Ok(())
     }
 
-    /// What is open to others on the way, the end apart.
+    /// The folders on the way that are open to others; the end itself is left out.
     pub(super) fn findings(&self, trust: &Trust) -> Vec<Finding> {
         let mut findings = self.findings.clone();
         // The end was judged as a folder if it is the last one before what is missing.
@@ -94,7 +94,7 @@ impl Way {
         findings
     }
 
-    /// Whether somebody said that the end is not to be judged.
+    /// Whether the operator said that the end is not to be judged.
     pub(super) fn covered_by(&self, trust: &Trust) -> bool {
         trust.folders.iter().any(|folder| folder.starts_with(&self.end))
     }

@@ -1,5 +1,5 @@
-//! How long the parts of a request may be that outlive its reading: they are kept while it is under way, go on record, or
-//! become part of a key. Arguments are not among them; their limit is the message's.
+//! The longest parts of a request that are kept after it was read: while it is under way, on record, or as part of a
+//! key. Arguments are not among them; their limit is the message's.
 
 use serde_json::value::RawValue;
 
@@ -38,7 +38,7 @@ pub fn check(id: &RawValue, method: &str, params: Option<&str>) -> Result<(), To
     if method.len() > METHOD {
         return Err(TooLong::Method);
     }
-    // In short params nothing is long, and most are.
+    // Most params are short, and no part of those can be too long.
     let long = params.filter(|params| params.len() > TOKEN);
     let token = long.and_then(|params| splice::get(params, "/_meta/progressToken"));
     if token.is_some_and(|token| token.len() > TOKEN) {

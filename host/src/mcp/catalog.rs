@@ -112,7 +112,7 @@ impl Offers {
         }
     }
 
-    /// Whether it is the same, in whatever order: some servers list differently every time.
+    /// Whether it is the same in any order: some servers list in another order every time.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
         List::ALL.into_iter().all(|list| {
@@ -193,7 +193,7 @@ impl Catalog {
                         list == List::Resources && catalog.describes(&parts[..place], uri)
                     });
                 }
-                // A backend whose names always have its own before them has no plain ones.
+                // A backend with `always_prefix` has no plain names.
                 if !(part.always_prefix && list.is_named()) {
                     rights.shows &= part.standing != Standing::Awaited;
                     rights.rules &= part.standing == Standing::Listed;
@@ -234,7 +234,8 @@ impl Catalog {
                     .map(|length| (entry, *since, length))
             })
         };
-        // One that begins with an expression would have every URI; it gets what is left.
+        // A template that begins with an expression would match every URI; it gets those that no other template
+        // matches.
         let least = usize::from(fitting(1).next().is_some());
         // The first of equals: the order of the configuration decides.
         let (owner, ..) = fitting(least).min_by_key(|(_, since, _)| *since)?;

@@ -1,5 +1,7 @@
 //! The client's side of a call: what it said of itself, and the way back to it while a backend works.
 
+mod notice;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,79 +10,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
-use super::notice::ClientNotice;
-use super::{Era, REVISIONS, code, message, params, splice};
-
-/// Longest `capabilities` and longest `clientInfo`, in bytes: they are kept for as long as a session lives.
-const MAX_GREETING: usize = 8 << 10;
-/// Longest level of log messages, in bytes as it is spelled.
-const MAX_LEVEL: usize = 64;
-
-/// What is too long in what a client says of itself, with how long it may be.
-#[must_use]
-pub fn too_long(
-    capabilities: Option<&str>,
-    info: Option<&str>,
-    level: Option<&str>,
-) -> Option<(&'static str, usize)> {
-    let over = |text: Option<&str>, most: usize| text.is_some_and(|text| text.len() > most);
-    if over(capabilities, MAX_GREETING) {
-        Some(("capabilities", MAX_GREETING))
-    } else if over(info, MAX_GREETING) {
-        Some(("clientInfo", MAX_GREETING))
-    } else if over(level, MAX_LEVEL) {
-        Some(("logLevel", MAX_LEVEL))
-    } else {
-        None
-    }
-}
-
-/// What a client said of itself: in `initialize`, or in the `_meta` of a stateless request.
-#[derive(Clone, Debug)]
-pub struct Hello {
-    /// The revision spoken with it.
-    pub version: &'static str,
-    /// Its capabilities, a JSON object.
-    pub capabilities: Box<RawValue>,
-    /// Its `clientInfo`, if it gave one.
-    pub info: Option<Box<RawValue>>,
-    /// Stateless era: the lowest level of log messages it wants with this request; none without it.
-    pub log_level: Option<Box<RawValue>>,
-}
-
-impl Hello {
-    #[must_use]
-    pub fn era(&self) -> Era {
-        Era::of(self.version)
-    }
-
-    /// How much of what the client said is kept, in bytes.
-    #[must_use]
-    pub fn length(&self) -> usize {
-        let optional = [&self.info, &self.log_level].into_iter().flatten();
-        self.capabilities.get().len() + optional.map(|json| json.get().len()).sum::<usize>()
-    }
-
-    /// Whether the client can answer questions of this method (MCP "Capabilities").
-    #[must_use]
-    pub fn answers(&self, method: &str) -> bool {
-        let capability = match method {
-            "sampling/createMessage" => "/sampling",
-            "elicitation/create" => "/elicitation",
-            "roots/list" => "/roots",
-            _ => return true,
-        };
-        splice::get(self.capabilities.get(), capability).is_some()
-    }
-
-    /// Whether it can answer any question at all.
-    #[must_use]
-    pub fn answers_any(&self) -> bool {
-        ["sampling/createMessage", "elicitation/create", "roots/list"]
-            .iter()
-            .any(|method| self.answers(method))
-    }
-}
+pub use self::notice::ClientNotice;
+pub use super::hello::{Hello, too_long};
+use super::revision::REVISIONS;
+use super::{code, message, params, splice};
 
 /// Which connection to a server of the handshake era a call needs. There, capabilities, log level and subscriptions
 /// belong to the connection, and a question of the server does not say which request caused it.
@@ -90,7 +23,7 @@ pub enum Affinity {
     Shared,
     /// One for all calls of this session.
     Session(Arc<str>),
-    /// One of those made for callers alike, for this call alone.
+    /// One of the connections for callers with these abilities, for this call alone.
     Lease(Arc<str>),
 }
 
@@ -136,7 +69,7 @@ pub struct Question {
     pub method: String,
     pub params: Option<Box<RawValue>>,
     reply: Mutex<Option<Reply>>,
-    /// Takes what the client says about it before or after the answer; none where the server has no place for that.
+    /// Takes a client's notifications about it, before or after the answer; none where the server has no use for them.
     hear: Option<Hear>,
 }
 
@@ -241,7 +174,7 @@ impl Drop for Question {
     }
 }
 
-/// A client that hears nothing and can answer nothing: the gateway's own requests.
+/// The client of the gateway's own requests: it receives nothing and can answer nothing.
 #[derive(Debug)]
 pub struct Nobody(Hello);
 

@@ -1,8 +1,8 @@
 //! Cuts the large strings out of a JSON text while it arrives, in pieces cut anywhere, so that neither the pieces nor
 //! the strings are ever together in memory.
 //!
-//! What stays is judged by the parser like any message. What goes is judged here (RFC 8259, section 7: no control
-//! characters, known escapes, UTF-8), since nobody will look at it again.
+//! The text that stays is judged by the parser like any message. The strings that go are judged here (RFC 8259, section
+//! 7: no control characters, known escapes, UTF-8), because no other code will look at them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::payload::{Hole, Payload, Source};
 
 /// A string longer than this goes, in bytes.
 pub const LARGE: usize = 64 << 10;
-/// What no JSON text contains: makes the parser refuse the message.
+/// A byte that no JSON text contains: it makes the parser refuse the message.
 const SPOILED: u8 = 0x01;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +162,7 @@ impl Cutter {
         self.state = State::Outside;
     }
 
-    /// Reads on in what was cut, up to a character whose end is missing.
+    /// Checks the UTF-8 of what was cut, up to a character whose end is missing.
     fn verify(&mut self) {
         let fresh = self.cut.get(self.verified..).unwrap_or_default();
         self.spoiled |= fresh.iter().fold(false, |found, byte| found | (*byte < 0x20));

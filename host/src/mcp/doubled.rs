@@ -1,5 +1,5 @@
-//! Finds what two readers would read differently: a key that stands twice in one object, and one that only some take for
-//! a name of the protocol.
+//! Finds keys that two readers would read differently: a key that stands twice in one object, and a spelling that only
+//! some readers take for a name of the protocol.
 //!
 //! Of two members with one name the gateway reads the first and many servers the last, so what was judged would not be
 //! what is done (RFC 8259, section 4: the behaviour is unpredictable). The same holds for spellings of one name, see
@@ -36,10 +36,11 @@ struct Open<'a> {
     many: Option<HashSet<Cow<'a, str>>>,
 }
 
-/// So many keys are sooner compared than hashed.
+/// Up to so many keys are compared one by one, because that is quicker than hashing.
 const FEW: usize = 8;
 
-/// One scan of a valid JSON text, of which the protocol knows `level`. What nearly every message holds fits on the stack.
+/// Scans a valid JSON text once; `level` says which names the protocol has there. Nearly every message needs only the
+/// stack.
 ///
 /// # Errors
 /// The first key that stands twice, however it is spelled, or that could be taken for another; or too much nesting.
@@ -72,7 +73,7 @@ pub(super) fn check(text: &str, level: &'static Level) -> Result<(), Ambiguous> 
             },
             b'"' => {
                 let start = at;
-                // One that does not end ends the text.
+                // A string without an end goes to the end of the text.
                 at = scan::string_end(bytes, at).map_or(bytes.len(), |end| end - 1);
                 if std::mem::take(&mut key_next)
                     && let Some(object) = open.last_mut()

@@ -33,7 +33,7 @@ pub enum EnvelopeError<'a> {
     Shape { id: Option<&'a RawValue>, reason: &'static str },
 }
 
-/// The members of a message. What else it holds is somebody else's, but for what some readers take for one of these.
+/// The members of a message. Other members are ignored, unless some readers would take them for one of these.
 #[derive(Default)]
 struct Raw<'a> {
     jsonrpc: Option<Cow<'a, str>>,

@@ -6,12 +6,10 @@
 
 use serde_json::value::RawValue;
 
-use super::client::Hello;
+use super::hello::{self, Hello};
+use super::revision::{REVISIONS, STATELESS};
 use super::splice::{self, Edit};
-use super::{REVISIONS, code, message};
-
-/// The stateless revision.
-pub const STATELESS: &str = "2026-07-28";
+use super::{code, message};
 
 /// Pointers to the reserved members of `_meta` (2026-07-28, "Requests").
 const VERSION: &str = "/_meta/io.modelcontextprotocol~1protocolVersion";
@@ -19,21 +17,6 @@ const CAPABILITIES: &str = "/_meta/io.modelcontextprotocol~1clientCapabilities";
 const INFO: &str = "/_meta/io.modelcontextprotocol~1clientInfo";
 const LOG_LEVEL: &str = "/_meta/io.modelcontextprotocol~1logLevel";
 const SERVER_INFO: &str = "/_meta/io.modelcontextprotocol~1serverInfo";
-
-/// How a hop speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Era {
-    Handshake,
-    Stateless,
-}
-
-impl Era {
-    /// The era of a revision.
-    #[must_use]
-    pub fn of(version: &str) -> Self {
-        if version == STATELESS { Self::Stateless } else { Self::Handshake }
-    }
-}
 
 /// What a stateless request says of its sender.
 ///
@@ -54,7 +37,7 @@ pub fn read_meta(params: &str) -> Result<Hello, (i64, String)> {
         .filter(|capabilities| capabilities.starts_with('{'))
         .ok_or_else(|| missing("clientCapabilities"))?;
     let (info, level) = (splice::get(params, INFO), splice::get(params, LOG_LEVEL));
-    if let Some((what, most)) = super::client::too_long(Some(capabilities), info, level) {
+    if let Some((what, most)) = hello::too_long(Some(capabilities), info, level) {
         let text = format!("`params._meta`: what it says of the client's {what} is longer than {most} bytes");
         return Err((code::INVALID_PARAMS, text));
     }
@@ -117,7 +100,7 @@ pub fn without_empty(json: String, pointer: &str) -> String {
     splice::apply(&json, &[Edit::Remove { pointer: pointer.to_owned() }]).unwrap_or(json)
 }
 
-/// What a result says about being kept (2026-07-28, "Caching"): nothing is kept unless somebody says so.
+/// The members of a result about caching (2026-07-28, "Caching"): by default a result must not be cached.
 const UNCACHED: [(&str, &str); 2] = [("/ttlMs", "0"), ("/cacheScope", "\"private\"")];
 
 /// A result of a server that shook hands, for a stateless client.
@@ -179,8 +162,8 @@ pub fn error_to_stateless(error: &str, params: &str) -> String {
     }
 }
 
-/// What a stateless client is asked where a server that shook hands refuses with -32042: to visit URLs and to repeat
-/// the request (2025-11-25, "URL Elicitation Required"). None if the error is another one.
+/// The question for a stateless client when a server of the handshake era refuses with -32042: to visit URLs and to
+/// repeat the request (2025-11-25, "URL Elicitation Required"). `None` for any other error.
 #[must_use]
 pub fn url_elicitation(error: &str) -> Option<String> {
     #[derive(serde::Deserialize)]

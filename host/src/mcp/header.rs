@@ -16,7 +16,7 @@ pub struct Mirrored {
     pub pointer: String,
 }
 
-/// Where the thing a request is about stands in its params.
+/// The JSON pointer to the target of a request in its params.
 #[must_use]
 pub fn name_pointer(method: &str) -> Option<&'static str> {
     Some(match method {
@@ -55,7 +55,7 @@ pub fn text_at(params: &str, pointer: &str) -> Option<String> {
     }
 }
 
-/// What an encoded value begins and ends with.
+/// The beginning and the end of an encoded value.
 const PREFIX: &str = "=?base64?";
 const SUFFIX: &str = "?=";
 

@@ -1,6 +1,7 @@
-//! What clients take in a list. Those made with the official SDKs check a whole list at once: one item that is not as the
-//! protocol says costs them every tool of every server behind the gateway. So what is wrong with an item is taken out of it
-//! where it can be spared, and an item that nobody could take is left out. All else passes as it came.
+//! Makes listed items acceptable to clients. Clients made with the official SDKs check a whole list at once: one item
+//! that breaks the protocol costs them every tool of every server behind the gateway. So a faulty part of an item is
+//! removed where it can be spared, and an item that no client could read is left out. Everything else passes as it
+//! came.
 //!
 //! Rule: MCP 2025-11-25, "Tool", "Resource", "ResourceTemplate", "Prompt", as the SDKs for TypeScript and Python check them.
 
@@ -13,14 +14,14 @@ use super::catalog::List;
 use super::splice::{self, Edit};
 use super::{message, schema};
 
-/// Longest item. A list of such would not fit a model anyway.
+/// Longest item. A list of items this long would not fit a model anyway.
 pub const MAX_ITEM: usize = 1 << 20;
 
-/// What becomes of an item.
+/// The result of looking at an item.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fit {
     AsIs,
-    /// It is shown like this; what was wrong.
+    /// The item as it is shown, and what was wrong with it.
     Mended(String, Vec<String>),
     /// It is not shown; why.
     Out(String),
@@ -50,7 +51,7 @@ pub fn fit(list: List, item: &str) -> Fit {
     }
 }
 
-/// Collects what is to be changed in an item.
+/// Collects the changes to an item.
 struct Mender<'i> {
     item: &'i str,
     edits: Vec<Edit>,
@@ -126,7 +127,7 @@ impl<'i> Mender<'i> {
             );
             return Ok(());
         };
-        // PHP writes an empty object so.
+        // PHP writes an empty object as an empty list.
         if matches!(schema, "null" | "true") || is_empty_list(schema) {
             let why = format!("its `inputSchema` is {}, so any arguments are taken", what(schema));
             self.set("/inputSchema", ANY.to_owned(), why);

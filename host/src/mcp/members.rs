@@ -1,21 +1,21 @@
-//! The names that MCP gives to the members of its objects, level by level, and the rule that a name has one spelling:
-//! what some reader takes for a name of the protocol (see [`super::spelling`]) has to be that name. The keys of a tool's
-//! own arguments, of a form's content and of a vendor's objects are not the protocol's: there every spelling is a key of
-//! its own.
+//! The names that MCP gives to the members of its objects, level by level, and the rule that a name has one spelling: a
+//! key that some reader would take for a name of the protocol (see [`super::spelling`]) must be spelled exactly so. The
+//! keys of a tool's own arguments, of a form's content and of a vendor's objects are not the protocol's: there every
+//! spelling is a key of its own.
 
 use super::spelling::reads_like;
 
-/// What the protocol knows of one object.
+/// The names that the protocol has in one object.
 #[derive(Debug)]
 pub(super) struct Level {
-    /// Its members, each with what is known of the value. For an array that is what holds for each of its items.
+    /// Its members, each with the names inside the value; for an array, the names inside each of its items.
     members: &'static [(&'static str, &'static Level)],
-    /// What is known of the values of all other members.
+    /// The names inside the values of all other members.
     others: Option<&'static Level>,
 }
 
 impl Level {
-    /// What is known of the value of a member.
+    /// The names inside the value of a member.
     ///
     /// # Errors
     /// The name of the protocol that another reader could take this key for.
@@ -34,12 +34,12 @@ const fn level(members: &'static [(&'static str, &'static Level)]) -> Level {
     Level { members, others: None }
 }
 
-/// An object whose keys are names that somebody else gives.
+/// An object whose keys are not the protocol's.
 const fn each(others: &'static Level) -> Level {
     Level { members: &[], others: Some(others) }
 }
 
-/// Nothing is known: the keys are somebody else's, at every depth.
+/// An object without names of the protocol, at any depth.
 pub(super) static FREE: Level = level(&[]);
 
 /// A JSON-RPC message.
@@ -77,7 +77,7 @@ static IMPLEMENTATION: Level = level(&[
 
 static ICON: Level = level(&[("src", &FREE), ("mimeType", &FREE), ("sizes", &FREE), ("theme", &FREE)]);
 
-/// What a client declares.
+/// The capabilities of a client.
 static CAPABILITIES: Level = level(&[
     ("experimental", &FREE),
     ("extensions", &FREE),
@@ -162,7 +162,7 @@ pub(super) static LISTEN: Level = level(&[
 pub(super) static TASK_REQUEST: Level =
     level(&[("taskId", &FREE), ("inputResponses", &each(&RESPONSE)), ("_meta", &META)]);
 
-/// What a method that is not MCP's may name where one of MCP's would.
+/// The names by which a method that is not MCP's may name a target as one of MCP's would.
 pub(super) static CUSTOM: Level = level(&[
     ("name", &FREE),
     ("uri", &FREE),
@@ -306,7 +306,7 @@ pub(super) static RESPONSE: Level = level(&[
 
 static ANNOTATIONS: Level = level(&[("audience", &FREE), ("priority", &FREE), ("lastModified", &FREE)]);
 
-/// What a tool takes and gives is described in the words of JSON Schema, and its keys are the tool's.
+/// A tool. The keys inside its schemas are the tool's own.
 pub(super) static TOOL: Level = level(&[
     ("name", &FREE),
     ("title", &FREE),

@@ -1,8 +1,9 @@
-//! Reads what is not quite JSON. Servers write `NaN`, a comma too many, half a surrogate pair, bytes that are no UTF-8, a
-//! byte order mark, two messages in one line, or a stray print before or after a message. Each of these has one meaning that
-//! nobody doubts, and refusing it would cost a caller an answer that was given. What has no such meaning stays unread.
+//! Reads text that is not quite JSON. Servers write `NaN`, a comma too many, half a surrogate pair, bytes that are no
+//! UTF-8, a byte order mark, two messages in one line, or stray words before or after a message. Each of these can be
+//! understood in one way only, and refusing it would cost a caller an answer that was given. Text that could mean
+//! several things is not read.
 //!
-//! Nothing here is on the way of a good message but the search for halves of surrogate pairs.
+//! A valid message is only searched for halves of surrogate pairs; all else here is for faulty ones.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -14,13 +15,13 @@ use super::{envelope, splice};
 
 /// Deepest nesting that is mended.
 const MAX_DEPTH: usize = 256;
-/// Messages in one text, which are as many as a batch of the revision 2025-03-26 may usefully have.
+/// How many messages one text may hold: as many as a batch of the revision 2025-03-26 may usefully have.
 const MAX_MESSAGES: usize = 1_024;
 
-/// Where the id of a message is looked for, in bytes.
+/// In how many bytes at the beginning the id of a message is looked for.
 const HEAD: usize = 4096;
 
-/// What was wrong with a text. A bit each, so that what was said of a connection can be remembered.
+/// The faults of a text, one bit each, so that the faults that were logged for a connection can be remembered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Oddities(u32);
 
@@ -38,7 +39,7 @@ impl Oddities {
     pub const ID: Self = Self(1024);
     pub const ERROR: Self = Self(2048);
 
-    /// What each means, and what becomes of it.
+    /// Each fault in words, with what the gateway does about it.
     const WORDS: [(Self, &str); 12] = [
         (Self::BYTES, "bytes that are no UTF-8, read as U+FFFD"),
         (Self::MARK, "a byte order mark, left out"),
@@ -86,13 +87,13 @@ impl fmt::Display for Oddities {
     }
 }
 
-/// What could be read out of a text.
+/// The messages that could be read out of a text.
 #[derive(Debug, Default)]
 pub struct Mended {
     /// Messages, or what looks like some, in their order.
     pub texts: Vec<Bytes>,
     pub oddities: Oddities,
-    /// Words stand before the first message: it is a log line that quotes one, and quoting is all that can be known of it.
+    /// There are words before the first message: the line may be a log line that quotes a message.
     pub quoted: bool,
 }
 
@@ -112,7 +113,7 @@ pub fn mend(text: &[u8]) -> Option<Mended> {
     while let Some(at) = start(rest).filter(|_| mended.texts.len() < MAX_MESSAGES) {
         let out = String::with_capacity(rest.len() - at);
         let mut reader = Reader { text: rest, at, out, odd: Oddities::default() };
-        // What stands inside of something broken is somebody's data, and must not pass for a message.
+        // Anything inside a broken value may be data, and must not be taken for a message.
         if reader.value().is_none() {
             break;
         }
@@ -139,7 +140,7 @@ fn start(text: &str) -> Option<usize> {
     })
 }
 
-/// Notes what stands beside a message, but for what separates two.
+/// Notes the text beside a message, except what separates two messages.
 fn note_around(mended: &mut Mended, text: &str) {
     if text.bytes().any(|byte| !byte.is_ascii_whitespace() && byte != b',') {
         mended.oddities.add(Oddities::AROUND);
@@ -147,7 +148,7 @@ fn note_around(mended: &mut Mended, text: &str) {
     }
 }
 
-/// Whether a text says something. What moves the cursor of a terminal, or draws a bar, does not.
+/// Whether a text has words. Control sequences of a terminal and progress bars have none.
 fn has_words(text: &str) -> bool {
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
@@ -191,8 +192,8 @@ pub fn head_id(text: &[u8]) -> Option<u64> {
     envelope::number(splice::get(head, "/id")?)
 }
 
-/// Whether half of a surrogate pair stands in a text that is JSON otherwise. Many readers refuse the whole message for it
-/// (Python's among them), and servers that cut strings after so many characters make it easily.
+/// Whether a text that is JSON otherwise has half of a surrogate pair. Many readers (Python's among them) refuse the
+/// whole message for it, and servers that cut strings at a length produce it easily.
 #[must_use]
 pub fn has_half_pair(text: &[u8]) -> bool {
     static LOWER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\ud"));
@@ -227,8 +228,8 @@ fn unit(text: &[u8], at: usize) -> Option<u16> {
     u16::from_str_radix(digits, 16).ok()
 }
 
-/// Copies one value and mends it on the way. Whether the copy is JSON is for its reader to find out: nothing is looked at
-/// here but strings, brackets, commas and words.
+/// Copies one value and mends it on the way. It looks at strings, brackets, commas and words only; the parser finds out
+/// whether the copy is JSON.
 struct Reader<'t> {
     text: &'t str,
     at: usize,
@@ -269,7 +270,7 @@ impl Reader<'_> {
                         return Some(());
                     }
                 }
-                // Two in a row say nothing that everybody would understand.
+                // Two commas in a row could mean several things.
                 b',' if comma => return None,
                 b',' => {
                     comma = true;
@@ -350,7 +351,7 @@ impl Reader<'_> {
                 }
                 self.at += length;
             }
-            // The path of a Windows file, a pattern: the author meant the backslash.
+            // As in the path of a Windows file or in a pattern: the author meant the backslash.
             _ => {
                 self.odd.add(Oddities::ESCAPE);
                 self.out.push_str("\\\\");

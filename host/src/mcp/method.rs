@@ -1,4 +1,5 @@
-//! The methods of MCP, of all revisions together: who may send what, and what the protocol knows of the params.
+//! The methods of MCP, of all revisions together: which side may send each, and which names the protocol has in its
+//! params.
 
 use super::catalog::List;
 use super::members::{self, Level};
@@ -54,7 +55,7 @@ pub const PROGRESS: &str = "notifications/progress";
 pub const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
 pub const TASK_STATUS: &str = "notifications/tasks/status";
 
-/// What a message without an id is, if a client sends it.
+/// The kinds of notifications that a client may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The handshake is over.
@@ -65,9 +66,9 @@ pub enum Notice {
     Progress,
     /// The client's roots have changed.
     RootsChanged,
-    /// How a task stands that the client began for a server.
+    /// The state of a task that the client began for a server.
     TaskStatus,
-    /// The name of something that wants an answer, or that only servers say.
+    /// The method is a request's, or one that only servers send.
     NotForClients,
     /// Not MCP's.
     Custom,
@@ -109,14 +110,14 @@ pub fn is_custom(method: &str) -> bool {
     !method.is_empty() && !reserved && !method.contains(odd) && !known()
 }
 
-/// What the protocol knows of the params of a request or a notification.
+/// The names that the protocol has in the params of a request or a notification.
 #[must_use]
 pub(super) fn params(method: &str) -> &'static Level {
     let known = REQUESTS.iter().chain(&NOTIFICATIONS).find(|(name, _)| *name == method);
     known.map_or(&members::CUSTOM, |(_, level)| level)
 }
 
-/// What the protocol knows of the result of a request that servers send.
+/// The names that the protocol has in the result of a request that servers send.
 #[must_use]
 pub(super) fn answer(method: &str) -> &'static Level {
     match method {
@@ -128,7 +129,7 @@ pub(super) fn answer(method: &str) -> &'static Level {
     }
 }
 
-/// What the protocol knows of the items of a list.
+/// The names that the protocol has in the items of a list.
 #[must_use]
 pub(super) fn item(list: List) -> &'static Level {
     match list {

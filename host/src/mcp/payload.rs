@@ -64,14 +64,14 @@ pub struct Hole {
 }
 
 impl Hole {
-    /// A hole with a number that no other has.
+    /// A placeholder with a number that no other has.
     #[must_use]
     pub fn new(start: u64) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self { serial: NEXT.fetch_add(1, Ordering::Relaxed), span: start..start }
     }
 
-    /// What stands in its place.
+    /// The text in the place of the string.
     #[must_use]
     pub fn placeholder(&self) -> String {
         format!("{}:{:016x}", *MARK, self.serial)
@@ -86,7 +86,7 @@ struct Holes {
     limit: usize,
 }
 
-/// A JSON text and what was cut out of it.
+/// A JSON text and the strings that were cut out of it.
 #[derive(Clone, Debug)]
 pub struct Payload {
     text: Bytes,
@@ -102,7 +102,7 @@ pub enum Segment {
     Hole(Range<u64>),
 }
 
-/// Why a message cannot be had whole.
+/// Why a message cannot be made whole in memory.
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {
     /// It is longer than what is held in memory.
@@ -111,7 +111,7 @@ pub enum PayloadError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// What was cut out cannot be read.
+    /// The strings that were cut out cannot be read.
     #[error("the rest of the answer cannot be read: {0}")]
     Source(#[from] io::Error),
 }
@@ -129,7 +129,7 @@ impl From<String> for Payload {
 }
 
 impl Payload {
-    /// A text and what was cut out of it. `limit`: see [`Self::whole`].
+    /// A text and the strings that were cut out of it. `limit`: see [`Self::whole`].
     #[must_use]
     pub fn new(text: Bytes, list: Vec<Hole>, source: Arc<dyn Source>, limit: usize) -> Self {
         let holes = (!list.is_empty()).then(|| Arc::new(Holes { list, source, limit }));
@@ -142,7 +142,7 @@ impl Payload {
         &self.text
     }
 
-    /// The same for who reads JSON; `null` if it is not UTF-8, which no parsed message is.
+    /// The same as a JSON text; `null` if it is not UTF-8, which a parsed message always is.
     #[must_use]
     pub fn json(&self) -> &str {
         std::str::from_utf8(&self.text).unwrap_or("null")
@@ -183,7 +183,7 @@ impl Payload {
             let serial = self.text.get(digits.clone()).and_then(|digits| std::str::from_utf8(digits).ok());
             let serial = serial.and_then(|digits| u64::from_str_radix(digits, 16).ok());
             let found = open.iter().position(|hole| Some(hole.serial) == serial);
-            // One that was filled, or is another message's, is text like any other.
+            // A placeholder that was filled already, or belongs to another message, is text like any other.
             let Some(found) = found else { continue };
             segments.push(Segment::Text(written..at));
             segments.push(Segment::Hole(open.swap_remove(found).span.clone()));

@@ -1,12 +1,12 @@
-//! JSON that no machine type holds: numbers such as `1e400`, texts with half a surrogate pair. What can be read of it is
-//! read, and the places that cannot are named, so that they can be judged by where they stand.
+//! JSON with values that no Rust type holds: numbers such as `1e400`, texts with half a surrogate pair. The rest of it
+//! is read, and the places of such values are named, so that they can be judged by where they stand.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// Levels that are gone through, each with one scan of what is in it.
+/// How many levels are gone through, each with one scan of its content.
 const MAX_DEPTH: usize = 32;
 /// Places that are tried at once.
 const MAX_PLACES: usize = 64;

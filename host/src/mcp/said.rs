@@ -55,7 +55,7 @@ pub fn in_result(result: &str) -> String {
     texts.join(" ")
 }
 
-/// So many parts of a result are read: more would not fit where they are shown.
+/// How many parts of a result are read; more would not fit where they are shown.
 const MAX_TEXTS: usize = 4;
 
 /// The body of an HTTP error: the sentence of a JSON document, or the text itself. Nothing of a web page: its first

@@ -1,8 +1,9 @@
-//! Where a JSON string ends: what every reader of raw JSON here does most.
+//! Finds the end of a JSON string, which is most of the work of every reader of raw JSON here.
 
 use memchr::memchr2;
 
-/// Bytes that are looked at one by one; most strings are shorter, and a search in blocks has to be begun first.
+/// How many bytes are looked at one by one before a search in blocks begins: most strings are shorter, and beginning
+/// such a search costs more.
 const SHORT: usize = 16;
 
 /// The position after the closing quote of the string whose opening quote is at `start`; none if it does not end.

@@ -1,7 +1,8 @@
 //! Checks the arguments of a call against the tool's JSON Schema before a backend sees them.
 //!
-//! The schema comes from a server and the arguments from a client, and either may be made so that judging does not end. So
-//! every schema is read when it is listed, away from the threads that serve calls, and sorted by what it can cost:
+//! The schema comes from a server and the arguments from a client, and either may be made so that judging never ends.
+//! So every schema is read when it is listed, away from the threads that serve calls, and sorted by what judging can
+//! cost:
 //!
 //! * light: it is compiled there and then, and judges where calls are served, as long as the arguments are not too large;
 //! * heavy: it is judged in another process, with limits of time and memory ([`apart`]);
@@ -23,6 +24,7 @@ mod flaws;
 mod graph;
 mod judge;
 mod keyword;
+mod load;
 mod lower;
 mod node;
 mod pattern;
@@ -56,7 +58,7 @@ pub struct ArgumentSchema {
     text: Option<Box<RawValue>>,
     kind: Kind,
     told: AtomicBool,
-    /// What does not fit is only said: none where it is refused, else how often that was so far.
+    /// How often arguments did not fit and were only logged; none where such arguments are refused.
     missed: Option<AtomicU64>,
 }
 
@@ -83,7 +85,7 @@ pub enum ArgumentError {
     Elsewhere,
 }
 
-/// What is left for the schemas of one backend.
+/// The budget that is left for the schemas of one backend.
 #[derive(Debug)]
 pub struct Room {
     text: usize,
@@ -103,7 +105,7 @@ impl Default for Room {
 pub enum Notice {
     Flawed(Flaws),
     Heavy(String),
-    /// It is no flaw that is known here, and still it cannot be compiled.
+    /// It cannot be compiled, for no reason that is known here.
     Unchecked(String),
     Unusable(String),
 }
@@ -136,7 +138,7 @@ impl ArgumentSchema {
         Self::read(text, false, &mut Room::default()).0
     }
 
-    /// A schema that nobody has read: everything is refused.
+    /// A schema that was not read: all arguments are refused.
     #[must_use]
     pub fn unread() -> Self {
         Self::of(None, Kind::Unusable("it was not read when it was listed".to_owned()))
@@ -148,19 +150,20 @@ impl ArgumentSchema {
         Self { text, kind, told, missed: None }
     }
 
-    /// One that nobody looks at.
+    /// A schema that is not applied.
     #[must_use]
     pub fn unchecked(text: Option<Box<RawValue>>) -> Self {
         Self::of(text, Kind::Open)
     }
 
-    /// The same, but what does not fit is only said.
+    /// The same, but arguments that do not fit are only logged.
     #[must_use]
     pub fn advising(self) -> Self {
         Self { missed: Some(AtomicU64::new(0)), ..self }
     }
 
-    /// Where what does not fit is passed on: how often that was, this time included. None where it is refused.
+    /// Counts arguments that do not fit and are passed on: how often that was, this time included. `None` where such
+    /// arguments are refused.
     #[must_use]
     pub fn misses(&self) -> Option<u64> {
         self.missed.as_ref().map(|missed| missed.fetch_add(1, Ordering::Relaxed) + 1)
@@ -172,7 +175,7 @@ impl ArgumentSchema {
     pub fn read(text: Option<Box<RawValue>>, strict: bool, room: &mut Room) -> (Self, Vec<Notice>) {
         let Some(text) = text else { return (Self::of(None, Kind::Open), Vec::new()) };
         let mut notices = Vec::new();
-        // A mistake of ours in reading one costs that one.
+        // A panic of ours while reading a schema costs that schema only.
         let sorting = AssertUnwindSafe(|| sorted(text.get(), strict, room, &mut notices));
         let kind = std::panic::catch_unwind(sorting).unwrap_or_else(|_| {
             Kind::Unusable("it cannot be read: this is a defect of the gateway".to_owned())
@@ -226,7 +229,7 @@ impl ArgumentSchema {
         self.text.as_deref().map_or("{}", RawValue::get)
     }
 
-    /// Whether this is the first time that its judging has failed.
+    /// Whether judging by it failed for the first time.
     #[must_use]
     pub fn fails_first(&self) -> bool {
         !self.told.swap(true, Ordering::Relaxed)
@@ -238,7 +241,7 @@ impl ArgumentSchema {
 pub fn refused_by_clients(text: &str) -> Option<String> {
     match lower::lower(text) {
         Ok(lowered) => lowered.flaws.refused().map(str::to_owned),
-        // Clients read numbers that no machine type holds.
+        // Clients can read numbers that no Rust type holds.
         Err(_) if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => None,
         Err(reason) => Some(bounded(&reason)),
     }

@@ -1,5 +1,5 @@
-//! What readers take for a name. Go's `encoding/json` and many others ignore case, and some end a text at a NUL: a member
-//! `Name` is nothing to this gateway, and the name of the tool to such a server.
+//! Which spellings some readers take for a name. Go's `encoding/json` and many others ignore case, and some end a text
+//! at a NUL: a member `Name` means nothing to this gateway, and is the name of the tool to such a server.
 
 /// Whether some reader takes this text for that name, which is ASCII. Also true of the name itself.
 #[must_use]

@@ -22,7 +22,7 @@ pub enum Edit {
 }
 
 impl Edit {
-    /// What the text may grow by, in bytes: with quotes, colons, braces and a comma.
+    /// By how many bytes the text may grow, with quotes, colons, braces and a comma.
     fn room(&self) -> usize {
         match self {
             Self::Set { pointer, json } | Self::Default { pointer, json } => {
@@ -48,7 +48,8 @@ pub enum SpliceError {
     OutOfBounds(String),
     #[error("`{0}` would collide with a member of that name")]
     Collision(String),
-    /// What is missing on the way is made, level by level: a plugin's long pointer would make a text that nobody can read.
+    /// The pointer is too long. Missing levels are made, so a plugin's long pointer would make a text that no parser
+    /// can read.
     #[error("the pointer has more than {MAX_STEPS} steps")]
     Deep,
     #[error("the text is not valid JSON")]

@@ -1,7 +1,8 @@
 //! One reading of the configuration file while it is in force: who decides, who rewrites, and which servers there are.
 //!
-//! A call loads the generation once, when it arrives, and ends on it, whatever is put in force meanwhile. What has to outlive
-//! a generation is not in it: servers that did not change, the kill switch, the counters of the guards, tasks, links.
+//! A call loads the generation once, when it arrives, and ends on it, whatever is put in force meanwhile. Parts that
+//! have to outlive a generation are not in it: servers that did not change, the kill switch, the counters of the
+//! guards, tasks, links.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -16,13 +17,13 @@ use crate::call::{Denial, Principal, Refused};
 use crate::policy::{Caller, Policy};
 use crate::rewrite::Rewriters;
 
-/// How long a generation that was replaced still takes up requests that it had let in: of a request over HTTP the head is
-/// judged first, and its body comes later.
+/// How long a generation that was replaced still takes requests whose caller it had accepted. Over HTTP the head of a
+/// request is judged first, and its body comes later.
 const LET_IN: Duration = Duration::from_secs(2);
 
 /// Generations of one endpoint that are alive at once: the one in force, and those that calls still end on.
 const MOST: usize = 4;
-/// How long the calls of one that has to end may take to be told and recorded.
+/// How long the calls of a generation that has to end may take to be answered and recorded.
 const END: Duration = Duration::from_secs(5);
 
 /// What is in force for one endpoint.
@@ -36,7 +37,7 @@ pub struct Generation {
     takes_local: bool,
     /// It has to end: its calls are given up.
     over: CancellationToken,
-    /// Tells that nobody holds it any more.
+    /// Fires when nothing holds it any more.
     gone: DropGuard,
 }
 
@@ -75,7 +76,7 @@ impl Generation {
         &self.registry
     }
 
-    /// Whether somebody who comes over HTTP from this machine may be its user, without a credential.
+    /// Whether a request over HTTP from this machine may be its user's, without a credential.
     #[must_use]
     pub fn takes_local(&self) -> bool {
         self.takes_local
@@ -86,12 +87,12 @@ impl Generation {
         self.over.cancel();
     }
 
-    /// Ends when nobody holds it any more: the last call that began with it has ended.
+    /// Ends when nothing holds the generation any more: the last call that began with it has ended.
     pub fn gone(&self) -> impl Future<Output = ()> + Send + 'static {
         self.gone.token().clone().cancelled_owned()
     }
 
-    /// Ends when its calls are given up, and says what they are told.
+    /// Ends when its calls are given up, and gives the refusal for them.
     pub(super) async fn ended(&self) -> Denial {
         self.over.cancelled().await;
         Denial::new(
@@ -111,7 +112,7 @@ pub(super) struct Live {
 
 #[derive(Debug, Default)]
 struct Before {
-    /// Those that still take up what they let in, oldest first.
+    /// Those that still take requests whose callers they had accepted, oldest first.
     letting_in: VecDeque<Arc<Generation>>,
     /// All that may still have calls, oldest first; without the one in force.
     alive: VecDeque<Weak<Generation>>,
@@ -132,7 +133,7 @@ impl Live {
         let id = old.id;
         let mut before = self.before.lock();
         before.alive.push_back(Arc::downgrade(&old));
-        // The old one is at hand before it is out of force: no request falls in between.
+        // The old one is listed here before it is replaced, so that no request falls in between.
         before.letting_in.push_back(old);
         drop(before);
         self.current.store(next);
@@ -145,17 +146,17 @@ impl Live {
         });
     }
 
-    /// This generation takes up nothing any more.
+    /// This generation takes no more requests.
     fn let_go(&self, id: u64) {
         let mut before = self.before.lock();
         let place = before.letting_in.iter().position(|generation| generation.id == id);
         let gone = place.and_then(|place| before.letting_in.remove(place));
         drop(before);
-        // Whatever ends with it ends without the lock.
+        // Dropped outside the lock, because much may end with it.
         drop(gone);
     }
 
-    /// The generations that are alive, oldest first, with how many hold each: calls under way and the like.
+    /// The generations that are alive, oldest first, each with its number of holders: calls under way and the like.
     pub(super) fn alive(&self) -> Vec<(u64, usize)> {
         let mut before = self.before.lock();
         before.alive.retain(|generation| generation.strong_count() > 0);
@@ -200,8 +201,8 @@ impl Live {
         before.alive.iter().find_map(Weak::upgrade)
     }
 
-    /// The generation for what this caller sends, and who that is. Somebody whose credential is not at hand any more was
-    /// let in a moment ago, perhaps by the generation before.
+    /// The generation for a request of this caller, and who the caller is. A caller whose credential is no longer at
+    /// hand was accepted a moment ago, perhaps by the generation before.
     pub(super) fn admit(&self, caller: &Caller) -> (Arc<Generation>, Result<Arc<Principal>, Denial>) {
         let current = self.load();
         let who = current.policy.identify(caller);

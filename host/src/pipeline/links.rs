@@ -1,4 +1,4 @@
-//! Whose resource is it that a result links to?
+//! Which server has the resource that a result links to?
 //!
 //! A tool may name resources that are in no list (MCP "Resource Links"), often some that it has just made. Only the server
 //! that named one can read it, so that is remembered: for the caller who got the result, and for nobody else. What a server
@@ -27,7 +27,7 @@ pub(super) struct Links(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// By caller and address: the server that named it to them, and the link's number among all.
+    /// By caller and address: the server that named it to this caller, and the link's number among all.
     backends: HashMap<Link, (Arc<str>, u64)>,
     by_owner: Crowd<Share, Link>,
     noted: u64,
@@ -55,7 +55,7 @@ impl Links {
         for uri in uris {
             let link = Link { owner: owner.clone(), uri: uri.into() };
             match known.backends.get(&link).cloned() {
-                // What one server named is not another's because that names it, too.
+                // A link that one server named stays that server's, even if another one names it, too.
                 Some((first, _)) if first != *backend => continue,
                 Some((_, number)) => drop(known.by_owner.remove(number)),
                 None => {}

@@ -1,4 +1,4 @@
-//! What is not one call to one target: lists, messages for all backends, and how the backends are.
+//! Requests that are not one call to one target: lists, messages for all backends, and the state of the backends.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::backend::Status;
 use crate::call::{Call, Principal};
 use crate::mcp::catalog::List;
 use crate::mcp::client::Client;
+use crate::mcp::client::ClientNotice;
 use crate::mcp::header::Mirrored;
-use crate::mcp::notice::ClientNotice;
 use crate::mcp::splice;
 
 /// How the parts of an endpoint are, for `/ready`.
@@ -36,7 +36,8 @@ pub struct BackendState {
 }
 
 impl Pipeline {
-    /// A merged list, complete and in one page, without what the caller may not know of; and what was given to whom.
+    /// A merged list, complete and in one page, without items that the caller may not know of; and a note of what was
+    /// given.
     ///
     /// # Errors
     /// The caller is unknown, a cursor was sent (the gateway gives none out), or a policy plugin failed.
@@ -49,7 +50,7 @@ impl Pipeline {
         one_page(&arrival)?;
         let registry = generation.registry();
         registry.settled().await;
-        // The number first: lists that are merged in between are seen as a change, not overlooked.
+        // The number is read first, so that a merge in between counts as a change and is not overlooked.
         let merges = *registry.merges().borrow();
         let catalog = registry.catalog();
         let looker = Looker { who, session: arrival.session, door: arrival.door };
@@ -109,13 +110,13 @@ impl Pipeline {
         Ok(Answer::Result("{}".to_owned().into()))
     }
 
-    /// What a client says of its own accord, for every backend: over the connections of this session, or over the shared
-    /// ones if there is one client only.
+    /// Sends a client's notification to every backend: over the connections of this session, or over the shared ones if
+    /// there is one client only.
     pub fn tell_all(&self, session: Option<&Arc<str>>, notice: &ClientNotice) {
         self.current().registry().backends().iter().for_each(|backend| backend.tell(session, notice));
     }
 
-    /// Waits until it is known of every backend what it says of itself, for a bounded time after the start.
+    /// Waits until every backend has said what it is, for a bounded time after the start.
     pub async fn introduced(&self) {
         self.current().registry().introduced().await;
     }
@@ -185,7 +186,7 @@ impl Pipeline {
         self.fleet.client_declares(capabilities);
     }
 
-    /// There is a client that says what it can do with each call; the backends wait for none to say it before.
+    /// The client says with each call what it can do, so the backends need not wait for a declaration.
     pub fn client_declares_nothing(&self) {
         self.fleet.client_declares_nothing();
     }
@@ -210,7 +211,7 @@ impl Pipeline {
         for list in List::ALL {
             listing.extend(catalog.list(list).iter().map(|entry| &*entry.backend));
             let looker = Looker { who: who.clone(), session, door };
-            // What cannot be judged is not shown.
+            // If the policies cannot judge an item, it is not shown.
             let visible = self.visible(&generation, looker, list, &catalog).unwrap_or_default();
             known.extend(visible.into_iter().map(|entry| &*entry.backend));
         }
@@ -228,8 +229,8 @@ impl Pipeline {
         (!text.is_empty()).then_some(text)
     }
 
-    /// How the backends that are not switched off are, and what keeps the endpoint from serving: the record, or a backend
-    /// that it is said to need.
+    /// The state of the backends that are not switched off, and what keeps the endpoint from serving: the record, or a
+    /// backend that is `required`.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let (mut readiness, generation) = (Readiness::default(), self.current());

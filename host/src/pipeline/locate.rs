@@ -1,4 +1,4 @@
-//! Finds what a request is about: by index, never by taking names apart.
+//! Finds the target of a request: by index, never by taking names apart.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::mcp::catalog::{Entry, List};
 use crate::mcp::schema::ArgumentSchema;
 use crate::mcp::{Params, bounds, is_custom, splice};
 
-/// How often an address is looked for that an answer under way may name.
+/// How often a URI is looked up again that an answer under way may name.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A target with the backend that serves it.
@@ -20,7 +20,7 @@ pub(super) struct Located {
     pub(super) target: Target,
     pub(super) backend: Arc<Backend>,
     entry: Option<Arc<Entry>>,
-    /// What else a method that is not MCP's names, all at the same backend.
+    /// Further targets that the params of a method that is not MCP's name, all at the same backend.
     pub(super) also: Vec<Target>,
 }
 
@@ -74,15 +74,15 @@ pub(super) fn is_targeted(method: &str) -> bool {
     )
 }
 
-/// Why what a call names cannot be one call.
+/// Why the targets that a request names cannot be one call.
 enum Apart {
     /// It is at two servers.
     Servers,
-    /// One of the names would have to be replaced, and then the other would be, too.
+    /// One of the names would have to be replaced by the server's own, and that would replace the other, too.
     Names,
 }
 
-/// All that a call names as one target with others beside it; none if it names nothing.
+/// All targets that a request names, as one with others beside it; `None` if it names none.
 fn together(found: impl Iterator<Item = Located>) -> Result<Option<Located>, Apart> {
     let mut first: Option<Located> = None;
     for next in found {
@@ -127,7 +127,7 @@ impl Pipeline {
         if is_custom(method) {
             return self.locate_custom(generation, method, params, who).await;
         }
-        // What MCP has a request for is done as one, or not at all.
+        // A method of MCP's own that is a request is refused as a notification.
         if arrival.rpc_id.is_none() {
             return Err(Failure::Method(method.to_owned()));
         }
@@ -149,9 +149,9 @@ impl Pipeline {
         }
     }
 
-    /// Waits for a name that nobody has yet: a client may know it from its last visit while its backend is still starting,
-    /// and while that is so, the name is not given to another. The address of a resource may also stand in the answer to
-    /// something that the client has asked before and that is still under way.
+    /// Waits for a name that no backend has yet: a client may know the name from an earlier session while the backend
+    /// is still starting, and until it has started the name is given to no other. The URI of a resource may also be
+    /// named by the answer to an earlier request of the client that is still under way.
     async fn expect(
         &self,
         generation: &Generation,
@@ -166,7 +166,7 @@ impl Pipeline {
         let mut merges = registry.merges();
         loop {
             merges.borrow_and_update();
-            // Asked before it is looked for: an answer that comes in between has named it by then.
+            // Checked before the look-up: an answer that comes in between has named the URI by then.
             let to_be_named = kind == TargetKind::Resource && arrival.client.has_asked_before();
             if let Some(located) = self.lookup(generation, kind, &name, who) {
                 return Ok(located);
@@ -186,7 +186,7 @@ impl Pipeline {
             }
             let look = if to_be_named { LOOK_AGAIN } else { START_PATIENCE };
             let look = deadline.min(tokio::time::Instant::now() + look);
-            // Either it is time to look again, or something has come.
+            // Either it is time to look again, or a list has changed.
             let _ = tokio::time::timeout_at(look, merges.changed()).await;
         }
     }
@@ -218,7 +218,7 @@ impl Pipeline {
         who: &Principal,
     ) -> Result<Located, Failure> {
         let unknown = || Failure::Method(method.to_owned());
-        // Another's task is nobody's.
+        // For this caller, a task of another caller does not exist.
         let task =
             splice::get(params, "/taskId").map(|_| self.locate_task(generation, params, who)).transpose();
         let task = task.map_err(|_| unknown())?;
@@ -231,12 +231,13 @@ impl Pipeline {
         };
         match together(task.into_iter().chain(named)) {
             Ok(Some(mut located)) => {
-                // Without arguments there is nothing that the tool's schema could be about.
+                // Without arguments there is nothing to check against the tool's schema.
                 located.entry = located.entry.filter(|_| splice::get(params, "/arguments").is_some());
                 Ok(located)
             }
             Ok(None) => match generation.registry().backends() {
-                // Named after the backend: what a client calls its methods is in no metric and no counter.
+                // The target is named after the backend, so that no method's name of a client's choice becomes a label
+                // or a key.
                 [backend] => Ok(Located::whole(backend, backend.name())),
                 _ => Err(unknown()),
             },
@@ -249,7 +250,8 @@ impl Pipeline {
         }
     }
 
-    /// What params name, wherever they may: by the name that clients know, or by that of the server itself.
+    /// The targets that the params name in any place where a method of MCP could name one: by the name that clients
+    /// know, or by the server's own.
     fn about(&self, generation: &Generation, params: &str, who: &Principal) -> Vec<Located> {
         let places = [
             ("/name", TargetKind::Tool),

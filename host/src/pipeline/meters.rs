@@ -15,11 +15,11 @@ use crate::backend::BackendError;
 /// More names than this are looked up each time; backends that change their names would fill the memory.
 const MAX_KEPT: usize = 50_000;
 
-/// The numbers of all tools.
+/// The metrics of all tools.
 #[derive(Default)]
 pub(super) struct Meters(RwLock<HashMap<Box<str>, Meter>>);
 
-/// The numbers of one tool that change with a call that succeeds.
+/// The handles of one tool's metrics that change with every successful call.
 struct Meter {
     succeeded: Counter,
     duration: Histogram,

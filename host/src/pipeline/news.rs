@@ -1,4 +1,4 @@
-//! What happens behind the gateway that every client should hear of, in words a door understands.
+//! Events behind the gateway that every client should hear of, in terms that a door understands.
 
 use crate::backend::Event;
 use crate::mcp::catalog::List;

@@ -13,7 +13,7 @@ pub enum Failure {
     Denied(Denial),
     #[error("unknown {} \"{name}\"", kind.as_str())]
     Unknown { kind: TargetKind, name: String },
-    /// Nobody has it yet, but these may.
+    /// No backend has listed it yet, but these may.
     #[error("unknown {} \"{name}\" so far: not yet heard from {backends}, which may offer it", kind.as_str())]
     Unlisted { kind: TargetKind, name: String, backends: String },
     #[error("{0}")]
@@ -41,14 +41,16 @@ pub(super) fn of(done: &Result<Reply, Failure>, errors_count: bool) -> Outcome {
         Ok(reply) if is_tool_error(reply) => Outcome::ToolError,
         Ok(_) => Outcome::Success,
         Err(Failure::Backend(error)) => match error {
-            // It answered others meanwhile, or worked for as long as it may: that is one call, not the server.
+            // The server answered others meanwhile, or reported progress to the end: the fault is this call's, not the
+            // server's.
             BackendError::Timeout { alive: true, .. } => Outcome::ToolError,
             BackendError::Timeout { .. } => Outcome::Timeout,
-            // Nothing was sent: its supervisor knows that it is away, and when it is tried again. Or a death was counted already.
+            // Nothing was sent, because the server was known to be down; or this death of the server has been counted
+            // already.
             BackendError::Unreachable { counts: false, .. } => Outcome::Cancelled,
             BackendError::Unreachable { .. } => Outcome::Unreachable,
             BackendError::Protocol { .. } => Outcome::ProtocolError,
-            // It is an answer, to a question that was too large.
+            // The server did answer; the answer was too large.
             BackendError::TooLarge { .. } => Outcome::ToolError,
             BackendError::Status { status: 429, .. } => Outcome::Throttled,
             BackendError::Status { status: 500.., .. } => Outcome::ServerError,
@@ -62,8 +64,8 @@ pub(super) fn of(done: &Result<Reply, Failure>, errors_count: bool) -> Outcome {
     }
 }
 
-/// Errors that JSON-RPC and MCP keep for requests that are wrong: not one, unknown, with wrong params, for something that is
-/// not there.
+/// Errors that JSON-RPC and MCP reserve for faulty requests: no request, an unknown method, wrong params, a resource
+/// that does not exist.
 fn is_about_the_request(code: i64) -> bool {
     /// MCP "Resources": not found.
     const NOT_FOUND: i64 = -32002;
@@ -88,8 +90,8 @@ pub(super) fn status(answer: &Result<Answer, Failure>, outcome: Outcome) -> Stat
     }
 }
 
-/// Whether refusals like this one may come any number of times, because no guard has counted them or a guard counted too
-/// many: they are recorded together.
+/// Whether refusals like this one may come any number of times, because no guard has counted them, or because a guard
+/// has counted too many. Such refusals share rows.
 pub(super) fn comes_often(failure: &Failure) -> bool {
     matches!(
         failure,

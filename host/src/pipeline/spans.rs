@@ -1,5 +1,5 @@
-//! The spans of a call: begun where it arrives and where it goes on to a server, ended with what became of it. What a client
-//! says of the trace it is in goes on to the server: as the parent of our span, or as it came if there is none.
+//! The spans of a call: one begins where it arrives, one where it goes on to a server, and both end with its result. A
+//! client's trace context goes on to the server: with our span as the parent, or unchanged if there is no span.
 
 use super::{Answer, Arrival, Failure, meters, outcome};
 use crate::backend::{Backend, Reply};
@@ -67,7 +67,7 @@ fn of_error(error: &str) -> Problem {
     Problem { kind: code.map_or_else(|| "_OTHER".into(), |code| code.to_string().into()), code }
 }
 
-/// Begins the span of what a server is asked, and writes into the request what the server is told of it.
+/// Begins the span of the request to a server, and writes the trace context into that request.
 pub(super) fn outgoing(
     arrival: &Arrival<'_>,
     call: &Call,
@@ -78,7 +78,7 @@ pub(super) fn outgoing(
     match begun.as_ref().and_then(Outgoing::told) {
         Some((parent, state)) => {
             let params = prepared.params.as_ref().unwrap_or(&call.params);
-            // What cannot be written into stays as it is: its server sees no parent, and the call is the same.
+            // Params that cannot take it stay as they are: the server sees no parent, and the call goes on.
             if let Some(params) = within(params, &parent, state.as_deref()) {
                 prepared.params = Some(params);
             }

@@ -1,7 +1,8 @@
-//! Whose task is where: tasks outlive the call that began them, and are asked for by nothing but their id.
+//! Which task belongs to which caller and backend: tasks outlive the call that began them, and are asked for by id
+//! only.
 //!
-//! Rule: the extension `io.modelcontextprotocol/tasks` (SEP-2663), and the tasks of 2025-11-25 before it. An id is no secret between callers, so a task is
-//! found only by the caller who began it.
+//! Rule: the extension `io.modelcontextprotocol/tasks` (SEP-2663), and the tasks of 2025-11-25 before it. An id is no
+//! secret between callers, so a task is found only by the caller who began it.
 
 use std::collections::HashMap;
 use std::sync::Arc;

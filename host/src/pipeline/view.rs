@@ -7,7 +7,7 @@ use crate::call::{Call, Json, Principal, Target, TargetKind};
 use crate::mcp::catalog::{Catalog, Entry, List};
 use crate::plugin::Row;
 
-/// What tells one list from another.
+/// A digest that tells one list from another.
 pub type Digest = [u8; 32];
 
 /// Who was given a list, and which one.
@@ -22,7 +22,7 @@ pub struct View {
     merges: (u64, u64),
 }
 
-/// Somebody who looks at a list.
+/// A caller who looks at a list.
 #[derive(Clone, Debug)]
 pub(super) struct Looker<'a> {
     pub(super) who: Arc<Principal>,
@@ -52,7 +52,7 @@ impl Looker<'_> {
 }
 
 impl Pipeline {
-    /// What of a list a caller may know of.
+    /// The items of a list that a caller may know of.
     pub(super) fn visible<'c>(
         &self,
         generation: &Generation,
@@ -78,8 +78,8 @@ impl Pipeline {
         View { list, digest, who, session: session.clone(), door, merges }
     }
 
-    /// What tells the list that would be given now from others. None if it cannot be told, and then nobody needs to ask
-    /// for it. Asks plugins, so it is for threads that may block.
+    /// The digest of the list that would be given now. `None` if the policies cannot judge it; then the client is told
+    /// of no change. Asks plugins, so it is for threads that may block.
     #[must_use]
     pub fn digest_now(&self, view: &View) -> Option<Digest> {
         let looker = Looker { who: view.who.clone(), session: &view.session, door: view.door };

@@ -23,7 +23,7 @@ const MAX_MANIFEST: u64 = 1 << 20;
 const PURE: [&str; 6] = ["types", "view", "clock", "counters", "cells", "log"];
 /// Outgoing HTTP.
 const HTTP: [&str; 2] = ["wasi:http/types@0.2.", "wasi:http/outgoing-handler@0.2."];
-/// What no request can be made without; it gives nothing more.
+/// Interfaces that outgoing HTTP needs; they give nothing more.
 const UNDER_HTTP: [&str; 4] =
     ["wasi:io/error@0.2.", "wasi:io/poll@0.2.", "wasi:io/streams@0.2.", "wasi:clocks/monotonic-clock@0.2."];
 /// The contract's package and the track this gateway speaks.
@@ -178,7 +178,7 @@ fn read_and_check(
             if !version.starts_with("0.1.") {
                 return Err(ArtifactError::Track { found: name.to_owned() });
             }
-            // Passed over, it would not do what its operator installed it for.
+            // If it were ignored, the plugin would not do what the operator installed it for.
             if !Roles::know(role) {
                 return Err(ArtifactError::Unknown { found: name.to_owned() });
             }
@@ -206,7 +206,7 @@ fn read_and_check(
     Ok(Artifact { component, digest, manifest, imports, exports, wasi: Wasi { http, rest } })
 }
 
-/// A capability needs two yeses: the plugin's manifest and the operator's grant.
+/// A capability must be asked for by the plugin's manifest and granted by the operator.
 /// `of_http`: it is outgoing HTTP, or comes with it.
 fn permitted(
     import: &str,
@@ -285,7 +285,7 @@ fn manifest(wasm: &Path) -> Result<Manifest, ArtifactError> {
     }
 }
 
-/// A file's content; none if it is longer. What is no file, and may have no end, is not waited for.
+/// A file's content; `None` if it is longer. Anything but an ordinary file, which may have no end, is not read.
 fn read_at_most(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
@@ -297,7 +297,7 @@ fn read_at_most(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     Ok((content.len() as u64 <= most).then_some(content))
 }
 
-/// What was compiled before, or else what is compiled now.
+/// The native code that was compiled before, or else it is compiled now.
 fn compiled(
     engine: &Engine,
     path: &Path,

@@ -142,7 +142,7 @@ macro_rules! exports {
                 /// The interface of this name.
                 ///
                 /// # Errors
-                /// The plugin has none: a question that it cannot be asked is never answered with a yes.
+                /// The plugin has none. A caller that asks it all the same gets no answer, and must let nothing pass.
                 pub(super) fn $name(&self) -> wasmtime::Result<&$name::Guest> {
                     self.$name.as_ref().ok_or_else(|| {
                         wasmtime::format_err!("it does not export `{}`", stringify!($name))

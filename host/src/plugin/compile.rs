@@ -14,14 +14,14 @@ const MAX_REASON: usize = 1024;
 /// Compiling uses all processors; of two at once each would only take longer, and hit its limit of time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Has a component compiled by a child. What it needs too much of is named with the key that allows more.
+/// Has a component compiled by a child. If it needs too much of something, the error names the key that allows more.
 ///
 /// # Errors
 /// Why there is no native code, in words.
 pub(super) fn compile(wasm: &[u8], bounds: Bounds, limits: CompileLimits) -> Result<Vec<u8>, String> {
     let _turn = ONE_AT_A_TIME.lock();
     let CompileLimits { time, memory_bytes } = limits;
-    // The clock is the limit; processors are counted together, and as many as there are.
+    // The limit is on the clock; the processor time is that of all processors together.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let processor = time.saturating_mul(u32::try_from(processors).unwrap_or(u32::MAX));
     let worker = Limits { memory_bytes, answer_bytes: MAX_NATIVE, processor: Some(processor) };
@@ -49,7 +49,7 @@ pub(super) fn compile(wasm: &[u8], bounds: Bounds, limits: CompileLimits) -> Res
     })
 }
 
-/// Without what could move a terminal or end a line.
+/// The reason without control characters.
 fn clip(reason: &str) -> String {
     reason.chars().take(MAX_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

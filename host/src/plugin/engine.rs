@@ -13,7 +13,7 @@ const INSTANCES: u32 = 256;
 /// No plugin's memory grows past this, whatever its own limit says.
 pub(super) const MAX_MEMORY: usize = 256 << 20;
 
-/// The engine. It owns its ticker: nobody can forget to start it, and it ends with the last clone.
+/// The engine. It owns its ticker, which therefore cannot be forgotten, and ends with the last clone.
 #[derive(Clone)]
 pub struct Engine {
     inner: wasmtime::Engine,
@@ -58,7 +58,7 @@ impl Engine {
         (self.bounds, self.compiling)
     }
 
-    /// Compiled code of another wasmtime, or of this one with other settings, has another.
+    /// A digest of wasmtime's version and settings: compiled code is usable only with the same fingerprint.
     pub(super) fn fingerprint(&self) -> u64 {
         fingerprint(&self.inner)
     }

@@ -41,13 +41,13 @@ pub(super) struct Shared {
 pub(super) struct Guest {
     pub(super) shared: Arc<Shared>,
     pub(super) subject: Subject,
-    /// What it has looked at in this call.
+    /// The parts of the message and of its state that the guest has read in this call.
     pub(super) read: Read,
     log_lines: u32,
     host_bytes: usize,
     /// The last error the guest logged in this call: what its panic hook said before the trap.
     pub(super) last_error: Option<String>,
-    /// Which limit of ours ended the call, in words.
+    /// The limit that ended the call, in words.
     pub(super) limit_hit: Option<String>,
     /// All its memories together, and all elements of its tables: a component may have many of both.
     memory: usize,

@@ -1,5 +1,5 @@
-//! What is counted of every plugin: how often it was asked what, what it said, how long that took, how it failed, and what
-//! its instances hold. The way to each number is kept.
+//! The metrics of every plugin: how often each question was asked, the answers, their time, faults, and the memory of
+//! its instances. The handle of each metric is cached.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -79,7 +79,7 @@ impl Said {
     }
 }
 
-/// The numbers of one plugin.
+/// The metrics of one plugin.
 #[derive(Debug)]
 pub(super) struct Meters {
     plugin: Arc<str>,

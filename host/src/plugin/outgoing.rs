@@ -17,10 +17,10 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use crate::config::HttpGrant;
 use crate::text;
 
-/// What a request comes to, and what remains to be done for it: nothing, because answers are held whole.
+/// The answer to a request, and the work that remains for it: none, because answers are held whole.
 type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
-/// The way out of one plugin; all of its instances share it.
+/// The HTTP client of one plugin; all of its instances share it.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     plugin: Arc<str>,
@@ -180,7 +180,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// In the words of `wasi:http`; what it has no word for is said as text, for the plugin's own messages.
+/// The error as a value of `wasi:http`; one that has no value there becomes a text, for the plugin's own messages.
 fn transport(error: reqwest::Error) -> Error {
     match (error.is_timeout(), error.is_connect()) {
         (true, true) => Error::ConnectionTimeout,

@@ -194,7 +194,7 @@ impl Recipe {
         Ok((exports, answers))
     }
 
-    /// One that may ask others, or is there for one call, is asked every time.
+    /// The kept answers of a new instance. There are none if it may send requests, or is made for one call only.
     fn answers(&self, store: &mut Store<Guest>, exports: &Exports) -> wasmtime::Result<Answers> {
         if !self.roles.reuse || self.blocking || self.isolation == Isolation::Call {
             return Ok(Answers::new(None));
@@ -224,7 +224,7 @@ impl BirthError {
         match self {
             Self::Fault(fault) => fault,
             Self::Interface(mismatch) => Fault::Trap(mismatch.to_string()),
-            // It was accepted at start; a plugin that changes its mind is broken.
+            // The configuration was accepted at the start; a plugin that refuses it later is broken.
             Self::Config(errors) => Fault::Trap(format!("it now refuses its configuration: {errors:?}")),
         }
     }
@@ -240,7 +240,7 @@ pub(crate) fn blocking<R>(work: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Says which limit was hit, or what the guest said before it died; wasmtime's own words help no author.
+/// Says which limit was hit, or what the guest logged before it died; wasmtime's own message would not help its author.
 fn fault(error: &wasmtime::Error, guest: &mut Guest, fuel: u64, deadline_ms: u64) -> Fault {
     if let Some(limit) = guest.limit_hit.take() {
         return Fault::Limit(limit);

@@ -2,7 +2,7 @@
 //!
 //! Native code runs as ourselves, so the file's name proves nothing: each file is sealed under a secret key for the
 //! component it was made of and the engine it was made for ([`seal`]). A file that is not sealed, is sealed for something
-//! else, or could be written by others is passed over, and the component compiled anew.
+//! else, or could be written by others is ignored, and the component is compiled again.
 //!
 //! There are two places. `.precompiled` beside the artifact, which `plugin precompile` fills ahead of time under a key in
 //! the same folder; and the user's cache folder, under the key in the user's state folder. An archive or an image brings

@@ -1,8 +1,9 @@
-//! Answers that are given again: a plugin with the contract's `reuse` says what they depend on, and where that is the same
-//! it is not asked twice.
+//! Answers that are given again: a plugin with the contract's `reuse` says what they depend on, and while that is the
+//! same the plugin is not asked again.
 //!
-//! Every instance has its own, under the lock under which it is called, so no call waits for another here. A promise is
-//! checked as far as the host can see: an answer for which the guest looked at more than it had said is not kept.
+//! Every instance keeps its own answers, under the lock under which it is called, so no call waits for another here.
+//! The promise is checked as far as the host can see: an answer for which the guest read more than it had promised is
+//! not kept.
 
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::sync::{Arc, Weak};
@@ -61,7 +62,7 @@ struct Entry {
 }
 
 impl Answers {
-    /// Of a plugin that depends on these facts; on whatever, if `None`.
+    /// The answers of a plugin that depends on these facts; `None` if it made no promise.
     pub(super) fn new(basis: Option<Facts>) -> Self {
         Self { basis, hasher: RandomState::new(), slots: Vec::new() }
     }
@@ -124,7 +125,7 @@ impl Answers {
 }
 
 impl Entry {
-    /// Whether a call has the facts in common that count.
+    /// Whether the facts that count are the same in this call.
     fn is_for(&self, basis: Facts, call: &Call) -> bool {
         let caller =
             self.caller.as_ref().is_none_or(|caller| caller.as_ptr() == Arc::as_ptr(&call.principal));

@@ -12,10 +12,10 @@ use crate::queue::Budget;
 /// Bytes of notifications and questions that may wait for one caller to read them, in all of its sessions together.
 const UNREAD_BYTES: u32 = 8 << 20;
 
-/// Somebody at a door. The authenticator's answer is kept until it expires, so that a call costs a comparison.
+/// A caller at a door. The authenticator's answer is kept until it expires, so that a call costs only a comparison.
 #[derive(Debug)]
 pub struct Caller {
-    /// What it brought; none for one who is remembered beyond the request that brought it.
+    /// The credential; none for a caller who is remembered beyond the request that brought it.
     credential: ArcSwapOption<Credential>,
     known: ArcSwapOption<Known>,
     unread: Budget,
@@ -29,7 +29,7 @@ struct Known {
     epoch: u64,
 }
 
-/// When somebody has to be known, and by which authenticators: those of the same number are the same.
+/// A point in time, and the number of the authenticators that count then; equal numbers mean the same authenticators.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) epoch: u64,
@@ -46,53 +46,54 @@ impl Caller {
         }
     }
 
-    /// One whom an authenticator has accepted for ever.
+    /// A caller whom an authenticator has accepted for ever.
     #[cfg(test)]
     pub(crate) fn accepted(credential: Credential, principal: Principal) -> Self {
         let known = Known { principal: Arc::new(principal), until_ms: u64::MAX, epoch: 0 };
         Self { known: ArcSwapOption::from_pointee(known), ..Self::new(credential) }
     }
 
-    /// The same caller brings something else from now on: the one client on stdio, for which the file says what it brings.
+    /// The same caller has another credential from now on: the one client on stdio, whose credential the configuration
+    /// names.
     pub fn bring(&self, credential: Credential) {
         self.credential.store(Some(Arc::new(credential)));
         self.known.store(None);
     }
 
-    /// Whether what it brought is not at hand any more, only who it is.
+    /// Whether the credential is no longer at hand, and only who the caller is.
     #[must_use]
     pub fn is_remembered(&self) -> bool {
         self.credential.load().is_none()
     }
 
-    /// What may wait until this caller reads it.
+    /// The budget for messages that wait until this caller reads them.
     #[must_use]
     pub fn unread(&self) -> &Budget {
         &self.unread
     }
 
-    /// The same caller, whose unread messages are counted with those of others: of the same person with another token.
+    /// The same caller, with unread messages counted in this budget: that of the same person with another token.
     #[must_use]
     pub fn counted_in(self, unread: &Budget) -> Self {
         Self { unread: unread.clone(), ..self }
     }
 
-    /// The same caller without what they brought, to be remembered: what may stay in memory for hours is who it is, not
-    /// the token. None for somebody whom no authenticator has accepted.
+    /// The same caller without the credential, to be remembered: the identity may stay in memory for hours, the token
+    /// may not. `None` for a caller whom no authenticator has accepted.
     #[must_use]
     pub fn remembered(&self) -> Option<Self> {
         let known = ArcSwapOption::from(Some(self.known.load_full()?));
         Some(Self { credential: ArcSwapOption::empty(), known, unread: self.unread.clone() })
     }
 
-    /// A caller who was remembered, with what this request brings: for one whose time ends soon.
+    /// A remembered caller with the credential of this request, because what is known of the caller ends soon.
     #[must_use]
     pub fn again(&self, credential: Credential) -> Self {
         let known = ArcSwapOption::from(self.known.load_full());
         Self { credential: ArcSwapOption::from_pointee(credential), known, unread: self.unread.clone() }
     }
 
-    /// Who it is, if that is known until then at least.
+    /// Who the caller is, if that is known to hold until that moment.
     pub(super) fn known_until(&self, moment: Moment) -> Option<Arc<Principal>> {
         let known = self.known.load();
         let holds = |known: &&Arc<Known>| moment.ms < known.until_ms && moment.epoch == known.epoch;
@@ -124,7 +125,7 @@ impl Caller {
     }
 }
 
-/// The chain turns a last abstention into a refusal; should that ever change, nobody gets in by it.
+/// The chain turns a last abstention into a refusal, so this cannot happen; if it ever did, the caller is refused.
 fn unreachable_abstain() -> Result<Arc<Principal>, Denial> {
     Err(Denial::new(Refused::Unauthenticated, "no_credential", "no authenticator accepted the credential"))
 }

@@ -81,7 +81,7 @@ impl Chain {
         Ok(())
     }
 
-    /// Asks all guards about a call that there is not: the first that says "too often", or cannot say.
+    /// Asks all guards about a call without a target. The error is of the first that says "too often", or that fails.
     pub(super) fn bear(&self, call: &Arc<Call>, permits: &mut Permits) -> Result<(), Denial> {
         let mut result = Ok(());
         for plugin in admitting(&self.guards) {
@@ -125,13 +125,13 @@ impl Chain {
     }
 }
 
-/// Those that judge calls; one that only filters lists stands among the guards as well.
+/// The guards that judge calls; those that only filter lists are left out.
 fn admitting(guards: &[Arc<Plugin>]) -> impl Iterator<Item = &Arc<Plugin>> {
     guards.iter().filter(|plugin| plugin.roles().admission)
 }
 
 fn failed(plugin: &Plugin, error: &PluginError) -> Result<(), Denial> {
-    // What a plugin said before it failed is for the operator's eyes.
+    // The plugin's own words before it failed are only for the operator.
     refusal::failed(plugin, "policy", error, None)
 }
 

@@ -1,4 +1,4 @@
-//! Arguments that are too costly to judge where calls are served: a few processes do it, each under limits.
+//! Judges arguments that would cost the threads that serve calls too much: in a few processes, each under limits.
 //!
 //! Only a caller or backend that makes them work hard waits: a backend has one of them at a time, a caller a few questions,
 //! and every wait ends.
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const DEADLINE: Duration = Duration::from_secs(1);
 /// How long a process may take to start.
 const START: Duration = Duration::from_secs(5);
-/// How long a process is kept that nobody needs.
+/// How long an unused process is kept.
 const IDLE: Duration = Duration::from_secs(30);
 const LIMITS: Limits = Limits { memory_bytes: 128 << 20, answer_bytes: 64 << 10, processor: None };
 
@@ -138,13 +138,13 @@ impl Shared {
                     self.keep(worker);
                     return Ok(answer);
                 }
-                // It may have ended while nobody needed it.
+                // It may have ended while it was idle.
                 Err(ConfinedError::Crash(_)) => {}
                 Err(error) => return Err(error),
             }
         }
         let mut worker = Worker::spawn(WORK, &LIMITS)?;
-        // It starts before the clock of the question does: to nothing it says that this is no question.
+        // The process starts before the timer of the question does: it answers an empty question with an error.
         match worker.ask(&[], START) {
             Ok(_) | Err(ConfinedError::Refused(_)) => {}
             Err(error) => return Err(error),

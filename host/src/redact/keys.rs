@@ -54,7 +54,7 @@ const ENDINGS: [&str; 41] = [
     "recoverycode",
 ];
 
-/// Those that mean a secret only as a word of their own, because ordinary words end like them.
+/// Words that mean a secret only when they stand alone, because ordinary words end like them.
 const WHOLE: [&str; 13] = [
     "bearer",
     "cred",
@@ -71,7 +71,7 @@ const WHOLE: [&str; 13] = [
     "connstr",
 ];
 
-/// Those that mean a secret only as the last word: `smtp_pass`, `basic_auth`; `auth_mode` is none.
+/// Words that mean a secret only as the last word: `smtp_pass`, `basic_auth`; `auth_mode` is no secret.
 const LAST: [&str; 2] = ["pass", "auth"];
 
 /// Words that begin so are about the secret itself, however they end: `passwordhash`.

@@ -1,5 +1,5 @@
-//! Finds secrets that nobody told us in a text, by their shape: a value after a name that stands before secrets, a
-//! password in a URL, a private key, a token that begins as one provider's tokens do.
+//! Finds unknown secrets in a text by their shape: a value after a name such as `password`, a password in a URL, a
+//! private key, a token that begins as one provider's tokens do.
 //!
 //! A text is searched once for all beginnings; each is then looked at where it stands. That takes a time that grows with
 //! the length of the text and no faster: names have a longest length, and what was taken out is not looked at again. Parts
@@ -79,7 +79,7 @@ const PREFIXES: [Prefix; 34] = [
     Prefix("eyJ", Alphabet::Dotted, 20),
 ];
 
-/// What a beginning is the beginning of.
+/// The shape that a beginning belongs to.
 #[derive(Clone, Copy)]
 enum Kind {
     /// A word of a name that may stand before a secret.
@@ -93,7 +93,7 @@ enum Kind {
     Prefix(usize),
 }
 
-/// What a private key in PEM begins with.
+/// The beginning of a private key in PEM.
 const PEM: &str = "-----BEGIN ";
 
 /// All beginnings.

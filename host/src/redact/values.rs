@@ -22,8 +22,8 @@ const MIN_FRAGMENT_CHARS: usize = 6;
 /// How often a text is decoded: `%2533` is `%33` is `3`.
 const MAX_DECODINGS: usize = 4;
 
-/// So much of a spelling is searched for; how far it goes on is compared where it was found. A secret may be a file of
-/// 64 KiB, and the search takes many times the memory of what it searches for.
+/// How many bytes of a secret are searched for; the rest is compared where they were found. A secret may be a file of
+/// 64 KiB, and the search takes many times the memory of its patterns.
 const MAX_HEAD: usize = 128;
 
 /// The most lines of a secret that are secrets by themselves.

@@ -147,8 +147,8 @@ impl Steady {
         self.last
     }
 
-    /// How far the steady time stands ahead of what the caller's clock says: somebody who waits by
-    /// that clock has to wait so much longer.
+    /// How far the steady time is ahead of the caller's clock: a caller who waits by that clock has to
+    /// wait so much longer.
     pub(super) fn lead_ns(&self, now_ns: u64) -> u64 {
         self.last.saturating_sub(now_ns.saturating_add(self.offset))
     }

@@ -35,7 +35,7 @@ pub enum DocumentError {
     /// The file, its lock or its folder.
     #[error("{0}")]
     Unusable(String),
-    /// What is there is not what was written.
+    /// The content is not what was written.
     #[error("{}: {why}; restore the file, or remove it if nothing in it is to hold any longer", path.display())]
     Damaged {
         /// The file.
@@ -60,7 +60,7 @@ impl From<FileError> for DocumentError {
     }
 }
 
-/// Changes when somebody writes the file.
+/// Changes when the file is written, by this process or another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp(SystemTime, u64, u64);
 
@@ -87,7 +87,8 @@ impl Document {
         &self.path
     }
 
-    /// Another value than before means that somebody has written the file, perhaps another gateway. None: there is none.
+    /// Another value than before means that the file was written, perhaps by another gateway. `None` if there is no
+    /// file.
     #[must_use]
     pub fn stamp(&self) -> Option<Stamp> {
         use std::os::unix::fs::MetadataExt as _;
@@ -95,7 +96,7 @@ impl Document {
         Some(Stamp(meta.modified().ok()?, meta.ino(), meta.len()))
     }
 
-    /// What was written last; none if nothing was.
+    /// The value that was written last; `None` if none was.
     ///
     /// # Errors
     /// It cannot be read, or is damaged.

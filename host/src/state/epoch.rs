@@ -1,4 +1,4 @@
-//! Where the clock of the store goes on after a restart.
+//! Finds the time at which the clock of the store goes on after a restart.
 //!
 //! What is kept bears a [`Mark`]: one moment as three clocks show it. A gateway that starts reads the marks of all that is
 //! kept and goes on from the latest: by the time since the machine was started, if that is the same start, because nobody can
@@ -12,7 +12,7 @@ use super::record::Reader;
 /// Where Linux says which start of the machine this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// What the clocks of the machine show, all of them at one moment.
+/// The times of all clocks of the machine at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Machine {
     /// Which start of the machine; 0 if that is not known, and then no two of them are the same.
@@ -57,7 +57,7 @@ impl Mark {
         Some(Self { now_ns, machine })
     }
 
-    /// What the store's clock shows at a later moment of the same start of the machine; none after another start.
+    /// The time of the store's clock at a later moment of the same boot; `None` after another boot.
     fn same_start(self, here: Machine) -> Option<u64> {
         let there = self.machine;
         let same = here.boot != 0 && here.boot == there.boot;
@@ -71,8 +71,8 @@ impl Mark {
     }
 }
 
-/// What the store's clock shows now, if these marks were kept; without any it begins with the calendar. It is never before
-/// any of them.
+/// The time of the store's clock now, if these marks were kept; without any it begins with the calendar. It is never
+/// before any of the marks.
 pub(super) fn resume(marks: &[Mark], here: Machine) -> u64 {
     let Some(latest) = marks.iter().max_by_key(|mark| mark.now_ns) else {
         return here.unix_ns;

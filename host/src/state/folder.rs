@@ -44,7 +44,7 @@ impl Unkept {
     }
 }
 
-/// What stands for a configuration in names of files: the same for every gateway that is started with this file.
+/// The part of file names that means this configuration: the same for every gateway that is started with this file.
 pub(super) fn digest_of(config: &Path) -> String {
     let full = config.canonicalize().or_else(|_| std::path::absolute(config));
     let full = full.unwrap_or_else(|_| config.to_owned());
@@ -61,7 +61,7 @@ pub(super) struct Place {
     _lock: File,
 }
 
-/// What another gateway has kept.
+/// A file that another gateway has kept.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) path: PathBuf,
@@ -70,6 +70,20 @@ pub(super) struct Found {
     /// The file, or why it cannot be read.
     pub(super) bytes: Result<Vec<u8>, Unkept>,
     /// Keeps every other gateway from taking it for its own.
+    lock: Option<File>,
+}
+
+impl Found {
+    /// Its bytes have been taken over; its lock stays until its file is gone.
+    pub(super) fn into_adopted(self) -> Adopted {
+        Adopted { path: self.path, _lock: self.lock }
+    }
+}
+
+/// A file of a gateway that is gone, whose state another one has taken over.
+#[derive(Debug)]
+pub(super) struct Adopted {
+    pub(super) path: PathBuf,
     _lock: Option<File>,
 }
 
@@ -102,7 +116,7 @@ pub(super) fn claim(
             // Our own place needs its lock for longer than what was found there.
             let held = (free && place.is_some()).then(|| lock.try_clone()).transpose();
             let held = held.map_err(|error| Unkept::io(&path, error))?;
-            found.push(Found { path: path.clone(), lives: !free, bytes, _lock: held });
+            found.push(Found { path: path.clone(), lives: !free, bytes, lock: held });
         }
         if free && place.is_none() {
             place = Some(Place { folder: folder.clone(), path, _lock: lock });
@@ -142,7 +156,7 @@ fn read(path: &Path, trust: &Trust) -> Result<Vec<u8>, Unkept> {
     if bytes.len() as u64 > MAX_BYTES { Err(Unkept::TooLong) } else { Ok(bytes) }
 }
 
-/// Takes files out that nobody writes and in which nothing can count any more: those of configurations that are gone.
+/// Removes files that no gateway writes and in which nothing can count any more: those of configurations that are gone.
 fn prune(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {

@@ -12,7 +12,7 @@ pub(super) const MS: u64 = 1_000_000;
 /// Bits behind the point: intervals are kept in 2^-32 ns, so that no rate is rounded noticeably.
 const POINT: u32 = 32;
 
-/// What one key has spent.
+/// The amount that one key has spent.
 #[derive(Clone, Debug)]
 pub(super) struct Spent {
     /// The theoretical arrival time of the next unit (ns, fixed point): units are owed until then.

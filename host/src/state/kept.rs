@@ -1,11 +1,11 @@
-//! The store that survives the process: what is found at the start, and what becomes of it.
+//! The store that survives the process: loads what earlier gateways kept, and hands changes to the writer.
 //!
 //! A gateway that starts takes over what all gateways of its configuration have kept, those that still run included: where
 //! two of them know the same key, the stricter value counts. So no restart refills a limit, in whatever order gateways
 //! come and go, and no two of them ever write one file.
 //!
-//! Nothing that is wrong with a file stops the start. What can be read of it counts, and it is set aside with a message; the rest
-//! begins anew, as on the first start. A person who can damage a file that belongs to the gateway's user alone could as
+//! A damaged file never stops the start. The part of it that can be read counts, and the file is set aside with a message;
+//! the rest begins anew, as on the first start. A person who can damage a file that belongs to the gateway's user alone could as
 //! well remove it, so refusing to start would protect nothing. (An operator's orders are in a file of their own, which does
 //! stop the start: see [`Document`](super::Document).)
 
@@ -92,7 +92,8 @@ impl Kept {
         }
         taken.say(found.len());
         drop(replayed);
-        let adopted = found.into_iter().filter(|found| !found.lives && found.path != place.path).collect();
+        let of_others = found.into_iter().filter(|found| !found.lives && found.path != place.path);
+        let adopted = of_others.map(Found::into_adopted).collect();
         let signal = Arc::clone(&store.spaces.signal);
         let mut writer = Writer::new(Arc::clone(&store.spaces), (clock.clone(), here.boot), place, adopted);
         // A failure is logged, and tried again when there is something to write.
@@ -164,7 +165,7 @@ fn read(found: &Found) -> Option<Replay<'_>> {
     Some(replay)
 }
 
-/// What became of the values that were found.
+/// How many of the values that were found were used or dropped.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Taken {
     pub(super) kept: usize,

@@ -1,4 +1,4 @@
-//! What a plugin can do with its keys.
+//! The operations of a plugin on its keys.
 
 use std::sync::Arc;
 
@@ -211,7 +211,7 @@ impl Namespace {
         Ok(version)
     }
 
-    /// What is held now, expired keys that are not swept yet included.
+    /// The keys and bytes held now, including expired keys that have not been swept yet.
     #[must_use]
     pub fn held(&self) -> Quota {
         self.space.usage.held()

@@ -156,6 +156,12 @@ impl Records {
         counted(key.as_bytes(), &mut self.bytes);
     }
 
+    /// Records as they may stand in a file, whatever they are.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(super) fn append_raw(&mut self, records: &[u8]) {
+        self.bytes.extend_from_slice(records);
+    }
+
     fn tag(&mut self, tag: u8) {
         if !std::mem::replace(&mut self.named, true) {
             self.bytes.push(SPACE);
@@ -198,7 +204,7 @@ pub(super) struct Value<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// What a file says, as far as it can be read.
+/// The content of a file, as far as it can be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Replay<'a> {
     /// The moment of its last batch.
@@ -371,7 +377,7 @@ mod tests {
             // Behind good checksums as well.
             let mut records = Records::default();
             records.begin();
-            records.bytes.extend(bytes);
+            records.append_raw(&bytes);
             let mut all = MAGIC.to_vec();
             all.extend_from_slice(records.finish(MARK));
             let _read = replay(&all);

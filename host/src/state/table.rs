@@ -14,7 +14,7 @@ use super::usage::{Full, Usage};
 /// How many due keys one operation removes: more than the one it may add, so a backlog shrinks.
 const SWEEP: usize = 4;
 
-/// What a key costs beside its text and its value: two map slots, a queue slot, the text's header.
+/// The memory of a key beside its text and its value: two map slots, a queue slot, the text's header.
 const OVERHEAD: usize = 160;
 
 /// How many bytes a value takes beside its place in the table.

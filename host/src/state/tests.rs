@@ -145,8 +145,16 @@ fn endpoints_share_a_store_and_nothing_in_it() {
         assert_eq!(space.gauge_add("k", 1, 1_000, 0), Ok(1));
     }
     assert_eq!(store.within("").namespace("p", ROOM).gauge_add("k", 0, 1_000, 0), Ok(1));
-    // The same configuration finds again what it left.
+    // The same configuration finds again what it left, as long as a plugin has it; nobody finds it afterwards.
     assert_eq!(store.passing_namespace("p", "{}", ROOM).gauge_add("k", 1, 1_000, 0), Ok(2));
+    drop(spaces);
+    let _other = store.passing_namespace("p", "{\"url\":2}", ROOM);
+    assert_eq!(store.passing_namespace("p", "{}", ROOM).gauge_add("k", 0, 1_000, 0), Ok(0));
+    // What is kept is not forgotten so.
+    assert_eq!(store.namespace("p", ROOM).gauge_add("k", 0, 1_000, 0), Ok(1));
+    // A plugin and an endpoint may be called what they like.
+    let _passing = store.within("/mcp").namespace("passing", ROOM);
+    assert_eq!(store.spaces.all().len(), 4);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What one plugin holds against what it may hold.
+//! How much one plugin holds, and its quota.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

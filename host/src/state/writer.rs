@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::{Clock, unix_ns};
 use super::epoch::{Machine, Mark};
-use super::folder::{Found, MAX_BYTES, Place, Unkept, sync};
+use super::folder::{Adopted, MAX_BYTES, Place, Unkept, sync};
 use super::record::{MAGIC, Records};
 use super::signal::Signal;
 use super::{SHARDS, Space, Spaces};
@@ -23,11 +23,11 @@ use crate::files::create_private;
 /// So much may be appended, besides as much as twice the state itself, before the file is written anew.
 const SLACK_BYTES: u64 = 1 << 20;
 /// While something is kept, the file learns so often what time it is.
-const MARK_EVERY: Duration = Duration::from_secs(60);
+const MARK_EVERY: Duration = Duration::from_secs(300);
 /// Before a write that failed is tried again.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
-/// What writes; it belongs to one thread at a time.
+/// The writer; it belongs to one thread at a time.
 #[derive(Debug)]
 pub(super) struct Writer {
     spaces: Arc<Spaces>,
@@ -36,7 +36,7 @@ pub(super) struct Writer {
     boot: u128,
     place: Place,
     /// Files of gateways that are gone; what they kept is part of the state, and of the file once it was written whole.
-    adopted: Vec<Found>,
+    adopted: Vec<Adopted>,
     records: Records,
     /// None: the next write writes everything.
     file: Option<Current>,
@@ -62,7 +62,7 @@ impl Writer {
         spaces: Arc<Spaces>,
         (clock, boot): (Clock, u128),
         place: Place,
-        adopted: Vec<Found>,
+        adopted: Vec<Adopted>,
     ) -> Self {
         let records = Records::default();
         Self { spaces, clock, boot, place, adopted, records, file: None, complained: false }
@@ -178,9 +178,9 @@ impl Writer {
         if !self.adopted.is_empty() {
             // Both would be lost if the power failed now: the new name, and the old files.
             sync(&self.place.folder).map_err(|error| self.failed(error))?;
-            for found in self.adopted.drain(..) {
+            for adopted in self.adopted.drain(..) {
                 // What stays is read again at the next start, and taken for what it is: older.
-                let _ = fs::remove_file(&found.path);
+                let _ = fs::remove_file(&adopted.path);
             }
         }
         Ok(())

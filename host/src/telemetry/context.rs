@@ -25,7 +25,7 @@ const LONG_MEMBER: usize = 128;
 /// W3C Baggage, section 3.3.2.
 const MAX_BAGGAGE: usize = 8_192;
 
-/// A span of somebody else.
+/// A span of another system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parent {
     pub trace: [u8; 16],
@@ -41,7 +41,7 @@ impl Parent {
     }
 }
 
-/// What came with an HTTP request, in its valid form.
+/// The trace context of an HTTP request, in its valid form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carried {
     /// None if only baggage came.
@@ -51,7 +51,7 @@ pub struct Carried {
 }
 
 impl Carried {
-    /// What the headers of a request say; none if they say nothing that is valid.
+    /// The trace context in the headers of a request; `None` if there is none that is valid.
     #[must_use]
     pub fn of_headers(headers: &HeaderMap) -> Option<Arc<Self>> {
         let traceparent = headers.get(TRACEPARENT).is_some().then(|| only(headers, TRACEPARENT)).flatten();
@@ -203,7 +203,32 @@ fn all(headers: &HeaderMap, name: &str) -> Option<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_not_and_what_goes_on_is_valid(
+            text in "\\PC{0,80}|([a-z0-9@_*/-]{0,12}=[ -~]{0,140},? ?){0,40}",
+            hexes in "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,9})?",
+        ) {
+            for text in [&text, &hexes] {
+                if let Some(read) = parent(text) {
+                    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+                    let said = format!("-{}-{}-{:02x}", hex(&read.trace), hex(&read.span), read.flags);
+                    prop_assert_eq!(&text[2..LENGTH], said);
+                }
+                if let Some(kept) = state(text) {
+                    prop_assert!(kept.len() <= MAX_TRACESTATE && kept.split(',').count() <= MAX_MEMBERS);
+                    let again = state(&kept);
+                    prop_assert_eq!(again.as_ref(), Some(&kept));
+                    // What the SDK takes for one, it is.
+                    prop_assert!(kept.parse::<opentelemetry::trace::TraceState>().is_ok(), "{}", kept);
+                }
+            }
+        }
+    }
 
     const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

@@ -19,7 +19,7 @@ use tracing_subscriber::layer::Context;
 
 use crate::redact::Redaction;
 
-/// So many lines of a kind are written whenever they come.
+/// How many lines of a kind are written without a limit of their rate.
 const BURST: u32 = 100;
 /// After so long there is room for another one.
 const REFILL: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ const MAX_KINDS: usize = 2_048;
 /// The longest name that tells one kind from another, and the longest piece of a line that is shown for those left out.
 const MAX_NAME: usize = 64;
 const MAX_SHOWN: usize = 200;
-/// What is said here is not counted itself.
+/// The target of this module's own lines, which are not counted themselves.
 const TARGET: &str = "sentinel_gateway::log";
 
 /// Lets a line pass, or counts it.
@@ -111,7 +111,7 @@ impl Flood {
         false
     }
 
-    /// Says what was left out since the last time.
+    /// Logs how many lines were left out since the last time.
     pub(super) fn report(&self) {
         let mut all = Vec::new();
         for (kind, bucket) in self.0.kinds.lock().iter_mut().filter(|(_, bucket)| bucket.left_out > 0) {

@@ -28,12 +28,12 @@ use crate::redact::Redaction;
 
 /// What the parts of the gateway are called in what is sent.
 const SCOPE: &str = "sentinel-gateway";
-/// How long the end of the gateway waits for what is not sent yet.
+/// How long the gateway waits at its end for spans and metrics that are not sent yet.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// Most attributes of a span; ours have about a dozen.
 const MAX_ATTRIBUTES: u32 = 32;
 
-/// Where what is recorded goes, and how much of it.
+/// The collector, and how much is recorded.
 #[derive(Clone)]
 pub struct Settings {
     /// The collector's address; `/v1/traces` and `/v1/metrics` follow it.
@@ -52,9 +52,9 @@ pub struct Settings {
     pub timeout: Duration,
     /// How often metrics are sent.
     pub metrics_interval: Duration,
-    /// What spans that wait may take together, in bytes.
+    /// How many bytes waiting spans may take together.
     pub max_queue_bytes: usize,
-    /// What is said of this gateway with everything.
+    /// Attributes of this gateway in everything that is sent.
     pub attributes: Vec<(String, String)>,
 }
 
@@ -69,7 +69,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// What runs while spans and metrics are sent.
+/// The tasks that send spans and metrics.
 #[derive(Debug)]
 pub struct Otlp {
     stop: CancellationToken,
@@ -134,7 +134,7 @@ impl Otlp {
     }
 }
 
-/// Who sends. Nothing of the environment: the file says it.
+/// The description of this gateway, from the file only and never from `OTEL_*` variables.
 fn resource(settings: &Settings) -> Resource {
     let own = [
         ("service.name", "sentinel-gateway"),

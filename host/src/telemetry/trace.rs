@@ -30,7 +30,7 @@ const MAX_TARGET: usize = 128;
 /// The flags of W3C Trace Context that there are: sampled, random.
 const FLAGS: u8 = 3;
 
-/// What makes spans, once a gateway records any.
+/// The tracer, once a gateway records spans.
 static TRACING: OnceLock<Tracing> = OnceLock::new();
 
 thread_local! {
@@ -100,7 +100,7 @@ impl Recorded {
     }
 }
 
-/// What the span of a call begins with.
+/// The facts that the span of a call begins with.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     pub method: &'a str,
@@ -111,7 +111,7 @@ pub struct Request<'a> {
     pub version: &'static str,
     /// `_meta` of its params.
     pub meta: Option<&'a str>,
-    /// What came with its HTTP request.
+    /// The trace context of its HTTP request.
     pub carried: Option<&'a Carried>,
 }
 
@@ -333,7 +333,7 @@ impl Step {
     }
 }
 
-/// What a server is asked within the current call.
+/// The span of a request to a server within the current call.
 #[derive(Debug)]
 pub struct Outgoing {
     span: Option<Span>,

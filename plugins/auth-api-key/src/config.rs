@@ -1,5 +1,5 @@
-//! Reads the configuration, and says everything that is wrong with it at once. What stands where a key, its
-//! digest or a secret's name belongs is never repeated: it may be a key that was put in the wrong place.
+//! Reads the configuration, and reports all mistakes at once. The value in the place of a key, its digest or a
+//! secret's name is never repeated: it may be a key that was put in the wrong place.
 
 use std::collections::HashMap;
 
@@ -73,7 +73,7 @@ impl<S: Fn(&str) -> Option<String>> Reader<S> {
             );
         }
         if list.len() > MAX_KEYS {
-            // Each of them could be wrong in its own way, so nothing more is looked at.
+            // Each of them could have its own mistake, so no more are looked at.
             let message = format!("{} keys are too many", list.len());
             self.note(at, message, format!("at most {MAX_KEYS}"));
             return Vec::new();
@@ -129,7 +129,7 @@ impl<S: Fn(&str) -> Option<String>> Reader<S> {
         name
     }
 
-    /// What the key is known by; none if that is noted as a mistake.
+    /// The digest of the key; `None` if it is missing or wrong, which is noted as a mistake.
     fn digest(&mut self, fields: &mut Fields, path: &str) -> Option<KeyDigest> {
         let (typed, name) = (fields.raw("sha256"), fields.raw("secret"));
         let (key, read) = match (typed, name) {
@@ -271,7 +271,7 @@ fn from_hex(value: &Value) -> Result<KeyDigest, Mistake> {
         *byte = digit(0).zip(digit(1)).map(|(high, low)| high << 4 | low).ok_or(wrong)?;
     }
     let digest = KeyDigest::from_bytes(bytes);
-    // What `sha256sum` says when the variable was not set.
+    // The output of `sha256sum` when the variable was not set.
     if digest.bytes() == KeyDigest::of(b"").bytes() {
         return Err(("is the digest of nothing", hint));
     }

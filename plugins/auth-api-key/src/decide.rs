@@ -77,7 +77,7 @@ impl fmt::Debug for KeyDigest {
     }
 }
 
-/// One known key, and whom it stands for.
+/// One known key, and its holder.
 #[derive(Debug)]
 pub struct Key {
     /// Its name in the configuration.
@@ -100,7 +100,7 @@ impl Key {
     }
 
     fn admit(&self, door: &str, now_ms: u64) -> Result<Identity, Fault> {
-        // The door first: at a wrong one nobody learns that the key was ever good.
+        // The door is checked first: at a wrong one nobody learns whether the key is good elsewhere.
         if !self.opens(door) {
             return Err(Fault::Invalid);
         }

@@ -1,4 +1,4 @@
-//! What a server says its keys are, read with suspicion (RFC 7517): what cannot be used is left out, not believed.
+//! Reads the key set of a server with suspicion (RFC 7517): keys that cannot be used are left out.
 
 use sentinel_jwt::config::MAX_KEYS;
 use sentinel_jwt::decide::{Jwk, Key};

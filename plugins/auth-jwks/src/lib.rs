@@ -23,7 +23,7 @@ use settings::Settings;
 /// Cells of the gateway: what all instances know, and the document itself behind its number.
 const STATE: &str = "state";
 const KEYS: &str = "keys";
-/// Past every age, so that the gateway forgets what nobody may use any more.
+/// Added to the longest age, so that the gateway forgets keys that may no longer be used.
 const MARGIN_MS: u64 = 60_000;
 /// How long a request may take; less than [`schedule`] gives an attempt.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,7 +81,7 @@ fn judge(settings: &Settings, token: &str) -> Result<Identity, Refusal> {
             Step::Wait if now.abs_diff(started) >= WAIT_MS => return Err(unavailable(&state, now, settings)),
             Step::Wait => http::pause(LOOK),
             Step::Fetch(claim) => {
-                // Somebody else was faster: the next look sees their claim.
+                // Another instance was faster: the next look sees its claim.
                 if let Some(version) = write(STATE, &encode(&claim), version, settings)? {
                     fetch(settings, &claim, version)?;
                 }
@@ -190,7 +190,7 @@ fn encode(state: &State) -> Vec<u8> {
     serde_json::to_vec(state).unwrap_or_default()
 }
 
-/// Swaps a cell; none if somebody else was faster.
+/// Swaps a cell; `None` if another instance was faster.
 fn write(key: &str, value: &[u8], version: u64, settings: &Settings) -> Result<Option<u64>, Refusal> {
     let ttl = settings.times.max_age + settings.times.stale + MARGIN_MS;
     match cells::swap(key, version, value, u32::try_from(ttl).unwrap_or(u32::MAX)) {
@@ -224,7 +224,7 @@ fn unavailable(state: &State, now: u64, settings: &Settings) -> Refusal {
     refusal
 }
 
-/// For somebody who waited for a new key, which may just not be published yet.
+/// The refusal for a caller who waited for a new key, which may just not be published yet.
 fn unknown(settings: &Settings) -> Refusal {
     let text = format!(
         "The key that signed the token is not among those that its issuer publishes. If it is new, try again in {} s; otherwise get another token.",

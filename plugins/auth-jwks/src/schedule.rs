@@ -42,23 +42,23 @@ pub struct State {
     pub failure: Option<String>,
 }
 
-/// What a token needs.
+/// The keys that a token needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Keys; nobody has looked yet whether its own is among them.
+    /// Any keys; it has not been checked yet whether its own is among them.
     Any,
     /// A key that is not among those at hand.
     Another,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Judge by the keys at hand; there will be no others for now.
     Judge,
     /// Swap this state in and fetch.
     Fetch(State),
-    /// Somebody fetches already: look again soon.
+    /// Another instance fetches already: look again soon.
     Wait,
 }
 
@@ -70,7 +70,7 @@ impl State {
         self.set > 0 && now.abs_diff(self.fetched) < self.max_age.saturating_add(times.stale)
     }
 
-    /// What a token that needs this makes its instance do.
+    /// The step of an instance whose token has this need.
     #[must_use]
     pub fn step(&self, need: Need, now: u64, times: Times) -> Step {
         let usable = self.usable(now, times);

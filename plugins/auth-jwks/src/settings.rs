@@ -11,7 +11,7 @@ use crate::schedule::{AGES_S, Times};
 /// The longest URL in bytes.
 const MAX_URL: usize = 2048;
 
-/// What is this plugin's own; the other keys are those of `auth-jwt`.
+/// The keys of this plugin alone; the others are those of `auth-jwt`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Own {
@@ -36,7 +36,7 @@ fn default_stale() -> u64 {
     3600
 }
 
-/// What the plugin works with.
+/// The settings of the plugin, checked and ready for use.
 #[derive(Debug)]
 pub struct Settings {
     /// Where the key set is.

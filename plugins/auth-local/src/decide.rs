@@ -9,7 +9,7 @@ use serde::Deserialize;
 /// The only door whose other end is the local user.
 const DOOR: &str = "stdio";
 
-/// What the operator writes under the plugin's name.
+/// The plugin's section of the configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {

@@ -1,7 +1,7 @@
-//! The circuit of one backend as a pure machine: closed, open, or tried out by one call.
+//! The circuit of one backend as a pure state machine: closed, open, or half-open, when one call probes it.
 //!
-//! Every change of state begins a new generation, and a result counts only for the generation that let its
-//! call through: what was sent before the circuit opened can neither close it nor open it again.
+//! Every change of state begins a new generation of the circuit, and a result counts only for the generation that let
+//! its call through: a call from before the circuit opened can neither close it nor open it again.
 
 use sentinel_plugin_sdk::{Field, Outcome, Refusal};
 
@@ -13,7 +13,7 @@ const MS: u64 = 1_000_000;
 /// Into how many buckets the window of the failure rate is cut.
 pub(crate) const BUCKETS: usize = 10;
 
-/// While a probe is out nobody knows when it ends; so often may the others ask.
+/// While a probe is under way its end is not known; the others are told to ask again after this time.
 const ASK_AGAIN_MS: u64 = 1_000;
 
 /// The circuit of one backend. The default is that of a backend nothing is known about.
@@ -24,7 +24,7 @@ pub(crate) struct Circuit {
     pub(crate) state: State,
 }
 
-/// Times are nanoseconds of the gateway's clock.
+/// Times are nanoseconds of the store's clock, which goes on over a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// Calls pass.
@@ -56,7 +56,7 @@ impl Recent {
     fn record(&mut self, failed: bool, rules: &Rules, now: u64) {
         let width_ms = (rules.window_ms / BUCKETS as u64).max(1);
         let head = now / (width_ms * MS);
-        // A head in the future is another clock's: the state has outlived the gateway.
+        // A head in the future is of another width, or of a store that was lost.
         if self.width_ms != width_ms || self.head > head {
             *self = Self { width_ms, head, buckets: Default::default() };
         }
@@ -126,7 +126,7 @@ impl Circuit {
             State::Open { until, trips } => {
                 let now = now();
                 let wait = until.saturating_sub(now);
-                // No circuit is open for longer than the cap: such a time is another clock's, or an old rule's.
+                // No circuit is open for longer than the cap: such a time is an old rule's, or of a store that was lost.
                 if wait == 0 || wait > rules.max_recovery_ms.saturating_mul(MS) {
                     return self.probe(trips, now);
                 }
@@ -160,7 +160,7 @@ impl Circuit {
             State::Closed { consecutive, recent } => {
                 self.settle_closed(rules, *consecutive, recent, health, now)
             }
-            // Nobody was let through by an open circuit.
+            // An open circuit lets no call through, so no result belongs to it.
             State::Open { .. } => None,
             State::HalfOpen { trips, .. } => Some(match health {
                 // The backoff begins anew: a backend that has answered is trusted like any other.
@@ -213,8 +213,8 @@ impl Circuit {
     }
 }
 
-/// What operators hear of a change: that a circuit opens, why, and that it is closed again. Callers are only told that it is
-/// open.
+/// The log line about a change: that a circuit opens, why, and that it is closed again. Callers are only told that it
+/// is open.
 pub(crate) fn news(
     backend: &str,
     before: &Circuit,
@@ -245,7 +245,7 @@ pub(crate) fn news(
     }
 }
 
-/// What a caller is told while the backend is left alone.
+/// The refusal while the circuit is open.
 pub(crate) fn refused(backend: &str, retry_after_ms: u64, probing: bool) -> Refusal {
     let seconds = retry_after_ms.div_ceil(1_000);
     let why = if probing {
@@ -260,7 +260,7 @@ pub(crate) fn refused(backend: &str, retry_after_ms: u64, probing: bool) -> Refu
     }
 }
 
-/// What everybody is told while the circuit cannot be read or changed.
+/// The refusal while the circuit cannot be read or changed.
 pub(crate) fn unavailable(backend: &str) -> Refusal {
     let message =
         format!("The state of the backend {backend:?} could not be checked, so the call was refused.");

@@ -14,10 +14,10 @@ use sentinel_plugin_sdk::{
 use config::{Config, Rules};
 use decide::{Check, Circuit};
 
-/// How often a change is tried again after somebody else was faster.
+/// How often a change is tried again after another call was faster.
 const ATTEMPTS: usize = 8;
 
-/// How long a circuit that nobody changes is remembered: twice the longest time that one may be open.
+/// How long a circuit is remembered after its last change: twice the longest time that one may be open.
 const TTL_MS: u32 = 24 * 3_600_000;
 
 /// The plugin.

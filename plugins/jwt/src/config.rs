@@ -14,14 +14,14 @@ const MAX_LEEWAY_S: u64 = 60;
 /// The most keys. A token without a key id is tried against all of its algorithm, within one call's time.
 pub const MAX_KEYS: usize = 64;
 
-/// What the operator writes under the plugin's name.
+/// The plugin's section of the configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The accepted `iss`: one, or all spellings of one issuer.
     #[serde(default = "default_issuer")]
     pub issuer: Names,
-    /// What `aud` has to be or contain: one of these.
+    /// The audiences: `aud` has to be or contain one of these.
     #[serde(default = "default_audience")]
     pub audience: Names,
     /// Pointers to the claim that says for whom a token is; the first that is there counts.

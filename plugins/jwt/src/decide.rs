@@ -24,12 +24,12 @@ const MAX_SCOPES_BYTES: usize = 4096;
 /// The most claims handed on.
 const MAX_CLAIMS: usize = 32;
 
-/// Whom tokens have to come from, and whom they have to be for.
+/// The issuers that tokens must come from, and the audiences they must be for.
 #[derive(Debug)]
 pub struct Expected {
-    /// What `iss` may be. Most issuers have one spelling; Google has two.
+    /// The accepted values of `iss`. Most issuers have one spelling; Google has two.
     pub issuers: Vec<String>,
-    /// What `aud` has to be or contain: one of these.
+    /// The audiences: `aud` has to be or contain one of these.
     pub audiences: Vec<String>,
     /// Pointers to the claim that is looked at in the place of `aud`; the first that is there counts.
     pub audience_claims: Vec<String>,
@@ -103,7 +103,7 @@ impl Verifier {
         matches!(issuer, Some(Json::String(issuer)) if self.others.contains(issuer))
     }
 
-    /// What the holder of a token is told about its fault.
+    /// The refusal that tells the holder of a token about its fault.
     #[must_use]
     pub fn refusal(&self, fault: Fault) -> Refusal {
         fault.refusal(self.origin)
@@ -339,7 +339,7 @@ fn required<'claims>(
     }
 }
 
-/// What was granted: `scope` (RFC 8693, section 4.2) and `scp` (older issuers), each a string of words or an array of
+/// The granted scopes: `scope` (RFC 8693, section 4.2) and `scp` (older issuers), each a string of words or an array of
 /// strings. Anything else grants nothing.
 fn scopes(claims: &Object) -> Vec<&str> {
     let all = ["scope", "scp"].into_iter().filter_map(|name| claims.get(name)).flat_map(words);

@@ -1,4 +1,5 @@
-//! What a tool is called, and the patterns by which rules name tools; and which headers no rule may set ([`headers`]).
+//! The names of tools, the patterns by which rules name them, and the headers that only the gateway may set
+//! ([`headers`]).
 //!
 //! The gateway and its plugins read the same words in the same rules (`denied_tools`, `per_tool`, `disabled_tools` and the
 //! rest), so the language stands here and nowhere else:

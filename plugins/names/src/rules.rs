@@ -11,10 +11,10 @@ const MAX_PATTERN: usize = 1_024;
 /// The names of one tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Names<'a> {
-    /// What it is called among the tools of all servers: its plain name if that is its own by the order of the file, else
+    /// Its name among the tools of all servers: the plain name if that is its own by the order of the file, else
     /// with the backend before it.
     pub shown: &'a str,
-    /// What its server calls it.
+    /// Its server's own name for it.
     pub own: &'a str,
     /// The name of its backend, which holds neither `/` nor `*`.
     pub backend: &'a str,

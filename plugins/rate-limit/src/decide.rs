@@ -12,10 +12,10 @@ pub(crate) const MINUTE_MS: u32 = 60_000;
 /// The limit of a tool that has none of its own.
 const DEFAULT_RPM: u32 = 1_000;
 
-/// What cannot occur in a subject or a name by accident, so that two pairs never make one key.
+/// A character that does not occur in a subject or a name by accident, so that two pairs never make one key.
 const SEPARATOR: char = '\u{1f}';
 
-/// So many calls a minute, so many of them at once.
+/// How many calls a minute, and how many of them at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
     /// Calls a minute; 0 means never.
@@ -151,7 +151,7 @@ fn write_key(key: &mut String, subject: &str, parts: &[&str]) {
     }
 }
 
-/// What a caller over the limit is told.
+/// The refusal of a caller over the limit.
 pub(crate) fn refused(name: &str, subject: &str, limit: Limit, retry_after_ms: u64) -> Refusal {
     let rpm = limit.rpm;
     let details = vec![Field { name: "limit".to_owned(), value: rpm.to_string() }];
@@ -166,7 +166,7 @@ pub(crate) fn refused(name: &str, subject: &str, limit: Limit, retry_after_ms: u
     Refusal { retry_after_ms: Some(retry_after_ms), details, ..Refusal::new("rate_limited", message) }
 }
 
-/// What everybody is told while the counters cannot be asked: a limit that cannot be checked is not met.
+/// The refusal while the counters cannot be used: a limit that cannot be checked counts as reached.
 pub(crate) fn unavailable() -> Refusal {
     Refusal::new("state_unavailable", "The rate limit could not be checked, so the call was refused.")
 }

@@ -1,4 +1,4 @@
-//! The rate limiter: so many calls a minute for each caller and tool, in every sliding minute.
+//! The rate limiter: a limit of calls for each caller and tool, in every sliding minute.
 //!
 //! It keeps no number itself: the gateway's counters do, so that neither a reload nor a second instance
 //! gives anybody a new allowance. If they do not answer, nobody passes.

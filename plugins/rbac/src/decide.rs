@@ -35,7 +35,7 @@ const METHODS: [&str; 12] = [
     "tools/call",
 ];
 
-/// What the operator writes under the plugin's name.
+/// The plugin's section of the configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -78,14 +78,14 @@ pub struct RoleConfig {
     pub allowed_methods: Vec<String>,
 }
 
-/// What a caller wants to do.
+/// The request of a caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'text> {
-    /// What is asked for; of MCP the method.
+    /// The action; for MCP the method.
     pub method: &'text str,
-    /// What it is about.
+    /// The kind of its target.
     pub kind: TargetKind,
-    /// What that is called.
+    /// The names of the target.
     pub names: Names<'text>,
 }
 

@@ -1,4 +1,4 @@
-//! What may stand in a rule: pointers, patterns, header and tool names.
+//! Checks the parts of a rule: pointers, patterns, header and tool names.
 
 use sentinel_plugin_sdk::names::{self, headers};
 

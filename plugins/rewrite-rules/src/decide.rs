@@ -22,7 +22,7 @@ pub(crate) struct Backend {
     pub(crate) tools: ToolEdits,
 }
 
-/// What the rules say about the entries of a list.
+/// The rules about the entries of a list.
 #[derive(Debug, Default)]
 pub(crate) struct ToolEdits {
     edits: Vec<ToolEdit>,
@@ -58,7 +58,7 @@ pub(crate) struct ToolEdit {
     pub(crate) hide: bool,
 }
 
-/// What is to be done to a list, by the index of the entry.
+/// The edits of a list, by the index of the entry.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan<'a> {
     pub(crate) edits: Vec<(u32, &'a ToolEdit)>,
@@ -153,7 +153,8 @@ impl ToolEdits {
         self.edits.is_empty()
     }
 
-    /// What is said of a tool. Its own name tells more than what is shown of it, and that more than a pattern.
+    /// The rule for a tool. One with its own name comes before one with the name that is shown, and that before a
+    /// pattern.
     fn of(&self, backend: &str, own: &str) -> Option<&ToolEdit> {
         let shown = names::safe(own);
         let named = self.exact.get(own).filter(|_| !own.contains(['*', '/']));

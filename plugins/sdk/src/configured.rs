@@ -1,4 +1,4 @@
-//! What a plugin keeps of its configuration, between `configure` and the calls that follow.
+//! Holds what a plugin makes of its configuration, from `configure` to the calls that follow.
 
 use std::sync::OnceLock;
 
@@ -47,7 +47,7 @@ impl<T> Configured<T> {
         self.made.set(made).map_err(|_| vec![ConfigError::new("", "the plugin is configured already")])
     }
 
-    /// What was kept.
+    /// The kept value.
     ///
     /// # Errors
     /// A refusal with the reason `not_configured`, so that a hook can only fail closed.

@@ -16,7 +16,7 @@ use wasip2::io::streams::StreamError;
 /// How much is read of a body at a time.
 const CHUNK: u64 = 16 * 1024;
 
-/// What a request may cost.
+/// The limits of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// How long the answer may be waited for.
@@ -52,7 +52,7 @@ pub enum Error {
     Url,
     /// The operator did not grant the host, or it is plain http to another machine.
     Denied,
-    /// Nobody could be reached, or not in time; the words are the gateway's.
+    /// The host could not be reached, or not in time; the text is the gateway's.
     Unreachable(String),
     /// The body is longer than may be read.
     TooLong,

@@ -1,4 +1,4 @@
-//! What the author of a Sentinel Gateway plugin depends on.
+//! The library for authors of Sentinel Gateway plugins.
 //!
 //! A plugin implements [`Lifecycle`] and the traits of the roles it wants to play, then names them:
 //!
@@ -133,7 +133,7 @@ pub use sentinel_names as names;
 #[macro_export]
 macro_rules! export {
     ($plugin:ident: $($role:ident),+ $(,)?) => {
-        // Natively there is nobody to export to, and a linker that refuses the names.
+        // On other targets nothing can use the exports, and linkers refuse their names.
         #[cfg(target_arch = "wasm32")]
         #[allow(unsafe_code, unreachable_pub, clippy::all, reason = "generated")]
         mod sentinel_plugin_export {

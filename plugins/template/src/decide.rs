@@ -6,7 +6,7 @@ use serde::Deserialize;
 const MINUTE_MS: u64 = 60_000;
 const DAY_MINUTES: u64 = 24 * 60;
 
-/// What the operator writes into `config` of the plugin's `[[plugins]]` entry.
+/// The value of `config` in the plugin's `[[plugins]]` entry.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {

@@ -10,7 +10,7 @@ use sentinel_plugin_sdk::{
 
 use decide::{Config, Hours};
 
-// This lives as long as the instance. What must live longer belongs into the gateway's `counters` and `cells`.
+// This lives as long as the instance. Data that must live longer belongs in the gateway's `counters` and `cells`.
 static HOURS: Configured<Hours> = Configured::of(env!("CARGO_PKG_NAME"));
 
 /// The plugin, as the gateway calls it.

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 
 use crate::contestant::{Place, Route};
@@ -163,7 +163,7 @@ impl Options {
 /// If anything cannot be prepared, or a row of the gateway's own is void.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let place = options.place()?;
-    let mut results = read(&options.json)?;
+    let mut results = Results::read(&options.json)?;
     let mut voids = Vec::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut parts = options.parts.clone();
@@ -197,7 +197,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             }
         }
         // After each part: a later one that fails takes nothing with it.
-        keep(&options.json, &results)?;
+        results.keep(&options.json)?;
     }
     println!("results: {}", options.json.display());
     for void in &voids {
@@ -208,26 +208,4 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         bail!("{ours} of our own measurements are void");
     }
     Ok(())
-}
-
-/// What earlier runs left; nothing, if they left nothing.
-///
-/// # Errors
-/// If the file is there and cannot be understood.
-pub(crate) fn read(path: &Path) -> anyhow::Result<Results> {
-    match fs::read_to_string(path) {
-        Ok(text) => {
-            serde_json::from_str(&text).with_context(|| format!("cannot understand {}", path.display()))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Results::default()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
-}
-
-fn keep(path: &Path, results: &Results) -> anyhow::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let text = serde_json::to_string_pretty(results)?;
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::Args;
 
+use crate::result::Results;
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// The results to write about
@@ -31,7 +33,7 @@ pub(crate) struct Options {
 /// # Errors
 /// If there are no results, or they are of a quick run, or a file cannot be read or written.
 pub(crate) fn write(options: &Options) -> anyhow::Result<()> {
-    let results = crate::course::read(&options.json)?;
+    let results = Results::read(&options.json)?;
     if results.fields.is_empty() && results.growth.is_none() {
         bail!("{} holds nothing yet: `cargo xtask bench all`", options.json.display());
     }

@@ -1,7 +1,10 @@
 //! What was measured, as it stands in the JSON file and in the report.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::contestant::Route;
@@ -22,6 +25,34 @@ pub(crate) struct Results {
     /// The output of the layer of single steps, as it is.
     #[serde(default)]
     pub(crate) micro: Option<Micro>,
+}
+
+impl Results {
+    /// What earlier runs left; nothing, if they left nothing.
+    ///
+    /// # Errors
+    /// If the file is there and cannot be understood.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                serde_json::from_str(&text).with_context(|| format!("cannot understand {}", path.display()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// Writes them for later runs.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(crate) fn keep(&self, path: &Path) -> anyhow::Result<()> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let text = serde_json::to_string_pretty(self)?;
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
 }
 
 /// Where and when something was measured.

@@ -23,6 +23,7 @@ pub const TARGETS: &[Target] = &[
     ("event_stream", sentinel_gateway::backend::fuzz::event_stream),
     ("audit_recovery", targets::audit::recovery),
     ("plugin_border", targets::border::crossing),
+    ("state_recovery", sentinel_gateway::state::fuzz::recovery),
 ];
 
 /// The target of this name.

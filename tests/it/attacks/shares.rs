@@ -256,8 +256,8 @@ fn connections_of_their_own_to_a_server_are_shared_too() {
 /// Long answers that wait on the disk for their reader: more than what the system holds for a connection.
 #[test]
 fn long_answers_that_one_caller_does_not_read() {
-    const LONG: usize = 20 << 20;
-    let limits = "max_message_bytes = 2000000\nmax_result_bytes = 24000000";
+    const LONG: usize = 5 << 20;
+    let limits = "max_message_bytes = 500000\nmax_result_bytes = 6000000";
     let server = HttpServer::start(&["--profile", "echo"]);
     for setup in [Setup::echo(), Setup::new().http("echo", &server.url(), "")] {
         let door = Door::open(setup.gateway(limits), "");

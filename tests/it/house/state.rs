@@ -76,6 +76,31 @@ fn a_limit_that_is_used_up_stays_so_over_a_stop_and_a_kill() {
 }
 
 #[test]
+fn a_limit_goes_on_over_reloads_and_starts_in_any_order() {
+    let mut gateway = Gateway::start(limited());
+    spend(&mut gateway);
+    // Another limit for another tool: a new generation, whose plugin is another instance.
+    let limits =
+        |more: u32| format!("default_rpm = {more}\nper_tool = {{ echo = {{ rpm = 1, burst = 1 }} }}");
+    gateway.reload(|setup| setup.set_rate_limits(&limits(999_999)));
+    gateway.await_log("configuration reloaded: in force now: ", 1);
+    is_spent(&mut gateway);
+    gateway.end();
+    let mut gateway = Gateway::start(gateway.into_setup());
+    is_spent(&mut gateway);
+    gateway.reload(|setup| setup.set_rate_limits(&limits(999_998)));
+    gateway.await_log("configuration reloaded: in force now: ", 1);
+    is_spent(&mut gateway);
+    gateway.end();
+    // Changed while nobody ran it, the limit refills nothing either.
+    let mut setup = gateway.into_setup();
+    setup.set_rate_limits("default_rpm = 999997\nper_tool = { echo = { rpm = 1, burst = 9 } }");
+    let mut gateway = Gateway::start(setup);
+    is_spent(&mut gateway);
+    gateway.end();
+}
+
+#[test]
 fn what_a_killed_gateway_had_a_second_to_write_is_kept() {
     let mut gateway = Gateway::start(limited());
     written(&mut gateway, spend);

@@ -436,6 +436,12 @@ fn a_section_that_is_wrong_starts_nothing() {
     for expected in ["nothing to send", "at most 1", "needs the address", "as a header"] {
         assert!(said.contains(expected), "{said}");
     }
+    // One gateway sends to one collector.
+    let setup = Setup::echo().more("[http]\n[[http.mounts]]\npath = \"/mcp/dev\"\nconfig = \"dev.toml\"");
+    let dev = "[auth]\nmode = \"jwt\"\n[telemetry.otlp]\nendpoint = \"http://127.0.0.1:4318\"\n";
+    std::fs::write(setup.path("dev.toml"), dev).unwrap();
+    let (code, said) = setup.refused(&["check"]);
+    assert!(code == Some(2) && said.contains("that of all endpoints together"), "{said}");
     // What is set elsewhere and has no effect is named.
     let setup = Setup::echo().env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
     let output = setup.run(&["check"]);

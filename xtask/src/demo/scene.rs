@@ -10,8 +10,7 @@ use std::sync::mpsc;
 
 use anyhow::{Context as _, ensure};
 
-use crate::build::Host;
-use crate::workspace::Workspace;
+use crate::workspace::{Host, Workspace};
 
 use super::client::{Deadline, wait};
 

@@ -147,7 +147,7 @@ fn group(tokens: &[(usize, String)], open: usize, found: &mut Vec<(usize, String
 }
 
 /// Words, `::` and single other characters, each with its line.
-fn tokens(code: &str) -> Vec<(usize, String)> {
+pub(super) fn tokens(code: &str) -> Vec<(usize, String)> {
     let mut tokens = Vec::new();
     for (number, line) in code.lines().enumerate() {
         let mut rest = line.trim_start();

@@ -172,7 +172,7 @@ pub(super) async fn take_oldest(
         transaction.rollback().await?;
         return Ok(Taken::default());
     }
-    super::super::mover::blocking(move || keep(&rows)).await?;
+    super::super::persist::blocking(move || keep(&rows)).await?;
     let delete = "DELETE FROM audit_calls USING unnest($1::text[], $2::bigint[]) AS old (instance, call) \
          WHERE audit_calls.instance = old.instance AND audit_calls.call = old.call";
     let deleted = sqlx::query(delete).bind(instances).bind(calls).execute(&mut *transaction).await?;

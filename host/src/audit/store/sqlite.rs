@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use uuid::Uuid;
 
 use super::super::AuditError;
-use super::super::mover::blocking;
+use super::super::persist::blocking;
 use super::super::reader::Batch;
 use super::super::record::Outcome;
 use super::super::row::{Dialect, FURTHER, Later, Row, columns};

@@ -1,4 +1,4 @@
-//! What an answer holds: its body within the limits, and what can be read from it at first sight.
+//! The body of an answer, read within the limits, and a first look at what it holds.
 
 use std::time::Duration;
 

@@ -10,13 +10,13 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::super::STANDING;
 use super::super::spool::TooLong;
-use super::super::sse::{Item, Parser};
+use super::super::sse::Parser;
 use super::super::wire::{Incoming, Outgoing, WireError};
-use super::body::{answers, gather, is_answer, is_event_stream, read, refused, transport, unknown_coding};
+use super::body::{answers, gather, is_answer, is_event_stream, read, refused, unknown_coding};
+use super::deliver::{deliver, deliver_answer, event_message};
 use super::send::{Sending, send};
 use super::session::{self, Named, Verdict};
 use super::{Link, explain, legacy, silence, silent_for};
-use crate::mcp::payload::Payload;
 use crate::mcp::{method, said};
 use crate::queue;
 
@@ -48,7 +48,7 @@ pub(super) async fn run(link: &Arc<Link>, incoming: &queue::Sender<Incoming>, me
     }
 }
 
-/// What became of one attempt to send a message.
+/// The result of one attempt to send a message.
 enum Attempt {
     /// It is done: the answer, if there is one, has been delivered.
     Done,
@@ -112,7 +112,8 @@ async fn attempt(
     message: &Outgoing,
 ) -> Result<Attempt, WireError> {
     let session = link.session.current();
-    let request = Sending::post(message.body.clone(), &message.headers).within(session.as_ref());
+    let request =
+        Sending::post(message.body.clone(), &message.headers).within(session.as_ref().map(Named::value));
     // The caller that waits for the answer to a request has a timer of its own, and gives it up in time.
     let patience = if message.id.is_some() { link.longest } else { link.timeout };
     let response = timeout(patience, send(link, &request)).await.map_err(|_| silent_for(patience))??;
@@ -170,31 +171,6 @@ async fn attempt(
     }
     deliver_answer(link, incoming, id, body).await;
     Ok(Attempt::Done)
-}
-
-/// The answer to a request of the wire's own, which nobody else hears of.
-pub(super) async fn answer_of(link: &Link, mut response: Response, id: u64) -> Result<Payload, WireError> {
-    if !is_event_stream(response.headers()) {
-        let body: Payload = read(response, link.max_body, link.timeout).await?.into();
-        return if answers(body.text(), id) { Ok(body) } else { Err(no_answer()) };
-    }
-    let mut parser = Parser::new(link.max_body, None);
-    while let Some(chunk) =
-        timeout(link.timeout, response.chunk()).await.map_err(|_| link.silent())?.map_err(transport)?
-    {
-        for item in parser.push(&chunk) {
-            if let Some(Ok(data)) = event_message(item, link.max_body).await
-                && answers(data.text(), id)
-            {
-                return Ok(data);
-            }
-        }
-    }
-    Err(no_answer())
-}
-
-fn no_answer() -> WireError {
-    WireError::Protocol("success without the answer to the request".to_owned())
 }
 
 /// Reads an answer that streams, and resumes it where it broke off, until it contains the response.
@@ -255,7 +231,7 @@ enum Unresumed {
 }
 
 async fn resume(link: &Link, session: Option<&Named>, last: &str) -> Result<Response, Unresumed> {
-    let request = Sending::get(Some(last)).within(session);
+    let request = Sending::get(Some(last)).within(session.map(Named::value));
     let response = timeout(link.timeout, send(link, &request)).await;
     let response = response.map_err(|_| Unresumed::Perhaps(link.silent()))?.map_err(Unresumed::Perhaps)?;
     let status = response.status();
@@ -316,26 +292,4 @@ async fn pump(
             }
         }
     }
-}
-
-/// The message of an event; `None` for event types MCP does not define.
-pub(super) async fn event_message(item: Item, limit: usize) -> Option<Result<Payload, TooLong>> {
-    match item {
-        Item::Event { name, data } if name == "message" => Some(Ok(data.into())),
-        Item::Long { name, data } if name == "message" => Some(data.finish().await),
-        Item::Event { .. } | Item::Long { .. } => None,
-        Item::Oversized => Some(Err(TooLong { limit })),
-    }
-}
-
-/// Delivers the answer. From here on the request cannot be abandoned, so that the answer is not lost half-way.
-pub(super) async fn deliver_answer(link: &Link, incoming: &queue::Sender<Incoming>, id: u64, body: Payload) {
-    if link.flights.land(id) {
-        deliver(incoming, Incoming::Message(body)).await;
-    }
-}
-
-/// A full queue is waited for: the server's bytes then wait in the kernel. Without a receiver nobody minds.
-pub(super) async fn deliver(incoming: &queue::Sender<Incoming>, item: Incoming) {
-    let _ = incoming.send(item).await;
 }

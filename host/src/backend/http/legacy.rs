@@ -17,7 +17,7 @@ use super::super::spool::TooLong;
 use super::super::sse::{Item, Parser};
 use super::super::wire::{Incoming, Outgoing, WireError};
 use super::body::{answered, answers, is_event_stream, read, refused};
-use super::exchange::{deliver, deliver_answer, event_message};
+use super::deliver::{deliver, deliver_answer, event_message};
 use super::send::{Sending, Target, send};
 use super::session::{self, Verdict};
 use super::{Link, explain};
@@ -38,7 +38,7 @@ pub(super) struct Legacy {
     endpoint: RwLock<Url>,
     /// Where it may be instead.
     behind_prefix: Option<Url>,
-    /// Who waits for which answer; no more than requests under way.
+    /// The tasks that wait for an answer, by request id; no more than requests under way.
     waiting: Mutex<HashMap<u64, oneshot::Sender<()>>>,
 }
 
@@ -261,7 +261,7 @@ impl Legacy {
     }
 }
 
-/// One who waits for an answer.
+/// A task that waits for an answer.
 struct Waiting<'a> {
     legacy: &'a Legacy,
     id: u64,

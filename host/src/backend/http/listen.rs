@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::super::spool::TooLong;
 use super::super::sse::Parser;
 use super::super::wire::Incoming;
+use super::Link;
 use super::body::is_event_stream;
-use super::exchange::{deliver, event_message};
+use super::deliver::{deliver, event_message};
 use super::send::{Sending, send};
-use super::{Link, session};
+use super::session::{self, Named};
 use crate::queue;
 
 /// The wait before the first reconnection; it doubles while the stream brings nothing.
@@ -60,7 +61,8 @@ async fn listen(link: &Link, incoming: &queue::Sender<Incoming>) {
     loop {
         let position = parser.last_id().map(str::to_owned);
         let session = link.session.current();
-        let answer = send(link, &Sending::get(position.as_deref()).within(session.as_ref())).await;
+        let answer =
+            send(link, &Sending::get(position.as_deref()).within(session.as_ref().map(Named::value))).await;
         link.stream_answered.cancel();
         match answer {
             Ok(response) => match judge(&response, session.is_some(), position.is_some()) {

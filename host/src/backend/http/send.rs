@@ -8,7 +8,7 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderVa
 use reqwest::{Method, Response, StatusCode, Url};
 
 use super::super::wire::WireError;
-use super::{HttpSpec, Link, client, explain, headers, session};
+use super::{HttpSpec, Link, client, explain, headers};
 use crate::redact::Words;
 
 /// Redirects in a row that are followed.
@@ -19,7 +19,7 @@ const HOPS: usize = 3;
 pub(super) struct Target {
     url: Url,
     headers: HeaderMap,
-    /// What bodies may be compressed with.
+    /// The encodings in which bodies may be compressed.
     encodings: HeaderValue,
     /// Where the server said that it is, for good.
     moved: RwLock<Option<Url>>,
@@ -109,8 +109,8 @@ impl<'a> Sending<'a> {
         Self { url: Some(url), ..self }
     }
 
-    pub(super) fn within(self, session: Option<&'a session::Named>) -> Self {
-        Self { session: session.map(session::Named::value), ..self }
+    pub(super) fn within(self, session: Option<&'a HeaderValue>) -> Self {
+        Self { session, ..self }
     }
 
     /// The first words of a session, before anything was agreed on.
@@ -168,7 +168,7 @@ fn location(response: &Response) -> Option<String> {
     Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
 }
 
-/// Who stands behind something that ends TLS often does not know of it, and points to itself without.
+/// A server behind a proxy that ends TLS often does not know that, and redirects to its own address with plain http.
 fn as_safe_as(url: &Url, mut next: Url) -> Url {
     if url.scheme() == "https" && next.scheme() == "http" && url.host_str() == next.host_str() {
         // Both are schemes that change into each other.
@@ -178,7 +178,7 @@ fn as_safe_as(url: &Url, mut next: Url) -> Url {
     next
 }
 
-/// What frameworks do to a path, whatever status they say it with.
+/// Whether two addresses differ only by a slash at the end: frameworks redirect so, with various statuses.
 fn differ_by_a_slash(one: &Url, other: &Url) -> bool {
     one.path().trim_end_matches('/') == other.path().trim_end_matches('/') && one.query() == other.query()
 }
@@ -211,7 +211,7 @@ fn prepare(
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             builder = builder.body(body.clone());
         }
-        // What compresses a stream may keep its events back.
+        // A proxy that compresses a stream may hold its events back.
         None => {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }

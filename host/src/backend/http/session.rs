@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::super::wire::{Incoming, Outgoing, WireError};
 use super::body::{answers, refused};
-use super::exchange::{answer_of, deliver};
+use super::deliver::{answer_of, deliver};
 use super::send::{Sending, send};
 use super::{Link, headers};
 use crate::mcp::{message, method, said, splice};
@@ -32,11 +32,11 @@ const STRAYS: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Session {
     current: RwLock<Option<Named>>,
-    /// What it was opened with.
+    /// The message that opened it.
     opening: Mutex<Option<Outgoing>>,
     /// The holder of this lock asks about the session or opens the next one. It holds the time of the last such question.
     turn: tokio::sync::Mutex<Option<Instant>>,
-    /// Sessions that a server gave out and nobody uses.
+    /// Sessions that a server gave out and the gateway does not use.
     strays: Mutex<Vec<HeaderValue>>,
     /// There is another one: what belongs to the old one begins anew.
     pub(super) renewed: Notify,
@@ -84,7 +84,7 @@ fn given(headers: &HeaderMap) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// What a refusal with a 4xx status says about the session that the request named.
+/// What a refusal with a 4xx status means for the session that the request named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The server does not know it, and has not looked at the request.
@@ -179,7 +179,7 @@ async fn reopen(link: &Link, lost: &Named) -> Result<(), WireError> {
         return Err(WireError::Protocol("after it forgot the session it wants another revision".to_owned()));
     }
     let body = message::notification(method::INITIALIZED, None);
-    let request = Sending::post(body, &[]).within(next.as_ref());
+    let request = Sending::post(body, &[]).within(next.as_ref().map(Named::value));
     let response = timeout(link.timeout, send(link, &request)).await.map_err(|_| link.silent())??;
     if !response.status().is_success() {
         return Err(refused(link, response).await.0);
@@ -220,7 +220,7 @@ pub(super) async fn ask(
 
 /// Whether the server answers a `ping` in this session; what says nothing about the session is a yes.
 async fn knows(link: &Link, session: &Named) -> bool {
-    let request = Sending::post(message::request(PROBE, "ping", None), &[]).within(Some(session));
+    let request = Sending::post(message::request(PROBE, "ping", None), &[]).within(Some(session.value()));
     let Ok(Ok(response)) = timeout(link.timeout, send(link, &request)).await else { return true };
     let status = response.status();
     if status.is_success() {
@@ -239,7 +239,7 @@ pub(super) async fn delete(link: &Link) {
     sessions.extend(link.session.current());
     let deleted = sessions.iter().map(async |session| {
         // 405 means that the server ends sessions by itself; any other answer changes nothing either.
-        match send(link, &Sending::delete().within(Some(session))).await {
+        match send(link, &Sending::delete().within(Some(session.value()))).await {
             Ok(answer) => tracing::debug!(backend = link.name, status = %answer.status(), "session deleted"),
             Err(error) => tracing::debug!(backend = link.name, %error, "session not deleted"),
         }

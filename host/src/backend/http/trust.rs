@@ -46,8 +46,8 @@ pub(super) fn config(ca: &str, identity: Option<&str>) -> Result<ClientConfig, S
     Ok(config)
 }
 
-/// Judges as usual, but for one thing. What `openssl req -x509` makes is an authority and the server's certificate in one, and
-/// the rules of the web forbid that; who named this very certificate means this server.
+/// Judges as usual, with one exception. `openssl req -x509` makes a certificate that is authority and server in one,
+/// which the rules of the web forbid; an operator who names this very certificate means this server.
 #[derive(Debug)]
 struct Named {
     inner: Arc<WebPkiServerVerifier>,

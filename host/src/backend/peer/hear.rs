@@ -1,4 +1,4 @@
-//! What a server says over one connection: who it is for, and what becomes of what is not quite a message.
+//! Messages of a server on one connection: who each is for, and what is done with text that is not quite a message.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -209,7 +209,7 @@ impl Peer {
 
     /// A line that is JSON-like but no message: if it names a waiting request, that one failed.
     fn garbage(&self, raw: &Payload, error: &envelope::EnvelopeError<'_>) {
-        // Said once, and again when it has become twice as often.
+        // Logged the first time, and again whenever the number has doubled.
         let times = self.garbage.fetch_add(1, Ordering::Relaxed) + 1;
         if times.is_power_of_two() {
             tracing::warn!(backend = %self.name, times, "the backend sent something that is no message: {error}");

@@ -1,4 +1,4 @@
-//! Who descends from whom, as the kernel tells it.
+//! Which process descends from which, as the kernel tells it.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -10,7 +10,7 @@ pub(super) fn children(parent: Pid) -> Vec<Pid> {
     listed(parent).unwrap_or_else(|| table().remove(&parent).unwrap_or_default())
 }
 
-/// All below a process, parents before their children. What is started while this is put together may be missing.
+/// All descendants of a process, parents before their children. One that is started meanwhile may be missing.
 pub(super) fn descendants(ancestor: Pid) -> Vec<Pid> {
     let mut table = listed(ancestor).is_none().then(table);
     let mut seen = HashSet::new();

@@ -24,11 +24,12 @@ mod slim;
 
 /// The hidden command: `keep LINE NAME`.
 pub(super) const COMMAND: &str = "keep";
-/// What the server left may take so long to end by itself after SIGTERM …
+/// How long the processes that a server left may take to end by themselves after SIGTERM …
 const REST_GRACE: Duration = Duration::from_millis(250);
 /// … and the server so long, when the gateway is gone. Its stdin is closed then, too.
 const ORPHAN_GRACE: Duration = Duration::from_millis(500);
-/// How long killing goes on. Only what stands in the kernel, or changed its user, takes longer; it is left.
+/// How long killing goes on. Only a process stuck in the kernel, or one that changed its user, takes longer; it is
+/// left.
 const KILLING: Duration = Duration::from_secs(5);
 /// Between two looks at who is left.
 const PAUSE: Duration = Duration::from_millis(2);

@@ -1,17 +1,18 @@
-//! Who of the gateway's children is a keeper, and who is a stranger: something that a server started and that lost its
-//! parent and its keeper. The gateway adopts such processes, as the second line behind the keepers, and ends them.
+//! Which of the gateway's children is a keeper, and which is a stranger: a process that a server started and that lost
+//! its parent and its keeper. The gateway adopts such processes, in case a keeper fails, and ends them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{family, start};
+use super::family;
+use super::spawner::{on_the_spawner, was_before};
 
 /// How long strangers are killed for. More than milliseconds are needed only by those that stand in the kernel.
 const SWEEP: Duration = Duration::from_secs(3);
@@ -20,10 +21,6 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// The keepers that are not reaped, by their process ids, each with a number that is never used again.
 static KEEPERS: LazyLock<watch::Sender<HashMap<u32, u64>>> = LazyLock::new(watch::Sender::default);
-/// Children that this process had before it adopted any: a shell may have started something and then become us. Nobody
-/// reaps them, so their ids are not used again.
-static BEFORE: OnceLock<HashSet<Pid>> = OnceLock::new();
-
 /// Holds a keeper's place among the gateway's own.
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -52,20 +49,6 @@ impl Drop for Kept {
     }
 }
 
-/// From now on the gateway is the parent of what loses its own below it.
-pub(super) fn adopt() {
-    let _ = BEFORE.set(family::children(rustix::process::getpid()).into_iter().collect());
-    match rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
-        Ok(()) => tracing::info!(
-            "a keeper process for each server ends what the server started, also when this process is killed \
-             (PR_SET_CHILD_SUBREAPER, no PID namespace)"
-        ),
-        Err(error) => tracing::warn!(
-            "this process cannot adopt orphans ({error}): what a server starts is left to its keeper process alone"
-        ),
-    }
-}
-
 /// Waits until all keepers have ended, so that nothing of any server is left, and kills what they left behind.
 pub async fn settle(patience: Duration) {
     let mut keepers = KEEPERS.subscribe();
@@ -81,7 +64,7 @@ pub async fn settle(patience: Duration) {
 
 /// Kills whatever the gateway has adopted, and reaps it.
 pub(super) async fn sweep() {
-    let swept = start::on_the_spawner(|| {
+    let swept = on_the_spawner(|| {
         let own = family::session(rustix::process::getpid())
             .ok_or_else(|| io::Error::other("/proc does not tell the session of this process"))?;
         let start = Instant::now();
@@ -112,7 +95,7 @@ fn strangers(own: i32) -> Vec<Pid> {
     let keepers = KEEPERS.borrow();
     let is_stranger = |child: &Pid| {
         let pid = child.as_raw_nonzero().get().unsigned_abs();
-        let known = keepers.contains_key(&pid) || BEFORE.get().is_some_and(|before| before.contains(child));
+        let known = keepers.contains_key(&pid) || was_before(child);
         !known && family::session(*child).is_some_and(|session| session != own)
     };
     family::children(rustix::process::getpid()).into_iter().filter(is_stranger).collect()

@@ -17,8 +17,8 @@ use super::{Exit, Order};
 
 /// How long the last words may take once everybody is dead: a process that changed its user may hold the pipe.
 const LAST_WORDS: Duration = Duration::from_millis(250);
-/// How long a keeper may take to kill, or to end when its work is done. One that takes longer has been stopped or
-/// stands in the kernel; then the gateway does its work.
+/// How long a keeper may take to kill, or to end when its work is done. One that takes longer has been stopped or is
+/// stuck in the kernel; then the gateway does its work.
 const KEEPER: Duration = Duration::from_secs(2);
 
 pub(super) struct Nurse {

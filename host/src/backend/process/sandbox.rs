@@ -19,9 +19,9 @@ use seccompiler::BpfProgram;
 use super::frames::Start;
 use crate::config::sandbox::{ABI_NEEDED, Sandbox, walls};
 
-/// What every program may read and run: the system's programs and libraries, and what describes the system to them.
-/// Nobody's home, no secret of the machine, nothing of other processes, no folder that others write to. A path that is
-/// not there is left out. Documented in `config/sentinel.toml`.
+/// The paths that every program may read and run: the system's programs and libraries, and files that describe the
+/// system. No home folder, no secret of the machine, nothing of other processes, no folder that others write to. A path
+/// that does not exist is left out. Documented in `config/sentinel.toml`.
 const SYSTEM: [&str; 46] = [
     "/usr",
     "/bin",
@@ -70,10 +70,10 @@ const SYSTEM: [&str; 46] = [
     "/sys/fs/cgroup",
     "/sys/kernel/mm/transparent_hugepage",
 ];
-/// What every program may write to as well.
+/// The files that every program may write to as well.
 const SINKS: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/full"];
 
-/// Walls that are built and that nobody is in.
+/// A sandbox that is prepared and not entered yet.
 pub(super) struct Cage {
     ruleset: RulesetCreated,
     filter: BpfProgram,

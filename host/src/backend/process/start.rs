@@ -5,19 +5,15 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
-use std::sync::OnceLock;
 
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
 
 use super::keeper;
 use super::kin::{self, Kept};
+use super::spawner::on_the_spawner;
 use crate::files::{this_program, umask_of_children};
-
-/// Starts that wait for the thread.
-const QUEUE: usize = 64;
 
 /// A keeper that waits to be told what to start. Its pipes will be the child's.
 pub(super) struct Keeper {
@@ -47,10 +43,11 @@ pub(super) async fn keeper(name: &str) -> io::Result<Keeper> {
 
 fn command(name: &str, line: OwnedFd) -> Command {
     let mut command = std::process::Command::new(this_program());
-    // What the child is started with comes over the line: arguments and environment of a process can be looked at.
+    // The command of the child comes over the line, because other processes can read a process's arguments and
+    // environment.
     command.arg0("sentinel-gateway").args([keeper::COMMAND, &line.as_raw_fd().to_string(), name]).env_clear();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // What servers make is their own business, so they get the umask that the gateway was started with.
+    // Files of servers are the servers' own concern, so they get the umask that the gateway was started with.
     let umask = umask_of_children();
     let before_exec = move || {
         if let Some(umask) = umask {
@@ -70,33 +67,4 @@ fn command(name: &str, line: OwnedFd) -> Command {
     }
     // Not killed when it is dropped: it ends by itself when its line does, and only then has it done its work.
     Command::from(command)
-}
-
-type Job = Box<dyn FnOnce() + Send>;
-
-/// Runs a job on the one thread that forks keepers and looks after what the gateway adopts, so that neither sees half of
-/// what the other does.
-pub(super) async fn on_the_spawner<T: Send + 'static>(
-    job: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    static SPAWNER: OnceLock<Option<mpsc::Sender<Job>>> = OnceLock::new();
-    let spawner = SPAWNER.get_or_init(|| {
-        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
-        kin::adopt();
-        let run = move || {
-            while let Some(job) = queue.blocking_recv() {
-                // A panic must not end the thread. The caller sees its reply missing.
-                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
-            }
-        };
-        std::thread::Builder::new().name("spawner".to_owned()).spawn(run).ok().map(|_| jobs)
-    });
-    let unavailable = || io::Error::other("the thread that starts children is not available");
-    let (reply, replied) = oneshot::channel();
-    let job = Box::new(move || {
-        // If nobody waits any more, what was started is dropped, and its keeper sees its line closed.
-        let _ = reply.send(job());
-    });
-    spawner.as_ref().ok_or_else(unavailable)?.send(job).await.map_err(|_| unavailable())?;
-    replied.await.map_err(|_| unavailable())?
 }

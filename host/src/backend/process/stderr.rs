@@ -1,5 +1,5 @@
-//! What a child writes to stderr is read always, so that it never blocks or dies on a closed pipe; kept in a ring
-//! for the person who asks why it failed; and logged at a capped rate.
+//! The stderr of a child is always read, so that the child never blocks or dies on a closed pipe. It is kept in a ring
+//! for the person who asks why the child failed, and logged at a capped rate.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

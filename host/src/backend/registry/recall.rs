@@ -1,7 +1,7 @@
-//! What backends offered before this start: shown at once, and corrected when they are up.
+//! The lists that backends offered before this start: shown at once, and corrected when the backends are up.
 //!
-//! It is kept as the server said it, before the rewriters, and only what the server itself said decides anything: the first
-//! list after a start may be one of yesterday, a call still goes to the server as it is today.
+//! A list is kept as the server sent it, before the rewriters. Nothing is decided by it: the first list after a start
+//! may be yesterday's, but a call goes to the server as it is today.
 
 use std::sync::Arc;
 

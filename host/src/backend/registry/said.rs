@@ -1,4 +1,4 @@
-//! What a server has said of itself and of what it offers, whichever generation asks.
+//! The description and the lists that a server has sent; the same for all generations.
 
 use std::collections::HashMap;
 use std::sync::Arc;

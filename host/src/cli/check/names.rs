@@ -1,4 +1,4 @@
-//! What `check --probe` says of names and sizes.
+//! The part of `check --probe` about names and sizes.
 
 use std::fmt::Write;
 

@@ -8,7 +8,7 @@ use toml_edit::{DocumentMut, Item, Table, TableLike};
 
 use super::kinds::{Format, Kind};
 
-/// What some editors put at the beginning of a text.
+/// The byte order mark, which some editors put at the beginning of a text.
 const MARK: char = '\u{feff}';
 
 /// The entry of this name, if there is one.

@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 use super::kinds::{Client, References};
 use super::needs::Reach;
 
-/// What goes into a client's file.
+/// The entry for a client's file.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) server: Value,
-    /// What Visual Studio Code asks for, once.
+    /// The values that Visual Studio Code asks the person for, once.
     pub(super) inputs: Vec<Value>,
     /// Variables whose values a person has to write into the file by hand.
     pub(super) by_hand: Vec<String>,
@@ -112,8 +112,8 @@ impl Writer<'_> {
         server
     }
 
-    /// Its file takes programs only, so one stands between that speaks HTTP. That one has trouble with spaces in
-    /// arguments, so the header comes in a variable.
+    /// The client's file takes programs only, so the entry starts `mcp-remote`, which speaks HTTP. That program has
+    /// trouble with spaces in arguments, so the header comes in a variable.
     fn bridge(&mut self, url: &str, token: Option<&str>) -> Value {
         let mut args = vec!["-y".to_owned(), "mcp-remote".to_owned(), url.to_owned()];
         let here = ["http://127.", "http://localhost", "http://[::1]"];

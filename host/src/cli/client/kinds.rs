@@ -47,7 +47,7 @@ pub(super) enum References {
     None,
 }
 
-/// What the file of a client is written in.
+/// The format of a client's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     /// JSON, with comments where the client allows them.
@@ -55,7 +55,7 @@ pub(super) enum Format {
     Toml,
 }
 
-/// What is to know about a client.
+/// The facts about a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
     pub(super) name: &'static str,

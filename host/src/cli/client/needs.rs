@@ -85,7 +85,7 @@ fn missing(path: &Path) -> Vec<String> {
     asked.into_inner().into_iter().filter(missing).collect()
 }
 
-/// The variables by whose values somebody could be anybody: keys that sign tokens, and keys of other callers.
+/// The variables whose values would let their holder act as anybody: keys that sign tokens, and keys of other callers.
 fn signing(config: &Config, table: &toml::Table) -> Vec<String> {
     if !matches!(config.auth, Auth::Jwt { .. }) {
         return Vec::new();

@@ -12,7 +12,7 @@ use super::refer::{Around, Variables, is_secret};
 #[derive(Debug, Default)]
 pub(super) struct Backend {
     pub(super) name: String,
-    /// What the client calls it.
+    /// Its name in the client.
     pub(super) original: String,
     /// Its keys with their values in TOML, in the order they are written.
     pub(super) keys: Vec<(&'static str, toml::Value)>,
@@ -28,7 +28,7 @@ pub(super) struct Backend {
     pub(super) ignored: Vec<String>,
 }
 
-/// Takes the keys of an entry one by one; what is left in the end was not understood.
+/// Takes the keys of an entry one by one; keys that are left in the end were not understood.
 struct Reader<'a> {
     entry: &'a Map<String, Value>,
     taken: BTreeSet<&'static str>,
@@ -170,7 +170,7 @@ impl Reader<'_> {
                 table.insert(name.clone(), self.secret(name, &value, "env").into());
             }
         }
-        // Codex passes on what it has itself, by name.
+        // Codex passes variables of its own environment on, by name.
         for name in self.names(&["env_vars"]) {
             let value = self.spell(&format!("${{{name}}}"));
             table.insert(name, value.into());
@@ -282,7 +282,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// What the client itself lets through: that stays so.
+    /// Tools that the client itself allows or blocks stay so.
     fn tools(&mut self, backend: &mut Backend) {
         backend.denied = self.list(&["excludeTools", "disabledTools", "disabled_tools", "exclude_tools"]);
         let only = ["includeTools", "enabledTools", "enabled_tools", "include_tools"];
@@ -313,7 +313,7 @@ fn is_shell_of_windows(words: &[String]) -> bool {
         && flag.eq_ignore_ascii_case("/c")
 }
 
-/// What an environment or a command line can hold.
+/// A value that an environment or a command line can hold.
 fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),

@@ -59,7 +59,7 @@ impl Variables {
         Spelled { text, refers }
     }
 
-    /// What stands between the braces of a reference; whether it is a variable.
+    /// The content between the braces of a reference, and whether it is a variable.
     fn reference(&mut self, inside: &str, around: Around<'_>) -> Option<(String, bool)> {
         let folder = || around.folder.display().to_string();
         match inside {

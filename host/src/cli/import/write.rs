@@ -26,7 +26,7 @@ pub(super) struct Rules {
     pub(super) allowed: Option<Vec<String>>,
 }
 
-/// What stands above the backends.
+/// The part of the file above the backends.
 pub(super) fn head(head: &Head<'_>, rules: &Rules) -> String {
     let mut text = format!(
         "# {}\n\

@@ -1,7 +1,6 @@
 //! The servers behind the gateway.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use sentinel_names::headers::{self, Owner};
@@ -10,6 +9,7 @@ use super::super::document::escape;
 use super::super::raw::{RawArgumentCheck, RawArguments, RawBackend, RawEnv, RawEra, RawType};
 use super::super::secret::Secret;
 use super::super::{Backend, BackendEra, Transport, file};
+use super::address::{host_of, is_loopback};
 use super::route::Proxy;
 use super::tools::arguments;
 use super::{Checker, duration, is_name};
@@ -63,7 +63,7 @@ impl Checker<'_> {
             }
             Some(_) => {}
         }
-        // What an optional backend lacks is noted instead of reported.
+        // Things that an optional backend lacks are noted, not reported as mistakes.
         self.lacking = raw.optional.then(Vec::new);
         let transport = self.transport(at, raw, proxy);
         let lacking = self.lacking.take().unwrap_or_default();
@@ -203,7 +203,7 @@ impl Checker<'_> {
         Some(Transport::Http { url, headers, route })
     }
 
-    /// A url with what its variables stand for. What is said about it shows it as it was typed.
+    /// A url with the values of its variables. Messages show it as it was typed.
     fn url(&mut self, at: &str, typed: &str) -> Option<Secret> {
         let url = self.interpolate(at, "", typed)?;
         let text = url.expose();
@@ -249,7 +249,7 @@ impl Checker<'_> {
         complete.then_some(args)
     }
 
-    /// The same value, hiding what was typed in clear although its name says that it is a secret.
+    /// The same value, which also hides literals whose names say that they are secrets.
     fn with_literals(&mut self, at: &str, value: Secret, literal: &[&str]) -> Secret {
         if literal.is_empty() {
             return value;
@@ -351,7 +351,7 @@ impl Checker<'_> {
     pub(super) fn interpolate(&mut self, at: &str, key: &str, typed: &str) -> Option<Secret> {
         let (mut value, mut hidden) = (String::new(), Vec::new());
         let mut complete = true;
-        // A default that stands for a variable is as public as the file.
+        // A default in place of a variable is as public as the file.
         let mut named = false;
         let mut rest = typed;
         while let Some(start) = rest.find("${") {
@@ -410,18 +410,6 @@ impl Checker<'_> {
 /// Whether a value is one in clear, under a name for secrets.
 fn is_literal_secret(name: &str, value: &str) -> bool {
     !value.is_empty() && !value.contains("${") && names_a_secret(name)
-}
-
-/// The host of `host:port`, without the brackets of an IPv6 address.
-pub(super) fn host_of(authority: &str) -> &str {
-    match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    }
-}
-
-pub(super) fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 fn is_public(variable: &str) -> bool {

@@ -1,4 +1,4 @@
-//! The HTTP door: what is open is said in the file, and what is not said is closed.
+//! The HTTP door: only what the file opens is open.
 
 use super::super::raw::{RawHttp, RawMode, RawOauth};
 use super::super::{Gateway, Http, Main, Mount, Oauth, Problems, file};

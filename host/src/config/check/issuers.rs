@@ -145,7 +145,7 @@ impl Checker<'_> {
         shipped
     }
 
-    /// A token is judged by the issuer that it names, so each name stands for one.
+    /// A token is judged by the issuer that it names, so no two issuers may have the same name.
     fn differ(&mut self, all: &[(Place, &RawIssuer)]) {
         let mut known: HashSet<&str> = HashSet::new();
         for (place, raw) in all {

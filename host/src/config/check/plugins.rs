@@ -22,7 +22,7 @@ const SHIPPED: [&str; 8] = [
     "rewrite-rules",
 ];
 
-/// What the plugin `circuit-breaker` waits at most unless told otherwise.
+/// The longest pause of the plugin `circuit-breaker`, by default.
 const MAX_RECOVERY_MS: u64 = 300_000;
 
 /// A shipped plugin as the file's own sections configure it.
@@ -200,7 +200,7 @@ fn rbac(raw: &RawRbac) -> Value {
     config
 }
 
-/// What `[[backends]]` says about circuits. Only what was typed: the plugin has the defaults.
+/// The settings of `[[backends]]` about circuits. Only those that were typed, because the plugin has the defaults.
 fn breaker(backends: &[RawBackend]) -> Value {
     let mut circuits = Map::new();
     for backend in backends {

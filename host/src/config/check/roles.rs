@@ -1,4 +1,5 @@
-//! Roles that are given to somebody: one that the file does not define lets its holder in and lets them do nothing.
+//! Checks the roles that callers are given: the holder of a role that the file does not define gets in and may do
+//! nothing.
 
 use super::super::raw::{RawAuth, RawRbac};
 use super::Checker;

@@ -9,7 +9,7 @@ use super::super::raw::{RawBackend, RawTls};
 use super::super::secret::Secret;
 use super::super::{Backend, Route, Transport, file};
 use super::Checker;
-use super::backends::{host_of, is_loopback};
+use super::address::{host_of, is_loopback};
 
 /// The variables that name a proxy, as curl and most others read them; `HTTP_PROXY` only in capitals may come from a request
 /// where the program runs as a CGI script, which the gateway never does.
@@ -90,7 +90,7 @@ impl Checker<'_> {
         Matcher::builder().all("http://any.invalid").no(exceptions).build().intercept(&uri)?;
         // curl takes a bare host for that of an http proxy.
         let text = if value.contains("://") { value } else { format!("http://{value}") };
-        // What some desktops write.
+        // Some desktops write it so.
         let text = text.strip_prefix("socks://").map(|rest| format!("socks5://{rest}")).unwrap_or(text);
         let Some(parsed) = proxy_url(&text) else {
             let hint = "it looks like http://proxy.example.org:3128";
@@ -106,7 +106,7 @@ impl Checker<'_> {
         names.into_iter().find_map(|name| Some((name, self.var(name)?)))
     }
 
-    /// Says once that the environment names a proxy that nothing uses, as long as nobody has decided.
+    /// Warns once that the environment names a proxy that is not used, unless the file says `proxy`.
     pub(super) fn unused_proxy(&mut self, backends: &[Backend]) {
         if self.typed("/gateway/proxy") {
             return;

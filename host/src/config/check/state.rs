@@ -1,4 +1,4 @@
-//! What outlives the process, and where.
+//! Checks which state outlives the process, and where it is kept.
 
 use super::{Checker, Raw};
 use crate::config::{Audit, State};

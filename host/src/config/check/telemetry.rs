@@ -3,7 +3,7 @@
 use super::super::raw::{RawOtlp, RawTelemetry};
 use super::super::secret::Secret;
 use super::super::{Otlp, Telemetry};
-use super::backends::{host_of, is_loopback};
+use super::address::{host_of, is_loopback};
 use super::{Checker, duration};
 use crate::config::document::escape;
 

@@ -36,7 +36,7 @@ pub(in crate::config) struct RawRoleRule {
     /// A JSON pointer to a claim, such as "/realm_access/roles"; with `value`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::config) claim: Option<String>,
-    /// What that claim has to be, or to hold if it is a list.
+    /// The value that the claim must have, or must contain if it is a list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::config) value: Option<String>,
     /// A scope that was granted, in `scope` or `scp`.

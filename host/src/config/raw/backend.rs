@@ -46,7 +46,7 @@ pub(in crate::config) enum RawArguments {
     Off,
 }
 
-/// What holds for some tools of a backend; without it, what the backend says.
+/// Settings for some tools of a backend; without them the backend's own hold.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct RawTool {
@@ -75,7 +75,7 @@ pub(in crate::config) struct RawBackend {
     pub(in crate::config) headers: BTreeMap<String, String>,
     /// http: the proxy that requests to it go through, instead of what [gateway] says: "none", "environment", or its URL.
     pub(in crate::config) proxy: Option<String>,
-    /// http: whom it must be, and who the gateway is, where `url` begins with https.
+    /// http: how to check the server's certificate, and the gateway's own certificate, if `url` begins with https.
     pub(in crate::config) tls: Option<RawTls>,
     /// stdio: the program to start.
     pub(in crate::config) command: Option<String>,
@@ -236,7 +236,7 @@ impl RawEnv {
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct RawSandbox {
     /// Files and folders (with all in them) that it may read and run; relative to this file. The system's programs and
-    /// libraries are among them always, and the program itself; nobody's home, `/tmp` and `/proc` are not.
+    /// libraries, and the program itself, are always among them; home folders, `/tmp` and `/proc` are not.
     pub(in crate::config) read: Vec<String>,
     /// Files and folders that it may also change.
     pub(in crate::config) write: Vec<String>,

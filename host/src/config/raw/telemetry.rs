@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::Seconds;
 
-/// What is told to systems that watch over the gateway, besides the log and `/metrics`.
+/// Traces and metrics for other systems, besides the log and `/metrics`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct RawTelemetry {
@@ -45,11 +45,11 @@ pub(in crate::config) struct RawOtlp {
     /// How often metrics are sent.
     #[schemars(range(min = 0.1, max = 86_400.0))]
     pub(in crate::config) metrics_interval_secs: Seconds,
-    /// What spans that wait for the collector may take of the memory, in bytes; more of them are lost, and counted.
+    /// How much memory spans that wait for the collector may take, in bytes; more of them are lost, and counted.
     #[schemars(range(min = 65_536, max = 1_073_741_824))]
     pub(in crate::config) max_queue_bytes: usize,
-    /// What is said of this gateway with everything, such as `"deployment.environment.name" = "production"` or another
-    /// `"service.name"` than "sentinel-gateway". `${NAME}` is replaced.
+    /// Attributes of this gateway in everything that is sent, such as `"deployment.environment.name" = "production"` or
+    /// another `"service.name"` than "sentinel-gateway". `${NAME}` is replaced.
     pub(in crate::config) attributes: BTreeMap<String, String>,
 }
 

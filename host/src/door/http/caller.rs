@@ -1,4 +1,4 @@
-//! Callers by what they bring, so that a token is verified once and not with every request.
+//! Callers by their credentials, so that a token is verified once and not with every request.
 //!
 //! Only callers whom an authenticator accepted are remembered, by the digest of their credential and without it. So a
 //! caller without a valid credential leaves nothing behind, and cannot push out one who has a valid one.
@@ -25,7 +25,7 @@ pub(super) const MAX_CREDENTIAL: usize = 16 << 10;
 /// to arrive. In milliseconds.
 const MARGIN: u64 = 300_000;
 
-/// Everybody who came lately. What a token says is kept by the [`Caller`] until the authenticator's own limit.
+/// All callers of late. What a token says is kept in the [`Caller`] until the authenticator's own limit.
 #[derive(Debug)]
 pub struct Callers {
     /// Headers that authenticators may read, besides `Authorization`.
@@ -55,13 +55,13 @@ struct Remembered {
 
 type Digest = [u8; 32];
 
-/// What a request brings to be known by.
+/// The credentials of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Brought<'a> {
     pub(super) bearer: Option<&'a str>,
     pub(super) headers: &'a HeaderMap,
     pub(super) peer: IpAddr,
-    /// False if it came through somebody in between, so that the address is not the caller's.
+    /// False if it came through a proxy or the like, so that the address is not the caller's.
     pub(super) near: bool,
 }
 
@@ -81,7 +81,7 @@ impl Callers {
         self.headers.iter().any(|name| headers.contains_key(name))
     }
 
-    /// The name of what is longer than any credential.
+    /// The name of the header that is longer than any credential.
     pub(super) fn too_long(&self, brought: &Brought<'_>) -> Option<&str> {
         let long = |name: &&String| brought.headers.get_all(*name).iter().any(|v| v.len() > MAX_CREDENTIAL);
         let bearer = brought.bearer.filter(|bearer| bearer.len() > MAX_CREDENTIAL).map(|_| "Authorization");
@@ -103,7 +103,7 @@ impl Callers {
             if let Some(who) = policy.knows(caller, MARGIN) {
                 return Ok((caller.clone(), who));
             }
-            // Nearly over: should it be asked for again, the credential is at hand.
+            // What is known ends soon: the credential goes along, so that the authenticators can be asked again.
             if let Some(who) = policy.knows(caller, 0) {
                 return Ok((Arc::new(caller.again(self.credential(brought))), who));
             }
@@ -122,7 +122,7 @@ impl Callers {
     }
 
     fn digest(&self, brought: &Brought<'_>) -> Digest {
-        // With each request, so by a digest that needs no instruction of its own to be quick.
+        // Done with each request, so by a hash that is quick on every processor.
         let mut digest = blake3::Hasher::new();
         let mut add = |part: Option<&[u8]>| {
             // Nothing and an empty text are not the same.
@@ -187,7 +187,7 @@ impl Known {
     }
 }
 
-/// About how much memory it takes to know somebody.
+/// About how much memory it takes to remember a caller.
 fn size(who: &Principal) -> usize {
     const EACH: usize = 48;
     let optional = [&who.issuer, &who.audience, &who.token_id];

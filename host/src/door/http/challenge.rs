@@ -1,4 +1,4 @@
-//! What a client is told that may not come in as it came: the header `WWW-Authenticate`.
+//! The header `WWW-Authenticate`: tells a client that was refused which credential it needs.
 //!
 //! Rule: RFC 6750, section 3; RFC 9728, section 5.1; MCP "Authorization", scope challenge.
 
@@ -21,10 +21,10 @@ pub(super) fn unknown(resource: Option<&Resource>, path: &str, brought: bool) ->
     format!("Bearer {}", facts.join(", "))
 }
 
-/// For somebody known, whose token was not granted these scopes.
+/// The challenge for a known caller whose token was not granted these scopes.
 pub(super) fn lacking(scopes: &str, resource: Option<&Resource>, path: &str) -> String {
     let mut facts = vec!["error=\"insufficient_scope\"".to_owned()];
-    // The words are a plugin's; what is no scope could end the parameter early.
+    // The text comes from a plugin; a character that no scope may have could end the parameter early.
     let speakable = |b: u8| b == b' ' || (b.is_ascii_graphic() && b != b'"' && b != b'\\');
     if !scopes.is_empty() && scopes.bytes().all(speakable) {
         facts.push(format!("scope=\"{scopes}\""));
@@ -41,7 +41,7 @@ pub(super) fn with(mut response: Response, challenge: &str) -> Response {
     response
 }
 
-/// Where it is said where tokens come from.
+/// The address of the metadata that says where tokens come from.
 fn metadata(resource: &Resource, path: &str) -> String {
     let origin = origin_of(&resource.uri);
     format!("resource_metadata=\"{origin}/.well-known/oauth-protected-resource{path}\"")

@@ -1,4 +1,4 @@
-//! What a browser needs to hear before it lets a web page of another origin go on (WHATWG Fetch, "CORS protocol").
+//! The headers that a browser needs before it lets a web page of another origin call (WHATWG Fetch, "CORS protocol").
 //!
 //! Only pages of allowed origins are told anything, and each only of its own origin, never of `*`. No answer allows
 //! credentials that the browser adds by itself (cookies, client certificates): the gateway looks at none, so a page has to
@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use super::Mount;
 use crate::door::guard;
 
-/// What a page may read of an answer, besides what every page may.
+/// The headers of an answer that a page may read, besides those that every page may.
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate, MCP-Protocol-Version, Retry-After");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE");

@@ -21,7 +21,7 @@ use super::reply;
 use super::work::Work;
 use crate::mcp::payload::Payload;
 
-/// What an answer's way depends on, besides the request.
+/// The settings that decide how an answer is sent, besides the request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ways<'a> {
     /// What the client can read.
@@ -45,9 +45,10 @@ impl Drop for CancelOnDrop {
 #[derive(Clone, Debug)]
 pub(super) struct Lacking(pub(super) String);
 
-/// Waits for the first message and answers in the form it asks for: one JSON message if it is the answer. If it takes long
-/// to come, an event stream begins without it, which shows now and then that the gateway is there. A client that reads
-/// JSON alone gets the answer only; what precedes it goes to the stream of its session.
+/// Waits for the first message. If that is the answer, it is sent as one JSON message; otherwise an event stream
+/// begins. If the first message takes long to come, the stream begins without it, and shows at intervals that the
+/// gateway is alive. A client that reads JSON alone gets the answer only; messages before it go to the stream of its
+/// session.
 pub(super) async fn respond(
     mut queue: Outbox,
     conversation: &Arc<Conversation>,

@@ -11,7 +11,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Processes, and open files of all of them together, that are looked at.
+/// How many processes are looked at, and how many open files of all of them together.
 const MAX_PROCESSES: usize = 32_768;
 const MAX_FILES: usize = 1_000_000;
 /// Lines of one table of sockets.
@@ -27,7 +27,7 @@ pub(super) enum Kin {
     Other,
     /// This gateway's, by its id.
     Own(u32),
-    /// It cannot be told, and why.
+    /// It cannot be found out, for this reason.
     Unknown(&'static str),
 }
 

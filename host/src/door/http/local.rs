@@ -1,8 +1,9 @@
-//! Whether somebody is the user of this machine, where that is enough to come in (mode "local" with `allow_local`).
+//! Whether a request is made by the user of this machine, where that is enough to be let in (mode "local" with
+//! `allow_local`).
 //!
-//! That the connection comes from a loopback address is not: a reverse proxy, a tunnel or a container's port on this
-//! machine brings everybody from there, and the servers behind the gateway run here, too. What cannot be found out is
-//! taken for somebody else.
+//! A loopback address is no proof of that: a reverse proxy, a tunnel or a container's port on this machine passes on
+//! everybody's requests from such an address, and the servers behind the gateway run here, too. If it cannot be found
+//! out, the request counts as somebody else's.
 
 use std::borrow::Cow;
 
@@ -14,10 +15,10 @@ use super::super::guard;
 use super::kin::{self, Kin};
 use super::server::Peer;
 
-/// Connections whose other end is looked for at a time.
+/// For how many connections at a time the process at the other end is looked up.
 static LOOKS: Semaphore = Semaphore::const_new(4);
 
-/// Headers that only somebody in between adds, in lower case and with `-` for `_`.
+/// Headers that only proxies and the like add, in lower case and with `-` for `_`.
 const RELAYED: [&str; 26] = [
     "cdn-loop",
     "client-ip",
@@ -47,7 +48,7 @@ const RELAYED: [&str; 26] = [
     "x-remote-ip",
 ];
 
-/// What their names begin with.
+/// Prefixes of the names of such headers.
 const FAMILIES: [&str; 11] = [
     "cf-",
     "fastly-",
@@ -79,7 +80,7 @@ pub(super) async fn far(parts: &Parts, peer: &Peer) -> Option<String> {
     found.map(|found| format!("it is not taken for the user of this machine, because {found}"))
 }
 
-/// The first header that tells of somebody in between.
+/// The first header that a proxy or the like must have added.
 fn relayed(headers: &HeaderMap) -> Option<String> {
     headers.keys().map(axum::http::HeaderName::as_str).find_map(|name| {
         // With each request, so nothing is made of a name that needs no other spelling.

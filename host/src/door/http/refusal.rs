@@ -1,7 +1,7 @@
-//! A request that is not served: what its sender is told, and what is kept of it.
+//! A request that is not served: the answer to its sender, the count, the log line and the row on record.
 //!
-//! Each is counted, and the log has a line of it now and then. It is on record if it was a call, or if nobody knows who
-//! sent it; of each caller, or each network of strangers, so many in a minute as the record takes.
+//! Each refusal is counted, and some have a line in the log. A refusal is on record if it was a call, or if its sender
+//! is not known; for each caller, or each network of strangers, the record bounds how many rows a minute there are.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ use crate::door::server::Peer;
 use crate::mcp::{Era, code, message, splice};
 use crate::pipeline::{Pipeline, TurnedAway};
 
-/// So many reasons have lines of their own; plugins may have any number.
+/// How many reasons have log lines of their own; plugins may give any number of reasons.
 const REASONS: usize = 64;
 
 /// A request that is not served.
@@ -58,7 +58,7 @@ impl Refusal {
         self
     }
 
-    /// The same, ending the connection: what is left of the request is in the way of another.
+    /// The same, and the connection ends: the unread rest of this request would be read as the next one.
     pub(super) fn closing(mut self: Box<Self>) -> Refused {
         self.response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         self
@@ -176,7 +176,8 @@ impl Mount {
                 if more == 0 { String::new() } else { format!(" ({more} more since the last such line)") };
             tracing::info!(status, from = %ip, subject, "refused {asked}: {}{also}", denial.message);
         }
-        // A stream that cannot be had is no call, nor is a page that is not there; who tries to come in is worth a row.
+        // A stream that cannot be opened is no call, nor is a page that does not exist; an attempt to get in deserves a
+        // row.
         if parts.method == Method::POST || (who.is_none() && !matches!(status, 404..=406)) {
             let (address, network) = (ip.to_string(), network(ip));
             let source = who.map_or(network, |who| who.identity());

@@ -139,7 +139,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Makes sure that there is a place for one more session of this caller; the one that had to go.
+    /// Makes sure that there is a place for one more session of this caller. Returns the session that had to go for it.
     fn made_room(&self, room: &mut Room, share: Share) -> Result<Option<Open>, &'static str> {
         let held = room.held(share);
         let max = self.max();
@@ -148,7 +148,7 @@ impl Sessions {
         }
         let now = Instant::now();
         let victim = if held > 0 {
-            // Somebody who forgets sessions loses the forgotten ones.
+            // A caller who forgets sessions loses the forgotten ones.
             self.longest(room, (share, Stage::New), now).filter(|number| self.forgotten(room, *number, now))
         } else {
             self.of_another(room, now)
@@ -160,7 +160,7 @@ impl Sessions {
         }
     }
 
-    /// A session that makes room for somebody who has none.
+    /// A session that makes room for a caller who has none.
     fn of_another(&self, room: &mut Room, now: Instant) -> Option<u64> {
         for stage in [Stage::New, Stage::Used] {
             let most = room.crowd.largest().map(|(_, holder)| holder).filter(|(_, of)| *of == stage);
@@ -225,7 +225,7 @@ impl Sessions {
         self.pipeline.forget(gone.conversation.session().id());
     }
 
-    /// As [`Self::expire`], but not for everybody who comes when all is full.
+    /// As [`Self::expire`], but not again for every newcomer when all places are taken.
     fn sweep(&self) {
         let now = Instant::now();
         let mut room = self.room.lock();

@@ -1,5 +1,5 @@
 //! A request's work, done on the task of its connection: most answers are one message, and a task of its own would cost
-//! them two changes between tasks. If the connection goes first, or reads a stream, the work goes on without it: in the
+//! two task switches. If the connection ends first, or reads a stream, the work goes on without it: in the
 //! handshake era a client that hangs up has not cancelled anything (2025-11-25, "Transports").
 
 use std::fmt;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Limits;
 
-/// Room for a body is made up to so many times what has come of it.
+/// A body's buffer is at most this many times as large as the part that has arrived.
 const GROWTH: usize = 8;
 
 /// Why a body was not read.
@@ -73,7 +73,7 @@ pub async fn read_body(mut body: Body, limits: &Limits) -> Result<Bytes, BodyErr
             None => body.frame().await,
         };
         let Some(frame) = next else { break };
-        // What is not data is a trailer, and no trailer means anything here.
+        // A frame that is not data is a trailer, and trailers have no meaning here.
         let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() else { continue };
         if data.len() > limit - received {
             return Err(BodyError::TooLarge { limit });
@@ -83,7 +83,7 @@ pub async fn read_body(mut body: Body, limits: &Limits) -> Result<Bytes, BodyErr
         } else {
             joined.extend_from_slice(&std::mem::take(&mut whole));
             if joined.capacity() - joined.len() < data.len() {
-                // The more has come, the more is believed of what is declared; so most is copied once.
+                // The more has arrived, the more of the declared length is reserved; so most bytes are copied once.
                 let left = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
                 joined.reserve(data.len() + left.min(GROWTH * received));
             }

@@ -1,8 +1,9 @@
-//! One connection: hyper reads and writes it, and a clock beside hyper cuts it when it stands still.
+//! One connection: hyper reads and writes it, and a timer beside hyper cuts it when it stalls.
 //!
 //! hyper's own `header_read_timeout` starts when the last response ended, so it cannot tell a connection that rests
 //! from a head that trickles: either resting connections die early, which loses the requests of clients that reuse
-//! them, or slow heads live long. And it has no clock for a response that nobody takes. Hence [`super::pulse`].
+//! them, or slow heads live long. And it has no timer for a response that the client does not read. Hence
+//! [`super::pulse`].
 
 use std::convert::Infallible;
 use std::io;
@@ -35,7 +36,7 @@ const HYPER_HEADERS: usize = 100;
 /// rest with a reset, and the client may lose the response that tells it why.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How far the clock is put off while the gateway works.
+/// How far the timer is set ahead while the gateway works on the request.
 const UNWATCHED: Duration = Duration::from_secs(3600);
 
 /// To a client over the limit of connections.
@@ -46,7 +47,7 @@ const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain
 /// How long a response may take to leave on a connection that makes room for another.
 const LEAVING: Duration = Duration::from_secs(5);
 
-/// Serves one connection to its end: the client's, the clock's, or the drain's, or until it makes room for another.
+/// Serves one connection until the client, the timer or the drain ends it, or until it makes room for another.
 pub(super) async fn run<I>(io: I, peer: Peer, app: App, limits: Limits, draining: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -73,7 +74,7 @@ where
     let mut due = Some(clock.deadline());
     let ended = in_turns(std::future::poll_fn(|cx| {
         if !std::mem::replace(&mut wakes, true) {
-            // Once is enough: what runs in turns has one waker.
+            // Once is enough: this future is always polled with the same waker.
             seat.wake(cx.waker());
         }
         if let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
@@ -99,7 +100,7 @@ where
                 seat.note(now);
                 now.checked_add(if leaving { wait.min(LEAVING) } else { wait })
             });
-            // A clock that rings too early is set again when it rings; with most requests it is not touched.
+            // A timer that fires too early is re-armed when it fires; most requests do not touch it.
             if let Some(due) = due.filter(|due| *due < clock.deadline()) {
                 clock.as_mut().reset(due);
             }
@@ -110,7 +111,7 @@ where
             match due {
                 Some(due) if due <= rang => return Poll::Ready(None),
                 Some(due) => clock.as_mut().reset(due),
-                // Nothing is waited for now; there will be a reason to look again.
+                // No timer is needed now; the next change of the phase sets one.
                 None => clock.as_mut().reset(rang + UNWATCHED),
             }
         }
@@ -134,7 +135,7 @@ where
     }
 }
 
-/// Tells a client over the limit of connections that it is one.
+/// Tells a client that the limit of connections is reached.
 pub(super) async fn turn_away<I: AsyncRead + AsyncWrite + Unpin>(mut io: I) {
     // A client that does not take even this loses its connection all the same.
     if let Ok(Ok(())) = tokio::time::timeout(LINGER, io.write_all(BUSY.as_bytes())).await {

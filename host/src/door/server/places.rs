@@ -22,10 +22,10 @@ use super::pulse::{Phase, Pulse};
 use crate::call::Share;
 use crate::call::shares::{Crowd, Look, may_have};
 
-/// So many holders of connections are asked for one that rests.
+/// Among how many holders of connections an idle one is looked for.
 const ASKED: usize = 16;
 
-/// A connection that finds no place asks for one so often, which together is a second.
+/// How often a connection that finds no place asks again; all tries together take a second.
 const TRIES: u32 = 50;
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -81,11 +81,11 @@ pub(super) struct Seat {
     number: AtomicU64,
     /// [`STRANGER`], [`SEVERAL`], or the number of the caller's share.
     holder: AtomicU64,
-    /// Since when it is as its pulse says, in milliseconds.
+    /// Since when it is in its present phase, in milliseconds.
     since: AtomicU64,
     /// It was told to make room: it closes as soon as what it had begun is done.
     left: AtomicBool,
-    /// Of its task, to tell it.
+    /// The waker of its task.
     task: AtomicWaker,
     /// What was found out about the process at the other end.
     origin: OnceCell<Option<&'static str>>,
@@ -110,7 +110,7 @@ impl Places {
         })
     }
 
-    /// A place for a connection that comes; none if nobody gives way.
+    /// A place for a new connection; `None` if no other gives way.
     pub(super) fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Arc<Seat>> {
         let (net, now) = (Net::of(from), self.now());
         let mut all = self.all.lock();
@@ -163,7 +163,7 @@ impl All {
         self.strangers.len() + self.known.len()
     }
 
-    /// Sends somebody away so that another can come.
+    /// Closes a connection so that another can come.
     fn make_room(&mut self, most: usize, now: u64) -> bool {
         let nets: Vec<Net> = self.strangers.largest().take(ASKED).map(|(_, net)| net).collect();
         for net in nets {

@@ -1,6 +1,6 @@
-//! What a connection is doing, so that a clock can tell standing still from resting and from work.
+//! What a connection is doing, so that a timer can tell a stalled connection from an idle one and from one at work.
 //!
-//! The socket, the requests and the responses tell a [`Pulse`]; the connection's task reads it after every turn.
+//! The socket, the requests and the responses report to a [`Pulse`]; the connection's task reads it after every poll.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -56,7 +56,7 @@ impl Phase {
     }
 }
 
-/// Told by the socket, the requests and the responses; read by the clock. All of them run in one task.
+/// Written by the socket, the requests and the responses, read by the timer. All of them run in one task.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
     /// The phase in the lowest two bits, above them a count of the changes: the same phase twice is two phases.
@@ -124,7 +124,7 @@ impl Pulse {
     }
 }
 
-/// A socket that tells its pulse.
+/// A socket that reports to the connection's pulse.
 pub(super) struct Watched<I> {
     io: I,
     pulse: Arc<Pulse>,

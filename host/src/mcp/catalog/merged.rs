@@ -49,7 +49,7 @@ impl Merged<'_> {
                 self.left_out(part, offer, "no name is left for it");
                 continue;
             };
-            // Whatever it is shown as, to rules it is only its own.
+            // Under whatever name it is shown, rules know it by its own name only.
             let ruled: Cow<'_, str> = match &longer {
                 _ if given.ruled => Cow::Borrowed(&*name),
                 Some(longer) => Cow::Borrowed(longer.as_str()),

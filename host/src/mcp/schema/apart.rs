@@ -70,7 +70,7 @@ impl Helper {
         serde_json::to_vec(&answer).map_err(|error| error.to_string())
     }
 
-    /// What judges by a schema; nothing if it cannot be compiled, and then all arguments fit.
+    /// The judge for a schema; `None` if the schema cannot be compiled, and then all arguments fit.
     fn judge(&mut self, schema: &str) -> &Result<Option<Judge>, String> {
         let at = self.kept.iter().position(|(text, _)| text == schema).unwrap_or_else(|| {
             if self.kept.len() >= KEPT {

@@ -1,19 +1,17 @@
-//! What judging can cost, from the schema alone: how often one place of the arguments is visited at most, by how deep the
-//! arguments are, and what a visit costs. It is a bound and not an estimate; a walk that counts says so in the tests.
+//! Computes from the schema alone what judging can cost at most: how often one place of the arguments is visited, for
+//! each depth of arguments, and what a visit costs. It is a bound and not an estimate; the tests compare it with a real
+//! count.
 //!
 //! Schemas that judge one place together (`allOf`, `anyOf`, `$ref` and so on) are a graph without cycles, and make one sum.
 //! From there each property or item leads to the sums of the schemas under it; that is done once for every level that
 //! arguments can have, so a schema that contains itself twice doubles from level to level, as its judging would.
 
-use super::graph::{Entangled, Graph};
-use super::lower::Lowered;
-use super::node::{Node, Word};
 use serde_json::Value;
 
-/// Deepest arguments: JSON that is nested deeper is not read.
-pub(super) const LEVELS: usize = 128;
-/// More than this is no number of steps but a way to say never.
-const ENDLESS: f64 = 1e15;
+use super::graph::{Entangled, Graph};
+use super::load::{Load, count, size_of};
+use super::lower::Lowered;
+use super::node::{Node, Word};
 
 /// The steps that may be taken where calls are served; about 40 ms if every single one is a slow one.
 const STEPS_IN_PLACE: f64 = 8_000_000.0;
@@ -21,7 +19,7 @@ const STEPS_IN_PLACE: f64 = 8_000_000.0;
 const NESTED_IN_PLACE: f64 = 500.0;
 /// Visits after which the place of a mistake is not looked for any more.
 const VISITS_FOR_PLACE: f64 = 100_000.0;
-/// What a compiled schema in memory may consist of.
+/// How many nodes a compiled schema in memory may have.
 const NODES: usize = 10_000;
 const PATTERNS: usize = 500;
 const STATES: f64 = 50_000.0;
@@ -30,54 +28,6 @@ const UNEVALUATED: usize = 300;
 /// Where not even a helper tries.
 const HOPELESS_PATTERNS: usize = 5_000;
 const HOPELESS_STATES: f64 = 1_000_000.0;
-
-/// What one place costs.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Load {
-    /// Keywords looked at, for every value and every key.
-    pub(super) visits: f64,
-    /// Steps for every byte of text.
-    pub(super) per_byte: f64,
-    /// Lists whose items are compared with each other.
-    pub(super) compared: f64,
-}
-
-impl Load {
-    pub(super) fn add(&mut self, other: Self, times: f64) {
-        self.visits += other.visits * times;
-        self.per_byte += other.per_byte * times;
-        self.compared += other.compared * times;
-    }
-
-    pub(super) fn at_least(&mut self, other: Self) {
-        self.visits = self.visits.max(other.visits);
-        self.per_byte = self.per_byte.max(other.per_byte);
-        self.compared = self.compared.max(other.compared);
-    }
-
-    pub(super) fn is_endless(self) -> bool {
-        !(self.visits < ENDLESS && self.per_byte < ENDLESS && self.compared < ENDLESS)
-    }
-
-    /// What one schema costs by itself, without those under it.
-    pub(super) fn of(node: &Node) -> Self {
-        let mut load = Self { visits: 1.0, per_byte: node.states, compared: 0.0 };
-        for (keyword, word) in &node.words {
-            load.visits += 1.0
-                + match word {
-                    Word::Data(value) => size_of(value),
-                    Word::Named(named) => count(named.len()),
-                    Word::One(_) | Word::Many(_) => 0.0,
-                };
-            match *keyword {
-                "minLength" | "maxLength" => load.per_byte += 0.25,
-                "uniqueItems" => load.compared += 1.0,
-                _ => {}
-            }
-        }
-        load
-    }
-}
 
 /// How large arguments are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -222,22 +172,6 @@ fn patterns_of(node: &Node) -> usize {
 
 fn is_single(value: &Value) -> bool {
     !matches!(value, Value::Array(_) | Value::Object(_))
-}
-
-/// Steps to compare something with a value.
-fn size_of(value: &Value) -> f64 {
-    match value {
-        Value::String(text) => 1.0 + count(text.len()) / 16.0,
-        Value::Array(items) => 1.0 + items.iter().map(size_of).sum::<f64>(),
-        Value::Object(map) => {
-            1.0 + map.iter().map(|(key, value)| 1.0 + count(key.len()) / 16.0 + size_of(value)).sum::<f64>()
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => 1.0,
-    }
-}
-
-pub(super) fn count(number: usize) -> f64 {
-    u32::try_from(number).map_or(f64::MAX, f64::from)
 }
 
 #[allow(

@@ -1,4 +1,4 @@
-//! What is wrong with a schema, in words for the log.
+//! The flaws of a schema, in words for the log.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
-//! The graph behind [`super::cost`]: what is visited together at one place, and what each step down leads to.
+//! The graph behind [`super::cost`]: which schemas are visited together at one place, and where each step down leads.
 
 use std::collections::HashMap;
 
-use super::cost::{LEVELS, Load, count};
 use super::keyword;
+use super::load::{LEVELS, Load, count};
 use super::node::{Id, Node, ROOT, Word};
 
 /// Most steps that the search for a bound takes itself.

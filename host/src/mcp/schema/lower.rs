@@ -1,5 +1,5 @@
-//! From the text of a schema to what is judged: a graph of the keywords that count, with every reference resolved and
-//! every flaw named. What authors write wrongly is read in its old meaning where it can have no other, and else left out.
+//! From the text of a schema to a graph of the keywords that count, with every reference resolved and every flaw named.
+//! A faulty keyword is read in its old meaning if it can have no other, and otherwise left out.
 
 mod generous;
 
@@ -21,7 +21,7 @@ pub(super) struct Lowered {
     pub(super) nodes: Vec<Node>,
     pub(super) draft: Draft,
     pub(super) flaws: Flaws,
-    /// What the engine's patterns were in the schema, for messages.
+    /// The patterns as they were spelled in the schema, for messages.
     pub(super) spelled: Vec<(String, String)>,
 }
 

@@ -1,5 +1,6 @@
 //! Patterns: from the regular expressions of ECMA-262, which JSON Schema means, to those of the `regex` engine, whose time
-//! is linear in the text. What has no equivalent there (look-around, back-references) or would be too large has none here.
+//! is linear in the text. A pattern without an equivalent there (look-around, back-references), or with one that would
+//! be too large, is not translated.
 
 use std::fmt;
 

@@ -4,7 +4,7 @@
 use aho_corasick::Span;
 use aho_corasick::packed::{Config, MatchKind, Searcher};
 
-/// What follows on a name before its value begins with one of these: `:`, `=`, `%3A`, `%3D`. So does what is in a URL: `://`.
+/// The first byte of what may stand between a name and its value: `:`, `=`, `%3A`, `%3D`; also in a URL: `://`.
 const SEPARATORS: [u8; 3] = [b':', b'=', b'%'];
 /// Separators this near to each other are looked at together, in bytes.
 const STRIDE: usize = 512;

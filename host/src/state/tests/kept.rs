@@ -353,6 +353,48 @@ fn a_state_that_was_closed_or_left_behind_goes_on() {
     assert_eq!(dev.gauge_add("k", 1, 60_000, last.clock.now_ns()), Ok(1));
 }
 
+/// Threads change the state while it is written: nothing that changed is missing in the file soon after, though nobody closed
+/// it. A change that the writer does not hear of would never get there.
+#[test]
+fn no_change_is_forgotten_whenever_it_comes() {
+    const THREADS: usize = 4;
+    let dir = tempfile::tempdir().unwrap();
+    let kept = Kept::open(&settings(dir.path()));
+    let space = kept.store.namespace("p", ROOM);
+    let now = || kept.clock.now_ns();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (space, now) = (&space, &now);
+            scope.spawn(move || {
+                for turn in 0..40 {
+                    // In crowds, with pauses about as long as those of the writer.
+                    for _ in 0..50 {
+                        space.gauge_add(&format!("{}", (thread + turn) % 7), 1, 3_600_000, now()).unwrap();
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(7 * (thread as u64 + 1)));
+                }
+                // The last of them is alone: no other change wakes the writer for it.
+                space.gauge_add("last", 1, 3_600_000, now()).unwrap();
+            });
+        }
+    });
+    let path = files(dir.path(), ".state").remove(0);
+    let sums = || {
+        let bytes = fs::read(&path).unwrap();
+        let values = replay(&bytes).values;
+        let number = |body: &[u8]| i64::from_le_bytes(body.try_into().unwrap());
+        values.values().map(|value| number(value.body)).sum::<i64>()
+    };
+    let all = i64::try_from(THREADS * (40 * 50 + 1)).unwrap();
+    for _ in 0..1_000 {
+        if sums() == all {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{} of {all} changes were written", sums());
+}
+
 #[test]
 fn a_damaged_file_is_set_aside_and_what_can_be_read_of_it_counts() {
     let dir = tempfile::tempdir().unwrap();

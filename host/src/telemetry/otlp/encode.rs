@@ -1,4 +1,4 @@
-//! What goes over the line: the messages of the protocol, in protobuf.
+//! Encodes the messages of the protocol, in protobuf.
 
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,

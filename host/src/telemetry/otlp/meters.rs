@@ -113,8 +113,12 @@ pub(super) async fn send(
         if ends {
             sender.hurry();
         }
-        let (body, count) = series.encode(&resource, since);
-        sender.send(body, count).await;
+        let (series, resource) = (series.clone(), resource.clone());
+        // Thousands of them take a while, in which the runtime's threads have calls to serve. An error is the runtime's end.
+        let encoded = tokio::task::spawn_blocking(move || series.encode(&resource, since)).await;
+        if let Ok((body, count)) = encoded {
+            sender.send(body, count).await;
+        }
         if ends {
             return sender.close();
         }

@@ -26,11 +26,11 @@ pub(super) struct Sender {
     url: String,
     headers: HeaderMap,
     timeout: Duration,
-    /// What is sent: `spans`.
+    /// The kind of telemetry: `spans`.
     what: &'static str,
     /// Why the last request failed; it was said.
     failing: Option<String>,
-    /// What was lost and is not said yet.
+    /// How many were lost since the last log line about it.
     lost: u64,
     /// There is no time for a second attempt.
     hurry: bool,
@@ -87,7 +87,7 @@ impl Sender {
         self.hurry = true;
     }
 
-    /// So many were lost before they came here.
+    /// Notes that so many were lost before they came here.
     pub(super) fn lost(&mut self, count: u64) {
         if count > 0 {
             self.count(0, count);
@@ -124,7 +124,7 @@ impl Sender {
         }
     }
 
-    /// Says what was not said yet, at the end.
+    /// Logs at the end how many were lost and not reported yet.
     pub(super) fn close(self) {
         if self.lost > 0 {
             tracing::warn!("telemetry: {} {} were lost by the end", self.lost, self.what);

@@ -22,7 +22,7 @@ const BATCH: usize = 512;
 /// How long a span waits for others to be sent with.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// Where ended spans go in. Nobody waits here.
+/// The queue for spans that have ended. Putting one in never waits.
 #[derive(Debug)]
 pub(super) struct Queue {
     spans: mpsc::Sender<SpanData>,
@@ -140,12 +140,17 @@ impl Batches {
         &self,
         batch: &mut Vec<SpanData>,
         sender: &mut Sender,
-        resource: &ResourceAttributesWithSchema,
+        resource: &Arc<ResourceAttributesWithSchema>,
     ) {
-        let (count, weight) = (batch.len(), batch.iter().map(weigh).sum());
-        let body = encode::spans(std::mem::take(batch), resource);
+        let (count, weight) = (batch.len() as u64, batch.iter().map(weigh).sum());
         sender.lost(self.held.lost.swap(0, Ordering::Relaxed));
-        sender.send(body, count as u64).await;
+        let (spans, resource) = (std::mem::take(batch), resource.clone());
+        // Hundreds of them take a while, in which the runtime's threads have calls to serve.
+        match tokio::task::spawn_blocking(move || encode::spans(spans, &resource)).await {
+            Ok(body) => sender.send(body, count).await,
+            // The runtime ends.
+            Err(_) => sender.lost(count),
+        }
         // Until now they were held, as a body.
         self.held.bytes.fetch_sub(weight, Ordering::Relaxed);
     }

@@ -5,13 +5,13 @@ use serde::Deserialize;
 
 use crate::decide::{Rule, Test, is_pointer, pointer_to};
 
-/// Who is given a role: exactly one of the tests.
+/// A rule that gives a role: it has exactly one of the tests.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RuleConfig {
     /// A JSON pointer; with `value`.
     pub claim: Option<String>,
-    /// What the claim has to be or contain.
+    /// The value that the claim must have or contain.
     pub value: Option<String>,
     /// A scope in `scope` or `scp`.
     pub scope: Option<String>,
@@ -21,7 +21,7 @@ pub struct RuleConfig {
     pub subject: Option<String>,
     /// The application: `client_id`, `azp`, `cid` or `appid`.
     pub client: Option<String>,
-    /// What is given.
+    /// The role that is given.
     pub role: String,
 }
 

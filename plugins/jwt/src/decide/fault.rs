@@ -43,7 +43,7 @@ pub enum Fault {
     InsufficientScope(String),
 }
 
-/// Where tokens come from, which decides what somebody without a good one should do.
+/// Where tokens come from, which decides what a caller without a good one should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// The gateway's operator mints them with a shared secret.
@@ -71,7 +71,7 @@ impl Fault {
         }
     }
 
-    /// What to do next; none where the fault says it.
+    /// What the caller should do next; `None` where the fault says it.
     fn advice(&self, origin: Origin) -> Option<&'static str> {
         let minted = origin == Origin::Minted;
         Some(match self {

@@ -25,13 +25,13 @@ pub struct Roles {
 /// Who is given a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// What has to hold.
+    /// The condition for the role.
     pub test: Test,
-    /// What is given.
+    /// The role that is given.
     pub role: String,
 }
 
-/// What a rule looks at.
+/// The property of a token that a rule looks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Test {
     /// The claim at this pointer is this value, or a list with it.

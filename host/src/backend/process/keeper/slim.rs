@@ -1,5 +1,5 @@
-//! A keeper is a large program that does one small thing for as long as its server lives. What only starting it needed does not
-//! stay in its memory: with many servers that would be most of what the gateway seems to take.
+//! A keeper is a large program that does one small thing for as long as its server lives. So it gives back the pages
+//! that only its start needed: with many servers they would be most of the memory that the gateway seems to use.
 
 use std::ffi::c_void;
 use std::ops::Range;

@@ -1,10 +1,10 @@
-//! What a client may say to servers of its own accord, beside its calls. The list is closed: a [`ClientNotice`] is made
-//! only from what gives the client the right to say it, and a connection takes no other.
+//! The notifications of MCP that a client may send to servers beside its calls. The list is closed: a [`ClientNotice`]
+//! is made only from what gives the client the right to send it, and a connection takes no other.
 
-use super::client::{Hello, Question};
-use super::params::Params;
-use super::splice::{self, Edit};
-use super::{message, method};
+use super::super::params::Params;
+use super::super::splice::{self, Edit};
+use super::super::{message, method};
+use super::{Hello, Question};
 
 /// A notification of a client that may be passed on to a server.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ impl ClientNotice {
         declared.then_some(Self { method: method::ROOTS_CHANGED, params })
     }
 
-    /// How far the client is with a question. None if its server did not ask to hear of it.
+    /// The client's progress with a question. `None` if the server did not ask to be told.
     #[must_use]
     pub fn progress(question: &Question, params: &Params) -> Option<Self> {
         let json = question.progress_token()?.to_owned();
@@ -31,7 +31,7 @@ impl ClientNotice {
         Some(Self { method: method::PROGRESS, params: Some(params) })
     }
 
-    /// How a task stands with which the client answered a question. None if its server did not allow one.
+    /// The state of a task with which the client answered a question. `None` if the server did not allow a task.
     #[must_use]
     pub fn task_status(question: &Question, params: &Params) -> Option<Self> {
         let params = Some(params.get().to_owned());

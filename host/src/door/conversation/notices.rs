@@ -1,9 +1,9 @@
-//! What a client says without wanting an answer: notifications, and its answers to the questions of servers.
+//! Messages of a client that get no answer: notifications, and its answers to the questions of servers.
 //!
-//! Many servers look at the method of a message alone, so one with the name of a request and no id would be a request that
-//! nobody judged. Nothing of this is passed on as it came: a few notifications are a client's own right, judged by its
-//! session ([`ClientNotice`]); what is not MCP's goes through the pipeline as a call does, without an answer; the rest is
-//! dropped, and the log says so.
+//! Many servers look at the method of a message alone. A notification with the name of a request would be a request to
+//! them, and no policy would have judged it. So none is passed on as it came: a few that every client may send are
+//! judged by its session ([`ClientNotice`]); those that are not MCP's go through the pipeline as a call does, without
+//! an answer; all others are dropped, and the log says so.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::asked;
-use super::conversation::Conversation;
+use super::super::asked;
+use super::Conversation;
 use crate::mcp::bounds;
+use crate::mcp::client::ClientNotice;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::envelope::Body;
 use crate::mcp::method::Notice;
-use crate::mcp::notice::ClientNotice;
 use crate::mcp::{Params, code, era, splice};
 use crate::pipeline::{Arrival, Caller, Failure};
 
@@ -78,7 +78,7 @@ impl Client for Speaker {
 }
 
 /// What became of a notification.
-pub(super) enum Noticed<W> {
+pub(in crate::door) enum Noticed<W> {
     /// It was taken.
     Done,
     /// It is not passed on, and why.
@@ -88,8 +88,8 @@ pub(super) enum Noticed<W> {
 }
 
 impl Conversation {
-    /// Takes a notification; what is work goes its own way.
-    pub(super) fn notification(
+    /// Takes a notification; one that has to pass the pipeline gets a task of its own.
+    pub(in crate::door) fn notification(
         self: &Arc<Self>,
         method: &str,
         params: Option<&RawValue>,
@@ -113,7 +113,7 @@ impl Conversation {
     }
 
     /// Takes a notification, and says what there is to do for one that is not MCP's.
-    pub(super) fn noticed(
+    pub(in crate::door) fn noticed(
         self: &Arc<Self>,
         method: &str,
         params: Option<&RawValue>,
@@ -153,7 +153,7 @@ impl Conversation {
         Noticed::Done
     }
 
-    /// What a client may say of its own accord, to whom it may say it.
+    /// Passes on a notification that every client may send, to the servers it is for.
     fn own_accord(&self, notice: Notice, params: Option<&Params>) {
         let Some(hello) = self.hello() else { return };
         if notice == Notice::RootsChanged {
@@ -178,7 +178,7 @@ impl Conversation {
         }
     }
 
-    /// Who says something that is not MCP's: in the stateless era the message itself says so.
+    /// The sender of a notification that is not MCP's: in the stateless era the message itself says who it is.
     fn speaker(&self, params: Option<&Params>) -> Result<Speaker, String> {
         let text = params.map(Params::get);
         if era::is_stateless(text) {
@@ -202,8 +202,9 @@ impl Conversation {
         self.pipeline().handle(arrival, &CancellationToken::new()).await.map(drop)
     }
 
-    /// The client answers a backend's question. Nobody else's: ids are this session's own, and each is answered once.
-    pub(super) fn response(&self, id: &RawValue, body: Body<'_>) {
+    /// The client answers a backend's question. It can answer no other session's, because ids are this session's own,
+    /// and each is answered once.
+    pub(in crate::door) fn response(&self, id: &RawValue, body: Body<'_>) {
         let question = self.asked.lock().answered(id);
         match question {
             Some(question) => {
