@@ -17,8 +17,6 @@ const CRATES: [&str; 3] = ["host/src/", "xtask/src/", "tests/bench/src/"];
 const KNOWN: &[(&str, &[&str])] = &[
     ("host/src/app", &["files", "plugins", "reload", "suite"]),
     ("host/src/backend", &["eras", "listing", "negotiate", "refresh", "registry", "supervisor"]),
-    ("host/src/plugin", &["bindings", "guest", "reuse", "views", "waiting"]),
-    ("host/src/plugin", &["compile", "engine"]),
 ];
 
 /// Each circle once, with what imports what in it.
