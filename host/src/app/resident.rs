@@ -1,8 +1,6 @@
 //! The parts of which a process has one, whichever generation of the configuration is in force.
 
 use std::sync::Arc;
-
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
