@@ -51,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 pub use fleet::{Fleet, Lineup};
 pub use memory::Memory;
 pub use open::Common;
+pub use peer::PeerError;
 pub use process::keeper::serve_if_asked as serve_as_keeper_if_asked;
 pub use process::kin::settle;
 pub use registry::{Event, Registry};
@@ -74,7 +75,7 @@ use crate::config;
 use crate::mcp::client::ClientNotice;
 use crate::mcp::client::{Affinity, Answered, Client};
 use crate::mcp::header::Mirrored;
-use crate::mcp::payload::{Payload, PayloadError, Unkept};
+use crate::mcp::payload::{Payload, Unkept};
 use crate::mcp::{Era, message, method, splice};
 use crate::policy::Permitted;
 use crate::redact::Words;
@@ -548,33 +549,6 @@ impl Backend {
 /// The share that a call counts to. On stdio there is one client, which shares with nobody.
 fn share_of(call: &Call) -> Share {
     if call.door == "stdio" { Share::SOLE } else { call.principal.share() }
-}
-
-/// Why a request on one connection got no answer.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum PeerError {
-    #[error("no answer within {} s", .after.as_secs())]
-    Timeout {
-        after: Duration,
-        /// The server said something else meanwhile.
-        alive: bool,
-    },
-    /// It says that it works on it, and has done so for too long.
-    #[error("no answer within {} s, the most that it may take", .0.as_secs())]
-    Endless(Duration),
-    #[error("{0}")]
-    Garbage(String),
-    #[error(transparent)]
-    Wire(#[from] WireError),
-}
-
-impl From<PayloadError> for PeerError {
-    fn from(error: PayloadError) -> Self {
-        match error {
-            PayloadError::TooLarge { limit } => WireError::TooLarge { limit }.into(),
-            PayloadError::Source(_) => Self::Garbage(error.to_string()),
-        }
-    }
 }
 
 /// A message of a backend's own accord.

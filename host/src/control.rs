@@ -1,4 +1,4 @@
-//! What an operator can do with a gateway that runs, as one trait: the words between whoever asks and whoever does it.
+//! The commands of operators to a gateway that runs, as one trait ([`ControlPlane`]), with the requests and reports.
 //!
 //! A command comes through a door and the pipeline like any call, and only then to the [`ControlPlane`], which is
 //! implemented where everything is put together (`app`). The same words go over the control socket as JSON, one line for
@@ -30,7 +30,7 @@ pub const MAX_ANSWER: usize = 8 << 20;
 
 /// Does what operators want.
 pub trait ControlPlane: Send + Sync + fmt::Debug {
-    /// Does what was permitted. Whoever has the permit has passed the policies, and the intent is on record.
+    /// Carries out a command. The permit shows that it passed the policies and that its intent is on record.
     fn perform<'a>(
         &'a self,
         permitted: &'a Permitted,
@@ -38,7 +38,7 @@ pub trait ControlPlane: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'a, Result<Report, ControlError>>;
 }
 
-/// What somebody wants, and why.
+/// A command, and the reason for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
@@ -49,7 +49,7 @@ pub struct Request {
     pub reason: String,
 }
 
-/// What can be asked for.
+/// The commands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
@@ -66,13 +66,13 @@ pub enum Command {
     Revive { what: Switch },
     /// Stops, starts or restarts a backend.
     Backend { name: String, deed: Deed },
-    /// What the file says now that is not in force.
+    /// Asks for the differences between the file and the configuration in force.
     ConfigDiff,
     /// Puts in force what the file says now.
     ConfigApply,
 }
 
-/// What becomes of a backend.
+/// What to do with a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Deed {
@@ -108,7 +108,7 @@ impl Command {
     }
 }
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
@@ -118,7 +118,7 @@ pub enum Report {
     Changes(Changes),
 }
 
-/// What differs between the file and what is in force.
+/// The differences between the file and the configuration in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// They were put in force; otherwise this only says what would be.
@@ -153,12 +153,12 @@ pub enum Effect {
 /// Why a command was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
-    /// A name that means nothing.
+    /// The name matches nothing.
     #[error("{0}")]
     Unknown(String),
     #[error("{who} is at it: {what}, for {} s; try again when that is done", .since.as_secs())]
     Busy { who: String, what: &'static str, since: Duration },
-    /// It does not fit what is.
+    /// It cannot be done in the present state.
     #[error("{0}")]
     Refused(String),
     /// It was tried, and went wrong.

@@ -240,7 +240,7 @@ impl Pipeline {
             Ok(principal) => principal,
             Err(denial) => return self.refuse(&trip, None, None, denial.into()).await,
         };
-        // Whoever is switched off is told so, whatever they ask for.
+        // A caller who is switched off is told so, whatever the request is.
         if let Err(denial) = generation.policy().kill().check_caller(&principal) {
             return self.refuse(&trip, Some(&principal), None, denial.into()).await;
         }

@@ -15,13 +15,13 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use super::PeerError;
 use super::errand::{Errand, Own};
 use super::reply::Reply;
 use super::told::Told;
 use super::wire::{Outgoing, Sender, WireError};
 use crate::mcp::client::ClientNotice;
 use crate::mcp::client::{Answered, Client, Nobody, Question};
+use crate::mcp::payload::PayloadError;
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, era, message, method};
 use crate::policy::Permitted;
@@ -41,6 +41,33 @@ struct Pending {
     patience: Duration,
     /// It is one of those that a connection begins with.
     first_words: bool,
+}
+
+/// Why a request on one connection got no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PeerError {
+    #[error("no answer within {} s", .after.as_secs())]
+    Timeout {
+        after: Duration,
+        /// The server said something else meanwhile.
+        alive: bool,
+    },
+    /// It says that it works on it, and has done so for too long.
+    #[error("no answer within {} s, the most that it may take", .0.as_secs())]
+    Endless(Duration),
+    #[error("{0}")]
+    Garbage(String),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+impl From<PayloadError> for PeerError {
+    fn from(error: PayloadError) -> Self {
+        match error {
+            PayloadError::TooLarge { limit } => WireError::TooLarge { limit }.into(),
+            PayloadError::Source(_) => Self::Garbage(error.to_string()),
+        }
+    }
 }
 
 /// One request to a server.

@@ -1,4 +1,4 @@
-//! What an operator wants of one backend, and what is told of its life.
+//! The operator's order about one backend (run or stop), and the history of its server.
 //!
 //! A backend that was stopped stays so until an operator starts it: no call, no reload and no pause brings it back. The
 //! supervisor follows the word that stands here, wherever in the life of the server it is.

@@ -1,4 +1,4 @@
-//! Where a gateway is reached by commands: a Unix socket for each gateway, all gateways of one configuration in one folder.
+//! The sockets for commands: a Unix socket for each gateway, those of one configuration in one folder.
 //!
 //! The folder has the mode 0700 and each socket 0600, so only the user who runs the gateways comes this far. A socket is
 //! called after the process that listens on it. What a gateway left behind that was killed is swept by the next one, under a
@@ -94,7 +94,7 @@ pub async fn listen(folder: &Path, trust: &Trust) -> Result<Socket, SocketError>
     Ok(socket)
 }
 
-/// Removes what nobody listens on.
+/// Removes sockets on which nobody listens.
 async fn sweep(folder: &Path) {
     for (_, path) in found(folder).unwrap_or_default() {
         let Ok(short) = short(&path) else { continue };
@@ -160,7 +160,7 @@ pub async fn ask(path: &Path, request: &Request, patience: Duration) -> Result<O
     };
     let mut line = serde_json::to_vec(request).map_err(|error| SocketError::Garbled(error.to_string()))?;
     line.push(b'\n');
-    // Whoever refuses a request before it was read to its end has an answer all the same.
+    // A gateway that refuses a request before it has read all of it still sends an answer.
     let written = timeout(CONNECT, stream.write_all(&line)).await;
     let mut answer = Vec::new();
     let limited = (&mut stream).take(MAX_ANSWER as u64 + 1);

@@ -1,4 +1,4 @@
-//! How a gateway is, in words that can be sent and shown.
+//! The state of a gateway, in a form that can be sent and shown.
 
 use std::time::Duration;
 
@@ -142,7 +142,7 @@ pub struct BackendStatus {
     pub last_error_at: Option<Time>,
 }
 
-/// Who says that something is off.
+/// Where it is said that something is off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {

@@ -1,4 +1,4 @@
-//! What came of a command, for people.
+//! Prints the result of a command for people.
 
 use std::fmt::Write as _;
 use std::time::Duration;

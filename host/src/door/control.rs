@@ -96,14 +96,14 @@ pub async fn serve(socket: Socket, control: Control, stop: impl Future<Output = 
     }
 }
 
-/// Without waiting for whoever it is.
+/// Answers at once and closes, without waiting for the other end.
 fn turn_away_at_once(stream: &UnixStream) {
     // What is left unread at the end would take the answer away from them.
     let _ = stream.try_read(&mut [0; 4096]);
     let message = format!("{MAX_CONNECTIONS} commands are being worked on: try again in a moment");
     let answer = Answer::Error { reason: "overloaded".to_owned(), message };
     let line = serde_json::to_vec(&answer).unwrap_or_default();
-    // Whoever cannot take these few bytes sees that the connection ends.
+    // A client that cannot take these few bytes sees that the connection ends.
     let _ = stream.try_write(&line);
 }
 
@@ -127,7 +127,7 @@ impl Control {
             stream.shutdown().await
         });
         if !matches!(written.await, Ok(Ok(()))) {
-            tracing::debug!("whoever sent a command did not wait for its answer");
+            tracing::debug!("the sender of a command did not wait for the answer");
             return;
         }
         drain(&mut stream).await;
@@ -218,7 +218,7 @@ impl Control {
         }
     }
 
-    /// What an authenticator is shown: what the system says of whoever is connected.
+    /// The credential for the authenticators: what the system says about the connected process.
     fn credential(&self, peer: Option<&UCred>) -> Credential {
         let mut attrs =
             vec![("peer.uid".into(), self.uid.to_string()), ("peer.user".into(), self.user.clone())];
@@ -278,7 +278,7 @@ async fn drain(stream: &mut UnixStream) {
             }
         }
     };
-    // Whoever stays longer has had their time.
+    // A client that stays longer is cut.
     let _ = timeout(LINGER, reading).await;
 }
 
@@ -288,7 +288,7 @@ enum Line {
     Whole(Vec<u8>),
     /// The rest is not read.
     TooLong,
-    /// Whoever was there has gone.
+    /// The client has gone.
     None,
 }
 

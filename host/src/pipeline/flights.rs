@@ -1,6 +1,6 @@
 //! Calls under way, for operators who ask what is going on.
 //!
-//! Taking off and landing each lock a table for a moment, and allocate nothing once the table is as large as it gets.
+//! The begin and the end of a call each lock a table for a moment, and allocate nothing once the table has grown.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! What an operator wants of the gateway itself. It is a call like any other: somebody has to be known, the guards judge
-//! it, its intent is on record before anything happens, and its outcome before anybody gets an answer.
+//! A command of an operator to the gateway itself. It is a call like any other: its caller must be authenticated, the
+//! guards judge it, its intent is on record before anything happens, and its outcome before the answer is sent.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::mcp::client::{Affinity, Client, Hello, Question};
 use crate::mcp::{REVISIONS, code, message};
 use crate::policy::Caller;
 
-/// What is asked, and by whom.
+/// A command and its caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation<'a> {
     pub caller: &'a Caller,

@@ -19,7 +19,7 @@ pub struct Refusals(Mutex<VecDeque<Refused>>);
 pub struct Refused {
     /// In milliseconds since 1970.
     pub at_ms: i64,
-    /// Empty for somebody nobody knows.
+    /// Empty for a caller who is not known.
     pub subject: String,
     pub role: String,
     pub door: &'static str,

@@ -1,4 +1,5 @@
-//! What operators switched off while the gateway ran. It is kept in a file, so that a restart undoes nothing.
+//! The orders of operators that switched something off while the gateway ran, kept in a file so that they survive a
+//! restart.
 //!
 //! The gateways of one configuration file share its file of orders: clients on stdio start a gateway each, and an order is
 //! about all of them. Each change is made under a lock of the file system, read first and written whole. What cannot be
@@ -19,7 +20,7 @@ mod file;
 
 pub use file::{OrdersError, OrdersFile};
 
-/// Most orders at once; whoever needs more writes patterns, or the file.
+/// How many orders there may be at once; an operator who needs more uses patterns, or `[kill_switch]`.
 const MAX_ORDERS: usize = 1_000;
 /// Longest name and longest reason, in bytes.
 const MAX_TEXT: usize = 1_024;

@@ -123,7 +123,7 @@ impl Plane {
                 }
                 unknown(format!("there is no backend {name:?}{}", one_of(name, &known)))
             }
-            // Whoever holds a token may come at any time, so no name of a caller is unknown for good.
+            // The holder of a token may come at any time, so no name of a caller is unknown for good.
             Switch::Subject(name) if name.is_empty() => {
                 Err(ControlError::Refused("a subject has a name".to_owned()))
             }

@@ -1,4 +1,4 @@
-//! How the gateway is: everything an operator asks first, in one look.
+//! Gathers the state of the gateway for `status`.
 
 use std::sync::Arc;
 use std::time::Instant;

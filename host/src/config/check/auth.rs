@@ -6,14 +6,9 @@ use super::super::raw::{RawAlg, RawAuth, RawHttp, RawKey, RawMode, RawRbac, RawR
 use super::super::secret::Secret;
 use super::super::{Auth, file};
 use super::Checker;
-use super::plugins::Shipped;
+use super::plugins::{AUTH_OPERATOR, OPERATOR, Shipped};
 use crate::config::problem::nearest;
 
-/// The role of whoever sends commands to the gateway, unless the file says otherwise: none of [rbac.roles].
-pub(super) const OPERATOR: &str = "operator";
-/// What knows them where callers bring tokens: the plugin `auth-local` under a name of its own, so that no entry of
-/// [[plugins]] turns it into one that lets others in.
-pub(super) const AUTH_OPERATOR: &str = "auth-operator";
 /// RFC 7518, 3.2: a key for HS256 has at least the size of the hash.
 const MIN_SECRET: usize = 32;
 

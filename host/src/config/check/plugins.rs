@@ -7,9 +7,14 @@ use super::super::raw::{
 };
 use super::super::secret::Secret;
 use super::super::{HttpGrant, Isolation, Limits, OnFailure, Plugin, Stage};
-use super::auth::{AUTH_OPERATOR, OPERATOR};
 use super::{Checker, duration, is_name};
 use crate::config::problem::nearest;
+
+/// The role of the user who sends commands to the gateway, unless the file says otherwise: none of [rbac.roles].
+pub(super) const OPERATOR: &str = "operator";
+/// What knows that user where callers bring tokens: the plugin `auth-local` under a name of its own, so that no entry of
+/// [[plugins]] turns it into one that lets others in.
+pub(super) const AUTH_OPERATOR: &str = "auth-operator";
 
 /// The plugins that come with the gateway.
 const SHIPPED: [&str; 9] = [

@@ -1,3 +1,5 @@
+//! What people read of a gateway that runs, with fixed values.
+
 use super::super::{Change, Generation, Record, Running, Switch};
 use super::*;
 

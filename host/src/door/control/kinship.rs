@@ -1,9 +1,9 @@
-//! Whether a process was started by this gateway: then it is a server, or what a server started.
+//! Finds out whether a process was started by this gateway: then it is a server, or was started by one.
 //!
 //! The keepers adopt what loses its parent below them, and the gateway what loses its keeper, so whatever a server starts
 //! has this process among its ancestors for as long as it lives.
 
-/// More ancestors than that nobody has.
+/// How many ancestors are looked at; no process has more.
 const MOST: usize = 256;
 
 /// Looks at the ancestors of a process.

@@ -1,3 +1,5 @@
+//! Orders in their file: kept, shared, and never read as "nothing is off".
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::os::unix::fs::PermissionsExt as _;
