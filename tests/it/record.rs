@@ -87,7 +87,10 @@ fn secrets_are_redacted() {
 #[test]
 fn without_the_record_nothing_is_called() {
     let setup = Setup::echo();
-    std::fs::write(setup.path("sentinel-gateway"), "a file where the folder belongs").unwrap();
+    let dir = setup.path("record");
+    std::fs::write(&dir, "a file where the folder belongs").unwrap();
+    // Operators' orders would be in the same folder, and are missed first.
+    let setup = setup.gateway("control_dir = \"off\"").more(&format!("[audit]\ndir = {dir:?}"));
     let (status, errors) = setup.refused(&[]);
     assert_eq!(status, Some(1), "{errors}");
     assert!(errors.contains("audit"), "{errors}");

@@ -55,13 +55,16 @@ impl Space {
     pub(super) fn new(places: Vec<PathBuf>, floor: Option<u64>) -> Self {
         let (due, low) = (AtomicU64::new(0), AtomicBool::new(false));
         let seen = Mutex::new(Seen { floor, ..Seen::default() });
-        Self { places, began: Instant::now(), due, low, seen }
+        let space = Self { places, began: Instant::now(), due, low, seen };
+        // Callers that come while another one looks go by what was seen before, so there has to be something.
+        space.look(room);
+        space
     }
 
-    /// From now on so many bytes must be free; the next call looks.
+    /// From now on so many bytes must be free.
     pub(super) fn bound(&self, floor: Option<u64>) {
         self.seen.lock().floor = floor;
-        self.due.store(0, Ordering::Relaxed);
+        self.look(room);
     }
 
     /// Whether another call may be recorded.

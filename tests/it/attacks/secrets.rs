@@ -78,7 +78,8 @@ fn secrets_in_other_shapes_stay_out_of_the_record_too() {
         rows[1]
     );
     // What the text of the record does not hold its files do not hold either.
-    for file in gateway.setup.files("sentinel-gateway") {
+    // A socket holds nothing that could be read.
+    for file in gateway.setup.files("sentinel-gateway").into_iter().filter(|file| file.is_file()) {
         let bytes = std::fs::read(&file).unwrap();
         assert!(!bytes.windows(6).any(|window| window == b"CANARY"), "{}", file.display());
     }
@@ -376,7 +377,7 @@ fn a_password_in_the_url_of_the_database_is_in_no_line() {
     });
     assert!(!ready.body.contains("CANARY"), "{}", ready.body);
     assert!(!gateway.log().contains("CANARY"), "{}", gateway.log());
-    for file in gateway.setup.files("sentinel-gateway") {
+    for file in gateway.setup.files("sentinel-gateway").into_iter().filter(|file| file.is_file()) {
         let bytes = std::fs::read(&file).unwrap();
         assert!(!bytes.windows(6).any(|window| window == b"CANARY"), "{}", file.display());
     }
