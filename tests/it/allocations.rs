@@ -35,7 +35,7 @@ struct Inside {
     conversation: Arc<Conversation>,
     out: Out,
     answers: Outbox,
-    _events: mpsc::Receiver<sentinel_gateway::backend::Event>,
+    _events: mpsc::Receiver<sentinel_gateway::backend::ListChanged>,
     _folder: tempfile::TempDir,
 }
 
