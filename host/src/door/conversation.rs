@@ -318,6 +318,8 @@ impl Conversation {
             params: None,
             client,
             trace: None,
+            body: None,
+            locate: None,
         }
     }
 
@@ -330,7 +332,7 @@ impl Conversation {
         if let Some(list) = List::of_method(request.method) {
             let (result, given) = self.pipeline().list(request, list).await?;
             *view = Some(given);
-            return Ok(Answer::Result(result.into()));
+            return Ok(Answer::own(result));
         }
         if request.method == "logging/setLevel" {
             let level = request.params.and_then(|params| splice::get(params.get(), "/level"));

@@ -150,7 +150,7 @@ impl Conversation {
             () = ended => {
                 let tag = format!("{{\"_meta\":{{\"io.modelcontextprotocol/subscriptionId\":{}}}}}", id.get());
                 let ended = era::result_to_stateless("", &tag, &era::server_info());
-                Ok(Answer::Result(ended.into()))
+                Ok(Answer::own(ended))
             }
         }
     }
@@ -208,9 +208,8 @@ impl Conversation {
                 ..self.call_request(&subscription.out.caller, Some(id), method, &client)
             };
             match self.pipeline().handle(request, cancelled).await {
-                Ok(Answer::Result(_)) => granted.push(uri),
-                Ok(Answer::Error(_))
-                | Err(Failure::Unknown { .. } | Failure::Unlisted { .. } | Failure::Denied(_)) => {
+                Ok(answer) if !answer.is_rpc_error() => granted.push(uri),
+                Ok(_) | Err(Failure::Unknown { .. } | Failure::Unlisted { .. } | Failure::Denied(_)) => {
                     tracing::debug!(uri, "a subscription was not granted");
                 }
                 Err(failure) => return Err(failure),

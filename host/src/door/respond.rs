@@ -7,19 +7,48 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::call::{Denial, DenialKind, TargetKind};
+use crate::call::{Denial, DenialKind, Outcome, TargetKind};
 use crate::mcp::bounds::TooLong;
+use crate::mcp::era::server_info;
 use crate::mcp::payload::Payload;
 use crate::mcp::{Era, code, message, splice};
-use crate::pipeline::{Answer, BackendError, Failure, tried_again};
+use crate::pipeline::{Answer, AnswerKind, BackendError, Failure, tried_again};
 use crate::session::AdmitError;
 
 /// The reply to a request; none where the client asked for none (it cancelled).
 pub(super) fn reply(id: &str, answer: Result<Answer, Failure>, era: Era) -> Option<Payload> {
     match answer {
-        Ok(Answer::Result(result)) => Some(result.reworded(message::result(id, result.json()))),
-        Ok(Answer::Error(error)) => Some(error.reworded(message::error_object(id, error.json()))),
+        Ok(Answer { kind, outcome, payload }) => Some(match kind {
+            AnswerKind::Result => payload.reworded(message::result(id, payload.json())),
+            AnswerKind::RpcError { .. } => payload.reworded(message::error_object(id, payload.json())),
+            AnswerKind::Http(_) | AnswerKind::Exit { .. } => {
+                // A string that is elsewhere cannot be quoted in another string.
+                let (said, outcome) = if payload.is_whole() {
+                    (payload.json(), outcome)
+                } else {
+                    ("the answer is too long to be the result of a tool", Outcome::ToolError)
+                };
+                message::result(id, &tool_result(said, outcome, era)).into()
+            }
+        }),
         Err(failure) => failed(id, &failure, era).map(Payload::from),
+    }
+}
+
+/// The answer of a backend that is no MCP server as the result of a tool (MCP "Tools", tool result).
+fn tool_result(said: &str, outcome: Outcome, era: Era) -> String {
+    let mut result = format!("{{\"content\":[{{\"type\":\"text\",\"text\":{}}}]", message::quoted(said));
+    if said.starts_with('{') && serde_json::from_str::<&RawValue>(said).is_ok() {
+        result.push_str(",\"structuredContent\":");
+        result.push_str(said);
+    }
+    if outcome != Outcome::Success {
+        result.push_str(",\"isError\":true");
+    }
+    result.push('}');
+    match era {
+        Era::Handshake => result,
+        Era::Stateless => crate::mcp::era::result_to_stateless("tools/call", &result, &server_info()),
     }
 }
 
@@ -32,7 +61,7 @@ pub(super) fn status(answer: &Result<Answer, Failure>, era: Era) -> u16 {
         Err(Failure::Denied(denial)) if era == Era::Stateless && denial.kind == DenialKind::UnknownMethod => {
             404
         }
-        Ok(Answer::Error(error)) if era == Era::Stateless => match crate::mcp::era::code_of(error.json()) {
+        Ok(answer) if era == Era::Stateless => match answer.error_code() {
             Some(code::HEADER_MISMATCH | code::MISSING_CAPABILITY | code::UNSUPPORTED_VERSION) => 400,
             Some(code::METHOD_NOT_FOUND) => 404,
             _ => 200,
@@ -265,6 +294,23 @@ mod tests {
             let error = BackendError::Status { backend: "b".into(), status, retry_after: None, said };
             assert_eq!(text(error).contains("at most 50"), heard, "{status}");
         }
+    }
+
+    #[test]
+    fn what_is_no_mcp_answer_becomes_the_result_of_a_tool() {
+        let said = |text: &str, outcome| {
+            let kind = AnswerKind::Exit { code: 0, digest: [0; 32] };
+            let answer = Answer { kind, outcome, payload: text.to_owned().into() };
+            let message = reply("1", Ok(answer), Era::Handshake).unwrap();
+            serde_json::from_slice::<Value>(message.text()).unwrap()["result"].clone()
+        };
+        assert_eq!(
+            said("a\n\"b\"", Outcome::Success),
+            json!({"content": [{"type": "text", "text": "a\n\"b\""}]})
+        );
+        let object = said(r#"{"a":1}"#, Outcome::ServerError);
+        assert_eq!((&object["structuredContent"], &object["isError"]), (&json!({"a": 1}), &json!(true)));
+        assert!(said(r#"{"a":"#, Outcome::Success).get("structuredContent").is_none());
     }
 
     #[test]

@@ -198,7 +198,7 @@ impl Conversation {
                 self.discovery(&who)
             }
         };
-        Ok(Answer::Result(era::result_to_stateless(method, &result, &era::server_info()).into()))
+        Ok(Answer::own(era::result_to_stateless(method, &result, &era::server_info())))
     }
 
     fn discovery(&self, who: &Arc<Principal>) -> String {
@@ -296,7 +296,7 @@ impl Conversation {
         })?;
         let set = Edit::Set { pointer: "/requestState".to_owned(), json: message::quoted(&state) };
         let required = era::result_to_stateless("", &required, &era::server_info());
-        Ok(Answer::Result(splice::apply(&required, &[set]).unwrap_or(required).into()))
+        Ok(Answer::own(splice::apply(&required, &[set]).unwrap_or(required)))
     }
 
     /// Begins a call that outlives its request if it has to ask.
