@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::redact::Words;
 
 /// Why a backend gave no answer. This is what operators read, in the log and in the record; what a client hears of it is
-/// said in `door::respond`.
+/// said in `door::mcp::respond`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
     #[error("backend \"{backend}\" is not available: {reason}{}", tried_again(*.again))]

@@ -9,7 +9,7 @@ use super::refusal::Refusal;
 use super::{Mount, Refused, caller, era_of, local, reply, too_many_connections};
 use crate::call::{self, Denial, Principal};
 use crate::door::guard;
-use crate::door::respond;
+use crate::door::mcp::respond;
 use crate::door::server::Peer;
 use crate::pipeline::{Caller, Failure};
 

@@ -201,7 +201,7 @@ pub(super) fn bound(identity: &str, method: &str, params: &str) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::call::Credential;
-    use crate::door::line;
+    use crate::door::mcp::line;
     use crate::pipeline::Caller;
 
     fn running() -> RunningCall {

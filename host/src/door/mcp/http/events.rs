@@ -13,12 +13,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio_util::sync::CancellationToken;
 
 use super::super::conversation::Conversation;
-use super::super::guard::Form;
 use super::super::line::{Outbound, Outbox};
 use super::super::pour::Pour;
 use super::super::respond;
 use super::reply;
 use super::work::Work;
+use crate::door::guard::Form;
 use crate::mcp::payload::Payload;
 
 /// The settings that decide how an answer is sent, besides the request.

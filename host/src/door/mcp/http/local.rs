@@ -11,9 +11,9 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use tokio::sync::Semaphore;
 
-use super::super::guard;
 use super::kin::{self, Kin};
-use super::server::Peer;
+use crate::door::guard;
+use crate::door::server::Peer;
 
 /// For how many connections at a time the process at the other end is looked up.
 static LOOKS: Semaphore = Semaphore::const_new(4);
