@@ -8,10 +8,12 @@ pub mod fuzz;
 pub mod registry;
 
 mod arguments;
+mod calling;
 mod dedicated;
 mod eras;
 mod errand;
 mod fleet;
+mod forward;
 mod http;
 mod items;
 mod lineup;
@@ -21,6 +23,7 @@ mod negotiate;
 mod open;
 mod peer;
 mod progress;
+mod reach;
 mod refresh;
 mod reply;
 mod restart;
@@ -39,7 +42,7 @@ mod wanted;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -58,35 +61,27 @@ pub use registry::Registry;
 pub use wanted::History;
 
 use self::dedicated::DedicatedConnections;
-use self::errand::Errand;
 use self::memory::Remembered;
 use self::open::Opener;
-use self::peer::{Peer, Request};
+use self::peer::Peer;
 use self::progress::Progress;
 use self::refresh::Refreshing;
 use self::subscribe::Subscriptions;
-use self::transport::TransportError;
 use self::wanted::{Story, Wanted};
-use super::{Answer, BackendError, Status, whole};
-use crate::call::shares::{Full, Shares};
+use super::{BackendError, Status, whole};
+use crate::call::shares::Shares;
 use crate::call::{Call, Share};
 use crate::config;
-use crate::mcp::client::ClientNotice;
-use crate::mcp::client::{Affinity, Answered, Client};
+use crate::mcp::Era;
+use crate::mcp::client::{Affinity, ClientNotice};
 use crate::mcp::header::Mirrored;
-use crate::mcp::payload::{Payload, Unkept};
-use crate::mcp::{Era, message, method, splice};
-use crate::policy::Permitted;
+use crate::mcp::payload::Payload;
 use crate::redact::Words;
 
 /// A call for a name that nobody offers yet waits this long while a backend is starting that may offer it.
 pub const START_PATIENCE: Duration = Duration::from_secs(10);
-/// A call on a backend that is starting waits this long for it, and no longer than for its answer.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 /// A server that is down is waited for as well if it is started again within this time of a call's arrival.
 const PAUSE_PATIENCE: Duration = Duration::from_secs(1);
-/// The pause before a first retry; it doubles.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// `subscriptions/listen` is answered when it ends, and its stream may be silent for as long as nothing changes; that
 /// its server has vanished is noticed by TCP's own probes.
@@ -206,89 +201,6 @@ impl Server {
         self.peer.load_full()
     }
 
-    /// Does what was permitted. Names are turned into the server's own here. Dropping the future cancels the request at the
-    /// server. What wants no answer, a notification that is not MCP's, is passed on, and the answer is the gateway's own.
-    ///
-    /// # Errors
-    /// There is no answer; a JSON-RPC error is an answer.
-    pub(super) async fn call(
-        self: &Arc<Self>,
-        permitted: &Permitted,
-        request: super::Request<'_>,
-    ) -> Result<Answer, BackendError> {
-        let super::Request { params, headers, client, answered, body: _ } = request;
-        let call = permitted.call();
-        let share = share_of(call);
-        let slot = self.slots.take(share, 1);
-        let _slot = slot.map_err(|full| self.full(full, self.settings.max_in_flight, "calls"))?;
-        let peer = self.connected().await?;
-        let params = params.unwrap_or(&call.params).get();
-        let renamed = translate::own_names(call, params);
-        let params = renamed.as_deref().unwrap_or(params);
-        // To a stateless server a connection is no session: everybody shares it.
-        let alone = match peer.era() {
-            Era::Handshake => true,
-            Era::Stateless => {
-                client.client_info().era() == Era::Handshake && self.shakes_hands.load(Ordering::Relaxed)
-            }
-        };
-        let (peer, lease) = match client.affinity() {
-            Affinity::Shared => (peer, None),
-            _ if !alone => (peer, None),
-            affinity => {
-                let (peer, lease) = self.connection_for(&affinity, share, client).await?;
-                (peer, Some(lease))
-            }
-        };
-        let reply = if answered {
-            translate::exchange(self, &peer, permitted, params, headers, client).await
-        } else {
-            translate::pass(self, &peer, permitted, params, headers, client)
-        };
-        if reply.is_ok() {
-            peer.has_served();
-        }
-        if let (Some(lease), Ok(reply)) = (&lease, &reply)
-            && !reply.is_error()
-        {
-            lease.heard(&call.method, params);
-        }
-        let reply = reply.map_err(|error| self.lost(error, &peer))?;
-        // Clients refuse the whole message for it, and wait for another.
-        if !reply.is_error() && !reply.text().starts_with('{') && !crate::mcp::is_custom(&call.method) {
-            let reason = self.words(&format!("its result for {} is no object", call.method));
-            return Err(BackendError::Protocol { backend: self.name.clone(), reason });
-        }
-        if let Some(long) = reply.payload().source() {
-            // From here on it waits for this caller to read it.
-            let kept = long.keep_for(share);
-            kept.map_err(|why| BackendError::Unkept {
-                backend: self.name.clone(),
-                own: why == Unkept::Share,
-            })?;
-        }
-        Ok(reply.answer(self.settings.errors_count))
-    }
-
-    /// Why a call on this connection failed. Of those that are lost with it only the first counts.
-    fn lost(&self, error: PeerError, peer: &Peer) -> BackendError {
-        let lost =
-            matches!(error, PeerError::Transport(TransportError::Closed(_) | TransportError::SessionLost));
-        let more = lost && !peer.is_first_lost();
-        match self.failed(error) {
-            BackendError::Unreachable { backend, reason, again, .. } if more => {
-                BackendError::Unreachable { backend, reason, counts: false, again }
-            }
-            error => error,
-        }
-    }
-
-    /// The error when there is no place for a caller; it is not the server's fault.
-    fn full(&self, full: Full, limit: usize, what: &'static str) -> BackendError {
-        let backend = self.name.clone();
-        if full.own { BackendError::Share { backend, what } } else { BackendError::Busy { backend, limit } }
-    }
-
     /// Sends a client's notification: over its own connection, or over the shared one if it is the only client. The
     /// stateless era has no such notifications.
     pub fn notify(&self, session: Option<&Arc<str>>, notice: &ClientNotice) {
@@ -313,111 +225,6 @@ impl Server {
         self.mirrored.load().get(tool).cloned().unwrap_or_default()
     }
 
-    /// Sends the request, again if the server certainly did not see it (no connection came to be). Whatever it may
-    /// have seen is never sent twice: a tool has effects.
-    async fn request(
-        &self,
-        peer: &Peer,
-        permitted: &Permitted,
-        params: &str,
-        headers: Vec<(String, String)>,
-        client: &Arc<dyn Client>,
-    ) -> Result<Reply, PeerError> {
-        let patience = self.settings.patience(permitted.call());
-        let begun = Instant::now();
-        let mut left_of_it = patience.silence;
-        let mut pause = RETRY_PAUSE;
-        let mut left = self.settings.retries;
-        loop {
-            let sent = peer.request(Request {
-                errand: Errand::Call(permitted),
-                params: Some(params),
-                headers: headers.clone(),
-                client: client.clone(),
-                patience: left_of_it,
-                longest: patience.longest,
-            });
-            let sent = sent.await;
-            let unseen = matches!(sent, Err(PeerError::Transport(TransportError::Unreachable(_))));
-            if !unseen || left == 0 || left_of_it <= pause {
-                return sent;
-            }
-            left -= 1;
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-            left_of_it = patience.silence.saturating_sub(begun.elapsed());
-        }
-    }
-
-    /// Whether it may be there in a moment, and is not there yet.
-    fn is_coming(&self, soon: Instant) -> bool {
-        self.is_on_its_way(&self.status.borrow(), soon)
-    }
-
-    fn is_on_its_way(&self, status: &Status, soon: Instant) -> bool {
-        match status {
-            Status::Starting => true,
-            Status::Down { again, .. } => again.is_some_and(|again| again < soon),
-            // It was lost a moment ago, and what follows is not known yet.
-            Status::Ready => self.peer.load().is_none(),
-            Status::Stopped => false,
-        }
-    }
-
-    /// A call needs it: if it is down, it is tried again as soon as its last attempt is long enough ago.
-    pub fn want(&self) {
-        if matches!(*self.status.borrow(), Status::Down { .. }) {
-            self.try_again(*self.soonest.lock());
-        }
-    }
-
-    /// If it is down, it is tried again at this time at the latest. The supervisor follows what stands in the status.
-    pub(self) fn try_again(&self, at: Instant) {
-        self.status.send_if_modified(|status| match status {
-            Status::Down { again: Some(again), .. } if *again > at => {
-                *again = at;
-                true
-            }
-            Status::Down { .. } | Status::Starting | Status::Ready | Status::Stopped => false,
-        });
-    }
-
-    /// The connection, waiting a while for one that is being made.
-    async fn connected(&self) -> Result<Arc<Peer>, BackendError> {
-        if self.wanted.is_stopped() {
-            return Err(BackendError::Stopped { backend: self.name.clone() });
-        }
-        if let Some(peer) = self.peer() {
-            return Ok(peer);
-        }
-        self.want();
-        let mut status = self.status.subscribe();
-        let soon = Instant::now() + PAUSE_PATIENCE;
-        // A caller who is refused asks again, and every refusal looks like a failure to a circuit breaker.
-        let settled = tokio::time::timeout(
-            CONNECT_PATIENCE.min(self.settings.timeout),
-            status.wait_for(|status| !self.is_on_its_way(status, soon)),
-        );
-        let (reason, again) = match settled.await {
-            Ok(Ok(status)) => match &*status {
-                Status::Down { reason, again } => {
-                    let left = |again: &Instant| again.saturating_duration_since(Instant::now());
-                    (reason.clone(), again.as_ref().map(left))
-                }
-                Status::Stopped => ("the gateway is shutting down".into(), None),
-                Status::Starting | Status::Ready => (Words::default(), None),
-            },
-            Ok(Err(_)) => ("the gateway is shutting down".into(), None),
-            Err(_) => (self.words(&format!("it is still {}", self.starting())), None),
-        };
-        self.peer().ok_or_else(|| BackendError::Unreachable {
-            backend: self.name.clone(),
-            reason,
-            counts: false,
-            again,
-        })
-    }
-
     /// The server's text about a failed call, without the secrets of the configuration; `None` if it holds none. Many
     /// servers repeat the key they were given.
     #[must_use]
@@ -428,36 +235,6 @@ impl Server {
     /// Words of the server or about it, so that they can be shown.
     pub(self) fn words(&self, said: &str) -> Words {
         self.opener.words(said)
-    }
-
-    fn failed(&self, error: PeerError) -> BackendError {
-        let backend = self.name.clone();
-        match error {
-            PeerError::Timeout { after, alive } => {
-                BackendError::Timeout { backend, after, alive, endless: false }
-            }
-            PeerError::Endless(after) => BackendError::Timeout { backend, after, alive: true, endless: true },
-            PeerError::Garbage(reason) => BackendError::Protocol { backend, reason: self.words(&reason) },
-            PeerError::Transport(error) => match error {
-                TransportError::Status { status, retry_after, said } => {
-                    BackendError::Status { backend, status, retry_after, said }
-                }
-                TransportError::TooLarge { limit } => BackendError::TooLarge { backend, limit },
-                TransportError::Protocol(_) => {
-                    BackendError::Protocol { backend, reason: self.words(&error.to_string()) }
-                }
-                TransportError::Busy => BackendError::Busy { backend, limit: transport::OUTGOING_QUEUE },
-                TransportError::Unreachable(_) | TransportError::SessionLost | TransportError::Closed(_)
-                    if self.wanted.is_stopped() =>
-                {
-                    BackendError::Stopped { backend }
-                }
-                TransportError::Unreachable(_) | TransportError::SessionLost | TransportError::Closed(_) => {
-                    let reason = self.words(&error.to_string());
-                    BackendError::Unreachable { backend, reason, counts: true, again: None }
-                }
-            },
-        }
     }
 }
 
@@ -491,39 +268,6 @@ fn host_and_port(url: &str) -> (&str, Option<u16>) {
         _ => (authority, Some(usual)),
     };
     (host.trim_start_matches('[').trim_end_matches(']'), port)
-}
-
-/// Whether a server says that what it offers has changed.
-fn is_list_change(message: &Spontaneous) -> bool {
-    matches!(message, Spontaneous::Notification { method, .. } if method.ends_with("/list_changed"))
-}
-
-/// Hands what a server said on to the client it is for.
-fn pass_on(backend: &Arc<str>, peer: &Arc<Peer>, client: Option<Arc<dyn Client>>, message: Spontaneous) {
-    match (message, client) {
-        (Spontaneous::Request { id, method, .. }, _) if method == "ping" => {
-            peer.answer(&id, &Answered::Result(message::raw("{}".to_owned())));
-        }
-        (Spontaneous::Notification { method, message }, Some(client)) if method == method::CANCELLED => {
-            let text = std::str::from_utf8(&message).unwrap_or("{}");
-            let id = splice::get(text, "/params/requestId").unwrap_or("null");
-            client.withdraw(&peer.question_key(id), splice::get(text, "/params"));
-        }
-        (Spontaneous::Notification { message, .. }, Some(client)) => client.notify(message),
-        (Spontaneous::Notification { method, .. }, None) => {
-            tracing::debug!(%backend, method, "a notification that is for nobody was dropped");
-        }
-        (Spontaneous::Request { id, method, params }, client) => {
-            let question = peer.question(&id, method, params);
-            match client {
-                Some(client) if client.client_info().answers(&question.method) => client.ask(question),
-                Some(_) => {
-                    question.refuse(crate::mcp::code::METHOD_NOT_FOUND, "the client does not support this");
-                }
-                None => question.refuse(crate::mcp::code::INTERNAL_ERROR, "no client is connected"),
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -402,8 +402,8 @@ fn hear(backend: &Arc<Server>, slot: &Slot, peer: &Arc<Peer>, raw: &Payload, abo
     peer.receive(raw, about, |message, client| {
         let client = client.or_else(|| peer.newest()).or_else(|| slot.owner.lock().clone());
         // What is offered is read over the shared connection, which hears of it too.
-        if !super::is_list_change(&message) {
-            super::pass_on(&backend.name, peer, client, message);
+        if !super::forward::is_list_change(&message) {
+            super::forward::pass_on(&backend.name, peer, client, message);
         }
     });
 }

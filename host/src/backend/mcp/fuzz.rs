@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::errand::{Errand, Own};
-use super::pass_on;
+use super::forward::pass_on;
 use super::peer::{Peer, Request};
 use super::sse::{Item, Parser};
 use super::transport::{self, End, Sender};

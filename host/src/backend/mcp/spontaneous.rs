@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::fleet::ServerFleet;
 use super::peer::Peer;
-use super::{Server, Spontaneous, refresh};
+use super::{Server, Spontaneous, forward, refresh};
 use crate::mcp::Era;
 use crate::mcp::client::Client;
 
@@ -28,5 +28,5 @@ pub(super) fn take(
     // under way only, so if there is one, it is that.
     let only = || (peer.era() == Era::Stateless).then(|| peer.only()).flatten();
     let client = client.or_else(only).or_else(|| fleet.sole.get().cloned());
-    super::pass_on(&backend.name, peer, client, message);
+    forward::pass_on(&backend.name, peer, client, message);
 }
