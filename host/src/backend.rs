@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 #[cfg(feature = "fuzz")]
 pub use mcp::fuzz;
-pub use mcp::{Common, History, Lineup, ListChanged, Memory, Registry, START_PATIENCE, Server, ServerFleet};
+pub use mcp::{
+    Common, Fixed, History, Lineup, ListChanged, Memory, Registry, START_PATIENCE, Server, ServerFleet,
+};
 
 pub use answer::{Answer, AnswerKind, HttpHead};
 pub use body::{Body, Chunks};

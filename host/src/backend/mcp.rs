@@ -12,6 +12,7 @@ mod calling;
 mod dedicated;
 mod eras;
 mod errand;
+mod fixed;
 mod fleet;
 mod forward;
 mod http;
@@ -52,6 +53,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use fixed::Fixed;
 pub use fleet::{ListChanged, ServerFleet};
 pub use lineup::Lineup;
 pub use memory::Memory;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use sentinel_names::Names;
 
-use super::Server;
-use crate::config::Arguments;
+use crate::config::{self, Arguments};
 use crate::mcp::catalog::{Offer, Offers};
 use crate::mcp::message;
 use crate::mcp::schema::{ArgumentSchema, Notice, Room};
@@ -18,8 +17,15 @@ const NAMED: usize = 20;
 /// compile.
 const STACK: usize = 64 << 20;
 
+/// Whose tools they are, and what the operator said about them; nothing, if they come from the configuration itself.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'a> {
+    pub(super) name: &'a Arc<str>,
+    pub(super) settings: Option<&'a config::Backend>,
+}
+
 /// Reads the schemas of all tools. Those that are as they were before are not read again.
-pub(super) fn read(backend: &Server, shaped: &mut Offers, before: &Offers) {
+pub(super) fn read(backend: Owner<'_>, shaped: &mut Offers, before: &Offers) {
     let tools = &shaped.tools;
     let all = std::thread::scope(|scope| {
         let reading = std::thread::Builder::new().name("schemas".to_owned()).stack_size(STACK);
@@ -35,10 +41,11 @@ pub(super) fn read(backend: &Server, shaped: &mut Offers, before: &Offers) {
     }
 }
 
-fn all(backend: &Server, tools: &[Offer], before: &Offers) -> HashMap<String, Arc<ArgumentSchema>> {
+fn all(backend: Owner<'_>, tools: &[Offer], before: &Offers) -> HashMap<String, Arc<ArgumentSchema>> {
     let mut room = Room::default();
     let mut all: HashMap<String, Arc<ArgumentSchema>> = HashMap::with_capacity(tools.len());
     let mut said = 0_usize;
+    let strict = backend.settings.is_some_and(|settings| settings.strict_schemas);
     for tool in tools {
         // Of two with one name the first is shown.
         if all.contains_key(&tool.name) {
@@ -48,12 +55,12 @@ fn all(backend: &Server, tools: &[Offer], before: &Offers) -> HashMap<String, Ar
         let known = before.arguments.get(&tool.name).filter(|known| known.is(text, &mut room));
         let schema = known.cloned().unwrap_or_else(|| {
             let text = text.map(|text| message::raw(text.to_owned()));
-            let names = Names { shown: &tool.name, own: &tool.upstream, backend: &backend.name };
-            let wanted = backend.settings.arguments(&names);
+            let names = Names { shown: &tool.name, own: &tool.upstream, backend: backend.name };
+            let wanted = backend.settings.map_or(Arguments::Refuse, |settings| settings.arguments(&names));
             if wanted == Arguments::Off {
                 return Arc::new(ArgumentSchema::unchecked(text));
             }
-            let (schema, notices) = ArgumentSchema::read(text, backend.settings.strict_schemas, &mut room);
+            let (schema, notices) = ArgumentSchema::read(text, strict, &mut room);
             let schema = if wanted == Arguments::Warn { schema.advising() } else { schema };
             if !notices.is_empty() {
                 said += 1;
@@ -72,7 +79,7 @@ fn all(backend: &Server, tools: &[Offer], before: &Offers) -> HashMap<String, Ar
     all
 }
 
-fn say(backend: &Server, tool: &str, notice: &Notice) {
+fn say(backend: Owner<'_>, tool: &str, notice: &Notice) {
     match notice {
         Notice::Unusable(_) => tracing::error!(backend = %backend.name, tool = ?tool, "{notice}"),
         Notice::Flawed(_) | Notice::Heavy(_) | Notice::Unchecked(_) => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fixed::Fixed;
 use super::fleet::ServerFleet;
 use super::open::{Common, Opener};
 use super::progress::Stage;
@@ -18,6 +19,8 @@ pub struct Lineup {
     pub(super) common: Common,
     pub(super) opener: Arc<Opener>,
     started: Vec<Arc<Server>>,
+    /// What is offered beside the servers.
+    pub(super) fixed: Vec<Fixed>,
 }
 
 impl Lineup {
@@ -29,7 +32,14 @@ impl Lineup {
         (backends, started): (Vec<Arc<Server>>, Vec<Arc<Server>>),
     ) -> Self {
         started.iter().for_each(|server| supervisor::launch(&fleet, server));
-        Self { fleet, backends, common, opener, started }
+        Self { fleet, backends, common, opener, started, fixed: Vec::new() }
+    }
+
+    /// The same beside backends that are no MCP servers.
+    #[must_use]
+    pub fn beside(mut self, fixed: Vec<Fixed>) -> Self {
+        self.fixed = fixed;
+        self
     }
 
     /// The names of those that were started for it.

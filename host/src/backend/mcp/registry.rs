@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 
+use super::arguments::Owner;
+use super::fixed::Fixed;
 use super::fleet::{ListChanged, Lists, ServerFleet};
 use super::lineup::Lineup;
 use super::open::{Common, Opener};
@@ -63,6 +65,8 @@ pub struct Registry {
     /// The same, for those who need no lists.
     backends: Vec<Arc<Server>>,
     by_name: HashMap<Arc<str>, usize>,
+    /// What is offered beside the servers, as the rewriters of this generation leave it.
+    fixed: Vec<Fixed>,
     opener: Arc<Opener>,
     reshape: Reshape,
     safe_names: bool,
@@ -104,12 +108,24 @@ impl Registry {
         common: Common,
         reshape: Reshape,
     ) -> (Arc<Self>, mpsc::Receiver<ListChanged>) {
+        Self::start_beside(settings, common, reshape, Vec::new())
+    }
+
+    /// The same beside backends that are no MCP servers.
+    #[must_use]
+    pub fn start_beside(
+        settings: &[config::Backend],
+        common: Common,
+        reshape: Reshape,
+        fixed: Vec<Fixed>,
+    ) -> (Arc<Self>, mpsc::Receiver<ListChanged>) {
         let (changes, receiver) = mpsc::channel(CHANGES);
         let fleet = ServerFleet::new(changes);
         let opener = Arc::new(Opener::new(common));
         let backends: Vec<_> = settings.iter().map(|settings| fleet.enlist(settings, &opener)).collect();
         let merging = Merging { recalled: settings.is_empty(), ..Merging::default() };
-        let registry = Self::new(&fleet, backends, (opener.clone(), opener.common()), reshape, merging);
+        let registry =
+            Self::new(&fleet, (backends, fixed), (opener.clone(), opener.common()), reshape, merging);
         registry.attach();
         tokio::spawn(registry.clone().recall());
         registry.backends.iter().for_each(|backend| supervisor::launch(&fleet, backend));
@@ -148,12 +164,13 @@ impl Registry {
         // Half a start is not handed on: what is remembered is read in a moment.
         self.until(self.started + self.patience, |_, merging| merging.recalled).await;
         let (common, opener) = (lineup.common.clone(), lineup.opener.clone());
-        let (fleet, backends) = (lineup.fleet.clone(), lineup.settled());
+        let (fleet, fixed) = (lineup.fleet.clone(), lineup.fixed.clone());
+        let backends = lineup.settled();
         let mut merging = self.merging.lock().clone();
         // The new servers were waited for before.
         merging.impatient |= merging.settled;
         merging.owners = self.heirs(&backends, common.safe_names, merging.owners);
-        let next = Self::new(&fleet, backends, (opener, &common), reshape, merging);
+        let next = Self::new(&fleet, (backends, fixed), (opener, &common), reshape, merging);
         next.merges.send_replace(self.merges.borrow().saturating_add(1));
         // From here on it hears what servers say; what they said before is read now.
         next.attach();
@@ -212,7 +229,7 @@ impl Registry {
 
     fn new(
         fleet: &Arc<ServerFleet>,
-        backends: Vec<Arc<Server>>,
+        (backends, fixed): (Vec<Arc<Server>>, Vec<Fixed>),
         (opener, common): (Arc<Opener>, &Common),
         reshape: Reshape,
         merging: Merging,
@@ -221,6 +238,7 @@ impl Registry {
         let names = backends.iter().enumerate().map(|(place, backend)| (backend.name.clone(), place));
         Arc::new(Self {
             by_name: names.collect(),
+            fixed: fixed.into_iter().map(|fixed| fixed.shaped(&*reshape)).collect(),
             members: backends.iter().map(member).collect(),
             backends,
             fleet: fleet.clone(),
@@ -391,7 +409,8 @@ impl Registry {
             for list in List::ALL {
                 shaped.set(list, reshape(&of.name, list, fitted.take(list)));
             }
-            arguments::read(&of, &mut shaped, &before);
+            let owner = Owner { name: &of.name, settings: Some(&of.settings) };
+            arguments::read(owner, &mut shaped, &before);
             shaped
         });
         read.await
@@ -455,6 +474,12 @@ impl Registry {
                 Standing::Awaited
             }
         };
+        let fixed = self.fixed.iter().map(|fixed| Part {
+            backend: &fixed.backend,
+            always_prefix: false,
+            standing: Standing::Listed,
+            offers: &fixed.offers,
+        });
         let parts: Vec<Part<'_>> = self
             .backends
             .iter()
@@ -465,6 +490,7 @@ impl Registry {
                 standing: standing(backend),
                 offers,
             })
+            .chain(fixed)
             .collect();
         Catalog::merge(&parts, self.safe_names, owners)
     }
