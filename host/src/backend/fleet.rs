@@ -56,3 +56,25 @@ impl Fleet {
         gone.into_iter().map(|(name, _)| name).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::mcp::scripted;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_backend_lives_as_long_as_a_generation_with_its_settings() {
+        let fleet = Fleet::default();
+        let make = || Backend::Mcp(scripted::backend("exec cat", scripted::LONG));
+        let first = fleet.adopt("a", [1; 32], make);
+        assert!(first.is(&fleet.adopt("a", [1; 32], make)), "the same settings: the same backend");
+        let other = fleet.adopt("a", [2; 32], make);
+        assert!(!first.is(&other));
+        drop(first);
+        assert_eq!(fleet.retire().await, ["a".into()]);
+        assert!(fleet.retire().await.is_empty(), "the other one is held");
+        assert!(other.is(&fleet.adopt("a", [2; 32], make)));
+        drop(other);
+        assert_eq!(fleet.retire().await.len(), 1);
+    }
+}

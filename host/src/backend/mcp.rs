@@ -29,7 +29,7 @@ mod refresh;
 mod reply;
 mod restart;
 #[cfg(test)]
-mod scripted;
+pub(super) mod scripted;
 mod server_info;
 mod spontaneous;
 mod sse;

@@ -10,13 +10,13 @@ use crate::config::{self, BackendEra, Secret, TransportSettings};
 use crate::redact::Redaction;
 
 /// Nothing here takes long; a test that hangs fails instead.
-pub(super) const LONG: Duration = Duration::from_secs(20);
+pub(in crate::backend) const LONG: Duration = Duration::from_secs(20);
 
 /// What answers the first request as a server of the handshake era that has log levels.
 pub(super) const GREET: &str = r#"read -r line; echo '{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{"logging":{}},"serverInfo":{"name":"s","version":"1"}}}'; read -r line"#;
 
 /// A backend whose server is this script; `patience` is how long a request waits.
-pub(super) fn backend(script: &str, patience: Duration) -> Arc<Server> {
+pub(in crate::backend) fn backend(script: &str, patience: Duration) -> Arc<Server> {
     let settings = config::Backend {
         name: "scripted".to_owned(),
         transport: TransportSettings::Stdio {
