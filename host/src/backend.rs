@@ -101,7 +101,7 @@ impl Backend {
     /// The text of a failed call without the secrets of the configuration; `None` if it holds none. Many servers repeat the
     /// key they were given.
     #[must_use]
-    pub fn without_secrets(&self, failed: &Payload) -> Option<Payload> {
+    pub(crate) fn without_secrets(&self, failed: &Payload) -> Option<Payload> {
         match self {
             Self::Mcp(server) => server.without_secrets(failed),
         }

@@ -169,7 +169,7 @@ impl Pipeline {
 
     /// The same with so many calls under way at once, of which each caller may have a share.
     #[must_use]
-    pub fn bearing(self, calls: usize) -> Self {
+    pub(crate) fn bearing(self, calls: usize) -> Self {
         Self { calls: Shares::new(calls), ..self }
     }
 
@@ -195,7 +195,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// The number of one that had to end for that and does not.
-    pub async fn make_room(&self) -> Result<(), u64> {
+    pub(crate) async fn make_room(&self) -> Result<(), u64> {
         self.live.make_room().await
     }
 
@@ -212,7 +212,7 @@ impl Pipeline {
     }
 
     /// From now on so many calls may be under way at once. Those that are under way stay.
-    pub fn bears(&self, calls: usize) {
+    pub(crate) fn bears(&self, calls: usize) {
         self.calls.resize(calls);
     }
 
@@ -273,7 +273,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// Always; the caller may be unknown, or the record not be written.
-    pub async fn misread<T>(&self, request: CallRequest<'_>, ambiguous: &Ambiguous) -> Result<T, Failure> {
+    pub(crate) async fn misread<T>(
+        &self,
+        request: CallRequest<'_>,
+        ambiguous: &Ambiguous,
+    ) -> Result<T, Failure> {
         let (generation, who) = self.live.admit(request.caller);
         let context = self.context(&generation, request, Instant::now());
         match who {
@@ -480,7 +484,7 @@ impl Pipeline {
 
     /// Records a request that a door refused before it could be read as a call: of each source the first few within a
     /// minute, and how many more there were.
-    pub async fn turned_away(&self, request: TurnedAway<'_>, denial: &Denial) {
+    pub(crate) async fn turned_away(&self, request: TurnedAway<'_>, denial: &Denial) {
         let failure = Failure::Denied(denial.clone());
         let status = outcome::refused_status(&failure);
         let entry = Entry {

@@ -64,7 +64,7 @@ impl Answer {
 
     /// Whether it is an error object of JSON-RPC.
     #[must_use]
-    pub fn is_rpc_error(&self) -> bool {
+    pub(crate) fn is_rpc_error(&self) -> bool {
         matches!(self.kind, AnswerKind::RpcError { .. })
     }
 

@@ -32,7 +32,7 @@ impl Fleet {
     }
 
     /// Stops those that no generation holds any more, and waits for them. Says which they were.
-    pub async fn retire(&self) -> Vec<Arc<str>> {
+    pub(crate) async fn retire(&self) -> Vec<Arc<str>> {
         let mut gone = Vec::new();
         // A handle that is held only here cannot come to be held elsewhere but through `adopt`, which waits for the lock.
         self.0.lock().retain_mut(|kept| {

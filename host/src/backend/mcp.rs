@@ -9,6 +9,7 @@ pub mod registry;
 
 mod arguments;
 mod calling;
+mod complaint;
 mod dedicated;
 mod eras;
 mod errand;
@@ -24,7 +25,9 @@ mod negotiate;
 mod open;
 mod peer;
 mod progress;
+mod pump;
 mod reach;
+mod reading;
 mod refresh;
 mod reply;
 mod restart;
@@ -223,14 +226,14 @@ impl Server {
 
     /// Which arguments of a tool are repeated in headers.
     #[must_use]
-    pub fn mirrored(&self, tool: &str) -> Vec<Mirrored> {
+    pub(crate) fn mirrored(&self, tool: &str) -> Vec<Mirrored> {
         self.mirrored.load().get(tool).cloned().unwrap_or_default()
     }
 
     /// The server's text about a failed call, without the secrets of the configuration; `None` if it holds none. Many
     /// servers repeat the key they were given.
     #[must_use]
-    pub fn without_secrets(&self, failed: &Payload) -> Option<Payload> {
+    pub(crate) fn without_secrets(&self, failed: &Payload) -> Option<Payload> {
         self.opener.redaction().without_known(failed.json()).map(|text| failed.reworded(text))
     }
 

@@ -77,7 +77,7 @@ impl Flights {
 
     /// How many there are of a kind.
     #[must_use]
-    pub fn count_of(&self, is_it: impl Fn(&Call) -> bool) -> usize {
+    pub(crate) fn count_of(&self, is_it: impl Fn(&Call) -> bool) -> usize {
         self.0.lock().places.iter().flatten().filter(|flight| is_it(&flight.call)).count()
     }
 }

@@ -53,7 +53,7 @@ impl Generation {
 
     /// The same, in which a request over HTTP from this machine may be its user's.
     #[must_use]
-    pub fn taking_local(self, takes_local: bool) -> Self {
+    pub(crate) fn taking_local(self, takes_local: bool) -> Self {
         Self { takes_local, ..self }
     }
 
@@ -99,7 +99,7 @@ impl Generation {
 
     /// Whether a request over HTTP from this machine may be its user's, without a credential.
     #[must_use]
-    pub fn takes_local(&self) -> bool {
+    pub(crate) fn takes_local(&self) -> bool {
         self.takes_local
     }
 

@@ -69,7 +69,7 @@ impl Pipeline {
 
     /// Whether a method is about one target of one backend, and so for [`Pipeline::handle`].
     #[must_use]
-    pub fn is_targeted(method: &str) -> bool {
+    pub(crate) fn is_targeted(method: &str) -> bool {
         locate::is_targeted(method)
     }
 
@@ -114,18 +114,18 @@ impl Pipeline {
 
     /// Sends a client's notification to every backend: over the connections of this session, or over the shared ones if
     /// there is one client only.
-    pub fn tell_all(&self, session: Option<&Arc<str>>, notice: &ClientNotice) {
+    pub(crate) fn tell_all(&self, session: Option<&Arc<str>>, notice: &ClientNotice) {
         self.current().registry().backends().iter().for_each(|backend| backend.notify(session, notice));
     }
 
     /// Waits until every backend has said what it is, for a bounded time after the start.
-    pub async fn introduced(&self) {
+    pub(crate) async fn introduced(&self) {
         self.current().registry().introduced().await;
     }
 
     /// Whether that is known by now.
     #[must_use]
-    pub fn is_introduced(&self) -> bool {
+    pub(crate) fn is_introduced(&self) -> bool {
         self.current().registry().is_introduced()
     }
 
@@ -147,7 +147,7 @@ impl Pipeline {
 
     /// Whether a backend that shook hands has tasks (2025-11-25).
     #[must_use]
-    pub fn has_tasks(&self) -> bool {
+    pub(crate) fn has_tasks(&self) -> bool {
         !self.current().registry().capable("tasks").is_empty()
     }
 
@@ -163,7 +163,7 @@ impl Pipeline {
 
     /// Which arguments of a tool its clients repeat in headers.
     #[must_use]
-    pub fn mirrored(&self, tool: &str) -> Vec<Mirrored> {
+    pub(crate) fn mirrored(&self, tool: &str) -> Vec<Mirrored> {
         let generation = self.current();
         let catalog = generation.registry().catalog();
         let Some(entry) = catalog.find(List::Tools, tool) else { return Vec::new() };
@@ -174,7 +174,7 @@ impl Pipeline {
     }
 
     /// There is one client only: the connections that others would share are its own.
-    pub fn sole_client(&self, client: Arc<dyn Client>) {
+    pub(crate) fn sole_client(&self, client: Arc<dyn Client>) {
         self.fleet.sole_client(client);
     }
 
@@ -184,12 +184,12 @@ impl Pipeline {
     }
 
     /// What the client can do; the backends are told.
-    pub fn client_declares(&self, capabilities: &str) {
+    pub(crate) fn client_declares(&self, capabilities: &str) {
         self.fleet.client_declares(capabilities);
     }
 
     /// The client says with each call what it can do, so the backends need not wait for a declaration.
-    pub fn client_declares_nothing(&self) {
+    pub(crate) fn client_declares_nothing(&self) {
         self.fleet.client_declares_nothing();
     }
 

@@ -35,7 +35,7 @@ impl Pipeline {
     /// # Errors
     /// It was not done: the caller is not known, a guard refused, or it cannot be recorded. What came of it, good or bad, is
     /// within.
-    pub async fn operate(
+    pub(crate) async fn operate(
         &self,
         operation: Operation<'_>,
         request: &Request,

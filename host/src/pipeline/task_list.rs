@@ -27,7 +27,7 @@ type Owned = (Target, Box<RawValue>);
 impl Pipeline {
     /// Whether a backend lists its tasks.
     #[must_use]
-    pub fn lists_tasks(&self) -> bool {
+    pub(crate) fn lists_tasks(&self) -> bool {
         !self.current().registry().capable(METHOD).is_empty()
     }
 
@@ -37,7 +37,7 @@ impl Pipeline {
     /// # Errors
     /// The caller is unknown, a cursor was sent (the gateway gives none out), the call was cancelled, or no backend
     /// could be asked at all.
-    pub async fn list_tasks(
+    pub(crate) async fn list_tasks(
         &self,
         request: CallRequest<'_>,
         cancelled: &CancellationToken,

@@ -81,7 +81,7 @@ impl Pipeline {
     /// The digest of the list that would be given now. `None` if the policies cannot judge it; then the client is told
     /// of no change. Asks plugins, so it is for threads that may block.
     #[must_use]
-    pub fn digest_now(&self, view: &View) -> Option<Digest> {
+    pub(crate) fn digest_now(&self, view: &View) -> Option<Digest> {
         let looker = Looker { who: view.who.clone(), session: &view.session, door: view.door };
         let generation = self.current();
         let catalog = generation.registry().catalog();
@@ -90,7 +90,7 @@ impl Pipeline {
 
     /// Whether the lists of the backends are others than when this was given.
     #[must_use]
-    pub fn has_moved(&self, view: &View) -> bool {
+    pub(crate) fn has_moved(&self, view: &View) -> bool {
         let generation = self.current();
         let merges = *generation.registry().merges().borrow();
         (generation.id(), merges) != view.merges

@@ -163,7 +163,7 @@ impl ServerFleet {
     }
 
     /// There is one client only; the shared connections are its own.
-    pub fn sole_client(&self, client: Arc<dyn Client>) {
+    pub(crate) fn sole_client(&self, client: Arc<dyn Client>) {
         // A second one would be a second stdin.
         let _ = self.sole.set(client);
     }
@@ -175,7 +175,7 @@ impl ServerFleet {
     }
 
     /// Tells the servers what the client can do. One that was told otherwise is connected anew.
-    pub fn client_declares(&self, capabilities: &str) {
+    pub(crate) fn client_declares(&self, capabilities: &str) {
         self.client.send_if_modified(|known| {
             let changed = known.as_deref() != Some(capabilities);
             if changed {
@@ -186,7 +186,7 @@ impl ServerFleet {
     }
 
     /// The client is there, and declares nothing for the whole connection. What one has declared stays.
-    pub fn client_declares_nothing(&self) {
+    pub(crate) fn client_declares_nothing(&self) {
         if self.client.borrow().is_none() {
             self.client.send_if_modified(|known| {
                 let first = known.is_none();
@@ -200,7 +200,7 @@ impl ServerFleet {
 
     /// Stops the servers that were in a generation and are in none any more, and waits for their processes to be gone. Says
     /// which they were.
-    pub async fn retire(&self) -> Vec<Arc<str>> {
+    pub(crate) async fn retire(&self) -> Vec<Arc<str>> {
         let alive: Vec<_> = self.registries.lock().iter().filter_map(Weak::upgrade).collect();
         let needed = |backend: &Server| alive.iter().any(|registry| registry.has(backend));
         let running = self.running.lock().clone();

@@ -77,7 +77,7 @@ impl Lineup {
     }
 
     /// Stops what was started for it, in order.
-    pub async fn abandon(mut self) {
+    pub(crate) async fn abandon(mut self) {
         let started = std::mem::take(&mut self.started);
         self.fleet.end(&started).await;
     }

@@ -18,7 +18,6 @@ use tokio::sync::{mpsc, watch};
 use super::arguments::Owner;
 use super::fixed::Fixed;
 use super::fleet::{ListChanged, Lists, ServerFleet};
-use super::lineup::Lineup;
 use super::open::{Common, Opener};
 use super::{Server, Status};
 use super::{arguments, items, supervisor};
@@ -27,6 +26,7 @@ use crate::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part, Standing};
 use crate::mcp::{STATELESS, splice};
 use crate::redact::Words;
 
+mod next;
 mod recall;
 mod said;
 mod waiting;
@@ -113,7 +113,7 @@ impl Registry {
 
     /// The same beside backends that are no MCP servers.
     #[must_use]
-    pub fn start_beside(
+    pub(crate) fn start_beside(
         settings: &[config::Backend],
         common: Common,
         reshape: Reshape,
@@ -131,100 +131,6 @@ impl Registry {
         registry.backends.iter().for_each(|backend| supervisor::launch(&fleet, backend));
         tokio::spawn(registry.clone().end_patience());
         (registry, receiver)
-    }
-
-    /// What is wanted next: of these servers those whose settings are the same, and new ones for the rest, which are started
-    /// at once.
-    #[must_use]
-    pub fn lineup(&self, settings: &[config::Backend], common: Common) -> Lineup {
-        let same = self.opener.opens_as(&common);
-        let opener = if same { self.opener.clone() } else { Arc::new(Opener::new(common.clone())) };
-        let mut started = Vec::new();
-        let wanted = |settings: &config::Backend| {
-            let stays = self.find(&settings.name).filter(|server| same && server.settings == *settings);
-            stays.cloned().unwrap_or_else(|| {
-                let server = self.fleet.enlist(settings, &opener);
-                started.push(server.clone());
-                server
-            })
-        };
-        let servers = settings.iter().map(wanted).collect();
-        Lineup::new(self.fleet.clone(), opener, common, (servers, started))
-    }
-
-    /// The registry of the next generation, ready to be asked: with the lists of all servers that have said what they
-    /// offer. Names that were given stay with their servers, as far as those still exist. `alike` says whether the next
-    /// rewriters treat the lists of a server as those of this generation do; then nothing is read again.
-    pub async fn following(
-        self: &Arc<Self>,
-        lineup: Lineup,
-        reshape: Reshape,
-        alike: impl Fn(&str) -> bool,
-    ) -> Arc<Self> {
-        // Half a start is not handed on: what is remembered is read in a moment.
-        self.until(self.started + self.patience, |_, merging| merging.recalled).await;
-        let (common, opener) = (lineup.common.clone(), lineup.opener.clone());
-        let (fleet, fixed) = (lineup.fleet.clone(), lineup.fixed.clone());
-        let backends = lineup.settled();
-        let mut merging = self.merging.lock().clone();
-        // The new servers were waited for before.
-        merging.impatient |= merging.settled;
-        merging.owners = self.heirs(&backends, common.safe_names, merging.owners);
-        let next = Self::new(&fleet, (backends, fixed), (opener, &common), reshape, merging);
-        next.merges.send_replace(self.merges.borrow().saturating_add(1));
-        // From here on it hears what servers say; what they said before is read now.
-        next.attach();
-        let shaping = next.members.iter().map(|member| {
-            let before = self.place(&member.backend).map(|place| &self.members[place]);
-            let as_before = before.filter(|_| alike(&member.backend.name));
-            next.shape(member, before, as_before.is_some())
-        });
-        futures_util::future::join_all(shaping).await;
-        let mut merging = next.merging.lock();
-        if merging.settled {
-            let mut owners = std::mem::take(&mut merging.owners);
-            let catalog = next.merged(&merging, &mut owners);
-            merging.owners = owners;
-            next.catalog.store(Arc::new(catalog));
-        } else {
-            tokio::spawn(next.clone().end_patience());
-        }
-        drop(merging);
-        next
-    }
-
-    /// The lists of a server for this generation.
-    async fn shape(&self, member: &Member, before: Option<&Member>, as_before: bool) {
-        let backend = &member.backend;
-        let _turn = backend.reading.lock().await;
-        if let Some(before) = before {
-            // If they have to be read again, at least the schemas that did not change need not be.
-            member.shaped.store(before.shaped.load_full());
-        }
-        if as_before {
-            return;
-        }
-        if let Some(offers) = backend.original()
-            && let Some(shaped) = self.read(backend, &offers).await
-        {
-            member.shaped.store(Arc::new(shaped));
-        }
-    }
-
-    /// Who owns which name in the next generation.
-    fn heirs(&self, next: &[Arc<Server>], safe_names: bool, owners: Owners) -> Owners {
-        let names = |backends: &[Arc<Server>], also: &[Arc<Server>]| -> Vec<(Arc<str>, bool)> {
-            let both = backends.iter().filter(|one| also.iter().any(|other| one.name == other.name));
-            both.map(|backend| (backend.name.clone(), backend.settings.always_prefix)).collect()
-        };
-        // Another order or another way to name things says who has which name: then it is as after a start.
-        let as_before =
-            safe_names == self.safe_names && names(&self.backends, next) == names(next, &self.backends);
-        if as_before {
-            owners.without(|name| next.iter().all(|backend| *backend.name != *name))
-        } else {
-            Owners::default()
-        }
     }
 
     fn new(
@@ -273,7 +179,7 @@ impl Registry {
 
     /// All servers of the endpoint, whichever generation they belong to.
     #[must_use]
-    pub fn fleet(&self) -> &Arc<ServerFleet> {
+    pub(crate) fn fleet(&self) -> &Arc<ServerFleet> {
         &self.fleet
     }
 
@@ -301,7 +207,7 @@ impl Registry {
 
     /// The same, or while lists are not shown yet what they would be by now; no name is given by that.
     #[must_use]
-    pub fn glimpse(&self) -> Arc<Catalog> {
+    pub(crate) fn glimpse(&self) -> Arc<Catalog> {
         let merging = self.merging.lock();
         if merging.settled {
             return self.catalog();
@@ -311,13 +217,13 @@ impl Registry {
 
     /// Counts the merges of the lists, to wake those who wait for something to be offered.
     #[must_use]
-    pub fn merges(&self) -> watch::Receiver<u64> {
+    pub(crate) fn merges(&self) -> watch::Receiver<u64> {
         self.merges.subscribe()
     }
 
     /// What the servers themselves list as tools, before rewriting: backend and own name.
     #[must_use]
-    pub fn own_tools(&self) -> Vec<(Arc<str>, String)> {
+    pub(crate) fn own_tools(&self) -> Vec<(Arc<str>, String)> {
         let of = |backend: &Arc<Server>| -> Vec<(Arc<str>, String)> {
             let offers = backend.original().unwrap_or_default();
             offers.tools.iter().map(|offer| (backend.name.clone(), offer.upstream.clone())).collect()
@@ -326,7 +232,7 @@ impl Registry {
     }
 
     /// Has every backend that is down tried at once: a person has changed something, perhaps what kept it down.
-    pub fn try_again(&self) {
+    pub(crate) fn try_again(&self) {
         self.backends.iter().for_each(|backend| backend.try_again(std::time::Instant::now()));
     }
 
@@ -354,7 +260,7 @@ impl Registry {
 
     /// The connected backends that declared a capability.
     #[must_use]
-    pub fn capable(&self, capability: &str) -> Vec<Arc<Server>> {
+    pub(crate) fn capable(&self, capability: &str) -> Vec<Arc<Server>> {
         let has = |info: &super::server_info::ServerInfo| info.has(capability);
         let capable = |backend: &&Arc<Server>| backend.said.lock().info.as_ref().is_some_and(has);
         self.backends.iter().filter(capable).cloned().collect()

@@ -1,7 +1,6 @@
 //! The life of one backend: starting → ready → down → starting …, for as long as the gateway lives.
 //!
-//! During a start the log says what is being waited for. When the server is gone, `restart` says when it is tried
-//! again, and
+//! During a start the log says what is being waited for. When the server is gone, `restart` says when it is tried again, and
 //! `eras` which message it gets first.
 
 use std::sync::Arc;
@@ -9,32 +8,25 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::complaint::Complaint;
 use super::eras::Eras;
 use super::errand::Own;
 use super::fleet::ServerFleet;
-use super::listing;
-use super::negotiate;
 use super::open::OpenError;
 use super::peer::Peer;
-use super::progress::{ClientCapabilities, Negotiated, Progress, Stage};
-use super::refresh;
+use super::progress::{ClientCapabilities, Negotiated, Stage};
+use super::pump::Pump;
 use super::restart::{Cause, Life, Next, Restarts};
-use super::server_info::ServerInfo;
-use super::spontaneous;
-use super::transport::{Control, Incoming, Receiver, Transport, TransportError};
+use super::transport::{Control, Transport, TransportError};
 use super::wanted::STOPPED;
-use super::{PeerError, Server, Status};
+use super::{PeerError, Server, Status, listing, negotiate, reading};
 use crate::config::TransportSettings;
 use crate::mcp::Era;
-use crate::mcp::catalog::{List, Offers};
-use crate::mcp::payload::Payload;
+use crate::mcp::catalog::List;
 use crate::redact::Words;
 
 /// How often the log says what is being waited for.
 const REPORT: Duration = Duration::from_secs(10);
-/// The first pause before a list that could not be read is asked for again, and the longest.
-const FIRST_REREAD: Duration = Duration::from_secs(1);
-const LONGEST_REREAD: Duration = Duration::from_secs(60);
 /// How long a stopped server may take to end by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
@@ -179,33 +171,6 @@ fn noise() -> u8 {
     u8::try_from(noise).unwrap_or(0)
 }
 
-/// Logs why a backend is down, each reason once: a server that is tried again and again would fill the log.
-#[derive(Default)]
-struct Complaint {
-    said: Option<Words>,
-}
-
-impl Complaint {
-    fn say(&mut self, backend: &str, deaths: u32, reason: &Words, cause: Cause) {
-        if self.said.as_ref() == Some(reason) {
-            // The metric `sentinel_backend_healthy` and `/ready` go on saying so.
-            if deaths.is_power_of_two() {
-                tracing::warn!(backend, deaths, "backend is down, for the same reason as before");
-            }
-            return;
-        }
-        match cause {
-            Cause::Passing | Cause::Asked(_) => tracing::warn!(backend, deaths, "backend is down: {reason}"),
-            Cause::Lasting => tracing::warn!(
-                backend,
-                deaths,
-                "backend is down: {reason}; this needs somebody to mend it, so it is tried again rarely: by a call at most every 10 s, by SIGHUP at once"
-            ),
-        }
-        self.said = Some(reason.clone());
-    }
-}
-
 /// One connection from its opening to its end.
 async fn live(
     backend: &Arc<Server>,
@@ -239,7 +204,7 @@ async fn live(
         }
     };
     let end = tokio::select! {
-        end = pump.run() => end,
+        reason = pump.run() => End::Lost(reason, Cause::Passing),
         end = talk => end,
         // In order, as below: a session is deleted, a child may end by itself.
         () = backend.stopping() => End::Asked { again: false },
@@ -285,46 +250,6 @@ async fn reporting<T>(backend: &Server, last_words: impl Fn() -> String, work: i
     }
 }
 
-/// Moves messages from the transport to their recipients, until the transport ends.
-struct Pump<'a> {
-    backend: &'a Arc<Server>,
-    fleet: &'a Arc<ServerFleet>,
-    peer: Arc<Peer>,
-    receiver: Receiver,
-}
-
-impl Pump<'_> {
-    fn hear(&self, raw: &Payload, about: Option<u64>) {
-        self.peer.receive(raw, about, |message, client| {
-            spontaneous::take(self.fleet, self.backend, &self.peer, message, client);
-        });
-    }
-
-    async fn run(&mut self) -> End {
-        loop {
-            match self.receiver.recv().await {
-                Incoming::Message(raw) => self.hear(&raw, None),
-                Incoming::About { id, message } => self.hear(&message, Some(id)),
-                Incoming::Failed { id, error } => self.peer.fail(id, error),
-                // On its own: reading lists needs this very pump.
-                Incoming::Renewed => {
-                    let (backend, fleet) = (self.backend.clone(), self.fleet.clone());
-                    let peer = self.peer.clone();
-                    tokio::spawn(async move {
-                        peer.say_again(backend.settings.timeout).await;
-                        read_again(&backend, &fleet).await;
-                    });
-                }
-                Incoming::Oversized { limit, answers } => {
-                    tracing::warn!(backend = %self.backend.name, limit, "a message over the limit was discarded");
-                    self.peer.oversized(limit, answers);
-                }
-                Incoming::Closed(reason) => return End::Lost(self.backend.words(&reason), Cause::Passing),
-            }
-        }
-    }
-}
-
 /// Holds the first exchange and reads the lists; then the backend is ready for calls.
 async fn come_up(
     backend: &Arc<Server>,
@@ -355,7 +280,7 @@ async fn come_up(
     if peer.era() == Era::Handshake {
         control.set_protocol_version(&info.version);
     }
-    let offers = offers(peer, info, backend.settings.start_timeout, &backend.progress).await;
+    let offers = reading::offers(peer, info, backend.settings.start_timeout, &backend.progress).await;
     let (mut offers, unread) = offers.map_err(|error| lost("its lists cannot be read", &error))?;
     // A list that cannot be read now stays as it was when it was read last.
     let known = backend.original().unwrap_or_default();
@@ -388,7 +313,7 @@ async fn stay(
     let listening = listing::listen(peer, &met.info);
     tokio::pin!(listening);
     let mut listens = stateless;
-    let rereading = reread(backend, fleet, unread);
+    let rereading = reading::reread(backend, fleet, unread);
     tokio::pin!(rereading);
     let mut incomplete = !unread.is_empty();
     let mut pings = true;
@@ -441,88 +366,5 @@ async fn is_well(backend: &Server, peer: &Peer, pings: &mut bool) -> Result<(), 
             Ok(())
         }
         _ => Err(error),
-    }
-}
-
-/// What a server offers, and the lists that could not be read. The other lists are used without those; without any list
-/// the start has failed.
-async fn offers(
-    peer: &Peer,
-    info: &ServerInfo,
-    patience: Duration,
-    progress: &Progress,
-) -> Result<(Offers, Vec<List>), PeerError> {
-    let mut offers = Offers::default();
-    let (mut read, mut unread) = (false, Vec::new());
-    let mut first = None;
-    for list in List::ALL {
-        let capability = match list {
-            List::Tools => "tools",
-            List::Resources | List::Templates => "resources",
-            List::Prompts => "prompts",
-        };
-        // Tools are asked for in any case: some servers forget to declare them.
-        if list == List::Tools || info.has(capability) {
-            progress.is_at(Stage::Listing(list));
-            match listing::drain(peer, list, patience).await {
-                Ok(items) => {
-                    read = true;
-                    offers.set(list, items);
-                }
-                Err(PeerError::Transport(
-                    error @ (TransportError::Closed(_)
-                    | TransportError::SessionLost
-                    | TransportError::Unreachable(_)),
-                )) => {
-                    return Err(error.into());
-                }
-                Err(error) => {
-                    tracing::warn!(backend = %peer.name(), list = list.wire().1, "this list cannot be read; the server is asked for it again: {error}");
-                    unread.push(list);
-                    first.get_or_insert(error);
-                }
-            }
-        }
-    }
-    match first {
-        Some(error) if !read => Err(error),
-        _ => Ok((offers, unread)),
-    }
-}
-
-/// Reads all lists again of a server that had forgotten the session, as it may be another program now. One reading at a
-/// time.
-async fn read_again(backend: &Arc<Server>, fleet: &Arc<ServerFleet>) {
-    let (Some(peer), Some(info)) = (backend.peer(), backend.info()) else { return };
-    let Ok(_turn) = backend.rereading.try_lock() else { return };
-    match offers(&peer, &info, backend.settings.timeout, &Progress::default()).await {
-        Ok((offers, unread)) if unread.is_empty() => {
-            fleet.offer(backend, offers).await;
-            fleet.changed(backend);
-            fleet.remember(backend);
-        }
-        Ok(_) => {
-            tracing::warn!(backend = %backend.name, "the server's lists cannot be read whole in the new session; the old ones stay")
-        }
-        Err(error) => {
-            tracing::warn!(backend = %backend.name, "the server's lists cannot be read in the new session; the old ones stay: {error}");
-        }
-    }
-}
-
-/// Asks again for lists that could not be read, after growing pauses, until all are there.
-async fn reread(backend: &Arc<Server>, fleet: &Arc<ServerFleet>, unread: &[List]) {
-    let mut unread = unread.to_vec();
-    let mut pause = FIRST_REREAD;
-    while !unread.is_empty() {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_REREAD);
-        let mut still = Vec::new();
-        for list in unread {
-            if refresh::refresh(backend, fleet, &[list]).await.is_none() {
-                still.push(list);
-            }
-        }
-        unread = still;
     }
 }

@@ -134,13 +134,13 @@ impl Server {
 
     /// Whether it is there for calls.
     #[must_use]
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.status() == Status::Ready && !self.is_stopped()
     }
 
     /// Whether an operator has stopped it.
     #[must_use]
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.wanted.is_stopped()
     }
 
@@ -157,7 +157,7 @@ impl Server {
     }
 
     /// Waits until an order to stop has been carried out, so that no process is left, or one to start has been begun.
-    pub async fn obeyed(&self, turn: u64) {
+    pub(crate) async fn obeyed(&self, turn: u64) {
         let mut obeyed = self.wanted.obeyed.subscribe();
         // The other end is ours.
         let _ = obeyed.wait_for(|obeyed| *obeyed >= turn).await;
@@ -167,7 +167,7 @@ impl Server {
     ///
     /// # Errors
     /// Why it is not.
-    pub async fn up_after(&self, turn: u64) -> Result<History, Words> {
+    pub(crate) async fn up_after(&self, turn: u64) -> Result<History, Words> {
         self.obeyed(turn).await;
         let mut status = self.status.subscribe();
         let settled =

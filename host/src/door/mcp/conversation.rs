@@ -103,7 +103,7 @@ impl Conversation {
     }
 
     /// Where messages go that belong to no request. A second stream takes over from the first.
-    pub fn attach_stream(&self, out: Stream) {
+    pub(crate) fn attach_stream(&self, out: Stream) {
         let mut standing = self.standing.lock();
         for message in self.backlog.lock().take() {
             // A new stream has room for all of them.
@@ -113,7 +113,7 @@ impl Conversation {
     }
 
     /// The client is gone: nothing more is said to it.
-    pub fn detach(&self) {
+    pub(crate) fn detach(&self) {
         self.standing.lock().take();
     }
 
@@ -354,7 +354,7 @@ impl Conversation {
 
     /// What `initialize` settled; none before it.
     #[must_use]
-    pub fn client_info(&self) -> Option<Arc<ClientInfo>> {
+    pub(crate) fn client_info(&self) -> Option<Arc<ClientInfo>> {
         self.client_info.load_full()
     }
 

@@ -304,24 +304,7 @@ async fn taken(
             Ok(mount.answered(queue, &conversation, None, (work, form)).await)
         }
         Ok(Message::Notification { method, params }) if says_stateless => {
-            mirror::check(mount, parts, RawValue::NULL, &method, params.map_or("{}", |params| params.get()))?;
-            let session = Session::new("stateless", mount.max_in_flight);
-            let conversation = Conversation::new(mount.endpoint.clone(), session);
-            match conversation.noticed(&method, params, caller) {
-                // Of MCP's own, this era has none here: a request is cancelled by closing its connection.
-                Noticed::Done => {}
-                // There is no session that the log could name it for, so its sender is told.
-                Noticed::Dropped(why) => {
-                    return Err(refused(400, code::INVALID_REQUEST, &why, "not_taken").asking(&method));
-                }
-                // Refused or not, it is on record.
-                Noticed::Run(work) => {
-                    if let Err(failure) = work.await {
-                        tracing::debug!("a notification was not passed on: {failure}");
-                    }
-                }
-            }
-            Ok(StatusCode::ACCEPTED.into_response())
+            Box::pin(noticed(mount, parts, caller, &method, params)).await
         }
         Ok(Message::Notification { .. } | Message::Response { .. }) => {
             let conversation = mount.session(parts, who)?;
@@ -336,6 +319,34 @@ async fn taken(
         }
         Err(error) => Ok(reply(400, super::conversation::complaint(&error))),
     }
+}
+
+/// A notification of the stateless era.
+async fn noticed(
+    mount: &Arc<Mount>,
+    parts: &Parts,
+    caller: &Arc<Caller>,
+    method: &str,
+    params: Option<&RawValue>,
+) -> Result<Response, Refused> {
+    mirror::check(mount, parts, RawValue::NULL, method, params.map_or("{}", |params| params.get()))?;
+    let session = Session::new("stateless", mount.max_in_flight);
+    let conversation = Conversation::new(mount.endpoint.clone(), session);
+    match conversation.noticed(method, params, caller) {
+        // Of MCP's own, this era has none here: a request is cancelled by closing its connection.
+        Noticed::Done => {}
+        // There is no session that the log could name it for, so its sender is told.
+        Noticed::Dropped(why) => {
+            return Err(refused(400, code::INVALID_REQUEST, &why, "not_taken").asking(method));
+        }
+        // Refused or not, it is on record.
+        Noticed::Run(work) => {
+            if let Err(failure) = work.await {
+                tracing::debug!("a notification was not passed on: {failure}");
+            }
+        }
+    }
+    Ok(StatusCode::ACCEPTED.into_response())
 }
 
 /// A new session (2025-11-25, "Session Management").

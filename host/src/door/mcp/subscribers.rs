@@ -71,19 +71,19 @@ impl Subscribers {
     }
 
     /// Callers are judged by other authenticators from now on.
-    pub fn judge_anew(&self) {
+    pub(crate) fn judge_anew(&self) {
         let listeners: Vec<_> = self.listeners.lock().by_number.values().filter_map(Weak::upgrade).collect();
         listeners.iter().for_each(|listener| listener.is_judged_anew());
     }
 
     /// Somebody was given a list that may have changed in the same moment.
-    pub fn look_again(&self, list: List) {
+    pub(crate) fn look_again(&self, list: List) {
         // If the queue is full, another round is due in any case.
         let _ = self.news.try_send(ListChanged(list));
     }
 
     /// Passes news on, from when `met` is done until all senders are gone.
-    pub async fn relay(
+    pub(crate) async fn relay(
         self: Arc<Self>,
         mut news: mpsc::Receiver<ListChanged>,
         met: impl Future<Output = ()>,

@@ -28,14 +28,14 @@ impl Registry {
     /// The same for what a server says of itself, which is less: it may take half of the time. A client that waits for its
     /// greeting and then for its first list waits no longer than for one of them, and a single request is never held for
     /// longer than the shortest time-outs of clients.
-    pub async fn introduced(&self) {
+    pub(crate) async fn introduced(&self) {
         let deadline = self.started + self.patience / 2;
         self.until(deadline, |registry, merging| merging.settled || registry.all_known(merging)).await;
     }
 
     /// Whether [`Self::introduced`] would wait.
     #[must_use]
-    pub fn is_introduced(&self) -> bool {
+    pub(crate) fn is_introduced(&self) -> bool {
         let merging = self.merging.lock();
         merging.settled || self.started.elapsed() >= self.patience / 2 || self.all_known(&merging)
     }
@@ -79,7 +79,7 @@ impl Registry {
 
     /// Those of them that may come to offer something under this name.
     #[must_use]
-    pub fn may_offer(&self, name: &str) -> Vec<Arc<Server>> {
+    pub(crate) fn may_offer(&self, name: &str) -> Vec<Arc<Server>> {
         let begins =
             |backend: &Server| name.strip_prefix(&*backend.name).is_some_and(|rest| rest.starts_with('_'));
         let somebodys = self.backends.iter().any(|backend| begins(backend));
@@ -90,14 +90,14 @@ impl Registry {
 
     /// Whether one of these may have been listed in a moment.
     #[must_use]
-    pub fn are_coming(&self, backends: &[Arc<Server>]) -> bool {
+    pub(crate) fn are_coming(&self, backends: &[Arc<Server>]) -> bool {
         let soon = Instant::now() + PAUSE_PATIENCE;
         backends.iter().any(|backend| backend.is_coming(soon))
     }
 
     /// Whether the names of backends that are not known are still kept for them.
     #[must_use]
-    pub fn is_patient(&self) -> bool {
+    pub(crate) fn is_patient(&self) -> bool {
         !self.merging.lock().impatient && !self.backends.iter().all(|backend| backend.is_known())
     }
 }

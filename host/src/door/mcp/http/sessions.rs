@@ -263,7 +263,7 @@ impl Sessions {
     }
 
     /// Ends unused sessions from time to time; at `stop` it ends all.
-    pub async fn look_after(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn look_after(self: Arc<Self>, stop: CancellationToken) {
         loop {
             let beat = (self.idle() / 4).clamp(Duration::from_millis(250), Duration::from_secs(60));
             tokio::select! {
