@@ -9,6 +9,7 @@ pub mod fuzz;
 pub mod registry;
 
 mod arguments;
+pub mod engine;
 mod eras;
 mod errand;
 mod fleet;
@@ -33,6 +34,7 @@ mod subscribe;
 mod supervisor;
 mod told;
 mod translate;
+pub mod upstream;
 mod wanted;
 mod wire;
 

@@ -16,6 +16,7 @@ mod file;
 mod inherited;
 mod problem;
 mod raw;
+pub mod rest;
 pub mod sandbox;
 mod schema;
 mod secret;
@@ -58,6 +59,12 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// The servers behind the gateway; their names are unique.
     pub backends: Vec<Backend>,
+    /// HTTP APIs behind routes.
+    pub upstreams: Vec<rest::Upstream>,
+    /// Programs behind routes.
+    pub engines: Vec<rest::Engine>,
+    /// The routes of the HTTP API, in the order of the file.
+    pub routes: Vec<rest::Route>,
     /// The policies, in the order of the chain.
     pub plugins: Vec<Plugin>,
     /// What is switched off.
@@ -584,6 +591,9 @@ impl PartialEq for Config {
             state,
             telemetry,
             backends,
+            upstreams,
+            engines,
+            routes,
             plugins,
             kill_switch,
             // They say where in the file something stands, and follow from the rest.
@@ -602,6 +612,9 @@ impl PartialEq for Config {
             && state == &other.state
             && telemetry == &other.telemetry
             && backends == &other.backends
+            && upstreams == &other.upstreams
+            && engines == &other.engines
+            && routes == &other.routes
             && plugins == &other.plugins
             && kill_switch == &other.kill_switch
             && inherited == &other.inherited
@@ -667,6 +680,14 @@ impl Config {
                     holders.extend(route.proxy.iter().chain(&route.identity));
                 }
             }
+        }
+        for upstream in &self.upstreams {
+            holders.push(&upstream.url);
+            holders.extend(upstream.headers.iter().map(|(_, value)| value));
+            holders.extend(upstream.way.proxy.iter().chain(&upstream.way.identity));
+        }
+        for engine in &self.engines {
+            holders.extend(engine.args.iter().chain(engine.env.iter().map(|(_, value)| value)));
         }
         holders.extend(&self.inherited);
         holders.extend(self.plugins.iter().flat_map(|plugin| &plugin.secrets).map(|(_, value)| value));

@@ -33,8 +33,10 @@ mod names;
 mod plugins;
 mod roles;
 mod route;
+mod routes;
 mod sandbox;
 mod state;
+mod targets;
 mod telemetry;
 mod tools;
 
@@ -98,8 +100,13 @@ pub(super) fn check(
     let state = audit.as_ref().map(|audit| checker.state(&raw, audit, door.is_some()));
     let telemetry = checker.telemetry(&raw.telemetry, door.is_some());
     let backends = checker.backends(&raw.backends, &raw.gateway.proxy);
+    let (upstreams, engines) = checker.targets(&raw);
+    let routes = checker.routes(&raw, &upstreams, &engines);
+    if door.is_some() && !raw.routes.is_empty() {
+        checker.problem("/routes", "a mount serves MCP only", "put its routes into the main file");
+    }
     let rules = checker.rules(&raw);
-    let plugins = checker.chain(authenticators, &raw, operator);
+    let plugins = checker.chain(authenticators, &raw, operator, &routes);
     if !checker.problems.is_empty() {
         return Err(checker.problems);
     }
@@ -131,6 +138,9 @@ pub(super) fn check(
         state,
         telemetry,
         backends,
+        upstreams,
+        engines,
+        routes,
         plugins,
         kill_switch,
         rules,

@@ -41,6 +41,8 @@ pub(in crate::config) struct RawHttp {
     pub(in crate::config) credential_headers: Vec<String>,
     /// Where clients get their tokens (RFC 9728).
     pub(in crate::config) oauth: Option<RawOauth>,
+    /// How many [[routes]] there must be; by default any number. With another number the file is refused.
+    pub(in crate::config) expected_routes: Option<usize>,
     /// Further endpoints at the same address, each with a file of its own: backends, roles, limits, plugins.
     pub(in crate::config) mounts: Vec<RawMount>,
 }
@@ -70,6 +72,7 @@ impl Default for RawHttp {
             allow_local: false,
             credential_headers: vec!["x-api-key".to_owned()],
             oauth: None,
+            expected_routes: None,
             mounts: Vec::new(),
         }
     }
