@@ -32,7 +32,7 @@ pub(super) async fn ask(
         EngineInput::File | EngineInput::None => String::new(),
     };
     let running = process::spawn(&spec).await.map_err(|error| EngineError::Start(error.to_string()))?;
-    let Running { mut stdin, mut stdout, closing: _, care } = running;
+    let Running { mut stdin, mut stdout, closing: _, handle } = running;
     let give = async {
         // An engine that does not read its input may still answer; how it ends says what that means.
         let _ = stdin.write_all(document.as_bytes()).await;
@@ -41,11 +41,11 @@ pub(super) async fn ask(
     };
     let (out, ()) = tokio::join!(read_all(&mut stdout, settings.max_output), give);
     let Some(out) = out else { return Ok(Judged::Garbage(flooded(settings.max_output))) };
-    let exit = care.watcher().exited().await;
+    let exit = handle.watcher().exited().await;
     let judged =
         judge::of_exit(settings, exit.status.and_then(|status| status.code()), &exit.to_string(), out);
     Ok(match judged {
-        Judged::Garbage(why) => match care.watcher().last_words() {
+        Judged::Garbage(why) => match handle.watcher().last_words() {
             words if words.is_empty() => Judged::Garbage(why),
             words => Judged::Garbage(format!("{why}; it last said: {words}")),
         },

@@ -77,7 +77,7 @@ impl Pool {
             let all = std::mem::take(&mut *resting);
             let (mut keep, gone): (Vec<_>, Vec<_>) = all.into_iter().partition(|worker| {
                 now.duration_since(worker.since) < RESTS
-                    && !worker.running.care.watcher().gone().is_cancelled()
+                    && !worker.running.handle.watcher().gone().is_cancelled()
             });
             let found = keep.pop();
             *resting = keep;
@@ -104,7 +104,7 @@ impl Worker {
     async fn ask(&mut self, settings: &Engine, ask: Ask<'_>) -> Judged {
         let mut line = ask.document(Some(self.uses));
         line.push('\n');
-        let Running { stdin, stdout, care, .. } = &mut self.running;
+        let Running { stdin, stdout, handle, .. } = &mut self.running;
         // It may write before it has read all, so both go on at once.
         let give = async {
             stdin.write_all(line.as_bytes()).await?;
@@ -142,7 +142,7 @@ impl Worker {
         match heard {
             Ok(line) => answer(settings, self.uses, &line),
             Err(why) => {
-                let words = care.watcher().last_words();
+                let words = handle.watcher().last_words();
                 Judged::Garbage(if words.is_empty() { why } else { format!("{why}; it last said: {words}") })
             }
         }
