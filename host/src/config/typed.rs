@@ -107,11 +107,11 @@ fn compare(old: &Value, new: &Value, at: &str, found: &mut Vec<String>) {
 
 /// The members of a list of tables that have names or ids of their own, such as backends and routes.
 fn named(list: &[Value]) -> Option<Vec<(&str, &Value)>> {
-    let name = |item: &'_ Value| -> Option<&'_ str> {
-        item.get("name").or_else(|| item.get("id")).and_then(Value::as_str)
+    let name = |item| {
+        let name = Value::get(item, "name").or_else(|| Value::get(item, "id"))?.as_str()?;
+        Some((name, item))
     };
-    let named: Vec<(&str, &Value)> =
-        list.iter().map(|item| Some((name(item)?, item))).collect::<Option<_>>()?;
+    let named: Vec<(&str, &Value)> = list.iter().map(name).collect::<Option<_>>()?;
     let mut names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
     names.sort_unstable();
     // Of two with one name it could not be said which has changed.
