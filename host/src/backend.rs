@@ -32,6 +32,7 @@ mod sse;
 mod stdio;
 mod subscribe;
 mod supervisor;
+pub mod target;
 mod told;
 mod translate;
 mod transport;

@@ -10,6 +10,7 @@ use axum::Router;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::running::{self, RunningEndpoint};
 use super::started::Started;
@@ -19,7 +20,7 @@ use crate::config::{Auth, Config, Http};
 use crate::door::conversation::Endpoint;
 use crate::door::guard::{Hosts, Origins};
 use crate::door::http::{self, Callers, Mount, Resource, Room, Sessions};
-use crate::door::{server, stdio};
+use crate::door::{rest, server, stdio};
 use crate::policy::Caller;
 
 /// The door that is open.
@@ -42,6 +43,8 @@ pub(super) struct Everybody {
     app: server::App,
     /// The callers of late, for each endpoint.
     callers: Mutex<Vec<Came>>,
+    /// Requests for routes whose clients have gone.
+    left: TaskTracker,
 }
 
 /// The callers of late at the endpoint of this path, known by these headers.
@@ -63,7 +66,7 @@ impl Door {
             (Self::Http(door), Some(settings)) => {
                 let mounts = door.mounts(config, settings, running)?;
                 let paths = mounts.iter().map(|mount| mount.path.clone()).collect();
-                Ok(Front::Http { router: http::router(mounts), paths })
+                Ok(Front::Http { router: http::router(mounts, door.api(config, settings, running)?), paths })
             }
             (Self::Http(_), None) | (Self::Stdio(_), _) => Ok(Front::Stdio),
         }
@@ -153,6 +156,7 @@ impl Everybody {
             room: Room::new(limits.max_body),
             app: Router::new().into(),
             callers: Mutex::default(),
+            left: TaskTracker::new(),
         };
         Ok((door, listener))
     }
@@ -175,7 +179,11 @@ impl Everybody {
         urls.iter().for_each(|url| tracing::info!("listening on {url}"));
         started.at(&urls);
         super::stray::listen(format!("http://{}{}", self.bound, settings.path), stop.clone());
-        self.app.replace(http::router(mounts));
+        let api = self.api(config, settings, running)?;
+        if api.is_some() {
+            tracing::info!(routes = config.routes.len(), "the HTTP API is served at http://{}", self.bound);
+        }
+        self.app.replace(http::router(mounts, api));
         Ok(())
     }
 
@@ -203,6 +211,34 @@ impl Everybody {
             Some(self.mount(config, settings, (path, own), endpoint, sessions).map(Arc::new))
         });
         mounts.collect()
+    }
+
+    /// The HTTP API, if there are routes.
+    fn api(
+        &self,
+        config: &Config,
+        settings: &Http,
+        running: &[&RunningEndpoint],
+    ) -> anyhow::Result<Option<Arc<rest::Front>>> {
+        let main = running.iter().find(|endpoint| endpoint.mount.is_none());
+        let Some(main) = main.filter(|_| !config.routes.is_empty()) else { return Ok(None) };
+        let ip = config.gateway.listen.ip();
+        let (nobody, session) = rest::Front::nobody();
+        let programs = config.engines.iter().map(|engine| (engine.name.clone(), engine.command.clone()));
+        Ok(Some(Arc::new(rest::Front {
+            pipeline: main.endpoint.pipeline.clone(),
+            hosts: Hosts::new(ip, &settings.allowed_hosts).context("http.allowed_hosts")?,
+            origins: Origins::new(ip, &settings.allowed_origins).context("http.allowed_origins")?,
+            limits: server::Limits { max_body: config.gateway.max_message_bytes, ..self.limits },
+            callers: self.callers(None, &settings.credential_headers),
+            room: self.room.clone(),
+            dev: settings.dev_mode,
+            document: None,
+            programs: programs.collect(),
+            left: self.left.clone(),
+            nobody,
+            session,
+        })))
     }
 
     /// One endpoint.

@@ -29,16 +29,26 @@ use crate::redact::Redaction;
 use crate::route::Asked;
 
 /// A body that arrives.
-pub(crate) type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+pub type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 /// A body that is sent.
-pub(crate) enum Sent {
+pub enum Sent {
     /// It is JSON and stands in the arguments, or there is none.
     Arguments,
     /// These bytes.
     Whole(Bytes),
     /// It is still arriving.
     Streamed(Chunks),
+}
+
+impl std::fmt::Debug for Sent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Arguments => "Arguments",
+            Self::Whole(_) => "Whole",
+            Self::Streamed(_) => "Streamed",
+        })
+    }
 }
 
 /// What an upstream answered.

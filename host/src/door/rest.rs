@@ -10,7 +10,6 @@
 mod body;
 mod cors;
 mod health;
-mod locate;
 mod media;
 mod refuse;
 mod respond;
@@ -28,21 +27,20 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::locate::Route;
 use self::refuse::Refusal;
 use self::unbroken::Unbroken;
 use super::guard::{self, Hosts, Origins};
 use super::server::{Limits, Peer};
 use crate::call::Json;
 use crate::mcp::Params;
-use crate::mcp::client::{Client, Nobody};
-use crate::pipeline::{CallRequest, Pipeline};
+use crate::mcp::client::Client;
+use crate::pipeline::nobody;
+use crate::pipeline::{CallRequest, Pipeline, RouteRequest};
 use crate::route::problem::Problem;
 use crate::route::{Asked, Found, From, Matched, Read, Table, path};
 use crate::telemetry::context::Carried;
 
-pub use super::callers::Callers;
-pub use super::room::Room;
+use super::http::{Callers, Room};
 
 /// The name of this door for guards and the record.
 const DOOR: &str = "rest";
@@ -75,7 +73,7 @@ impl Front {
     /// The client of every call, and the session: there is none.
     #[must_use]
     pub fn nobody() -> (Arc<dyn Client>, Arc<str>) {
-        (Nobody::new(), "".into())
+        (nobody(), "".into())
     }
 }
 
@@ -144,7 +142,7 @@ impl Exchange<'_> {
             }
             Found::Nothing => return self.own_page(table),
         };
-        self.route(table, &matched, query, body, cancelled).await
+        self.route(&matched, query, body, cancelled).await
     }
 
     /// What holds for every request, whatever its path.
@@ -202,7 +200,6 @@ impl Exchange<'_> {
 
     async fn route(
         &self,
-        table: &Table,
         matched: &Matched<'_, '_>,
         query: Option<&str>,
         body: Body,
@@ -212,19 +209,19 @@ impl Exchange<'_> {
         media::accept(&entry.route, &parts.headers)?;
         let (caller, who) = self.caller(&entry.route).await?;
         // From here on the caller is known, so the guards count whatever becomes of the request.
-        let known = refuse::Known { caller: &caller, who: &who, entry };
+        let known = refuse::Known { caller: &caller, entry };
         let taken = match self.take(entry, body, &who).await {
             Ok(taken) => taken,
-            Err(refusal) => return Err(self.counted(&known, refusal, cancelled).await),
+            Err(refusal) => return Err(self.counted(&known, refusal).await),
         };
         let read = Read { values: &matched.values, query, headers: &parts.headers, json: taken.json() };
-        let params = read.params(&entry.route).map_err(|misfits| Refusal::misfits(misfits).closing_if(false));
+        let params = read.params(&entry.route).map_err(|misfits| Refusal::misfits(misfits));
         let params = params.and_then(|text| {
             Params::read("tools/call", Json::from(text)).map_err(|ambiguous| Refusal::ambiguous(&ambiguous))
         });
         let params = match params {
             Ok(params) => params,
-            Err(refusal) => return Err(self.counted(&known, refusal, cancelled).await),
+            Err(refusal) => return Err(self.counted(&known, refusal).await),
         };
         let address = self.peer.address().ip();
         let asked = Asked {
@@ -233,23 +230,22 @@ impl Exchange<'_> {
             content_type: taken.content_type(&parts.headers),
             from: From { address, host: parts.headers.get(header::HOST).cloned(), secure: false },
             head: matched.head,
+            dev: front.dev,
             request_id: self.id.clone(),
         };
-        let route = Route::new(Arc::new(asked), parts.uri.path());
         let trace = Carried::of_headers(&parts.headers);
         let request = CallRequest {
-            body: taken.body.as_ref(),
             params: Some(&params),
-            locate: Some(&route),
+            trace: trace.as_deref(),
             ..self.request(&caller, entry)
         };
-        let request = CallRequest { trace: trace.as_deref(), ..request };
-        let answer = front.pipeline.handle(request, cancelled).await;
-        let _ = table;
-        if taken.is_over() {
+        let (sent, over) = taken.parts();
+        let route = RouteRequest { path: parts.uri.path(), asked: &asked };
+        let answer = front.pipeline.route(request, route, sent, cancelled).await;
+        if over.is_over() {
             return Err(Refusal::recorded(body::too_large(entry.route.max_body)).closing());
         }
-        respond::answer(answer, front.dev, &self.id)
+        respond::answer(answer, front.dev)
     }
 
     fn request<'r>(&'r self, caller: &'r crate::pipeline::Caller, entry: &'r crate::route::Entry) -> CallRequest<'r> {
@@ -262,8 +258,6 @@ impl Exchange<'_> {
             params: None,
             client: &self.front.nobody,
             trace: None,
-            body: None,
-            locate: None,
         }
     }
 }

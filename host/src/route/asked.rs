@@ -20,6 +20,8 @@ pub struct Asked {
     pub from: From,
     /// `HEAD` for a route that answers `GET`.
     pub head: bool,
+    /// Failures say more, for whoever develops an API.
+    pub dev: bool,
     /// The number of the request on record.
     pub request_id: Arc<str>,
 }

@@ -14,7 +14,7 @@ use super::{Exchange, media, respond};
 use crate::call::Principal;
 use crate::call::shares::Place;
 use crate::door::server::{self, BodyError, Limits};
-use crate::pipeline::Body as Sent;
+use crate::pipeline::Sent;
 use crate::route::Entry;
 use crate::route::problem::Problem;
 use crate::route::read::is_json;
@@ -26,7 +26,16 @@ pub(super) struct Taken {
     pub(super) body: Option<Sent>,
     over: Arc<AtomicBool>,
     /// Its room.
-    _held: Option<Arc<Place>>,
+    held: Option<Arc<Place>>,
+}
+
+/// Whether a body that is passed on has become longer than it may be, and the room of one that is not.
+pub(super) struct Over(Arc<AtomicBool>, Option<Arc<Place>>);
+
+impl Over {
+    pub(super) fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Taken {
@@ -41,9 +50,9 @@ impl Taken {
         self.body.as_ref().and_then(|_| headers.get(header::CONTENT_TYPE).cloned())
     }
 
-    /// Whether it became longer than it may be while it was passed on.
-    pub(super) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
+    /// What is sent on, and what is to be looked at afterwards.
+    pub(super) fn parts(self) -> (Sent, Over) {
+        (self.body.unwrap_or(Sent::Arguments), Over(self.over, self.held))
     }
 }
 
@@ -60,7 +69,7 @@ impl Exchange<'_> {
         let nothing = body.size_hint().exact() == Some(0);
         let usual = matches!(route.method, Method::POST | Method::PUT | Method::PATCH);
         let over = Arc::new(AtomicBool::new(false));
-        let empty = |over| Taken { json: None, body: None, over, _held: None };
+        let empty = |over| Taken { json: None, body: None, over, held: None };
         let essence = media::essence(headers);
         match &route.body {
             None if nothing => return Ok(empty(over)),
@@ -91,8 +100,8 @@ impl Exchange<'_> {
             return Err(Refusal::new(too_large(route.max_body)).closing());
         }
         if route.stream {
-            let body = Some(Sent::streamed(arriving(body, route.max_body, over.clone())));
-            return Ok(Taken { json: None, body, over, _held: None });
+            let body = Some(Sent::Streamed(arriving(body, route.max_body, over.clone())));
+            return Ok(Taken { json: None, body, over, held: None });
         }
         let held = self.front.room.take(&body, &limits, who.share());
         let held = held.map_err(|full| respond::busy(full.text()).closing())?;
@@ -113,9 +122,9 @@ impl Exchange<'_> {
                 let text = "the body is not UTF-8, which JSON has to be (RFC 8259, section 8.1)";
                 return Err(Refusal::new(Problem::new(StatusCode::BAD_REQUEST, "invalid_arguments", text)));
             }
-            return Ok(Taken { json: Some(bytes), body: None, over, _held: held });
+            return Ok(Taken { json: Some(bytes), body: None, over, held });
         }
-        Ok(Taken { json: None, body: Some(Sent::Whole(bytes)), over, _held: held })
+        Ok(Taken { json: None, body: Some(Sent::Whole(bytes)), over, held })
     }
 }
 

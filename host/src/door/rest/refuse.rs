@@ -1,18 +1,14 @@
 //! A request that is not served: the problem document for its sender, the count, and the row on record.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
-use tokio_util::sync::CancellationToken;
-
-use super::locate::Refused;
 use super::{DOOR, Exchange, respond};
-use crate::call::{Denial, DenialKind, Principal};
+use crate::call::{Denial, DenialKind};
 use crate::door::guard::Rejection;
 use crate::mcp::Ambiguous;
-use crate::pipeline::{CallRequest, Caller, Failure, TurnedAway};
+use crate::pipeline::{Caller, Failure, TurnedAway};
 use crate::route::path::PathError;
 use crate::route::problem::Problem;
 use crate::route::{Entry, Misfit, Place};
@@ -43,11 +39,7 @@ impl Refusal {
 
     /// The same, and the connection ends: the unread rest of this request would be read as the next one.
     pub(super) fn closing(self: Box<Self>) -> Box<Self> {
-        self.closing_if(true)
-    }
-
-    pub(super) fn closing_if(self: Box<Self>, closes: bool) -> Box<Self> {
-        if closes { self.with(header::CONNECTION, HeaderValue::from_static("close")) } else { self }
+        self.with(header::CONNECTION, HeaderValue::from_static("close"))
     }
 
     pub(super) fn path(error: &PathError) -> Box<Self> {
@@ -93,7 +85,6 @@ impl Refusal {
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     pub(super) caller: &'a Caller,
-    pub(super) who: &'a Arc<Principal>,
     pub(super) entry: &'a Entry,
 }
 
@@ -104,15 +95,13 @@ impl Exchange<'_> {
         &self,
         known: &Known<'_>,
         mut refusal: Box<Refusal>,
-        cancelled: &CancellationToken,
     ) -> Box<Refusal> {
         let detail = refusal.problem.detail.clone().unwrap_or_default();
-        let refused = Refused(detail);
-        let request = CallRequest { locate: Some(&refused), ..self.request(known.caller, known.entry) };
         refusal.recorded = true;
-        match self.front.pipeline.handle(request, cancelled).await {
-            Err(Failure::Params(_)) | Ok(_) => refusal,
-            Err(failure) => respond::failed(&failure, self.front.dev),
+        let request = self.request(known.caller, known.entry);
+        match self.front.pipeline.route_refused(request, &detail).await {
+            Failure::Params(_) => refusal,
+            failure => respond::failed(&failure, self.front.dev),
         }
     }
 

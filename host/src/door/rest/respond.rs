@@ -10,34 +10,21 @@ use super::refuse::Refusal;
 use super::who::challenge;
 use crate::call::{Denial, DenialKind};
 use crate::config::rest::RouteAuth;
-use crate::pipeline::{Answer, AnswerKind, BackendError, Failure};
+use crate::pipeline::{BackendError, Failure, HttpAnswer};
 use crate::route::problem::{MEDIA_TYPE, Problem};
 use crate::route::{Misfit, Place};
 
 /// The answer to a request that went its way.
-pub(super) fn answer(answer: Result<Answer, Failure>, dev: bool, id: &str) -> Result<Response, Box<Refusal>> {
-    let answer = answer.map_err(|failure| failed(&failure, dev))?;
-    let _ = id;
-    match answer.kind {
-        AnswerKind::Http(head) => {
-            let body = match head.rest {
-                Some(rest) => Body::from_stream(rest),
-                None => Body::from(head.body),
-            };
-            let mut response = (head.status, body).into_response();
-            // Without what axum says of a body whose type it does not know.
-            *response.headers_mut() = head.headers;
-            Ok(response)
-        }
-        AnswerKind::Result => {
-            let text = answer.payload.text().clone();
-            Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], Body::from(text)).into_response())
-        }
-        AnswerKind::RpcError { .. } | AnswerKind::Exit { .. } => {
-            let text = "the target did not answer this request";
-            Err(Refusal::recorded(Problem::new(StatusCode::BAD_GATEWAY, "backend_failed", text)))
-        }
-    }
+pub(super) fn answer(answer: Result<HttpAnswer, Failure>, dev: bool) -> Result<Response, Box<Refusal>> {
+    let HttpAnswer { status, headers, body, rest, .. } = answer.map_err(|failure| failed(&failure, dev))?;
+    let body = match rest {
+        Some(rest) => Body::from_stream(rest),
+        None => Body::from(body),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
 }
 
 /// A problem as an answer.
@@ -140,6 +127,7 @@ fn backend(error: &BackendError, dev: bool) -> Box<Refusal> {
             (StatusCode::BAD_GATEWAY, "answer_too_large", format!("the answer of {} is too long", name(backend)))
         }
         BackendError::Unkept { .. } => (StatusCode::SERVICE_UNAVAILABLE, "answer_not_kept", error.to_string()),
+        BackendError::Status { status: 400, said, .. } => (StatusCode::BAD_REQUEST, "invalid_arguments", said.to_string()),
         BackendError::Status { .. } => (StatusCode::BAD_GATEWAY, "backend_http_status", error.to_string()),
         BackendError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "backend_busy", error.to_string()),
         BackendError::Stopped { .. } => (StatusCode::SERVICE_UNAVAILABLE, "backend_stopped", error.to_string()),

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 
 use super::refuse::{Refusal, network};
 use super::{Exchange, respond};
 use crate::call::{Credential, Denial, DenialKind, Principal};
 use crate::config::rest::{Route, RouteAuth};
-use crate::door::callers::{Brought, MAX_CREDENTIAL};
-use crate::door::{guard, local};
+use crate::door::guard;
+use crate::door::http::{Brought, MAX_CREDENTIAL, local};
 use crate::pipeline::{Caller, Failure};
 use crate::route::problem::Problem;
 
@@ -118,10 +118,4 @@ pub(super) fn challenge(auth: RouteAuth, brought: bool, scopes: Option<&str>) ->
         (_, None) => "Bearer realm=\"sentinel-gateway\"".to_owned(),
     };
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("Bearer"))
-}
-
-/// Whether a request brings a key header, for tests.
-#[cfg(test)]
-fn has_key(headers: &HeaderMap) -> bool {
-    headers.contains_key(KEY_HEADER)
 }
