@@ -145,6 +145,8 @@ pub struct Http {
     pub allow_local: bool,
     /// Where tokens come from (RFC 9728).
     pub oauth: Option<Oauth>,
+    /// Failures of the HTTP API say more.
+    pub dev_mode: bool,
     /// Further endpoints.
     pub mounts: Vec<Mount>,
 }

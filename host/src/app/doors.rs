@@ -23,6 +23,9 @@ use crate::door::http::{self, Callers, Mount, Resource, Room, Sessions};
 use crate::door::{rest, server, stdio};
 use crate::policy::Caller;
 
+/// How long requests may take whose clients have gone, after all others have ended.
+const LEFT: Duration = Duration::from_secs(5);
+
 /// The door that is open.
 pub(super) enum Door {
     Stdio(Sole),
@@ -194,7 +197,17 @@ impl Everybody {
         grace: impl FnOnce() -> Duration,
         stop: &CancellationToken,
     ) -> impl Future<Output = ()> {
-        server::serve(listener, self.app.clone(), self.limits, stop.clone().cancelled_owned(), grace)
+        let served =
+            server::serve(listener, self.app.clone(), self.limits, stop.clone().cancelled_owned(), grace);
+        let left = self.left.clone();
+        async move {
+            served.await;
+            // Requests whose clients have gone end in order, with their records.
+            left.close();
+            if tokio::time::timeout(LEFT, left.wait()).await.is_err() {
+                tracing::warn!("requests of clients that had gone were not done within {LEFT:?}");
+            }
+        }
     }
 
     /// The endpoints of the configuration.

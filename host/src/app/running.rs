@@ -13,8 +13,8 @@ use super::endpoint::EndpointView;
 use super::plugins::{self, Loaded, Made};
 use super::resident::{Activity, Resident};
 use super::rules;
-use crate::backend::target::Targets;
 use crate::backend::registry::{Registry, Reshape};
+use crate::backend::target::Targets;
 use crate::backend::{Backend, Common, Lineup, ListChanged, Memory, Spool};
 use crate::config::{Auth, Config, KillSwitch as Off, Mount, Problems, Rule};
 use crate::door::conversation::Endpoint;
@@ -367,7 +367,9 @@ impl RunningEndpoint {
 
     /// Stops the servers and waits for them.
     pub(super) async fn end(self) {
-        self.pipeline().current().registry().stop().await;
+        let current = self.pipeline().current();
+        current.targets().stop();
+        current.registry().stop().await;
         self.watch.lock().abort();
         self.tasks.iter().for_each(JoinHandle::abort);
     }

@@ -43,7 +43,10 @@ pub struct HttpAnswer {
 impl std::fmt::Debug for HttpAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // What is answered is not for logs.
-        f.debug_struct("HttpAnswer").field("status", &self.status).field("outcome", &self.outcome).finish_non_exhaustive()
+        f.debug_struct("HttpAnswer")
+            .field("status", &self.status)
+            .field("outcome", &self.outcome)
+            .finish_non_exhaustive()
     }
 }
 
@@ -131,7 +134,8 @@ impl Target {
                 let replied = upstream.ask(asked, arguments, body, headers).await;
                 let replied = replied.map_err(|error| of_upstream(upstream, error))?;
                 let outcome = outcome(replied.status);
-                let complaint = (outcome != Outcome::Success).then(|| format!("answered with HTTP status {}", replied.status));
+                let complaint = (outcome != Outcome::Success)
+                    .then(|| format!("answered with HTTP status {}", replied.status));
                 let super::upstream::Replied { status, headers, body, rest } = replied;
                 Ok(HttpAnswer { status, headers, body, rest, outcome, complaint })
             }
@@ -139,7 +143,12 @@ impl Target {
                 let rest::Target::Engine { operation, args, .. } = &asked.entry.route.target else {
                     return Err(protocol(engine.name(), engine.redaction(), "the route is not an engine's"));
                 };
-                let ask = Ask { operation, arguments, subject: &call.principal.subject, request_id: &asked.request_id };
+                let ask = Ask {
+                    operation,
+                    arguments,
+                    subject: &call.principal.subject,
+                    request_id: &asked.request_id,
+                };
                 let body = match &body {
                     Sent::Whole(bytes) => Some(bytes.clone()),
                     Sent::Arguments => {
@@ -166,7 +175,8 @@ fn judged_answer(engine: &Engine, judged: Judged, asked: &Asked) -> Result<HttpA
         Judged::Failed { status, reason, message } => {
             let message = engine.redaction().text(&message).into_owned();
             // What a program says of its own insides is for operators, unless an API is being developed.
-            let detail = if asked.dev { message.clone() } else { "the request could not be answered".to_owned() };
+            let detail =
+                if asked.dev { message.clone() } else { "the request could not be answered".to_owned() };
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
             let body = Problem::new(status, &reason, detail).document(&asked.request_id).into();
             Ok(HttpAnswer { status, headers, body, rest: None, outcome, complaint: Some(message) })
@@ -190,7 +200,12 @@ fn protocol(backend: &Arc<str>, redaction: &Redaction, why: &str) -> BackendErro
 }
 
 fn unreachable(backend: &Arc<str>, redaction: &Redaction, why: &str) -> BackendError {
-    BackendError::Unreachable { backend: backend.clone(), reason: redaction.words(why), counts: true, again: None }
+    BackendError::Unreachable {
+        backend: backend.clone(),
+        reason: redaction.words(why),
+        counts: true,
+        again: None,
+    }
 }
 
 fn timeout(backend: &Arc<str>, after: Duration) -> BackendError {
@@ -213,7 +228,9 @@ fn of_upstream(upstream: &Upstream, error: UpstreamError) -> BackendError {
 fn of_engine(engine: &Engine, error: EngineError) -> BackendError {
     let (backend, redaction) = (engine.name(), engine.redaction());
     match error {
-        EngineError::Busy => BackendError::Busy { backend: backend.clone(), limit: engine.settings().max_in_flight },
+        EngineError::Busy => {
+            BackendError::Busy { backend: backend.clone(), limit: engine.settings().max_in_flight }
+        }
         EngineError::Start(why) => unreachable(backend, redaction, &why),
         EngineError::Timeout(after) => timeout(backend, after),
         EngineError::Argument(error) => BackendError::Status {

@@ -102,7 +102,8 @@ async fn served(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let id: Arc<str> = uuid::Uuid::now_v7().to_string().into();
-    let exchange = Exchange { front: &front, parts: &parts, peer: &peer, id: id.clone(), since: Instant::now() };
+    let exchange =
+        Exchange { front: &front, parts: &parts, peer: &peer, id: id.clone(), since: Instant::now() };
     let mut response = match exchange.answer(body, &cancelled).await {
         Ok(response) => response,
         Err(refusal) => exchange.turn_away(*refusal).await,
@@ -110,7 +111,9 @@ async fn served(
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", id);
     }
-    if let Some(traceparent) = Carried::of_headers(&parts.headers).and_then(|_| parts.headers.get("traceparent")) {
+    if let Some(traceparent) =
+        Carried::of_headers(&parts.headers).and_then(|_| parts.headers.get("traceparent"))
+    {
         // A client that sent a trace finds its answer by it.
         response.headers_mut().entry("traceparent").or_insert_with(|| traceparent.clone());
     }
@@ -161,7 +164,8 @@ impl Exchange<'_> {
         guard::origin(&parts.headers, &front.origins).map_err(bad)?;
         if let Some(name) = parts.headers.keys().find(|name| name.as_str().contains('_')) {
             // Servers behind may read `x_a` as `x-a`, which the policies did not see.
-            let text = format!("the header {name} has an underscore, which some servers read as `-`: leave it out");
+            let text =
+                format!("the header {name} has an underscore, which some servers read as `-`: leave it out");
             return Err(Refusal::new(Problem::new(StatusCode::BAD_REQUEST, "bad_header", text)));
         }
         Ok(())
@@ -181,7 +185,11 @@ impl Exchange<'_> {
         match page {
             Some(page) if reads => Ok(page),
             Some(_) => Err(Refusal::method(&self.parts.method, &HeaderValue::from_static("GET, HEAD"))),
-            None => Err(Refusal::new(Problem::new(StatusCode::NOT_FOUND, "not_found", "no route is at this path"))),
+            None => Err(Refusal::new(Problem::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "no route is at this path",
+            ))),
         }
     }
 
@@ -234,11 +242,8 @@ impl Exchange<'_> {
             request_id: self.id.clone(),
         };
         let trace = Carried::of_headers(&parts.headers);
-        let request = CallRequest {
-            params: Some(&params),
-            trace: trace.as_deref(),
-            ..self.request(&caller, entry)
-        };
+        let request =
+            CallRequest { params: Some(&params), trace: trace.as_deref(), ..self.request(&caller, entry) };
         let (sent, over) = taken.parts();
         let route = RouteRequest { path: parts.uri.path(), asked: &asked };
         let answer = front.pipeline.route(request, route, sent, cancelled).await;
@@ -248,7 +253,11 @@ impl Exchange<'_> {
         respond::answer(answer, front.dev)
     }
 
-    fn request<'r>(&'r self, caller: &'r crate::pipeline::Caller, entry: &'r crate::route::Entry) -> CallRequest<'r> {
+    fn request<'r>(
+        &'r self,
+        caller: &'r crate::pipeline::Caller,
+        entry: &'r crate::route::Entry,
+    ) -> CallRequest<'r> {
         CallRequest {
             caller,
             door: DOOR,

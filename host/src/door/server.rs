@@ -8,6 +8,7 @@ mod body;
 mod connection;
 mod places;
 mod self_wake;
+mod unparsed;
 
 #[cfg(test)]
 mod tests;

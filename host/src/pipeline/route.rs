@@ -14,8 +14,8 @@ use crate::backend::upstream::Sent;
 use crate::call::{Call, Denial, DenialKind, Json, Outcome, Principal, Share, Target, TargetKind};
 use crate::mcp::Params;
 use crate::plugin::BackendResponse;
-use crate::rewrite::Rewriters;
 use crate::policy::Permitted;
+use crate::rewrite::Rewriters;
 use crate::route::{Asked, Found};
 use crate::telemetry::trace;
 
@@ -113,11 +113,15 @@ impl Pipeline {
         let permitted = policy.decide(&call, entry.schema.as_deref());
         let permitted = match permitted {
             Ok(permitted) => permitted,
-            Err(denial) => return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await,
+            Err(denial) => {
+                return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await;
+            }
         };
         let mut prepared = match rewriters.request(&permitted) {
             Ok(prepared) => prepared,
-            Err(denial) => return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await,
+            Err(denial) => {
+                return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await;
+            }
         };
         let intent =
             Entry { sent: context.sent(&prepared), ..context.entry(Some(&call.principal), Some(&call)) };
@@ -191,11 +195,16 @@ fn http_rewritten(
         let text = "a rewriter has to see this answer, and it is not read whole: set stream = false";
         return Err(Failure::Denied(Denial::new(DenialKind::Unavailable, "answer_not_seen", text)));
     }
-    if std::str::from_utf8(&answer.body).is_err() || serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body).is_err() {
+    if std::str::from_utf8(&answer.body).is_err()
+        || serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body).is_err()
+    {
         return Ok(answer);
     }
-    let seen =
-        BackendResponse { is_error: answer.outcome != Outcome::Success, error_code: None, result: answer.body.clone() };
+    let seen = BackendResponse {
+        is_error: answer.outcome != Outcome::Success,
+        error_code: None,
+        result: answer.body.clone(),
+    };
     let changed = rewriters.response(permitted, &seen)?;
     Ok(match changed {
         Some(text) => HttpAnswer { body: Bytes::from(text), ..answer },

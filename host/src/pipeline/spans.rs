@@ -116,7 +116,9 @@ pub(super) fn outgoing_over_http(
         Some((parent, state)) => {
             let baggage = request.trace.and_then(Carried::baggage).map(|text| (BAGGAGE, text.to_owned()));
             let state = state.map(|state| (TRACESTATE, state));
-            prepared.headers.extend([Some((TRACEPARENT, parent)), state, baggage].into_iter().flatten().map(own));
+            prepared
+                .headers
+                .extend([Some((TRACEPARENT, parent)), state, baggage].into_iter().flatten().map(own));
         }
         None => {
             let theirs = request.trace.into_iter().flat_map(Carried::headers);

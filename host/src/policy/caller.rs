@@ -106,7 +106,9 @@ impl Caller {
     /// Who the caller is, if that is known to hold until that moment.
     pub(super) fn known_until(&self, moment: Moment) -> Option<Arc<Principal>> {
         let known = self.known.load();
-        let holds = |known: &&Arc<Known>| moment.ms < known.until_ms && (known.epoch == ANY || moment.epoch == known.epoch);
+        let holds = |known: &&Arc<Known>| {
+            moment.ms < known.until_ms && (known.epoch == ANY || moment.epoch == known.epoch)
+        };
         known.as_ref().filter(holds).map(|known| known.principal.clone())
     }
 

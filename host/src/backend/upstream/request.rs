@@ -228,7 +228,15 @@ mod tests {
             host: Some("api.test:8".parse().unwrap()),
             secure: false,
         };
-        Asked { entry, headers: map, content_type: None, from, head: false, dev: false, request_id: "r1".into() }
+        Asked {
+            entry,
+            headers: map,
+            content_type: None,
+            from,
+            head: false,
+            dev: false,
+            request_id: "r1".into(),
+        }
     }
 
     #[test]

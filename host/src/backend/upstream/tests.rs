@@ -56,7 +56,15 @@ fn asked(method: &str, change: impl FnOnce(&mut rest::Route)) -> Asked {
     change(&mut route);
     let entry = Table::new(&[route]).entries().next().unwrap().clone();
     let from = From { address: "127.0.0.1".parse().unwrap(), host: None, secure: false };
-    Asked { entry, headers: HeaderMap::new(), content_type: None, from, head: false, dev: false, request_id: "r1".into() }
+    Asked {
+        entry,
+        headers: HeaderMap::new(),
+        content_type: None,
+        from,
+        head: false,
+        dev: false,
+        request_id: "r1".into(),
+    }
 }
 
 const ARGUMENTS: &str = r#"{"path":{"id":"7"},"query":{"q":"x y"},"body":{"n": 1.0}}"#;

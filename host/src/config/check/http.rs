@@ -4,6 +4,25 @@ use super::super::raw::{RawHttp, RawMode, RawOauth};
 use super::super::{Gateway, Http, Main, Mount, Oauth, Problems, file};
 use super::{Checker, duration};
 
+/// Variables that are set where a platform runs programs: Kubernetes, AWS (Lambda, ECS), Google Cloud Run and App Engine, Azure
+/// (App Service, Functions), Heroku, Fly, Railway, Render, Vercel, Cloud Foundry.
+const CLOUD: [&str; 14] = [
+    "KUBERNETES_SERVICE_HOST",
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "ECS_CONTAINER_METADATA_URI_V4",
+    "K_SERVICE",
+    "GAE_ENV",
+    "WEBSITE_INSTANCE_ID",
+    "FUNCTIONS_WORKER_RUNTIME",
+    "DYNO",
+    "FLY_APP_NAME",
+    "RAILWAY_ENVIRONMENT",
+    "RENDER",
+    "VERCEL",
+    "VCAP_APPLICATION",
+];
+
 /// A quarter of all; with few connections a little more, so that two clients can come at once.
 fn per_address(raw: &RawHttp) -> usize {
     let most = raw.max_connections;
@@ -38,6 +57,9 @@ impl Checker<'_> {
             let hint = "listen on 127.0.0.1, or set [auth] mode = \"jwt\"";
             self.problem("/http/allow_local", "the address can be reached from other machines", hint);
         }
+        if raw.dev_mode {
+            self.dev_mode(loopback);
+        }
         if !loopback && raw.allowed_hosts.is_empty() {
             let hint = "allowed_hosts = [\"mcp.example.org\"]";
             self.problem("/http/allowed_hosts", "it is not said by which names clients may come", hint);
@@ -61,9 +83,23 @@ impl Checker<'_> {
             max_connections_per_address: per_address(raw),
             credential_headers: raw.credential_headers.clone(),
             allow_local: raw.allow_local,
+            dev_mode: raw.dev_mode,
             oauth: raw.oauth.as_ref().map(|raw| self.oauth(raw)),
             mounts: self.mounts(raw),
         })
+    }
+
+    /// What developers see is for nobody else.
+    fn dev_mode(&mut self, loopback: bool) {
+        if !loopback {
+            let hint = "listen on 127.0.0.1, or take it out";
+            self.problem("/http/dev_mode", "the address can be reached from other machines", hint);
+        }
+        // What platforms set where they run a program of somebody's.
+        if let Some(name) = CLOUD.into_iter().find(|name| self.var(name).is_some()) {
+            let text = format!("{name} is set, so this is no machine of a developer");
+            self.problem("/http/dev_mode", text, "take it out");
+        }
     }
 
     /// Every mount with its own file; what is wrong there is said here, with the file's name.

@@ -41,6 +41,9 @@ pub(in crate::config) struct RawHttp {
     pub(in crate::config) credential_headers: Vec<String>,
     /// Where clients get their tokens (RFC 9728).
     pub(in crate::config) oauth: Option<RawOauth>,
+    /// Refusals and failures of the HTTP API say more, for whoever develops one. Only on a loopback address, and not where a
+    /// cloud environment is detected.
+    pub(in crate::config) dev_mode: bool,
     /// How many [[routes]] there must be; by default any number. With another number the file is refused.
     pub(in crate::config) expected_routes: Option<usize>,
     /// Further endpoints at the same address, each with a file of its own: backends, roles, limits, plugins.
@@ -72,6 +75,7 @@ impl Default for RawHttp {
             allow_local: false,
             credential_headers: vec!["x-api-key".to_owned()],
             oauth: None,
+            dev_mode: false,
             expected_routes: None,
             mounts: Vec::new(),
         }

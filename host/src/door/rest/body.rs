@@ -63,7 +63,12 @@ pub(super) fn too_large(limit: usize) -> Problem {
 
 impl Exchange<'_> {
     /// Takes the body of a request for a route, as far as the route wants one.
-    pub(super) async fn take(&self, entry: &Entry, body: Body, who: &Principal) -> Result<Taken, Box<Refusal>> {
+    pub(super) async fn take(
+        &self,
+        entry: &Entry,
+        body: Body,
+        who: &Principal,
+    ) -> Result<Taken, Box<Refusal>> {
         let (route, headers) = (&entry.route, &self.parts.headers);
         let limits = Limits { max_body: route.max_body, ..self.front.limits };
         let nothing = body.size_hint().exact() == Some(0);
@@ -75,13 +80,20 @@ impl Exchange<'_> {
             None if nothing => return Ok(empty(over)),
             None if !usual => {
                 let text = "this route takes no body: send none";
-                return Err(Refusal::new(Problem::new(StatusCode::BAD_REQUEST, "unexpected_body", text)).closing());
+                return Err(
+                    Refusal::new(Problem::new(StatusCode::BAD_REQUEST, "unexpected_body", text)).closing()
+                );
             }
             Some(wanted) if nothing => {
-                let says = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
+                let says = headers.contains_key(header::CONTENT_LENGTH)
+                    || headers.contains_key(header::TRANSFER_ENCODING);
                 if wanted.required && !says {
                     let text = "this route needs a body, and the request does not say that it has one: send Content-Length";
-                    return Err(Refusal::new(Problem::new(StatusCode::LENGTH_REQUIRED, "length_required", text)));
+                    return Err(Refusal::new(Problem::new(
+                        StatusCode::LENGTH_REQUIRED,
+                        "length_required",
+                        text,
+                    )));
                 }
                 if wanted.required && !wanted.content.iter().all(|media| is_json(media)) {
                     let text = "this route needs a body";
@@ -90,8 +102,12 @@ impl Exchange<'_> {
                 return Ok(empty(over));
             }
             Some(wanted) if !essence.as_deref().is_some_and(|essence| media::takes(wanted, essence)) => {
-                let text = format!("this route takes {}: say in Content-Type which it is", wanted.content.join(", "));
-                let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", text);
+                let text = format!(
+                    "this route takes {}: say in Content-Type which it is",
+                    wanted.content.join(", ")
+                );
+                let problem =
+                    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", text);
                 return Err(Refusal::new(problem).closing());
             }
             None | Some(_) => {}

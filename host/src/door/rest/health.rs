@@ -9,8 +9,11 @@ use serde_json::json;
 
 /// Whether the programs of all engines are there. Each is looked for as it is when it is started.
 pub(super) fn health(programs: &[(String, String)], dev: bool) -> Response {
-    let missing: Vec<&str> =
-        programs.iter().filter(|(_, command)| find(command).is_none()).map(|(name, _)| name.as_str()).collect();
+    let missing: Vec<&str> = programs
+        .iter()
+        .filter(|(_, command)| find(command).is_none())
+        .map(|(name, _)| name.as_str())
+        .collect();
     let path = programs.first().map(|(_, command)| match find(command) {
         // Where a program lies on the disk is nobody's business outside.
         Some(found) if dev => found.display().to_string(),

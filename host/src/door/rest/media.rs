@@ -19,7 +19,9 @@ pub(super) fn takes(body: &Body, essence: &str) -> bool {
 }
 
 fn matches(range: &str, essence: &str) -> bool {
-    range == "*/*" || range == essence || range.strip_suffix('*').is_some_and(|kind| essence.starts_with(kind))
+    range == "*/*"
+        || range == essence
+        || range.strip_suffix('*').is_some_and(|kind| essence.starts_with(kind))
 }
 
 /// Refuses a request that accepts nothing of what the route answers (RFC 9110, section 12.5.1).
@@ -31,7 +33,8 @@ pub(super) fn accept(route: &Route, headers: &HeaderMap) -> Result<(), Box<Refus
             good.filter_map(|response| response.content.as_deref()).collect()
         }
     };
-    let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    let mut accepted =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
     if answers.is_empty() || accepted.peek().is_none() {
         return Ok(());
     }
@@ -39,12 +42,17 @@ pub(super) fn accept(route: &Route, headers: &HeaderMap) -> Result<(), Box<Refus
     let fits = |answer: &&str| {
         // The most exact range decides.
         let fitting = ranges.iter().filter(|(range, _)| matches(range, answer));
-        fitting.max_by_key(|(range, _)| (!range.ends_with('*'), range != "*/*")).is_some_and(|(_, wanted)| *wanted)
+        fitting
+            .max_by_key(|(range, _)| (!range.ends_with('*'), range != "*/*"))
+            .is_some_and(|(_, wanted)| *wanted)
     };
     if answers.iter().any(fits) {
         return Ok(());
     }
-    let text = format!("this route answers {}, and none of these is accepted: say so in `Accept`", answers.join(", "));
+    let text = format!(
+        "this route answers {}, and none of these is accepted: say so in `Accept`",
+        answers.join(", ")
+    );
     Err(Refusal::new(Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", text)))
 }
 
@@ -82,12 +90,20 @@ mod tests {
 
     #[test]
     fn what_is_accepted_is_what_the_client_says() {
-        for accept in ["*/*", "application/json", "application/*;q=0.1", "text/html, */*;q=0.1", "APPLICATION/JSON",
-            "text/html;q=0, application/json", "application/json;q=0.001"]
-        {
+        for accept in [
+            "*/*",
+            "application/json",
+            "application/*;q=0.1",
+            "text/html, */*;q=0.1",
+            "APPLICATION/JSON",
+            "text/html;q=0, application/json",
+            "application/json;q=0.001",
+        ] {
             assert!(accepts(accept), "{accept}");
         }
-        for accept in ["text/html", "image/*", "application/json;q=0", "*/*;q=0", "application/json;q=0.000, */*"] {
+        for accept in
+            ["text/html", "image/*", "application/json;q=0", "*/*;q=0", "application/json;q=0.000, */*"]
+        {
             assert!(!accepts(accept), "{accept}");
         }
     }

@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::response::Response;
 use super::{DOOR, Exchange, respond};
 use crate::call::{Denial, DenialKind};
 use crate::door::guard::Rejection;
@@ -12,6 +10,8 @@ use crate::pipeline::{Caller, Failure, TurnedAway};
 use crate::route::path::PathError;
 use crate::route::problem::Problem;
 use crate::route::{Entry, Misfit, Place};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
 
 /// A request that is not served.
 #[derive(Debug)]
@@ -91,11 +91,7 @@ pub(super) struct Known<'a> {
 impl Exchange<'_> {
     /// A refusal to a known caller before the guards were asked about the request. They count it, and it is on record; a
     /// caller who comes too often hears that instead.
-    pub(super) async fn counted(
-        &self,
-        known: &Known<'_>,
-        mut refusal: Box<Refusal>,
-    ) -> Box<Refusal> {
+    pub(super) async fn counted(&self, known: &Known<'_>, mut refusal: Box<Refusal>) -> Box<Refusal> {
         let detail = refusal.problem.detail.clone().unwrap_or_default();
         refusal.recorded = true;
         let request = self.request(known.caller, known.entry);
@@ -109,7 +105,8 @@ impl Exchange<'_> {
     pub(super) async fn turn_away(&self, refusal: Refusal) -> Response {
         let Refusal { problem, headers, recorded } = refusal;
         let status = problem.status;
-        metrics::counter!("sentinel_http_refusals_total", "status" => status.as_u16().to_string()).increment(1);
+        metrics::counter!("sentinel_http_refusals_total", "status" => status.as_u16().to_string())
+            .increment(1);
         if !recorded {
             self.note(&problem).await;
         }
@@ -134,8 +131,14 @@ impl Exchange<'_> {
         let asked = format!("{} {path}", self.parts.method);
         let ip = self.peer.address().ip();
         let (address, source) = (ip.to_string(), network(ip));
-        let request =
-            TurnedAway { door: DOOR, who: None, address: &address, source: &source, asked: &asked, since: self.since };
+        let request = TurnedAway {
+            door: DOOR,
+            who: None,
+            address: &address,
+            source: &source,
+            asked: &asked,
+            since: self.since,
+        };
         self.front.pipeline.turned_away(request, &denial).await;
     }
 }

@@ -49,7 +49,9 @@ fn later(mut refusal: Box<Refusal>, seconds: u64) -> Box<Refusal> {
 
 /// A failure of a call. It is on record.
 pub(super) fn failed(failure: &Failure, dev: bool) -> Box<Refusal> {
-    let of = |status: StatusCode, reason: &str, text: String| Refusal::recorded(Problem::new(status, reason, text));
+    let of = |status: StatusCode, reason: &str, text: String| {
+        Refusal::recorded(Problem::new(status, reason, text))
+    };
     let text = failure.to_string();
     match failure {
         Failure::Denied(denial) => denied(denial),
@@ -74,7 +76,9 @@ fn denied(denial: &Denial) -> Box<Refusal> {
         DenialKind::Forbidden => StatusCode::FORBIDDEN,
         DenialKind::InvalidArguments => StatusCode::BAD_REQUEST,
         DenialKind::UnknownMethod => StatusCode::NOT_FOUND,
-        DenialKind::Killed | DenialKind::CircuitOpen | DenialKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        DenialKind::Killed | DenialKind::CircuitOpen | DenialKind::Unavailable => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     };
     let mut problem = Problem::new(status, &denial.reason, denial.message.clone());
     for (name, value) in &denial.details {
@@ -99,7 +103,9 @@ fn denied(denial: &Denial) -> Box<Refusal> {
     let seconds = denial.retry_after.map(|after| after.as_secs() + u64::from(after.subsec_nanos() > 0));
     match (seconds, status) {
         (Some(seconds), _) => later(refusal, seconds),
-        (None, StatusCode::SERVICE_UNAVAILABLE) if denial.kind == DenialKind::CircuitOpen => later(refusal, 1),
+        (None, StatusCode::SERVICE_UNAVAILABLE) if denial.kind == DenialKind::CircuitOpen => {
+            later(refusal, 1)
+        }
         (None, _) => refusal,
     }
 }
@@ -109,7 +115,10 @@ fn is_member(name: &str) -> bool {
     name.len() >= 3
         && name.bytes().all(letter)
         && name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && !matches!(name, "type" | "title" | "status" | "detail" | "instance" | "reason" | "request_id" | "errors")
+        && !matches!(
+            name,
+            "type" | "title" | "status" | "detail" | "instance" | "reason" | "request_id" | "errors"
+        )
 }
 
 /// Causes are the operator's business and stay in the log and on record, unless an API is being developed.
@@ -120,17 +129,27 @@ fn backend(error: &BackendError, dev: bool) -> Box<Refusal> {
             (StatusCode::BAD_GATEWAY, "backend_unreachable", format!("{} is not available", name(backend)))
         }
         BackendError::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "backend_timeout", error.to_string()),
-        BackendError::Protocol { backend, .. } => {
-            (StatusCode::BAD_GATEWAY, "backend_protocol_error", format!("{} did not answer properly", name(backend)))
+        BackendError::Protocol { backend, .. } => (
+            StatusCode::BAD_GATEWAY,
+            "backend_protocol_error",
+            format!("{} did not answer properly", name(backend)),
+        ),
+        BackendError::TooLarge { backend, .. } => (
+            StatusCode::BAD_GATEWAY,
+            "answer_too_large",
+            format!("the answer of {} is too long", name(backend)),
+        ),
+        BackendError::Unkept { .. } => {
+            (StatusCode::SERVICE_UNAVAILABLE, "answer_not_kept", error.to_string())
         }
-        BackendError::TooLarge { backend, .. } => {
-            (StatusCode::BAD_GATEWAY, "answer_too_large", format!("the answer of {} is too long", name(backend)))
+        BackendError::Status { status: 400, said, .. } => {
+            (StatusCode::BAD_REQUEST, "invalid_arguments", said.to_string())
         }
-        BackendError::Unkept { .. } => (StatusCode::SERVICE_UNAVAILABLE, "answer_not_kept", error.to_string()),
-        BackendError::Status { status: 400, said, .. } => (StatusCode::BAD_REQUEST, "invalid_arguments", said.to_string()),
         BackendError::Status { .. } => (StatusCode::BAD_GATEWAY, "backend_http_status", error.to_string()),
         BackendError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "backend_busy", error.to_string()),
-        BackendError::Stopped { .. } => (StatusCode::SERVICE_UNAVAILABLE, "backend_stopped", error.to_string()),
+        BackendError::Stopped { .. } => {
+            (StatusCode::SERVICE_UNAVAILABLE, "backend_stopped", error.to_string())
+        }
         BackendError::Share { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", error.to_string()),
     };
     let text = if dev { error.to_string() } else { text };

@@ -35,7 +35,8 @@ impl Exchange<'_> {
             StatusCode::UNAUTHORIZED => unknown(rejection.message, true),
             _ => Refusal::rejected(&rejection),
         })?;
-        let key = bearer.is_some_and(|bearer| bearer.starts_with(KEY)) || parts.headers.contains_key(KEY_HEADER);
+        let key =
+            bearer.is_some_and(|bearer| bearer.starts_with(KEY)) || parts.headers.contains_key(KEY_HEADER);
         match route.auth {
             RouteAuth::Jwt if key => {
                 return Err(unknown("this route takes a token, not the key of a program".to_owned(), true));
@@ -51,7 +52,9 @@ impl Exchange<'_> {
             Brought { bearer, headers: &parts.headers, peer: self.peer.address().ip(), near: far.is_none() };
         if let Some(name) = front.callers.too_long(&brought) {
             return Err(unknown(
-                format!("the credential in the header {name} is longer than {MAX_CREDENTIAL} bytes, which none is"),
+                format!(
+                    "the credential in the header {name} is longer than {MAX_CREDENTIAL} bytes, which none is"
+                ),
                 true,
             ));
         }
@@ -106,7 +109,8 @@ impl Exchange<'_> {
 /// The challenge of a route: a token, or a key, which RFC 6750 has no word for.
 pub(super) fn challenge(auth: RouteAuth, brought: bool, scopes: Option<&str>) -> HeaderValue {
     let speakable = |scopes: &&str| {
-        !scopes.is_empty() && scopes.bytes().all(|b| b == b' ' || b.is_ascii_graphic() && b != b'"' && b != b'\\')
+        !scopes.is_empty()
+            && scopes.bytes().all(|b| b == b' ' || b.is_ascii_graphic() && b != b'"' && b != b'\\')
     };
     let text = match (auth, scopes) {
         (_, Some(scopes)) => {
