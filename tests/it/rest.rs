@@ -2,6 +2,7 @@
 //! do not.
 
 mod engine;
+mod once;
 mod paths;
 mod refusals;
 mod routes;

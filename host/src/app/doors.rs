@@ -16,11 +16,13 @@ use super::running::{self, RunningEndpoint};
 use super::started::Started;
 use super::user_name;
 use crate::call::Credential;
+use crate::config::rest::Idempotency;
 use crate::config::{Auth, Config, Http};
 use crate::door::conversation::Endpoint;
 use crate::door::guard::{Hosts, Origins};
 use crate::door::http::{self, Callers, Mount, Resource, Room, Sessions};
 use crate::door::{rest, server, stdio};
+use crate::pipeline::Once;
 use crate::policy::Caller;
 
 /// How long requests may take whose clients have gone, after all others have ended.
@@ -48,6 +50,8 @@ pub(super) struct Everybody {
     callers: Mutex<Vec<Came>>,
     /// Requests for routes whose clients have gone.
     left: TaskTracker,
+    /// What was done under an `Idempotency-Key`.
+    once: Mutex<Option<Arc<Once>>>,
 }
 
 /// The callers of late at the endpoint of this path, known by these headers.
@@ -160,6 +164,7 @@ impl Everybody {
             app: Router::new().into(),
             callers: Mutex::default(),
             left: TaskTracker::new(),
+            once: Mutex::default(),
         };
         Ok((door, listener))
     }
@@ -247,11 +252,30 @@ impl Everybody {
             room: self.room.clone(),
             dev: settings.dev_mode,
             document: None,
+            once: self.once(config)?,
             programs: programs.collect(),
             left: self.left.clone(),
             nobody,
             session,
         })))
+    }
+
+    /// Where answers are kept for those who repeat a request, if any route wants that.
+    fn once(&self, config: &Config) -> anyhow::Result<Option<Arc<Once>>> {
+        if config.routes.iter().all(|route| route.idempotency == Idempotency::Off) {
+            return Ok(None);
+        }
+        // The check of the file has seen to it that there is one.
+        let Some(dir) = &config.state.dir else { return Ok(None) };
+        let mut known = self.once.lock();
+        if known.is_none() {
+            let folder = dir.join("idempotency");
+            let opened = Once::open(&folder);
+            let opened = opened
+                .with_context(|| format!("the keys of requests cannot be kept in {}", folder.display()))?;
+            *known = Some(Arc::new(opened));
+        }
+        Ok(known.clone())
     }
 
     /// One endpoint.

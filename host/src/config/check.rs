@@ -15,6 +15,7 @@ use super::raw::{
     Raw, RawAudit, RawAuditMode, RawBounds, RawGateway, RawKillSwitch, RawMode, RawPostgres, RawWhenFull,
     Seconds,
 };
+use super::rest::Idempotency;
 use super::secret::Secret;
 use super::{
     Audit, AuditMode, Bounds, CompileLimits, Config, Gateway, KillSwitch, Main, Scopes, Store, Typed,
@@ -104,6 +105,13 @@ pub(super) fn check(
     let routes = checker.routes(&raw, &upstreams, &engines);
     if door.is_some() && !raw.routes.is_empty() {
         checker.problem("/routes", "a mount serves MCP only", "put its routes into the main file");
+    }
+    if let (Some(route), None) = (
+        routes.iter().find(|route| route.idempotency != Idempotency::Off),
+        state.as_ref().and_then(|state| state.dir.as_ref()),
+    ) {
+        let message = format!("the keys of {} cannot be kept: there is no folder for them", route.id);
+        checker.problem("/state/dir", message, "set [state] dir to a folder that the gateway may write to");
     }
     let rules = checker.rules(&raw);
     let plugins = checker.chain(authenticators, &raw, operator, &routes);

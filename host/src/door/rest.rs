@@ -11,6 +11,7 @@ mod body;
 mod cors;
 mod health;
 mod media;
+mod once;
 mod refuse;
 mod respond;
 mod unbroken;
@@ -35,7 +36,7 @@ use crate::call::Json;
 use crate::mcp::Params;
 use crate::mcp::client::Client;
 use crate::pipeline::nobody;
-use crate::pipeline::{CallRequest, Pipeline, RouteRequest};
+use crate::pipeline::{CallRequest, Once, Pipeline, RouteRequest};
 use crate::route::problem::Problem;
 use crate::route::{Asked, Found, From, Matched, Read, Table, path};
 use crate::telemetry::context::Carried;
@@ -65,6 +66,8 @@ pub struct Front {
     pub left: TaskTracker,
     /// There is no client that a backend could ask something.
     pub nobody: Arc<dyn Client>,
+    /// What was done under an `Idempotency-Key`; none without a folder for it.
+    pub once: Option<Arc<Once>>,
     /// No session.
     pub session: Arc<str>,
 }
@@ -231,6 +234,10 @@ impl Exchange<'_> {
             Ok(params) => params,
             Err(refusal) => return Err(self.counted(&known, refusal).await),
         };
+        let repeat = match self.repeat(entry, &params, &taken) {
+            Ok(repeat) => repeat,
+            Err(refusal) => return Err(self.counted(&known, refusal).await),
+        };
         let address = self.peer.address().ip();
         let asked = Asked {
             entry: entry.clone(),
@@ -245,7 +252,7 @@ impl Exchange<'_> {
         let request =
             CallRequest { params: Some(&params), trace: trace.as_deref(), ..self.request(&caller, entry) };
         let (sent, over) = taken.parts();
-        let route = RouteRequest { path: parts.uri.path(), asked: &asked };
+        let route = RouteRequest { path: parts.uri.path(), asked: &asked, repeat: repeat.as_ref() };
         let answer = front.pipeline.route(request, route, sent, cancelled).await;
         if over.is_over() {
             return Err(Refusal::recorded(body::too_large(entry.route.max_body)).closing());

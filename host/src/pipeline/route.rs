@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::repeat::{self, Begin, Repeat};
 use super::{CallContext, CallRequest, Failure, Pipeline, outcome, spans};
 use crate::audit::{Closing, Entry, Status};
 use crate::backend::target::{HttpAnswer, Target as Backend};
@@ -25,6 +26,8 @@ pub struct RouteRequest<'a> {
     /// The path as it was sent.
     pub path: &'a str,
     pub asked: &'a Asked,
+    /// Whether it is to be done once, under which key.
+    pub repeat: Option<&'a Repeat>,
 }
 
 impl Pipeline {
@@ -123,10 +126,23 @@ impl Pipeline {
                 return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await;
             }
         };
+        let mut ticket = match route.repeat {
+            None => None,
+            Some(repeat) => match repeat.begin(&call).await {
+                Ok(Begin::Work(ticket)) => ticket,
+                Ok(Begin::Answered(answer)) => return self.replayed(context, &call, answer).await,
+                Err(failure) => {
+                    return self.refuse(context, Some(&call.principal), Some(&call), failure).await;
+                }
+            },
+        };
         let intent =
             Entry { sent: context.sent(&prepared), ..context.entry(Some(&call.principal), Some(&call)) };
         self.recorded(self.audit.intent(context.id, &intent).await, &call.target.name, context)?;
         let outgoing = spans::outgoing_over_http(&context.request, &call, &mut prepared, backend.reached());
+        if let Some(ticket) = &mut ticket {
+            ticket.dispatched();
+        }
         let sent = Instant::now();
         let parts = (prepared.params.as_ref(), prepared.headers.as_slice());
         let done = tokio::select! {
@@ -143,6 +159,10 @@ impl Pipeline {
             Err(failure) => outcome::of_failure(failure),
         };
         let answer = done.and_then(|answer| http_rewritten(rewriters, &permitted, answer));
+        if let Some(ticket) = ticket {
+            let kept = repeat::kept(&answer);
+            repeat::end(ticket, kept).await;
+        }
         permitted.settle(verdict, latency);
         let status = match &answer {
             Ok(answer) if answer.outcome == Outcome::Success => Status::Success,
@@ -162,6 +182,24 @@ impl Pipeline {
         self.recorded(self.audit.outcome(context.id, &closing).await, &call.target.name, context)?;
         self.meters.count(&call.target.name, status, answer.as_ref().err(), context.since.elapsed());
         answer
+    }
+}
+
+impl Pipeline {
+    /// Records that an answer was given again.
+    async fn replayed(
+        &self,
+        context: &CallContext<'_>,
+        call: &Call,
+        answer: HttpAnswer,
+    ) -> Result<HttpAnswer, Failure> {
+        let notes = [("idempotent_replay".to_owned(), "true".to_owned())];
+        let latency = context.since.elapsed();
+        let closing = Closing { status: Status::Success, error: None, latency, notes: &notes };
+        let entry = context.entry(Some(&call.principal), Some(call));
+        self.recorded(self.audit.refused(context.id, &entry, &closing).await, &call.target.name, context)?;
+        self.meters.count(&call.target.name, Status::Success, None, latency);
+        Ok(answer)
     }
 }
 

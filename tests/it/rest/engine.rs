@@ -71,7 +71,11 @@ fn every_end_of_an_engine(mode: &str) {
     let post = |operation: &str| ann.json("POST", &format!("/{operation}/7%20b?limit=5"), "{\"n\": 1}");
     let fine = || {
         let reply = post("echo");
-        assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/json")), "{reply:?}");
+        assert_eq!(
+            (reply.status, reply.header("content-type")),
+            (200, Some("application/json")),
+            "{reply:?}"
+        );
         reply.json()
     };
     let said = fine();
@@ -92,7 +96,10 @@ fn every_end_of_an_engine(mode: &str) {
         let reply = post(operation);
         is(&reply, status, reason);
         let text = String::from_utf8_lossy(&reply.body).into_owned();
-        assert!(!text.contains("/secret/path"), "{operation}: what an engine says of itself is not for callers: {text}");
+        assert!(
+            !text.contains("/secret/path"),
+            "{operation}: what an engine says of itself is not for callers: {text}"
+        );
         // Whatever it was, the next call is served.
         fine();
     }
@@ -113,7 +120,10 @@ fn every_end_of_an_engine(mode: &str) {
     for (tool, words) in [("crash", ""), ("hang", "within 2 s"), ("half", ""), ("flood", "65536 bytes")] {
         let row = row(tool);
         assert_eq!(row["status"], "error", "{row}");
-        assert!(row["error"].as_str().is_some_and(|error| error.contains(words)), "operators read why: {row}");
+        assert!(
+            row["error"].as_str().is_some_and(|error| error.contains(words)),
+            "operators read why: {row}"
+        );
     }
 }
 

@@ -9,7 +9,12 @@ use super::stage::{Caller, Upstream, gateway, raw};
 use crate::support::{Setup, eventually, mint};
 
 fn is(reply: &super::stage::Reply, status: u16, reason: &str) {
-    assert_eq!(reply.refusal(), (status, reason.to_owned()), "{reply:?} {}", String::from_utf8_lossy(&reply.body));
+    assert_eq!(
+        reply.refusal(),
+        (status, reason.to_owned()),
+        "{reply:?} {}",
+        String::from_utf8_lossy(&reply.body)
+    );
 }
 
 #[test]
@@ -17,9 +22,9 @@ fn who_may_not_call_hears_why() {
     let upstream = Upstream::start();
     let roles = "[rbac.roles.admin]\npermissions = [\"*\"]\n[rbac.roles.reader]\npermissions = [\"tools.read\"]\n\
         [rbac.roles.picky]\npermissions = [\"routes.call\"]\ndenied_tools = [\"addPet\"]";
-    let setup = Setup::echo().roles(roles).auth(
-        "api_keys = [{ id = \"bot\", role = \"admin\", secret_env = \"BOT_KEY\" }]",
-    );
+    let setup = Setup::echo()
+        .roles(roles)
+        .auth("api_keys = [{ id = \"bot\", role = \"admin\", secret_env = \"BOT_KEY\" }]");
     let setup = setup.env("BOT_KEY", "sk-0123456789abcdef0123456789abcdef");
     let mut door = gateway(&upstream, setup, "");
     let nobody = Caller::of(&door);
@@ -49,10 +54,15 @@ fn who_may_not_call_hears_why() {
     is(&picky.json("POST", "/pets", "{\"name\":\"x\"}"), 403, "permission_denied");
     let scoped = ann.ask("GET", "/scoped");
     is(&scoped, 403, "insufficient_scope");
-    assert_eq!(scoped.header("www-authenticate"), Some("Bearer error=\"insufficient_scope\", scope=\"pets:read\""));
+    assert_eq!(
+        scoped.header("www-authenticate"),
+        Some("Bearer error=\"insufficient_scope\", scope=\"pets:read\"")
+    );
     door.gateway.end();
     let rows = door.gateway.audit();
-    let has = |status: &str, subject: &str| rows.iter().any(|row| row["status"] == status && row["subject"] == subject);
+    let has = |status: &str, subject: &str| {
+        rows.iter().any(|row| row["status"] == status && row["subject"] == subject)
+    };
     assert!(has("unauthenticated", "") && has("denied", "rob") && has("denied", "ann"), "{rows:?}");
     assert!(has("success", "anonymous@127.0.0.1") && has("success", "bot"), "{rows:?}");
 }
@@ -73,7 +83,11 @@ fn a_request_that_does_not_fit_hears_where() {
     wrong(ann.ask("GET", "/pets/7?tags=a&tags=b"), "parameter", "tags");
     wrong(ann.clone().with("X-Tenant", "much-too-long").ask("GET", "/pets/7"), "header", "x-tenant");
     wrong(ann.json("POST", "/pets", "{\"name\":7}"), "pointer", "/name");
-    wrong(ann.json("POST", "/pets", "{\"name\":\"a\",\"kin\":{\"kin\":{\"name\":1}}}"), "pointer", "/kin/kin/name");
+    wrong(
+        ann.json("POST", "/pets", "{\"name\":\"a\",\"kin\":{\"kin\":{\"name\":1}}}"),
+        "pointer",
+        "/kin/kin/name",
+    );
     wrong(ann.json("POST", "/pets", "{\"name\":"), "pointer", "");
     wrong(ann.json("POST", "/pets", "{\"name\":\"a\",\"name\":\"b\"}"), "pointer", "");
     wrong(ann.json("POST", "/pets", ""), "pointer", "");
@@ -83,14 +97,26 @@ fn a_request_that_does_not_fit_hears_where() {
     is(&ann.json("GET", "/pets/7", "{}"), 400, "unexpected_body");
     let length = ann.clone().with("Content-Type", "application/json");
     is(&raw(&door.address, &length.text("POST", "/pets", None)).unwrap(), 411, "length_required");
-    is(&ann.json("POST", "/pets", &format!("{{\"name\":\"{}\"}}", "x".repeat(10_000))), 413, "body_too_large");
+    is(
+        &ann.json("POST", "/pets", &format!("{{\"name\":\"{}\"}}", "x".repeat(10_000))),
+        413,
+        "body_too_large",
+    );
     let chunked = ann.clone().with("Content-Type", "application/json").with("Transfer-Encoding", "chunked");
     let mut body = format!("{:x}\r\n", 10_500).into_bytes();
     body.extend_from_slice(&[b' '; 10_500]);
     body.extend_from_slice(b"\r\n0\r\n\r\n");
     is(&raw(&door.address, &chunked.text("POST", "/pets", Some(&body))).unwrap(), 413, "body_too_large");
-    is(&ann.clone().with("Accept", "text/html").json("POST", "/pets", "{\"name\":\"a\"}"), 406, "not_acceptable");
-    is(&ann.clone().with("Content-Encoding", "gzip").json("POST", "/pets", "x"), 415, "unsupported_media_type");
+    is(
+        &ann.clone().with("Accept", "text/html").json("POST", "/pets", "{\"name\":\"a\"}"),
+        406,
+        "not_acceptable",
+    );
+    is(
+        &ann.clone().with("Content-Encoding", "gzip").json("POST", "/pets", "x"),
+        415,
+        "unsupported_media_type",
+    );
     assert_eq!(upstream.asked(), 0, "nothing of this reached it");
     door.gateway.end();
     let rows = door.gateway.audit();
@@ -118,7 +144,10 @@ fn a_request_for_nothing_is_refused_as_what_it_is() {
     door.gateway.end();
     let rows = door.gateway.audit();
     for (asked, status) in [("GET /nothing", "invalid_args"), ("DELETE /pets/7", "invalid_args")] {
-        assert!(rows.iter().any(|row| row["method"] == asked && row["status"] == status), "{asked}: {rows:?}");
+        assert!(
+            rows.iter().any(|row| row["method"] == asked && row["status"] == status),
+            "{asked}: {rows:?}"
+        );
     }
 }
 
@@ -147,7 +176,8 @@ fn an_upstream_that_fails_is_not_the_callers_fault() {
 #[test]
 fn limits_and_the_kill_switch_hold_here_as_well() {
     let upstream = Upstream::start();
-    let setup = Setup::echo().rate_limits("default_rpm = 1000000\n[rate_limits.per_tool]\ngetPet = { rpm = 2, burst = 2 }");
+    let setup = Setup::echo()
+        .rate_limits("default_rpm = 1000000\n[rate_limits.per_tool]\ngetPet = { rpm = 2, burst = 2 }");
     let mut door = gateway(&upstream, setup, "");
     let ann = Caller::token(&door, "ann", "admin");
     assert_eq!((ann.ask("GET", "/pets/7").status, ann.ask("GET", "/pets/8").status), (200, 200));
@@ -155,10 +185,15 @@ fn limits_and_the_kill_switch_hold_here_as_well() {
     is(&limited, 429, "rate_limited");
     let after: u64 = limited.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&after), "{after}");
-    assert_eq!(Caller::token(&door, "bob", "admin").ask("GET", "/pets/7").status, 200, "each caller has their own");
+    assert_eq!(
+        Caller::token(&door, "bob", "admin").ask("GET", "/pets/7").status,
+        200,
+        "each caller has their own"
+    );
     assert_eq!(ann.ask("GET", "/any/x").status, 200, "each route has its own");
     door.gateway.reload(|setup| setup.set_kill_switch("disabled_tools = [\"any\"]\ndisabled_backends = []"));
-    let killed = eventually("the kill", || Some(ann.ask("GET", "/any/x")).filter(|reply| reply.status != 200));
+    let killed =
+        eventually("the kill", || Some(ann.ask("GET", "/any/x")).filter(|reply| reply.status != 200));
     is(&killed, 503, "killed");
     assert_eq!(Caller::of(&door).ask("GET", "/open/x").status, 200);
 }
@@ -170,14 +205,24 @@ fn what_the_parser_refuses_is_a_problem_too() {
     for (bytes, status, reason) in [
         (b"GET /pets HTTP/1.1\r\nHost localhost\r\n\r\n".to_vec(), 400, "bad_request"),
         (b"\x16\x03\x01\x00\xa5\x01\x00\r\n\r\n".to_vec(), 400, "bad_request"),
-        (format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(70_000)).into_bytes(), 431, "headers_too_large"),
+        (
+            format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(70_000)).into_bytes(),
+            431,
+            "headers_too_large",
+        ),
     ] {
         let reply = raw(&door.address, &bytes).unwrap_or_else(|| panic!("{status}: no answer"));
-        assert_eq!((reply.status, reply.header("content-type")), (status, Some("application/problem+json")), "{reply:?}");
+        assert_eq!(
+            (reply.status, reply.header("content-type")),
+            (status, Some("application/problem+json")),
+            "{reply:?}"
+        );
         assert_eq!((&reply.json()["reason"], &reply.json()["status"]), (&json!(reason), &json!(status)));
     }
     // A head that never ends is cut; half a body is told so.
-    let ann = Caller::token(&door, "ann", "admin").with("Content-Type", "application/json").with("Content-Length", "100");
+    let ann = Caller::token(&door, "ann", "admin")
+        .with("Content-Type", "application/json")
+        .with("Content-Length", "100");
     let mut slow = TcpStream::connect(&door.address).unwrap();
     slow.write_all(&ann.text("POST", "/pets", Some(b"{"))).unwrap();
     slow.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
@@ -192,18 +237,28 @@ fn a_browser_may_read_what_its_page_may() {
     let door = gateway(&upstream, Setup::echo(), "allowed_origins = [\"https://app.example\"]");
     let page = Caller::token(&door, "ann", "admin").with("Origin", "https://app.example");
     let reply = page.ask("GET", "/pets/7");
-    assert_eq!((reply.status, reply.header("access-control-allow-origin")), (200, Some("https://app.example")));
+    assert_eq!(
+        (reply.status, reply.header("access-control-allow-origin")),
+        (200, Some("https://app.example"))
+    );
     assert_eq!(reply.header("vary"), Some("Origin"));
     let asks = Caller::of(&door)
         .with("Origin", "https://app.example")
         .with("Access-Control-Request-Method", "POST")
         .with("Access-Control-Request-Headers", "authorization, content-type");
     let reply = asks.ask("OPTIONS", "/pets");
-    assert_eq!((reply.status, reply.header("access-control-allow-methods")), (204, Some("POST")), "{reply:?}");
+    assert_eq!(
+        (reply.status, reply.header("access-control-allow-methods")),
+        (204, Some("POST")),
+        "{reply:?}"
+    );
     assert_eq!(reply.header("access-control-allow-headers"), Some("authorization, content-type"));
     is(&asks.clone().with("Origin", "null").ask("OPTIONS", "/pets"), 403, "origin_not_allowed");
     is(&asks.without("Access-Control-Request-Method").ask("OPTIONS", "/pets"), 405, "method_not_allowed");
     // A refusal can be read as well.
     let refused = Caller::of(&door).with("Origin", "https://app.example").ask("GET", "/pets/7");
-    assert_eq!((refused.status, refused.header("access-control-allow-origin")), (401, Some("https://app.example")));
+    assert_eq!(
+        (refused.status, refused.header("access-control-allow-origin")),
+        (401, Some("https://app.example"))
+    );
 }

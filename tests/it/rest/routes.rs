@@ -39,13 +39,20 @@ fn a_request_reaches_its_upstream_and_is_on_record() {
         rows.iter().find(|row| row["method"] == method).unwrap_or_else(|| panic!("{method}: {rows:?}"))
     };
     let get = row("GET /pets/{petId}");
-    assert_eq!((&get["tool"], &get["backend"], &get["status"]), (&json!("getPet"), &json!("api"), &json!("success")));
+    assert_eq!(
+        (&get["tool"], &get["backend"], &get["status"]),
+        (&json!("getPet"), &json!("api"), &json!("success"))
+    );
     assert_eq!((&get["subject"], &get["kind"]), (&json!("ann"), &json!("route")));
     let arguments = &get["arguments"];
     assert_eq!(arguments["path"], json!({"petId": 7}));
     assert_eq!(arguments["query"], json!({"tags": ["a", "b,c"], "free": "x y"}));
     assert_eq!(row("POST /pets")["arguments"]["body"]["name"], "rex");
-    assert_eq!(row("PUT /files/{*path}")["rpc_id"], id.as_str(), "a row is found by the number of the answer");
+    assert_eq!(
+        row("PUT /files/{*path}")["rpc_id"],
+        id.as_str(),
+        "a row is found by the number of the answer"
+    );
 }
 
 #[test]
@@ -91,8 +98,10 @@ fn routes_come_and_go_while_the_gateway_runs() {
     assert_eq!(ann.ask("GET", "/keyed").status, 401);
     let file = door.gateway.setup.path("sentinel.toml");
     let text = std::fs::read_to_string(&file).unwrap();
-    let more = "[[routes]]\nid = \"new\"\nmethod = \"GET\"\npath = \"/new/{x}\"\ntarget = { upstream = \"api\" }\n";
-    let text = format!("{}\n{more}", text.replace("auth = \"api_key\"\n", "")).replace("path = \"/open/", "path = \"/opened/");
+    let more =
+        "[[routes]]\nid = \"new\"\nmethod = \"GET\"\npath = \"/new/{x}\"\ntarget = { upstream = \"api\" }\n";
+    let text = format!("{}\n{more}", text.replace("auth = \"api_key\"\n", ""))
+        .replace("path = \"/open/", "path = \"/opened/");
     door.gateway.reload(|setup| setup.set_whole(&text));
     eventually("the new route", || (ann.ask("GET", "/new/1").status == 200).then_some(()));
     assert_eq!(ann.ask("GET", "/keyed").status, 200, "by a token now");

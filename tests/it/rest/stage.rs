@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -87,6 +88,9 @@ fn serve(stream: TcpStream, counter: &AtomicUsize, own: &str) -> Option<()> {
         };
         if let Some(status) = path.strip_prefix("/status/") {
             answer(status.parse().ok()?, "application/json", "", b"{\"said\":\"so\"}")?;
+        } else if path == "/slow" {
+            std::thread::sleep(Duration::from_millis(700));
+            answer(201, "application/json", "x-slow: yes\r\n", b"{\"done\":true}")?;
         } else if path == "/hang" {
             std::thread::sleep(PATIENCE);
         } else if path == "/cut" {
@@ -100,7 +104,12 @@ fn serve(stream: TcpStream, counter: &AtomicUsize, own: &str) -> Option<()> {
         } else if path == "/redirect" {
             answer(302, "text/plain", &format!("location: {own}/elsewhere?a=b\r\n"), b"")?;
         } else if path == "/hop" {
-            answer(200, "text/plain", "connection: x-inner\r\nx-inner: 1\r\nx-outer: 2\r\nset-cookie: a=b\r\n", b"ok")?;
+            answer(
+                200,
+                "text/plain",
+                "connection: x-inner\r\nx-inner: 1\r\nx-outer: 2\r\nset-cookie: a=b\r\n",
+                b"ok",
+            )?;
         } else {
             let body = String::from_utf8_lossy(&body).into_owned();
             let said = json!({"method": method, "target": target, "headers": headers, "body": body});
@@ -237,7 +246,8 @@ impl Caller {
     }
 
     pub(crate) fn ask(&self, method: &str, target: &str) -> Reply {
-        raw(&self.address, &self.text(method, target, None)).unwrap_or_else(|| panic!("{method} {target}: no answer"))
+        raw(&self.address, &self.text(method, target, None))
+            .unwrap_or_else(|| panic!("{method} {target}: no answer"))
     }
 
     pub(crate) fn send(&self, method: &str, target: &str, kind: &str, body: &[u8]) -> Reply {
@@ -254,7 +264,7 @@ impl Caller {
 /// Routes before an upstream, one of each kind.
 pub(crate) fn routes(upstream: &str) -> String {
     format!(
-        r#"
+        r##"
 [[upstreams]]
 name = "api"
 url = "{upstream}"
@@ -330,6 +340,15 @@ target = {{ upstream = "api", path = "/{{*path}}" }}
 timeout_secs = 2
 
 [[routes]]
+id = "pay"
+method = "POST"
+path = "/pay/{{*path}}"
+target = {{ upstream = "api", path = "/{{*path}}" }}
+idempotency = "required"
+[routes.body]
+content = ["application/json"]
+
+[[routes]]
 id = "flow"
 method = "POST"
 path = "/flow/{{*path}}"
@@ -338,7 +357,7 @@ stream = true
 max_body_bytes = 20000000
 [routes.body]
 content = ["*/*"]
-"#
+"##
     )
 }
 

@@ -30,11 +30,14 @@ pub(super) struct Taken {
 }
 
 /// Whether a body that is passed on has become longer than it may be, and the room of one that is not.
-pub(super) struct Over(Arc<AtomicBool>, Option<Arc<Place>>);
+pub(super) struct Over {
+    flag: Arc<AtomicBool>,
+    _held: Option<Arc<Place>>,
+}
 
 impl Over {
     pub(super) fn is_over(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.flag.load(Ordering::Relaxed)
     }
 }
 
@@ -52,7 +55,7 @@ impl Taken {
 
     /// What is sent on, and what is to be looked at afterwards.
     pub(super) fn parts(self) -> (Sent, Over) {
-        (self.body.unwrap_or(Sent::Arguments), Over(self.over, self.held))
+        (self.body.unwrap_or(Sent::Arguments), Over { flag: self.over, _held: self.held })
     }
 }
 

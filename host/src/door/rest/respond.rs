@@ -70,6 +70,14 @@ pub(super) fn failed(failure: &Failure, dev: bool) -> Box<Refusal> {
 fn denied(denial: &Denial) -> Box<Refusal> {
     let overloaded = denial.reason == "overloaded";
     let status = match denial.kind {
+        DenialKind::InvalidArguments
+            if matches!(&*denial.reason, "idempotency_running" | "unknown_outcome") =>
+        {
+            StatusCode::CONFLICT
+        }
+        DenialKind::InvalidArguments if denial.reason == "idempotency_mismatch" => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         DenialKind::Unauthenticated => StatusCode::UNAUTHORIZED,
         DenialKind::RateLimited if overloaded => StatusCode::SERVICE_UNAVAILABLE,
         DenialKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
