@@ -113,7 +113,9 @@ pub(super) fn check(
         let message = format!("the keys of {} cannot be kept: there is no folder for them", route.id);
         checker.problem("/state/dir", message, "set [state] dir to a folder that the gateway may write to");
     }
-    let rules = checker.rules(&raw);
+    let mut rules = checker.rules(&raw);
+    // Whether the others mean a tool can be told only when the servers have listed theirs.
+    rules.retain(|rule| !names_a_route(rule, &routes));
     let plugins = checker.chain(authenticators, &raw, operator, &routes);
     if !checker.problems.is_empty() {
         return Err(checker.problems);
@@ -157,6 +159,16 @@ pub(super) fn check(
         redaction: Redaction::default(),
         typed: Typed::new(document.value.clone()),
     })
+}
+
+/// Whether a rule names a route.
+fn names_a_route(rule: &super::Rule, routes: &[super::rest::Route]) -> bool {
+    let compiled = sentinel_names::Rules::new([rule.pattern.as_str()]);
+    let hits = |route: &super::rest::Route| {
+        let (id, backend) = (route.id.as_str(), route.target.backend());
+        compiled.hits(&sentinel_names::Names { shown: id, own: id, backend })
+    };
+    routes.iter().any(hits)
 }
 
 /// JSON Schema takes `3.0` for a whole number and serde does not. What belongs to plugins stays as it is.

@@ -114,12 +114,6 @@ async fn served(
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", id);
     }
-    if let Some(traceparent) =
-        Carried::of_headers(&parts.headers).and_then(|_| parts.headers.get("traceparent"))
-    {
-        // A client that sent a trace finds its answer by it.
-        response.headers_mut().entry("traceparent").or_insert_with(|| traceparent.clone());
-    }
     front.readable(&parts.headers, response)
 }
 

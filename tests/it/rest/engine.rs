@@ -22,7 +22,7 @@ def do(op, call):
     if op == "hang": subprocess.Popen(["sleep", "1000"]); time.sleep(1000)
     if op == "half": sys.stdout.write('{"half": '); sys.stdout.write("\n" * (len(sys.argv) > 1 and sys.argv[1] == "serve")); sys.stdout.flush(); sys.exit(0)
     if op == "flood":
-        while True: print("x" * 65536)
+        while True: print("x" * 70000)
 if sys.argv[1] == "serve":
     for line in sys.stdin:
         call = json.loads(line)
