@@ -14,6 +14,7 @@ mod diff;
 mod document;
 mod file;
 mod inherited;
+mod network;
 mod problem;
 mod raw;
 pub mod rest;
@@ -28,6 +29,7 @@ mod typed;
 pub use control::control_folder;
 pub use diff::{Change, Effect, diff};
 pub use inherited::is_inherited;
+pub use network::{Hops, Network};
 pub use problem::{Problem, Problems, nearest};
 pub use sandbox::Sandbox;
 pub use schema::schema_json;
@@ -145,6 +147,8 @@ pub struct Http {
     pub allow_local: bool,
     /// Where tokens come from (RFC 9728).
     pub oauth: Option<Oauth>,
+    /// Proxies in front of the HTTP API.
+    pub hops: Hops,
     /// Failures of the HTTP API say more.
     pub dev_mode: bool,
     /// Further endpoints.

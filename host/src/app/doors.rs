@@ -250,6 +250,7 @@ impl Everybody {
             limits: server::Limits { max_body: config.gateway.max_message_bytes, ..self.limits },
             callers: self.callers(None, &settings.credential_headers),
             room: self.room.clone(),
+            hops: settings.hops.clone(),
             dev: settings.dev_mode,
             document: None,
             once: self.once(config)?,

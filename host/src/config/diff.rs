@@ -290,7 +290,7 @@ mod tests {
     /// A key that is in no list here must not be taken for one that applies live.
     #[test]
     fn every_key_of_the_process_has_been_decided() {
-        const LIVE: [&str; 32] = [
+        const LIVE: [&str; 34] = [
             "gateway.log_level",
             "gateway.shutdown_grace_secs",
             "http.max_connections",
@@ -323,6 +323,8 @@ mod tests {
             "http.mounts",
             "http.expected_routes",
             "http.dev_mode",
+            "http.trusted_proxies",
+            "http.client_address",
         ];
         let schema: Value = serde_json::from_str(&super::super::schema_json()).unwrap();
         let known = |key: &str| [&RESTART[..], &OF_SERVERS, &LIVE].iter().any(|list| is_at(key, list));

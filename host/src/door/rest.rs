@@ -8,6 +8,7 @@
 //! MCP's path comes here.
 
 mod body;
+mod client;
 mod cors;
 mod health;
 mod media;
@@ -17,6 +18,7 @@ mod respond;
 mod unbroken;
 mod who;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,6 +35,7 @@ use self::unbroken::Unbroken;
 use super::guard::{self, Hosts, Origins};
 use super::server::{Limits, Peer};
 use crate::call::Json;
+use crate::config::Hops;
 use crate::mcp::Params;
 use crate::mcp::client::Client;
 use crate::pipeline::nobody;
@@ -54,6 +57,8 @@ pub struct Front {
     pub origins: Origins,
     pub limits: Limits,
     pub callers: Arc<Callers>,
+    /// Proxies in front of the gateway.
+    pub hops: Hops,
     /// Bytes of large bodies that are under way.
     pub room: Room,
     /// Refusals say more, for whoever develops an API; only on a loopback address.
@@ -93,6 +98,8 @@ struct Exchange<'a> {
     front: &'a Front,
     parts: &'a Parts,
     peer: &'a Peer,
+    /// Where it came from.
+    address: IpAddr,
     id: Arc<str>,
     since: Instant,
 }
@@ -105,8 +112,15 @@ async fn served(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let id: Arc<str> = uuid::Uuid::now_v7().to_string().into();
-    let exchange =
-        Exchange { front: &front, parts: &parts, peer: &peer, id: id.clone(), since: Instant::now() };
+    let address = client::address(peer.address().ip(), &parts.headers, &front.hops);
+    let exchange = Exchange {
+        address,
+        front: &front,
+        parts: &parts,
+        peer: &peer,
+        id: id.clone(),
+        since: Instant::now(),
+    };
     let mut response = match exchange.answer(body, &cancelled).await {
         Ok(response) => response,
         Err(refusal) => exchange.turn_away(*refusal).await,
@@ -232,12 +246,15 @@ impl Exchange<'_> {
             Ok(repeat) => repeat,
             Err(refusal) => return Err(self.counted(&known, refusal).await),
         };
-        let address = self.peer.address().ip();
         let asked = Asked {
             entry: entry.clone(),
             headers: parts.headers.clone(),
             content_type: taken.content_type(&parts.headers),
-            from: From { address, host: parts.headers.get(header::HOST).cloned(), secure: false },
+            from: From {
+                address: self.address,
+                host: parts.headers.get(header::HOST).cloned(),
+                secure: false,
+            },
             head: matched.head,
             dev: front.dev,
             request_id: self.id.clone(),

@@ -1,7 +1,7 @@
 //! The HTTP door: only what the file opens is open.
 
-use super::super::raw::{RawHttp, RawMode, RawOauth};
-use super::super::{Gateway, Http, Main, Mount, Oauth, Problems, file};
+use super::super::raw::{RawClientAddress, RawHttp, RawMode, RawOauth};
+use super::super::{Gateway, Hops, Http, Main, Mount, Network, Oauth, Problems, file};
 use super::{Checker, duration};
 
 /// Variables that are set where a platform runs programs: Kubernetes, AWS (Lambda, ECS), Google Cloud Run and App Engine, Azure
@@ -83,10 +83,27 @@ impl Checker<'_> {
             max_connections_per_address: per_address(raw),
             credential_headers: raw.credential_headers.clone(),
             allow_local: raw.allow_local,
+            hops: self.hops(raw),
             dev_mode: raw.dev_mode,
             oauth: raw.oauth.as_ref().map(|raw| self.oauth(raw)),
             mounts: self.mounts(raw),
         })
+    }
+
+    /// The proxies whose word counts.
+    fn hops(&mut self, raw: &RawHttp) -> Hops {
+        let mut trusted = Vec::new();
+        for (index, typed) in raw.trusted_proxies.iter().enumerate() {
+            match Network::parse(typed) {
+                Some(network) => trusted.push(network),
+                None => {
+                    let at = format!("/http/trusted_proxies/{index}");
+                    let hint = "such as 10.0.0.1 or 10.0.0.0/8, without bits beyond its length";
+                    self.problem(&at, format!("{typed:?} is neither an address nor a network"), hint);
+                }
+            }
+        }
+        Hops { trusted, forwarded: raw.client_address == RawClientAddress::Forwarded }
     }
 
     /// What developers see is for nobody else.

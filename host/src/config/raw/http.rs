@@ -1,9 +1,18 @@
 //! `[http]` as it is typed.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Seconds;
+
+/// The header in which proxies say where a request came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(in crate::config) enum RawClientAddress {
+    XForwardedFor,
+    Forwarded,
+}
 
 /// The HTTP door, at `gateway.listen`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -41,6 +50,12 @@ pub(in crate::config) struct RawHttp {
     pub(in crate::config) credential_headers: Vec<String>,
     /// Where clients get their tokens (RFC 9728).
     pub(in crate::config) oauth: Option<RawOauth>,
+    /// Proxies in front of the gateway, by address or network ("10.0.0.0/8"), that say where a request for the HTTP API came
+    /// from. Their header is read from its end, up to the first address that is none of them; whoever else connects is the
+    /// client, whatever the request says.
+    pub(in crate::config) trusted_proxies: Vec<String>,
+    /// The header that they write: "x-forwarded-for", or "forwarded" (RFC 7239). The other one is never read.
+    pub(in crate::config) client_address: RawClientAddress,
     /// Refusals and failures of the HTTP API say more, for whoever develops one. Only on a loopback address, and not where a
     /// cloud environment is detected.
     pub(in crate::config) dev_mode: bool,
@@ -75,6 +90,8 @@ impl Default for RawHttp {
             allow_local: false,
             credential_headers: vec!["x-api-key".to_owned()],
             oauth: None,
+            trusted_proxies: Vec::new(),
+            client_address: RawClientAddress::XForwardedFor,
             dev_mode: false,
             expected_routes: None,
             mounts: Vec::new(),

@@ -1,7 +1,6 @@
 //! A request that is not served: the problem document for its sender, the count, and the row on record.
 
-use std::net::IpAddr;
-
+use super::client::network;
 use super::{DOOR, Exchange, respond};
 use crate::call::{Denial, DenialKind};
 use crate::door::guard::Rejection;
@@ -129,8 +128,7 @@ impl Exchange<'_> {
         let denial = Denial::new(kind, &problem.reason, problem.detail.clone().unwrap_or_default());
         let path: String = self.parts.uri.path().chars().take(80).collect();
         let asked = format!("{} {path}", self.parts.method);
-        let ip = self.peer.address().ip();
-        let (address, source) = (ip.to_string(), network(ip));
+        let (address, source) = (self.address.to_string(), network(self.address));
         let request = TurnedAway {
             door: DOOR,
             who: None,
@@ -140,16 +138,5 @@ impl Exchange<'_> {
             since: self.since,
         };
         self.front.pipeline.turned_away(request, &denial).await;
-    }
-}
-
-/// The addresses that one client may have: with IPv6 a provider gives out at least 2^64 of them at once.
-pub(super) fn network(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-        }
     }
 }

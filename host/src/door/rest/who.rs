@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::http::{HeaderValue, StatusCode, header};
 
-use super::refuse::{Refusal, network};
+use super::client::network;
+use super::refuse::Refusal;
 use super::{Exchange, respond};
 use crate::call::{Credential, Denial, DenialKind, Principal};
 use crate::config::rest::{Route, RouteAuth};
@@ -91,7 +92,7 @@ impl Exchange<'_> {
 
     /// The caller of a route for everybody, known by the network.
     fn anonymous(&self) -> (Arc<Caller>, Arc<Principal>) {
-        let address = self.peer.address().ip();
+        let address = self.address;
         let who = Principal {
             subject: format!("{ANONYMOUS}@{}", network(address)),
             role: ANONYMOUS.to_owned(),
