@@ -147,6 +147,8 @@ pub struct Http {
     pub allow_local: bool,
     /// Where tokens come from (RFC 9728).
     pub oauth: Option<Oauth>,
+    /// The certificate of the door and its key (PEM), if it speaks TLS.
+    pub tls: Option<Secret>,
     /// Proxies in front of the HTTP API.
     pub hops: Hops,
     /// Failures of the HTTP API say more.
@@ -687,6 +689,7 @@ impl Config {
                 }
             }
         }
+        holders.extend(self.http.iter().filter_map(|http| http.tls.as_ref()));
         for upstream in &self.upstreams {
             holders.push(&upstream.url);
             holders.extend(upstream.headers.iter().map(|(_, value)| value));

@@ -7,3 +7,4 @@ mod paths;
 mod refusals;
 mod routes;
 pub(crate) mod stage;
+mod tls;

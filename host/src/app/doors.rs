@@ -60,7 +60,7 @@ type Came = (Option<String>, Vec<String>, Arc<Callers>);
 /// The part of an open door that a reload replaces.
 pub(super) enum Front {
     Stdio,
-    Http { router: Router, paths: Vec<String> },
+    Http { router: Router, paths: Vec<String>, tls: Option<server::Tls> },
 }
 
 impl Door {
@@ -73,7 +73,8 @@ impl Door {
             (Self::Http(door), Some(settings)) => {
                 let mounts = door.mounts(config, settings, running)?;
                 let paths = mounts.iter().map(|mount| mount.path.clone()).collect();
-                Ok(Front::Http { router: http::router(mounts, door.api(config, settings, running)?), paths })
+                let router = http::router(mounts, door.api(config, settings, running)?);
+                Ok(Front::Http { router, paths, tls: tls(settings)? })
             }
             (Self::Http(_), None) | (Self::Stdio(_), _) => Ok(Front::Stdio),
         }
@@ -82,7 +83,7 @@ impl Door {
     /// Puts it in force: the next request, or the next line, finds it.
     pub(super) fn swap(&self, front: Front, old: &Config, new: &Config, running: &[&RunningEndpoint]) {
         match (self, front) {
-            (Self::Http(door), Front::Http { router, paths }) => {
+            (Self::Http(door), Front::Http { router, paths, tls }) => {
                 if let Some(settings) = &new.http {
                     door.app.bound(settings.max_connections, settings.max_connections_per_address);
                     let sessions = running.iter().filter_map(|endpoint| endpoint.sessions.as_ref());
@@ -90,10 +91,12 @@ impl Door {
                         .for_each(|sessions| sessions.bound(settings.max_sessions, settings.session_idle));
                 }
                 door.app.replace(router);
+                door.app.secure(tls);
                 door.room.bound(new.gateway.max_message_bytes);
                 let before: Vec<&str> = paths_of(old);
                 for path in paths.iter().filter(|path| !before.contains(&path.as_str())) {
-                    tracing::info!("listening on http://{}{path}", door.bound);
+                    let scheme = new.http.as_ref().map_or("http", scheme);
+                    tracing::info!("listening on {scheme}://{}{path}", door.bound);
                 }
             }
             (Self::Stdio(door), _) => {
@@ -105,6 +108,16 @@ impl Door {
             (Self::Http(_), Front::Stdio) => {}
         }
     }
+}
+
+fn scheme(settings: &Http) -> &'static str {
+    if settings.tls.is_some() { "https" } else { "http" }
+}
+
+/// The door's certificate, if it speaks TLS.
+fn tls(settings: &Http) -> anyhow::Result<Option<server::Tls>> {
+    let tls = settings.tls.as_ref().map(|pem| server::Tls::new(pem.expose())).transpose();
+    tls.map_err(|why| anyhow::anyhow!("http.tls: {why}"))
 }
 
 fn paths_of(config: &Config) -> Vec<&str> {
@@ -182,15 +195,21 @@ impl Everybody {
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
         let mounts = self.mounts(config, settings, running)?;
+        let scheme = scheme(settings);
         let urls: Vec<String> =
-            mounts.iter().map(|mount| format!("http://{}{}", self.bound, mount.path)).collect();
+            mounts.iter().map(|mount| format!("{scheme}://{}{}", self.bound, mount.path)).collect();
         urls.iter().for_each(|url| tracing::info!("listening on {url}"));
         started.at(&urls);
-        super::stray::listen(format!("http://{}{}", self.bound, settings.path), stop.clone());
+        super::stray::listen(format!("{scheme}://{}{}", self.bound, settings.path), stop.clone());
         let api = self.api(config, settings, running)?;
         if api.is_some() {
-            tracing::info!(routes = config.routes.len(), "the HTTP API is served at http://{}", self.bound);
+            tracing::info!(
+                routes = config.routes.len(),
+                "the HTTP API is served at {scheme}://{}",
+                self.bound
+            );
         }
+        self.app.secure(tls(settings)?);
         self.app.replace(http::router(mounts, api));
         Ok(())
     }

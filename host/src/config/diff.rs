@@ -81,6 +81,10 @@ fn of_endpoint(old: &Config, new: &Config, same_door: bool) -> Vec<Change> {
             changes.push(Change { key: format!("{start} {OTHER_VALUE}"), effect: Effect::Drain });
         }
     }
+    let tls = |config: &Config| config.http.as_ref().and_then(|http| http.tls.clone());
+    if tls(old) != tls(new) && tls(old).is_some() && tls(new).is_some() && !known(&changes, "http.tls") {
+        changes.push(Change { key: format!("http.tls {OTHER_VALUE}"), effect: Effect::Live });
+    }
     for upstream in &new.upstreams {
         let start = format!("upstreams {:?}", upstream.name);
         let before = old.upstreams.iter().find(|before| before.name == upstream.name);
@@ -290,7 +294,7 @@ mod tests {
     /// A key that is in no list here must not be taken for one that applies live.
     #[test]
     fn every_key_of_the_process_has_been_decided() {
-        const LIVE: [&str; 34] = [
+        const LIVE: [&str; 35] = [
             "gateway.log_level",
             "gateway.shutdown_grace_secs",
             "http.max_connections",
@@ -323,6 +327,7 @@ mod tests {
             "http.mounts",
             "http.expected_routes",
             "http.dev_mode",
+            "http.tls",
             "http.trusted_proxies",
             "http.client_address",
         ];

@@ -22,7 +22,7 @@ pub(super) use backend::{
     RawArgumentCheck, RawArguments, RawBackend, RawEnv, RawEra, RawNetwork, RawReach, RawSandbox, RawTls,
     RawTool, RawType,
 };
-pub(super) use http::{RawClientAddress, RawHttp, RawOauth};
+pub(super) use http::{RawClientAddress, RawHttp, RawHttpTls, RawOauth};
 pub(super) use plugin::{RawHttpGrant, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
 pub(super) use rest::{
     RawBody, RawEngine, RawEngineInput, RawEngineMode, RawIdempotency, RawParameter, RawPlace, RawResponse,

@@ -8,11 +8,13 @@
 //! MCP's path comes here.
 
 mod body;
+mod challenge;
 mod client;
 mod cors;
 mod health;
 mod media;
 mod once;
+mod refusal;
 mod refuse;
 mod respond;
 mod unbroken;
@@ -30,7 +32,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::refuse::Refusal;
+use self::refusal::Refusal;
 use self::unbroken::Unbroken;
 use super::guard::{self, Hosts, Origins};
 use super::server::{Limits, Peer};
@@ -253,7 +255,7 @@ impl Exchange<'_> {
             from: From {
                 address: self.address,
                 host: parts.headers.get(header::HOST).cloned(),
-                secure: false,
+                secure: self.peer.is_secure(),
             },
             head: matched.head,
             dev: front.dev,

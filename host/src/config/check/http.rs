@@ -1,6 +1,7 @@
 //! The HTTP door: only what the file opens is open.
 
-use super::super::raw::{RawClientAddress, RawHttp, RawMode, RawOauth};
+use super::super::raw::{RawClientAddress, RawHttp, RawHttpTls, RawMode, RawOauth, RawTls};
+use super::super::secret::Secret;
 use super::super::{Gateway, Hops, Http, Main, Mount, Network, Oauth, Problems, file};
 use super::{Checker, duration};
 
@@ -83,11 +84,23 @@ impl Checker<'_> {
             max_connections_per_address: per_address(raw),
             credential_headers: raw.credential_headers.clone(),
             allow_local: raw.allow_local,
+            tls: raw.tls.as_ref().and_then(|tls| self.door_tls(tls)),
             hops: self.hops(raw),
             dev_mode: raw.dev_mode,
             oauth: raw.oauth.as_ref().map(|raw| self.oauth(raw)),
             mounts: self.mounts(raw),
         })
+    }
+
+    /// The door's own certificate.
+    fn door_tls(&mut self, raw: &RawHttpTls) -> Option<Secret> {
+        let RawHttpTls { cert_file, key_file } = raw;
+        if cert_file.is_none() {
+            self.problem("/http/tls/cert_file", "TLS needs a certificate", "cert_file = \"door.pem\"");
+            return None;
+        }
+        let tls = RawTls { ca_file: None, cert_file: cert_file.clone(), key_file: key_file.clone() };
+        self.tls("/http/tls", &tls, "https:").1
     }
 
     /// The proxies whose word counts.

@@ -134,7 +134,7 @@ impl Checker<'_> {
         }
     }
 
-    fn tls(&mut self, at: &str, raw: &RawTls, url: &str) -> (Option<String>, Option<Secret>) {
+    pub(super) fn tls(&mut self, at: &str, raw: &RawTls, url: &str) -> (Option<String>, Option<Secret>) {
         if !url.to_ascii_lowercase().starts_with("https:") {
             self.warn(at, "it has no effect on a url that does not begin with https", "remove it");
         }

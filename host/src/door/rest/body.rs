@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use super::refuse::Refusal;
+use super::refusal::Refusal;
 use super::{Exchange, media, respond};
 use crate::call::Principal;
 use crate::call::shares::Place;

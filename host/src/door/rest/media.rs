@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, StatusCode, header};
 
-use super::refuse::Refusal;
+use super::refusal::Refusal;
 use crate::config::rest::{Body, Route, Target};
 use crate::route::problem::Problem;
 

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 
 use super::Exchange;
 use super::body::Taken;
-use super::refuse::Refusal;
+use super::refusal::Refusal;
 use crate::config::rest::Idempotency;
 use crate::mcp::Params;
 use crate::pipeline::{Repeat, Sent};

@@ -6,8 +6,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 
-use super::refuse::Refusal;
-use super::who::challenge;
+use super::challenge::challenge;
+use super::refusal::Refusal;
 use crate::call::{Denial, DenialKind};
 use crate::config::rest::RouteAuth;
 use crate::pipeline::{BackendError, Failure, HttpAnswer};

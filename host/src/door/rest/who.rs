@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 
+use super::challenge::challenge;
 use super::client::network;
-use super::refuse::Refusal;
+use super::refusal::Refusal;
 use super::{Exchange, respond};
 use crate::call::{Credential, Denial, DenialKind, Principal};
 use crate::config::rest::{Route, RouteAuth};
@@ -105,22 +106,4 @@ impl Exchange<'_> {
         let credential = Credential { door: "http", bearer: None, attrs: Vec::new() };
         (Arc::new(Caller::anonymous(credential, who.clone())), Arc::new(who))
     }
-}
-
-/// The challenge of a route: a token, or a key, which RFC 6750 has no word for.
-pub(super) fn challenge(auth: RouteAuth, brought: bool, scopes: Option<&str>) -> HeaderValue {
-    let speakable = |scopes: &&str| {
-        !scopes.is_empty()
-            && scopes.bytes().all(|b| b == b' ' || b.is_ascii_graphic() && b != b'"' && b != b'\\')
-    };
-    let text = match (auth, scopes) {
-        (_, Some(scopes)) => {
-            let scopes = Some(scopes).filter(speakable).map(|scopes| format!(", scope=\"{scopes}\""));
-            format!("Bearer error=\"insufficient_scope\"{}", scopes.unwrap_or_default())
-        }
-        (RouteAuth::ApiKey, None) => "ApiKey realm=\"sentinel-gateway\", header=\"X-API-Key\"".to_owned(),
-        (_, None) if brought => "Bearer error=\"invalid_token\"".to_owned(),
-        (_, None) => "Bearer realm=\"sentinel-gateway\"".to_owned(),
-    };
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("Bearer"))
 }

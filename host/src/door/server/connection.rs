@@ -49,11 +49,12 @@ const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: applicatio
 const LEAVING: Duration = Duration::from_secs(5);
 
 /// Serves one connection until the client, the timer or the drain ends it, or until it makes room for another.
-pub(super) async fn run<I>(io: I, peer: Peer, app: App, limits: Limits, draining: CancellationToken)
+pub(super) async fn run<I>(io: I, seated: Seated, app: App, limits: Limits, draining: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let _seated = Seated(peer.clone());
+    let peer = seated.0.clone();
+    let _seated = seated;
     let (address, seat) = (peer.address(), Arc::clone(peer.seat()));
     let activity = Arc::clone(seat.activity());
     let io = TokioIo::new(Watched::new(Unparsed::new(io), Arc::clone(&activity)));
@@ -163,7 +164,15 @@ async fn linger<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, most: usize) {
 }
 
 /// Gives the place of a connection back.
-struct Seated(Peer);
+pub(super) struct Seated(pub(super) Peer);
+
+impl Seated {
+    /// The same, over TLS.
+    pub(super) fn secure(mut self) -> Self {
+        self.0.set_secure();
+        self
+    }
+}
 
 impl Drop for Seated {
     fn drop(&mut self) {
