@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::stage::{Caller, Reply};
+use super::stage::{Caller, Reply, stop};
 use crate::http_door::client::Door;
 use crate::support::{Setup, eventually};
 
@@ -111,7 +111,7 @@ fn every_end_of_an_engine(mode: &str) {
     assert_eq!((health.status, &health.json()["binary_found"]), (503, &json!(false)), "{health:?}");
     assert_eq!(health.json()["missing"], json!(["gone"]));
     assert_eq!(Caller::of(&door).ask("GET", "/health/shallow").json(), json!({"status": "ok"}));
-    door.gateway.end();
+    stop(&mut door);
     let rows = door.gateway.audit();
     let row = |tool: &str| {
         rows.iter().find(|row| row["tool"] == tool).unwrap_or_else(|| panic!("{tool}: {rows:?}"))
@@ -144,6 +144,6 @@ fn nothing_of_an_engine_is_left_when_the_gateway_ends() {
     let pid = ann.json("POST", "/echo/1", "{}").json()["pid"].as_i64().unwrap();
     let pid = i32::try_from(pid).unwrap();
     assert!(crate::support::alive(pid));
-    door.gateway.end();
+    stop(&mut door);
     eventually("the end of the engine", || (!crate::support::alive(pid)).then_some(()));
 }

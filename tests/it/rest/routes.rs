@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::stage::{Caller, Upstream, gateway, raw};
+use super::stage::{Caller, Upstream, gateway, raw, stop};
 use crate::support::{Gateway, Setup, eventually};
 
 #[test]
@@ -33,7 +33,7 @@ fn a_request_reaches_its_upstream_and_is_on_record() {
     let mcp = door.client("ann").at("/mcp/health").get();
     assert_eq!(mcp.status, 200);
     let id = said.header("x-request-id").unwrap().to_owned();
-    door.gateway.end();
+    stop(&mut door);
     let rows = door.gateway.audit();
     let row = |method: &str| {
         rows.iter().find(|row| row["method"] == method).unwrap_or_else(|| panic!("{method}: {rows:?}"))

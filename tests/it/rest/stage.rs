@@ -154,10 +154,15 @@ impl Reply {
 
 /// Sends bytes and reads one answer, until the other side closes if it has no length.
 pub(crate) fn raw(address: &str, bytes: &[u8]) -> Option<Reply> {
-    let mut stream = TcpStream::connect(address).ok()?;
+    let stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.write_all(bytes).ok()?;
-    read(&mut BufReader::new(stream))
+    // A server may answer before it has read all.
+    let (mut writer, bytes) = (stream.try_clone().ok()?, bytes.to_owned());
+    let sending = std::thread::spawn(move || drop(writer.write_all(&bytes)));
+    let reply = read(&mut BufReader::new(&stream));
+    drop(stream.shutdown(std::net::Shutdown::Both));
+    drop(sending.join());
+    reply
 }
 
 fn read(reader: &mut impl BufRead) -> Option<Reply> {
@@ -359,6 +364,12 @@ max_body_bytes = 20000000
 content = ["*/*"]
 "##
     )
+}
+
+/// Ends a gateway in order, so that its record is complete.
+pub(crate) fn stop(door: &mut Door) {
+    door.gateway.signal(rustix::process::Signal::TERM);
+    assert!(door.gateway.wait_exit().success(), "{}", door.gateway.log());
 }
 
 /// A gateway with these routes beside one MCP server.

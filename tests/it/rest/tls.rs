@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 
-use super::stage::{Caller, Upstream, gateway, routes};
+use super::stage::{Caller, Upstream, gateway, routes, stop};
 use crate::http_door::client::Door;
 use crate::support::{Gateway, PATIENCE, Setup, eventually, mint};
 
@@ -82,7 +82,7 @@ fn the_client_is_whom_a_trusted_proxy_names() {
     );
     assert_eq!(heard(through("203.0.113.9, unknown")), "127.0.0.1");
     assert_eq!(heard(Caller::of(&door).with("X-Real-IP", "203.0.113.9")), "127.0.0.1");
-    door.gateway.end();
+    stop(&mut door);
     let rows = door.gateway.audit();
     assert!(rows.iter().any(|row| row["subject"] == "anonymous@203.0.113.9"), "{rows:?}");
 }
