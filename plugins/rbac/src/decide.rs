@@ -375,7 +375,10 @@ impl Roles {
     /// Which entries a caller of this role may know of, in their order.
     #[must_use]
     pub fn visible(&self, role: &str, entries: &[Entry]) -> Vec<bool> {
-        let Some(rule) = self.rules.get(role) else { return vec![false; entries.len()] };
+        let public = |entry: &Entry| {
+            entry.kind == TargetKind::Route && self.routes.get(&entry.name).is_some_and(|route| route.public)
+        };
+        let Some(rule) = self.rules.get(role) else { return entries.iter().map(public).collect() };
         let visible = |entry: &Entry| match entry.kind {
             TargetKind::Tool => {
                 let Entry { name, backend, upstream_name, .. } = entry;
@@ -385,8 +388,8 @@ impl Roles {
             TargetKind::Prompt => rule.prompts,
             TargetKind::Route => {
                 let Entry { name, backend, upstream_name, .. } = entry;
-                let public = self.routes.get(name).is_some_and(|route| route.public);
-                public || rule.routes && rule.reaches(&Names { shown: name, own: upstream_name, backend })
+                public(entry)
+                    || rule.routes && rule.reaches(&Names { shown: name, own: upstream_name, backend })
             }
             TargetKind::Command => rule.commands,
             TargetKind::Control => rule.control,
