@@ -14,7 +14,7 @@ fn is(reply: &Reply, status: u16, reason: &str) {
 #[test]
 fn a_hundred_racers_are_one_request() {
     let upstream = Upstream::start();
-    let mut door = gateway(&upstream, Setup::echo(), "");
+    let door = gateway(&upstream, Setup::echo(), "");
     let ann = Caller::token(&door, "ann", "admin");
     let racers: Vec<_> = (0..100)
         .map(|_| {
