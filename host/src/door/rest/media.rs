@@ -62,7 +62,7 @@ fn range(text: &str) -> Option<(String, bool)> {
     let range = parts.next()?.to_ascii_lowercase();
     let zero = |part: &str| {
         let weight = part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="))?;
-        Some(weight.trim_end_matches('0').trim_end_matches('.').is_empty())
+        Some(weight.trim().parse().is_ok_and(|weight: f32| weight <= 0.0))
     };
     let unwanted = parts.find_map(zero).unwrap_or(false);
     (!range.is_empty()).then_some((range, !unwanted))
