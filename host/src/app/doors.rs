@@ -18,10 +18,11 @@ use super::user_name;
 use crate::call::Credential;
 use crate::config::rest::Idempotency;
 use crate::config::{Auth, Config, Http};
-use crate::door::conversation::Endpoint;
 use crate::door::guard::{Hosts, Origins};
-use crate::door::http::{self, Callers, Mount, Resource, Room, Sessions};
-use crate::door::{rest, server, stdio};
+use crate::door::mcp::conversation::Endpoint;
+use crate::door::mcp::http::{self, Callers, Mount, Resource, Room, Sessions};
+use crate::door::mcp::stdio;
+use crate::door::{rest, server};
 use crate::pipeline::Once;
 use crate::policy::Caller;
 
