@@ -74,7 +74,7 @@ impl Door {
             (Self::Http(door), Some(settings)) => {
                 let mounts = door.mounts(config, settings, running)?;
                 let paths = mounts.iter().map(|mount| mount.path.clone()).collect();
-                let router = http::router(mounts, door.api(config, settings, running)?);
+                let router = http::router(mounts, door.api(config, settings, running)?.map(rest::router));
                 Ok(Front::Http { router, paths, tls: tls(settings)? })
             }
             (Self::Http(_), None) | (Self::Stdio(_), _) => Ok(Front::Stdio),
@@ -211,7 +211,7 @@ impl Everybody {
             );
         }
         self.app.secure(tls(settings)?);
-        self.app.replace(http::router(mounts, api));
+        self.app.replace(http::router(mounts, api.map(rest::router)));
         Ok(())
     }
 

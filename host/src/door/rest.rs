@@ -25,7 +25,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Router;
 use axum::body::Body;
+use axum::extract::{Extension, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -88,8 +90,21 @@ impl Front {
     }
 }
 
+/// Serves every request that no other router takes.
+pub fn router(front: Arc<Front>) -> Router {
+    Router::new().fallback(api).with_state(front)
+}
+
+async fn api(
+    State(front): State<Arc<Front>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    serve(front, peer, request).await
+}
+
 /// Serves a request that is not MCP's.
-pub async fn serve(front: Arc<Front>, peer: Peer, request: axum::extract::Request) -> Response {
+async fn serve(front: Arc<Front>, peer: Peer, request: Request) -> Response {
     let cancelled = CancellationToken::new();
     let left = front.left.clone();
     let work = Box::pin(served(front, peer, request, cancelled.clone()));
@@ -107,12 +122,7 @@ struct Exchange<'a> {
     since: Instant,
 }
 
-async fn served(
-    front: Arc<Front>,
-    peer: Peer,
-    request: axum::extract::Request,
-    cancelled: CancellationToken,
-) -> Response {
+async fn served(front: Arc<Front>, peer: Peer, request: Request, cancelled: CancellationToken) -> Response {
     let (parts, body) = request.into_parts();
     let id: Arc<str> = uuid::Uuid::now_v7().to_string().into();
     let address = client::address(peer.address().ip(), &parts.headers, &front.hops);

@@ -40,7 +40,6 @@ use super::conversation::{Conversation, Dispatch, Endpoint, Noticed};
 use super::line::{self, Out, Outbound, Outbox};
 use crate::call::{self, Denial, Json, Principal};
 use crate::door::guard::{self, Form, Hosts, Origins};
-use crate::door::rest::{self, Front};
 use crate::door::server::{self, Limits, Peer};
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::{Era, REVISIONS, STATELESS, code, era, message};
@@ -88,10 +87,10 @@ pub struct Resource {
 
 /// The routes of all mounts; the first is the main one. A slash at the end makes no difference. What is at none of their
 /// paths goes to the HTTP API, if there is one.
-pub fn router(mounts: Vec<Arc<Mount>>, rest: Option<Arc<Front>>) -> Router {
+pub fn router(mounts: Vec<Arc<Mount>>, api: Option<Router>) -> Router {
     let mut router = Router::new();
-    if let Some(front) = rest {
-        router = router.merge(Router::new().fallback(api).with_state(front));
+    if let Some(api) = api {
+        router = router.merge(api);
     } else if let Some(main) = mounts.first() {
         router = router.merge(Router::new().fallback(nowhere).with_state(main.clone()));
     }
@@ -443,15 +442,6 @@ async fn nowhere(
 ) -> Response {
     let (parts, _) = request.into_parts();
     mount.elsewhere(&parts, &peer, || mount.not_found(&parts)).await
-}
-
-/// A request for the HTTP API.
-async fn api(
-    State(front): State<Arc<Front>>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-) -> Response {
-    rest::serve(front, peer, request).await
 }
 
 /// The version that runs, for a load balancer that routes to this mount.
