@@ -80,10 +80,12 @@ pub fn adopt(fleet: &Fleet, config: &Config) -> Vec<Backend> {
 /// Of settings as they are shown, and of the secrets that are not.
 fn digest<'s>(shown: &str, secrets: impl Iterator<Item = &'s Secret>) -> [u8; 32] {
     let mut hash = blake3::Hasher::new();
-    for part in std::iter::once(shown).chain(secrets.map(Secret::expose)) {
+    let mut add = |part: &str| {
         hash.update(&(part.len() as u64).to_le_bytes());
         hash.update(part.as_bytes());
-    }
+    };
+    add(shown);
+    secrets.map(Secret::expose).for_each(add);
     *hash.finalize().as_bytes()
 }
 
