@@ -247,7 +247,7 @@ impl Exchange<'_> {
             Err(refusal) => return Err(self.counted(&known, refusal, cancelled).await),
         };
         let read = Read { values: &matched.values, query, headers: &parts.headers, json: taken.json() };
-        let params = read.params(&entry.route).map_err(|misfits| Refusal::misfits(misfits));
+        let params = read.params(&entry.route).map_err(Refusal::misfits);
         let params = params.and_then(|text| {
             Params::read("tools/call", Json::from(text)).map_err(|ambiguous| Refusal::ambiguous(&ambiguous))
         });

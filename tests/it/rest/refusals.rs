@@ -128,7 +128,9 @@ fn a_request_for_nothing_is_refused_as_what_it_is() {
     let upstream = Upstream::start();
     let mut door = gateway(&upstream, Setup::echo(), "");
     let ann = Caller::token(&door, "ann", "admin");
-    is(&ann.ask("GET", "/nothing"), 404, "not_found");
+    let nothing = ann.ask("GET", "/nothing");
+    is(&nothing, 404, "not_found");
+    let number = nothing.header("x-request-id").unwrap().to_owned();
     let not_here = ann.ask("DELETE", "/pets/7");
     is(&not_here, 405, "method_not_allowed");
     assert_eq!(not_here.header("allow"), Some("GET, HEAD"));
@@ -143,6 +145,11 @@ fn a_request_for_nothing_is_refused_as_what_it_is() {
     is(&ann.clone().with("Expect", "the-worst").ask("GET", "/pets/7"), 417, "expectation_failed");
     stop(&mut door);
     let rows = door.gateway.audit();
+    let row = rows.iter().find(|row| row["rpc_id"] == number.as_str());
+    assert!(
+        row.is_some_and(|row| row["method"] == "GET /nothing"),
+        "a refusal is found by its number: {rows:?}"
+    );
     for (asked, status) in [("GET /nothing", "invalid_args"), ("DELETE /pets/7", "invalid_args")] {
         assert!(
             rows.iter().any(|row| row["method"] == asked && row["status"] == status),

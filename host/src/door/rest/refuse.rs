@@ -73,6 +73,7 @@ impl Exchange<'_> {
             address: &address,
             source: &source,
             asked: &asked,
+            rpc_id: &self.id,
             since: self.since,
         };
         self.front.pipeline.turned_away(request, &denial).await;
