@@ -26,6 +26,7 @@ mod repeat;
 mod spans;
 mod task_list;
 mod tasks;
+mod turned_away;
 mod view;
 
 pub use flights::{Flight, Flights};
@@ -36,6 +37,7 @@ pub use outcome::Failure;
 pub use refusals::{LastRefusal, Refusals};
 pub use repeat::Repeat;
 pub use tasks::EXTENSION as TASKS;
+pub use turned_away::TurnedAway;
 pub use view::{Digest, View};
 
 use self::generation::Live;
@@ -111,21 +113,6 @@ impl CallRequest<'_> {
     fn is_answered(&self) -> bool {
         self.rpc_id.is_some() || self.locate.is_some()
     }
-}
-
-/// A request that never became a call.
-#[derive(Clone, Copy, Debug)]
-pub struct TurnedAway<'a> {
-    pub door: &'static str,
-    /// Who sent it, if that is known.
-    pub who: Option<&'a Principal>,
-    /// Where it came from.
-    pub address: &'a str,
-    /// The source that it is counted with: this caller, or all addresses that one client may have.
-    pub source: &'a str,
-    /// As much as was read of it: `POST /mcp`, `tools/call`.
-    pub asked: &'a str,
-    pub since: Instant,
 }
 
 /// A server's text about a call that failed, without the secrets of the configuration. It is read whole for that, because a
@@ -503,40 +490,6 @@ impl Pipeline {
             self.meters.count(tool, Status::Error, Some(&failure), context.since.elapsed());
             failure
         })
-    }
-
-    /// Records a request that a door refused before it could be read as a call: of each source the first few within a
-    /// minute, and how many more there were.
-    pub(crate) async fn turned_away(&self, request: TurnedAway<'_>, denial: &Denial) {
-        let failure = Failure::Denied(denial.clone());
-        let status = outcome::refused_status(&failure);
-        let entry = Entry {
-            rpc_id: "",
-            method: request.asked,
-            subject: request.who.map_or("", |who| &who.subject),
-            role: request.who.map_or("", |who| &who.role),
-            kind: "",
-            tool: "",
-            backend: "",
-            session: "",
-            arguments: "",
-            sent: None,
-            generation: self.live.load().id(),
-        };
-        let notes = [
-            ("address".to_owned(), request.address.to_owned()),
-            ("door".to_owned(), request.door.to_owned()),
-        ];
-        // The client that started the gateway (stdio) has no address.
-        let notes = &notes[usize::from(request.address.is_empty())..];
-        let closing =
-            Closing { status, error: Some(&denial.message), latency: request.since.elapsed(), notes };
-        self.refused(&self.policy(), request.door, &entry, &closing);
-        let id = self.audit.next_id();
-        let recorded = self.audit.refused_often(id, request.source, &entry, &closing).await;
-        // The request is refused even if it cannot be recorded; the log then says why.
-        let failure = recorded.err().map_or(failure, |error| Failure::Audit(error.for_callers()));
-        self.meters.count("unknown", status, Some(&failure), request.since.elapsed());
     }
 
     /// Keeps a refusal for operators who ask.

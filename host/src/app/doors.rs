@@ -61,7 +61,7 @@ type Came = (Option<String>, Vec<String>, Arc<Callers>);
 /// The part of an open door that a reload replaces.
 pub(super) enum Front {
     Stdio,
-    Http { router: Router, paths: Vec<String>, tls: Option<server::Tls> },
+    Http { router: Router, paths: Vec<String>, tls: Option<server::Tls>, hears: Option<server::Hears> },
 }
 
 impl Door {
@@ -74,8 +74,10 @@ impl Door {
             (Self::Http(door), Some(settings)) => {
                 let mounts = door.mounts(config, settings, running)?;
                 let paths = mounts.iter().map(|mount| mount.path.clone()).collect();
-                let router = http::router(mounts, door.api(config, settings, running)?.map(rest::router));
-                Ok(Front::Http { router, paths, tls: tls(settings)? })
+                let api = door.api(config, settings, running)?;
+                let hears = api.as_ref().map(rest::records);
+                let router = http::router(mounts, api.map(rest::router));
+                Ok(Front::Http { router, paths, tls: tls(settings)?, hears })
             }
             (Self::Http(_), None) | (Self::Stdio(_), _) => Ok(Front::Stdio),
         }
@@ -84,7 +86,7 @@ impl Door {
     /// Puts it in force: the next request, or the next line, finds it.
     pub(super) fn swap(&self, front: Front, old: &Config, new: &Config, running: &[&RunningEndpoint]) {
         match (self, front) {
-            (Self::Http(door), Front::Http { router, paths, tls }) => {
+            (Self::Http(door), Front::Http { router, paths, tls, hears }) => {
                 if let Some(settings) = &new.http {
                     door.app.bound(settings.max_connections, settings.max_connections_per_address);
                     let sessions = running.iter().filter_map(|endpoint| endpoint.sessions.as_ref());
@@ -93,6 +95,7 @@ impl Door {
                 }
                 door.app.replace(router);
                 door.app.secure(tls);
+                door.app.told(hears);
                 door.room.bound(new.gateway.max_message_bytes);
                 let before: Vec<&str> = paths_of(old);
                 for path in paths.iter().filter(|path| !before.contains(&path.as_str())) {
@@ -211,6 +214,7 @@ impl Everybody {
             );
         }
         self.app.secure(tls(settings)?);
+        self.app.told(api.as_ref().map(rest::records));
         self.app.replace(http::router(mounts, api.map(rest::router)));
         Ok(())
     }

@@ -214,9 +214,9 @@ impl Upstream {
                 && self.budget.take(Instant::now());
             if !again {
                 return sent.map_err(|error| match miss {
-                    Miss::Unseen => UpstreamError::Unreachable(self.said(explain(error))),
+                    Miss::Unseen => UpstreamError::Unreachable(self.said(&explain(error))),
                     Miss::Broken | Miss::Unwell => UpstreamError::Protocol(
-                        self.said(format!("the connection broke off: {}", explain(error))),
+                        self.said(&format!("the connection broke off: {}", explain(error))),
                     ),
                 });
             }
@@ -224,8 +224,8 @@ impl Upstream {
         }
     }
 
-    fn said(&self, text: String) -> String {
-        self.redaction.text(&text).into_owned()
+    fn said(&self, text: &str) -> String {
+        self.redaction.text(text).into_owned()
     }
 
     /// A redirect to the upstream's own address is one to ours.

@@ -39,7 +39,7 @@ use self::locate::Route;
 use self::refusal::Refusal;
 use self::unbroken::Unbroken;
 use super::guard::{self, Hosts, Origins};
-use super::server::{Limits, Peer};
+use super::server::{Hears, Limits, Peer};
 use crate::call::Json;
 use crate::config::Hops;
 use crate::mcp::Params;
@@ -101,6 +101,15 @@ async fn api(
     request: Request,
 ) -> Response {
     serve(front, peer, request).await
+}
+
+/// Puts on record what is no request, for a server of this door.
+pub fn records(front: &Arc<Front>) -> Hears {
+    let front = front.clone();
+    Arc::new(move |refused| {
+        let (front, left) = (front.clone(), front.left.clone());
+        tokio::spawn(left.track_future(async move { front.unparsed(&refused).await }));
+    })
 }
 
 /// Serves a request that is not MCP's.
@@ -247,7 +256,7 @@ impl Exchange<'_> {
             Err(refusal) => return Err(self.counted(&known, refusal, cancelled).await),
         };
         let read = Read { values: &matched.values, query, headers: &parts.headers, json: taken.json() };
-        let params = read.params(&entry.route).map_err(|misfits| Refusal::misfits(misfits));
+        let params = read.params(&entry.route).map_err(Refusal::misfits);
         let params = params.and_then(|text| {
             Params::read("tools/call", Json::from(text)).map_err(|ambiguous| Refusal::ambiguous(&ambiguous))
         });

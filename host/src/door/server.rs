@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 pub use body::{BodyError, read_body};
 pub use places::Peer;
 pub use tls::Tls;
+pub use unparsed::{Hears, NoRequest};
 
 use super::log_limit::LogLimit;
 use places::{Places, Seat};
@@ -97,6 +98,8 @@ struct Served {
     router: ArcSwap<TowerToHyperService<Router>>,
     /// Without it connections are plain.
     tls: ArcSwapOption<Tls>,
+    /// Who hears of what is no request.
+    hears: ArcSwapOption<Hears>,
     /// The places of the listener, once it is served.
     places: OnceLock<Arc<Places>>,
 }
@@ -110,7 +113,12 @@ impl std::fmt::Debug for App {
 impl From<Router> for App {
     fn from(router: Router) -> Self {
         let router = ArcSwap::from_pointee(TowerToHyperService::new(router));
-        Self(Arc::new(Served { router, tls: ArcSwapOption::empty(), places: OnceLock::new() }))
+        Self(Arc::new(Served {
+            router,
+            tls: ArcSwapOption::empty(),
+            hears: ArcSwapOption::empty(),
+            places: OnceLock::new(),
+        }))
     }
 }
 
@@ -123,6 +131,11 @@ impl App {
     /// From now on new connections begin with a handshake, with this certificate; or with none.
     pub fn secure(&self, tls: Option<Tls>) {
         self.0.tls.store(tls.map(Arc::new));
+    }
+
+    /// From now on this hears of what is no request.
+    pub fn told(&self, hears: Option<Hears>) {
+        self.0.hears.store(hears.map(Arc::new));
     }
 
     /// From now on so many connections may be open at once, and of one address so many over which no credential was accepted.

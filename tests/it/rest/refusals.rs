@@ -128,7 +128,9 @@ fn a_request_for_nothing_is_refused_as_what_it_is() {
     let upstream = Upstream::start();
     let mut door = gateway(&upstream, Setup::echo(), "");
     let ann = Caller::token(&door, "ann", "admin");
-    is(&ann.ask("GET", "/nothing"), 404, "not_found");
+    let nothing = ann.ask("GET", "/nothing");
+    is(&nothing, 404, "not_found");
+    let number = nothing.header("x-request-id").unwrap().to_owned();
     let not_here = ann.ask("DELETE", "/pets/7");
     is(&not_here, 405, "method_not_allowed");
     assert_eq!(not_here.header("allow"), Some("GET, HEAD"));
@@ -143,6 +145,11 @@ fn a_request_for_nothing_is_refused_as_what_it_is() {
     is(&ann.clone().with("Expect", "the-worst").ask("GET", "/pets/7"), 417, "expectation_failed");
     stop(&mut door);
     let rows = door.gateway.audit();
+    let row = rows.iter().find(|row| row["rpc_id"] == number.as_str());
+    assert!(
+        row.is_some_and(|row| row["method"] == "GET /nothing"),
+        "a refusal is found by its number: {rows:?}"
+    );
     for (asked, status) in [("GET /nothing", "invalid_args"), ("DELETE /pets/7", "invalid_args")] {
         assert!(
             rows.iter().any(|row| row["method"] == asked && row["status"] == status),
@@ -201,7 +208,8 @@ fn limits_and_the_kill_switch_hold_here_as_well() {
 #[test]
 fn what_the_parser_refuses_is_a_problem_too() {
     let upstream = Upstream::start();
-    let door = gateway(&upstream, Setup::echo(), "");
+    let mut door = gateway(&upstream, Setup::echo(), "");
+    let mut numbers = Vec::new();
     for (bytes, status, reason) in [
         (b"GET /pets HTTP/1.1\r\nHost localhost\r\n\r\n".to_vec(), 400, "bad_request"),
         (b"\x16\x03\x01\x00\xa5\x01\x00\r\n\r\n".to_vec(), 400, "bad_request"),
@@ -218,6 +226,7 @@ fn what_the_parser_refuses_is_a_problem_too() {
             "{reply:?}"
         );
         assert_eq!((&reply.json()["reason"], &reply.json()["status"]), (&json!(reason), &json!(status)));
+        numbers.push(reply.header("x-request-id").unwrap().to_owned());
     }
     // A head that never ends is cut; half a body is told so.
     let ann = Caller::token(&door, "ann", "admin")
@@ -229,6 +238,14 @@ fn what_the_parser_refuses_is_a_problem_too() {
     let mut text = String::new();
     std::io::Read::read_to_string(&mut slow, &mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 408 ") && text.contains("\"reason\":\"body_too_slow\""), "{text}");
+    stop(&mut door);
+    let rows = door.gateway.audit();
+    for number in numbers {
+        assert!(
+            rows.iter().any(|row| row["rpc_id"] == number.as_str() && row["status"] == "invalid_args"),
+            "{rows:?}"
+        );
+    }
 }
 
 #[test]

@@ -40,24 +40,24 @@ pub(super) struct Said {
 }
 
 /// Judges a process that answered one call.
-pub(super) fn of_exit(settings: &Engine, code: Option<i32>, end: &str, stdout: Bytes) -> Judged {
+pub(super) fn of_exit(settings: &Engine, code: Option<i32>, end: &str, stdout: &Bytes) -> Judged {
     #[derive(Deserialize)]
     struct Answer {
         error: Said,
     }
     match code {
-        Some(0) => match document(&stdout) {
+        Some(0) => match document(stdout) {
             Ok(()) => Judged::Done(trimmed(stdout)),
             Err(why) => Judged::Garbage(format!("what it wrote is not one JSON document: {why}")),
         },
         Some(code) => {
-            let said = serde_json::from_slice::<Answer>(&stdout).ok().map(|answer| answer.error);
+            let said = serde_json::from_slice::<Answer>(stdout).ok().map(|answer| answer.error);
             let of_exit = || {
                 let code = u8::try_from(code).ok()?;
                 settings.exits.iter().find(|(known, _)| *known == code).map(|(_, status)| *status)
             };
             match said {
-                Some(said) => failed(settings, said, of_exit()),
+                Some(said) => failed(settings, &said, of_exit()),
                 None => match of_exit() {
                     Some(status) => {
                         let message = format!("it {end}");
@@ -72,7 +72,7 @@ pub(super) fn of_exit(settings: &Engine, code: Option<i32>, end: &str, stdout: B
 }
 
 /// What a warm process said of a call that went wrong.
-pub(super) fn failed(settings: &Engine, said: Said, of_exit: Option<u16>) -> Judged {
+pub(super) fn failed(settings: &Engine, said: &Said, of_exit: Option<u16>) -> Judged {
     let known = settings.errors.iter().find(|(code, _)| *code == said.code).map(|(_, status)| *status);
     let reason = match known {
         // Only words that the file knows become words that callers rely on.
@@ -98,7 +98,7 @@ pub(super) fn document(bytes: &[u8]) -> Result<(), serde_json::Error> {
     serde_json::from_slice::<&serde_json::value::RawValue>(bytes).map(|_| ())
 }
 
-fn trimmed(bytes: Bytes) -> Bytes {
+fn trimmed(bytes: &Bytes) -> Bytes {
     let text = bytes.trim_ascii();
     bytes.slice_ref(text)
 }
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn exits_and_error_codes_have_their_statuses() {
         let judge = |code: Option<i32>, out: &'static str| {
-            of_exit(&settings(), code, "exited", Bytes::from_static(out.as_bytes()))
+            of_exit(&settings(), code, "exited", &Bytes::from_static(out.as_bytes()))
         };
         let status = |judged: Judged| match judged {
             Judged::Failed { status, reason, .. } => format!("{} {reason}", status.as_u16()),

@@ -43,7 +43,7 @@ pub(super) async fn ask(
     let Some(out) = out else { return Ok(Judged::Garbage(flooded(settings.max_output))) };
     let exit = handle.watcher().exited().await;
     let judged =
-        judge::of_exit(settings, exit.status.and_then(|status| status.code()), &exit.to_string(), out);
+        judge::of_exit(settings, exit.status.and_then(|status| status.code()), &exit.to_string(), &out);
     Ok(match judged {
         Judged::Garbage(why) => match handle.watcher().last_words() {
             words if words.is_empty() => Judged::Garbage(why),

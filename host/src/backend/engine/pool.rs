@@ -161,7 +161,7 @@ fn answer(settings: &Engine, id: u64, line: &Bytes) -> Judged {
         return Judged::Garbage(format!("it answered call {} instead of {id}", read.id));
     }
     match (read.error, read.body) {
-        (Some(said), _) => judge::failed(settings, said, None),
+        (Some(said), _) => judge::failed(settings, &said, None),
         (None, Some(body)) => Judged::Done(line.slice_ref(body.get().as_bytes())),
         (None, None) => Judged::Garbage("its line has neither `body` nor `error`".to_owned()),
     }

@@ -1,6 +1,7 @@
 //! `[[routes]]`: every mistake of every route at once, and two routes that answer the same request.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use http::Method;
@@ -62,12 +63,12 @@ impl Checker<'_> {
                 let message =
                     format!("{} {} is answered by routes[{other}] already", route.method, route.path);
                 self.problem(&at, message, "take one of them out: the names in braces make no difference");
-            } else if !inserted.contains_key(&shape) {
-                if let Err(error) = table.insert(shape.clone(), *index) {
+            } else if let Entry::Vacant(free) = inserted.entry(shape) {
+                if let Err(error) = table.insert(free.key().clone(), *index) {
                     let message = format!("{} is in the way of another route ({error})", route.path);
                     self.problem(&at, message, "a path that ends in {*rest} takes all that follow");
                 }
-                inserted.insert(shape, *index);
+                free.insert(*index);
             }
             for taken in self.paths_of_mcp(raw) {
                 if route.path.as_str() == taken {

@@ -1,13 +1,16 @@
 //! What becomes of a request that is not served: the problem document for its sender, the count, and the row on record.
 
+use std::time::Instant;
+
 use axum::response::Response;
 use tokio_util::sync::CancellationToken;
 
 use super::client::network;
 use super::locate::Refused;
 use super::refusal::Refusal;
-use super::{DOOR, Exchange, respond};
+use super::{DOOR, Exchange, Front, respond};
 use crate::call::{Denial, DenialKind};
+use crate::door::server::NoRequest;
 use crate::pipeline::{CallRequest, Caller, Failure, TurnedAway};
 use crate::route::Entry;
 use crate::route::problem::Problem;
@@ -73,8 +76,30 @@ impl Exchange<'_> {
             address: &address,
             source: &source,
             asked: &asked,
+            rpc_id: &self.id,
             since: self.since,
         };
         self.front.pipeline.turned_away(request, &denial).await;
+    }
+}
+
+impl Front {
+    /// Records what the parser refused.
+    pub(super) async fn unparsed(&self, refused: &NoRequest) {
+        let NoRequest { peer, status, reason, detail, id } = refused;
+        metrics::counter!("sentinel_http_refusals_total", "status" => status.to_string()).increment(1);
+        let denial = Denial::new(DenialKind::InvalidArguments, reason, *detail);
+        let ip = peer.ip().to_canonical();
+        let (address, source) = (ip.to_string(), network(ip));
+        let request = TurnedAway {
+            door: DOOR,
+            who: None,
+            address: &address,
+            source: &source,
+            asked: "no HTTP request",
+            rpc_id: id,
+            since: Instant::now(),
+        };
+        self.pipeline.turned_away(request, &denial).await;
     }
 }

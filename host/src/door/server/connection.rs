@@ -57,7 +57,8 @@ where
     let _seated = seated;
     let (address, seat) = (peer.address(), Arc::clone(peer.seat()));
     let activity = Arc::clone(seat.activity());
-    let io = TokioIo::new(Watched::new(Unparsed::new(io), Arc::clone(&activity)));
+    let hears = app.0.hears.load().as_deref().cloned();
+    let io = TokioIo::new(Watched::new(Unparsed::new(io, address, hears), Arc::clone(&activity)));
     let service = Door { app, peer, activity: Arc::clone(&activity) };
     let mut http = http1::Builder::new();
     http.half_close(false)

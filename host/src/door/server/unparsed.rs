@@ -2,7 +2,9 @@
 //! says what was wrong, as every other refusal does (RFC 9457).
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
@@ -21,16 +23,36 @@ const ANSWERS: [(&str, u16, &str, &str, &str); 3] = [
     ),
 ];
 
+/// A request that the parser refused.
+#[derive(Clone, Debug)]
+pub struct NoRequest {
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// The status that it was answered with.
+    pub status: u16,
+    /// The reason that stands for it.
+    pub reason: &'static str,
+    /// What its sender was told.
+    pub detail: &'static str,
+    /// The number that its sender was told.
+    pub id: String,
+}
+
+/// Who hears of requests that the parser refused.
+pub type Hears = Arc<dyn Fn(NoRequest) + Send + Sync>;
+
 /// A socket whose answers of the parser have a body.
 pub(super) struct Unparsed<I> {
     io: I,
+    peer: SocketAddr,
+    hears: Option<Hears>,
     /// What is written in place of the parser's words.
     instead: Bytes,
 }
 
 impl<I> Unparsed<I> {
-    pub(super) fn new(io: I) -> Self {
-        Self { io, instead: Bytes::new() }
+    pub(super) fn new(io: I, peer: SocketAddr, hears: Option<Hears>) -> Self {
+        Self { io, peer, hears, instead: Bytes::new() }
     }
 
     pub(super) fn into_inner(self) -> I {
@@ -39,7 +61,7 @@ impl<I> Unparsed<I> {
 }
 
 /// The answer in place of the parser's, if these bytes are one. All others that this program gives have more headers.
-fn instead(bytes: &[u8]) -> Option<Bytes> {
+fn instead(bytes: &[u8], peer: SocketAddr) -> Option<(Bytes, NoRequest)> {
     let head = std::str::from_utf8(bytes).ok()?.strip_suffix("\r\n\r\n")?;
     let (_, status, title, reason, detail) = ANSWERS.iter().find(|(start, ..)| head.starts_with(start))?;
     let own = |line: &str| {
@@ -55,9 +77,9 @@ fn instead(bytes: &[u8]) -> Option<Bytes> {
     );
     let length = body.len();
     let head = head.replace("content-length: 0", &format!("content-length: {length}"));
-    Some(Bytes::from(format!(
-        "{head}\r\ncontent-type: application/problem+json\r\nx-request-id: {id}\r\n\r\n{body}"
-    )))
+    let text =
+        format!("{head}\r\ncontent-type: application/problem+json\r\nx-request-id: {id}\r\n\r\n{body}");
+    Some((text.into(), NoRequest { peer, status: *status, reason, detail, id: id.to_string() }))
 }
 
 impl<I: AsyncWrite + Unpin> Unparsed<I> {
@@ -79,7 +101,11 @@ impl<I: AsyncWrite + Unpin> Unparsed<I> {
             if !bytes.starts_with(b"HTTP/1.1 4") {
                 return None;
             }
-            self.instead = instead(bytes)?;
+            let (instead, refused) = instead(bytes, self.peer)?;
+            self.instead = instead;
+            if let Some(hears) = &self.hears {
+                hears(refused);
+            }
         }
         // hyper offers the same bytes again until they are taken.
         Some(self.poll_instead(cx).map_ok(|()| bytes.len()))
@@ -138,7 +164,10 @@ mod tests {
     #[test]
     fn only_the_parsers_own_words_are_replaced() {
         let own = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n";
-        let text = instead(own.as_bytes()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let found = instead(own.as_bytes(), peer);
+        assert_eq!(found.as_ref().map(|(_, refused)| refused.status), Some(431));
+        let text = found.map(|(bytes, _)| String::from_utf8_lossy(&bytes).into_owned());
         let text = text.unwrap_or_default();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
         assert!(
@@ -153,7 +182,7 @@ mod tests {
             "HTTP/1.1 400 Bad Request\r\ncontent-length: 3\r\n\r\nabc",
             "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n",
         ] {
-            assert_eq!(instead(other.as_bytes()), None, "{other}");
+            assert!(instead(other.as_bytes(), peer).is_none(), "{other}");
         }
     }
 }
