@@ -15,6 +15,7 @@ mod confined;
 mod control;
 mod import;
 mod init;
+mod openapi;
 mod place;
 mod plugin;
 mod token;
@@ -87,6 +88,9 @@ enum Command {
     /// Look at plugins, or compile them ahead of time
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// Take over the operations of an OpenAPI document
+    #[command(subcommand)]
+    Openapi(openapi::Command),
     /// Register the gateway with an MCP client
     #[command(subcommand)]
     Client(client::Command),
@@ -166,6 +170,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Token(command)) => token::execute(&path, command),
         Some(Command::Audit(command)) => audit::execute(&path, command),
         Some(Command::Plugin(command)) => plugin::execute(command),
+        Some(Command::Openapi(command)) => openapi::execute(&command),
         Some(Command::Client(command)) => client::execute(&path, &command),
         Some(Command::Config(ConfigCommand::Schema)) => say_json(&config::schema_json()),
         Some(Command::Config(ConfigCommand::Diff(options))) => control::diff(&path, &options),
