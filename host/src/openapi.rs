@@ -24,6 +24,7 @@ mod size;
 #[cfg(test)]
 mod tests;
 mod tool;
+mod usable;
 
 pub use generate::{Auth, Described, Info, generate};
 pub use merge::{Access, Merged, merge};
@@ -34,3 +35,4 @@ pub use pick::Pick;
 pub use read::{Document, MAX_BYTES, ReadError, Version, read};
 pub use size::Sizes;
 pub use tool::tool;
+pub use usable::unusable;

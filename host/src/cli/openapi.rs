@@ -97,7 +97,7 @@ pub(crate) fn execute(command: &Command) -> anyhow::Result<ExitCode> {
         if imported.left > 0 { format!(" and {} that cannot be read", imported.left) } else { String::new() },
         picked.len()
     );
-    said.push_str(&imported.notes.to_string());
+    said.push_str(&notes);
     let _ = write!(
         said,
         "{}",

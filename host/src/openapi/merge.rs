@@ -74,7 +74,7 @@ pub fn merge(
         }
     }
     for operation in picked {
-        if let Err(why) = routable(&operation.path) {
+        if let Err(why) = routable(operation) {
             merged.notes.add(&operation.label(), format!("left out: {why}"));
             continue;
         }
@@ -165,8 +165,23 @@ fn shape(method: &str, path: &str) -> String {
     out
 }
 
+/// The methods that routes have.
+const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"];
+
+/// Whether a route can be what the operation is.
+fn routable(operation: &Operation) -> Result<(), &'static str> {
+    if !METHODS.contains(&operation.method.as_str()) {
+        return Err("routes have no such method");
+    }
+    let plain = |style: &str| !matches!(style, "label" | "matrix");
+    if !operation.parameters.iter().all(|parameter| plain(&parameter.style)) {
+        return Err("routes have no parameters of the style label or matrix");
+    }
+    template(&operation.path)
+}
+
 /// Whether a template can be matched: a parameter is a whole segment.
-fn routable(path: &str) -> Result<(), &'static str> {
+fn template(path: &str) -> Result<(), &'static str> {
     for segment in path.split('/').skip(1) {
         let inner = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
         match inner {

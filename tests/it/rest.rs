@@ -1,0 +1,4 @@
+//! The HTTP API beside MCP.
+
+mod openapi;
+mod openapi_engine;
