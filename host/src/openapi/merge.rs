@@ -223,7 +223,7 @@ fn update(route: &mut Table, operation: &Operation) -> bool {
         fresh.insert(key, item.clone());
     }
     let fresh = plain(&fresh);
-    let differs = |key: &&str| before.get(key) != fresh.get(key);
+    let differs = |key: &&str| before.get(*key) != fresh.get(*key);
     let changed: Vec<&str> = FROM_DOCUMENT.into_iter().filter(differs).collect();
     for key in &changed {
         match new.iter().find(|(name, _)| name == key) {

@@ -14,11 +14,12 @@ impl Pick {
     /// Whether an operation is wanted: by each of the lists that is not empty.
     #[must_use]
     pub fn takes(&self, operation: &Operation) -> bool {
-        let any = |wanted: &[String], has: &mut dyn Iterator<Item = &str>| {
-            wanted.is_empty() || has.any(|word| wanted.iter().any(|pattern| fits(pattern, word)))
+        let any = |wanted: &[String], has: &[&str]| {
+            wanted.is_empty() || has.iter().any(|word| wanted.iter().any(|pattern| fits(pattern, word)))
         };
-        any(&self.tags, &mut operation.tags.iter().map(String::as_str))
-            && any(&self.ids, &mut std::iter::once(operation.id.as_str()))
+        let tags: Vec<&str> = operation.tags.iter().map(String::as_str).collect();
+        any(&self.tags, &tags)
+            && any(&self.ids, &[operation.id.as_str()])
             && (self.methods.is_empty()
                 || self.methods.iter().any(|method| method.eq_ignore_ascii_case(&operation.method)))
     }

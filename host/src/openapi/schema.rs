@@ -294,18 +294,13 @@ fn from_30(out: &mut Map<String, Value>) {
     {
         values.push(Value::Null);
     }
-    match out.get_mut("type") {
-        Some(Value::String(kind)) => {
-            let kind = std::mem::take(kind);
-            out.insert("type".to_owned(), json!([kind, "null"]));
-        }
-        Some(_) => {}
+    if let Some(Value::String(kind)) = out.get_mut("type") {
+        let kind = std::mem::take(kind);
+        out.insert("type".to_owned(), json!([kind, "null"]));
+    } else if !out.contains_key("type") && out.keys().any(|key| LIST.contains(&key.as_str())) {
         // Strictly it says nothing without a type. Those who write it beside `allOf` mean what they say.
-        None if out.keys().any(|key| LIST.contains(&key.as_str())) => {
-            let schema = std::mem::take(out);
-            out.insert("anyOf".to_owned(), json!([schema, {"type": "null"}]));
-        }
-        None => {}
+        let schema = std::mem::take(out);
+        out.insert("anyOf".to_owned(), json!([schema, {"type": "null"}]));
     }
 }
 
@@ -352,7 +347,7 @@ fn next(schema: &Value) -> Vec<&str> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "tests")]
 mod tests {
     use super::*;
 

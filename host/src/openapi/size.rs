@@ -32,7 +32,7 @@ impl Sizes {
         let mut sizes: Vec<(String, usize)> =
             operations.iter().map(|operation| (operation.id.clone(), length(&tool(operation)))).collect();
         let (count, bytes) = (sizes.len(), sizes.iter().map(|(_, bytes)| bytes).sum());
-        sizes.sort_by(|one, two| two.1.cmp(&one.1));
+        sizes.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         sizes.truncate(NAMED);
         Self { count, bytes, largest: sizes }
     }

@@ -64,7 +64,8 @@ fn flat(operation: &Operation) -> bool {
         .iter()
         .enumerate()
         .any(|(at, one)| names().skip(at + 1).any(|name| name == one.name));
-    !twice && !(operation.body.is_some() && names().any(|name| name == "body"))
+    let body = operation.body.is_some() && names().any(|name| name == "body");
+    !(twice || body)
 }
 
 fn described(parameter: &Parameter, shelf: &mut Shelf) -> Value {

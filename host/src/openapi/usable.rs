@@ -8,7 +8,8 @@ use super::operation::Operation;
 #[must_use]
 pub fn unusable(operation: &Operation) -> Option<String> {
     let parameters = operation.parameters.iter().map(|one| (one.name.as_str(), one.schema.as_ref()));
-    let body = operation.body.iter().flat_map(|body| &body.content).map(|media| ("body", media.schema.as_ref()));
+    let body =
+        operation.body.iter().flat_map(|body| &body.content).map(|media| ("body", media.schema.as_ref()));
     parameters.chain(body).find_map(|(name, schema)| {
         let why = flaw(schema?)?;
         Some(format!("the schema of {:?} cannot be used: {why}", crate::text::excerpt(name.as_bytes(), 60)))

@@ -53,7 +53,7 @@ pub(crate) fn refused(tier: &Tier, usage: &Usage, full: &Full, now_ms: u64) -> R
         .windows
         .iter()
         .filter_map(|at| tier.windows.get(*at))
-        .map(|window| format!("{} calls in a {}", window.limit, window.name))
+        .map(|window| format!("{} calls per {}", window.limit, window.name))
         .collect();
     if let Some(most) = tier.concurrent.filter(|_| full.concurrent) {
         names.push("concurrent");
@@ -122,7 +122,7 @@ mod tests {
         assert!(usage.take(&tier, 500).is_ok());
         let full = usage.take(&tier, 600).unwrap_err();
         let refusal = refused(&tier, &usage, &full, 600);
-        assert_eq!(refusal.message, "The tier \"free\" has 2 calls in a minute; try again in 62 s.");
+        assert_eq!(refusal.message, "The tier \"free\" has 2 calls per minute; try again in 62 s.");
         assert_eq!((refusal.reason.as_str(), refusal.details[1].value.as_str()), ("rate_limited", "minute"));
     }
 }

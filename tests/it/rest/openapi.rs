@@ -33,12 +33,18 @@ fn a_document_becomes_routes_and_says_what_it_could_not_take() {
     assert_eq!(code, Some(0), "{said}");
     let file: Value = serde_json::to_value(out.parse::<toml::Table>().unwrap()).unwrap();
     assert_eq!(file["upstreams"], json!([{"name": "pet-store", "url": "https://eu.pets.example.org/v1"}]));
-    let ids: Vec<_> = file["routes"].as_array().unwrap().iter().map(|route| route["id"].as_str().unwrap()).collect();
+    let ids: Vec<_> =
+        file["routes"].as_array().unwrap().iter().map(|route| route["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["listPets", "addPet", "getPet", "delete_pets_petId", "list_owners"]);
-    assert!(file["routes"].as_array().unwrap().iter().all(|route| route["auth"] == "jwt"), "closed, whatever the document says");
+    assert!(
+        file["routes"].as_array().unwrap().iter().all(|route| route["auth"] == "jwt"),
+        "closed, whatever the document says"
+    );
     let body: Value = serde_json::from_str(file["routes"][1]["body"]["schema"].as_str().unwrap()).unwrap();
     let judge = jsonschema::validator_for(&body).unwrap();
-    assert!(judge.is_valid(&json!({"name": "Rex", "country": "NO", "nick": null, "parent": {"name": "Max", "weight": 0.1}})));
+    assert!(judge.is_valid(
+        &json!({"name": "Rex", "country": "NO", "nick": null, "parent": {"name": "Max", "weight": 0.1}})
+    ));
     assert!(!judge.is_valid(&json!({"name": "Rex", "parent": {"name": "Max", "weight": 0}})), "{body}");
     for (what, times) in [
         ("the body: nothing stands at #/components/schemas/Missing (POST /owners)", 1),
@@ -84,10 +90,14 @@ fn a_second_import_keeps_what_is_local_and_shows_what_changes() {
 
     let (code, shown, said) = import(&setup, "petstore.yaml", &["--out", &out]);
     assert_eq!((code, shown.as_str()), (Some(0), ""), "{said}");
-    assert!(said.contains("says all this already") && std::fs::read_to_string(&file).unwrap() == third, "{said}");
+    assert!(
+        said.contains("says all this already") && std::fs::read_to_string(&file).unwrap() == third,
+        "{said}"
+    );
 
     // What another document says of the same upstream leaves these where they are.
-    let (_, _, said) = import(&setup, "search-3.2.yaml", &["--out", &out, "--name", "pet-store", "--method", "get"]);
+    let (_, _, said) =
+        import(&setup, "search-3.2.yaml", &["--out", &out, "--name", "pet-store", "--method", "get"]);
     assert!(said.contains("keeps the url that it has there"), "{said}");
     assert!(said.contains("not in the document, and still in the file: listPets, addPet, one_pet, delete_pets_petId, list_owners"), "{said}");
 }
@@ -96,7 +106,11 @@ fn a_second_import_keeps_what_is_local_and_shows_what_changes() {
 fn what_is_asked_for_and_is_not_there_is_a_mistake() {
     let setup = Setup::new();
     for (document, more, what) in [
-        ("petstore.yaml", ["--tag", "cats"], "no operation has the tag \"cats\"; the document has the tags owners, pets"),
+        (
+            "petstore.yaml",
+            ["--tag", "cats"],
+            "no operation has the tag \"cats\"; the document has the tags owners, pets",
+        ),
         ("petstore.yaml", ["--id", "list"], "no operation has the id \"list\""),
         ("tree-3.1.json", ["--id", "putTree"], "only where the API is on its own host, \"/api\""),
         ("petstore.yaml", ["--upstream", "pets.example.org"], "is not an http or https URL"),
@@ -137,7 +151,8 @@ fn the_newest_version_is_read_and_what_routes_lack_is_said() {
     let (code, out, said) = import(&setup, "search-3.2.yaml", &[]);
     assert_eq!(code, Some(0), "{said}");
     let file: Value = serde_json::to_value(out.parse::<toml::Table>().unwrap()).unwrap();
-    let ids: Vec<_> = file["routes"].as_array().unwrap().iter().map(|route| route["id"].as_str().unwrap()).collect();
+    let ids: Vec<_> =
+        file["routes"].as_array().unwrap().iter().map(|route| route["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["findItems"]);
     assert_eq!(file["routes"][0]["parameters"][0]["style"], "deepObject");
     assert!(said.contains("the whole query string was left out (GET /items)"), "{said}");
