@@ -87,8 +87,16 @@ pub(crate) fn execute(command: &Command) -> anyhow::Result<ExitCode> {
             unmatched.iter().map(|(what, word)| format!("no operation has the {what} {word:?}")).collect();
         bail!("{}; the document has {}", said.join(", "), known(&imported.operations));
     }
-    let picked: Vec<&Operation> =
+    let mut picked: Vec<&Operation> =
         imported.operations.iter().filter(|operation| pick.takes(operation)).collect();
+    let mut notes = imported.notes.to_string();
+    picked.retain(|operation| match openapi::unusable(operation) {
+        Some(why) => {
+            let _ = writeln!(notes, "left out: {} ({})", line(&why), line(&operation.label()));
+            false
+        }
+        None => true,
+    });
     let mut said = format!(
         "{}: {} bytes, {} operations{}, {} taken\n",
         options.document.display(),

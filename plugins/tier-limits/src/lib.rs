@@ -83,7 +83,8 @@ impl Admission for TierLimits {
 fn whose<'a>(rules: &'a Rules, call: &Call) -> (&'a Tier, String) {
     let subject = call.subject();
     let claim = call.claim(&rules.claim);
-    let client = call.attr("client.address");
+    // Where the gateway knows it: of callers of routes for everybody, who have no other name.
+    let client = call.attr("client.address").or_else(|| call.claim("peer.ip"));
     rules.whose(&subject, &call.role(), claim.as_deref(), client.as_deref())
 }
 
