@@ -8,6 +8,9 @@
 //!
 //! A document is foreign: it is bounded in bytes, depth, aliases and operations, and nothing in it makes the gateway fetch anything.
 
+mod bundle;
+mod dialect;
+mod endless;
 mod generate;
 mod hoist;
 mod merge;
@@ -26,6 +29,7 @@ mod tests;
 mod tool;
 mod usable;
 
+pub use bundle::bundle;
 pub use generate::{Auth, Described, Info, generate};
 pub use merge::{Access, Merged, merge};
 pub use notes::Notes;

@@ -106,11 +106,7 @@ pub(crate) fn execute(command: &Command) -> anyhow::Result<ExitCode> {
         picked.len()
     );
     said.push_str(&notes);
-    let _ = write!(
-        said,
-        "{}",
-        Sizes::of(&picked.iter().map(|operation| (*operation).clone()).collect::<Vec<_>>())
-    );
+    let _ = write!(said, "{}", Sizes::of(picked.iter().copied()));
     match options.form {
         Form::Tools => tools(options, &picked, &said),
         Form::Routes => routes(options, &imported, &picked, said),
@@ -195,18 +191,34 @@ fn difference(old: &str, new: &str) -> String {
         .to_string()
 }
 
-/// A document that is read, and its length.
+/// A document that is read with the files beside it that it refers to, and its own length.
 fn read(path: &Path) -> anyhow::Result<(Imported, usize)> {
+    let text = bounded(path)?;
+    let mut document = openapi::read(&text).with_context(|| format!("cannot read {}", path.display()))?;
+    let folder = path
+        .parent()
+        .map_or(Path::new("."), |folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    let folder = folder.canonicalize().with_context(|| format!("cannot look at {}", folder.display()))?;
+    let notes = openapi::bundle(&mut document, &mut |beside| {
+        let whole = folder.join(beside).canonicalize().map_err(|error| error.to_string())?;
+        // By a link it could be anywhere.
+        if !whole.starts_with(&folder) {
+            return Err("it is not in the folder of the document".to_owned());
+        }
+        bounded(&whole).map_err(|error| format!("{error:#}"))
+    });
+    let mut imported = openapi::operations(&document);
+    imported.notes.extend(notes);
+    Ok((imported, text.len()))
+}
+
+fn bounded(path: &Path) -> anyhow::Result<String> {
     let what = || format!("cannot read {}", path.display());
     let file = std::fs::File::open(path).with_context(what)?;
     ensure!(file.metadata().with_context(what)?.is_file(), "{} is not an ordinary file", path.display());
     let mut bytes = Vec::new();
     file.take(openapi::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).with_context(what)?;
-    let text = String::from_utf8(bytes)
-        .ok()
-        .with_context(|| format!("{} is not a text in UTF-8", path.display()))?;
-    let document = openapi::read(&text).with_context(what)?;
-    Ok((openapi::operations(&document), text.len()))
+    String::from_utf8(bytes).ok().with_context(|| format!("{} is not a text in UTF-8", path.display()))
 }
 
 fn known(operations: &[Operation]) -> String {

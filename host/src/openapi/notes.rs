@@ -4,6 +4,8 @@ use std::fmt;
 
 use crate::text::line;
 
+/// Most different sentences; a document that has more to say is not worth reading on.
+const MOST: usize = 1_000;
 /// Most places that are named for one thing.
 const NAMED: usize = 3;
 
@@ -19,6 +21,7 @@ impl Notes {
         let what = what.into();
         let places = match self.said.iter_mut().find(|(said, _)| *said == what) {
             Some((_, places)) => places,
+            None if self.said.len() >= MOST => return,
             None => {
                 self.said.push((what, Vec::new()));
                 let Some((_, places)) = self.said.last_mut() else { return };
@@ -43,7 +46,7 @@ impl Notes {
     }
 
     /// Takes over what other notes say.
-    pub(super) fn extend(&mut self, other: Self) {
+    pub fn extend(&mut self, other: Self) {
         for (what, places) in other.said {
             if places.is_empty() {
                 self.add("", what);

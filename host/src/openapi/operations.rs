@@ -1,5 +1,6 @@
 //! From a document to its operations. What cannot be read is said and left out; the rest is there.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use serde_json::{Map, Value};
@@ -7,9 +8,9 @@ use serde_json::{Map, Value};
 use super::naming::{self, MAX_ID};
 use super::notes::Notes;
 use super::operation::{Body, Media, Operation, Requirement, Response, Scheme};
-use super::read::{Document, Version};
+use super::read::Document;
 use super::refs::{self, RefError};
-use super::schema::{self, SchemaError, Way};
+use super::schema::{self, SchemaError, Source, Way};
 
 /// Most operations of one document. The largest public documents have some thousand.
 const MAX_OPERATIONS: usize = 10_000;
@@ -53,7 +54,8 @@ pub fn operations(document: &Document) -> Imported {
     let text = |pointer: &str| root.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut imported =
         Imported { title: text("/info/title"), version: text("/info/version"), ..Imported::default() };
-    let reader = Reader { root, version: document.version };
+    let room = Cell::new(schema::MAX_ALL);
+    let reader = Reader { root, schemas: Source { root, version: document.version, room: &room } };
     let mut taken = HashSet::new();
     let empty = Map::new();
     for (path, item) in root.get("paths").and_then(Value::as_object).unwrap_or(&empty) {
@@ -120,7 +122,7 @@ fn methods(item: &Value) -> Vec<(String, &Value)> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a> {
     pub(super) root: &'a Value,
-    pub(super) version: Version,
+    schemas: Source<'a>,
 }
 
 impl Reader<'_> {
@@ -188,7 +190,7 @@ impl Reader<'_> {
         place: &str,
         notes: &mut Notes,
     ) -> Result<Value, SchemaError> {
-        schema::whole(self.root, self.version, schema, way, place, notes)
+        schema::whole(self.schemas, schema, way, place, notes)
     }
 
     fn body(&self, body: &Value, place: &str, notes: &mut Notes) -> Result<Option<Body>, Left> {

@@ -57,22 +57,30 @@ pub enum ReadError {
 /// # Errors
 /// See [`ReadError`]. A key that stands twice in one object is a mistake, because programs differ in which of them they take.
 pub fn read(text: &str) -> Result<Document, ReadError> {
+    let root = tree(text)?;
+    let version = version(&root)?;
+    Ok(Document { root, version })
+}
+
+/// A text of JSON or YAML, whatever it is about.
+///
+/// # Errors
+/// See [`ReadError`].
+pub(super) fn tree(text: &str) -> Result<Value, ReadError> {
     if text.len() > MAX_BYTES {
         return Err(ReadError::TooLong(text.len()));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut values = 0;
-    let root = if text.trim_start().starts_with('{') {
+    if text.trim_start().starts_with('{') {
         let mut reader = serde_json::Deserializer::from_str(text);
         Tree { depth: 0, values: &mut values }
             .deserialize(&mut reader)
             .and_then(|root| reader.end().map(|()| root))
-            .map_err(|error| ReadError::Json(error.to_string()))?
+            .map_err(|error| ReadError::Json(error.to_string()))
     } else {
-        yaml(text, &mut values)?
-    };
-    let version = version(&root)?;
-    Ok(Document { root, version })
+        yaml(text, &mut values)
+    }
 }
 
 fn yaml(text: &str, values: &mut usize) -> Result<Value, ReadError> {

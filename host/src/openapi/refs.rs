@@ -10,9 +10,7 @@ const MAX_CHAIN: usize = 64;
 /// Why a reference leads nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RefError {
-    #[error(
-        "{0} refers to another file, which is not read: bundle the document into one first, for example with `npx @redocly/cli bundle`"
-    )]
+    #[error("{0} refers to something outside of the document and its folder, which is not read")]
     External(String),
     #[error("{0} refers to an anchor; only references by JSON pointer are followed")]
     Anchor(String),

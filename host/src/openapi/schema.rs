@@ -4,18 +4,30 @@
 //! finite. The dialect of OpenAPI 3.0 (`nullable`, `exclusiveMinimum: true`) is translated into JSON Schema 2020-12, and what says nothing
 //! about values (examples, `xml`, extensions) is left out.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use serde_json::{Map, Value, json};
 
+use super::dialect::from_30;
+use super::endless::endless;
 use super::notes::Notes;
 use super::read::Version;
 use super::refs::{self, RefError};
 
-/// Most objects of one schema with everything it refers to.
-const MAX_NODES: usize = 50_000;
-/// Longest text of it. The gateway reads no longer schema.
-pub(super) const MAX_SCHEMA: usize = 1 << 20;
+/// Most objects of one schema with everything it refers to, and its longest text: the gateway judges requests by no longer one.
+const MAX_REQUEST: Bounds = Bounds { nodes: 50_000, bytes: 1 << 20 };
+/// The same for an answer, which nothing is judged by: in some documents every answer refers to half of all schemas.
+const MAX_RESPONSE: Bounds = Bounds { nodes: 500, bytes: 16 << 10 };
+/// Most objects of all schemas of one document, counted as often as operations refer to them.
+pub(super) const MAX_ALL: usize = 2_000_000;
+
+/// How large one schema may be.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    nodes: usize,
+    bytes: usize,
+}
 
 /// Keywords whose value is a schema.
 const ONE: [&str; 12] = [
@@ -33,11 +45,9 @@ const ONE: [&str; 12] = [
     "unevaluatedProperties",
 ];
 /// Keywords whose value is a list of schemas.
-const LIST: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
+pub(super) const LIST: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
 /// Keywords whose value holds a schema under each key.
 const MAP: [&str; 3] = ["dependentSchemas", "patternProperties", "properties"];
-/// Keywords that judge the same value as the schema they stand in: a circle through them alone never ends.
-const IN_PLACE: [&str; 4] = ["else", "if", "not", "then"];
 /// Keywords that say nothing about which values are right, or that references are resolved by and need no more.
 const SILENT: [&str; 13] = [
     "$anchor",
@@ -69,10 +79,21 @@ pub(super) enum SchemaError {
     Reference(#[from] RefError),
     #[error("a schema is neither an object nor true or false")]
     NoSchema,
-    #[error("a schema with all it refers to is too large: more than {MAX_NODES} parts or {MAX_SCHEMA} bytes")]
-    TooLarge,
+    #[error("a schema with all it refers to has more than {0} parts or {1} bytes")]
+    TooLarge(usize, usize),
+    #[error("the schemas of the operations before it have {MAX_ALL} parts together, and no more are read")]
+    TooMany,
     #[error("the schema {0} refers to itself without going into the value, so judging by it would never end")]
     Endless(String),
+}
+
+/// Where a schema is copied from, and what it costs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    pub(super) root: &'a Value,
+    pub(super) version: Version,
+    /// How many objects may still be copied for this document.
+    pub(super) room: &'a Cell<usize>,
 }
 
 /// A schema of a document, with all it refers to.
@@ -80,16 +101,19 @@ pub(super) enum SchemaError {
 /// # Errors
 /// See [`SchemaError`].
 pub(super) fn whole(
-    root: &Value,
-    version: Version,
+    source: Source<'_>,
     schema: &Value,
     way: Way,
     place: &str,
     notes: &mut Notes,
 ) -> Result<Value, SchemaError> {
+    let bounds = match way {
+        Way::Request => MAX_REQUEST,
+        Way::Response => MAX_RESPONSE,
+    };
+    let too_large = SchemaError::TooLarge(bounds.nodes, bounds.bytes);
     let mut copier = Copier {
-        root,
-        version,
+        source,
         way,
         place,
         notes,
@@ -97,11 +121,12 @@ pub(super) fn whole(
         taken: HashSet::new(),
         wanted: VecDeque::new(),
         nodes: 0,
+        bounds,
     };
     let mut top = copier.copy(schema)?;
     let mut defs = Map::new();
     while let Some((reference, name)) = copier.wanted.pop_front() {
-        let target = refs::get(root, &reference)?;
+        let target = refs::get(source.root, &reference)?;
         let copied = copier.copy(target)?;
         defs.insert(name, copied);
     }
@@ -116,7 +141,7 @@ pub(super) fn whole(
             top.insert("$defs".to_owned(), Value::Object(defs));
         }
     }
-    if length(&top) > MAX_SCHEMA { Err(SchemaError::TooLarge) } else { Ok(top) }
+    if length(&top) > bounds.bytes { Err(too_large) } else { Ok(top) }
 }
 
 /// The bytes of a value as JSON.
@@ -138,8 +163,7 @@ pub(super) fn length(value: &Value) -> usize {
 }
 
 struct Copier<'a> {
-    root: &'a Value,
-    version: Version,
+    source: Source<'a>,
     way: Way,
     /// The operation, for notes.
     place: &'a str,
@@ -150,14 +174,17 @@ struct Copier<'a> {
     /// References that are not copied yet.
     wanted: VecDeque<(String, String)>,
     nodes: usize,
+    bounds: Bounds,
 }
 
 impl Copier<'_> {
     fn copy(&mut self, schema: &Value) -> Result<Value, SchemaError> {
         self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            return Err(SchemaError::TooLarge);
+        if self.nodes > self.bounds.nodes {
+            return Err(SchemaError::TooLarge(self.bounds.nodes, self.bounds.bytes));
         }
+        let room = self.source.room.get().checked_sub(1).ok_or(SchemaError::TooMany)?;
+        self.source.room.set(room);
         match schema {
             Value::Bool(_) => Ok(schema.clone()),
             Value::Object(map) => self.object(map),
@@ -171,7 +198,7 @@ impl Copier<'_> {
             let name = self.name(reference)?;
             out.insert("$ref".to_owned(), Value::String(format!("#/$defs/{name}")));
             // In 3.0 nothing beside a reference counts.
-            if self.version == Version::V30 {
+            if self.source.version == Version::V30 {
                 return Ok(Value::Object(out));
             }
         }
@@ -216,7 +243,7 @@ impl Copier<'_> {
             out.insert(key.to_owned(), copied);
         }
         self.one_way(map, &mut out);
-        if self.version == Version::V30 {
+        if self.source.version == Version::V30 {
             from_30(&mut out);
         }
         Ok(Value::Object(out))
@@ -240,7 +267,7 @@ impl Copier<'_> {
         let other_way = |name: &Value| {
             let property = name.as_str().and_then(|name| properties.get(name));
             property.is_some_and(|property| {
-                let behind = refs::follow(self.root, property).ok();
+                let behind = refs::follow(self.source.root, property).ok();
                 [Some(property), behind]
                     .into_iter()
                     .flatten()
@@ -258,7 +285,7 @@ impl Copier<'_> {
         if let Some(name) = self.names.get(reference) {
             return Ok(name.clone());
         }
-        refs::get(self.root, reference)?;
+        refs::get(self.source.root, reference)?;
         let last = refs::unescaped(reference.rsplit('/').next().unwrap_or_default()).into_owned();
         let plain: String = last
             .chars()
@@ -274,86 +301,24 @@ impl Copier<'_> {
     }
 }
 
-/// The words of OpenAPI 3.0 that JSON Schema has other words for.
-fn from_30(out: &mut Map<String, Value>) {
-    for (bound, exclusive) in [("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")] {
-        match out.get(exclusive) {
-            Some(Value::Bool(true)) => match out.remove(bound) {
-                Some(limit) => drop(out.insert(exclusive.to_owned(), limit)),
-                None => drop(out.remove(exclusive)),
-            },
-            Some(Value::Bool(false)) => drop(out.remove(exclusive)),
-            _ => {}
-        }
-    }
-    if out.remove("nullable") != Some(Value::Bool(true)) {
-        return;
-    }
-    if let Some(Value::Array(values)) = out.get_mut("enum")
-        && !values.contains(&Value::Null)
-    {
-        values.push(Value::Null);
-    }
-    if let Some(Value::String(kind)) = out.get_mut("type") {
-        let kind = std::mem::take(kind);
-        out.insert("type".to_owned(), json!([kind, "null"]));
-    } else if !out.contains_key("type") && out.keys().any(|key| LIST.contains(&key.as_str())) {
-        // Strictly it says nothing without a type. Those who write it beside `allOf` mean what they say.
-        let schema = std::mem::take(out);
-        out.insert("anyOf".to_owned(), json!([schema, {"type": "null"}]));
-    }
-}
-
-/// The name of a definition that leads to itself through keywords that judge the same value.
-fn endless(defs: &Map<String, Value>) -> Option<String> {
-    let mut done: HashSet<&str> = HashSet::new();
-    for start in defs.keys() {
-        // Depth first, with the way here on a list of its own: a definition on it again is a circle.
-        let mut way: Vec<(&str, Vec<&str>)> = Vec::new();
-        if !done.contains(start.as_str()) {
-            way.push((start, next(&defs[start])));
-        }
-        while let Some((name, ahead)) = way.last_mut() {
-            match ahead.pop() {
-                None => {
-                    done.insert(*name);
-                    way.pop();
-                }
-                Some(to) if way.iter().any(|(name, _)| *name == to) => return Some(to.to_owned()),
-                Some(to) if done.contains(to) => {}
-                Some(to) => {
-                    if let Some((to, def)) = defs.get_key_value(to) {
-                        way.push((to, next(def)));
-                    }
-                }
-            }
-        }
-    }
-    None
-}
-
-/// The definitions that judge the same value as this schema does.
-fn next(schema: &Value) -> Vec<&str> {
-    let mut found = Vec::new();
-    let mut open = vec![schema];
-    while let Some(schema) = open.pop() {
-        let Some(map) = schema.as_object() else { continue };
-        found.extend(map.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix("#/$defs/")));
-        open.extend(LIST[..3].iter().filter_map(|key| map.get(*key)?.as_array()).flatten());
-        open.extend(IN_PLACE.iter().filter_map(|key| map.get(*key)));
-        open.extend(map.get("dependentSchemas").and_then(Value::as_object).into_iter().flat_map(Map::values));
-    }
-    found
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "tests")]
 mod tests {
     use super::*;
 
+    fn source<'a>(root: &'a Value, version: Version, room: &'a Cell<usize>) -> Source<'a> {
+        Source { root, version, room }
+    }
+
     fn copied(version: Version, components: Value, schema: Value) -> Result<Value, SchemaError> {
         let root = json!({"components": {"schemas": components}});
-        whole(&root, version, &schema, Way::Request, "GET /", &mut Notes::default())
+        whole(
+            source(&root, version, &Cell::new(MAX_ALL)),
+            &schema,
+            Way::Request,
+            "GET /",
+            &mut Notes::default(),
+        )
     }
 
     #[test]
@@ -417,7 +382,14 @@ mod tests {
     fn two_schemas_of_one_name_stay_two() {
         let root = json!({"a": {"X": {"type": "string"}}, "b": {"X": {"type": "integer"}}});
         let schema = json!({"prefixItems": [{"$ref": "#/a/X"}, {"$ref": "#/b/X"}, {"$ref": "#/a/X"}]});
-        let schema = whole(&root, Version::V31, &schema, Way::Request, "", &mut Notes::default()).unwrap();
+        let schema = whole(
+            source(&root, Version::V31, &Cell::new(MAX_ALL)),
+            &schema,
+            Way::Request,
+            "",
+            &mut Notes::default(),
+        )
+        .unwrap();
         assert_eq!(schema["$defs"], json!({"X": {"type": "string"}, "X_2": {"type": "integer"}}));
         assert_eq!(schema["prefixItems"][2]["$ref"], "#/$defs/X");
     }
@@ -434,6 +406,6 @@ mod tests {
         let error =
             copied(Version::V31, Value::Object(components), json!({"$ref": "#/components/schemas/S0"}))
                 .unwrap_err();
-        assert_eq!(error, SchemaError::TooLarge);
+        assert!(matches!(error, SchemaError::TooLarge(..)), "{error}");
     }
 }

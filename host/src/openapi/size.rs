@@ -28,9 +28,11 @@ pub struct Sizes {
 impl Sizes {
     /// Measures each operation as the tool that it would be.
     #[must_use]
-    pub fn of(operations: &[Operation]) -> Self {
-        let mut sizes: Vec<(String, usize)> =
-            operations.iter().map(|operation| (operation.id.clone(), length(&tool(operation)))).collect();
+    pub fn of<'a>(operations: impl IntoIterator<Item = &'a Operation>) -> Self {
+        let mut sizes: Vec<(String, usize)> = operations
+            .into_iter()
+            .map(|operation| (operation.id.clone(), length(&tool(operation))))
+            .collect();
         let (count, bytes) = (sizes.len(), sizes.iter().map(|(_, bytes)| bytes).sum());
         sizes.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         sizes.truncate(NAMED);

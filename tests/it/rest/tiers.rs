@@ -1,6 +1,5 @@
 //! Limits by tier: the plugin `tier-limits` before real calls.
 
-
 use serde_json::json;
 
 use crate::support::{Gateway, SECRET, Setup, eventually, reason, target};
@@ -30,7 +29,11 @@ fn limited(subject: &str, tier: Option<&str>) -> Setup {
 
 #[test]
 fn a_tier_is_given_by_a_claim_and_its_limit_survives_a_reload() {
-    for (tier, most, said) in [(None, 3, "3 calls per hour"), (Some("pro"), 5, "5 calls per day"), (Some("gold"), 3, "3 calls per hour")] {
+    for (tier, most, said) in [
+        (None, 3, "3 calls per hour"),
+        (Some("pro"), 5, "5 calls per day"),
+        (Some("gold"), 3, "3 calls per hour"),
+    ] {
         let mut gateway = Gateway::start(limited("ann", tier));
         // The handshake is no call of a tool, and counts nevertheless where it goes through the chain.
         let mut passed = 0;
@@ -50,7 +53,11 @@ fn a_tier_is_given_by_a_claim_and_its_limit_survives_a_reload() {
         assert!(data["RateLimit"].as_str().unwrap().contains("r=0;t="), "{refused}");
         assert!(data["retryAfter"].as_u64().unwrap() > 3_000, "{refused}");
         gateway.reload(|_| ());
-        assert_eq!(reason(&gateway.call("echo", json!({"text": "hi"}))), "rate_limited", "a reload is no new allowance");
+        assert_eq!(
+            reason(&gateway.call("echo", json!({"text": "hi"}))),
+            "rate_limited",
+            "a reload is no new allowance"
+        );
     }
 }
 
@@ -64,5 +71,7 @@ fn so_many_calls_at_once_and_a_place_is_free_when_one_ends() {
     assert!(refused["error"]["message"].as_str().unwrap().contains("2 calls at once"), "{refused}");
     assert!(gateway.answer(first)["result"].is_object() && gateway.answer(second)["result"].is_object());
     // The end of a call is counted after its answer.
-    eventually("a free place", || gateway.call("echo", json!({"text": "hi"}))["result"].is_object().then_some(()));
+    eventually("a free place", || {
+        gateway.call("echo", json!({"text": "hi"}))["result"].is_object().then_some(())
+    });
 }
