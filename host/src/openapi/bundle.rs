@@ -119,17 +119,20 @@ mod tests {
     fn files_are_read_once_and_lead_to_each_other() {
         let main = r#"{"openapi": "3.1.0", "paths": {"/a": {"$ref": "paths/a.yaml"}, "/b": {"get": {"operationId": "b", "parameters": [
             {"name": "q", "in": "query", "schema": {"$ref": "http://169.254.169.254/latest"}}]}}}}"#;
-        let mut asked = Vec::new();
-        let mut load = |path: &str| {
-            asked.push(path.to_owned());
+        let load = |path: &str| {
             match path {
                 "paths/a.yaml" => Ok("put: {operationId: a, requestBody: {content: {application/json: {schema: {$ref: '../schemas.json#/Node'}}}}}".to_owned()),
                 "schemas.json" => Ok(r##"{"Node": {"properties": {"next": {"$ref": "#/Node"}, "other": {"$ref": "gone.json#/X"}}}}"##.to_owned()),
                 _ => Err("it is not there".to_owned()),
-            }
+        }
         };
         let mut document = read(main).unwrap();
-        let notes = bundle(&mut document, &mut load).to_string();
+        let mut asked = Vec::new();
+        let notes = bundle(&mut document, &mut |path| {
+            asked.push(path.to_owned());
+            load(path)
+        });
+        let notes = notes.to_string();
         assert_eq!(asked, ["paths/a.yaml", "schemas.json", "gone.json"]);
         assert!(notes.contains("it is not there (gone.json)"), "{notes}");
         let imported = operations(&document);

@@ -19,15 +19,15 @@ impl Notes {
     /// Notes a sentence for a place; an empty place stands for the whole document.
     pub(super) fn add(&mut self, place: &str, what: impl Into<String>) {
         let what = what.into();
-        let places = match self.said.iter_mut().find(|(said, _)| *said == what) {
-            Some((_, places)) => places,
+        let at = match self.said.iter().position(|(said, _)| *said == what) {
+            Some(at) => at,
             None if self.said.len() >= MOST => return,
             None => {
                 self.said.push((what, Vec::new()));
-                let Some((_, places)) = self.said.last_mut() else { return };
-                places
+                self.said.len() - 1
             }
         };
+        let places = &mut self.said[at].1;
         if !place.is_empty() && places.last().is_none_or(|last| last != place) {
             places.push(place.to_owned());
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::Setup;
 
-fn fixture(name: &str) -> String {
+pub(super) fn fixture(name: &str) -> String {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "tests/fixtures/openapi", name].iter().collect();
     path.to_str().unwrap().to_owned()
 }
