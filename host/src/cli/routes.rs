@@ -82,6 +82,8 @@ async fn check(config: &Config, options: &Options) -> anyhow::Result<ExitCode> {
     let base = options.url.clone().unwrap_or_else(|| format!("http://{}", config.gateway.listen));
     let base = base.trim_end_matches('/');
     let token = app::environment("SENTINEL_TOKEN").filter(|token| !token.is_empty());
+    // An error means that a provider is installed already, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     // What is asked is the gateway itself: never through a proxy, and never somewhere else than was named.
     let client = reqwest::Client::builder()
         .no_proxy()
