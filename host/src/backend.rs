@@ -10,6 +10,7 @@ pub mod registry;
 
 mod arguments;
 mod dedicated;
+pub mod engine;
 mod eras;
 mod errand;
 mod fleet;
@@ -31,9 +32,11 @@ mod sse;
 mod stdio;
 mod subscribe;
 mod supervisor;
+pub mod target;
 mod told;
 mod translate;
 mod transport;
+pub mod upstream;
 mod wanted;
 
 use std::collections::HashMap;

@@ -11,6 +11,7 @@ pub mod guard;
 pub mod health;
 pub mod http;
 pub mod line;
+pub mod rest;
 pub mod server;
 pub mod stdio;
 pub mod subscribers;

@@ -14,6 +14,7 @@ use super::plugins::{self, Loaded, Made};
 use super::resident::{Activity, Resident};
 use super::rules;
 use crate::backend::registry::{Registry, Reshape};
+use crate::backend::target::Targets;
 use crate::backend::{Backend, Common, Lineup, ListChanged, Memory, Spool};
 use crate::config::{Auth, Config, KillSwitch as Off, Mount, Problems, Rule};
 use crate::door::conversation::Endpoint;
@@ -24,6 +25,7 @@ use crate::mcp::catalog::List;
 use crate::pipeline::{Generation, Pipeline};
 use crate::policy::{Chain, KillSwitch, Policy};
 use crate::rewrite::Rewriters;
+use crate::route::Table;
 
 /// Policies that are loaded, and nothing started yet.
 pub(super) struct Prepared {
@@ -169,7 +171,10 @@ impl RunningEndpoint {
         let news = registry.fleet().changes();
         let watch = tokio::spawn(rules::watch(registry.clone(), config.rules.clone().into()));
         let stop = resident.stop.child_token();
-        let first = Generation::new(id, policy, rewriters, registry.clone()).taking_local(takes_local);
+        let (routes, targets) = (Table::new(&config.routes), Targets::default().following(config));
+        let first = Generation::new(id, policy, rewriters, registry.clone())
+            .with_routes(routes.into(), targets.into())
+            .taking_local(takes_local);
         let Activity { flights, refusals } = resident.activity.clone();
         let pipeline = Pipeline::with(first, resident.audit.clone())
             .bearing(config.gateway.max_in_flight)
@@ -264,8 +269,15 @@ impl RunningEndpoint {
         let after = rewriters.clone();
         let alike = move |backend: &str| after.list_as(&before, backend);
         let registry = current.registry().following(lineup, reshape(&rewriters), alike).await;
+        let targets = current.targets().following(own);
+        // Reading the schemas of many routes takes a while.
+        let all = own.routes.clone();
+        let routes = tokio::task::spawn_blocking(move || Arc::new(Table::new(&all))).await;
+        let routes = routes.unwrap_or_else(|_| current.routes().clone());
         Next {
-            generation: Generation::new(id, policy, rewriters, registry).taking_local(takes_local(main, own)),
+            generation: Generation::new(id, policy, rewriters, registry)
+                .with_routes(routes, targets.into())
+                .taking_local(takes_local(main, own)),
             kill_switch: own.kill_switch.clone(),
             max_in_flight: own.gateway.max_in_flight,
             rules: own.rules.clone().into(),
@@ -355,7 +367,9 @@ impl RunningEndpoint {
 
     /// Stops the servers and waits for them.
     pub(super) async fn end(self) {
-        self.pipeline().current().registry().stop().await;
+        let current = self.pipeline().current();
+        current.targets().stop();
+        current.registry().stop().await;
         self.watch.lock().abort();
         self.tasks.iter().for_each(JoinHandle::abort);
     }

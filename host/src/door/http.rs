@@ -7,7 +7,7 @@ mod challenge;
 mod cors;
 mod events;
 mod kin;
-mod local;
+pub(super) mod local;
 mod mirror;
 mod refusal;
 mod room;
@@ -30,6 +30,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 pub use self::caller::Callers;
+pub(super) use self::caller::{Brought, MAX_CREDENTIAL};
 pub use self::refusal::Lines;
 use self::refusal::{Refusal, Refused, overloaded, refused, rejected, status, too_many_connections};
 pub use self::room::Room;
@@ -38,6 +39,7 @@ use self::work::Work;
 use super::conversation::{Conversation, Dispatch, Endpoint, Noticed};
 use super::guard::{self, Form, Hosts, Origins};
 use super::line::{self, Out, Outbound, Outbox};
+use super::rest::{self, Front};
 use super::server::{self, Limits, Peer};
 use crate::call::{self, Denial, Json, Principal};
 use crate::mcp::envelope::{self, Message};
@@ -84,10 +86,13 @@ pub struct Resource {
     pub supported: Vec<String>,
 }
 
-/// The routes of all mounts; the first is the main one. A slash at the end makes no difference.
-pub fn router(mounts: Vec<Arc<Mount>>) -> Router {
+/// The routes of all mounts; the first is the main one. A slash at the end makes no difference. What is at none of their
+/// paths goes to the HTTP API, if there is one.
+pub fn router(mounts: Vec<Arc<Mount>>, rest: Option<Arc<Front>>) -> Router {
     let mut router = Router::new();
-    if let Some(main) = mounts.first() {
+    if let Some(front) = rest {
+        router = router.merge(Router::new().fallback(api).with_state(front));
+    } else if let Some(main) = mounts.first() {
         router = router.merge(Router::new().fallback(nowhere).with_state(main.clone()));
     }
     for mount in mounts {
@@ -438,6 +443,15 @@ async fn nowhere(
 ) -> Response {
     let (parts, _) = request.into_parts();
     mount.elsewhere(&parts, &peer, || mount.not_found(&parts)).await
+}
+
+/// A request for the HTTP API.
+async fn api(
+    State(front): State<Arc<Front>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    rest::serve(front, peer, request).await
 }
 
 /// The version that runs, for a load balancer that routes to this mount.

@@ -13,9 +13,11 @@ use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::backend::Registry;
+use crate::backend::target::Targets;
 use crate::call::{Denial, DenialKind, Principal};
 use crate::policy::{Caller, Policy};
 use crate::rewrite::Rewriters;
+use crate::route::Table;
 
 /// How long a generation that was replaced still takes requests whose caller it had accepted. Over HTTP the head of a
 /// request is judged first, and its body comes later.
@@ -33,6 +35,8 @@ pub struct Generation {
     policy: Arc<Policy>,
     rewriters: Arc<Rewriters>,
     registry: Arc<Registry>,
+    routes: Arc<Table>,
+    targets: Arc<Targets>,
     /// A request over HTTP from this machine may be its user's, without a credential.
     takes_local: bool,
     /// It has to end: its calls are given up.
@@ -46,13 +50,32 @@ impl Generation {
     #[must_use]
     pub fn new(id: u64, policy: Arc<Policy>, rewriters: Arc<Rewriters>, registry: Arc<Registry>) -> Self {
         let (over, gone) = (CancellationToken::new(), CancellationToken::new().drop_guard());
-        Self { id, policy, rewriters, registry, takes_local: false, over, gone }
+        let (routes, targets) = (Arc::default(), Arc::default());
+        Self { id, policy, rewriters, registry, routes, targets, takes_local: false, over, gone }
     }
 
     /// The same, in which a request over HTTP from this machine may be its user's.
     #[must_use]
     pub fn taking_local(self, takes_local: bool) -> Self {
         Self { takes_local, ..self }
+    }
+
+    /// The same with these routes, and what answers them.
+    #[must_use]
+    pub fn with_routes(self, routes: Arc<Table>, targets: Arc<Targets>) -> Self {
+        Self { routes, targets, ..self }
+    }
+
+    /// The routes of the HTTP API.
+    #[must_use]
+    pub fn routes(&self) -> &Arc<Table> {
+        &self.routes
+    }
+
+    /// What answers routes.
+    #[must_use]
+    pub fn targets(&self) -> &Arc<Targets> {
+        &self.targets
     }
 
     /// Its number among all of this process; the first is 1.

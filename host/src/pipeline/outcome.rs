@@ -40,7 +40,14 @@ pub(super) fn of(done: &Result<Reply, Failure>, errors_count: bool) -> Outcome {
         },
         Ok(reply) if is_tool_error(reply) => Outcome::ToolError,
         Ok(_) => Outcome::Success,
-        Err(Failure::Backend(error)) => match error {
+        Err(failure) => of_failure(failure),
+    }
+}
+
+/// The same of a call that has no answer of its backend.
+pub(super) fn of_failure(failure: &Failure) -> Outcome {
+    match failure {
+        Failure::Backend(error) => match error {
             // The server answered others meanwhile, or reported progress to the end: the fault is this call's, not the
             // server's.
             BackendError::Timeout { alive: true, .. } => Outcome::ToolError,
@@ -62,7 +69,7 @@ pub(super) fn of(done: &Result<Reply, Failure>, errors_count: bool) -> Outcome {
             // Nobody failed: it was wanted.
             BackendError::Stopped { .. } => Outcome::Cancelled,
         },
-        Err(_) => Outcome::Cancelled,
+        _ => Outcome::Cancelled,
     }
 }
 

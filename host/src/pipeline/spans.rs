@@ -103,6 +103,38 @@ pub(super) fn outgoing(
     begun
 }
 
+/// The same for a request over HTTP, which has the trace context in its headers alone.
+pub(super) fn outgoing_over_http(
+    request: &CallRequest<'_>,
+    call: &Call,
+    prepared: &mut Prepared,
+    reached: Option<(&str, Option<u16>)>,
+) -> Option<Outgoing> {
+    let begun = trace::is_on().then(|| Outgoing::begin(call, reached)).flatten();
+    let own = |(name, value): (&str, String)| (name.to_owned(), value);
+    match begun.as_ref().and_then(Outgoing::told) {
+        Some((parent, state)) => {
+            let baggage = request.trace.and_then(Carried::baggage).map(|text| (BAGGAGE, text.to_owned()));
+            let state = state.map(|state| (TRACESTATE, state));
+            prepared
+                .headers
+                .extend([Some((TRACEPARENT, parent)), state, baggage].into_iter().flatten().map(own));
+        }
+        None => {
+            let theirs = request.trace.into_iter().flat_map(Carried::headers);
+            prepared.headers.extend(theirs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
+    }
+    begun
+}
+
+/// Says how it ended.
+pub(super) fn http_answered(outgoing: Option<Outgoing>, failure: Option<&Failure>) {
+    if let Some(outgoing) = outgoing {
+        outgoing.end(failure.map(of_failure).as_ref());
+    }
+}
+
 /// Params whose `_meta` names this span as their parent, in place of another.
 fn within(params: &Json, parent: &str, state: Option<&str>) -> Option<Json> {
     let set =

@@ -29,17 +29,22 @@ const LAYERS: [(&str, &[&str]); 23] = [
     ("confined", &[]),
     ("session", &[]),
     ("state", &[]),
+    // Which route of the HTTP API a request is for, and what it says.
+    ("route", &[]),
     ("plugin", &["state", "confined"]),
     ("policy", &["queue", "state", "plugin", "confined"]),
     ("audit", &["state", "plugin"]),
     // The words between an operator and the gateway: whoever acts on them holds a permit.
     ("control", &["policy"]),
     ("rewrite", &["policy", "plugin"]),
-    ("backend", &["queue", "policy"]),
+    ("backend", &["queue", "policy", "route"]),
     // A backend that is itself a component; the one place where a backend meets plugins.
     ("backend::wasm", &["queue", "policy", "plugin"]),
-    ("pipeline", &["session", "state", "plugin", "policy", "audit", "control", "rewrite", "backend"]),
-    ("door", &["queue", "pipeline", "session", "control"]),
+    (
+        "pipeline",
+        &["session", "state", "plugin", "policy", "audit", "control", "rewrite", "backend", "route"],
+    ),
+    ("door", &["queue", "pipeline", "session", "control", "route"]),
     ("cli", &["app", "audit", "plugin", "confined", "control"]),
     ("main", &["cli", "app"]),
 ];
