@@ -22,6 +22,7 @@ mod parameters;
 mod pick;
 mod read;
 mod refs;
+mod routes;
 mod schema;
 mod size;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use operation::{Body, Media, Operation, Parameter, Place, Requirement, Respo
 pub use operations::{Imported, operations};
 pub use pick::Pick;
 pub use read::{Document, MAX_BYTES, ReadError, Version, read};
+pub use routes::{Served, described, served};
 pub use size::Sizes;
 pub use tool::tool;
 pub use usable::unusable;

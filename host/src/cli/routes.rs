@@ -57,9 +57,20 @@ pub(crate) fn execute(path: &Path, options: &Options) -> anyhow::Result<ExitCode
             Target::Engine { name, operation, .. } => format!("engine {name} {operation}"),
         };
         let path = route.path.as_str();
-        let _ = writeln!(text, "{:<7} {path:<width$}  {:<7}  {:<24}  {target}", route.method.as_str(), auth(route.auth), route.id);
+        let _ = writeln!(
+            text,
+            "{:<7} {path:<width$}  {:<7}  {:<24}  {target}",
+            route.method.as_str(),
+            auth(route.auth),
+            route.id
+        );
     }
-    let _ = writeln!(text, "{} routes, {} of them need no credentials", config.routes.len(), config.routes.iter().filter(|route| route.auth == RouteAuth::None).count());
+    let _ = writeln!(
+        text,
+        "{} routes, {} of them need no credentials",
+        config.routes.len(),
+        config.routes.iter().filter(|route| route.auth == RouteAuth::None).count()
+    );
     super::say(&text)
 }
 
@@ -92,7 +103,10 @@ async fn check(config: &Config, options: &Options) -> anyhow::Result<ExitCode> {
         .build()
         .context("no client for HTTP can be made")?;
     let width = config.routes.iter().map(|route| route.path.as_str().len()).max().unwrap_or(0);
-    super::say(&format!("{:<7} {:<width$}  {:<7}  {:<12} {:<16}", "method", "endpoint", "auth", "no token", "with a token"))?;
+    super::say(&format!(
+        "{:<7} {:<width$}  {:<7}  {:<12} {:<16}",
+        "method", "endpoint", "auth", "no token", "with a token"
+    ))?;
     let (mut wrong, mut slowest) = (Vec::new(), Duration::ZERO);
     for route in &config.routes {
         let bare = ask(&client, base, route, None).await?;
@@ -103,11 +117,22 @@ async fn check(config: &Config, options: &Options) -> anyhow::Result<ExitCode> {
         };
         let label = format!("{} {}", route.method, route.path);
         wrong.extend(mistakes(route, &bare, with.as_ref()).into_iter().map(|why| format!("{label}: {why}")));
-        let said = with.as_ref().map_or_else(|| "not tried".to_owned(), |with| format!("{} {}", with.status, line(&with.reason)));
+        let said = with
+            .as_ref()
+            .map_or_else(|| "not tried".to_owned(), |with| format!("{} {}", with.status, line(&with.reason)));
         let path = route.path.as_str();
-        super::say(&format!("{:<7} {path:<width$}  {:<7}  {:<12} {said}", route.method.as_str(), auth(route.auth), bare.status))?;
+        super::say(&format!(
+            "{:<7} {path:<width$}  {:<7}  {:<12} {said}",
+            route.method.as_str(),
+            auth(route.auth),
+            bare.status
+        ))?;
     }
-    let mut text = format!("{} routes; the slowest answer without a token took {} ms\n", config.routes.len(), slowest.as_millis());
+    let mut text = format!(
+        "{} routes; the slowest answer without a token took {} ms\n",
+        config.routes.len(),
+        slowest.as_millis()
+    );
     if token.is_none() {
         text.push_str("SENTINEL_TOKEN is not set, so nothing was asked with a token\n");
     }
@@ -124,7 +149,9 @@ fn mistakes(route: &Route, bare: &Answer, with: Option<&Answer>) -> Vec<String> 
     match (route.auth, bare.status) {
         (RouteAuth::None, 401) => found.push("it needs no credentials, and asks for some".to_owned()),
         (RouteAuth::None, _) | (RouteAuth::Jwt | RouteAuth::ApiKey, 401) => {}
-        (RouteAuth::Jwt | RouteAuth::ApiKey, status) => found.push(format!("without a token it answers {status}, not 401")),
+        (RouteAuth::Jwt | RouteAuth::ApiKey, status) => {
+            found.push(format!("without a token it answers {status}, not 401"))
+        }
     }
     match with.map(|with| (with.status, with.reason.as_str())) {
         Some((401, _)) if route.auth == RouteAuth::Jwt => found.push("the token is not accepted".to_owned()),
@@ -138,10 +165,17 @@ fn mistakes(route: &Route, bare: &Answer, with: Option<&Answer>) -> Vec<String> 
     found
 }
 
-async fn ask(client: &reqwest::Client, base: &str, route: &Route, token: Option<&str>) -> anyhow::Result<Answer> {
+async fn ask(
+    client: &reqwest::Client,
+    base: &str,
+    route: &Route,
+    token: Option<&str>,
+) -> anyhow::Result<Answer> {
     let safe = matches!(route.method.as_str(), "GET" | "HEAD" | "OPTIONS");
     let mut request = client.request(route.method.clone(), format!("{base}{}", sampled(route)));
-    for parameter in route.parameters.iter().filter(|parameter| parameter.required && parameter.place == Place::Header) {
+    for parameter in
+        route.parameters.iter().filter(|parameter| parameter.required && parameter.place == Place::Header)
+    {
         request = request.header(&parameter.name, sample(parameter.schema.as_ref()));
     }
     if let Some(token) = token {
@@ -151,11 +185,13 @@ async fn ask(client: &reqwest::Client, base: &str, route: &Route, token: Option<
         request = request.header("content-type", NO_MEDIA).body("{}");
     }
     let began = Instant::now();
-    let response = request.send().await.with_context(|| format!("{base} does not answer: is the gateway running?"))?;
+    let response =
+        request.send().await.with_context(|| format!("{base} does not answer: is the gateway running?"))?;
     let took = began.elapsed();
     let status = response.status().as_u16();
     let body = response.bytes().await.unwrap_or_default();
-    let problem: Value = if body.len() <= MOST { serde_json::from_slice(&body).unwrap_or_default() } else { Value::Null };
+    let problem: Value =
+        if body.len() <= MOST { serde_json::from_slice(&body).unwrap_or_default() } else { Value::Null };
     let reason = problem.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok(Answer { status, reason, took })
 }
@@ -163,7 +199,8 @@ async fn ask(client: &reqwest::Client, base: &str, route: &Route, token: Option<
 /// The path with values in the place of its names, and the query that is required.
 fn sampled(route: &Route) -> String {
     let schema = |place: Place, name: &str| {
-        let found = route.parameters.iter().find(|parameter| parameter.place == place && parameter.name == name);
+        let found =
+            route.parameters.iter().find(|parameter| parameter.place == place && parameter.name == name);
         found.and_then(|parameter| parameter.schema.as_ref())
     };
     let mut path = route.path.as_str().to_owned();
@@ -171,7 +208,8 @@ fn sampled(route: &Route) -> String {
         let value = sample(schema(Place::Path, name));
         path = path.replace(&format!("{{{name}}}"), &value).replace(&format!("{{*{name}}}"), &value);
     }
-    let query = route.parameters.iter().filter(|parameter| parameter.required && parameter.place == Place::Query);
+    let query =
+        route.parameters.iter().filter(|parameter| parameter.required && parameter.place == Place::Query);
     for (index, parameter) in query.enumerate() {
         let sign = if index == 0 { '?' } else { '&' };
         let _ = write!(path, "{sign}{}={}", parameter.name, sample(parameter.schema.as_ref()));

@@ -11,6 +11,7 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
 use super::naming::{self, MAX_ID};
 use super::notes::Notes;
 use super::operation::{Operation, Parameter};
+use crate::config::rest::Template;
 
 /// The keys that come from the document; the others are the operator's.
 const FROM_DOCUMENT: [&str; 7] =
@@ -169,33 +170,28 @@ fn shape(method: &str, path: &str) -> String {
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"];
 
 /// Whether a route can be what the operation is.
-fn routable(operation: &Operation) -> Result<(), &'static str> {
+fn routable(operation: &Operation) -> Result<(), String> {
     if !METHODS.contains(&operation.method.as_str()) {
-        return Err("routes have no such method");
+        return Err("routes have no such method".to_owned());
     }
     let plain = |style: &str| !matches!(style, "label" | "matrix");
     if !operation.parameters.iter().all(|parameter| plain(&parameter.style)) {
-        return Err("routes have no parameters of the style label or matrix");
+        return Err("routes have no parameters of the style label or matrix".to_owned());
     }
     template(&operation.path)
 }
 
 /// Whether a template can be matched: a parameter is a whole segment.
-fn template(path: &str) -> Result<(), &'static str> {
-    for segment in path.split('/').skip(1) {
-        let inner = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-        match inner {
-            Some("") => return Err("a parameter in its path has no name"),
-            Some(name) if name.contains(['{', '}', '*']) => {
-                return Err("a parameter in its path is not a whole segment");
-            }
-            None if segment.contains(['{', '}']) => {
-                return Err("a parameter in its path is not a whole segment");
-            }
-            Some(_) | None => {}
-        }
+fn template(path: &str) -> Result<(), String> {
+    let partly = |segment: &str| {
+        let inner = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(segment);
+        inner.contains(['{', '}'])
+    };
+    // In the same words for all of them, so that it is said once.
+    if path.split('/').any(partly) {
+        return Err("a parameter in its path is not a whole segment".to_owned());
     }
-    Ok(())
+    Template::parse(path).map(drop).map_err(|why| format!("its path cannot be that of a route: {why}"))
 }
 
 fn route(id: &str, operation: &Operation, access: &Access<'_>) -> Table {

@@ -12,8 +12,15 @@ fn five_imported_operations_reach_the_api_as_its_document_says() {
     let upstream = Upstream::start();
     let setup = Setup::new();
     let file = setup.path("imported.toml");
-    let (code, _, said) =
-        setup.bare(&["openapi", "import", &fixture("petstore.yaml"), "--upstream", &upstream.url, "--out", file.to_str().unwrap()]);
+    let (code, _, said) = setup.bare(&[
+        "openapi",
+        "import",
+        &fixture("petstore.yaml"),
+        "--upstream",
+        &upstream.url,
+        "--out",
+        file.to_str().unwrap(),
+    ]);
     assert!(said.contains("5 new") && code.is_some(), "{said}");
     let door = Door::open(setup.more(&std::fs::read_to_string(&file).unwrap()), "");
     let ann = Caller::token(&door, "ann", "admin");
@@ -24,7 +31,10 @@ fn five_imported_operations_reach_the_api_as_its_document_says() {
         (text("method"), text("target"), serde_json::from_str(&text("body")).unwrap_or_default())
     };
     let own = |method: &str, target: &str, body: Value| (method.to_owned(), target.to_owned(), body);
-    assert_eq!(heard(ann.ask("GET", "/pets?limit=5&tags=a,b")), own("GET", "/pets?limit=5&tags=a,b", Value::Null));
+    assert_eq!(
+        heard(ann.ask("GET", "/pets?limit=5&tags=a,b")),
+        own("GET", "/pets?limit=5&tags=a,b", Value::Null)
+    );
     assert_eq!(heard(ann.ask("GET", "/pets/7")), own("GET", "/pets/7", Value::Null));
     assert_eq!(heard(ann.ask("DELETE", "/pets/7")), own("DELETE", "/pets/7", Value::Null));
     assert_eq!(heard(ann.ask("GET", "/owners?limit=1")), own("GET", "/owners?limit=1", Value::Null));

@@ -33,7 +33,11 @@ const TABLE: [(&str, &str, &str, u16, u16); 20] = [
 ];
 
 fn engine() -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "..", "tests/fixtures/engine"].iter().collect::<PathBuf>().canonicalize().unwrap()
+    [env!("CARGO_MANIFEST_DIR"), "..", "tests/fixtures/engine"]
+        .iter()
+        .collect::<PathBuf>()
+        .canonicalize()
+        .unwrap()
 }
 
 /// The file as it is shipped, at an address of the test's own, with the engine's memory in the folder of the test.
@@ -44,7 +48,10 @@ fn start() -> (Gateway, Caller) {
     let changed = [
         ("listen = \"127.0.0.1:9300\"".to_owned(), format!("listen = {address:?}")),
         ("health_listen = \"127.0.0.1:9301\"".to_owned(), "health_listen = \"off\"".to_owned()),
-        ("cwd = \"../tests/fixtures/engine\"".to_owned(), format!("cwd = {:?}\nenv = {{ ENGINE_DATA = {:?} }}", engine(), setup.path("data"))),
+        (
+            "cwd = \"../tests/fixtures/engine\"".to_owned(),
+            format!("cwd = {:?}\nenv = {{ ENGINE_DATA = {:?} }}", engine(), setup.path("data")),
+        ),
     ];
     let mut text = shipped.to_owned();
     for (old, new) in changed {
@@ -91,7 +98,8 @@ fn a_csv_becomes_issues_tasks_and_a_report() {
     let result = result.json();
     let found: Vec<&Value> = result["by_primitive"].as_object().unwrap().values().collect();
     assert!(found.len() == 11 && found.iter().all(|count| count.as_u64().unwrap() > 0), "{result}");
-    let issue = result["issues"].as_array().unwrap().iter().find(|issue| issue["primitive"] == "dead_item").unwrap();
+    let issue =
+        result["issues"].as_array().unwrap().iter().find(|issue| issue["primitive"] == "dead_item").unwrap();
     let id = issue["id"].as_str().unwrap();
     let get = |path: &str| {
         let reply = caller.ask("GET", path);
@@ -101,7 +109,9 @@ fn a_csv_becomes_issues_tasks_and_a_report() {
     assert_eq!(get("/api/v1/digest/7?limit=1")["top"], json!([result["issues"][0]]));
     assert!(get(&format!("/api/v1/explain/{id}"))["explanation"].as_str().unwrap().contains("345.00"));
     assert_eq!(get(&format!("/api/v1/vendor-call/{id}"))["vendor"], "Acme");
-    let task = caller.json("POST", "/api/v1/delegate", &json!({"issue_id": id, "assignee": "bob"}).to_string()).json();
+    let task = caller
+        .json("POST", "/api/v1/delegate", &json!({"issue_id": id, "assignee": "bob"}).to_string())
+        .json();
     assert_eq!(task["by"], "ann", "the subject of the token, not of the body");
     let path = format!("/api/v1/tasks/{}", task["id"].as_str().unwrap());
     assert_eq!(caller.json("PATCH", &path, r#"{"status": "done"}"#).json()["status"], "done");
@@ -140,7 +150,10 @@ fn the_document_lists_exactly_the_routes_with_their_security() {
             assert!(operation["responses"]["404"]["$ref"].is_string(), "{operation}");
         }
     }
-    let mut expected: Vec<_> = TABLE.iter().map(|(method, path, auth, ..)| ((*method).to_owned(), (*path).to_owned(), *auth == "jwt")).collect();
+    let mut expected: Vec<_> = TABLE
+        .iter()
+        .map(|(method, path, auth, ..)| ((*method).to_owned(), (*path).to_owned(), *auth == "jwt"))
+        .collect();
     listed.sort();
     expected.sort();
     assert_eq!(listed, expected);
