@@ -13,7 +13,7 @@ const SETTINGS: [&str; 4] = ["files", "telemetry", "config", "openapi"];
 
 /// Each module with those it may use besides `WORDS` and `SETTINGS` that stand above it; itself is understood. The names are
 /// those of section "Layers" in `host/ARCHITECTURE.md`, from the words at the bottom to the assembly at the top.
-const LAYERS: [(&str, &[&str]); 23] = [
+const LAYERS: [(&str, &[&str]); 24] = [
     ("text", &[]),
     ("call", &[]),
     ("mcp", &[]),
