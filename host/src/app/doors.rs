@@ -18,10 +18,11 @@ use super::user_name;
 use crate::call::Credential;
 use crate::config::rest::Idempotency;
 use crate::config::{Auth, Config, Http};
-use crate::door::conversation::Endpoint;
 use crate::door::guard::{Hosts, Origins};
-use crate::door::http::{self, Callers, Mount, Resource, Room, Sessions};
-use crate::door::{rest, server, stdio};
+use crate::door::mcp::conversation::Endpoint;
+use crate::door::mcp::http::{self, Callers, Mount, Resource, Room, Sessions};
+use crate::door::mcp::stdio;
+use crate::door::{rest, server};
 use crate::openapi;
 use crate::pipeline::Once;
 use crate::policy::Caller;
@@ -74,7 +75,7 @@ impl Door {
             (Self::Http(door), Some(settings)) => {
                 let mounts = door.mounts(config, settings, running)?;
                 let paths = mounts.iter().map(|mount| mount.path.clone()).collect();
-                let router = http::router(mounts, door.api(config, settings, running)?);
+                let router = http::router(mounts, door.api(config, settings, running)?.map(rest::router));
                 Ok(Front::Http { router, paths, tls: tls(settings)? })
             }
             (Self::Http(_), None) | (Self::Stdio(_), _) => Ok(Front::Stdio),
@@ -211,7 +212,7 @@ impl Everybody {
             );
         }
         self.app.secure(tls(settings)?);
-        self.app.replace(http::router(mounts, api));
+        self.app.replace(http::router(mounts, api.map(rest::router)));
         Ok(())
     }
 

@@ -1,6 +1,5 @@
 //! One endpoint: what of it outlives every generation of the configuration, and how the next one is made and put in force.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,17 +9,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::endpoint::EndpointView;
+use super::files;
 use super::plugins::{self, Loaded, Made};
 use super::resident::{Activity, Resident};
 use super::rules;
-use crate::backend::registry::{Registry, Reshape};
-use crate::backend::target::Targets;
-use crate::backend::{Backend, Common, Lineup, ListChanged, Memory, Spool};
+use crate::backend::mcp::registry::Reshape;
+use crate::backend::target;
+use crate::backend::{Common, Fleet, Lineup, ListChanged, Memory, Registry, Server, Spool};
 use crate::config::{Auth, Config, KillSwitch as Off, Mount, Problems, Rule};
-use crate::door::conversation::Endpoint;
-use crate::door::http::Sessions;
-use crate::door::subscribers::Subscribers;
-use crate::door::suspend::SuspendedCalls;
+use crate::door::mcp::conversation::Endpoint;
+use crate::door::mcp::http::Sessions;
+use crate::door::mcp::subscribers::Subscribers;
+use crate::door::mcp::suspend::SuspendedCalls;
 use crate::mcp::catalog::List;
 use crate::pipeline::{Generation, Pipeline};
 use crate::policy::{Chain, KillSwitch, Policy};
@@ -39,6 +39,8 @@ pub(super) struct RunningEndpoint {
     /// The path of the mount; none for the main endpoint.
     pub(super) mount: Option<String>,
     pub(super) endpoint: Endpoint,
+    /// The backends that are no MCP servers.
+    fleet: Arc<Fleet>,
     /// Those of the handshake era, over HTTP.
     pub(super) sessions: Option<Arc<Sessions>>,
     news: mpsc::Sender<ListChanged>,
@@ -139,18 +141,7 @@ fn common(config: &Config) -> Common {
 
 /// Where answers go that are too long for memory, if the configuration wants such.
 fn spool(config: &Config) -> Option<Arc<Spool>> {
-    spool_folder(config).map(|(folder, _)| Spool::new(folder, config.gateway.max_result_bytes))
-}
-
-/// The folder for long answers, and whether it is the gateway's default rather than one that the file names.
-pub(super) fn spool_folder(config: &Config) -> Option<(PathBuf, bool)> {
-    if config.gateway.max_result_bytes <= config.gateway.max_message_bytes as u64 {
-        return None;
-    }
-    Some(match &config.gateway.spool_dir {
-        Some(folder) => (folder.clone(), false),
-        None => (config.audit.dir.join("spool"), true),
-    })
+    files::spool_folder(config).map(|(folder, _)| Spool::new(folder, config.gateway.max_result_bytes))
 }
 
 /// Whether a request over HTTP from this machine may be its user's, without a credential.
@@ -171,9 +162,10 @@ impl RunningEndpoint {
         let news = registry.fleet().changes();
         let watch = tokio::spawn(rules::watch(registry.clone(), config.rules.clone().into()));
         let stop = resident.stop.child_token();
-        let (routes, targets) = (Table::new(&config.routes), Targets::default().following(config));
+        let fleet: Arc<Fleet> = Arc::default();
         let first = Generation::new(id, policy, rewriters, registry.clone())
-            .with_routes(routes.into(), targets.into())
+            .with_backends(target::adopt(&fleet, config))
+            .with_routes(Arc::new(Table::new(&config.routes)))
             .taking_local(takes_local);
         let Activity { flights, refusals } = resident.activity.clone();
         let pipeline = Pipeline::with(first, resident.audit.clone())
@@ -194,6 +186,7 @@ impl RunningEndpoint {
         let endpoint = Self {
             mount: mount.map(str::to_owned),
             endpoint,
+            fleet,
             sessions: None,
             news,
             stop,
@@ -250,7 +243,7 @@ impl RunningEndpoint {
 
     /// The servers that the next generation wants: those that stay, and those that are started for it now.
     pub(super) fn lineup(&self, config: &Config) -> Lineup {
-        Lineup::new(self.pipeline().current().registry(), &config.backends, common(config))
+        self.pipeline().current().registry().lineup(&config.backends, common(config))
     }
 
     /// Makes the next generation of what was loaded and started for it.
@@ -269,14 +262,14 @@ impl RunningEndpoint {
         let after = rewriters.clone();
         let alike = move |backend: &str| after.list_as(&before, backend);
         let registry = current.registry().following(lineup, reshape(&rewriters), alike).await;
-        let targets = current.targets().following(own);
         // Reading the schemas of many routes takes a while.
         let all = own.routes.clone();
         let routes = tokio::task::spawn_blocking(move || Arc::new(Table::new(&all))).await;
         let routes = routes.unwrap_or_else(|_| current.routes().clone());
         Next {
             generation: Generation::new(id, policy, rewriters, registry)
-                .with_routes(routes, targets.into())
+                .with_backends(target::adopt(&self.fleet, own))
+                .with_routes(routes)
                 .taking_local(takes_local(main, own)),
             kill_switch: own.kill_switch.clone(),
             max_in_flight: own.gateway.max_in_flight,
@@ -289,7 +282,7 @@ impl RunningEndpoint {
     /// more.
     pub(super) fn swap(&self, next: Next) -> Vec<String> {
         let old = self.pipeline().current();
-        let stays = |backend: &Arc<Backend>| {
+        let stays = |backend: &Arc<Server>| {
             next.generation.registry().find(backend.name()).is_some_and(|next| Arc::ptr_eq(next, backend))
         };
         let gone = old.registry().backends().iter().filter(|backend| !stays(backend));
@@ -306,7 +299,7 @@ impl RunningEndpoint {
             self.endpoint.subscribers.judge_anew();
         }
         let (id, gone, registry) = (old.id(), old.gone(), Arc::downgrade(old.registry()));
-        let fleet = old.registry().fleet().clone();
+        let (servers, fleet) = (old.registry().fleet().clone(), self.fleet.clone());
         let (mount, stop) = (self.mount.clone(), self.stop.clone());
         drop(old);
         tokio::spawn(async move {
@@ -315,7 +308,8 @@ impl RunningEndpoint {
             while registry.strong_count() > 0 && !stop.is_cancelled() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            let ended = fleet.retire().await;
+            let mut ended = servers.retire().await;
+            ended.extend(fleet.retire().await);
             let servers = ended.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
             // Of a new endpoint the first one never served anybody.
             if id > 0 {
@@ -367,9 +361,8 @@ impl RunningEndpoint {
 
     /// Stops the servers and waits for them.
     pub(super) async fn end(self) {
-        let current = self.pipeline().current();
-        current.targets().stop();
-        current.registry().stop().await;
+        self.pipeline().current().registry().stop().await;
+        self.fleet.stop().await;
         self.watch.lock().abort();
         self.tasks.iter().for_each(JoinHandle::abort);
     }

@@ -1,188 +1,180 @@
-//! What answers routes: HTTP APIs and programs, in one type. They outlive a generation as long as their settings stay the same.
+//! What answers routes, as backends: an HTTP API or a program, together with the request for a route that is at hand.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::BackendError;
 use super::engine::{Ask, Engine, EngineError, Judged};
-use super::upstream::{Chunks, Sent, Upstream, UpstreamError};
-use crate::call::{Json, Outcome};
-use crate::config::{Config, rest};
+use super::upstream::{Replied, Sent, Upstream, UpstreamError};
+use super::{Answer, AnswerKind, Backend, BackendError, Body, Fleet, HttpHead, Request};
+use crate::call::Outcome;
+use crate::config::{Config, Secret, rest};
+use crate::mcp::payload::Payload;
 use crate::mcp::splice;
 use crate::policy::Permitted;
 use crate::redact::Redaction;
 use crate::route::Asked;
 use crate::route::problem::{MEDIA_TYPE, Problem};
 
-/// What answers a route.
-#[derive(Clone, Debug)]
-pub enum Target {
-    /// An HTTP API.
-    Upstream(Arc<Upstream>),
-    /// A program.
-    Engine(Arc<Engine>),
+/// A target, and the request for a route that it is to answer.
+#[derive(Debug)]
+pub struct Target<T> {
+    it: Arc<T>,
+    asked: Option<Arc<Asked>>,
 }
 
-/// An answer for a caller of the HTTP API.
-pub struct HttpAnswer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-    /// The body, if it is still arriving.
-    pub rest: Option<Chunks>,
-    /// What guards hear.
-    pub outcome: Outcome,
-    /// What operators read of an answer that is a failure.
-    pub complaint: Option<String>,
-}
-
-impl std::fmt::Debug for HttpAnswer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // What is answered is not for logs.
-        f.debug_struct("HttpAnswer")
-            .field("status", &self.status)
-            .field("outcome", &self.outcome)
-            .finish_non_exhaustive()
+// Derived, it would want its target to be one that can be cloned.
+impl<T> Clone for Target<T> {
+    fn clone(&self) -> Self {
+        Self { it: self.it.clone(), asked: self.asked.clone() }
     }
 }
 
-/// All targets of a generation, by name.
-#[derive(Debug, Default)]
-pub struct Targets(HashMap<String, Target>);
-
-impl Targets {
-    /// Those of a configuration; the ones of before whose settings are the same go on.
-    #[must_use]
-    pub fn following(&self, config: &Config) -> Self {
-        let mut all = HashMap::new();
-        for settings in &config.upstreams {
-            let known = match self.0.get(&settings.name) {
-                Some(Target::Upstream(known)) if known.settings() == settings => Some(known.clone()),
-                _ => None,
-            };
-            let upstream =
-                known.unwrap_or_else(|| Arc::new(Upstream::new(settings.clone(), config.redaction.clone())));
-            all.insert(settings.name.clone(), Target::Upstream(upstream));
-        }
-        for settings in &config.engines {
-            let known = match self.0.get(&settings.name) {
-                Some(Target::Engine(known)) if known.settings() == settings => Some(known.clone()),
-                _ => None,
-            };
-            let engine =
-                known.unwrap_or_else(|| Arc::new(Engine::new(settings.clone(), config.redaction.clone())));
-            all.insert(settings.name.clone(), Target::Engine(engine));
-        }
-        Self(all)
+impl<T> Target<T> {
+    fn new(it: T) -> Self {
+        Self { it: Arc::new(it), asked: None }
     }
 
-    /// The one of this name.
+    /// The same for this request.
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<&Target> {
-        self.0.get(name)
+    pub fn asked(&self, asked: Arc<Asked>) -> Self {
+        Self { it: self.it.clone(), asked: Some(asked) }
     }
 
-    /// Ends the processes that wait for calls.
-    pub fn stop(&self) {
-        for target in self.0.values() {
-            if let Target::Engine(engine) = target {
-                engine.stop();
-            }
-        }
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.it, &other.it)
+    }
+
+    pub(super) fn holders(&self) -> usize {
+        Arc::strong_count(&self.it)
+    }
+
+    pub(super) fn it(&self) -> &Arc<T> {
+        &self.it
     }
 }
 
-impl Target {
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &Arc<str> {
-        match self {
-            Self::Upstream(upstream) => upstream.name(),
-            Self::Engine(engine) => engine.name(),
-        }
-    }
+/// The upstreams and engines of a configuration; those whose settings are the same go on.
+#[must_use]
+pub fn adopt(fleet: &Fleet, config: &Config) -> Vec<Backend> {
+    let redaction = &config.redaction;
+    let upstreams = config.upstreams.iter().map(|settings| {
+        let rest::Upstream { url, headers, way, .. } = settings;
+        let secrets =
+            headers.iter().map(|(_, value)| value).chain([url]).chain(&way.proxy).chain(&way.identity);
+        fleet.adopt(&settings.name, digest(&format!("{settings:?} {:?}", way.ca), secrets), || {
+            Backend::Http(Target::new(Upstream::new(settings.clone(), redaction.clone())))
+        })
+    });
+    let engines = config.engines.iter().map(|settings| {
+        let secrets = settings.args.iter().chain(settings.env.iter().map(|(_, value)| value));
+        fleet.adopt(&settings.name, digest(&format!("{settings:?}"), secrets), || {
+            Backend::Engine(Target::new(Engine::new(settings.clone(), redaction.clone())))
+        })
+    });
+    upstreams.chain(engines).collect()
+}
 
-    /// Host and port, for spans.
-    #[must_use]
-    pub fn reached(&self) -> Option<(&str, Option<u16>)> {
-        match self {
-            Self::Upstream(upstream) => upstream.reached(),
-            Self::Engine(_) => None,
-        }
-    }
+/// Of settings as they are shown, and of the secrets that are not.
+fn digest<'s>(shown: &str, secrets: impl Iterator<Item = &'s Secret>) -> [u8; 32] {
+    let mut hash = blake3::Hasher::new();
+    let mut add = |part: &str| {
+        hash.update(&(part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    };
+    add(shown);
+    secrets.map(Secret::expose).for_each(add);
+    *hash.finalize().as_bytes()
+}
 
-    /// Does a call that was permitted. `params` are those that rewriters changed, `headers` those that they set, with the
-    /// trace context. Dropped, it gives up.
-    ///
-    /// # Errors
-    /// There is no answer.
-    pub async fn call(
+impl Target<Upstream> {
+    /// Sends a request that was permitted. Dropped, it closes the connection.
+    pub(super) async fn call(
         &self,
         permitted: &Permitted,
-        asked: &Asked,
-        (params, headers): (Option<&Json>, &[(String, String)]),
-        body: Sent,
-    ) -> Result<HttpAnswer, BackendError> {
-        let call = permitted.call();
-        let arguments = splice::get(params.unwrap_or(&call.params).get(), "/arguments").unwrap_or("{}");
-        match self {
-            Self::Upstream(upstream) => {
-                let replied = upstream.ask(asked, arguments, body, headers).await;
-                let replied = replied.map_err(|error| of_upstream(upstream, error))?;
-                let outcome = outcome(replied.status);
-                let complaint = (outcome != Outcome::Success)
-                    .then(|| format!("answered with HTTP status {}", replied.status));
-                let super::upstream::Replied { status, headers, body, rest } = replied;
-                Ok(HttpAnswer { status, headers, body, rest, outcome, complaint })
-            }
-            Self::Engine(engine) => {
-                let rest::Target::Engine { operation, args, .. } = &asked.entry.route.target else {
-                    return Err(protocol(engine.name(), engine.redaction(), "the route is not an engine's"));
-                };
-                let ask = Ask {
-                    operation,
-                    arguments,
-                    subject: &call.principal.subject,
-                    request_id: &asked.request_id,
-                };
-                let body = match &body {
-                    Sent::Whole(bytes) => Some(bytes.clone()),
-                    Sent::Arguments => {
-                        splice::get(arguments, "/body").map(|text| Bytes::copy_from_slice(text.as_bytes()))
-                    }
-                    Sent::Streamed(_) => None,
-                };
-                let judged = engine.ask(ask, args, body.as_ref(), asked.entry.route.timeout).await;
-                let judged = judged.map_err(|error| of_engine(engine, error))?;
-                judged_answer(engine, judged, asked)
-            }
-        }
+        request: Request<'_>,
+    ) -> Result<Answer, BackendError> {
+        let upstream = &*self.it;
+        let Some(asked) = &self.asked else { return Err(no_route(upstream.name(), upstream.redaction())) };
+        let body = match request.body {
+            None => Sent::Arguments,
+            Some(Body::Whole(bytes)) => Sent::Whole(bytes.clone()),
+            Some(body @ Body::Streamed(_)) => match body.take() {
+                Some(chunks) => Sent::Streamed(chunks),
+                None => {
+                    return Err(protocol(upstream.name(), upstream.redaction(), "the body was read before"));
+                }
+            },
+        };
+        let replied = upstream.ask(asked, arguments(permitted, &request), body, &request.headers).await;
+        let Replied { status, headers, body, rest } =
+            replied.map_err(|error| of_upstream(upstream, error))?;
+        let streamed = rest.map(Body::streamed);
+        let head = HttpHead { status, headers, streamed, complaint: None };
+        Ok(Answer {
+            kind: AnswerKind::Http(Box::new(head)),
+            outcome: outcome(status),
+            payload: Payload::from(body),
+        })
     }
 }
 
-fn judged_answer(engine: &Engine, judged: Judged, asked: &Asked) -> Result<HttpAnswer, BackendError> {
+impl Target<Engine> {
+    /// Has a program do what was permitted. Dropped, it kills the process that works on it, with all that this started.
+    pub(super) async fn call(
+        &self,
+        permitted: &Permitted,
+        request: Request<'_>,
+    ) -> Result<Answer, BackendError> {
+        let engine = &*self.it;
+        let missing = || no_route(engine.name(), engine.redaction());
+        let asked = self.asked.as_ref().ok_or_else(missing)?;
+        let rest::Target::Engine { operation, args, .. } = &asked.entry.route.target else {
+            return Err(missing());
+        };
+        let arguments = arguments(permitted, &request);
+        let subject = &permitted.call().principal.subject;
+        let ask = Ask { operation, arguments, subject, request_id: &asked.request_id };
+        let body = match request.body {
+            Some(Body::Whole(bytes)) => Some(bytes.clone()),
+            Some(Body::Streamed(_)) => None,
+            None => splice::get(arguments, "/body").map(|text| Bytes::copy_from_slice(text.as_bytes())),
+        };
+        let judged = engine.ask(ask, args, body.as_ref(), asked.entry.route.timeout).await;
+        judged_answer(engine, judged.map_err(|error| of_engine(engine, error))?, asked)
+    }
+}
+
+/// The arguments of a call as the rewriters left them.
+fn arguments<'a>(permitted: &'a Permitted, request: &Request<'a>) -> &'a str {
+    let params = request.params.unwrap_or(&permitted.call().params);
+    splice::get(params.get(), "/arguments").unwrap_or("{}")
+}
+
+fn judged_answer(engine: &Engine, judged: Judged, asked: &Asked) -> Result<Answer, BackendError> {
     let outcome = judged.outcome();
     let mut headers = HeaderMap::new();
-    match judged {
-        Judged::Done(body) => {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            Ok(HttpAnswer { status: StatusCode::OK, headers, body, rest: None, outcome, complaint: None })
-        }
+    let (status, media, body, complaint) = match judged {
+        Judged::Done(body) => (StatusCode::OK, "application/json", body, None),
         Judged::Failed { status, reason, message } => {
             let message = engine.redaction().text(&message).into_owned();
             // What a program says of its own insides is for operators, unless an API is being developed.
             let detail =
                 if asked.dev { message.clone() } else { "the request could not be answered".to_owned() };
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
             let body = Problem::new(status, &reason, detail).document(&asked.request_id).into();
-            Ok(HttpAnswer { status, headers, body, rest: None, outcome, complaint: Some(message) })
+            (status, MEDIA_TYPE, body, Some(message))
         }
-        Judged::Garbage(why) => Err(protocol(engine.name(), engine.redaction(), &why)),
-    }
+        Judged::Garbage(why) => return Err(protocol(engine.name(), engine.redaction(), &why)),
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    let head = HttpHead { status, headers, streamed: None, complaint };
+    Ok(Answer { kind: AnswerKind::Http(Box::new(head)), outcome, payload: Payload::from(body) })
+}
+
+fn no_route(backend: &Arc<str>, redaction: &Redaction) -> BackendError {
+    protocol(backend, redaction, "it answers requests for routes only")
 }
 
 /// What a status says of a server: whether it is well is another question than whether the request was.

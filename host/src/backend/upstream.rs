@@ -10,29 +10,26 @@ mod retry;
 mod tests;
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::StreamExt as _;
 use http::{HeaderMap, Method, StatusCode, header};
 use reqwest::{Client, Response, Url};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::retry::{Budget, Miss};
-use super::http::client::Clients;
-use super::http::{explain, was_not_looked_at};
+use super::Chunks;
+use super::mcp::http::client::Clients;
+use super::mcp::http::{explain, was_not_looked_at};
 use crate::config::rest;
 use crate::mcp::splice;
 use crate::redact::Redaction;
 use crate::route::Asked;
 
-/// A body that arrives.
-pub type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
-
 /// A body that is sent.
-pub enum Sent {
+pub(crate) enum Sent {
     /// It is JSON and stands in the arguments, or there is none.
     Arguments,
     /// These bytes.

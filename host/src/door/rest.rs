@@ -12,6 +12,7 @@ mod challenge;
 mod client;
 mod cors;
 mod health;
+mod locate;
 mod media;
 mod once;
 mod refusal;
@@ -24,7 +25,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Router;
 use axum::body::Body;
+use axum::extract::{Extension, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -32,6 +35,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::locate::Route;
 use self::refusal::Refusal;
 use self::unbroken::Unbroken;
 use super::guard::{self, Hosts, Origins};
@@ -39,14 +43,13 @@ use super::server::{Limits, Peer};
 use crate::call::Json;
 use crate::config::Hops;
 use crate::mcp::Params;
-use crate::mcp::client::Client;
-use crate::pipeline::nobody;
-use crate::pipeline::{CallRequest, Once, Pipeline, RouteRequest};
+use crate::mcp::client::{Client, Nobody};
+use crate::pipeline::{CallRequest, Once, Pipeline};
 use crate::route::problem::Problem;
 use crate::route::{Asked, Found, From, Matched, Read, Table, path};
 use crate::telemetry::context::Carried;
 
-use super::http::{Callers, Room};
+use super::mcp::http::{Callers, Room};
 
 /// The name of this door for guards and the record.
 const DOOR: &str = "rest";
@@ -83,12 +86,25 @@ impl Front {
     /// The client of every call, and the session: there is none.
     #[must_use]
     pub fn nobody() -> (Arc<dyn Client>, Arc<str>) {
-        (nobody(), "".into())
+        (Nobody::new(), "".into())
     }
 }
 
+/// Serves every request that no other router takes.
+pub fn router(front: Arc<Front>) -> Router {
+    Router::new().fallback(api).with_state(front)
+}
+
+async fn api(
+    State(front): State<Arc<Front>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    serve(front, peer, request).await
+}
+
 /// Serves a request that is not MCP's.
-pub async fn serve(front: Arc<Front>, peer: Peer, request: axum::extract::Request) -> Response {
+async fn serve(front: Arc<Front>, peer: Peer, request: Request) -> Response {
     let cancelled = CancellationToken::new();
     let left = front.left.clone();
     let work = Box::pin(served(front, peer, request, cancelled.clone()));
@@ -106,12 +122,7 @@ struct Exchange<'a> {
     since: Instant,
 }
 
-async fn served(
-    front: Arc<Front>,
-    peer: Peer,
-    request: axum::extract::Request,
-    cancelled: CancellationToken,
-) -> Response {
+async fn served(front: Arc<Front>, peer: Peer, request: Request, cancelled: CancellationToken) -> Response {
     let (parts, body) = request.into_parts();
     let id: Arc<str> = uuid::Uuid::now_v7().to_string().into();
     let address = client::address(peer.address().ip(), &parts.headers, &front.hops);
@@ -233,7 +244,7 @@ impl Exchange<'_> {
         let known = refuse::Known { caller: &caller, entry };
         let taken = match self.take(entry, body, &who).await {
             Ok(taken) => taken,
-            Err(refusal) => return Err(self.counted(&known, refusal).await),
+            Err(refusal) => return Err(self.counted(&known, refusal, cancelled).await),
         };
         let read = Read { values: &matched.values, query, headers: &parts.headers, json: taken.json() };
         let params = read.params(&entry.route).map_err(|misfits| Refusal::misfits(misfits));
@@ -242,11 +253,11 @@ impl Exchange<'_> {
         });
         let params = match params {
             Ok(params) => params,
-            Err(refusal) => return Err(self.counted(&known, refusal).await),
+            Err(refusal) => return Err(self.counted(&known, refusal, cancelled).await),
         };
         let repeat = match self.repeat(entry, &params, &taken) {
             Ok(repeat) => repeat,
-            Err(refusal) => return Err(self.counted(&known, refusal).await),
+            Err(refusal) => return Err(self.counted(&known, refusal, cancelled).await),
         };
         let asked = Asked {
             entry: entry.clone(),
@@ -262,11 +273,17 @@ impl Exchange<'_> {
             request_id: self.id.clone(),
         };
         let trace = Carried::of_headers(&parts.headers);
-        let request =
-            CallRequest { params: Some(&params), trace: trace.as_deref(), ..self.request(&caller, entry) };
-        let (sent, over) = taken.parts();
-        let route = RouteRequest { path: parts.uri.path(), asked: &asked, repeat: repeat.as_ref() };
-        let answer = front.pipeline.route(request, route, sent, cancelled).await;
+        let route = Route::new(Arc::new(asked), parts.uri.path());
+        let (body, over) = taken.parts();
+        let request = CallRequest {
+            params: Some(&params),
+            trace: trace.as_deref(),
+            body: body.as_ref(),
+            locate: Some(&route),
+            repeat: repeat.as_ref(),
+            ..self.request(&caller, entry)
+        };
+        let answer = front.pipeline.handle(request, cancelled).await;
         if over.is_over() {
             return Err(Refusal::recorded(body::too_large(entry.route.max_body)).closing());
         }
@@ -287,6 +304,9 @@ impl Exchange<'_> {
             params: None,
             client: &self.front.nobody,
             trace: None,
+            body: None,
+            locate: None,
+            repeat: None,
         }
     }
 }

@@ -12,8 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::backend::Registry;
-use crate::backend::target::Targets;
+use crate::backend::{Backend, Registry};
 use crate::call::{Denial, DenialKind, Principal};
 use crate::policy::{Caller, Policy};
 use crate::rewrite::Rewriters;
@@ -36,7 +35,8 @@ pub struct Generation {
     rewriters: Arc<Rewriters>,
     registry: Arc<Registry>,
     routes: Arc<Table>,
-    targets: Arc<Targets>,
+    /// The backends that are no MCP servers.
+    others: Vec<Backend>,
     /// A request over HTTP from this machine may be its user's, without a credential.
     takes_local: bool,
     /// It has to end: its calls are given up.
@@ -50,8 +50,8 @@ impl Generation {
     #[must_use]
     pub fn new(id: u64, policy: Arc<Policy>, rewriters: Arc<Rewriters>, registry: Arc<Registry>) -> Self {
         let (over, gone) = (CancellationToken::new(), CancellationToken::new().drop_guard());
-        let (routes, targets) = (Arc::default(), Arc::default());
-        Self { id, policy, rewriters, registry, routes, targets, takes_local: false, over, gone }
+        let routes = Arc::default();
+        Self { id, policy, rewriters, registry, routes, others: Vec::new(), takes_local: false, over, gone }
     }
 
     /// The same, in which a request over HTTP from this machine may be its user's.
@@ -60,22 +60,22 @@ impl Generation {
         Self { takes_local, ..self }
     }
 
-    /// The same with these routes, and what answers them.
+    /// The same with backends that are no MCP servers. No two backends of a generation have one name.
     #[must_use]
-    pub fn with_routes(self, routes: Arc<Table>, targets: Arc<Targets>) -> Self {
-        Self { routes, targets, ..self }
+    pub fn with_backends(self, others: Vec<Backend>) -> Self {
+        Self { others, ..self }
+    }
+
+    /// The same with these routes of the HTTP API.
+    #[must_use]
+    pub fn with_routes(self, routes: Arc<Table>) -> Self {
+        Self { routes, ..self }
     }
 
     /// The routes of the HTTP API.
     #[must_use]
     pub fn routes(&self) -> &Arc<Table> {
         &self.routes
-    }
-
-    /// What answers routes.
-    #[must_use]
-    pub fn targets(&self) -> &Arc<Targets> {
-        &self.targets
     }
 
     /// Its number among all of this process; the first is 1.
@@ -97,6 +97,19 @@ impl Generation {
     #[must_use]
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// The backend of this name, of any kind.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Backend> {
+        let server = self.registry.find(name).map(|server| Backend::Mcp(server.clone()));
+        server.or_else(|| self.others.iter().find(|backend| **backend.name() == *name).cloned())
+    }
+
+    /// All backends: the MCP servers in the order of the file, then the others.
+    pub fn backends(&self) -> impl Iterator<Item = Backend> {
+        let servers = self.registry.backends().iter().map(|server| Backend::Mcp(server.clone()));
+        servers.chain(self.others.iter().cloned())
     }
 
     /// Whether a request over HTTP from this machine may be its user's, without a credential.

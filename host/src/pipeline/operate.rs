@@ -41,7 +41,7 @@ impl Pipeline {
         request: &Request,
         plane: &dyn ControlPlane,
     ) -> Result<Result<Report, ControlError>, Failure> {
-        let (client, session): (Arc<dyn Client>, Arc<str>) = (nobody(), "".into());
+        let (client, session): (Arc<dyn Client>, Arc<str>) = (Arc::new(Nobody::default()), "".into());
         let call_request = CallRequest {
             caller: operation.caller,
             door: operation.door,
@@ -51,6 +51,9 @@ impl Pipeline {
             params: Some(operation.params),
             client: &client,
             trace: None,
+            body: None,
+            locate: None,
+            repeat: None,
         };
         let (generation, who) = self.live.admit(operation.caller);
         let context = self.context(&generation, call_request, Instant::now());
@@ -112,12 +115,6 @@ impl CallContext<'_> {
             door: self.request.door,
         }
     }
-}
-
-/// The client of a call that is asked and answered, with nothing in between.
-#[must_use]
-pub fn nobody() -> Arc<dyn Client> {
-    Arc::new(Nobody::default())
 }
 
 /// An operator's command is asked and answered, and nothing is said in between.

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::Failure;
-use crate::backend::target::HttpAnswer;
+use super::{CallContext, Failure, Pipeline};
+use crate::audit::{Closing, Status};
+use crate::backend::{Answer, AnswerKind, HttpHead};
 use crate::call::{Call, Denial, DenialKind, Outcome};
 use crate::state::once::{Begun, Once, Ticket};
 
@@ -30,9 +31,9 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// What is to be done about a request.
 pub(super) enum Begin {
     /// The work.
-    Work(Option<Ticket>),
+    Work(Ticket),
     /// Nothing: this was the answer.
-    Answered(HttpAnswer),
+    Answered(Box<Answer>),
 }
 
 impl Repeat {
@@ -50,9 +51,9 @@ impl Repeat {
         let begun = tokio::task::spawn_blocking(move || once.begin(key, fingerprint)).await;
         let refused = |kind, reason: &str, text: &str| Err(Failure::Denied(Denial::new(kind, reason, text)));
         match begun.map_err(std::io::Error::other).and_then(|begun| begun) {
-            Ok(Begun::New(ticket)) => Ok(Begin::Work(Some(ticket))),
+            Ok(Begun::New(ticket)) => Ok(Begin::Work(ticket)),
             Ok(Begun::Done(result)) => match read(&result) {
-                Some(answer) => Ok(Begin::Answered(answer)),
+                Some(answer) => Ok(Begin::Answered(Box::new(answer))),
                 None => unknown(),
             },
             Ok(Begun::Running) => refused(
@@ -89,10 +90,14 @@ fn unknown<T>() -> Result<T, Failure> {
 }
 
 /// What is kept of an answer; none if it says that nobody knows what was done.
-pub(super) fn kept(answer: &Result<HttpAnswer, Failure>) -> Option<Vec<u8>> {
+pub(super) fn kept(answer: &Result<Answer, Failure>) -> Option<Vec<u8>> {
     match answer {
-        // A server that failed may have done half of it.
-        Ok(answer) if !answer.status.is_server_error() && answer.rest.is_none() => written(answer),
+        Ok(Answer { kind: AnswerKind::Http(head), payload, .. })
+            // A server that failed may have done half of it.
+            if !head.status.is_server_error() && head.streamed.is_none() =>
+        {
+            written(head, payload.text())
+        }
         Ok(_) | Err(_) => None,
     }
 }
@@ -119,7 +124,7 @@ struct Head {
     headers: Vec<(String, String)>,
 }
 
-fn written(answer: &HttpAnswer) -> Option<Vec<u8>> {
+fn written(answer: &HttpHead, body: &[u8]) -> Option<Vec<u8>> {
     let headers = answer.headers.iter().filter_map(|(name, value)| {
         let value = value.to_str().ok()?;
         Some((name.as_str().to_owned(), value.to_owned()))
@@ -127,11 +132,11 @@ fn written(answer: &HttpAnswer) -> Option<Vec<u8>> {
     let head = Head { status: answer.status.as_u16(), headers: headers.collect() };
     let mut bytes = serde_json::to_vec(&head).ok()?;
     bytes.push(b'\n');
-    bytes.extend_from_slice(&answer.body);
+    bytes.extend_from_slice(body);
     Some(bytes)
 }
 
-fn read(kept: &[u8]) -> Option<HttpAnswer> {
+fn read(kept: &[u8]) -> Option<Answer> {
     let end = memchr::memchr(b'\n', kept)?;
     let head: Head = serde_json::from_slice(kept.get(..end)?).ok()?;
     let mut headers = HeaderMap::new();
@@ -139,14 +144,32 @@ fn read(kept: &[u8]) -> Option<HttpAnswer> {
         headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?);
     }
     headers.insert(REPLAYED, HeaderValue::from_static("true"));
-    Some(HttpAnswer {
+    let head = HttpHead {
         status: StatusCode::from_u16(head.status).ok()?,
         headers,
-        body: Bytes::copy_from_slice(kept.get(end + 1..)?),
-        rest: None,
-        outcome: Outcome::Success,
+        streamed: None,
         complaint: None,
-    })
+    };
+    let body = Bytes::copy_from_slice(kept.get(end + 1..)?);
+    Some(Answer { kind: AnswerKind::Http(Box::new(head)), outcome: Outcome::Success, payload: body.into() })
+}
+
+impl Pipeline {
+    /// Records that an answer was given again.
+    pub(super) async fn replayed(
+        &self,
+        context: &CallContext<'_>,
+        call: &Call,
+        answer: Answer,
+    ) -> Result<Answer, Failure> {
+        let notes = [("idempotent_replay".to_owned(), "true".to_owned())];
+        let latency = context.since.elapsed();
+        let closing = Closing { status: Status::Success, error: None, latency, notes: &notes };
+        let entry = context.entry(Some(&call.principal), Some(call));
+        self.recorded(self.audit.refused(context.id, &entry, &closing).await, &call.target.name, context)?;
+        self.meters.count(&call.target.name, Status::Success, None, latency);
+        Ok(answer)
+    }
 }
 
 #[cfg(test)]
@@ -159,18 +182,12 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("x-a", HeaderValue::from_static("1"));
         headers.append("x-a", HeaderValue::from_static("2"));
-        let answer = HttpAnswer {
-            status: StatusCode::CREATED,
-            headers,
-            body: Bytes::from_static(b"a\nb\xff"),
-            rest: None,
-            outcome: Outcome::Success,
-            complaint: None,
-        };
-        let again = read(&written(&answer).unwrap()).unwrap();
-        assert_eq!((again.status, &again.body), (answer.status, &answer.body));
-        assert_eq!(again.headers.get_all("x-a").iter().count(), 2);
-        assert_eq!(again.headers[REPLAYED], "true");
+        let head = HttpHead { status: StatusCode::CREATED, headers, streamed: None, complaint: None };
+        let again = read(&written(&head, b"a\nb\xff").unwrap()).unwrap();
+        let AnswerKind::Http(head) = &again.kind else { panic!("{again:?}") };
+        assert_eq!((head.status, &**again.payload.text()), (StatusCode::CREATED, &b"a\nb\xff"[..]));
+        assert_eq!(head.headers.get_all("x-a").iter().count(), 2);
+        assert_eq!(head.headers[REPLAYED], "true");
         assert!(read(b"").is_none() && read(b"{}\n").is_none());
     }
 }

@@ -147,3 +147,17 @@ fn nothing_of_an_engine_is_left_when_the_gateway_ends() {
     stop(&mut door);
     eventually("the end of the engine", || (!crate::support::alive(pid)).then_some(()));
 }
+
+#[test]
+fn developers_see_more_and_only_on_a_machine_of_their_own() {
+    let door = gateway("call", "dev_mode = true");
+    let reply = Caller::token(&door, "ann", "admin").json("POST", "/none/1", "{}");
+    is(&reply, 404, "no_data");
+    assert!(String::from_utf8_lossy(&reply.body).contains("/secret/path"), "{reply:?}");
+    assert_eq!(Caller::of(&door).ask("GET", "/health").json()["dev_mode"], true);
+    let dev = || Setup::echo().more("[http]\ndev_mode = true\nallowed_hosts = [\"x.example\"]");
+    let (code, said) = dev().env("K_SERVICE", "api").refused(&["check"]);
+    assert!(code != Some(0) && said.contains("K_SERVICE is set"), "{said}");
+    let (code, said) = dev().gateway("listen = \"0.0.0.0:9200\"").refused(&["check"]);
+    assert!(code != Some(0) && said.contains("can be reached from other machines"), "{said}");
+}

@@ -14,7 +14,7 @@ use super::{Exchange, media, respond};
 use crate::call::Principal;
 use crate::call::shares::Place;
 use crate::door::server::{self, BodyError, Limits};
-use crate::pipeline::Sent;
+use crate::pipeline::Body as Sent;
 use crate::route::Entry;
 use crate::route::problem::Problem;
 use crate::route::read::is_json;
@@ -54,8 +54,8 @@ impl Taken {
     }
 
     /// What is sent on, and what is to be looked at afterwards.
-    pub(super) fn parts(self) -> (Sent, Over) {
-        (self.body.unwrap_or(Sent::Arguments), Over { flag: self.over, _held: self.held })
+    pub(super) fn parts(self) -> (Option<Sent>, Over) {
+        (self.body, Over { flag: self.over, _held: self.held })
     }
 }
 
@@ -119,7 +119,7 @@ impl Exchange<'_> {
             return Err(Refusal::new(too_large(route.max_body)).closing());
         }
         if route.stream {
-            let body = Some(Sent::Streamed(arriving(body, route.max_body, over.clone())));
+            let body = Some(Sent::streamed(arriving(body, route.max_body, over.clone())));
             return Ok(Taken { json: None, body, over, held: None });
         }
         let held = self.front.room.take(&body, &limits, who.share());

@@ -7,7 +7,7 @@ use super::body::Taken;
 use super::refusal::Refusal;
 use crate::config::rest::Idempotency;
 use crate::mcp::Params;
-use crate::pipeline::{Repeat, Sent};
+use crate::pipeline::{Body, Repeat};
 use crate::route::problem::Problem;
 use crate::route::{Entry, Misfit, Place};
 
@@ -54,8 +54,8 @@ impl Exchange<'_> {
         let mut hash = blake3::Hasher::new();
         let kind = taken.content_type(&self.parts.headers);
         let body = match &taken.body {
-            Some(Sent::Whole(bytes)) => &bytes[..],
-            Some(Sent::Arguments | Sent::Streamed(_)) | None => &[],
+            Some(Body::Whole(bytes)) => &bytes[..],
+            Some(Body::Streamed(_)) | None => &[],
         };
         let kind = kind.as_ref().map_or(&[][..], |kind| kind.as_bytes());
         for part in [entry.asked.as_bytes(), params.get().as_bytes(), kind, body] {

@@ -1,12 +1,14 @@
 //! What becomes of a request that is not served: the problem document for its sender, the count, and the row on record.
 
 use axum::response::Response;
+use tokio_util::sync::CancellationToken;
 
 use super::client::network;
+use super::locate::Refused;
 use super::refusal::Refusal;
 use super::{DOOR, Exchange, respond};
 use crate::call::{Denial, DenialKind};
-use crate::pipeline::{Caller, Failure, TurnedAway};
+use crate::pipeline::{CallRequest, Caller, Failure, TurnedAway};
 use crate::route::Entry;
 use crate::route::problem::Problem;
 
@@ -20,13 +22,19 @@ pub(super) struct Known<'a> {
 impl Exchange<'_> {
     /// A refusal to a known caller before the guards were asked about the request. They count it, and it is on record; a
     /// caller who comes too often hears that instead.
-    pub(super) async fn counted(&self, known: &Known<'_>, mut refusal: Box<Refusal>) -> Box<Refusal> {
+    pub(super) async fn counted(
+        &self,
+        known: &Known<'_>,
+        mut refusal: Box<Refusal>,
+        cancelled: &CancellationToken,
+    ) -> Box<Refusal> {
         let detail = refusal.problem.detail.clone().unwrap_or_default();
         refusal.recorded = true;
-        let request = self.request(known.caller, known.entry);
-        match self.front.pipeline.route_refused(request, &detail).await {
-            Failure::Params(_) => refusal,
-            failure => respond::failed(&failure, self.front.dev),
+        let refused = Refused(&detail);
+        let request = CallRequest { locate: Some(&refused), ..self.request(known.caller, known.entry) };
+        match self.front.pipeline.handle(request, cancelled).await {
+            Ok(_) | Err(Failure::Params(_)) => refusal,
+            Err(failure) => respond::failed(&failure, self.front.dev),
         }
     }
 

@@ -10,20 +10,32 @@ use super::challenge::challenge;
 use super::refusal::Refusal;
 use crate::call::{Denial, DenialKind};
 use crate::config::rest::RouteAuth;
-use crate::pipeline::{BackendError, Failure, HttpAnswer};
+use crate::pipeline::{Answer, AnswerKind, BackendError, Failure};
 use crate::route::problem::{MEDIA_TYPE, Problem};
 use crate::route::{Misfit, Place};
 
 /// The answer to a request that went its way.
-pub(super) fn answer(answer: Result<HttpAnswer, Failure>, dev: bool) -> Result<Response, Box<Refusal>> {
-    let HttpAnswer { status, headers, body, rest, .. } = answer.map_err(|failure| failed(&failure, dev))?;
-    let body = match rest {
+pub(super) fn answer(answer: Result<Answer, Failure>, dev: bool) -> Result<Response, Box<Refusal>> {
+    let Answer { kind, payload, .. } = answer.map_err(|failure| failed(&failure, dev))?;
+    let head = match kind {
+        AnswerKind::Http(head) => *head,
+        // No route leads to a backend that answers so.
+        AnswerKind::Result | AnswerKind::RpcError { .. } | AnswerKind::Exit { .. } => {
+            let text = "the target did not answer this request";
+            return Err(Refusal::recorded(Problem::new(
+                StatusCode::BAD_GATEWAY,
+                "backend_protocol_error",
+                text,
+            )));
+        }
+    };
+    let body = match head.streamed.and_then(|body| body.take()) {
         Some(rest) => Body::from_stream(rest),
-        None => Body::from(body),
+        None => Body::from(payload.text().clone()),
     };
     let mut response = Response::new(body);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
     Ok(response)
 }
 

@@ -11,7 +11,7 @@ use super::{Exchange, respond};
 use crate::call::{Credential, Denial, DenialKind, Principal};
 use crate::config::rest::{Route, RouteAuth};
 use crate::door::guard;
-use crate::door::http::{Brought, MAX_CREDENTIAL, local};
+use crate::door::mcp::http::{Brought, MAX_CREDENTIAL, local};
 use crate::pipeline::{Caller, Failure};
 use crate::route::problem::Problem;
 
