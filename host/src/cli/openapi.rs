@@ -42,8 +42,8 @@ pub(crate) struct Import {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Who may call the routes that are new
-    #[arg(long, value_enum, default_value_t = Access_::Jwt)]
-    auth: Access_,
+    #[arg(long, value_enum, default_value_t = Auth::Jwt)]
+    auth: Auth,
     /// Add the routes to this file, or bring those in it up to date; it is made if it does not exist
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -61,13 +61,13 @@ enum Form {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Access_ {
+enum Auth {
     Jwt,
     ApiKey,
     None,
 }
 
-impl Access_ {
+impl Auth {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Jwt => "jwt",
