@@ -22,7 +22,7 @@ fn limited(subject: &str, tier: Option<&str>) -> Setup {
     assert!(wasm.exists(), "{} is missing: run `cargo xtask build`", wasm.display());
     Setup::echo().env("SENTINEL_TOKEN", &token(subject, tier)).more(&format!(
         "[[plugins]]\nname = \"tier-limits\"\nstage = \"guard\"\nwasm = {:?}\nlimits = {{ deadline_ms = 10000 }}\n\
-         config = {{ anonymous = \"free\", tiers = {{ free = {{ per_hour = 3, concurrent = 2 }}, pro = {{ per_day = 5 }} }} }}\n",
+         config = {{ anonymous = \"free\", tiers = {{ free = {{ per_hour = 3, concurrent = 2 }}, pro = {{ per_day = 5 }}, wide = {{ concurrent = 2 }} }} }}\n",
         wasm.to_str().unwrap()
     ))
 }
@@ -63,10 +63,14 @@ fn a_tier_is_given_by_a_claim_and_its_limit_survives_a_reload() {
 
 #[test]
 fn so_many_calls_at_once_and_a_place_is_free_when_one_ends() {
-    let mut gateway = Gateway::start(limited("ann", None));
-    let first = gateway.send("tools/call", &json!({"name": "slow", "arguments": {"ms": 2_000}}));
-    let second = gateway.send("tools/call", &json!({"name": "slow", "arguments": {"ms": 2_000}}));
-    let refused = gateway.call("echo", json!({"text": "hi"}));
+    let mut gateway = Gateway::start(limited("ann", Some("wide")));
+    let slow = json!({"name": "slow", "arguments": {"ms": 4_000}});
+    let (first, second) = (gateway.send("tools/call", &slow), gateway.send("tools/call", &slow));
+    // Each call is a task of its own: the third may come before the first two.
+    let refused = eventually("a refusal", || {
+        let response = gateway.call("echo", json!({"text": "hi"}));
+        response["error"].is_object().then_some(response)
+    });
     assert_eq!(reason(&refused), "rate_limited", "{refused}");
     assert!(refused["error"]["message"].as_str().unwrap().contains("2 calls at once"), "{refused}");
     assert!(gateway.answer(first)["result"].is_object() && gateway.answer(second)["result"].is_object());
