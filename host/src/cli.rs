@@ -15,8 +15,10 @@ mod confined;
 mod control;
 mod import;
 mod init;
+mod openapi;
 mod place;
 mod plugin;
+mod routes;
 mod token;
 
 /// A gateway between AI agents and what they may touch; every policy is a sandboxed WebAssembly component.
@@ -87,6 +89,11 @@ enum Command {
     /// Look at plugins, or compile them ahead of time
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// List the routes of the HTTP API, or ask a running gateway at each of them
+    Routes(routes::Options),
+    /// Take over the operations of an OpenAPI document
+    #[command(subcommand)]
+    Openapi(openapi::Command),
     /// Register the gateway with an MCP client
     #[command(subcommand)]
     Client(client::Command),
@@ -166,6 +173,8 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Token(command)) => token::execute(&path, command),
         Some(Command::Audit(command)) => audit::execute(&path, command),
         Some(Command::Plugin(command)) => plugin::execute(command),
+        Some(Command::Routes(options)) => routes::execute(&path, &options),
+        Some(Command::Openapi(command)) => openapi::execute(&command),
         Some(Command::Client(command)) => client::execute(&path, &command),
         Some(Command::Config(ConfigCommand::Schema)) => say_json(&config::schema_json()),
         Some(Command::Config(ConfigCommand::Diff(options))) => control::diff(&path, &options),

@@ -10,6 +10,7 @@ pub mod text;
 // 1: settings
 pub mod config;
 pub mod files;
+pub mod openapi;
 pub mod telemetry;
 
 // 2: organs

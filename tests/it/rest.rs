@@ -2,9 +2,14 @@
 //! do not.
 
 mod engine;
+mod imported;
 mod once;
+mod openapi;
+mod openapi_engine;
 mod paths;
+mod profit;
 mod refusals;
 mod routes;
 pub(crate) mod stage;
+mod tiers;
 mod tls;

@@ -32,6 +32,17 @@ pub(crate) fn conformance_suite(workspace: &Workspace) -> anyhow::Result<PathBuf
     Ok(folder)
 }
 
+/// Installs real OpenAPI documents and the linters of `cargo xtask openapi`, unless their lockfile is installed already; returns the
+/// folder they are in. Apart from the servers, because no test needs their 100 MB.
+///
+/// # Errors
+/// If npm is missing or fails.
+pub(crate) fn openapi_corpus(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    let folder = workspace.root.join("tests/fixtures/openapi-corpus");
+    npm(&folder, "OpenAPI documents and linters")?;
+    Ok(folder)
+}
+
 fn npm(folder: &Path, what: &str) -> anyhow::Result<()> {
     let stamp = Stamp::of(&folder.join("package-lock.json"), &folder.join("node_modules"))?;
     if stamp.holds() {

@@ -15,6 +15,7 @@ mod dist;
 mod encode;
 mod fixtures;
 mod fuzz;
+mod openapi;
 mod shell;
 mod test;
 mod tidy;
@@ -77,6 +78,8 @@ enum Task {
     Bench(bench::Options),
     /// Fuzz everything that reads foreign bytes, guided by coverage
     Fuzz(fuzz::Options),
+    /// Import real OpenAPI documents, and show the documents the gateway makes to two linters
+    Openapi(openapi::Options),
     /// Make the release archive in dist/
     Dist(dist::Options),
     /// Write config/schema.json from the configuration's types
@@ -126,6 +129,7 @@ fn perform(task: Task, workspace: &Workspace) -> anyhow::Result<()> {
         Task::Conformance(options) => conformance::run(workspace, &options),
         Task::Bench(options) => bench::run(workspace, &options),
         Task::Fuzz(options) => fuzz::run(workspace, &options),
+        Task::Openapi(options) => openapi::run(workspace, &options),
         Task::Dist(options) => dist::run(workspace, &options),
         Task::Schema => dist::schema(workspace),
         Task::Fixtures => fixtures::run(workspace),

@@ -23,6 +23,7 @@ use crate::door::mcp::conversation::Endpoint;
 use crate::door::mcp::http::{self, Callers, Mount, Resource, Room, Sessions};
 use crate::door::mcp::stdio;
 use crate::door::{rest, server};
+use crate::openapi;
 use crate::pipeline::Once;
 use crate::policy::Caller;
 
@@ -266,6 +267,7 @@ impl Everybody {
         let Some(main) = main.filter(|_| !config.routes.is_empty()) else { return Ok(None) };
         let ip = config.gateway.listen.ip();
         let (nobody, session) = rest::Front::nobody();
+        let document = openapi::served(config);
         let programs = config.engines.iter().map(|engine| (engine.name.clone(), engine.command.clone()));
         Ok(Some(Arc::new(rest::Front {
             pipeline: main.endpoint.pipeline.clone(),
@@ -276,7 +278,7 @@ impl Everybody {
             room: self.room.clone(),
             hops: settings.hops.clone(),
             dev: settings.dev_mode,
-            document: None,
+            document: Some((document.bytes, document.etag)),
             once: self.once(config)?,
             programs: programs.collect(),
             left: self.left.clone(),

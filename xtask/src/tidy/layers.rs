@@ -9,11 +9,11 @@ use super::source::{code_only, is_test_file, without_tests};
 /// Words and small tools: what everything above may use, once it stands.
 const WORDS: [&str; 4] = ["text", "call", "mcp", "redact"];
 /// Settings: the same, one step up.
-const SETTINGS: [&str; 3] = ["files", "telemetry", "config"];
+const SETTINGS: [&str; 4] = ["files", "telemetry", "config", "openapi"];
 
 /// Each module with those it may use besides `WORDS` and `SETTINGS` that stand above it; itself is understood. The names are
 /// those of section "Layers" in `host/ARCHITECTURE.md`, from the words at the bottom to the assembly at the top.
-const LAYERS: [(&str, &[&str]); 23] = [
+const LAYERS: [(&str, &[&str]); 24] = [
     ("text", &[]),
     ("call", &[]),
     ("mcp", &[]),
@@ -22,6 +22,8 @@ const LAYERS: [(&str, &[&str]); 23] = [
     ("files", &[]),
     ("telemetry", &[]),
     ("config", &[]),
+    // Documents of other APIs, and of our routes: words and trees, no files.
+    ("openapi", &[]),
     ("queue", &[]),
     // A child of our own program; it knows nothing of what it is asked.
     ("confined", &[]),
