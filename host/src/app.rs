@@ -99,6 +99,12 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
         store: state.store.clone(),
         clock: state.clock.clone(),
         audit: Audit::disabled(),
+        approvals: Approvals::new(
+            config.approvals.clone(),
+            config.gateway.trust.clone(),
+            state.clock.clone(),
+            config.redaction.clone(),
+        ),
         redaction: config.redaction.clone(),
         orders,
         activity: Activity::default(),

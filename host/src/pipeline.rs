@@ -1,7 +1,7 @@
 //! READ FIRST. One call from its arrival to its reply; every door comes through here.
 //!
 //! ```text
-//! arrive → who? → where to? → kill switch → rate limit → RBAC → arguments fit? → breaker
+//! arrive → who? → where to? → kill switch → rate limit → RBAC → arguments fit? → (a person, if a guard asks) → breaker
 //!        → rewrite → intent on record → BACKEND → rewrite → settle guards → outcome on record → reply
 //! ```
 //!
@@ -13,6 +13,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+mod approving;
 mod flights;
 mod generation;
 mod links;
@@ -40,6 +41,7 @@ pub use view::{Digest, View};
 
 use self::generation::Live;
 use self::locate::Located;
+use crate::approval::Approvals;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
 use crate::backend::{Backend, Fleet, Registry, Reply};
 pub use crate::backend::{BackendError, tried_again, whole};
@@ -49,8 +51,9 @@ use crate::mcp::client::Client;
 use crate::mcp::payload::{Payload, PayloadError};
 use crate::mcp::{Ambiguous, Params, splice};
 use crate::plugin::Answer as BackendAnswer;
+pub use crate::approval::Waiting;
 pub use crate::policy::Caller;
-use crate::policy::{Permitted, Policy};
+use crate::policy::{Decision, Permitted, Policy};
 use crate::rewrite::{Prepared, Rewriters};
 use crate::telemetry::context::Carried;
 use crate::telemetry::trace;
@@ -65,6 +68,8 @@ pub struct Pipeline {
     tasks: tasks::Tasks,
     links: links::Links,
     meters: meters::Meters,
+    /// Where people are asked; nobody can be without.
+    people: Option<approving::People>,
     /// Calls under way, by caller.
     calls: Arc<Shares>,
     /// The same one by one, and the last that were refused: for operators.
@@ -164,6 +169,7 @@ impl Pipeline {
             tasks: tasks::Tasks::default(),
             links: links::Links::default(),
             meters: meters::Meters::default(),
+            people: None,
             calls: Shares::new(CALLS),
             flights: Arc::default(),
             refusals: Arc::default(),
@@ -174,6 +180,12 @@ impl Pipeline {
     #[must_use]
     pub fn bearing(self, calls: usize) -> Self {
         Self { calls: Shares::new(calls), ..self }
+    }
+
+    /// The same, in which people are asked what guards want them to be asked; `endpoint` is its path, empty for the main one.
+    #[must_use]
+    pub fn approving(self, approvals: Arc<Approvals>, endpoint: &str) -> Self {
+        Self { people: Some(approving::People::new(approvals, endpoint)), ..self }
     }
 
     /// The same, telling these of its calls: operators ask all endpoints at once.
@@ -299,14 +311,19 @@ impl Pipeline {
         let call = Arc::new(trip.call(principal, &located));
         let _aloft = self.flights.take_off(&call, trip.since);
         trace::about(&call, trip.generation.id());
-        // May it? Kill switch, guards, arguments, breaker. Then the rewriters edit the request.
-        let permitted = match policy.decide_all(&call, &located.also, located.schema()) {
-            Ok(permitted) => permitted,
-            Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
+        // May it? Kill switch, guards, arguments, breaker. Then the rewriters edit the request. Where a guard wants a person to
+        // approve it, the breaker comes after that.
+        let decided = match policy.weigh(&call, &located.also, located.schema()) {
+            Ok(Decision::Permitted(permitted)) => match rewriters.request(&permitted) {
+                Ok(prepared) => Ok((permitted, prepared)),
+                Err(denial) => Err(denial.into()),
+            },
+            Ok(Decision::Ask(pending)) => Box::pin(self.approved(trip, *pending, &located, cancelled)).await,
+            Err(denial) => Err(denial.into()),
         };
-        let mut prepared = match rewriters.request(&permitted) {
-            Ok(prepared) => prepared,
-            Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
+        let (permitted, mut prepared) = match decided {
+            Ok(decided) => decided,
+            Err(failure) => return self.refuse(trip, Some(&call.principal), Some(&call), failure).await,
         };
         // The intent is on record before anything happens.
         let intent = Entry { sent: trip.sent(&prepared), ..trip.entry(Some(&call.principal), Some(&call)) };

@@ -172,7 +172,8 @@ impl Suite {
         let Activity { flights, refusals } = resident.activity.clone();
         let pipeline = Pipeline::with(first, resident.audit.clone())
             .bearing(config.gateway.max_in_flight)
-            .watched(flights, refusals);
+            .watched(flights, refusals)
+            .approving(resident.approvals.clone(), mount.unwrap_or_default());
         let (news, heard) = mpsc::channel(EVENT_QUEUE);
         let hub = Hub::new(news.clone());
         let tasks = vec![

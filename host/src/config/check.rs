@@ -24,6 +24,7 @@ use crate::files::Trust;
 use crate::redact::Redaction;
 
 mod address;
+mod approvals;
 mod auth;
 mod backends;
 mod grant;
@@ -96,6 +97,8 @@ pub(super) fn check(
     let operator = gateway.as_ref().is_some_and(|gateway| gateway.control_dir.is_some());
     let (auth, authenticators) = checker.auth(&raw.auth, &raw.rbac, of_door, operator);
     let state = audit.as_ref().map(|audit| checker.state(&raw, audit, door.is_some()));
+    let approvals =
+        audit.as_ref().map(|audit| checker.approvals(&raw, audit, door.is_some())).unwrap_or_default();
     let telemetry = checker.telemetry(&raw.telemetry, door.is_some());
     let backends = checker.backends(&raw.backends, &raw.gateway.proxy);
     let rules = checker.rules(&raw);
@@ -129,6 +132,7 @@ pub(super) fn check(
         scopes,
         audit,
         state,
+        approvals,
         telemetry,
         backends,
         plugins,

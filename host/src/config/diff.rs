@@ -23,8 +23,8 @@ pub struct Change {
 }
 
 /// Keys of parts that are opened once, when the gateway starts: the addresses it listens on, the record and its
-/// database, the state, the engine of the plugins, the way to a collector of telemetry.
-const RESTART: [&str; 11] = [
+/// database, the state, the approvals, the engine of the plugins, the way to a collector of telemetry.
+const RESTART: [&str; 12] = [
     "gateway.listen",
     "gateway.health_listen",
     "gateway.control_dir",
@@ -35,6 +35,7 @@ const RESTART: [&str; 11] = [
     "audit.sqlite_path",
     "postgres",
     "state",
+    "approvals.path",
     "telemetry",
 ];
 
@@ -147,6 +148,7 @@ impl Config {
         let super::Audit { enabled, mode, dir, store, .. } = in_force.audit.clone();
         self.audit = super::Audit { enabled, mode, dir, store, ..self.audit };
         self.state.clone_from(&in_force.state);
+        self.approvals.path.clone_from(&in_force.approvals.path);
         self.telemetry.clone_from(&in_force.telemetry);
         self.typed = Typed::with(&self.typed, &in_force.typed, &held);
         self

@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 use crate::call::{Denial, Refused, TargetKind};
 use crate::mcp::bounds::TooLong;
 use crate::mcp::payload::Payload;
+use crate::mcp::era::{result_to_stateless, server_info};
 use crate::mcp::{Era, code, message, splice};
-use crate::pipeline::{Answer, BackendError, Failure, tried_again};
+use crate::pipeline::{Answer, BackendError, Failure, Waiting, tried_again};
 use crate::session::AdmitError;
 
 /// The reply to a request; none where the client asked for none (it cancelled).
@@ -19,9 +20,30 @@ pub(super) fn reply(id: &str, answer: Result<Answer, Failure>, era: Era) -> Opti
     match answer {
         Ok(Answer::Result(result)) => Some(result.reworded(message::result(id, result.json()))),
         Ok(Answer::Error(error)) => Some(error.reworded(message::error_object(id, error.json()))),
+        Err(Failure::Pending(waiting)) if waiting.of_tool => Some(pending(id, &waiting, era).into()),
         Err(failure) => failed(id, &failure, era).map(Payload::from),
     }
 }
+
+/// The result of a call of a tool that waits for a person. It is one of those that say `isError`, because the call was not
+/// made: a model reads what to do, and no client takes it for what the tool gives back. The facts stand in `_meta`, because
+/// `structuredContent` has to fit the tool's own schema, also in an error (MCP "Tools", output schema).
+fn pending(id: &str, waiting: &Waiting, era: Era) -> Bytes {
+    let result = json!({
+        "content": [{ "type": "text", "text": waiting.sentence() }],
+        "isError": true,
+        "_meta": { APPROVAL: waiting.to_json() },
+    })
+    .to_string();
+    let result = match era {
+        Era::Handshake => result,
+        Era::Stateless => result_to_stateless("tools/call", &result, &server_info()),
+    };
+    message::result(id, &result)
+}
+
+/// The member of `_meta` with the facts about a call that waits for a person.
+const APPROVAL: &str = "sentinel-gateway/approval";
 
 /// The HTTP status of an answer (2026-07-28, "Transports": errors of the protocol itself are 400). In both eras a
 /// caller who lacks a scope is told so by 403 (MCP "Authorization", scope challenge).
@@ -77,6 +99,7 @@ pub(super) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
         Failure::Audit(_) => (code::INTERNAL_ERROR, json!({ "reason": "audit_unavailable" })),
         // MCP "Cancellation": the receiver should not respond.
         Failure::Cancelled => return None,
+        Failure::Pending(waiting) => (of_era(code::FORBIDDEN, era), waiting.to_json()),
     };
     Some(message::error(id, code, &text, &data))
 }
@@ -104,6 +127,9 @@ pub(super) fn not_admitted(id: &str, error: AdmitError, era: Era) -> Bytes {
 /// server is down or broke the protocol is left out, because it may hold what only operators should read. That a server
 /// refused this very call, and how, is told.
 fn said(failure: &Failure) -> String {
+    if let Failure::Pending(waiting) = failure {
+        return waiting.sentence();
+    }
     let Failure::Backend(error) = failure else { return failure.to_string() };
     match error {
         BackendError::Unreachable { backend, again, .. } => {

@@ -1,6 +1,7 @@
 //! How a call ended, in the words of the guards, of the record and of the metrics.
 
 use super::Answer;
+use crate::approval::Waiting;
 use crate::audit::Status;
 use crate::backend::{BackendError, Reply};
 use crate::call::{Denial, Outcome, Refused, TargetKind};
@@ -26,6 +27,9 @@ pub enum Failure {
     Audit(&'static str),
     #[error("cancelled by the client")]
     Cancelled,
+    /// It was not done: a person has to approve it first.
+    #[error("waits for a person: {} ({})", .0.id, .0.digest)]
+    Pending(Box<Waiting>),
 }
 
 /// What the guards hear; which of these is a failure is theirs to say. A server that answers is alive, so an error that it
@@ -109,7 +113,7 @@ pub(super) fn is_before_the_guards(failure: &Failure) -> bool {
     match failure {
         Failure::Unknown { .. } | Failure::Unlisted { .. } | Failure::Params(_) | Failure::Method(_) => true,
         Failure::Denied(denial) => denial.refused == Refused::Killed,
-        Failure::Backend(_) | Failure::Audit(_) | Failure::Cancelled => false,
+        Failure::Backend(_) | Failure::Audit(_) | Failure::Cancelled | Failure::Pending(_) => false,
     }
 }
 
@@ -139,5 +143,6 @@ pub(super) fn refused_status(failure: &Failure) -> Status {
         Failure::Backend(BackendError::Share { .. }) => Status::RateLimited,
         Failure::Backend(_) | Failure::Unlisted { .. } | Failure::Audit(_) => Status::Error,
         Failure::Cancelled => Status::Cancelled,
+        Failure::Pending(_) => Status::AwaitingApproval,
     }
 }

@@ -13,7 +13,7 @@ const SETTINGS: [&str; 3] = ["files", "telemetry", "config"];
 
 /// Each module with those it may use besides `WORDS` and `SETTINGS` that stand above it; itself is understood. The names are
 /// those of section "Layers" in `host/ARCHITECTURE.md`, from the words at the bottom to the assembly at the top.
-const LAYERS: [(&str, &[&str]); 22] = [
+const LAYERS: [(&str, &[&str]); 23] = [
     ("text", &[]),
     ("call", &[]),
     ("mcp", &[]),
@@ -29,14 +29,15 @@ const LAYERS: [(&str, &[&str]); 22] = [
     ("state", &[]),
     ("plugin", &["state", "confined"]),
     ("policy", &["queue", "state", "plugin", "confined"]),
+    ("approval", &["state", "plugin"]),
     ("audit", &["state", "plugin"]),
     // The words between an operator and the gateway: whoever acts on them holds a permit.
-    ("control", &["policy"]),
+    ("control", &["policy", "approval"]),
     ("rewrite", &["policy", "plugin"]),
     ("backend", &["queue", "policy"]),
     // A backend that is itself a component; the one place where a backend meets plugins.
     ("backend::wasm", &["queue", "policy", "plugin"]),
-    ("pipeline", &["session", "state", "plugin", "policy", "audit", "control", "rewrite", "backend"]),
+    ("pipeline", &["session", "state", "plugin", "policy", "approval", "audit", "control", "rewrite", "backend"]),
     ("door", &["queue", "pipeline", "session", "control"]),
     ("cli", &["app", "audit", "plugin", "confined", "control"]),
     ("main", &["cli", "app"]),

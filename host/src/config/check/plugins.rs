@@ -210,6 +210,9 @@ fn rbac(raw: &RawRbac) -> Value {
     if !raw.scopes.is_empty() {
         config["scopes"] = json!(raw.scopes);
     }
+    if !raw.approvals.is_empty() {
+        config["approvals"] = json!(raw.approvals);
+    }
     config
 }
 
