@@ -36,6 +36,7 @@ use self::plugins::Loaded;
 use self::resident::{Activity, Resident};
 use self::started::Started;
 use self::suite::{Prepared, Suite};
+use crate::approval::Approvals;
 use crate::audit::{self, Audit};
 use crate::backend;
 use crate::config::{self, Config, Problem, Problems};

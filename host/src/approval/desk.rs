@@ -269,6 +269,12 @@ impl Approvals {
         self.with(move |store| store.list(all, limit.min(MOST), now_ms)).await
     }
 
+    /// How many calls wait for this approval.
+    #[cfg(test)]
+    pub(super) fn waiters(&self, id: &str) -> usize {
+        self.waiting.lock().get(id).map_or(0, |waiters| waiters.count)
+    }
+
     async fn find(self: &Arc<Self>, id: &str) -> Result<(Approval, String, u64), Refusal> {
         let (wanted, now_ms) = (checked(id)?, self.clock.unix_ms());
         let found = self.with(move |store| store.find(&wanted, now_ms)).await?;
@@ -343,8 +349,9 @@ fn continued(
     action: Action,
 ) -> Result<Asked, Refusal> {
     // That there is one of somebody else is nobody's business.
-    let approval =
-        found.filter(|approval| approval.requester.subject == requester.subject).ok_or_else(|| unknown(id))?;
+    let approval = found
+        .filter(|approval| approval.requester.subject == requester.subject)
+        .ok_or_else(|| unknown(id))?;
     if approval.digest != action.digest() {
         return Err(Refusal::new(
             "changed",

@@ -101,7 +101,12 @@ fn write(
         writeln!(out, "endpoint    {}", quoted(endpoint))?;
     }
     writeln!(out, "runs        {} {}", spelled(at("/method")), quoted(at("/target/name")))?;
-    writeln!(out, "backend     {}, where it is called {}", quoted(at("/target/backend")), quoted(at("/target/upstream")))?;
+    writeln!(
+        out,
+        "backend     {}, where it is called {}",
+        quoted(at("/target/backend")),
+        quoted(at("/target/upstream"))
+    )?;
     if hidden.is_some() {
         writeln!(out, "note        secrets of the gateway's own configuration are not shown: [redacted]")?;
     }
@@ -217,12 +222,25 @@ mod tests {
 
     #[test]
     fn every_character_of_the_display_corpus_can_be_seen() {
-        let hidden = "a\u{202e}b\u{200b}c\u{e0041}d\u{fe0f}e\u{a0}f\u{1b}[31m\rg\n\th\u{2066}i\u{feff}j\u{3164}";
+        let hidden =
+            "a\u{202e}b\u{200b}c\u{e0041}d\u{fe0f}e\u{a0}f\u{1b}[31m\rg\n\th\u{2066}i\u{feff}j\u{3164}";
         let shown = spelled(hidden);
         for character in shown.chars() {
-            assert!(character == ' ' || is_seen(character) || ('!'..='~').contains(&character), "{character:?}");
+            assert!(
+                character == ' ' || is_seen(character) || ('!'..='~').contains(&character),
+                "{character:?}"
+            );
         }
-        for part in ["⟦U+202E⟧", "⟦U+200B⟧", "⟦U+E0041⟧", "⟦U+FE0F⟧", "⟦U+00A0⟧", "⟦U+001B⟧[31m\\r", "\\n\\t", "⟦U+3164⟧"] {
+        for part in [
+            "⟦U+202E⟧",
+            "⟦U+200B⟧",
+            "⟦U+E0041⟧",
+            "⟦U+FE0F⟧",
+            "⟦U+00A0⟧",
+            "⟦U+001B⟧[31m\\r",
+            "\\n\\t",
+            "⟦U+3164⟧",
+        ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
         assert_eq!(spelled("⟦U+202E⟧"), "⟦U+27E6⟧U+202E⟦U+27E7⟧", "a text cannot pretend");

@@ -243,13 +243,7 @@ impl Approval {
     ///
     /// # Errors
     /// It is not approved, or not any more, or not for this.
-    pub fn consume(
-        &mut self,
-        digest: &str,
-        needs: &[Need],
-        call: &str,
-        now_ms: u64,
-    ) -> Result<(), Refusal> {
+    pub fn consume(&mut self, digest: &str, needs: &[Need], call: &str, now_ms: u64) -> Result<(), Refusal> {
         self.tick(now_ms);
         if digest != self.digest {
             return Err(Refusal::new(
@@ -298,7 +292,9 @@ impl Approval {
     #[must_use]
     pub fn covers(&self, needs: &[Need]) -> bool {
         needs.iter().all(|new| {
-            self.needs.iter().any(|own| own.guard == new.guard && own.risk >= new.risk && own.groups == new.groups)
+            self.needs
+                .iter()
+                .any(|own| own.guard == new.guard && own.risk >= new.risk && own.groups == new.groups)
         })
     }
 
@@ -307,7 +303,9 @@ impl Approval {
     pub fn over(&self) -> Refusal {
         let id = &self.id;
         let (reason, message) = match self.state {
-            State::Pending | State::Approved => ("pending_approval", format!("{id} is {}", self.state.as_str())),
+            State::Pending | State::Approved => {
+                ("pending_approval", format!("{id} is {}", self.state.as_str()))
+            }
             State::Rejected => ("rejected", self.rejection()),
             State::Expired if self.execute_by_ms.is_some() => {
                 ("expired", format!("{id} was approved, and not used in time"))
@@ -315,7 +313,10 @@ impl Approval {
             State::Expired => ("expired", format!("nobody decided on {id} in time")),
             State::Cancelled => (
                 "cancelled",
-                format!("{id} was cancelled: {}", self.ended_because.as_deref().unwrap_or("no reason was given")),
+                format!(
+                    "{id} was cancelled: {}",
+                    self.ended_because.as_deref().unwrap_or("no reason was given")
+                ),
             ),
             State::Consumed => {
                 let by = self.consumed_by.as_deref().unwrap_or("another call");
@@ -362,7 +363,11 @@ impl Approval {
         let is_last = |index: usize, review: &Review| {
             !self.reviews[index + 1..].iter().any(|later| later.by.subject == review.by.subject)
         };
-        self.reviews.iter().enumerate().filter(move |(index, review)| is_last(*index, review)).map(|(_, it)| it)
+        self.reviews
+            .iter()
+            .enumerate()
+            .filter(move |(index, review)| is_last(*index, review))
+            .map(|(_, it)| it)
     }
 
     fn count(&self, group: &super::Group, vote: Vote) -> u32 {

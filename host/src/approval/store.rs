@@ -147,24 +147,7 @@ impl Store {
         if let Err(refusal) = has_room(&transaction, requester, (backend, target), caps)? {
             return Ok(Err(refusal));
         }
-        transaction.prepare_cached(
-            "INSERT INTO approvals (id, state, digest, requester, backend, target, risk, created, ends, document, action, params) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-        )?
-        .execute(params![
-            approval.id,
-            approval.state.as_str(),
-            approval.digest,
-            requester,
-            backend,
-            target,
-            approval.risk().as_str(),
-            signed(approval.created_ms),
-            signed(approval.ends_ms()),
-            serde_json::to_string(&approval)?,
-            action.canonical(),
-            action.params(),
-        ])?;
+        insert(&transaction, &approval, action, (backend, target))?;
         transaction.commit()?;
         Ok(Ok(approval))
     }
@@ -210,7 +193,8 @@ impl Store {
 
     /// What waits, oldest first, or the newest of all.
     pub(super) fn list(&self, all: bool, limit: u32, now_ms: u64) -> Result<Vec<Summary>, StoreError> {
-        const COLUMNS: &str = "SELECT id, state, risk, requester, backend, target, digest, created, ends FROM approvals";
+        const COLUMNS: &str =
+            "SELECT id, state, risk, requester, backend, target, digest, created, ends FROM approvals";
         let connection = self.0.lock();
         let mut list = Vec::new();
         let now = signed(now_ms);
@@ -226,6 +210,17 @@ impl Store {
             list.push(summary(row, now_ms)?);
         }
         Ok(list)
+    }
+
+    /// Puts many in at once, for tests.
+    #[cfg(test)]
+    pub(super) fn fill(&self, approvals: impl Iterator<Item = (Action, Approval)>) {
+        let mut connection = self.0.lock();
+        let transaction = connection.transaction().expect("a transaction");
+        for (action, approval) in approvals {
+            insert(&transaction, &approval, &action, ("prod", "deploy")).expect("room");
+        }
+        transaction.commit().expect("a disk");
     }
 
     /// Removes what ended before this moment. Says how many.
@@ -246,6 +241,33 @@ pub(super) struct Changed<T> {
     /// What is sent when it runs.
     pub(super) params: String,
     pub(super) result: Result<T, Refusal>,
+}
+
+fn insert(
+    transaction: &Transaction<'_>,
+    approval: &Approval,
+    action: &Action,
+    (backend, target): (&str, &str),
+) -> Result<(), StoreError> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO approvals (id, state, digest, requester, backend, target, risk, created, ends, document, action, params) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
+    statement.execute(params![
+        approval.id,
+        approval.state.as_str(),
+        approval.digest,
+        approval.requester.subject,
+        backend,
+        target,
+        approval.risk().as_str(),
+        signed(approval.created_ms),
+        signed(approval.ends_ms()),
+        serde_json::to_string(approval)?,
+        action.canonical(),
+        action.params(),
+    ])?;
+    Ok(())
 }
 
 /// The approval that answers a request for this action: one that is open, or a rejection that holds.
@@ -307,7 +329,8 @@ fn has_room(
             caps.of_caller
         ));
     }
-    let of_target = count(" AND requester = ?1 AND backend = ?2 AND target = ?3", &[requester, backend, target])?;
+    let of_target =
+        count(" AND requester = ?1 AND backend = ?2 AND target = ?3", &[requester, backend, target])?;
     if of_target >= i64::from(caps.of_target) {
         return full(format!(
             "{} of your requests for {target:?} wait for a person already: no more are taken before one of them ends",

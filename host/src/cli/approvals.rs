@@ -175,13 +175,7 @@ fn review(path: &Path, decide: Decide, vote: Vote) -> anyhow::Result<ExitCode> {
 
 /// Shows a request on the terminal and asks for the decision. Gives the digest of what was shown; none if the person did
 /// not confirm it.
-fn ask(
-    path: &Path,
-    id: &str,
-    vote: Vote,
-    who: &Who,
-    options: &Options,
-) -> anyhow::Result<Option<String>> {
+fn ask(path: &Path, id: &str, vote: Vote, who: &Who, options: &Options) -> anyhow::Result<Option<String>> {
     let token_on_stdin = who.token_file.as_ref().is_some_and(|file| file.as_os_str() == "-");
     anyhow::ensure!(
         std::io::stdin().is_terminal() && !options.json && !token_on_stdin,
@@ -201,7 +195,9 @@ fn ask(
         Vote::Reject => "reject",
     };
     super::say(&shown.text)?;
-    super::say(&format!("To {deed} it, type the last {TYPED} digits of its digest (anything else leaves it as it is):"))?;
+    super::say(&format!(
+        "To {deed} it, type the last {TYPED} digits of its digest (anything else leaves it as it is):"
+    ))?;
     let mut typed = String::new();
     std::io::stdin().lock().take(64).read_line(&mut typed)?;
     if typed.trim().eq_ignore_ascii_case(last) {

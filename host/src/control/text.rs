@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::{
-    ApprovalSummary, BackendStatus, CallStatus, Changes, Effect, EndpointStatus, OffStatus, Origin, RefusedStatus, Status,
-    Time,
+    ApprovalSummary, BackendStatus, CallStatus, Changes, Effect, EndpointStatus, OffStatus, Origin,
+    RefusedStatus, Status, Time,
 };
 use crate::text::line;
 

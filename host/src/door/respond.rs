@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::call::{Denial, Refused, TargetKind};
 use crate::mcp::bounds::TooLong;
-use crate::mcp::payload::Payload;
 use crate::mcp::era::{result_to_stateless, server_info};
+use crate::mcp::payload::Payload;
 use crate::mcp::{Era, code, message, splice};
 use crate::pipeline::{Answer, BackendError, Failure, Waiting, tried_again};
 use crate::session::AdmitError;

@@ -148,23 +148,26 @@ mod tests {
 
     #[test]
     fn a_configured_subject_wins_over_the_user() {
-        let auth =
-            local(r#"{"role":"admin","subject":"desk"}"#).judge("stdio", || false, |_| Some("mia".to_owned())).unwrap();
+        let auth = local(r#"{"role":"admin","subject":"desk"}"#)
+            .judge("stdio", || false, |_| Some("mia".to_owned()))
+            .unwrap();
         assert_eq!(accepted(auth).principal.subject, "desk");
     }
 
     #[test]
     fn null_is_no_subject() {
-        let auth =
-            local(r#"{"role":"admin","subject":null}"#).judge("stdio", || false, |_| Some("mia".to_owned())).unwrap();
+        let auth = local(r#"{"role":"admin","subject":null}"#)
+            .judge("stdio", || false, |_| Some("mia".to_owned()))
+            .unwrap();
         assert_eq!(accepted(auth).principal.subject, "mia");
     }
 
     #[test]
     fn nobody_is_refused() {
         for user in [None, Some(""), Some("  ")] {
-            let refusal =
-                local(r#"{"role":"admin"}"#).judge("stdio", || false, |_| user.map(str::to_owned)).unwrap_err();
+            let refusal = local(r#"{"role":"admin"}"#)
+                .judge("stdio", || false, |_| user.map(str::to_owned))
+                .unwrap_err();
             assert_eq!(refusal.reason, "unknown_user");
         }
     }

@@ -174,7 +174,8 @@ impl Config {
             scopes.push((Rules::new(tools.iter().map(String::as_str)), scope));
         }
         let approvals = self.approvals.into_iter().enumerate();
-        let asking = approvals.map(|(index, rule)| rule.check(&format!("/approvals/{index}"), &mut errors)).collect();
+        let asking =
+            approvals.map(|(index, rule)| rule.check(&format!("/approvals/{index}"), &mut errors)).collect();
         if let Some(OperatorConfig { role, door }) = &self.operator {
             for (name, text) in [("role", role), ("door", door)] {
                 if text.trim().is_empty() {
@@ -182,7 +183,11 @@ impl Config {
                 }
             }
         }
-        if errors.is_empty() { Ok(Roles { rules, scopes, asking, operator: self.operator }) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(Roles { rules, scopes, asking, operator: self.operator })
+        } else {
+            Err(errors)
+        }
     }
 }
 
@@ -334,7 +339,9 @@ impl Roles {
             TargetKind::Route => (rule.routes, "call the route", "routes.call"),
             TargetKind::Command => (rule.commands, "run the command", "commands.execute"),
             TargetKind::Control => match method.strip_prefix(APPROVALS) {
-                Some("list" | "show") => (rule.see_approvals || named(), "see what waits for approval with", "approvals.read"),
+                Some("list" | "show") => {
+                    (rule.see_approvals || named(), "see what waits for approval with", "approvals.read")
+                }
                 Some("approve" | "reject") => (rule.decide || named(), "decide with", "approvals.decide"),
                 Some(_) | None => (rule.control || named(), "act as an operator on", "control"),
             },

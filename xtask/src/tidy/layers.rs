@@ -37,7 +37,10 @@ const LAYERS: [(&str, &[&str]); 23] = [
     ("backend", &["queue", "policy"]),
     // A backend that is itself a component; the one place where a backend meets plugins.
     ("backend::wasm", &["queue", "policy", "plugin"]),
-    ("pipeline", &["session", "state", "plugin", "policy", "approval", "audit", "control", "rewrite", "backend"]),
+    (
+        "pipeline",
+        &["session", "state", "plugin", "policy", "approval", "audit", "control", "rewrite", "backend"],
+    ),
     ("door", &["queue", "pipeline", "session", "control"]),
     ("cli", &["app", "audit", "plugin", "confined", "control"]),
     ("main", &["cli", "app"]),

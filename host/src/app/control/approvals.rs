@@ -66,7 +66,9 @@ fn told(approval: &Approval, vote: Vote) -> String {
     match (approval.state, vote) {
         (State::Pending, _) => {
             let approved = approval.approvers().len();
-            format!("your decision on {id} is noted; it waits for others as well ({approved} approved it so far)")
+            format!(
+                "your decision on {id} is noted; it waits for others as well ({approved} approved it so far)"
+            )
         }
         (State::Approved, _) => format!("{id} is approved: the call may run once"),
         (State::Consumed, _) => format!("{id} is approved, and the call was made"),

@@ -61,9 +61,8 @@ impl Checker<'_> {
             }
             let known = rbac.roles.keys().map(String::as_str);
             let near = nearest(role, known.clone()).map(|near| format!("did you mean {near}?"));
-            let hint = near.unwrap_or_else(|| {
-                format!("the roles are: {}", known.collect::<Vec<_>>().join(", "))
-            });
+            let hint =
+                near.unwrap_or_else(|| format!("the roles are: {}", known.collect::<Vec<_>>().join(", ")));
             let message = format!("there is no role {role:?} in [rbac.roles]");
             self.problem(&format!("{at}/{index}"), message, hint);
         }

@@ -109,7 +109,8 @@ mod tests {
     use super::*;
 
     fn roles(rules: &str) -> Result<Roles, Vec<ConfigError>> {
-        let json = format!("{{\"roles\": {{\"user\": {{\"permissions\": [\"*\"]}}}}, \"approvals\": {rules}}}");
+        let json =
+            format!("{{\"roles\": {{\"user\": {{\"permissions\": [\"*\"]}}}}, \"approvals\": {rules}}}");
         serde_json::from_str::<Config>(&json).unwrap().check()
     }
 
