@@ -15,7 +15,7 @@ fn a_call_waits_a_person_approves_it_and_the_record_shows_who_what_and_when() {
     assert_eq!(text(&gateway.call("look", json!({}))), "deployed");
     let said = approve(&gateway.setup, LEA, &request);
     assert!(said.contains("may run once") || said.contains("the call was made"), "{said}");
-    assert_eq!(text(&gateway.answer(call).value), "deployed");
+    assert_eq!(text(&gateway.answer(call)), "deployed");
     assert_eq!(ran(&gateway.setup), ["look {}", "deploy {\"to\": \"prod\"}"]);
     gateway.end();
     let rows = gateway.audit();
@@ -53,8 +53,11 @@ fn a_second_use_is_another_request_and_naming_the_first_is_refused() {
     assert_eq!(ran(&gateway.setup).len(), 1);
     gateway.end();
     let rows = gateway.audit();
-    let statuses: Vec<_> =
-        rows.iter().filter(|row| row["tool"] == "deploy").map(|row| row["status"].as_str().unwrap()).collect();
+    let statuses: Vec<_> = rows
+        .iter()
+        .filter(|row| row["tool"] == "deploy")
+        .map(|row| row["status"].as_str().unwrap())
+        .collect();
     assert_eq!(statuses, ["awaiting_approval", "success", "denied", "awaiting_approval"], "each has its row");
 }
 
@@ -76,7 +79,8 @@ fn a_call_that_waited_long_enough_is_told_how_to_continue_and_the_same_call_does
     // Edited arguments are another one.
     let edited = gateway.call("deploy", to("test"));
     assert_ne!(waits(&edited)["approval_id"], id.as_str());
-    let named = json!({"name": "deploy", "arguments": to("test"), "_meta": {"sentinel-gateway/approval": id}});
+    let named =
+        json!({"name": "deploy", "arguments": to("test"), "_meta": {"sentinel-gateway/approval": id}});
     assert_eq!(reason(&gateway.request("tools/call", &named)), "changed");
     approve(&gateway.setup, LEA, &(id.clone(), digest));
     assert_eq!(text(&gateway.call("deploy", to("prod"))), "deployed");
@@ -98,7 +102,7 @@ fn a_client_that_wants_to_hear_of_progress_hears_what_its_call_waits_for() {
     assert!(heard["progress"].as_f64().unwrap() < 0.0, "below all that the server says: {heard}");
     assert!(heard["message"].as_str().unwrap().contains(&request.0), "{heard}");
     approve(&gateway.setup, LEA, &request);
-    assert_eq!(text(&gateway.answer(call).value), "deployed");
+    assert_eq!(text(&gateway.answer(call)), "deployed");
 }
 
 #[test]
@@ -107,7 +111,7 @@ fn a_rejection_ends_the_call_and_holds() {
     let call = gateway.begin("deploy", to("prod"));
     let (id, digest) = pending(&gateway.setup);
     done(&gateway.setup, LEA, &["reject", &id, "--digest", &digest, "--reason", "not on a Friday"]);
-    let refused = gateway.answer(call).value;
+    let refused = gateway.answer(call);
     assert_eq!(reason(&refused), "rejected");
     let words = refused["error"]["message"].as_str().unwrap();
     assert!(words.contains("\"lea\": not on a Friday"), "{refused}");
@@ -166,15 +170,16 @@ fn one_agent_cannot_flood_the_people_who_decide() {
 #[test]
 fn what_cannot_be_shown_exactly_or_is_too_long_is_not_approved() {
     let mut gateway = ready(waiting(0));
-    for (arguments, word) in [
-        (json!({"to": "x", "n": 1e300}), "not_exact"),
-        (json!({"to": "x".repeat(300 << 10)}), "too_large"),
-    ] {
+    for (arguments, word) in
+        [(json!({"to": "x", "n": 1e300}), "not_exact"), (json!({"to": "x".repeat(300 << 10)}), "too_large")]
+    {
         assert_eq!(reason(&gateway.call("deploy", arguments)), word);
     }
     // Whole numbers beyond 2^53 are told apart, and shown as they are.
-    let one = gateway.request("tools/call", &json!({"name": "deploy", "arguments": {"n": 9_007_199_254_740_993_u64}}));
-    let other = gateway.request("tools/call", &json!({"name": "deploy", "arguments": {"n": 9_007_199_254_740_992_u64}}));
+    let one = gateway
+        .request("tools/call", &json!({"name": "deploy", "arguments": {"n": 9_007_199_254_740_993_u64}}));
+    let other = gateway
+        .request("tools/call", &json!({"name": "deploy", "arguments": {"n": 9_007_199_254_740_992_u64}}));
     assert_ne!(waits(&one)["action_digest"], waits(&other)["action_digest"]);
     let id = waits(&one)["approval_id"].as_str().unwrap();
     let shown = run(&gateway.setup, LEA, &["show", id]).out;

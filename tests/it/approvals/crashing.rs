@@ -67,7 +67,8 @@ fn killed_at_any_moment_after_the_decision_it_runs_at_most_once() {
         let mut gateway = ready(setup);
         gateway.begin("deploy", to(&place));
         let request = pending(&gateway.setup);
-        let mut command = gateway.setup.command(&["approvals", "approve", &request.0, "--digest", &request.1]);
+        let mut command =
+            gateway.setup.command(&["approvals", "approve", &request.0, "--digest", &request.1]);
         command.env("SENTINEL_APPROVER_TOKEN", crate::support::mint("lea", "lead", 3600));
         let null = std::process::Stdio::null;
         let mut person = command.stdin(null()).stdout(null()).stderr(null()).spawn().unwrap();

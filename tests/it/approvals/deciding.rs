@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{LEA, approve, asking, done, list, pending, ran, ready, reason, run, setup, text, to, waiting, waits};
+use super::{
+    LEA, approve, asking, done, list, pending, ran, ready, reason, run, setup, text, to, waiting, waits,
+};
 
 #[test]
 fn nobody_decides_on_a_request_of_their_own() {
@@ -25,9 +27,8 @@ fn nobody_decides_on_a_request_of_their_own() {
 /// On one machine for one person the agent and the person would be one.
 #[test]
 fn the_local_user_does_not_approve_what_the_local_user_asked_for() {
-    let local = |subject: &str| {
-        super::waiting(0).auth(&format!("mode = \"local\"\nrole = \"agent\"\n{subject}"))
-    };
+    let local =
+        |subject: &str| super::waiting(0).auth(&format!("mode = \"local\"\nrole = \"agent\"\n{subject}"));
     let mut gateway = ready(local(""));
     waits(&gateway.call("deploy", to("prod")));
     let open = list(&gateway.setup, None);
@@ -81,7 +82,8 @@ fn a_role_for_the_operator_holds_for_approvals_as_well() {
 
 #[test]
 fn two_of_three_leads_decide_and_one_rejection_is_enough() {
-    let rule = "[[rbac.approvals]]\ntools = [\"deploy\"]\nrisk = \"high\"\napprovers = [\"lead\"]\napprove = 2\n";
+    let rule =
+        "[[rbac.approvals]]\ntools = [\"deploy\"]\nrisk = \"high\"\napprovers = [\"lead\"]\napprove = 2\n";
     let mut gateway = ready(asking(rule).more("[approvals]\nwait_secs = 0"));
     waits(&gateway.call("deploy", to("prod")));
     let request = pending(&gateway.setup);
@@ -98,7 +100,8 @@ fn two_of_three_leads_decide_and_one_rejection_is_enough() {
     let request = pending(&gateway.setup);
     approve(&gateway.setup, LEA, &request);
     done(&gateway.setup, Some(("leo", "lead")), &["reject", &request.0, "--digest", &request.1]);
-    let word = reason(&gateway.setup, Some(("lin", "lead")), &["approve", &request.0, "--digest", &request.1]);
+    let word =
+        reason(&gateway.setup, Some(("lin", "lead")), &["approve", &request.0, "--digest", &request.1]);
     assert_eq!(word, "already_decided");
     assert_eq!(crate::support::reason(&gateway.call("deploy", to("test"))), "rejected");
     assert_eq!(ran(&gateway.setup).len(), 1);
@@ -109,7 +112,9 @@ fn what_is_shown_is_all_of_it_a_token_a_line_and_hides_nothing() {
     let mut gateway = ready(waiting(0));
     let hidden = "rm\u{202e}\u{200b} -rf\n\t/\u{1b}[2K";
     let long = "x".repeat(1_000);
-    waits(&gateway.call("deploy", json!({"to": hidden, "list": ["a b", "c"], "long": long, "\u{2066}k": 1.5})));
+    waits(
+        &gateway.call("deploy", json!({"to": hidden, "list": ["a b", "c"], "long": long, "\u{2066}k": 1.5})),
+    );
     let (id, digest) = pending(&gateway.setup);
     let shown = done(&gateway.setup, LEA, &["show", &id]);
     let lines = [

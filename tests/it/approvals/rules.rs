@@ -6,7 +6,8 @@ use super::{LEA, approve, asking, list, pending, ran, ready, text, to, waiting, 
 use crate::guests::guest;
 use crate::support::{Setup, reason};
 
-const TWO: &str = "[[rbac.approvals]]\ntools = [\"deploy\"]\nrisk = \"high\"\napprovers = [\"lead\"]\napprove = 2\n";
+const TWO: &str =
+    "[[rbac.approvals]]\ntools = [\"deploy\"]\nrisk = \"high\"\napprovers = [\"lead\"]\napprove = 2\n";
 const ONE: &str = "[[rbac.approvals]]\ntools = [\"deploy\"]\n";
 
 fn rules(setup: &mut Setup, text: &str) {
@@ -52,20 +53,21 @@ fn a_call_that_waits_is_judged_again_by_the_rules_of_the_moment() {
     gateway.reload(|setup| rules(setup, TWO));
     gateway.await_log("configuration reloaded", 1);
     approve(&gateway.setup, LEA, &request);
-    assert_eq!(reason(&gateway.answer(call).value), "stale_policy");
+    assert_eq!(reason(&gateway.answer(call)), "stale_policy");
     // Forbidden meanwhile.
     let call = gateway.begin("deploy", to("prod"));
     let request = pending(&gateway.setup);
     gateway.reload(|setup| {
         let old = std::mem::replace(setup, Setup::new());
-        let none = super::ROLES.replace("[\"tools.execute\"]\n", "[\"tools.execute\"]\ndenied_tools = [\"deploy\"]\n");
+        let none = super::ROLES
+            .replace("[\"tools.execute\"]\n", "[\"tools.execute\"]\ndenied_tools = [\"deploy\"]\n");
         *setup = old.roles(&format!("{none}{TWO}"));
     });
     gateway.await_log("configuration reloaded", 2);
     for who in ["lea", "leo"] {
         approve(&gateway.setup, Some((who, "lead")), &request);
     }
-    let refused = gateway.answer(call).value;
+    let refused = gateway.answer(call);
     assert_eq!(reason(&refused), "stale_policy", "{refused}");
     // And what is switched off is off at once.
     gateway.reload(|setup| rules(setup, ONE));
@@ -74,7 +76,7 @@ fn a_call_that_waits_is_judged_again_by_the_rules_of_the_moment() {
     pending(&gateway.setup);
     let output = gateway.setup.run(&["kill", "tool", "deploy"]);
     assert!(output.status.success());
-    assert_eq!(reason(&gateway.answer(call).value), "killed");
+    assert_eq!(reason(&gateway.answer(call)), "killed");
     assert!(ran(&gateway.setup).is_empty());
 }
 
@@ -96,10 +98,16 @@ fn a_plugin_of_ones_own_asks_and_rewritten_arguments_are_what_is_approved() {
     waits(&gateway.call("deploy", to("prod")));
     let request = pending(&gateway.setup);
     let shown = super::done(&gateway.setup, LEA, &["show", &request.0]);
-    for line in ["/arguments/mark = \"rewriter\"", "ticket = \"SG-11\"", "risk        high", "1 of owner, lead (owners)"] {
+    for line in [
+        "/arguments/mark = \"rewriter\"",
+        "ticket = \"SG-11\"",
+        "risk        high",
+        "1 of owner, lead (owners)",
+    ] {
         assert!(shown.contains(line), "{line}: {shown}");
     }
-    let said = super::run(&gateway.setup, Some(("bo", "both")), &["approve", &request.0, "--digest", &request.1]);
+    let said =
+        super::run(&gateway.setup, Some(("bo", "both")), &["approve", &request.0, "--digest", &request.1]);
     assert!(said.err.contains("lead, owner"), "who decides: {said:?}");
     approve(&gateway.setup, Some(("olga", "owner")), &request);
     assert_eq!(text(&gateway.call("deploy", to("prod"))), "deployed");
