@@ -102,6 +102,33 @@ fn approve(setup: &Setup, who: Option<(&str, &str)>, (id, digest): &(String, Str
     done(setup, who, &["approve", id, "--digest", digest])
 }
 
+/// Runs a command on a terminal of its own, types this when it is asked, and gives its exit code and all that it showed.
+/// `{last}` stands for the last four digits of the digest that was shown.
+fn on_a_terminal(setup: &Setup, args: &[&str], typed: &str) -> (i64, String) {
+    const SCRIPT: &str = "import json, os, pty, re, sys\n\
+        pid, fd = pty.fork()\n\
+        if pid == 0:\n    os.execv(sys.argv[2], sys.argv[2:])\n\
+        seen, asked = b'', False\n\
+        while True:\n\
+        \x20   try:\n        piece = os.read(fd, 4096)\n    except OSError:\n        break\n\
+        \x20   if not piece:\n        break\n\
+        \x20   seen += piece\n\
+        \x20   if not asked and b'type the last' in seen:\n\
+        \x20       asked = True\n\
+        \x20       last = re.search(rb'sha256:[0-9a-f]{64}', seen).group(0)[-4:].decode()\n\
+        \x20       os.write(fd, (sys.argv[1].replace('{last}', last) + '\\n').encode())\n\
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n\
+        print(json.dumps([status, seen.decode()]))\n";
+    let command = setup.command(args);
+    let mut python = Command::new("python3");
+    python.args(["-c", SCRIPT, typed]).arg(command.get_program()).args(command.get_args()).env_clear();
+    python.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output =
+        python.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 /// What the server was told to do, a call a line.
 fn ran(setup: &Setup) -> Vec<String> {
     let text = std::fs::read_to_string(setup.path("ran")).unwrap_or_default();

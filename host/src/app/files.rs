@@ -24,7 +24,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     }
     if let Some(file) = &config.approvals.path {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let of_folder = folder.map(|folder| complaints(trust.inspect_private_dir(folder, Links::Followed)));
+        let of_folder = folder.map(|folder| complaints(trust.inspect(folder)));
         let own = complaints(files::inspect_private_file(file));
         let all = of_folder.into_iter().flatten().chain(own);
         found.extend(all.map(|finding| ("approvals.path", finding)));

@@ -162,7 +162,11 @@ impl Approvals {
             }
             let id = format!("appr_{}", uuid::Uuid::now_v7().simple());
             let new = Approval::new(id, action.digest().to_owned(), requester, needs, generation, now_ms);
+            let own = new.id.clone();
             let asked = store.ask(&action, (&target.0, &target.1), caps, new, now_ms)?;
+            if asked.as_ref().is_ok_and(|asked| asked.id == own) {
+                count("requested");
+            }
             Ok(asked.map(|approval| Asked { approval, action }))
         });
         asked.await?
@@ -288,6 +292,9 @@ impl Approvals {
     ) -> Result<Changed<T>, Refusal> {
         let wanted = checked(id)?;
         let changed = self.with(move |store| store.change(&wanted, change)).await?;
+        if let Some(Changed { approval, result: Ok(_), .. }) = &changed {
+            count(approval.state.as_str());
+        }
         // Also if nothing changed: another gateway may have changed it, and its decision is repeated here.
         if let Some(waiters) = self.waiting.lock().get(id) {
             waiters.changed.notify_waiters();
@@ -339,6 +346,11 @@ impl Approvals {
         now_ms.saturating_sub(last) >= SWEEP_MS
             && self.swept_ms.compare_exchange(last, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
+}
+
+/// For people who watch: how many were asked for, and what became of them.
+fn count(event: &'static str) {
+    metrics::counter!("sentinel_approvals_total", "event" => event).increment(1);
 }
 
 /// The approval that a caller names, if it is theirs, for this very call, and not over.

@@ -86,7 +86,15 @@ impl Store {
     /// Opens the file, or makes it for this user alone.
     pub(super) fn open(path: &Path, trust: &Trust) -> Result<Self, StoreError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            trust.private_dir(folder, Links::Followed)?;
+            if folder.exists() {
+                // Others may look into it, because the files are closed to them, but not put anything there.
+                let found = trust.inspect(folder)?;
+                if !found.is_empty() {
+                    return Err(FileError::Open(found).into());
+                }
+            } else {
+                trust.private_dir(folder, Links::Followed)?;
+            }
         }
         // What SQLite makes beside it takes over its mode.
         files::open_private(path)?;

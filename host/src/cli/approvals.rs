@@ -74,7 +74,8 @@ struct Show {
 #[derive(Debug, Args)]
 struct Decide {
     id: String,
-    /// The digest that `show` printed, at least its first 12 digits; without it you are shown the request and asked
+    /// The digest that `show` printed, at least its first 12 digits; without it, and to approve without a token, you are shown
+    /// the request on the terminal and asked
     #[arg(long, value_name = "DIGEST")]
     digest: Option<String>,
     /// Why; it stands in the record, and whoever asked reads it
@@ -160,10 +161,16 @@ fn one(command: Command, reason: &str, who: &Who, options: &Options) -> anyhow::
 
 fn review(path: &Path, decide: Decide, vote: Vote) -> anyhow::Result<ExitCode> {
     let Decide { id, digest, reason, who, options } = decide;
+    // An agent that can start programs as this user could approve its own calls as well. It is no proof of a person that
+    // there is a terminal, but a command line alone never approves anything, unless it has a token that agents do not have.
+    let alone = vote == Vote::Reject || who.token()?.is_some();
     let digest = match digest {
-        Some(digest) => digest,
-        None => match ask(path, &id, vote, &who, &options)? {
-            Some(digest) => digest,
+        Some(digest) if alone => digest,
+        seen => match ask(path, &id, vote, &who, &options)? {
+            Some(digest) if seen.as_ref().is_none_or(|seen| is_of(&digest, seen)) => digest,
+            Some(_) => {
+                anyhow::bail!("what is shown has another digest than --digest says; nothing was decided")
+            }
             None => return Ok(ExitCode::from(1)),
         },
     };
@@ -173,13 +180,20 @@ fn review(path: &Path, decide: Decide, vote: Vote) -> anyhow::Result<ExitCode> {
     give(path, &order)
 }
 
+/// Whether a digest begins so.
+fn is_of(digest: &str, seen: &str) -> bool {
+    let hex = |text: &str| text.trim().trim_start_matches("sha256:").to_ascii_lowercase();
+    hex(digest).starts_with(&hex(seen))
+}
+
 /// Shows a request on the terminal and asks for the decision. Gives the digest of what was shown; none if the person did
 /// not confirm it.
 fn ask(path: &Path, id: &str, vote: Vote, who: &Who, options: &Options) -> anyhow::Result<Option<String>> {
     let token_on_stdin = who.token_file.as_ref().is_some_and(|file| file.as_os_str() == "-");
     anyhow::ensure!(
         std::io::stdin().is_terminal() && !options.json && !token_on_stdin,
-        "without a terminal, repeat the digest of what `approvals show {id}` printed: --digest DIGEST"
+        "there is no terminal to show it on and to ask: to approve it without one, come with a token ({TOKEN}, or --token-file \
+         with a file) and with the digest that `approvals show {id}` printed (--digest); to reject it, the digest is enough"
     );
     let order = one(Command::ApprovalsShow { id: id.to_owned() }, "", who, options)?;
     let mut answers = answers(path, &order)?;

@@ -306,6 +306,16 @@ mod tests {
             "http.credential_headers",
             "http.oauth",
             "http.mounts",
+            "approvals.wait_secs",
+            "approvals.decide_secs",
+            "approvals.decide_high_secs",
+            "approvals.run_secs",
+            "approvals.approvers",
+            "approvals.approve",
+            "approvals.deny",
+            "approvals.max_pending_per_caller",
+            "approvals.max_pending_per_target",
+            "approvals.keep_days",
         ];
         let schema: Value = serde_json::from_str(&super::super::schema_json()).unwrap();
         let known = |key: &str| [&RESTART[..], &OF_SERVERS, &LIVE].iter().any(|list| is_at(key, list));

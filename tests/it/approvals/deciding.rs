@@ -33,15 +33,19 @@ fn the_local_user_does_not_approve_what_the_local_user_asked_for() {
     waits(&gateway.call("deploy", to("prod")));
     let open = list(&gateway.setup, None);
     let (id, digest) = (open[0]["id"].as_str().unwrap(), open[0]["digest"].as_str().unwrap());
-    let said = run(&gateway.setup, None, &["approve", id, "--digest", digest]);
-    assert_eq!(said.code, Some(1));
-    assert!(said.err.contains("[auth] subject"), "what to do about it: {}", said.err);
+    let (code, seen) =
+        on_a_terminal(&gateway.setup, &["approvals", "approve", id, "--digest", digest], "{last}");
+    assert_eq!(code, 1);
+    assert!(seen.contains("[auth] subject"), "what to do about it: {seen}");
     drop(gateway);
     let mut gateway = ready(local("subject = \"agent\""));
     waits(&gateway.call("deploy", to("prod")));
     let open = list(&gateway.setup, None);
     let (id, digest) = (open[0]["id"].as_str().unwrap(), open[0]["digest"].as_str().unwrap());
-    done(&gateway.setup, None, &["approve", id, "--digest", &digest[..19]]);
+    assert!(!digest.is_empty());
+    let (code, seen) = on_a_terminal(&gateway.setup, &["approvals", "approve", id], "{last}");
+    assert_eq!(code, 0, "{seen}");
+    assert!(seen.contains("/arguments/to = \"prod\""), "all of it is shown first: {seen}");
     assert_eq!(text(&gateway.call("deploy", to("prod"))), "deployed");
     // A token is worth nothing there, and its bearer is not the user.
     let said = run(&gateway.setup, LEA, &["list"]);
@@ -138,19 +142,67 @@ fn what_is_shown_is_all_of_it_a_token_a_line_and_hides_nothing() {
 }
 
 #[test]
-fn without_a_terminal_the_digest_has_to_be_repeated() {
+fn without_a_terminal_the_digest_has_to_be_repeated_and_to_approve_a_token_is_needed() {
     let mut gateway = ready(waiting(0));
     waits(&gateway.call("deploy", to("prod")));
-    let (id, _) = pending(&gateway.setup);
-    let said = run(&gateway.setup, LEA, &["approve", &id]);
-    assert_eq!(said.code, Some(1));
-    assert!(said.err.contains("--digest"), "{said:?}");
+    let (id, digest) = pending(&gateway.setup);
+    for (who, args) in [
+        (LEA, vec!["approve", &id]),
+        (LEA, vec!["reject", &id]),
+        (None, vec!["approve", &id]),
+        (None, vec!["approve", &id, "--digest", &digest]),
+    ] {
+        let said = run(&gateway.setup, who, &args);
+        assert_eq!(said.code, Some(1), "{args:?}");
+        assert!(said.err.contains("--digest") && said.err.contains("token"), "{said:?}");
+    }
     let other = format!("sha256:{}", "ab".repeat(32));
     assert_eq!(reason(&gateway.setup, LEA, &["approve", &id, "--digest", &other]), "changed");
     let none = "appr_0123456789abcdef0123456789abcdef";
     assert_eq!(reason(&gateway.setup, LEA, &["approve", none, "--digest", &other]), "unknown_approval");
     assert_eq!(reason(&gateway.setup, LEA, &["show", "../../etc/passwd"]), "unknown_approval");
     assert_eq!(list(&gateway.setup, LEA)[0]["state"], "pending");
+}
+
+#[test]
+fn on_a_terminal_the_last_digits_are_typed_and_anything_else_leaves_it_as_it_is() {
+    let mut gateway = ready(waiting(0));
+    waits(&gateway.call("deploy", to("prod")));
+    let (id, _) = pending(&gateway.setup);
+    for typed in ["", "y", "yes", "{last}0", "0"] {
+        let (code, seen) = on_a_terminal(&gateway.setup, &["approvals", "approve", &id], typed);
+        assert_eq!(code, 1, "{seen}");
+        assert!(seen.contains("nothing was decided"), "{seen}");
+    }
+    let other = "ab".repeat(32);
+    let (code, seen) =
+        on_a_terminal(&gateway.setup, &["approvals", "approve", &id, "--digest", &other], "{last}");
+    assert_eq!(code, 1, "{seen}");
+    assert_eq!(list(&gateway.setup, LEA)[0]["state"], "pending");
+    let (code, seen) = on_a_terminal(&gateway.setup, &["approvals", "approve", &id], "{last}");
+    assert_eq!(code, 0, "{seen}");
+    assert_eq!(text(&gateway.call("deploy", to("prod"))), "deployed");
+}
+
+/// Clients on stdio start a gateway each, and people decide for all of them.
+#[test]
+fn a_decision_reaches_the_gateway_in_which_the_call_waits() {
+    let mut first = ready(setup());
+    let null = std::process::Stdio::null;
+    let mut second = first.setup.command(&[]);
+    let mut second =
+        second.stdin(std::process::Stdio::piped()).stdout(null()).stderr(null()).spawn().unwrap();
+    crate::support::eventually("two gateways", || {
+        let out = first.setup.run(&["status", "--json"]).stdout;
+        (String::from_utf8(out).unwrap().lines().count() == 2).then_some(())
+    });
+    let call = first.begin("deploy", to("prod"));
+    let request = pending(&first.setup);
+    let said = approve(&first.setup, LEA, &request);
+    assert_eq!(said.lines().count(), 2, "both answer, and the decision is one: {said}");
+    assert_eq!(text(&first.answer(call)), "deployed");
+    assert_eq!(ran(&first.setup).len(), 1);
+    second.kill().and_then(|()| second.wait()).unwrap();
 }
 
 #[test]

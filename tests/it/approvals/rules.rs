@@ -126,7 +126,7 @@ fn rules_that_would_ask_nobody_are_mistakes_of_the_file() {
         ("[[rbac.approvals]]\ntools = [\"deploy\"]\nroles = [\"robot\"]\n", "no role \"robot\""),
         ("[[rbac.approvals]]\ntools = [\"deploy\"]\napprove = 0\n", "approve"),
         ("[[rbac.approvals]]\ntools = [\"deploy\"]\nrisk = \"huge\"\n", "risk"),
-        ("[approvals]\napprovers = [\"leeed\"]\n", "did you mean lead?"),
+        ("[approvals]\napprovers = [\"leed\"]\n", "did you mean lead?"),
         ("[approvals]\nwait_secs = -1\n", "wait_secs"),
         ("[approvals]\non_timeout = \"allow\"\n", "on_timeout"),
     ];
