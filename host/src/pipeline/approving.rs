@@ -8,10 +8,10 @@ use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::locate::Located;
-use super::{Failure, Pipeline, Trip};
+use super::locate::Destination;
+use super::{CallContext, Failure, Pipeline};
 use crate::approval::{Approval, Approvals, Draft, Need, Refusal, State, Waiting};
-use crate::call::{Call, Denial, Json, Refused, TargetKind};
+use crate::call::{Call, Denial, DenialKind, Json, TargetKind};
 use crate::mcp::{Params, splice};
 use crate::policy::{Decision, Pending, Permitted, Policy};
 use crate::rewrite::Prepared;
@@ -46,33 +46,35 @@ impl Pipeline {
     /// and only then the call is sent. A gateway that is killed in between has lost an approval, and nothing ran twice.
     pub(super) async fn approved(
         &self,
-        trip: &Trip<'_>,
+        context: &CallContext<'_>,
         pending: Pending,
-        located: &Located,
+        destination: &Destination,
         cancelled: &CancellationToken,
     ) -> Result<(Permitted, Prepared), Failure> {
-        let (policy, call) = (trip.generation.policy(), pending.call().clone());
-        let Some(people) = self.people.as_ref().filter(|_| trip.arrival.rpc_id.is_some()) else {
+        let (policy, call) = (context.generation.policy(), pending.call().clone());
+        let Some(people) = self.people.as_ref().filter(|_| context.request.rpc_id.is_some()) else {
             return Err(policy.nobody_to_ask(&pending).into());
         };
         let approvals = &people.approvals;
-        let mut prepared = trip.generation.rewriters().prepare(&call)?;
+        let mut prepared = context.generation.rewriters().prepare(&call)?;
         let mut needs = people.needs(&pending);
         let params = prepared.params.clone().unwrap_or_else(|| call.params.clone());
         let draft = Draft {
             endpoint: &people.endpoint,
             call: &call,
-            also: &located.also,
+            also: &destination.also,
             params: params.get(),
             headers: &prepared.headers,
             resolved: None,
         };
-        let asked = approvals.ask(&draft, needs.clone(), trip.generation.id()).await;
+        let asked = approvals.ask(&draft, needs.clone(), context.generation.id()).await;
         let asked = asked.map_err(|refusal| denied(&refusal, None))?;
         let id = asked.approval.id.clone();
         let refused = |refusal: Refusal| Failure::from(denied(&refusal, Some(&id)));
         let approval = match asked.approval.state {
-            State::Pending => self.wait(trip, people, &call, &asked.approval, located, cancelled).await?,
+            State::Pending => {
+                self.wait(context, people, &call, &asked.approval, destination, cancelled).await?
+            }
             _ => asked.approval,
         };
         match approval.state {
@@ -87,17 +89,17 @@ impl Pipeline {
         }
         // The rules may have changed while people thought about it.
         let now = self.live.load();
-        if now.id() != trip.generation.id() {
-            needs = match judged_again(now.policy(), people, &call, located) {
+        if now.id() != context.generation.id() {
+            needs = match judged_again(now.policy(), people, &call, destination) {
                 Ok(needs) => needs,
                 Err(why) => {
                     let _ended_already = approvals.cancel(&id, &format!("the rules changed: {why}")).await;
                     let text = format!("{id} was approved, but the rules have changed since then: {why}");
-                    return Err(Denial::new(Refused::Forbidden, "stale_policy", text).into());
+                    return Err(Denial::new(DenialKind::Forbidden, "stale_policy", text).into());
                 }
             };
         }
-        let permitted = policy.release(pending, &located.also)?;
+        let permitted = policy.release(pending, &destination.also)?;
         let stored = approvals.consume(&id, asked.action.digest(), needs, &call.id, params.get()).await;
         let stored = stored.map_err(refused)?;
         tracing::info!(approval = id, call = call.id, "an approved call runs");
@@ -113,14 +115,14 @@ impl Pipeline {
     /// Waits for a decision as long as the operator wants a call to wait, and says so to the client meanwhile.
     async fn wait(
         &self,
-        trip: &Trip<'_>,
+        context: &CallContext<'_>,
         people: &People,
         call: &Call,
         approval: &Approval,
-        located: &Located,
+        destination: &Destination,
         cancelled: &CancellationToken,
     ) -> Result<Approval, Failure> {
-        let kill = trip.generation.policy().kill();
+        let kill = context.generation.policy().kill();
         let patience = people.approvals.settings().wait;
         let until = Instant::now() + patience;
         let decided = people.approvals.decided(&approval.id, patience);
@@ -130,13 +132,13 @@ impl Pipeline {
         loop {
             tokio::select! {
                 biased;
-                denial = kill.killed(call, &located.also) => return Err(denial.into()),
+                denial = kill.killed(call, &destination.also) => return Err(denial.into()),
                 () = cancelled.cancelled() => return Err(Failure::Cancelled),
-                denial = trip.generation.ended() => return Err(denial.into()),
+                denial = context.generation.ended() => return Err(denial.into()),
                 approval = &mut decided => {
                     return approval.map_err(|refusal| denied(&refusal, None).into());
                 }
-                _ = beat.tick() => trip.tell_waiting(approval, until),
+                _ = beat.tick() => context.tell_waiting(approval, until),
             }
         }
     }
@@ -147,20 +149,20 @@ fn judged_again(
     policy: &Policy,
     people: &People,
     call: &Arc<Call>,
-    located: &Located,
+    destination: &Destination,
 ) -> Result<Vec<Need>, String> {
-    match policy.weigh(call, &located.also, located.schema()) {
+    match policy.weigh(call, &destination.also, destination.schema()) {
         Ok(Decision::Permitted(_)) => Ok(Vec::new()),
         Ok(Decision::Ask(pending)) => Ok(people.needs(&pending)),
         Err(denial) => Err(denial.message),
     }
 }
 
-impl Trip<'_> {
+impl CallContext<'_> {
     /// Tells the client what its call waits for, if it wants to hear of progress. The numbers count up to nothing, so that
     /// the server's own, which come later, are higher (MCP "Progress": each has to be higher than the one before).
     fn tell_waiting(&self, approval: &Approval, until: Instant) {
-        let params = self.arrival.params.map_or("{}", Params::get);
+        let params = self.request.params.map_or("{}", Params::get);
         let Some(token) = splice::get(params, "/_meta/progressToken") else { return };
         let left = until.saturating_duration_since(Instant::now()).as_secs_f64().max(0.001);
         let waiting = Waiting::new(approval, true);
@@ -173,19 +175,19 @@ impl Trip<'_> {
             "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{{\"progressToken\":{token},\"progress\":{},\"message\":{text}}}}}",
             -left
         );
-        self.arrival.client.tell(message.into());
+        self.request.client.notify(message.into());
     }
 }
 
 /// A refusal about an approval, as callers hear it.
 fn denied(refusal: &Refusal, id: Option<&str>) -> Denial {
-    let refused = match refusal.reason {
-        "approvals_unavailable" => Refused::Unavailable,
-        "too_many_pending" => Refused::RateLimited,
-        "not_exact" | "too_large" => Refused::InvalidArguments,
-        _ => Refused::Forbidden,
+    let kind = match refusal.reason {
+        "approvals_unavailable" => DenialKind::Unavailable,
+        "too_many_pending" => DenialKind::RateLimited,
+        "not_exact" | "too_large" => DenialKind::InvalidArguments,
+        _ => DenialKind::Forbidden,
     };
-    let mut denial = Denial::new(refused, refusal.reason, refusal.message.as_str());
+    let mut denial = Denial::new(kind, refusal.reason, refusal.message.as_str());
     if let Some(id) = id {
         denial.details.push(("approval_id".to_owned(), id.to_owned()));
     }

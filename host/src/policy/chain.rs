@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::permit::Permits;
 use super::refusal;
 use super::weighed::Ask;
-use crate::call::{Call, Credential, Denial, Principal, Refused};
+use crate::call::{Call, Credential, Denial, DenialKind, Principal};
 use crate::plugin::{ApprovalRequest, Auth, Plugin, PluginError, Row, Verdict};
 use crate::redact::Redaction;
 
@@ -61,7 +61,7 @@ impl Chain {
                     }
                 }
                 Ok(Err(refusal)) => {
-                    return Err(refusal::worded(&self.redaction, &refusal, Refused::Unauthenticated));
+                    return Err(refusal::worded(&self.redaction, &refusal, DenialKind::Unauthenticated));
                 }
                 // An authenticator that fails can at best abstain; it never lets anybody in.
                 Err(error) => failed(plugin, &error)?,
@@ -75,7 +75,7 @@ impl Chain {
         } else {
             "caller not authenticated: no credential was sent, such as a token in `Authorization: Bearer TOKEN`"
         };
-        Err(Denial::new(Refused::Unauthenticated, "no_credential", text))
+        Err(Denial::new(DenialKind::Unauthenticated, "no_credential", text))
     }
 
     /// Asks plugins in turn. Those that want a person to be asked are collected, because a later one may refuse.
@@ -122,7 +122,7 @@ impl Chain {
                 // Nothing is going to be done, so there is nothing to approve.
                 Ok(Said::Nothing | Said::Ask(_)) => {}
                 Err(denied) => {
-                    let counts = matches!(denied.refused, Refused::RateLimited | Refused::Unavailable);
+                    let counts = matches!(denied.kind, DenialKind::RateLimited | DenialKind::Unavailable);
                     if counts && result.is_ok() {
                         result = Err(denied);
                     }
@@ -137,7 +137,7 @@ impl Chain {
         match plugin.check(call) {
             Ok(Ok(Verdict::Allow(permit))) => Ok(permit.map_or(Said::Nothing, Said::Permit)),
             Ok(Ok(Verdict::Ask(request))) => Ok(Said::Ask(request)),
-            Ok(Err(refusal)) => Err(refusal::worded(&self.redaction, &refusal, Refused::Forbidden)),
+            Ok(Err(refusal)) => Err(refusal::worded(&self.redaction, &refusal, DenialKind::Forbidden)),
             Err(error) => failed(plugin, &error).map(|()| Said::Nothing),
         }
     }
@@ -177,7 +177,7 @@ fn same(
         return Ok((first, until.zip(other_until).map(|(one, other)| one.min(other))));
     }
     Err(Denial::new(
-        Refused::Unauthenticated,
+        DenialKind::Unauthenticated,
         "credentials_differ",
         "the request brings credentials of different callers: send one of them only",
     ))
@@ -206,8 +206,8 @@ mod tests {
             "what one would not keep is not kept"
         );
         for other in [person("eve", "user"), person("ann", "admin")] {
-            let refused = same((ann(), None), (&other, None)).map_err(|denial| denial.refused);
-            assert_eq!(refused, Err(Refused::Unauthenticated));
+            let refused = same((ann(), None), (&other, None)).map_err(|denial| denial.kind);
+            assert_eq!(refused, Err(DenialKind::Unauthenticated));
         }
     }
 }
