@@ -287,14 +287,15 @@ impl Approval {
         Ok(())
     }
 
-    /// Whether a decision about this is one about these needs as well: whoever has to decide would be the same people, and
-    /// they see no smaller risk.
+    /// Whether a decision about this is one about these needs as well: they see no higher risk, and people who are enough for
+    /// this are enough for them.
     #[must_use]
     pub fn covers(&self, needs: &[Need]) -> bool {
+        let enough = |own: &Need, new: &Need| {
+            own.groups.iter().all(|own| new.groups.iter().any(|group| own.is_as_strict_as(group)))
+        };
         needs.iter().all(|new| {
-            self.needs
-                .iter()
-                .any(|own| own.guard == new.guard && own.risk >= new.risk && own.groups == new.groups)
+            self.needs.iter().any(|own| own.guard == new.guard && own.risk >= new.risk && enough(own, new))
         })
     }
 

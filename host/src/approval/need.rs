@@ -57,6 +57,13 @@ impl Group {
     pub(super) fn takes(&self, role: &str) -> bool {
         self.roles.is_empty() || self.roles.iter().any(|own| own == role)
     }
+
+    /// Whether this group has decided only when the other would have, too, and ends a request when the other would.
+    pub(super) fn is_as_strict_as(&self, other: &Self) -> bool {
+        let within = other.roles.is_empty()
+            || (!self.roles.is_empty() && self.roles.iter().all(|role| other.takes(role)));
+        within && self.approve >= other.approve && self.deny <= other.deny
+    }
 }
 
 impl Need {

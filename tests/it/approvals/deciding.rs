@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::on_a_terminal;
 use super::{
     LEA, approve, asking, done, list, pending, ran, ready, reason, run, setup, text, to, waiting, waits,
 };
