@@ -32,6 +32,8 @@ pub struct Draft<'a> {
     pub params: &'a str,
     /// Headers that rewriters added.
     pub headers: &'a [(String, String)],
+    /// A body that is sent beside the params.
+    pub body: Option<&'a [u8]>,
     /// What the backend found out about the call before it is done, such as the digests of the files that a command reads:
     /// a JSON text.
     pub resolved: Option<&'a str>,
@@ -65,6 +67,7 @@ impl Action {
         exactly("/resolved", resolved.as_ref().unwrap_or(&Value::Null), &mut exact)?;
         let Call { method, target: own, principal, .. } = draft.call;
         let also: Vec<Value> = draft.also.iter().map(target).collect();
+        let body = draft.body.map(|body| json!({ "bytes": body.len(), "digest": digest(body) }));
         let action = json!({
             "version": 1,
             "endpoint": draft.endpoint,
@@ -73,6 +76,7 @@ impl Action {
             "also": also,
             "params": value,
             "headers": draft.headers,
+            "body": body,
             "resolved": resolved,
             "caller": { "identity": principal.identity(), "subject": principal.subject, "role": principal.role },
             "exact": exact,
@@ -81,8 +85,7 @@ impl Action {
         if canonical.len() > MAX_ACTION + 4096 {
             return Err(too_large());
         }
-        let hash = Sha256::digest(canonical.as_bytes());
-        let digest = hash.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+        let digest = digest(canonical.as_bytes());
         Ok(Self { canonical, params, digest })
     }
 
@@ -138,6 +141,12 @@ fn target(target: &Target) -> Value {
         "backend": *target.backend,
         "upstream": *target.upstream,
     })
+}
+
+/// `sha256:` and 64 hexadecimal digits.
+fn digest(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    hash.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn read(text: &str) -> Result<Value, Refusal> {

@@ -110,7 +110,13 @@ fn write(
     if hidden.is_some() {
         writeln!(out, "note        secrets of the gateway's own configuration are not shown: [redacted]")?;
     }
-    let parts = [("", "/params"), ("header ", "/headers"), ("also ", "/also"), ("resolved ", "/resolved")];
+    let parts = [
+        ("", "/params"),
+        ("header ", "/headers"),
+        ("also ", "/also"),
+        ("body", "/body"),
+        ("resolved ", "/resolved"),
+    ];
     for (name, pointer) in parts {
         tokens(out, name, "", shown.pointer(pointer).unwrap_or(&Value::Null))?;
     }

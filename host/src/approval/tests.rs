@@ -71,7 +71,7 @@ fn call(subject: &str, arguments: &str) -> Call {
 }
 
 fn draft<'a>(call: &'a Call, params: &'a str) -> Draft<'a> {
-    Draft { endpoint: "", call, also: &[], params, headers: &[], resolved: None }
+    Draft { endpoint: "", call, also: &[], params, headers: &[], body: None, resolved: None }
 }
 
 fn action(arguments: &str) -> Action {
@@ -296,6 +296,8 @@ fn every_field_of_an_action_is_in_its_digest() {
     }
     let headers = [("x-a".to_owned(), "b".to_owned())];
     assert!(seen.insert(digest(&Draft { headers: &headers, ..base })));
+    assert!(seen.insert(digest(&Draft { body: Some(b"a"), ..base })));
+    assert!(seen.insert(digest(&Draft { body: Some(b"b"), ..base })));
     assert!(seen.insert(digest(&Draft { endpoint: "/mcp/dev", ..base })));
     assert!(seen.insert(digest(&Draft { resolved: Some("{\"exe\":\"ab\"}"), ..base })));
     let also = [first.target.clone()];

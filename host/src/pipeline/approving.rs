@@ -8,8 +8,7 @@ use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::locate::Destination;
-use super::{CallContext, Failure, Pipeline};
+use super::{Body, CallContext, Destination, Failure, Pipeline};
 use crate::approval::{Approval, Approvals, Draft, Need, Refusal, State, Waiting};
 use crate::call::{Call, Denial, DenialKind, Json, TargetKind};
 use crate::mcp::{Params, splice};
@@ -52,7 +51,7 @@ impl Pipeline {
         cancelled: &CancellationToken,
     ) -> Result<(Permitted, Prepared), Failure> {
         let (policy, call) = (context.generation.policy(), pending.call().clone());
-        let Some(people) = self.people.as_ref().filter(|_| context.request.rpc_id.is_some()) else {
+        let Some(people) = self.people.as_ref().filter(|_| context.request.is_answered()) else {
             return Err(policy.nobody_to_ask(&pending).into());
         };
         let approvals = &people.approvals;
@@ -65,6 +64,7 @@ impl Pipeline {
             also: &destination.also,
             params: params.get(),
             headers: &prepared.headers,
+            body: approvable(context.request.body)?,
             resolved: None,
         };
         let asked = approvals.ask(&draft, needs.clone(), context.generation.id()).await;
@@ -176,6 +176,19 @@ impl CallContext<'_> {
             -left
         );
         self.request.client.notify(message.into());
+    }
+}
+
+/// The body that is sent beside the params. One that is streamed cannot be shown before it is sent.
+fn approvable(body: Option<&Body>) -> Result<Option<&[u8]>, Denial> {
+    match body {
+        None => Ok(None),
+        Some(Body::Whole(bytes)) => Ok(Some(bytes)),
+        Some(Body::Streamed(_)) => Err(Denial::new(
+            DenialKind::InvalidArguments,
+            "not_exact",
+            "a person cannot approve this call, because its body is sent on while it arrives",
+        )),
     }
 }
 
