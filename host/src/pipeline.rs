@@ -23,9 +23,11 @@ mod meters;
 mod operate;
 mod outcome;
 mod refusals;
+mod repeat;
 mod spans;
 mod task_list;
 mod tasks;
+mod turned_away;
 mod view;
 
 pub use flights::{Flight, Flights};
@@ -34,17 +36,21 @@ pub use lists::{BackendState, Readiness};
 pub use operate::Operation;
 pub use outcome::Failure;
 pub use refusals::{LastRefusal, Refusals};
+pub use repeat::Repeat;
 pub use tasks::EXTENSION as TASKS;
+pub use turned_away::TurnedAway;
 pub use view::{Digest, View};
 
 use self::generation::Live;
+use self::repeat::Begin;
 use crate::approval::Approvals;
 pub use crate::approval::Waiting;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
+pub use crate::backend::Backend;
 pub use crate::backend::{
     Answer, AnswerKind, BackendError, Body, Chunks, HttpHead, ListChanged, tried_again, whole,
 };
-use crate::backend::{Backend, Registry, Request, ServerFleet};
+use crate::backend::{Registry, Request, ServerFleet};
 use crate::call::shares::Shares;
 use crate::call::{Call, Denial, Json, Outcome, Principal, Share, Target, TargetKind};
 use crate::mcp::client::Client;
@@ -54,6 +60,8 @@ use crate::plugin::BackendResponse;
 pub use crate::policy::Caller;
 use crate::policy::{Decision, Permitted, Policy};
 use crate::rewrite::{Prepared, Rewriters};
+pub use crate::state::once::Once;
+use crate::state::once::Ticket;
 use crate::telemetry::context::Carried;
 use crate::telemetry::trace;
 pub use locate::{Destination, Locate};
@@ -101,6 +109,8 @@ pub struct CallRequest<'a> {
     pub body: Option<&'a Body>,
     /// Finds its target; none if its params name it as MCP does.
     pub locate: Option<&'a dyn Locate>,
+    /// The key under which it is done once; none over MCP.
+    pub repeat: Option<&'a Repeat>,
 }
 
 impl CallRequest<'_> {
@@ -108,21 +118,6 @@ impl CallRequest<'_> {
     fn is_answered(&self) -> bool {
         self.rpc_id.is_some() || self.locate.is_some()
     }
-}
-
-/// A request that never became a call.
-#[derive(Clone, Copy, Debug)]
-pub struct TurnedAway<'a> {
-    pub door: &'static str,
-    /// Who sent it, if that is known.
-    pub who: Option<&'a Principal>,
-    /// Where it came from.
-    pub address: &'a str,
-    /// The source that it is counted with: this caller, or all addresses that one client may have.
-    pub source: &'a str,
-    /// As much as was read of it: `POST /mcp`, `tools/call`.
-    pub asked: &'a str,
-    pub since: Instant,
 }
 
 /// A server's text about a call that failed, without the secrets of the configuration. It is read whole for that, because a
@@ -310,15 +305,31 @@ impl Pipeline {
         trace::about(&call, context.generation.id());
         // May it? Kill switch, guards, arguments, breaker. Then the rewriters edit the request. Where a guard wants a person to
         // approve it, the breaker comes after that.
-        let decided = match policy.weigh(&call, &destination.also, destination.schema()) {
-            Ok(Decision::Permitted(permitted)) => match rewriters.request(&permitted) {
+        let decision = match policy.weigh(&call, &destination.also, destination.schema()) {
+            Ok(decision) => decision,
+            Err(denial) => {
+                return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await;
+            }
+        };
+        // Before anybody is asked: what was done already is not done again, and nobody has to approve it again.
+        let mut ticket = None;
+        if let Some(repeat) = context.request.repeat {
+            match Box::pin(repeat.begin(&call)).await {
+                Ok(Begin::Work(begun)) => ticket = Some(begun),
+                Ok(Begin::Answered(answer)) => return Box::pin(self.replayed(context, &call, *answer)).await,
+                Err(failure) => {
+                    return self.refuse(context, Some(&call.principal), Some(&call), failure).await;
+                }
+            }
+        }
+        let decided = match decision {
+            Decision::Permitted(permitted) => match rewriters.request(&permitted) {
                 Ok(prepared) => Ok((permitted, prepared)),
                 Err(denial) => Err(denial.into()),
             },
-            Ok(Decision::Ask(pending)) => {
+            Decision::Ask(pending) => {
                 Box::pin(self.approved(context, *pending, &destination, cancelled)).await
             }
-            Err(denial) => Err(denial.into()),
         };
         let (permitted, mut prepared) = match decided {
             Ok(decided) => decided,
@@ -329,6 +340,7 @@ impl Pipeline {
             Entry { sent: context.sent(&prepared), ..context.entry(Some(&call.principal), Some(&call)) };
         self.recorded(self.audit.intent(context.id, &intent).await, &call.target.name, context)?;
         let outgoing = spans::outgoing(&context.request, &call, &mut prepared, &destination.backend);
+        ticket.iter_mut().for_each(Ticket::dispatched);
         let sent = Instant::now();
         let done = tokio::select! {
             biased;
@@ -353,6 +365,10 @@ impl Pipeline {
             Ok(answer) => self.rewritten(rewriters, &permitted, answer).await,
             Err(failure) => Err(failure),
         };
+        if let Some(ticket) = ticket {
+            let kept = repeat::kept(&answer);
+            Box::pin(repeat::end(ticket, kept)).await;
+        }
         permitted.settle(verdict, latency);
         let status = outcome::status(&answer);
         let answer = match answer {
@@ -491,40 +507,6 @@ impl Pipeline {
             self.meters.count(tool, Status::Error, Some(&failure), context.since.elapsed());
             failure
         })
-    }
-
-    /// Records a request that a door refused before it could be read as a call: of each source the first few within a
-    /// minute, and how many more there were.
-    pub async fn turned_away(&self, request: TurnedAway<'_>, denial: &Denial) {
-        let failure = Failure::Denied(denial.clone());
-        let status = outcome::refused_status(&failure);
-        let entry = Entry {
-            rpc_id: "",
-            method: request.asked,
-            subject: request.who.map_or("", |who| &who.subject),
-            role: request.who.map_or("", |who| &who.role),
-            kind: "",
-            tool: "",
-            backend: "",
-            session: "",
-            arguments: "",
-            sent: None,
-            generation: self.live.load().id(),
-        };
-        let notes = [
-            ("address".to_owned(), request.address.to_owned()),
-            ("door".to_owned(), request.door.to_owned()),
-        ];
-        // The client that started the gateway (stdio) has no address.
-        let notes = &notes[usize::from(request.address.is_empty())..];
-        let closing =
-            Closing { status, error: Some(&denial.message), latency: request.since.elapsed(), notes };
-        self.refused(&self.policy(), request.door, &entry, &closing);
-        let id = self.audit.next_id();
-        let recorded = self.audit.refused_often(id, request.source, &entry, &closing).await;
-        // The request is refused even if it cannot be recorded; the log then says why.
-        let failure = recorded.err().map_or(failure, |error| Failure::Audit(error.for_callers()));
-        self.meters.count("unknown", status, Some(&failure), request.since.elapsed());
     }
 
     /// Keeps a refusal for operators who ask.

@@ -242,6 +242,7 @@ impl Control {
             address: &who,
             source: &source,
             asked: "control/connect",
+            rpc_id: "",
             since,
         };
         let denial = Denial::new(refused.status, refused.reason, refused.message.as_str());

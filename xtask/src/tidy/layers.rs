@@ -13,7 +13,7 @@ const SETTINGS: [&str; 3] = ["files", "telemetry", "config"];
 
 /// Each module with those it may use besides `WORDS` and `SETTINGS` that stand above it; itself is understood. The names are
 /// those of section "Layers" in `host/ARCHITECTURE.md`, from the words at the bottom to the assembly at the top.
-const LAYERS: [(&str, &[&str]); 23] = [
+const LAYERS: [(&str, &[&str]); 24] = [
     ("text", &[]),
     ("call", &[]),
     ("mcp", &[]),
@@ -27,6 +27,8 @@ const LAYERS: [(&str, &[&str]); 23] = [
     ("confined", &[]),
     ("session", &[]),
     ("state", &[]),
+    // Which route of the HTTP API a request is for, and what it says.
+    ("route", &[]),
     ("plugin", &["state", "confined"]),
     ("policy", &["queue", "state", "plugin", "confined"]),
     ("approval", &["state", "plugin"]),
@@ -34,14 +36,17 @@ const LAYERS: [(&str, &[&str]); 23] = [
     // The words between an operator and the gateway: whoever acts on them holds a permit.
     ("control", &["policy", "approval"]),
     ("rewrite", &["policy", "plugin"]),
-    ("backend", &["queue", "policy"]),
+    ("backend", &["queue", "policy", "route"]),
     // A backend that is itself a component; the one place where a backend meets plugins.
     ("backend::wasm", &["queue", "policy", "plugin"]),
     (
         "pipeline",
-        &["session", "state", "plugin", "policy", "approval", "audit", "control", "rewrite", "backend"],
+        &[
+            "session", "state", "plugin", "policy", "approval", "audit", "control", "rewrite", "backend",
+            "route",
+        ],
     ),
-    ("door", &["queue", "pipeline", "session", "control"]),
+    ("door", &["queue", "pipeline", "session", "control", "route"]),
     ("cli", &["app", "audit", "plugin", "confined", "control"]),
     ("main", &["cli", "app"]),
 ];

@@ -56,8 +56,15 @@ impl Conversation {
                 (self.endpoint.pipeline.clone(), self.endpoint.door, denial.clone());
             drop(self.tasks().spawn(async move {
                 let since = Instant::now();
-                let request =
-                    TurnedAway { door, who: None, address: "", source: door, asked: "initialize", since };
+                let request = TurnedAway {
+                    door,
+                    who: None,
+                    address: "",
+                    source: door,
+                    asked: "initialize",
+                    rpc_id: "",
+                    since,
+                };
                 pipeline.turned_away(request, &denied).await;
             }));
             let refused = respond::failed(id.get(), &Failure::Denied(denial), Era::Handshake);

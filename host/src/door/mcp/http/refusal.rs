@@ -185,7 +185,8 @@ impl Mount {
             let (address, network) = (ip.to_string(), network(ip));
             let source = who.map_or(network, |who| who.identity());
             let (door, who) = (self.endpoint.door, who.map(|who| &**who));
-            let request = TurnedAway { door, who, address: &address, source: &source, asked, since };
+            let request =
+                TurnedAway { door, who, address: &address, source: &source, asked, rpc_id: "", since };
             self.endpoint.pipeline.turned_away(request, denial).await;
         }
     }
