@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{LEA, approve, asking, list, pending, ran, setup, text, to, waits};
 use crate::http_door::client::{Door, NEWEST, request, tool};
+use crate::rest::stage::{Caller, Upstream};
 use crate::support::{eventually, mint, reason};
 
 fn agent(door: &Door, name: &str) -> crate::http_door::client::Client {
@@ -101,4 +102,40 @@ fn prompts_and_resources_that_wait_are_errors_with_the_same_facts() {
     let done = poet.request("prompts/get", &json!({"name": "greet"})).value();
     assert!(done["result"]["messages"].is_array(), "{done}");
     assert_eq!(ran(&door.gateway.setup), ["greet"]);
+}
+
+/// A request of the HTTP API that waits for a person is 202, and the same request continues it; with an Idempotency-Key that
+/// was used its answer is given again, and nobody is asked.
+#[test]
+fn a_request_of_a_route_waits_runs_once_and_is_not_asked_about_again() {
+    let upstream = Upstream::start();
+    let rules =
+        "[rbac.roles.caller]\npermissions = [\"routes.call\"]\n[[rbac.approvals]]\ntools = [\"order\"]\n";
+    let setup = asking(rules).more("[approvals]\nwait_secs = 0");
+    let routes = format!(
+        "[[upstreams]]\nname = \"shop\"\nurl = {:?}\n[[routes]]\nid = \"order\"\nmethod = \"POST\"\npath = \"/orders\"\n\
+         idempotency = \"optional\"\ntarget = {{ upstream = \"shop\" }}\n",
+        upstream.url
+    );
+    let door = Door::open(setup, &routes);
+    let ann = Caller::token(&door, "ann", "caller").with("Idempotency-Key", "o-1");
+    let order = || ann.json("POST", "/orders", "{\"n\":1}");
+    let waits = order();
+    assert_eq!(waits.status, 202, "{waits:?}");
+    let ask = pending(&door.gateway.setup);
+    assert_eq!(
+        (waits.json()["approval_id"].clone(), waits.json()["reason"].clone()),
+        (json!(ask.0), json!("pending_approval"))
+    );
+    assert!(waits.header("retry-after").is_some());
+    assert_eq!(upstream.asked(), 0);
+    approve(&door.gateway.setup, LEA, &ask);
+    let done = order();
+    assert_eq!((done.status, upstream.asked()), (200, 1), "{done:?}");
+    assert_eq!(done.json()["body"], "{\"n\":1}");
+    let again = order();
+    assert_eq!((again.status, again.header("idempotent-replayed")), (200, Some("true")), "{again:?}");
+    assert_eq!(upstream.asked(), 1);
+    let other = Caller::token(&door, "ann", "caller").json("POST", "/orders", "{\"n\":2}");
+    assert_eq!((other.status, upstream.asked()), (202, 1), "{other:?}");
 }
