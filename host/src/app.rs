@@ -36,6 +36,7 @@ use self::plugins::Loaded;
 use self::resident::{Activity, Resident};
 use self::running::{Prepared, RunningEndpoint};
 use self::started::Started;
+use crate::approval::Approvals;
 use crate::audit::{self, Audit};
 use crate::backend;
 use crate::config::{self, Config, Problem, Problems};
@@ -99,6 +100,12 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
         store: state.store.clone(),
         clock: state.clock.clone(),
         audit: Audit::disabled(),
+        approvals: Approvals::new(
+            config.approvals.clone(),
+            config.gateway.trust.clone(),
+            state.clock.clone(),
+            config.redaction.clone(),
+        ),
         redaction: config.redaction.clone(),
         orders,
         activity: Activity::default(),

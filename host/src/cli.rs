@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use sentinel_gateway::{app, config, text};
 
 mod about;
+mod approvals;
 mod audit;
 mod check;
 mod client;
@@ -41,6 +42,7 @@ Examples:
   sentinel-gateway audit tail --status denied         watch what is being refused
   sentinel-gateway status                             what is up, off, under way, and who was refused last
   sentinel-gateway kill tool delete_file              switch a tool off, at once and until `revive`
+  sentinel-gateway approvals list                     what waits for a person
 
 Exit codes: 0 in order · 1 something failed or is missing on this machine · 2 the configuration is wrong";
 
@@ -77,6 +79,8 @@ enum Command {
     Kill(control::Kill),
     /// Switch on again what `kill` switched off
     Revive(control::Revive),
+    /// See what waits for a person, and approve or reject it
+    Approvals(approvals::Approvals),
     /// Restart, stop or start a backend of a gateway that runs
     #[command(subcommand)]
     Backend(control::Backend),
@@ -182,6 +186,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Status(options)) => control::status(&path, &options),
         Some(Command::Kill(kill)) => control::kill(&path, kill),
         Some(Command::Revive(revive)) => control::revive(&path, revive),
+        Some(Command::Approvals(what)) => approvals::execute(&path, what),
         Some(Command::Backend(backend)) => control::backend(&path, backend),
         Some(Command::Completions { shell }) => about::completions(shell, &Cli::command()),
         Some(Command::Man(options)) => about::man(&options, Cli::command()),

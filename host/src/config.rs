@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod approvals;
 mod check;
 mod control;
 mod diff;
@@ -26,6 +27,7 @@ mod tests;
 mod tools;
 mod typed;
 
+pub use approvals::Approvals;
 pub use control::control_folder;
 pub use diff::{Change, Effect, diff};
 pub use inherited::is_inherited;
@@ -57,6 +59,8 @@ pub struct Config {
     pub audit: Audit,
     /// The state that outlives the process.
     pub state: State,
+    /// How people are asked before a call may go on.
+    pub approvals: Approvals,
     /// Where telemetry is sent.
     pub telemetry: Telemetry,
     /// The servers behind the gateway; their names are unique.
@@ -597,6 +601,7 @@ impl PartialEq for Config {
             scopes,
             audit,
             state,
+            approvals,
             telemetry,
             backends,
             upstreams,
@@ -618,6 +623,7 @@ impl PartialEq for Config {
             && scopes == &other.scopes
             && audit == &other.audit
             && state == &other.state
+            && approvals == &other.approvals
             && telemetry == &other.telemetry
             && backends == &other.backends
             && upstreams == &other.upstreams

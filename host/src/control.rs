@@ -18,7 +18,8 @@ pub use self::status::{
     BackendStatus, CallStatus, EndpointStatus, Generation, OffStatus, Origin, Record, RefusedStatus, Running,
     Status, Time,
 };
-pub use self::text::{changes as changes_text, status as status_text};
+pub use self::text::{approvals as approvals_text, changes as changes_text, status as status_text};
+pub use crate::approval::{State as ApprovalState, Summary as ApprovalSummary, Vote};
 pub use crate::policy::{Permitted, Switch};
 
 /// The layout of requests and answers. A gateway refuses another one.
@@ -47,6 +48,21 @@ pub struct Request {
     /// Goes on record; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// A token of the caller, who is otherwise the user at the other end of the socket. It is for the authenticators, and not
+    /// on record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
+}
+
+/// A token that does not print.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
 }
 
 /// The commands.
@@ -70,6 +86,24 @@ pub enum Command {
     ConfigDiff,
     /// Puts in force what the file says now.
     ConfigApply,
+    /// What waits for a person, oldest first.
+    ApprovalsList {
+        /// Also what has ended, the newest first.
+        #[serde(default)]
+        all: bool,
+        limit: u32,
+    },
+    /// Everything about one approval.
+    ApprovalsShow { id: String },
+    /// A person's decision.
+    ApprovalsReview {
+        id: String,
+        vote: Vote,
+        /// The digest that the person saw.
+        digest: String,
+    },
+    /// Takes a request back that is open.
+    ApprovalsCancel { id: String },
 }
 
 /// What to do with a backend.
@@ -94,6 +128,15 @@ impl Command {
             Self::Backend { deed: Deed::Start, .. } => ("backend.start", "control/backend.start"),
             Self::ConfigDiff => ("config.diff", "control/config.diff"),
             Self::ConfigApply => ("config.apply", "control/config.apply"),
+            Self::ApprovalsList { .. } => ("approvals.list", "control/approvals.list"),
+            Self::ApprovalsShow { .. } => ("approvals.show", "control/approvals.show"),
+            Self::ApprovalsReview { vote: Vote::Approve, .. } => {
+                ("approvals.approve", "control/approvals.approve")
+            }
+            Self::ApprovalsReview { vote: Vote::Reject, .. } => {
+                ("approvals.reject", "control/approvals.reject")
+            }
+            Self::ApprovalsCancel { .. } => ("approvals.cancel", "control/approvals.cancel"),
         }
     }
 
@@ -103,7 +146,13 @@ impl Command {
     pub fn is_exclusive(&self) -> bool {
         match self {
             Self::Revive { .. } | Self::Backend { .. } | Self::ConfigApply => true,
-            Self::Status | Self::Kill { .. } | Self::ConfigDiff => false,
+            Self::Status
+            | Self::Kill { .. }
+            | Self::ConfigDiff
+            | Self::ApprovalsList { .. }
+            | Self::ApprovalsShow { .. }
+            | Self::ApprovalsReview { .. }
+            | Self::ApprovalsCancel { .. } => false,
         }
     }
 }
@@ -116,6 +165,19 @@ pub enum Report {
     /// It was done, in a sentence.
     Done(String),
     Changes(Changes),
+    /// What waits for a person.
+    Approvals(Vec<ApprovalSummary>),
+    Approval(Box<ShownApproval>),
+}
+
+/// An approval as people read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownApproval {
+    pub id: String,
+    pub state: ApprovalState,
+    pub digest: String,
+    /// Every character of it can be seen; the same on every channel.
+    pub text: String,
 }
 
 /// The differences between the file and the configuration in force.
@@ -164,6 +226,9 @@ pub enum ControlError {
     /// It was tried, and went wrong.
     #[error("{0}")]
     Failed(String),
+    /// An approval is not decided or shown, for a reason of its own.
+    #[error("{0}")]
+    Approval(crate::approval::Refusal),
 }
 
 impl ControlError {
@@ -175,6 +240,7 @@ impl ControlError {
             Self::Busy { .. } => "busy",
             Self::Refused(_) => "refused",
             Self::Failed(_) => "failed",
+            Self::Approval(refusal) => refusal.reason,
         }
     }
 }
@@ -202,6 +268,7 @@ mod tests {
             version: 1,
             command: Command::Kill { what, even_unknown: false },
             reason: "it leaks".to_owned(),
+            token: None,
         };
         let lines = [
             (
@@ -213,7 +280,7 @@ mod tests {
                 r#"{"version":1,"command":{"kill":{"what":"all","even_unknown":false}},"reason":"it leaks"}"#,
             ),
             (
-                Request { version: 1, command: Command::Status, reason: String::new() },
+                Request { version: 1, command: Command::Status, reason: String::new(), token: None },
                 r#"{"version":1,"command":"status"}"#,
             ),
             (
@@ -221,6 +288,7 @@ mod tests {
                     version: 1,
                     command: Command::Backend { name: "files".to_owned(), deed: Deed::Restart },
                     reason: String::new(),
+                    token: None,
                 },
                 r#"{"version":1,"command":{"backend":{"name":"files","deed":"restart"}}}"#,
             ),
@@ -229,6 +297,19 @@ mod tests {
             assert_eq!(serde_json::to_string(&request).unwrap(), line);
             assert_eq!(serde_json::from_str::<Request>(line).unwrap(), request);
         }
+        let review = Request {
+            version: 1,
+            command: Command::ApprovalsReview {
+                id: "appr_1".to_owned(),
+                vote: Vote::Reject,
+                digest: "ab".to_owned(),
+            },
+            reason: String::new(),
+            token: Some(Token("secret".to_owned())),
+        };
+        let line = r#"{"version":1,"command":{"approvals_review":{"id":"appr_1","vote":"reject","digest":"ab"}},"token":"secret"}"#;
+        assert_eq!(serde_json::to_string(&review).unwrap(), line);
+        assert!(!format!("{review:?}").contains("secret"), "a token does not print");
         for wrong in [
             r#"{"version":1,"command":"stop"}"#,
             r#"{"version":1,"command":"status","who":"me"}"#,

@@ -22,6 +22,7 @@ pub mod session;
 pub mod state;
 
 // 3: decisions
+pub mod approval;
 pub mod audit;
 pub mod control;
 pub mod policy;

@@ -1,7 +1,7 @@
 //! READ FIRST. One call from its arrival to its reply; every door comes through here.
 //!
 //! ```text
-//! arrive → who? → where to? → kill switch → rate limit → RBAC → arguments fit? → breaker
+//! arrive → who? → where to? → kill switch → rate limit → RBAC → arguments fit? → (a person, if a guard asks) → breaker
 //!        → rewrite → intent on record → BACKEND → rewrite → settle guards → outcome on record → reply
 //! ```
 //!
@@ -13,6 +13,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+mod approving;
 mod flights;
 mod generation;
 mod links;
@@ -42,6 +43,8 @@ pub use view::{Digest, View};
 
 use self::generation::Live;
 use self::repeat::Begin;
+use crate::approval::Approvals;
+pub use crate::approval::Waiting;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
 pub use crate::backend::Backend;
 pub use crate::backend::{
@@ -55,7 +58,7 @@ use crate::mcp::payload::PayloadError;
 use crate::mcp::{Ambiguous, Params, splice};
 use crate::plugin::BackendResponse;
 pub use crate::policy::Caller;
-use crate::policy::{Permitted, Policy};
+use crate::policy::{Decision, Permitted, Policy};
 use crate::rewrite::{Prepared, Rewriters};
 pub use crate::state::once::Once;
 use crate::state::once::Ticket;
@@ -73,6 +76,8 @@ pub struct Pipeline {
     tasks: tasks::Tasks,
     links: links::Links,
     meters: meters::Meters,
+    /// Where people are asked; nobody can be without.
+    people: Option<approving::People>,
     /// Calls under way, by caller.
     calls: Arc<Shares>,
     /// The same one by one, and the last that were refused: for operators.
@@ -156,6 +161,7 @@ impl Pipeline {
             tasks: tasks::Tasks::default(),
             links: links::Links::default(),
             meters: meters::Meters::default(),
+            people: None,
             calls: Shares::new(CALLS),
             flights: Arc::default(),
             refusals: Arc::default(),
@@ -166,6 +172,12 @@ impl Pipeline {
     #[must_use]
     pub(crate) fn bearing(self, calls: usize) -> Self {
         Self { calls: Shares::new(calls), ..self }
+    }
+
+    /// The same, in which people are asked what guards want them to be asked; `endpoint` is its path, empty for the main one.
+    #[must_use]
+    pub fn approving(self, approvals: Arc<Approvals>, endpoint: &str) -> Self {
+        Self { people: Some(approving::People::new(approvals, endpoint)), ..self }
     }
 
     /// The same, telling these of its calls: operators ask all endpoints at once.
@@ -295,19 +307,15 @@ impl Pipeline {
         let call = Arc::new(context.call(principal, &destination));
         let _aloft = self.flights.take_off(&call, context.since);
         trace::about(&call, context.generation.id());
-        // May it? Kill switch, guards, arguments, breaker. Then the rewriters edit the request.
-        let permitted = match policy.decide_all(&call, &destination.also, destination.schema()) {
-            Ok(permitted) => permitted,
+        // May it? Kill switch, guards, arguments, breaker. Then the rewriters edit the request. Where a guard wants a person to
+        // approve it, the breaker comes after that.
+        let decision = match policy.weigh(&call, &destination.also, destination.schema()) {
+            Ok(decision) => decision,
             Err(denial) => {
                 return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await;
             }
         };
-        let mut prepared = match rewriters.request(&permitted) {
-            Ok(prepared) => prepared,
-            Err(denial) => {
-                return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await;
-            }
-        };
+        // Before anybody is asked: what was done already is not done again, and nobody has to approve it again.
         let mut ticket = None;
         if let Some(repeat) = context.request.repeat {
             match Box::pin(repeat.begin(&call)).await {
@@ -318,6 +326,19 @@ impl Pipeline {
                 }
             }
         }
+        let decided = match decision {
+            Decision::Permitted(permitted) => match rewriters.request(&permitted) {
+                Ok(prepared) => Ok((permitted, prepared)),
+                Err(denial) => Err(denial.into()),
+            },
+            Decision::Ask(pending) => {
+                Box::pin(self.approved(context, *pending, &destination, cancelled)).await
+            }
+        };
+        let (permitted, mut prepared) = match decided {
+            Ok(decided) => decided,
+            Err(failure) => return self.refuse(context, Some(&call.principal), Some(&call), failure).await,
+        };
         // The intent is on record before anything happens.
         let intent =
             Entry { sent: context.sent(&prepared), ..context.entry(Some(&call.principal), Some(&call)) };

@@ -15,6 +15,7 @@ mod order;
 mod orders;
 mod permit;
 pub(crate) mod refusal;
+mod weighed;
 
 pub use caller::Caller;
 pub use chain::Chain;
@@ -22,6 +23,7 @@ pub use kill::KillSwitch;
 pub use order::{Order, Switch};
 pub use orders::{Orders, OrdersError, OrdersFile};
 pub use permit::Permitted;
+pub use weighed::{Decision, Pending};
 
 use self::caller::Moment;
 use self::judges::Judges;
@@ -104,30 +106,73 @@ impl Policy {
     /// The same for a call that names more than its target: the switch and the guards are asked about each of them.
     ///
     /// # Errors
-    /// The first refusal.
+    /// The first refusal; also if a person would have to be asked.
     pub fn decide_all(
         &self,
         call: &Arc<Call>,
         also: &[Target],
         schema: Option<&ArgumentSchema>,
     ) -> Result<Permitted, Denial> {
+        match self.weigh(call, also, schema)? {
+            Decision::Permitted(permitted) => Ok(permitted),
+            Decision::Ask(pending) => Err(self.nobody_to_ask(&pending)),
+        }
+    }
+
+    /// The same where people can be asked.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub fn weigh(
+        &self,
+        call: &Arc<Call>,
+        also: &[Target],
+        schema: Option<&ArgumentSchema>,
+    ) -> Result<Decision, Denial> {
         self.kill.check(call, also)?;
         let chain = &self.chain;
         let mut permits = Permits::new(call.clone());
-        chain.admit(call, &chain.guards, &mut permits)?;
+        let mut asks = Vec::new();
+        chain.admit(call, &chain.guards, &mut permits, &mut asks)?;
         let mut others = Vec::new();
         for target in also {
             let other = Arc::new(Call { target: target.clone(), ..Call::clone(call) });
             let mut permits = Permits::new(other.clone());
-            chain.admit(&other, &chain.guards, &mut permits)?;
+            chain.admit(&other, &chain.guards, &mut permits, &mut asks)?;
             others.push(permits);
         }
         if let Some(schema) = schema {
             self.arguments_fit(call, schema)?;
         }
+        if !asks.is_empty() {
+            return Ok(Decision::Ask(Box::new(Pending { permits, others, asks })));
+        }
+        self.past_breakers(permits, others).map(Decision::Permitted)
+    }
+
+    /// Lets a call go on whose approvals are there. Only now the breakers are asked: no probe of theirs waits for a person.
+    ///
+    /// # Errors
+    /// It was switched off meanwhile, or a breaker refuses.
+    pub(crate) fn release(&self, pending: Pending, also: &[Target]) -> Result<Permitted, Denial> {
+        let Pending { permits, others, asks: _ } = pending;
+        self.kill.check(permits.call(), also)?;
+        self.past_breakers(permits, others)
+    }
+
+    /// The refusal of a call for which nobody can be asked.
+    pub(crate) fn nobody_to_ask(&self, pending: &Pending) -> Denial {
+        match pending.asks.first() {
+            Some(ask) => self.chain.nobody_to_ask(ask),
+            None => Denial::new(DenialKind::Forbidden, "approval_unavailable", "nobody can be asked"),
+        }
+    }
+
+    fn past_breakers(&self, mut permits: Permits, others: Vec<Permits>) -> Result<Permitted, Denial> {
         // A breaker keeps calls away from a failing backend. An operator's command is no call to the backend.
+        let call = permits.call().clone();
         if call.target.kind != TargetKind::Control {
-            chain.admit(call, &chain.breakers, &mut permits)?;
+            self.chain.admit_alone(&call, &self.chain.breakers, &mut permits)?;
         }
         Ok(Permitted::new(permits, others))
     }
@@ -139,7 +184,7 @@ impl Policy {
     /// The first refusal.
     pub fn decide_control(&self, call: &Arc<Call>) -> Result<Permitted, Denial> {
         let mut permits = Permits::new(call.clone());
-        self.chain.admit(call, &self.chain.guards, &mut permits)?;
+        self.chain.admit_alone(call, &self.chain.guards, &mut permits)?;
         Ok(Permitted::new(permits, Vec::new()))
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sentinel_names::headers;
 use serde_json::value::RawValue;
 
-use crate::call::{Denial, DenialKind, Json, TargetKind};
+use crate::call::{Call, Denial, DenialKind, Json, TargetKind};
 use crate::mcp::catalog::{List, Offer};
 use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
@@ -99,7 +99,14 @@ impl Rewriters {
     /// # Errors
     /// A rewriter refused, failed (and its failures deny) or made an edit that is not allowed.
     pub fn request(&self, permitted: &Permitted) -> Result<Prepared, Denial> {
-        let call = permitted.call();
+        self.prepare(permitted.call())
+    }
+
+    /// The same for a call that a person has to approve first: what is approved is what would be sent.
+    ///
+    /// # Errors
+    /// As for [`Self::request`].
+    pub fn prepare(&self, call: &Arc<Call>) -> Result<Prepared, Denial> {
         let mut prepared = Prepared { params: None, headers: Vec::new(), notes: Vec::new() };
         for plugin in self.of(&call.target.backend, |hooks| hooks.request) {
             let Some(edits) = self.outcome(plugin, plugin.on_request(call))? else { continue };

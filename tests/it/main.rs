@@ -22,6 +22,7 @@ mod keeper {
 mod support;
 
 mod allocations;
+mod approvals;
 mod attacks;
 mod authoring;
 mod bad_input;

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+mod approvals;
 mod backends;
 mod kills;
 mod status;
@@ -174,6 +175,12 @@ impl Plane {
                 report.log();
                 Ok(Report::Changes(applied(report)))
             }
+            Command::ApprovalsList { all, limit } => self.list_approvals(*all, *limit).await,
+            Command::ApprovalsShow { id } => self.show_approval(id).await,
+            Command::ApprovalsReview { id, vote, digest } => {
+                self.review_approval(permitted, id, *vote, digest, &request.reason).await
+            }
+            Command::ApprovalsCancel { id } => self.cancel_approval(permitted, id, &request.reason).await,
         }
     }
 }
@@ -189,7 +196,13 @@ impl ControlPlane for Plane {
             let done = self.done(permitted, request).await;
             match (&done, &request.command) {
                 // Looking changes nothing.
-                (_, Command::Status | Command::ConfigDiff) => {}
+                (
+                    _,
+                    Command::Status
+                    | Command::ConfigDiff
+                    | Command::ApprovalsList { .. }
+                    | Command::ApprovalsShow { .. },
+                ) => {}
                 (Ok(_), _) => {
                     tracing::info!(who, why = request.reason, "an operator's command was done: {command}")
                 }

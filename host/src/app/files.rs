@@ -22,6 +22,13 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         let files = complaints(trust.inspect_private_dir(folder, Links::Refused));
         found.extend(files.into_iter().map(|finding| ("state.dir", finding)));
     }
+    if let Some(file) = &config.approvals.path {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let of_folder = folder.map(|folder| complaints(trust.inspect(folder)));
+        let own = complaints(files::inspect_private_file(file));
+        let all = of_folder.into_iter().flatten().chain(own);
+        found.extend(all.map(|finding| ("approvals.path", finding)));
+    }
     // Every endpoint has its own, in the record's folder unless it says otherwise.
     for config in std::iter::once(config).chain(config.mounts().map(|mount| &mount.config)) {
         if let Some((folder, own)) = spool_folder(config) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::approval::Approvals;
 use crate::audit::Audit;
 use crate::config::{Config, Problems};
 use crate::pipeline::{Flights, Refusals};
@@ -24,6 +25,8 @@ pub(super) struct Resident {
     pub(super) store: Store,
     pub(super) clock: Clock,
     pub(super) audit: Audit,
+    /// What people are asked, for all endpoints.
+    pub(super) approvals: Arc<Approvals>,
     /// What takes secrets out of everything that is shown or recorded.
     pub(super) redaction: Redaction,
     /// What operators switched off.
@@ -43,6 +46,7 @@ impl Resident {
     /// Puts the bounds of a configuration in force that belong to the process itself.
     pub(super) fn bound(&self, config: &Config) {
         self.audit.bound(&super::audit_settings(config));
+        self.approvals.bound(config.approvals.clone());
         let grace = u64::try_from(config.gateway.shutdown_grace.as_millis()).unwrap_or(u64::MAX);
         self.grace_ms.store(grace, Ordering::Relaxed);
         if let Some(level) = &self.level

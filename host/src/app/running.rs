@@ -170,7 +170,8 @@ impl RunningEndpoint {
         let Activity { flights, refusals } = resident.activity.clone();
         let pipeline = Pipeline::with(first, resident.audit.clone())
             .bearing(config.gateway.max_in_flight)
-            .watched(flights, refusals);
+            .watched(flights, refusals)
+            .approving(resident.approvals.clone(), mount.unwrap_or_default());
         let subscribers = Subscribers::new(news.clone());
         let relay = subscribers.clone().relay(changes, async move { registry.met().await });
         let tasks = vec![tokio::spawn(relay)];

@@ -78,13 +78,15 @@ pub enum Status {
     Unauthenticated,
     /// The client went away or took it back.
     Cancelled,
+    /// It was not done yet: a person has to approve it.
+    AwaitingApproval,
     /// The gateway died before it knew.
     Unknown,
 }
 
 impl Status {
     /// All endings.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Success,
         Self::Error,
         Self::Killed,
@@ -94,6 +96,7 @@ impl Status {
         Self::CircuitOpen,
         Self::Unauthenticated,
         Self::Cancelled,
+        Self::AwaitingApproval,
         Self::Unknown,
     ];
 
@@ -110,6 +113,7 @@ impl Status {
             Self::CircuitOpen => "circuit_open",
             Self::Unauthenticated => "unauthenticated",
             Self::Cancelled => "cancelled",
+            Self::AwaitingApproval => "awaiting_approval",
             Self::Unknown => "unknown",
         }
     }

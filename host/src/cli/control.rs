@@ -47,7 +47,7 @@ pub(crate) struct Options {
     pid: Option<u32>,
     /// One JSON object a line for each gateway
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// What goes on record, and how the answer is shown.
@@ -156,23 +156,25 @@ pub(crate) struct Apply {
 }
 
 /// A command, to whom it goes, and how its answer is shown.
-struct Order {
-    request: Request,
+pub(super) struct Order {
+    pub(super) request: Request,
     pid: Option<u32>,
     json: bool,
     zone: TimeZone,
     /// It is about all gateways of the file, also those that come while it is given.
     about_all: bool,
+    /// One gateway's answer is enough, because all would say the same.
+    pub(super) first_only: bool,
 }
 
 /// What one gateway answered; nothing if there is none any more.
 type Answered = Result<Option<Answer>, SocketError>;
 
 impl Order {
-    fn new(command: Command, reason: &str, options: &Options) -> Self {
-        let request = Request { version: VERSION, command, reason: reason.to_owned() };
+    pub(super) fn new(command: Command, reason: &str, options: &Options) -> Self {
+        let request = Request { version: VERSION, command, reason: reason.to_owned(), token: None };
         let zone = TimeZone::system();
-        Self { request, pid: options.pid, json: options.json, zone, about_all: false }
+        Self { request, pid: options.pid, json: options.json, zone, about_all: false, first_only: false }
     }
 
     fn about_all(command: Command, words: &Words) -> Self {
@@ -183,7 +185,13 @@ impl Order {
     fn patience(&self) -> Duration {
         match self.request.command {
             Command::Backend { .. } | Command::ConfigApply | Command::ConfigDiff => LONG_PATIENCE,
-            Command::Status | Command::Kill { .. } | Command::Revive { .. } => PATIENCE,
+            Command::Status
+            | Command::Kill { .. }
+            | Command::Revive { .. }
+            | Command::ApprovalsList { .. }
+            | Command::ApprovalsShow { .. }
+            | Command::ApprovalsReview { .. }
+            | Command::ApprovalsCancel { .. } => PATIENCE,
         }
     }
 }
@@ -242,9 +250,8 @@ pub(crate) fn apply(path: &Path, apply: &Apply) -> anyhow::Result<ExitCode> {
 }
 
 /// Gives a command to the gateways of the file, and says what each answered.
-fn give(path: &Path, order: &Order) -> anyhow::Result<ExitCode> {
-    let folder = config::control_folder(path, &app::environment).map_err(anyhow::Error::msg)?;
-    let answers = super::runtime()?.block_on(ask_all(&folder, order))?;
+pub(super) fn give(path: &Path, order: &Order) -> anyhow::Result<ExitCode> {
+    let answers = answers(path, order)?;
     let several = answers.len() > 1;
     let mut failed = false;
     for (pid, answered) in answers {
@@ -270,10 +277,20 @@ fn give(path: &Path, order: &Order) -> anyhow::Result<ExitCode> {
                 let text = control::changes_text(&changes);
                 super::say(&if several { format!("{whose}\n{text}") } else { text })?;
             }
+            Answer::Ok(Report::Approvals(list)) => {
+                super::say(&control::approvals_text(&list, control::Time::now()))?;
+            }
+            Answer::Ok(Report::Approval(shown)) => drop(super::say(&shown.text)?),
             Answer::Error { message, .. } => super::complain(&format!("{whose}{message}")),
         }
     }
     Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// What each gateway of the file answers; at least one does.
+pub(super) fn answers(path: &Path, order: &Order) -> anyhow::Result<Vec<(u32, Result<Answer, SocketError>)>> {
+    let folder = config::control_folder(path, &app::environment).map_err(anyhow::Error::msg)?;
+    super::runtime()?.block_on(ask_all(&folder, order))
 }
 
 /// All at once. What is about all gateways is also told to those that were being started meanwhile: they read the orders of
@@ -287,6 +304,18 @@ async fn ask_all(folder: &Path, order: &Order) -> anyhow::Result<Vec<(u32, Resul
         let found = socket::found(folder).map_err(|error| unreadable(folder, &error))?;
         let found: Vec<(u32, PathBuf)> = found.into_iter().filter(wanted).collect();
         if found.is_empty() {
+            break;
+        }
+        if order.first_only {
+            // One after the other, because one that was killed leaves a socket on which nobody listens.
+            for (pid, path) in found {
+                let answered = socket::ask(&path, &order.request, order.patience()).await;
+                let done = matches!(answered, Ok(Some(_)));
+                answers.push((pid, answered));
+                if done {
+                    break;
+                }
+            }
             break;
         }
         let asking = found

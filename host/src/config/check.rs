@@ -25,6 +25,7 @@ use crate::files::Trust;
 use crate::redact::Redaction;
 
 mod address;
+mod approvals;
 mod auth;
 mod backends;
 mod grant;
@@ -99,6 +100,8 @@ pub(super) fn check(
     let operator = gateway.as_ref().is_some_and(|gateway| gateway.control_dir.is_some());
     let (auth, authenticators) = checker.auth(&raw.auth, &raw.rbac, of_door, operator);
     let state = audit.as_ref().map(|audit| checker.state(&raw, audit, door.is_some()));
+    let approvals =
+        audit.as_ref().map(|audit| checker.approvals(&raw, audit, door.is_some())).unwrap_or_default();
     let telemetry = checker.telemetry(&raw.telemetry, door.is_some());
     let backends = checker.backends(&raw.backends, &raw.gateway.proxy);
     let (upstreams, engines) = checker.targets(&raw);
@@ -146,6 +149,7 @@ pub(super) fn check(
         scopes,
         audit,
         state,
+        approvals,
         telemetry,
         backends,
         upstreams,

@@ -23,8 +23,8 @@ pub struct Change {
 }
 
 /// Keys of parts that are opened once, when the gateway starts: the addresses it listens on, the record and its
-/// database, the state, the engine of the plugins, the way to a collector of telemetry.
-const RESTART: [&str; 11] = [
+/// database, the state, the approvals, the engine of the plugins, the way to a collector of telemetry.
+const RESTART: [&str; 12] = [
     "gateway.listen",
     "gateway.health_listen",
     "gateway.control_dir",
@@ -35,6 +35,7 @@ const RESTART: [&str; 11] = [
     "audit.sqlite_path",
     "postgres",
     "state",
+    "approvals.path",
     "telemetry",
 ];
 
@@ -168,6 +169,7 @@ impl Config {
         let super::Audit { enabled, mode, dir, store, .. } = in_force.audit.clone();
         self.audit = super::Audit { enabled, mode, dir, store, ..self.audit };
         self.state.clone_from(&in_force.state);
+        self.approvals.path.clone_from(&in_force.approvals.path);
         self.telemetry.clone_from(&in_force.telemetry);
         self.typed = Typed::with(&self.typed, &in_force.typed, &held);
         self
@@ -294,7 +296,7 @@ mod tests {
     /// A key that is in no list here must not be taken for one that applies live.
     #[test]
     fn every_key_of_the_process_has_been_decided() {
-        const LIVE: [&str; 35] = [
+        const LIVE: [&str; 45] = [
             "gateway.log_level",
             "gateway.shutdown_grace_secs",
             "http.max_connections",
@@ -325,6 +327,16 @@ mod tests {
             "http.credential_headers",
             "http.oauth",
             "http.mounts",
+            "approvals.wait_secs",
+            "approvals.decide_secs",
+            "approvals.decide_high_secs",
+            "approvals.run_secs",
+            "approvals.approvers",
+            "approvals.approve",
+            "approvals.deny",
+            "approvals.max_pending_per_caller",
+            "approvals.max_pending_per_target",
+            "approvals.keep_days",
             "http.expected_routes",
             "http.dev_mode",
             "http.tls",

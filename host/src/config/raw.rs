@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+mod approvals;
 mod auth;
 mod backend;
 mod http;
@@ -17,6 +18,7 @@ mod rest;
 mod state;
 mod telemetry;
 
+pub(super) use approvals::RawApprovals;
 pub(super) use auth::{RawIssuer, RawNames, RawRoleRule};
 pub(super) use backend::{
     RawArgumentCheck, RawArguments, RawBackend, RawEnv, RawEra, RawNetwork, RawReach, RawSandbox, RawTls,
@@ -48,6 +50,8 @@ pub(super) struct Raw {
     pub(super) postgres: Option<RawPostgres>,
     /// What guards know of earlier calls: limits that are used up, circuits that are open.
     pub(super) state: RawState,
+    /// What people are asked before a call may go on.
+    pub(super) approvals: RawApprovals,
     /// What is told to systems that watch over the gateway.
     pub(super) telemetry: RawTelemetry,
     /// The servers behind the gateway.
@@ -432,6 +436,44 @@ pub(super) struct RawRbac {
     pub(super) roles: BTreeMap<String, RawRole>,
     /// Scopes that a caller's token must have for some tools, whatever the role.
     pub(super) scopes: Vec<RawScope>,
+    /// Tools that are done only after a person has approved the call. The first rule that fits a call counts.
+    pub(super) approvals: Vec<RawAsking>,
+}
+
+/// Tools that are done only after a person has approved the call, with `sentinel-gateway approvals`.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawAsking {
+    /// The tools, by any of their names, as in `denied_tools`; also routes and commands.
+    pub(super) tools: Vec<String>,
+    /// The roles whose calls it is about; by default those of every role.
+    pub(super) roles: Vec<String>,
+    /// How much harm the wrong call does. A request with a high risk is open for a shorter time (`approvals.decide_high_secs`).
+    pub(super) risk: RawRisk,
+    /// The sentence that the person reads; by default who wants to use what.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) summary: String,
+    /// The roles whose members may approve; by default `approvals.approvers`. Whoever made the call never may.
+    pub(super) approvers: Vec<String>,
+    /// So many of them have to approve it; by default `approvals.approve`, or 1 where `approvers` or `deny` is given here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 20))]
+    pub(super) approve: Option<u32>,
+    /// So many of them end it by rejecting it; by default `approvals.deny`, or 1 where `approvers` or `approve` is given here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 20))]
+    pub(super) deny: Option<u32>,
+}
+
+/// How much harm is done if the wrong thing is approved.
+#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(super) enum RawRisk {
+    Low,
+    #[default]
+    Medium,
+    High,
 }
 
 /// A scope, and the tools it is needed for.
@@ -449,7 +491,8 @@ pub(super) struct RawScope {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawRole {
     /// `tools.read`, `tools.execute` (implies read), `resources.read`, `prompts.read`, `routes.call`, `commands.execute`,
-    /// `control` (what an operator does to the gateway itself, such as switching a tool off); `*` is all of them.
+    /// `control` (what an operator does to the gateway itself, such as switching a tool off), `approvals.read` (see what waits for
+    /// a person), `approvals.decide` (approve and reject it; implies read); `*` is all of them.
     pub(super) permissions: Vec<String>,
     /// Tools it may not call, even with `*`, by any name a tool has: the one that lists show, the server's own, or
     /// `backend/own-name`. A `*` in a name stands for anything.

@@ -221,7 +221,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     fn status() -> Request {
-        Request { version: VERSION, command: Command::Status, reason: String::new() }
+        Request { version: VERSION, command: Command::Status, reason: String::new(), token: None }
     }
 
     /// A folder whose sockets' paths are longer than the system takes.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::{
-    BackendStatus, CallStatus, Changes, Effect, EndpointStatus, OffStatus, Origin, RefusedStatus, Status,
-    Time,
+    ApprovalSummary, BackendStatus, CallStatus, Changes, Effect, EndpointStatus, OffStatus, Origin,
+    RefusedStatus, Status, Time,
 };
 use crate::text::line;
 
@@ -161,6 +161,39 @@ pub fn changes(changes: &Changes) -> String {
         let _infallible = writeln!(out, "{}", line(note));
     }
     out
+}
+
+/// What waits for a person, a request a line.
+#[must_use]
+pub fn approvals(list: &[ApprovalSummary], now: Time) -> String {
+    if list.is_empty() {
+        return "nothing waits for a person\n".to_owned();
+    }
+    let mut out = String::new();
+    let rows = list.iter().map(|approval| approval_row(approval, now));
+    table(&mut out, ["APPROVAL", "STATE", "RISK", "ASKED BY", "DIGEST", "FOR", "WANTS"], rows);
+    out.trim_start().to_owned()
+}
+
+fn approval_row(approval: &ApprovalSummary, now: Time) -> [String; 7] {
+    let now = u64::try_from(now.timestamp().as_millisecond()).unwrap_or_default();
+    let left = Duration::from_millis(approval.ends_ms.saturating_sub(now));
+    let left = if approval.state.is_final() { "-".to_owned() } else { age(left) };
+    let digest = approval.digest.strip_prefix("sha256:").unwrap_or(&approval.digest);
+    let wants = if approval.backend.is_empty() {
+        approval.target.clone()
+    } else {
+        format!("{} of {}", approval.target, approval.backend)
+    };
+    [
+        approval.id.clone(),
+        approval.state.as_str().to_owned(),
+        approval.risk.clone(),
+        approval.requester.clone(),
+        digest.chars().take(12).collect(),
+        left,
+        wants,
+    ]
 }
 
 /// An aligned table after an empty line.

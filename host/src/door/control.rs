@@ -21,7 +21,7 @@ mod kinship;
 use super::log_limit::LogLimit;
 use crate::call::{Credential, Denial, DenialKind, Json};
 use crate::control::socket::Socket;
-use crate::control::{Answer, ControlPlane, MAX_REQUEST, Request, VERSION};
+use crate::control::{Answer, ControlPlane, MAX_REQUEST, Request, Token, VERSION};
 use crate::mcp::Params;
 use crate::pipeline::{Caller, Failure, Operation, Pipeline, TurnedAway};
 
@@ -201,7 +201,7 @@ impl Control {
     }
 
     async fn perform(&self, request: &Request, params: &Params, peer: Option<&UCred>) -> Answer {
-        let caller = Caller::new(self.credential(peer));
+        let caller = Caller::new(self.credential(peer, request.token.as_ref()));
         let (name, method) = request.command.names();
         let operation = Operation { caller: &caller, door: DOOR, name, method, params };
         match self.pipeline.operate(operation, request, &*self.plane).await {
@@ -218,14 +218,14 @@ impl Control {
         }
     }
 
-    /// The credential for the authenticators: what the system says about the connected process.
-    fn credential(&self, peer: Option<&UCred>) -> Credential {
+    /// The credential for the authenticators: what the system says about the connected process, and the token it sent.
+    fn credential(&self, peer: Option<&UCred>, token: Option<&Token>) -> Credential {
         let mut attrs =
             vec![("peer.uid".into(), self.uid.to_string()), ("peer.user".into(), self.user.clone())];
         if let Some(pid) = peer.and_then(UCred::pid) {
             attrs.push(("peer.pid".into(), pid.to_string()));
         }
-        Credential { door: DOOR, bearer: None, attrs }
+        Credential { door: DOOR, bearer: token.map(|Token(token)| token.clone()), attrs }
     }
 
     /// What was turned away leaves a row, too.

@@ -78,7 +78,9 @@ fn duration(tool: &str) -> Histogram {
 /// Why a call failed, in a word.
 pub(super) fn kind(failure: &Failure, status: Status) -> &'static str {
     match failure {
-        Failure::Denied(_) | Failure::Backend(BackendError::Share { .. }) => status.as_str(),
+        Failure::Denied(_) | Failure::Pending(_) | Failure::Backend(BackendError::Share { .. }) => {
+            status.as_str()
+        }
         Failure::Unknown { .. } => "unknown_target",
         Failure::Unlisted { .. } => "backend_not_listed",
         Failure::Params(_) => "invalid_args",

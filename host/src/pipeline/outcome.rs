@@ -1,6 +1,7 @@
 //! How a call ended, in the words of the guards, of the record and of the metrics.
 
 use super::{Answer, AnswerKind};
+use crate::approval::Waiting;
 use crate::audit::Status;
 use crate::backend::BackendError;
 use crate::call::{Denial, DenialKind, Outcome, TargetKind};
@@ -26,6 +27,9 @@ pub enum Failure {
     Audit(&'static str),
     #[error("cancelled by the client")]
     Cancelled,
+    /// It was not done: a person has to approve it first.
+    #[error("waits for a person: {} ({})", .0.id, .0.digest)]
+    Pending(Box<Waiting>),
 }
 
 /// What the guards hear; which of these is a failure is theirs to say. Of an answer the backend itself has said how the call
@@ -88,7 +92,7 @@ pub(super) fn is_before_the_guards(failure: &Failure) -> bool {
     match failure {
         Failure::Unknown { .. } | Failure::Unlisted { .. } | Failure::Params(_) | Failure::Method(_) => true,
         Failure::Denied(denial) => denial.kind == DenialKind::Killed,
-        Failure::Backend(_) | Failure::Audit(_) | Failure::Cancelled => false,
+        Failure::Backend(_) | Failure::Audit(_) | Failure::Cancelled | Failure::Pending(_) => false,
     }
 }
 
@@ -123,5 +127,6 @@ pub(super) fn refused_status(failure: &Failure) -> Status {
         Failure::Backend(BackendError::Share { .. }) => Status::RateLimited,
         Failure::Backend(_) | Failure::Unlisted { .. } | Failure::Audit(_) => Status::Error,
         Failure::Cancelled => Status::Cancelled,
+        Failure::Pending(_) => Status::AwaitingApproval,
     }
 }

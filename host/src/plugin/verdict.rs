@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::bindings::types as wit;
 
 /// A guard's answer to a call that it does not refuse.
@@ -29,7 +31,8 @@ pub struct ApprovalRequest {
 }
 
 /// How much harm is done if the wrong thing is approved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Risk {
     Low,
     Medium,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::permit::Permits;
 use super::refusal;
+use super::weighed::Ask;
 use crate::call::{Call, Credential, Denial, DenialKind, Principal};
-use crate::plugin::{Auth, Plugin, PluginError, Row, Verdict};
+use crate::plugin::{ApprovalRequest, Auth, Plugin, PluginError, Row, Verdict};
 use crate::redact::Redaction;
 
 /// Which plugin is asked when.
@@ -18,6 +19,16 @@ pub struct Chain {
     pub breakers: Vec<Arc<Plugin>>,
     /// What plugins must not tell clients.
     pub redaction: Redaction,
+}
+
+/// What a guard said that did not refuse.
+enum Said {
+    /// The call may go on, and it wants to hear how it ended.
+    Permit(u64),
+    /// The call may go on.
+    Nothing,
+    /// The call may go on once a person has approved it.
+    Ask(Box<ApprovalRequest>),
 }
 
 impl Chain {
@@ -67,18 +78,39 @@ impl Chain {
         Err(Denial::new(DenialKind::Unauthenticated, "no_credential", text))
     }
 
+    /// Asks plugins in turn. Those that want a person to be asked are collected, because a later one may refuse.
     pub(super) fn admit(
         &self,
         call: &Arc<Call>,
         guards: &[Arc<Plugin>],
         permits: &mut Permits,
+        asks: &mut Vec<Ask>,
     ) -> Result<(), Denial> {
         for plugin in admitting(guards) {
-            if let Some(permit) = self.admits(plugin, call)? {
-                permits.push(plugin, permit);
+            match self.admits(plugin, call)? {
+                Said::Permit(permit) => permits.push(plugin, permit),
+                Said::Nothing => {}
+                Said::Ask(request) => asks.push(Ask { plugin: plugin.clone(), request }),
             }
         }
         Ok(())
+    }
+
+    /// Asks plugins about what no person is asked about, such as whether the server is well.
+    pub(super) fn admit_alone(
+        &self,
+        call: &Arc<Call>,
+        guards: &[Arc<Plugin>],
+        permits: &mut Permits,
+    ) -> Result<(), Denial> {
+        let mut asks = Vec::new();
+        self.admit(call, guards, permits, &mut asks)?;
+        asks.first().map_or(Ok(()), |ask| Err(self.nobody_to_ask(ask)))
+    }
+
+    /// The refusal of a call for which nobody can be asked.
+    pub(super) fn nobody_to_ask(&self, ask: &Ask) -> Denial {
+        refusal::nobody_to_ask(&self.redaction, &ask.plugin, &ask.request)
     }
 
     /// Asks all guards about a call without a target. The error is of the first that says "too often", or that fails.
@@ -86,8 +118,9 @@ impl Chain {
         let mut result = Ok(());
         for plugin in admitting(&self.guards) {
             match self.admits(plugin, call) {
-                Ok(Some(permit)) => permits.push(plugin, permit),
-                Ok(None) => {}
+                Ok(Said::Permit(permit)) => permits.push(plugin, permit),
+                // Nothing is going to be done, so there is nothing to approve.
+                Ok(Said::Nothing | Said::Ask(_)) => {}
                 Err(denied) => {
                     let counts = matches!(denied.kind, DenialKind::RateLimited | DenialKind::Unavailable);
                     if counts && result.is_ok() {
@@ -99,13 +132,13 @@ impl Chain {
         result
     }
 
-    /// Asks one guard: its permit, if it gave one, or why the call may not go on.
-    fn admits(&self, plugin: &Plugin, call: &Arc<Call>) -> Result<Option<u64>, Denial> {
+    /// Asks one guard: what it said, or why the call may not go on.
+    fn admits(&self, plugin: &Plugin, call: &Arc<Call>) -> Result<Said, Denial> {
         match plugin.check(call) {
-            Ok(Ok(Verdict::Allow(permit))) => Ok(permit),
-            Ok(Ok(Verdict::Ask(request))) => Err(refusal::nobody_to_ask(&self.redaction, plugin, &request)),
+            Ok(Ok(Verdict::Allow(permit))) => Ok(permit.map_or(Said::Nothing, Said::Permit)),
+            Ok(Ok(Verdict::Ask(request))) => Ok(Said::Ask(request)),
             Ok(Err(refusal)) => Err(refusal::worded(&self.redaction, &refusal, DenialKind::Forbidden)),
-            Err(error) => failed(plugin, &error).map(|()| None),
+            Err(error) => failed(plugin, &error).map(|()| Said::Nothing),
         }
     }
 

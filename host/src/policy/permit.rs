@@ -23,6 +23,10 @@ impl Permits {
         self.given.push((plugin.clone(), permit));
     }
 
+    pub(super) fn call(&self) -> &Arc<Call> {
+        &self.call
+    }
+
     fn settle(&mut self, outcome: Outcome, latency: Duration) {
         // In reverse: the guard asked last is told first.
         while let Some((plugin, permit)) = self.given.pop() {

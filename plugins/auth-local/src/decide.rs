@@ -72,16 +72,23 @@ impl Config {
 }
 
 impl Local {
-    /// Says who calls through this door; `attr` tells what is known of them: `peer.user` (the other end's), `host.user` (the gateway's own),
+    /// Says who calls through this door; `has_token` whether they sent one, `attr` tells what is known of them: `peer.user` (the other end's), `host.user` (the gateway's own),
     /// `peer.ip`.
     ///
     /// # Errors
     /// `unknown_user` if there is neither a configured nor a known name.
-    pub fn judge(&self, door: &str, attr: impl Fn(&str) -> Option<String>) -> Result<Auth, Refusal> {
+    pub fn judge(
+        &self,
+        door: &str,
+        has_token: impl FnOnce() -> bool,
+        attr: impl Fn(&str) -> Option<String>,
+    ) -> Result<Auth, Refusal> {
         // Without an address it is not known to be this machine.
         let near =
             || attr("peer.ip").and_then(|ip| ip.parse().ok()).is_some_and(|ip: IpAddr| ip.is_loopback());
         let (role, configured) = match door {
+            // Who sends a token there wants to be the one that it names, and is nobody else if it is worth nothing.
+            CONTROL if has_token() => return Ok(Auth::Abstain),
             // Who that is the system says, whatever callers are called.
             CONTROL => (&self.operator, None),
             _ if door == DOOR || (self.loopback && door == "http" && near()) => {
@@ -132,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_user_of_the_pipe_is_the_subject() {
-        let auth = local(r#"{"role":"admin"}"#).judge("stdio", |_| Some("mia".to_owned())).unwrap();
+        let auth = local(r#"{"role":"admin"}"#).judge("stdio", || false, |_| Some("mia".to_owned())).unwrap();
         let identity = accepted(auth);
         assert_eq!((identity.principal.subject.as_str(), identity.principal.role.as_str()), ("mia", "admin"));
         assert_eq!(identity.principal.expires_at, None);
@@ -141,23 +148,26 @@ mod tests {
 
     #[test]
     fn a_configured_subject_wins_over_the_user() {
-        let auth =
-            local(r#"{"role":"admin","subject":"desk"}"#).judge("stdio", |_| Some("mia".to_owned())).unwrap();
+        let auth = local(r#"{"role":"admin","subject":"desk"}"#)
+            .judge("stdio", || false, |_| Some("mia".to_owned()))
+            .unwrap();
         assert_eq!(accepted(auth).principal.subject, "desk");
     }
 
     #[test]
     fn null_is_no_subject() {
-        let auth =
-            local(r#"{"role":"admin","subject":null}"#).judge("stdio", |_| Some("mia".to_owned())).unwrap();
+        let auth = local(r#"{"role":"admin","subject":null}"#)
+            .judge("stdio", || false, |_| Some("mia".to_owned()))
+            .unwrap();
         assert_eq!(accepted(auth).principal.subject, "mia");
     }
 
     #[test]
     fn nobody_is_refused() {
         for user in [None, Some(""), Some("  ")] {
-            let refusal =
-                local(r#"{"role":"admin"}"#).judge("stdio", |_| user.map(str::to_owned)).unwrap_err();
+            let refusal = local(r#"{"role":"admin"}"#)
+                .judge("stdio", || false, |_| user.map(str::to_owned))
+                .unwrap_err();
             assert_eq!(refusal.reason, "unknown_user");
         }
     }
@@ -185,7 +195,7 @@ mod tests {
     fn the_operator_is_the_user_at_the_control_door_and_nowhere_else() {
         let asked = |json: &str, door: &str| {
             let user = |name: &str| (name == "peer.user").then(|| "mia".to_owned());
-            match local(json).judge(door, user).unwrap() {
+            match local(json).judge(door, || false, user).unwrap() {
                 Auth::Accepted(identity) => Some((identity.principal.subject, identity.principal.role)),
                 Auth::Abstain => None,
             }
@@ -198,6 +208,8 @@ mod tests {
         );
         let only = r#"{"operator":"chief"}"#;
         assert_eq!(asked(only, "control"), some("mia", "chief"));
+        let with_token = local(only).judge("control", || true, |_| Some("mia".to_owned())).unwrap();
+        assert!(matches!(with_token, Auth::Abstain), "a token says who it is");
         for door in ["stdio", "http", "admin", ""] {
             assert_eq!(asked(only, door), None, "{door}");
         }
@@ -208,7 +220,7 @@ mod tests {
         #[test]
         fn every_other_door_is_somebody_elses(door in "[ -~]{0,12}", user in proptest::option::of("[a-z]{1,8}")) {
             prop_assume!(!["stdio", "control"].contains(&door.as_str()));
-            let auth = local(r#"{"role":"admin","subject":"desk","operator":"admin"}"#).judge(&door, |_| user.clone()).unwrap();
+            let auth = local(r#"{"role":"admin","subject":"desk","operator":"admin"}"#).judge(&door, || false, |_| user.clone()).unwrap();
             prop_assert!(matches!(auth, Auth::Abstain));
         }
     }

@@ -23,7 +23,7 @@ impl Lifecycle for AuthLocal {
 
 impl Authentication for AuthLocal {
     fn authenticate(request: &Request) -> Result<Auth, Refusal> {
-        LOCAL.get()?.judge(&request.door(), |name| request.attr(name))
+        LOCAL.get()?.judge(&request.door(), || request.bearer().is_some(), |name| request.attr(name))
     }
 }
 

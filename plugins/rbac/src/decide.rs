@@ -3,11 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sentinel_plugin_sdk::names::{self, Names, Patterns, Rules};
-use sentinel_plugin_sdk::{ConfigError, Entry, Field, Refusal, TargetKind};
+use sentinel_plugin_sdk::{ApprovalRequest, ConfigError, Entry, Field, Refusal, TargetKind};
 use serde::Deserialize;
 
+mod asking;
+
+use asking::Asking;
+pub use asking::{ApprovalConfig, RiskConfig};
+
 /// The words of `permissions`.
-const PERMISSIONS: [&str; 8] = [
+const PERMISSIONS: [&str; 10] = [
     "*",
     "tools.read",
     "tools.execute",
@@ -16,7 +21,12 @@ const PERMISSIONS: [&str; 8] = [
     "routes.call",
     "commands.execute",
     "control",
+    "approvals.read",
+    "approvals.decide",
 ];
+
+/// What those actions of an operator begin with that are about approvals, each with a permission of its own.
+const APPROVALS: &str = "control/approvals.";
 
 /// The methods of MCP that reach a backend; what they are about decides. Every other one that comes by MCP needs
 /// `allowed_methods`.
@@ -44,6 +54,9 @@ pub struct Config {
     /// Scopes that a caller must have been granted for some tools, whatever the role.
     #[serde(default)]
     pub scopes: Vec<ScopeConfig>,
+    /// Tools that are done only after a person has approved it. The first rule that fits counts.
+    #[serde(default)]
+    pub approvals: Vec<ApprovalConfig>,
     /// Who may operate the gateway itself without a role of `roles`.
     #[serde(default)]
     pub operator: Option<OperatorConfig>,
@@ -88,7 +101,8 @@ pub struct ScopeConfig {
 #[serde(deny_unknown_fields)]
 pub struct RoleConfig {
     /// `tools.read`, `tools.execute` (implies `tools.read`), `resources.read`, `prompts.read`, `routes.call`,
-    /// `commands.execute`, `control` (what an operator does to the gateway itself); `*` is all of them.
+    /// `commands.execute`, `control` (what an operator does to the gateway itself), `approvals.read`, `approvals.decide`
+    /// (implies `approvals.read`); `*` is all of them.
     #[serde(default)]
     pub permissions: Vec<String>,
     /// Tools and routes that the role may neither see nor call, whatever its permissions, by any of their names (see
@@ -121,6 +135,7 @@ pub struct Asked<'text> {
 pub struct Roles {
     rules: HashMap<String, Rule>,
     scopes: Vec<(Rules, String)>,
+    asking: Vec<Asking>,
     operator: Option<OperatorConfig>,
     routes: HashMap<String, RouteConfig>,
 }
@@ -134,6 +149,8 @@ struct Rule {
     routes: bool,
     commands: bool,
     control: bool,
+    see_approvals: bool,
+    decide: bool,
     denied: Rules,
     allowed: Option<Rules>,
     methods: Patterns,
@@ -170,6 +187,9 @@ impl Config {
             check_patterns(&format!("/scopes/{index}/tools"), &tools, &mut errors);
             scopes.push((Rules::new(tools.iter().map(String::as_str)), scope));
         }
+        let approvals = self.approvals.into_iter().enumerate();
+        let asking =
+            approvals.map(|(index, rule)| rule.check(&format!("/approvals/{index}"), &mut errors)).collect();
         if let Some(OperatorConfig { role, door }) = &self.operator {
             for (name, text) in [("role", role), ("door", door)] {
                 if text.trim().is_empty() {
@@ -185,7 +205,7 @@ impl Config {
         }
         let routes = self.routes.into_iter().collect();
         if errors.is_empty() {
-            Ok(Roles { rules, scopes, operator: self.operator, routes })
+            Ok(Roles { rules, scopes, asking, operator: self.operator, routes })
         } else {
             Err(errors)
         }
@@ -201,6 +221,7 @@ impl RoleConfig {
                     (rule.see_tools, rule.call_tools, rule.resources, rule.prompts) =
                         (true, true, true, true);
                     (rule.routes, rule.commands, rule.control) = (true, true, true);
+                    (rule.see_approvals, rule.decide) = (true, true);
                 }
                 "tools.read" => rule.see_tools = true,
                 "tools.execute" => (rule.see_tools, rule.call_tools) = (true, true),
@@ -209,6 +230,8 @@ impl RoleConfig {
                 "routes.call" => rule.routes = true,
                 "commands.execute" => rule.commands = true,
                 "control" => rule.control = true,
+                "approvals.read" => rule.see_approvals = true,
+                "approvals.decide" => (rule.see_approvals, rule.decide) = (true, true),
                 _ => errors.push(unknown_permission(&format!("{path}/permissions/{index}"), word)),
             }
         }
@@ -273,6 +296,7 @@ impl Rule {
             || self.routes
             || self.commands
             || self.control
+            || self.see_approvals
     }
 }
 
@@ -298,6 +322,18 @@ impl Roles {
     ) -> Result<(), Refusal> {
         self.permits(role, asked)?;
         self.has_scopes(asked, granted)
+    }
+
+    /// What a person has to be asked before this call, which the role may make, goes on.
+    #[must_use]
+    pub fn asks(
+        &self,
+        role: &str,
+        subject: impl FnOnce() -> String,
+        asked: Asked<'_>,
+    ) -> Option<ApprovalRequest> {
+        let rule = self.asking.iter().find(|rule| rule.is_about(role, &asked))?;
+        Some(rule.request(&subject(), &asked))
     }
 
     fn permits(&self, role: &str, Asked { method, kind, names }: Asked<'_>) -> Result<(), Refusal> {
@@ -329,7 +365,13 @@ impl Roles {
             }
             TargetKind::Route => (rule.routes, "call the route", "routes.call"),
             TargetKind::Command => (rule.commands, "run the command", "commands.execute"),
-            TargetKind::Control => (rule.control || named(), "act as an operator on", "control"),
+            TargetKind::Control => match method.strip_prefix(APPROVALS) {
+                Some("list" | "show") => {
+                    (rule.see_approvals || named(), "see what waits for approval with", "approvals.read")
+                }
+                Some("approve" | "reject") => (rule.decide || named(), "decide with", "approvals.decide"),
+                Some(_) | None => (rule.control || named(), "act as an operator on", "control"),
+            },
             // The rule that names the method is the permission.
             TargetKind::Other => (foreign || rule.has_any_permission(), "use", "any"),
         };

@@ -34,7 +34,12 @@ impl Admission for Rbac {
         let (shown, own, backend) = (call.name(), call.upstream_name(), call.backend());
         let names = Names { shown: &shown, own: &own, backend: &backend };
         let asked = Asked { method: &method, kind, names };
-        roles.check(&call.role(), asked, || call.claim("scope")).map(|()| Verdict::ALLOW)
+        let role = call.role();
+        roles.check(&role, asked, || call.claim("scope"))?;
+        Ok(match roles.asks(&role, || call.subject(), asked) {
+            Some(request) => Verdict::Ask(request),
+            None => Verdict::ALLOW,
+        })
     }
 
     // No permit is ever given, so there is nothing to settle.

@@ -1,8 +1,9 @@
-//! A guard may want a person to be asked. While nobody can be, such a call goes nowhere: fail closed, and on record.
+//! A guard may want a person to be asked. Where nobody can be, such a call goes nowhere; else it waits. What people do then
+//! is in `approvals`.
 
 use sentinel_gateway::plugin::{ApprovalRequest, Risk, Threshold};
 
-use crate::support::{Gateway, Setup, code, reason};
+use crate::support::{Gateway, Setup};
 
 use super::*;
 
@@ -73,24 +74,21 @@ fn the_caller_is_told_and_the_record_says_so() {
     };
     let setup = Setup::echo()
         .more(&entry("approval", "guard", "{ ask_for = [\"whoami\"], mark = \"guard\" }"))
-        .more(&entry("marks", "rewrite", "{ ask_for = [\"echo\"], mark = \"rewriter\" }"));
+        .more(&entry("marks", "rewrite", "{ ask_for = [\"echo\"], mark = \"rewriter\" }"))
+        .more("[approvals]\nwait_secs = 0");
     let mut gateway = Gateway::start(setup);
     gateway.await_tool("echo");
-    let refused = gateway.call("whoami", json!({}));
-    assert_eq!((code(&refused), reason(&refused)), (-32003, "approval_unavailable"));
-    let data = &refused["error"]["data"];
+    let waits = gateway.call("whoami", json!({}));
+    let facts = &waits["result"]["_meta"]["sentinel-gateway/approval"];
     assert_eq!(
-        (&data["approval_reason"], &data["approval_risk"]),
-        (&json!("production_write"), &json!("high"))
+        (&facts["status"], &facts["approval_reason"], &facts["risk"]),
+        (&json!("pending_approval"), &json!("production_write"), &json!("high"))
     );
-    assert!(
-        refused["error"]["message"].as_str().unwrap().contains("approvals are not available"),
-        "{refused}"
-    );
+    assert_eq!(waits["result"]["isError"], true, "{waits}");
     assert_eq!(gateway.ask("echo")["arguments"]["mark"], "rewriter");
     gateway.end();
     let rows = gateway.audit();
     let row = rows.iter().find(|row| row["tool"] == "whoami").unwrap();
-    assert_eq!(row["status"], "denied", "{row}");
-    assert!(row.to_string().contains("approvals are not available"), "{row}");
+    assert_eq!(row["status"], "awaiting_approval", "{row}");
+    assert!(row.to_string().contains(facts["approval_id"].as_str().unwrap()), "{row}");
 }

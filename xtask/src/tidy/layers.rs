@@ -33,16 +33,20 @@ const LAYERS: [(&str, &[&str]); 24] = [
     ("route", &[]),
     ("plugin", &["state", "confined"]),
     ("policy", &["queue", "state", "plugin", "confined"]),
+    ("approval", &["state", "plugin"]),
     ("audit", &["state", "plugin"]),
     // The words between an operator and the gateway: whoever acts on them holds a permit.
-    ("control", &["policy"]),
+    ("control", &["policy", "approval"]),
     ("rewrite", &["policy", "plugin"]),
     ("backend", &["queue", "policy", "route"]),
     // A backend that is itself a component; the one place where a backend meets plugins.
     ("backend::wasm", &["queue", "policy", "plugin"]),
     (
         "pipeline",
-        &["session", "state", "plugin", "policy", "audit", "control", "rewrite", "backend", "route"],
+        &[
+            "session", "state", "plugin", "policy", "approval", "audit", "control", "rewrite", "backend",
+            "route",
+        ],
     ),
     ("door", &["queue", "pipeline", "session", "control", "route"]),
     ("cli", &["app", "audit", "plugin", "confined", "control"]),

@@ -6,7 +6,7 @@ use super::super::row::{Dialect, Row};
 use super::super::words::Status;
 
 /// Every word a row may have as its status.
-pub const STATUSES: [&str; 11] = {
+pub const STATUSES: [&str; 12] = {
     let mut words = ["pending"; Status::ALL.len() + 1];
     let mut at = 0;
     while at < Status::ALL.len() {

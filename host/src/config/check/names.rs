@@ -35,6 +35,9 @@ impl Checker<'_> {
         for (index, scope) in raw.rbac.scopes.iter().enumerate() {
             self.collect(&mut rules, &format!("/rbac/scopes/{index}/tools"), &scope.tools, known);
         }
+        for (index, asking) in raw.rbac.approvals.iter().enumerate() {
+            self.collect(&mut rules, &format!("/rbac/approvals/{index}/tools"), &asking.tools, known);
+        }
         for tool in raw.rate_limits.per_tool.keys() {
             rules.extend(self.rule(&format!("/rate_limits/per_tool/{}", escaped(tool)), tool, known));
         }

@@ -221,6 +221,9 @@ fn rbac(raw: &RawRbac) -> Value {
     if !raw.scopes.is_empty() {
         config["scopes"] = json!(raw.scopes);
     }
+    if !raw.approvals.is_empty() {
+        config["approvals"] = json!(raw.approvals);
+    }
     config
 }
 

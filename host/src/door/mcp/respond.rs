@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 
 use crate::call::{Denial, DenialKind, Outcome, TargetKind};
 use crate::mcp::bounds::TooLong;
-use crate::mcp::era::server_info;
+use crate::mcp::era::{result_to_stateless, server_info};
 use crate::mcp::payload::Payload;
 use crate::mcp::{Era, code, message, splice};
-use crate::pipeline::{Answer, AnswerKind, BackendError, Failure, tried_again};
+use crate::pipeline::{Answer, AnswerKind, BackendError, Failure, Waiting, tried_again};
 use crate::session::AdmitError;
 
 /// The reply to a request; none where the client asked for none (it cancelled).
@@ -31,9 +31,30 @@ pub(super) fn reply(id: &str, answer: Result<Answer, Failure>, era: Era) -> Opti
                 message::result(id, &tool_result(said, outcome, era)).into()
             }
         }),
+        Err(Failure::Pending(waiting)) if waiting.of_tool => Some(pending(id, &waiting, era).into()),
         Err(failure) => failed(id, &failure, era).map(Payload::from),
     }
 }
+
+/// The result of a call of a tool that waits for a person. It is one of those that say `isError`, because the call was not
+/// made: a model reads what to do, and no client takes it for what the tool gives back. The facts stand in `_meta`, because
+/// `structuredContent` has to fit the tool's own schema, also in an error (MCP "Tools", output schema).
+fn pending(id: &str, waiting: &Waiting, era: Era) -> Bytes {
+    let result = json!({
+        "content": [{ "type": "text", "text": waiting.sentence() }],
+        "isError": true,
+        "_meta": { APPROVAL: waiting.to_json() },
+    })
+    .to_string();
+    let result = match era {
+        Era::Handshake => result,
+        Era::Stateless => result_to_stateless("tools/call", &result, &server_info()),
+    };
+    message::result(id, &result)
+}
+
+/// The member of `_meta` with the facts about a call that waits for a person.
+const APPROVAL: &str = "sentinel-gateway/approval";
 
 /// The answer of a backend that is no MCP server as the result of a tool (MCP "Tools", tool result).
 fn tool_result(said: &str, outcome: Outcome, era: Era) -> String {
@@ -48,7 +69,7 @@ fn tool_result(said: &str, outcome: Outcome, era: Era) -> String {
     result.push('}');
     match era {
         Era::Handshake => result,
-        Era::Stateless => crate::mcp::era::result_to_stateless("tools/call", &result, &server_info()),
+        Era::Stateless => result_to_stateless("tools/call", &result, &server_info()),
     }
 }
 
@@ -106,6 +127,7 @@ pub(super) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
         Failure::Audit(_) => (code::INTERNAL_ERROR, json!({ "reason": "audit_unavailable" })),
         // MCP "Cancellation": the receiver should not respond.
         Failure::Cancelled => return None,
+        Failure::Pending(waiting) => (of_era(code::FORBIDDEN, era), waiting.to_json()),
     };
     Some(message::error(id, code, &text, &data))
 }
@@ -133,6 +155,9 @@ pub(super) fn not_admitted(id: &str, error: AdmitError, era: Era) -> Bytes {
 /// server is down or broke the protocol is left out, because it may hold what only operators should read. That a server
 /// refused this very call, and how, is told.
 fn said(failure: &Failure) -> String {
+    if let Failure::Pending(waiting) = failure {
+        return waiting.sentence();
+    }
     let Failure::Backend(error) = failure else { return failure.to_string() };
     match error {
         BackendError::Unreachable { backend, again, .. } => {

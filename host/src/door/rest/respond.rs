@@ -74,6 +74,14 @@ pub(super) fn failed(failure: &Failure, dev: bool) -> Box<Refusal> {
         Failure::Params(_) => of(StatusCode::BAD_REQUEST, "invalid_arguments", text),
         Failure::Backend(error) => backend(error, dev),
         Failure::Audit(_) => of(StatusCode::SERVICE_UNAVAILABLE, "audit_unavailable", text),
+        // The same request again continues it.
+        Failure::Pending(waiting) => {
+            let mut refusal = of(StatusCode::ACCEPTED, "pending_approval", waiting.sentence());
+            if let serde_json::Value::Object(facts) = waiting.to_json() {
+                refusal.problem.facts.extend(facts.into_iter().filter(|(name, _)| name != "status"));
+            }
+            later(refusal, waiting.retry_after())
+        }
         // Its client has gone.
         Failure::Cancelled => of(StatusCode::REQUEST_TIMEOUT, "cancelled", text),
     }

@@ -280,7 +280,7 @@ fn every_mistake_is_reported_at_once_with_a_hint() {
             (
                 "/roles/a~1b/permissions/1",
                 Some(
-                    "one of: *, tools.read, tools.execute, resources.read, prompts.read, routes.call, commands.execute, control",
+                    "one of: *, tools.read, tools.execute, resources.read, prompts.read, routes.call, commands.execute, control, approvals.read, approvals.decide",
                 ),
             ),
             ("/roles/c/denied_tools/0", None),
@@ -357,7 +357,7 @@ proptest! {
         let permissions = vec!["tools.execute".to_owned()];
         let role =
             RoleConfig { permissions, denied_tools: denied, allowed_tools: allowed, allowed_methods: Vec::new() };
-        let roles = Config { roles: [("r".to_owned(), role)].into(), scopes: Vec::new(), operator: None, routes: BTreeMap::new() }.check().unwrap();
+        let roles = Config { roles: [("r".to_owned(), role)].into(), scopes: Vec::new(), approvals: Vec::new(), operator: None, routes: BTreeMap::new() }.check().unwrap();
         let entry = |name: &String| row(TargetKind::Tool, named(name, &backend));
         let entries: Vec<_> = tools.iter().map(entry).collect();
         let callable: Vec<_> =

@@ -1,0 +1,70 @@
+//! Checks how people are asked, and the rules of rbac that ask them.
+
+use std::time::Duration;
+
+use super::super::raw::RawRbac;
+use super::{Checker, Raw, duration};
+use crate::config::problem::nearest;
+use crate::config::{Approvals, Audit};
+
+impl Checker<'_> {
+    /// Beside the record, unless there is no place for one. All endpoints of a gateway share one file.
+    pub(super) fn approvals(&mut self, raw: &Raw, audit: &Audit, mounted: bool) -> Approvals {
+        let own = &raw.approvals;
+        self.roles_that_decide("/approvals/approvers", &own.approvers, &raw.rbac);
+        self.asking_rules(&raw.rbac);
+        if mounted && self.typed("/approvals") {
+            let text = "approvals are for all endpoints alike, as the main file says";
+            self.problem("/approvals", text, "leave it to the main file");
+        }
+        let beside = || {
+            (raw.audit.dir.is_some() || self.state_home().is_some()).then(|| audit.dir.join("approvals.db"))
+        };
+        let path = match &own.path {
+            _ if mounted => None,
+            Some(typed) => Some(self.path(typed)),
+            None => beside(),
+        };
+        let seconds = |secs: u32| Duration::from_secs(u64::from(secs));
+        Approvals {
+            path,
+            wait: seconds(own.wait_secs),
+            decide: seconds(own.decide_secs),
+            decide_high: seconds(own.decide_high_secs),
+            run: duration(own.run_secs),
+            approvers: own.approvers.clone(),
+            approve: own.approve.max(1),
+            deny: own.deny.max(1),
+            max_pending_per_caller: own.max_pending_per_caller,
+            max_pending_per_target: own.max_pending_per_target,
+            keep: seconds(own.keep_days) * 86_400,
+        }
+    }
+
+    fn asking_rules(&mut self, rbac: &RawRbac) {
+        for (index, rule) in rbac.approvals.iter().enumerate() {
+            let at = format!("/rbac/approvals/{index}");
+            self.roles_that_decide(&format!("{at}/approvers"), &rule.approvers, rbac);
+            self.roles_that_decide(&format!("{at}/roles"), &rule.roles, rbac);
+        }
+    }
+
+    /// A role that the file does not define may come with a token all the same, but nobody of it may do anything.
+    fn roles_that_decide(&mut self, at: &str, roles: &[String], rbac: &RawRbac) {
+        if rbac.roles.is_empty() || self.gone("/rbac/roles") {
+            return;
+        }
+        for (index, role) in roles.iter().enumerate() {
+            // The user who runs the gateway, where the file gives them no role of their own.
+            if rbac.roles.contains_key(role) || role == super::plugins::OPERATOR {
+                continue;
+            }
+            let known = rbac.roles.keys().map(String::as_str);
+            let near = nearest(role, known.clone()).map(|near| format!("did you mean {near}?"));
+            let hint =
+                near.unwrap_or_else(|| format!("the roles are: {}", known.collect::<Vec<_>>().join(", ")));
+            let message = format!("there is no role {role:?} in [rbac.roles]");
+            self.problem(&format!("{at}/{index}"), message, hint);
+        }
+    }
+}

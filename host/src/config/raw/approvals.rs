@@ -1,0 +1,64 @@
+//! The section `[approvals]`: what people are asked before a call may go on.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Seconds;
+
+/// What happens when a guard wants a person to approve a call, such as `[[rbac.approvals]]` or a plugin of your own. The call
+/// waits; people decide with `sentinel-gateway approvals`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawApprovals {
+    /// The file that keeps approvals, an SQLite database; by default `approvals.db` in audit.dir. It holds the arguments of the
+    /// calls as they are sent, so nobody else may have access to it. Gateways that are started with the same file share it.
+    pub(in crate::config) path: Option<String>,
+    /// How long a call waits for a decision before its caller is told to come again, in seconds. Many clients give up after 60 s.
+    #[schemars(range(min = 0, max = 3_600))]
+    pub(in crate::config) wait_secs: u32,
+    /// How long a request may stay open, in seconds. A guard can ask for less.
+    #[schemars(range(min = 1, max = 1_209_600))]
+    pub(in crate::config) decide_secs: u32,
+    /// The same where a guard sees a high risk.
+    #[schemars(range(min = 1, max = 1_209_600))]
+    pub(in crate::config) decide_high_secs: u32,
+    /// How long after the approval the call may be made, in seconds. A guard can ask for less.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 86_400))]
+    pub(in crate::config) run_secs: Seconds,
+    /// The roles whose members may decide where a guard names none; by default everybody who may decide at all (permission
+    /// `approvals.decide`).
+    pub(in crate::config) approvers: Vec<String>,
+    /// So many approvals permit a call, where a guard does not say how many.
+    #[schemars(range(min = 1, max = 20))]
+    pub(in crate::config) approve: u32,
+    /// So many rejections end a request, where a guard does not say how many.
+    #[schemars(range(min = 1, max = 20))]
+    pub(in crate::config) deny: u32,
+    /// Requests of one caller that may be open at once.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub(in crate::config) max_pending_per_caller: u32,
+    /// Those of one caller for one tool.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub(in crate::config) max_pending_per_target: u32,
+    /// Approvals that have ended are removed after so many days.
+    #[schemars(range(min = 1, max = 3_650))]
+    pub(in crate::config) keep_days: u32,
+}
+
+impl Default for RawApprovals {
+    fn default() -> Self {
+        Self {
+            path: None,
+            wait_secs: 50,
+            decide_secs: 3_600,
+            decide_high_secs: 900,
+            run_secs: Seconds(300.0),
+            approvers: Vec::new(),
+            approve: 1,
+            deny: 1,
+            max_pending_per_caller: 20,
+            max_pending_per_target: 3,
+            keep_days: 30,
+        }
+    }
+}

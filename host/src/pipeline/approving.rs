@@ -1,0 +1,208 @@
+//! The part of a call that waits for a person: what a guard wants approved is stored, people decide about it, and what runs
+//! is what was stored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::{Body, CallContext, Destination, Failure, Pipeline};
+use crate::approval::{Approval, Approvals, Draft, Need, Refusal, State, Waiting};
+use crate::call::{Call, Denial, DenialKind, Json, TargetKind};
+use crate::mcp::{Params, splice};
+use crate::policy::{Decision, Pending, Permitted, Policy};
+use crate::rewrite::Prepared;
+
+/// Between two notifications about the progress of a call that waits.
+const BEAT: Duration = Duration::from_secs(10);
+
+/// Where people are asked.
+#[derive(Debug)]
+pub(super) struct People {
+    approvals: Arc<Approvals>,
+    /// The path of the endpoint; empty for the main one.
+    endpoint: Arc<str>,
+}
+
+impl People {
+    pub(super) fn new(approvals: Arc<Approvals>, endpoint: &str) -> Self {
+        Self { approvals, endpoint: endpoint.into() }
+    }
+
+    /// What the guards want, in words that may be kept.
+    fn needs(&self, pending: &Pending) -> Vec<Need> {
+        let asks = pending.asks().iter();
+        asks.map(|ask| self.approvals.need(ask.plugin.name(), &ask.request)).collect()
+    }
+}
+
+impl Pipeline {
+    /// Has people approve a call, and gives it as they approved it, ready to be sent. The approval is used up then.
+    ///
+    /// The order holds whatever dies in between: first the approval is used up on the disk, then the intent goes on record,
+    /// and only then the call is sent. A gateway that is killed in between has lost an approval, and nothing ran twice.
+    pub(super) async fn approved(
+        &self,
+        context: &CallContext<'_>,
+        pending: Pending,
+        destination: &Destination,
+        cancelled: &CancellationToken,
+    ) -> Result<(Permitted, Prepared), Failure> {
+        let (policy, call) = (context.generation.policy(), pending.call().clone());
+        let Some(people) = self.people.as_ref().filter(|_| context.request.is_answered()) else {
+            return Err(policy.nobody_to_ask(&pending).into());
+        };
+        let approvals = &people.approvals;
+        let mut prepared = context.generation.rewriters().prepare(&call)?;
+        let mut needs = people.needs(&pending);
+        let params = prepared.params.clone().unwrap_or_else(|| call.params.clone());
+        let draft = Draft {
+            endpoint: &people.endpoint,
+            call: &call,
+            also: &destination.also,
+            params: params.get(),
+            headers: &prepared.headers,
+            body: approvable(context.request.body)?,
+            resolved: None,
+        };
+        let asked = approvals.ask(&draft, needs.clone(), context.generation.id()).await;
+        let asked = asked.map_err(|refusal| denied(&refusal, None))?;
+        let id = asked.approval.id.clone();
+        let refused = |refusal: Refusal| Failure::from(denied(&refusal, Some(&id)));
+        let approval = match asked.approval.state {
+            State::Pending => {
+                self.wait(context, people, &call, &asked.approval, destination, cancelled).await?
+            }
+            _ => asked.approval,
+        };
+        match approval.state {
+            State::Approved => {}
+            State::Pending => {
+                let of_tool = call.target.kind == TargetKind::Tool && call.method == "tools/call";
+                return Err(Failure::Pending(Box::new(Waiting::new(&approval, of_tool))));
+            }
+            State::Rejected | State::Expired | State::Cancelled | State::Consumed => {
+                return Err(refused(approval.over()));
+            }
+        }
+        // The rules may have changed while people thought about it.
+        let now = self.live.load();
+        if now.id() != context.generation.id() {
+            needs = match judged_again(now.policy(), people, &call, destination) {
+                Ok(needs) => needs,
+                Err(why) => {
+                    let _ended_already = approvals.cancel(&id, &format!("the rules changed: {why}")).await;
+                    let text = format!("{id} was approved, but the rules have changed since then: {why}");
+                    return Err(Denial::new(DenialKind::Forbidden, "stale_policy", text).into());
+                }
+            };
+        }
+        let permitted = policy.release(pending, &destination.also)?;
+        let stored = approvals.consume(&id, asked.action.digest(), needs, &call.id, params.get()).await;
+        let stored = stored.map_err(refused)?;
+        tracing::info!(approval = id, call = call.id, "an approved call runs");
+        prepared.params = Some(Json::from(stored.params));
+        prepared.notes.extend([
+            ("approval".to_owned(), id),
+            ("approved_by".to_owned(), stored.approval.approvers().join(", ")),
+            ("action_digest".to_owned(), stored.approval.digest),
+        ]);
+        Ok((permitted, prepared))
+    }
+
+    /// Waits for a decision as long as the operator wants a call to wait, and says so to the client meanwhile.
+    async fn wait(
+        &self,
+        context: &CallContext<'_>,
+        people: &People,
+        call: &Call,
+        approval: &Approval,
+        destination: &Destination,
+        cancelled: &CancellationToken,
+    ) -> Result<Approval, Failure> {
+        let kill = context.generation.policy().kill();
+        let patience = people.approvals.settings().wait;
+        let until = Instant::now() + patience;
+        let decided = people.approvals.decided(&approval.id, patience);
+        tokio::pin!(decided);
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                denial = kill.killed(call, &destination.also) => return Err(denial.into()),
+                () = cancelled.cancelled() => return Err(Failure::Cancelled),
+                denial = context.generation.ended() => return Err(denial.into()),
+                approval = &mut decided => {
+                    return approval.map_err(|refusal| denied(&refusal, None).into());
+                }
+                _ = beat.tick() => context.tell_waiting(approval, until),
+            }
+        }
+    }
+}
+
+/// What the guards of the present rules want of a call, or why they refuse it.
+fn judged_again(
+    policy: &Policy,
+    people: &People,
+    call: &Arc<Call>,
+    destination: &Destination,
+) -> Result<Vec<Need>, String> {
+    match policy.weigh(call, &destination.also, destination.schema()) {
+        Ok(Decision::Permitted(_)) => Ok(Vec::new()),
+        Ok(Decision::Ask(pending)) => Ok(people.needs(&pending)),
+        Err(denial) => Err(denial.message),
+    }
+}
+
+impl CallContext<'_> {
+    /// Tells the client what its call waits for, if it wants to hear of progress. The numbers count up to nothing, so that
+    /// the server's own, which come later, are higher (MCP "Progress": each has to be higher than the one before).
+    fn tell_waiting(&self, approval: &Approval, until: Instant) {
+        let params = self.request.params.map_or("{}", Params::get);
+        let Some(token) = splice::get(params, "/_meta/progressToken") else { return };
+        let left = until.saturating_duration_since(Instant::now()).as_secs_f64().max(0.001);
+        let waiting = Waiting::new(approval, true);
+        let text = json!(format!(
+            "waits for a person to approve it: {}, open until {}",
+            waiting.id,
+            waiting.decide_by()
+        ));
+        let message = format!(
+            "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{{\"progressToken\":{token},\"progress\":{},\"message\":{text}}}}}",
+            -left
+        );
+        self.request.client.notify(message.into());
+    }
+}
+
+/// The body that is sent beside the params. One that is streamed cannot be shown before it is sent.
+fn approvable(body: Option<&Body>) -> Result<Option<&[u8]>, Denial> {
+    match body {
+        None => Ok(None),
+        Some(Body::Whole(bytes)) => Ok(Some(bytes)),
+        Some(Body::Streamed(_)) => Err(Denial::new(
+            DenialKind::InvalidArguments,
+            "not_exact",
+            "a person cannot approve this call, because its body is sent on while it arrives",
+        )),
+    }
+}
+
+/// A refusal about an approval, as callers hear it.
+fn denied(refusal: &Refusal, id: Option<&str>) -> Denial {
+    let kind = match refusal.reason {
+        "approvals_unavailable" => DenialKind::Unavailable,
+        "too_many_pending" => DenialKind::RateLimited,
+        "not_exact" | "too_large" => DenialKind::InvalidArguments,
+        _ => DenialKind::Forbidden,
+    };
+    let mut denial = Denial::new(kind, refusal.reason, refusal.message.as_str());
+    if let Some(id) = id {
+        denial.details.push(("approval_id".to_owned(), id.to_owned()));
+    }
+    denial
+}
