@@ -13,6 +13,7 @@ mod check;
 mod client;
 mod confined;
 mod control;
+mod executor;
 mod import;
 mod init;
 mod place;
@@ -90,6 +91,9 @@ enum Command {
     /// Register the gateway with an MCP client
     #[command(subcommand)]
     Client(client::Command),
+    /// The process that runs commands for gateways, with a file, a user and a record of its own
+    #[command(subcommand)]
+    Executor(executor::Command),
     /// About the configuration file: its schema, and what of it is in force
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -167,6 +171,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Audit(command)) => audit::execute(&path, command),
         Some(Command::Plugin(command)) => plugin::execute(command),
         Some(Command::Client(command)) => client::execute(&path, &command),
+        Some(Command::Executor(command)) => executor::execute(command, cli.common.log_level.as_deref()),
         Some(Command::Config(ConfigCommand::Schema)) => say_json(&config::schema_json()),
         Some(Command::Config(ConfigCommand::Diff(options))) => control::diff(&path, &options),
         Some(Command::Config(ConfigCommand::Apply(options))) => control::apply(&path, &options),

@@ -12,6 +12,7 @@ mod check;
 mod control;
 mod diff;
 mod document;
+mod executor;
 mod file;
 mod inherited;
 mod problem;
@@ -26,6 +27,7 @@ mod typed;
 
 pub use control::control_folder;
 pub use diff::{Change, Effect, diff};
+pub use executor::Executor;
 pub use inherited::is_inherited;
 pub use problem::{Problem, Problems, nearest};
 pub use sandbox::Sandbox;
@@ -58,6 +60,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// The servers behind the gateway; their names are unique.
     pub backends: Vec<Backend>,
+    /// The processes that run commands, with those commands; their names are unique among those of the backends.
+    pub executors: Vec<Executor>,
     /// The policies, in the order of the chain.
     pub plugins: Vec<Plugin>,
     /// What is switched off.
@@ -584,6 +588,7 @@ impl PartialEq for Config {
             state,
             telemetry,
             backends,
+            executors,
             plugins,
             kill_switch,
             // They say where in the file something stands, and follow from the rest.
@@ -602,6 +607,7 @@ impl PartialEq for Config {
             && state == &other.state
             && telemetry == &other.telemetry
             && backends == &other.backends
+            && executors == &other.executors
             && plugins == &other.plugins
             && kill_switch == &other.kill_switch
             && inherited == &other.inherited
@@ -668,6 +674,7 @@ impl Config {
                 }
             }
         }
+        holders.extend(self.executors.iter().map(|executor| &executor.key));
         holders.extend(&self.inherited);
         holders.extend(self.plugins.iter().flat_map(|plugin| &plugin.secrets).map(|(_, value)| value));
         let mounted: Vec<Secret> = self.mounts().flat_map(|mount| mount.config.secret_values()).collect();

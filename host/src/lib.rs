@@ -3,6 +3,8 @@
 
 // 0: words
 pub mod call;
+pub mod capability;
+pub mod command;
 pub mod mcp;
 pub mod redact;
 pub mod text;
@@ -16,6 +18,7 @@ pub mod telemetry;
 pub mod confined;
 pub mod plugin;
 pub mod queue;
+mod sandbox;
 pub mod session;
 pub mod state;
 
@@ -36,3 +39,4 @@ pub mod door;
 
 // 7: assembly
 pub mod app;
+pub mod executor;

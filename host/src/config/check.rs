@@ -26,6 +26,7 @@ use crate::redact::Redaction;
 mod address;
 mod auth;
 mod backends;
+mod commands;
 mod grant;
 mod http;
 mod issuers;
@@ -98,6 +99,7 @@ pub(super) fn check(
     let state = audit.as_ref().map(|audit| checker.state(&raw, audit, door.is_some()));
     let telemetry = checker.telemetry(&raw.telemetry, door.is_some());
     let backends = checker.backends(&raw.backends, &raw.gateway.proxy);
+    let executors = checker.executors(&raw);
     let rules = checker.rules(&raw);
     let plugins = checker.chain(authenticators, &raw, operator);
     if !checker.problems.is_empty() {
@@ -131,6 +133,7 @@ pub(super) fn check(
         state,
         telemetry,
         backends,
+        executors,
         plugins,
         kill_switch,
         rules,

@@ -81,6 +81,16 @@ fn of_endpoint(old: &Config, new: &Config, same_door: bool) -> Vec<Change> {
             changes.push(Change { key: format!("{start} {OTHER_VALUE}"), effect: Effect::Drain });
         }
     }
+    for executor in &new.executors {
+        let before = old.executors.iter().find(|before| before.name == executor.name);
+        let known = known(&changes, "executors") || known(&changes, "commands");
+        if before.is_some_and(|before| before != executor) && !known {
+            changes.push(Change {
+                key: format!("executors {:?} {OTHER_VALUE}", executor.name),
+                effect: Effect::Live,
+            });
+        }
+    }
     for plugin in &new.plugins {
         let section = if plugin.section == "plugins" {
             format!("plugins {:?}", plugin.name)
