@@ -29,6 +29,7 @@ mod calls;
 mod config_mistakes;
 mod crash;
 mod defects;
+mod exec;
 mod fidelity;
 mod guests;
 mod house;

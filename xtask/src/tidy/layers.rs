@@ -13,15 +13,20 @@ const SETTINGS: [&str; 3] = ["files", "telemetry", "config"];
 
 /// Each module with those it may use besides `WORDS` and `SETTINGS` that stand above it; itself is understood. The names are
 /// those of section "Layers" in `host/ARCHITECTURE.md`, from the words at the bottom to the assembly at the top.
-const LAYERS: [(&str, &[&str]); 22] = [
+const LAYERS: [(&str, &[&str]); 26] = [
     ("text", &[]),
     ("call", &[]),
     ("mcp", &[]),
     ("redact", &[]),
+    // Programs that may be run, and what permits it: words of the gateway and of the executor.
+    ("command", &[]),
+    ("capability", &[]),
     // Used by everything that reads files which decide something, or that writes a record.
     ("files", &[]),
     ("telemetry", &[]),
-    ("config", &[]),
+    ("config", &["command", "capability"]),
+    // The walls around a child.
+    ("sandbox", &[]),
     ("queue", &[]),
     // A child of our own program; it knows nothing of what it is asked.
     ("confined", &[]),
@@ -33,12 +38,14 @@ const LAYERS: [(&str, &[&str]); 22] = [
     // The words between an operator and the gateway: whoever acts on them holds a permit.
     ("control", &["policy"]),
     ("rewrite", &["policy", "plugin"]),
-    ("backend", &["queue", "policy"]),
+    ("backend", &["queue", "policy", "sandbox", "command", "capability"]),
     // A backend that is itself a component; the one place where a backend meets plugins.
     ("backend::wasm", &["queue", "policy", "plugin"]),
     ("pipeline", &["session", "state", "plugin", "policy", "audit", "control", "rewrite", "backend"]),
     ("door", &["queue", "pipeline", "session", "control"]),
-    ("cli", &["app", "audit", "plugin", "confined", "control"]),
+    // A process of its own: it knows nothing of calls, plugins and doors.
+    ("executor", &["command", "capability", "sandbox"]),
+    ("cli", &["app", "audit", "plugin", "confined", "control", "executor", "capability"]),
     ("main", &["cli", "app"]),
 ];
 
