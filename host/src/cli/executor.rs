@@ -57,7 +57,7 @@ pub(crate) fn execute(command: Command, log_level: Option<&str>) -> anyhow::Resu
 }
 
 fn run(file: &Path, log_level: Option<&str>) -> anyhow::Result<ExitCode> {
-    telemetry::log(log_level.unwrap_or("info"), Redaction::default())?;
+    telemetry::log_at_once(log_level.unwrap_or("info"), Redaction::default())?;
     let settings = Settings::read(file)?;
     let (name, environment) = (settings.name.clone(), settings.environment.clone());
     let executor = Executor::open(settings)?;

@@ -36,7 +36,8 @@ fn a_token_is_good_for_one_run_whatever_comes_between() {
     let executor = scene.start();
     assert_eq!(scene.run_with(&echo, &token).refused(), "consumed", "after a restart");
     drop(executor);
-    let events: Vec<String> = scene.record().iter().map(|line| line["event"].as_str().unwrap().to_owned()).collect();
+    let events: Vec<String> =
+        scene.record().iter().map(|line| line["event"].as_str().unwrap().to_owned()).collect();
     assert_eq!(events, ["intent", "outcome", "refused", "intent", "outcome", "refused"]);
     let first = &scene.record()[0];
     assert_eq!((&first["subject"], &first["call"]), (&"ann".into(), &"call-1".into()));
@@ -62,7 +63,8 @@ fn among_racers_with_one_token_one_runs() {
         let (_, digest) = scene.prepare(&echo).unwrap();
         let token = scene.token("echo", digest);
         let runs: usize = std::thread::scope(|scope| {
-            let racers: Vec<_> = (0..12).map(|_| scope.spawn(|| scene.run_with(&echo, &token).end.is_ok())).collect();
+            let racers: Vec<_> =
+                (0..12).map(|_| scope.spawn(|| scene.run_with(&echo, &token).end.is_ok())).collect();
             racers.into_iter().map(|racer| usize::from(racer.join().unwrap())).sum()
         });
         assert_eq!(runs, 1);
@@ -91,9 +93,18 @@ fn only_the_very_token_counts() {
         (Token::from_bytes(bent), "token_refused"),
         (Token::from_bytes(longer), "token_refused"),
         (mint(&other, usual, now()), "token_refused"),
-        (mint(&scene.key, sentinel_gateway::capability::Purpose { audience: "other", ..usual }, now()), "token_refused"),
-        (mint(&scene.key, sentinel_gateway::capability::Purpose { command: "list", ..usual }, now()), "token_refused"),
-        (mint(&scene.key, sentinel_gateway::capability::Purpose { environment: "prd", ..usual }, now()), "wrong_environment"),
+        (
+            mint(&scene.key, sentinel_gateway::capability::Purpose { audience: "other", ..usual }, now()),
+            "token_refused",
+        ),
+        (
+            mint(&scene.key, sentinel_gateway::capability::Purpose { command: "list", ..usual }, now()),
+            "token_refused",
+        ),
+        (
+            mint(&scene.key, sentinel_gateway::capability::Purpose { environment: "prd", ..usual }, now()),
+            "wrong_environment",
+        ),
         (mint(&scene.key, usual, now() - 31), "expired"),
         (mint(&scene.key, usual, now() + 60), "expired"),
         (mint(&scene.key, purpose("echo", another), now()), "changed"),
@@ -166,7 +177,10 @@ fn another_user_is_refused() {
     // Even where the mode would let it in, the kernel tells who it is.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
     let replies = as_another(path).unwrap();
-    assert!(matches!(replies.as_slice(), [Reply::Refused { reason, .. }] if reason == "not_the_gateway"), "{replies:?}");
+    assert!(
+        matches!(replies.as_slice(), [Reply::Refused { reason, .. }] if reason == "not_the_gateway"),
+        "{replies:?}"
+    );
     assert!(executor.log().contains("another user than the gateway's was refused"), "{}", executor.log());
 }
 
@@ -232,7 +246,9 @@ fn it_does_not_start_with_less_than_it_promises() {
 
 #[test]
 fn mistakes_of_its_file_are_told_together() {
-    let scene = Scene::new("[[commands]]\nname = \"a b\"\nexecutable = \"sh\"\n[[commands]]\nname = \"c\"\nexecutable = \"/bin/sh\"\n");
+    let scene = Scene::new(
+        "[[commands]]\nname = \"a b\"\nexecutable = \"sh\"\n[[commands]]\nname = \"c\"\nexecutable = \"/bin/sh\"\n",
+    );
     std::fs::write(
         scene.setup.path("executor.toml"),
         "name = \"e x\"\nenvironment = \"dev\"\nsocket = \"s\"\ndir = \"d\"\npublic_keys = [\"sentinel.toml\"]\ncommands_from = \"sentinel.toml\"\nmax_calls = 0\n",
@@ -240,7 +256,13 @@ fn mistakes_of_its_file_are_told_together() {
     .unwrap();
     let (code, out, err) = scene.setup.bare(&["executor", "check", "executor.toml"]);
     assert_eq!(code, Some(1), "{out}");
-    for text in ["\"e x\" is no name", "no Ed25519 key", "max_calls", "\"a b\" cannot be the name", "\"sh\" is not an absolute path"] {
+    for text in [
+        "\"e x\" is no name",
+        "no Ed25519 key",
+        "max_calls",
+        "\"a b\" cannot be the name",
+        "\"sh\" is not an absolute path",
+    ] {
         assert!(err.contains(text), "{text}: {err}");
     }
 }

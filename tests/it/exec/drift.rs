@@ -103,7 +103,11 @@ fn a_file_that_changes_all_the_time_is_read_as_it_was_approved_or_not_at_all() {
             match &run.end {
                 Ok(_) => {
                     ran += 1;
-                    assert!(run.out == good, "it read something else: {:?}", &run.out[..run.out.len().min(40)]);
+                    assert!(
+                        run.out == good,
+                        "it read something else: {:?}",
+                        &run.out[..run.out.len().min(40)]
+                    );
                 }
                 Err((reason, ..)) => {
                     refused += 1;
@@ -127,7 +131,9 @@ fn a_program_or_a_folder_that_is_exchanged_is_not_used() {
     assert_eq!(scene.output(&own), "x\n");
     let (_, digest) = scene.prepare(&own).unwrap();
     // Another program in its place, whether it is a harmless one or a shell.
-    for (other, reason) in [("/usr/bin/printf", "changed"), ("/usr/bin/dash", "unusable"), ("/usr/bin/id", "changed")] {
+    for (other, reason) in
+        [("/usr/bin/printf", "changed"), ("/usr/bin/dash", "unusable"), ("/usr/bin/id", "changed")]
+    {
         std::fs::copy(other, scene.data("new")).unwrap();
         std::fs::rename(scene.data("new"), &program).unwrap();
         assert_eq!(scene.run_with(&own, &scene.token("own", digest)).refused(), reason, "{other}");

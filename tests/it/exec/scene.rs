@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send,
+    socket_with,
 };
 use sentinel_gateway::capability::{Key, Purpose, Token};
 use sentinel_gateway::command::Given;
@@ -55,7 +56,8 @@ impl Scene {
 
     pub(crate) fn with(setup: Setup, commands: &str) -> Self {
         // The executor becomes another user where root runs the tests, and has to reach its files.
-        let open = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let open =
+            |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
         open(&setup.path(""));
         for folder in ["data", "run"] {
             std::fs::create_dir(setup.path(folder)).unwrap();
@@ -189,7 +191,8 @@ pub(crate) fn now() -> u64 {
 
 /// A call with texts for slots.
 pub(crate) fn call(command: &str, given: &[(&str, &str)]) -> Call {
-    let given = given.iter().map(|(name, text)| ((*name).to_owned(), Given::Text((*text).to_owned()))).collect();
+    let given =
+        given.iter().map(|(name, text)| ((*name).to_owned(), Given::Text((*text).to_owned()))).collect();
     Call { command: command.to_owned(), given, stdin: None }
 }
 
@@ -231,7 +234,11 @@ pub(crate) fn ask(socket: &Path, message: &[u8]) -> std::io::Result<Vec<Reply>> 
 pub(crate) fn connected(path: &Path) -> std::io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     connect(&socket, &SocketAddrUnix::new(path)?)?;
-    rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, Some(Duration::from_secs(60)))?;
+    rustix::net::sockopt::set_socket_timeout(
+        &socket,
+        rustix::net::sockopt::Timeout::Recv,
+        Some(Duration::from_secs(60)),
+    )?;
     Ok(socket)
 }
 

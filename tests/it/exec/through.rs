@@ -56,12 +56,20 @@ fn a_command_is_a_tool_that_runs_and_is_on_record() {
     assert_eq!(said["content"][0]["text"], "said: -- hello there\n");
     assert_eq!(said["isError"], false);
     let structured = &said["structuredContent"];
-    assert_eq!((&structured["exit_code"], &structured["stdout"]), (&json!(0), &json!("said: -- hello there\n")));
-    assert_eq!(gateway.call("show", json!({ "file": "a" }))["result"]["structuredContent"]["stdout"], "content\n");
+    assert_eq!(
+        (&structured["exit_code"], &structured["stdout"]),
+        (&json!(0), &json!("said: -- hello there\n"))
+    );
+    assert_eq!(
+        gateway.call("show", json!({ "file": "a" }))["result"]["structuredContent"]["stdout"],
+        "content\n"
+    );
     let failed = gateway.call("fail", json!({}))["result"].clone();
     assert_eq!((&failed["isError"], &failed["structuredContent"]["exit_code"]), (&json!(true), &json!(1)));
     let rows = gateway.await_audit("three calls", |rows| (rows.len() >= 3).then(|| rows.to_vec()));
-    let row = |tool: &str| rows.iter().find(|row| row["tool"] == tool).unwrap_or_else(|| panic!("{tool}: {rows:?}"));
+    let row = |tool: &str| {
+        rows.iter().find(|row| row["tool"] == tool).unwrap_or_else(|| panic!("{tool}: {rows:?}"))
+    };
     assert_eq!(row("say")["status"], "success");
     assert_eq!(row("fail")["status"], "error");
     assert_eq!(row("say")["backend"], "exec");
@@ -94,7 +102,11 @@ fn what_a_slot_does_not_take_is_refused_by_its_name_and_nothing_runs() {
         ("fail", json!({ "stdin": "x" }), "stdin"),
     ] {
         let refused = gateway.call(tool, arguments.clone());
-        assert_eq!((code(&refused), reason(&refused)), (-32602, "argument_refused"), "{tool} {arguments}: {refused}");
+        assert_eq!(
+            (code(&refused), reason(&refused)),
+            (-32602, "argument_refused"),
+            "{tool} {arguments}: {refused}"
+        );
         assert_eq!(refused["error"]["data"]["slot"], slot, "{refused}");
     }
     assert_eq!(std::fs::read_to_string(record).unwrap(), "", "the executor has run or refused something");
@@ -116,8 +128,11 @@ fn the_corpus_gets_by_nowhere() {
         let text = std::fs::read_to_string(scene.setup.path("sentinel.toml")).unwrap();
         assert!(text.contains(&format!("/usr/bin/{program}")));
     }
-    let there = ["/usr/bin/systemctl", "/usr/bin/logger"].iter().all(|path| std::path::Path::new(path).exists());
-    let echo = |text: String| text.replace("/usr/bin/systemctl", "/usr/bin/echo").replace("/usr/bin/logger", "/usr/bin/echo");
+    let there =
+        ["/usr/bin/systemctl", "/usr/bin/logger"].iter().all(|path| std::path::Path::new(path).exists());
+    let echo = |text: String| {
+        text.replace("/usr/bin/systemctl", "/usr/bin/echo").replace("/usr/bin/logger", "/usr/bin/echo")
+    };
     if !there {
         let text = echo(std::fs::read_to_string(scene.setup.path("sentinel.toml")).unwrap());
         let setup = std::mem::replace(&mut scene.setup, Setup::new());
@@ -181,7 +196,8 @@ fn in_an_environment_that_is_not_allowed_nothing_runs() {
 fn an_executor_for_another_environment_takes_no_permission() {
     let mut scene = with(&ALLOW.replace("dev", "prd\", \"dev"));
     let file = scene.setup.path("executor.toml");
-    let text = std::fs::read_to_string(&file).unwrap().replace("environment = \"dev\"", "environment = \"prd\"");
+    let text =
+        std::fs::read_to_string(&file).unwrap().replace("environment = \"dev\"", "environment = \"prd\"");
     std::fs::write(&file, text).unwrap();
     let _executor = scene.start();
     let mut gateway = gateway(&mut scene);
@@ -212,7 +228,12 @@ fn a_call_that_is_cancelled_ends_its_command() {
     let record = scene.setup.path("run/state/record.jsonl");
     let mut gateway = gateway(&mut scene);
     let id = gateway.send("tools/call", &json!({ "name": "sleep", "arguments": { "seconds": 4246 } }));
-    let events = |event: &str| std::fs::read_to_string(&record).unwrap_or_default().matches(&format!("\"event\":\"{event}\"")).count();
+    let events = |event: &str| {
+        std::fs::read_to_string(&record)
+            .unwrap_or_default()
+            .matches(&format!("\"event\":\"{event}\""))
+            .count()
+    };
     eventually("it runs", || (events("intent") == 1).then_some(()));
     gateway.notify("notifications/cancelled", &json!({ "requestId": id }));
     eventually("it is ended", || (events("outcome") == 1).then_some(()));
@@ -246,6 +267,9 @@ fn the_examples_of_a_command_are_tried_by_check() {
     ));
     let (code, said) = scene.setup.refused(&["check"]);
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("commands[0].examples.allow[1]: it is refused: words: it does not fit the pattern"), "{said}");
+    assert!(
+        said.contains("commands[0].examples.allow[1]: it is refused: words: it does not fit the pattern"),
+        "{said}"
+    );
     assert!(said.contains("commands[0].examples.refuse[0]: it is accepted"), "{said}");
 }

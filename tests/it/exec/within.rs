@@ -13,7 +13,9 @@ fn hex(bytes: &[u8]) -> String {
 fn pinned(name: &str, program: &str, argv: &[&str], more: &str) -> String {
     let program = std::fs::canonicalize(program).unwrap();
     let digest = hex(&Sha256::digest(std::fs::read(&program).unwrap()));
-    format!("[[commands]]\nname = {name:?}\nexecutable = {program:?}\nsha256 = {digest:?}\nargv = {argv:?}\n{more}\n")
+    format!(
+        "[[commands]]\nname = {name:?}\nexecutable = {program:?}\nsha256 = {digest:?}\nargv = {argv:?}\n{more}\n"
+    )
 }
 
 #[test]
@@ -51,14 +53,20 @@ print("env", sorted(os.environ))
 "#;
     let more = "slots = { pid = { type = \"int\", min = 1, max = 9999999 }, state = { type = \"enum\", values = [\"STATE\"] }, \
                 data = { type = \"enum\", values = [\"{dir}\"] } }\nread = [\"{dir}/in\"]\nwrite = [\"{dir}/out\"]\n";
-    let scene = Scene::new(&pinned("probe", "/usr/bin/python3", &["-I", "{dir}/in/probe.py", "{pid}", "{state}", "{data}"], more));
+    let scene = Scene::new(&pinned(
+        "probe",
+        "/usr/bin/python3",
+        &["-I", "{dir}/in/probe.py", "{pid}", "{state}", "{data}"],
+        more,
+    ));
     let state = scene.setup.text("run/state");
     let file = scene.setup.path("sentinel.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("STATE", &state)).unwrap();
     for folder in ["in", "out"] {
         std::fs::create_dir(scene.data(folder)).unwrap();
-        std::fs::set_permissions(scene.data(folder), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        std::fs::set_permissions(scene.data(folder), std::os::unix::fs::PermissionsExt::from_mode(0o777))
+            .unwrap();
     }
     std::fs::write(scene.data("in/probe.py"), probe).unwrap();
     std::fs::write(scene.data("in/file"), "x").unwrap();
@@ -94,7 +102,12 @@ fn what_takes_too_long_is_killed_with_all_it_started() {
 
 #[test]
 fn what_is_left_behind_is_killed_and_holds_up_nothing() {
-    let scene = Scene::new(&pinned("leave", "/usr/bin/dash", &["-c", "setsid sleep 4243.1 & sleep 4243.2 & echo done"], ""));
+    let scene = Scene::new(&pinned(
+        "leave",
+        "/usr/bin/dash",
+        &["-c", "setsid sleep 4243.1 & sleep 4243.2 & echo done"],
+        "",
+    ));
     let _executor = scene.start();
     assert_eq!(scene.output(&call("leave", &[])), "done\n");
     assert_eq!(sleepers("4243."), 0);
@@ -102,7 +115,8 @@ fn what_is_left_behind_is_killed_and_holds_up_nothing() {
 
 #[test]
 fn a_client_that_hangs_up_ends_its_command() {
-    let scene = Scene::new("[[commands]]\nname = \"sleep\"\nexecutable = \"/usr/bin/sleep\"\nargv = [\"4244.1\"]\n");
+    let scene =
+        Scene::new("[[commands]]\nname = \"sleep\"\nexecutable = \"/usr/bin/sleep\"\nargv = [\"4244.1\"]\n");
     let _executor = scene.start();
     let sleep = call("sleep", &[]);
     let (_, digest) = scene.prepare(&sleep).unwrap();
@@ -113,17 +127,23 @@ fn a_client_that_hangs_up_ends_its_command() {
     eventually("it runs", || (sleepers("4244.") == 1).then_some(()));
     drop(socket);
     eventually("it is ended", || (sleepers("4244.") == 0).then_some(()));
-    eventually("its end is on record", || scene.record().iter().any(|line| line["event"] == "outcome").then_some(()));
+    eventually("its end is on record", || {
+        scene.record().iter().any(|line| line["event"] == "outcome").then_some(())
+    });
 }
 
 #[test]
 fn an_executor_that_is_killed_leaves_nothing_running() {
-    let scene = Scene::new("[[commands]]\nname = \"sleep\"\nexecutable = \"/usr/bin/sleep\"\nargv = [\"4245.1\"]\n");
+    let scene =
+        Scene::new("[[commands]]\nname = \"sleep\"\nexecutable = \"/usr/bin/sleep\"\nargv = [\"4245.1\"]\n");
     let executor = scene.start();
     let sleep = call("sleep", &[]);
     let (_, digest) = scene.prepare(&sleep).unwrap();
     let token = scene.token("sleep", digest);
-    let question = sentinel_gateway::command::frames::Question::Run { call: sleep.clone(), token: token.bytes().to_vec() };
+    let question = sentinel_gateway::command::frames::Question::Run {
+        call: sleep.clone(),
+        token: token.bytes().to_vec(),
+    };
     let socket = super::scene::connected(&scene.socket()).unwrap();
     rustix::net::send(&socket, &question.encode(), rustix::net::SendFlags::NOSIGNAL).unwrap();
     eventually("it runs", || (sleepers("4245.") == 1).then_some(()));
@@ -155,8 +175,14 @@ fn of_long_output_the_beginning_is_kept_and_the_digest_is_of_all() {
 
 #[test]
 fn limits_are_held() {
-    let busy = pinned("busy", "/usr/bin/dash", &["-c", "while :; do :; done"], "cpu_secs = 1\ntimeout_secs = 60\n");
-    let large = pinned("large", "/usr/bin/dash", &["-c", "trap '' XFSZ; head -c 3000000 /dev/zero > out"], "cwd = \"{dir}/w\"\nwrite = [\"{dir}/w\"]\nfile_mb = 1\n");
+    let busy =
+        pinned("busy", "/usr/bin/dash", &["-c", "while :; do :; done"], "cpu_secs = 1\ntimeout_secs = 60\n");
+    let large = pinned(
+        "large",
+        "/usr/bin/dash",
+        &["-c", "trap '' XFSZ; head -c 3000000 /dev/zero > out"],
+        "cwd = \"{dir}/w\"\nwrite = [\"{dir}/w\"]\nfile_mb = 1\n",
+    );
     let codes = "[[commands]]\nname = \"fail\"\nexecutable = \"/usr/bin/false\"\n";
     let scene = Scene::new(&format!("{busy}{large}{codes}"));
     std::fs::create_dir(scene.data("w")).unwrap();
@@ -175,7 +201,10 @@ fn stdin_is_what_was_approved() {
     let wc = "[[commands]]\nname = \"count\"\nexecutable = \"/usr/bin/wc\"\nargv = [\"-c\"]\nstdin = { pattern = \"[a-z\\n]*\", max_bytes = 60000 }\n";
     let scene = Scene::new(wc);
     let _executor = scene.start();
-    let with = |text: &str| sentinel_gateway::command::frames::Call { stdin: Some(text.to_owned()), ..call("count", &[]) };
+    let with = |text: &str| sentinel_gateway::command::frames::Call {
+        stdin: Some(text.to_owned()),
+        ..call("count", &[])
+    };
     assert_eq!(scene.output(&with(&"a\n".repeat(30_000))), "60000\n");
     let (_, digest) = scene.prepare(&with("abc")).unwrap();
     assert_eq!(scene.run_with(&with("abd"), &scene.token("count", digest)).refused(), "changed");
@@ -187,7 +216,10 @@ fn stdin_is_what_was_approved() {
 fn sleepers(seconds: &str) -> usize {
     let sleeps = |pid: &std::path::Path| {
         let line = std::fs::read(pid.join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).split('\0').nth(1).is_some_and(|argument| argument.starts_with(seconds))
+        String::from_utf8_lossy(&line)
+            .split('\0')
+            .nth(1)
+            .is_some_and(|argument| argument.starts_with(seconds))
     };
     std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| sleeps(&entry.path())).count()
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 
-fn policy(rules: Value) -> Policy {
+fn policy(rules: &Value) -> Policy {
     let config = json!({
         "executors": { "exec": "dev", "live": "prd", "lab": "test" },
         "allowed_environments": ["dev", "prd"],
@@ -30,16 +30,16 @@ fn outcome(policy: &Policy, asked: Asked<'_>, arguments: &Value) -> String {
 
 #[test]
 fn only_what_runs_commands_is_judged() {
-    let policy = policy(json!([]));
+    let policy = policy(&json!([]));
     assert_eq!(policy.environment("exec"), Some("dev"));
     assert_eq!(policy.environment("files"), None);
 }
 
 #[test]
 fn without_a_rule_a_person_is_asked_and_elsewhere_nothing_is_run() {
-    let policy = policy(json!([]));
-    assert_eq!(outcome(&policy, asked("dev", "restart"), &json!({})), "ask Medium command");
-    assert_eq!(outcome(&policy, asked("prd", "restart"), &json!({})), "ask High production_command");
+    let policy = policy(&json!([]));
+    assert_eq!(outcome(&policy, asked("dev", "restart"), &json!({})), "ask Risk::Medium command");
+    assert_eq!(outcome(&policy, asked("prd", "restart"), &json!({})), "ask Risk::High production_command");
     assert_eq!(outcome(&policy, asked("test", "restart"), &json!({})), "wrong_environment");
     let none = json!({ "executors": { "exec": "dev" }, "allowed_environments": [] });
     let none = serde_json::from_value::<Config>(none).unwrap().check().unwrap();
@@ -48,15 +48,15 @@ fn without_a_rule_a_person_is_asked_and_elsewhere_nothing_is_run() {
 
 #[test]
 fn production_always_asks_with_the_highest_risk() {
-    let policy = policy(json!([
+    let policy = policy(&json!([
         { "decision": "allow" },
         { "decision": "ask", "commands": ["restart"], "risk": "LOW", "approvers": ["lead"], "approvals": 2 },
         { "decision": "deny", "commands": ["wipe"] },
     ]));
     assert_eq!(outcome(&policy, asked("dev", "list"), &json!({})), "allow");
-    assert_eq!(outcome(&policy, asked("prd", "list"), &json!({})), "ask High production_command");
-    assert_eq!(outcome(&policy, asked("dev", "restart"), &json!({})), "ask Low command");
-    assert_eq!(outcome(&policy, asked("prd", "restart"), &json!({})), "ask High production_command");
+    assert_eq!(outcome(&policy, asked("prd", "list"), &json!({})), "ask Risk::High production_command");
+    assert_eq!(outcome(&policy, asked("dev", "restart"), &json!({})), "ask Risk::Low command");
+    assert_eq!(outcome(&policy, asked("prd", "restart"), &json!({})), "ask Risk::High production_command");
     assert_eq!(outcome(&policy, asked("prd", "wipe"), &json!({})), "command_denied");
     let Ok(Decision::Ask(request)) = policy.decide(asked("prd", "restart"), &|_| None) else {
         panic!("not asked")
@@ -67,7 +67,7 @@ fn production_always_asks_with_the_highest_risk() {
 
 #[test]
 fn an_allowance_needs_all_values_and_a_denial_one() {
-    let policy = policy(json!([
+    let policy = policy(&json!([
         { "decision": "allow", "commands": ["restart"], "slots": { "unit": ["web", "5"] } },
         { "decision": "deny", "commands": ["restart"], "slots": { "unit": ["db"] }, "reason": "not_the_database" },
     ]));
@@ -75,11 +75,11 @@ fn an_allowance_needs_all_values_and_a_denial_one() {
         (json!("web"), "allow"),
         (json!(5), "allow"),
         (json!(["web", 5]), "allow"),
-        (json!(["web", "other"]), "ask Medium command"),
+        (json!(["web", "other"]), "ask Risk::Medium command"),
         (json!(["web", "db"]), "not_the_database"),
         (json!("db"), "not_the_database"),
-        (json!("Web"), "ask Medium command"),
-        (json!([]), "ask Medium command"),
+        (json!("Web"), "ask Risk::Medium command"),
+        (json!([]), "ask Risk::Medium command"),
         // What cannot be read as a value may be the one that is denied.
         (json!({ "a": "web" }), "not_the_database"),
         (json!(["web", ["db"]]), "not_the_database"),
@@ -88,17 +88,17 @@ fn an_allowance_needs_all_values_and_a_denial_one() {
     ] {
         assert_eq!(outcome(&policy, asked("dev", "restart"), &json!({ "unit": unit })), expected, "{unit}");
     }
-    assert_eq!(outcome(&policy, asked("dev", "restart"), &json!({})), "ask Medium command");
+    assert_eq!(outcome(&policy, asked("dev", "restart"), &json!({})), "ask Risk::Medium command");
 }
 
 #[test]
 fn a_rule_is_about_whom_it_names() {
     let policy = policy(
-        json!([{ "decision": "allow", "subjects": ["ann"], "roles": ["ops"], "environments": ["dev"] }]),
+        &json!([{ "decision": "allow", "subjects": ["ann"], "roles": ["ops"], "environments": ["dev"] }]),
     );
     assert_eq!(outcome(&policy, asked("dev", "x"), &json!({})), "allow");
     for other in [Asked { subject: "ann2", ..asked("dev", "x") }, Asked { role: "op", ..asked("dev", "x") }] {
-        assert_eq!(outcome(&policy, other, &json!({})), "ask Medium command");
+        assert_eq!(outcome(&policy, other, &json!({})), "ask Risk::Medium command");
     }
 }
 
@@ -129,7 +129,7 @@ proptest! {
         let strictness = |count: usize| {
             let rules: Vec<Value> = words[..count].iter().map(rule).collect();
             let environment = if live { "prd" } else { "dev" };
-            let outcome = outcome(&policy(json!(rules)), asked(environment, "restart"), &json!({}));
+            let outcome = outcome(&policy(&json!(rules)), asked(environment, "restart"), &json!({}));
             if outcome == "allow" { 0 } else if outcome.starts_with("ask") { 1 } else { 2 }
         };
         let about = |count: usize| words[..count].iter().any(|(_, command)| *command == 0);
