@@ -1,9 +1,9 @@
 //! The spans of a call: one begins where it arrives, one where it goes on to a server, and both end with its result. A
 //! client's trace context goes on to the server: with our span as the parent, or unchanged if there is no span.
 
-use super::{Answer, Arrival, Failure, meters, outcome};
-use crate::backend::{Backend, Reply};
-use crate::call::{Call, Json};
+use super::{Answer, AnswerKind, CallRequest, Failure, meters, outcome};
+use crate::backend::Backend;
+use crate::call::{Call, Json, Outcome};
 use crate::mcp::Params;
 use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
@@ -13,11 +13,11 @@ use crate::telemetry::trace::{self, CallSpan, Outgoing, Problem, Request};
 
 /// Does the work of a request within a span of its own, if the request is to be recorded.
 pub(super) async fn over<T>(
-    arrival: &Arrival<'_>,
+    request: &CallRequest<'_>,
     work: impl Future<Output = Result<T, Failure>>,
     problem: impl FnOnce(&Result<T, Failure>) -> Option<Problem>,
 ) -> Result<T, Failure> {
-    let span = begin(arrival);
+    let span = begin(request);
     let done = span.over(work).await;
     if span.is_recorded() {
         span.end(problem(&done).as_ref());
@@ -25,31 +25,44 @@ pub(super) async fn over<T>(
     done
 }
 
-fn begin(arrival: &Arrival<'_>) -> CallSpan {
+fn begin(request: &CallRequest<'_>) -> CallSpan {
     if !trace::is_on() {
         return CallSpan::none();
     }
     CallSpan::begin(&Request {
-        method: arrival.method,
-        id: arrival.rpc_id,
-        session: arrival.session,
-        door: arrival.door,
-        version: arrival.client.hello().version,
-        meta: arrival.params.map(Params::get).and_then(|params| splice::get(params, "/_meta")),
-        carried: arrival.trace,
+        method: request.method,
+        id: request.rpc_id,
+        session: request.session,
+        door: request.door,
+        version: request.client.client_info().version,
+        meta: request.params.map(Params::get).and_then(|params| splice::get(params, "/_meta")),
+        carried: request.trace,
     })
 }
 
 /// Why a call failed, in a word.
 pub(super) fn of_answer(done: &Result<Answer, Failure>) -> Option<Problem> {
     match done {
-        Ok(Answer::Result(result)) if splice::get(result.json(), "/isError") == Some("true") => {
-            Some(Problem { kind: "tool_error".into(), code: None })
-        }
-        Ok(Answer::Result(_)) => None,
-        Ok(Answer::Error(error)) => Some(of_error(error.json())),
+        Ok(answer) => of_outcome(answer),
         Err(failure) => Some(of_failure(failure)),
     }
+}
+
+/// A JSON-RPC error counts by its code, a response by its status, a program by its exit code.
+fn of_outcome(answer: &Answer) -> Option<Problem> {
+    if answer.outcome == Outcome::Success {
+        return None;
+    }
+    let number = |number: i64| Problem { kind: number.to_string().into(), code: None };
+    Some(match &answer.kind {
+        AnswerKind::Result => Problem { kind: "tool_error".into(), code: None },
+        AnswerKind::RpcError { code } => Problem {
+            kind: code.map_or_else(|| "_OTHER".into(), |code| code.to_string().into()),
+            code: *code,
+        },
+        AnswerKind::Http(head) => number(head.status.as_u16().into()),
+        AnswerKind::Exit { code, .. } => number((*code).into()),
+    })
 }
 
 /// The same of what has no answer of a server.
@@ -61,15 +74,9 @@ fn of_failure(failure: &Failure) -> Problem {
     Problem { kind: meters::kind(failure, outcome::refused_status(failure)).into(), code: None }
 }
 
-/// A JSON-RPC error counts by its code.
-fn of_error(error: &str) -> Problem {
-    let code: Option<i64> = splice::get(error, "/code").and_then(|code| code.parse().ok());
-    Problem { kind: code.map_or_else(|| "_OTHER".into(), |code| code.to_string().into()), code }
-}
-
 /// Begins the span of the request to a server, and writes the trace context into that request.
 pub(super) fn outgoing(
-    arrival: &Arrival<'_>,
+    request: &CallRequest<'_>,
     call: &Call,
     prepared: &mut Prepared,
     backend: &Backend,
@@ -82,13 +89,13 @@ pub(super) fn outgoing(
             if let Some(params) = within(params, &parent, state.as_deref()) {
                 prepared.params = Some(params);
             }
-            let baggage = arrival.trace.and_then(Carried::baggage).map(|text| (BAGGAGE, text.to_owned()));
+            let baggage = request.trace.and_then(Carried::baggage).map(|text| (BAGGAGE, text.to_owned()));
             let state = state.map(|state| (TRACESTATE, state));
             let ours = [Some((TRACEPARENT, parent)), state, baggage].into_iter().flatten();
             prepared.headers.extend(ours.map(|(name, value)| (name.to_owned(), value)));
         }
         None => {
-            let theirs = arrival.trace.into_iter().flat_map(Carried::headers);
+            let theirs = request.trace.into_iter().flat_map(Carried::headers);
             prepared.headers.extend(theirs.map(|(name, value)| (name.to_owned(), value.to_owned())));
         }
     }
@@ -112,15 +119,10 @@ fn within(params: &Json, parent: &str, state: Option<&str>) -> Option<Json> {
 }
 
 /// Says how it ended.
-pub(super) fn answered(outgoing: Option<Outgoing>, done: &Result<Reply, Failure>) {
-    let Some(outgoing) = outgoing else { return };
-    let problem = match done {
-        Ok(reply) if reply.is_error() => Some(of_error(reply.text())),
-        Ok(reply) if outcome::is_tool_error(reply) => Some(Problem { kind: "tool_error".into(), code: None }),
-        Ok(_) => None,
-        Err(failure) => Some(of_failure(failure)),
-    };
-    outgoing.end(problem.as_ref());
+pub(super) fn answered(outgoing: Option<Outgoing>, done: &Result<Answer, Failure>) {
+    if let Some(outgoing) = outgoing {
+        outgoing.end(of_answer(done).as_ref());
+    }
 }
 
 #[cfg(test)]
@@ -145,11 +147,12 @@ mod tests {
 
     #[test]
     fn an_error_counts_by_its_code() {
-        let of = |text: &str| of_error(text);
-        assert_eq!(
-            of(r#"{"code":-32602,"message":"x"}"#),
-            Problem { kind: "-32602".into(), code: Some(-32602) }
-        );
-        assert_eq!(of(r#"{"message":"x"}"#), Problem { kind: "_OTHER".into(), code: None });
+        let of = |kind, outcome| of_outcome(&Answer { kind, outcome, ..Answer::own("{}".to_owned()) });
+        let error = |code| of(AnswerKind::RpcError { code }, Outcome::ToolError).unwrap();
+        assert_eq!(error(Some(-32602)), Problem { kind: "-32602".into(), code: Some(-32602) });
+        assert_eq!(error(None), Problem { kind: "_OTHER".into(), code: None });
+        let failed = of(AnswerKind::Exit { code: 3, digest: [0; 32] }, Outcome::ServerError);
+        assert_eq!(failed, Some(Problem { kind: "3".into(), code: None }));
+        assert_eq!(of(AnswerKind::Result, Outcome::Success), None);
     }
 }

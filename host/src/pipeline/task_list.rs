@@ -7,13 +7,13 @@ use std::time::Instant;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-use super::locate::Located;
-use super::{Answer, Arrival, Failure, Generation, Pipeline};
-use crate::backend::{Backend, Status, whole};
+use super::locate::Destination;
+use super::{Answer, CallRequest, Failure, Generation, Pipeline};
+use crate::backend::{Server, Status, whole};
 use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::payload::Payload;
 use crate::mcp::splice::{self, Edit};
-use crate::mcp::{Params, code, era, params};
+use crate::mcp::{Params, code, params};
 use crate::plugin::Row;
 
 /// The method.
@@ -39,16 +39,16 @@ impl Pipeline {
     /// could be asked at all.
     pub async fn list_tasks(
         &self,
-        arrival: Arrival<'_>,
+        request: CallRequest<'_>,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        let (generation, principal) = self.let_in(&arrival).await?;
-        super::lists::one_page(&arrival)?;
+        let (generation, principal) = self.let_in(&request).await?;
+        super::lists::one_page(&request)?;
         let backends = generation.registry().capable(METHOD);
         let asked = backends
             .iter()
             .filter(|backend| backend.status() == Status::Ready)
-            .map(|backend| self.tasks_of(&generation, backend, arrival, principal.clone(), cancelled));
+            .map(|backend| self.tasks_of(&generation, backend, request, principal.clone(), cancelled));
         let (mut owned, mut failed, mut succeeded): (Vec<Owned>, Option<Failure>, bool) = Default::default();
         for list in futures_util::future::join_all(asked).await {
             match list {
@@ -64,8 +64,8 @@ impl Pipeline {
             return Err(failure);
         }
         // A caller who may no longer see a tool does not hear of its tasks either.
-        let trip = self.trip(&generation, arrival, Instant::now());
-        let call = Arc::new(trip.overview(principal));
+        let context = self.context(&generation, request, Instant::now());
+        let call = Arc::new(context.overview(principal));
         let rows: Vec<Row<'_>> =
             owned.iter().map(|(tool, _)| Row { kind: TargetKind::Tool, names: tool.names() }).collect();
         let visible = generation.policy().visible(&call, &rows)?;
@@ -75,35 +75,33 @@ impl Pipeline {
             .filter(|(_, visible)| *visible)
             .map(|((_, task), _)| task.get())
             .collect();
-        Ok(Answer::Result(format!("{{\"tasks\":[{}]}}", shown.join(",")).into()))
+        Ok(Answer::own(format!("{{\"tasks\":[{}]}}", shown.join(","))))
     }
 
     /// All pages of one backend, without what is another caller's or nobody's.
     async fn tasks_of(
         &self,
         generation: &Generation,
-        backend: &Arc<Backend>,
-        arrival: Arrival<'_>,
+        backend: &Arc<Server>,
+        request: CallRequest<'_>,
         principal: Arc<Principal>,
         cancelled: &CancellationToken,
     ) -> Result<Vec<Owned>, Failure> {
-        let mut params = arrival.params.cloned();
+        let mut params = request.params.cloned();
         let (mut owned, mut seen) = (Vec::new(), HashSet::new());
         for _ in 0..MAX_PAGES {
-            let arrival = Arrival { params: params.as_ref(), ..arrival };
-            let trip = self.trip(generation, arrival, Instant::now());
-            let located = Located::whole(backend, METHOD);
-            let page = match self.deliver(&trip, principal.clone(), located, cancelled).await? {
-                Answer::Result(page) => page,
-                Answer::Error(error) => {
-                    if era::code_of(error.json()) != Some(code::METHOD_NOT_FOUND) {
-                        tracing::warn!(backend = %backend.name(), "the server's tasks cannot be listed: {}", error.json());
-                    }
-                    return Ok(owned);
+            let request = CallRequest { params: params.as_ref(), ..request };
+            let context = self.context(generation, request, Instant::now());
+            let destination = Destination::whole(backend, METHOD);
+            let page = self.deliver(&context, principal.clone(), destination, cancelled).await?;
+            if page.is_rpc_error() {
+                if page.error_code() != Some(code::METHOD_NOT_FOUND) {
+                    tracing::warn!(backend = %backend.name(), "the server's tasks cannot be listed: {}", page.json());
                 }
-            };
+                return Ok(owned);
+            }
             // Tasks of several pages become one text, so none of it may be elsewhere.
-            let page = match whole(page).await {
+            let page = match whole(page.payload).await {
                 Ok(page) => Payload::from(page),
                 Err(error) => {
                     tracing::warn!(backend = %backend.name(), "a page of the server's tasks was left out: {error}");

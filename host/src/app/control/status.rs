@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Endpoint, Plane};
-use crate::backend::{self, Backend};
+use super::{EndpointView, Plane};
+use crate::backend::{self, Server};
 use crate::control::{
     BackendStatus, CallStatus, EndpointStatus, Generation, OffStatus, Origin, Record, RefusedStatus, Running,
     Status, Switch, Time,
@@ -100,19 +100,19 @@ fn ordered(order: Order) -> OffStatus {
     }
 }
 
-impl Endpoint {
+impl EndpointView {
     fn status(&self, now: Time) -> EndpointStatus {
         let generation = self.pipeline.current();
         let backends = generation.registry().backends();
         EndpointStatus {
             mount: self.mount.clone(),
-            sessions: self.hub.count(),
+            sessions: self.subscribers.count(),
             tools: self.pipeline.tools(),
             backends: backends.iter().map(|backend| self.backend(backend, now)).collect(),
         }
     }
 
-    fn backend(&self, backend: &Arc<Backend>, now: Time) -> BackendStatus {
+    fn backend(&self, backend: &Arc<Server>, now: Time) -> BackendStatus {
         let history = backend.history();
         let at = |moment: Instant| now.ago(moment.elapsed());
         let (state, why) = match backend.status() {
