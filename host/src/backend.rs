@@ -9,6 +9,7 @@ pub mod mcp;
 mod answer;
 mod body;
 mod error;
+pub mod exec;
 mod fleet;
 mod process;
 mod spool;
@@ -29,7 +30,7 @@ pub use process::keeper::serve_if_asked as serve_as_keeper_if_asked;
 pub use process::kin::settle;
 pub use spool::{Spool, whole};
 
-use crate::call::Json;
+use crate::call::{Call, Json};
 use crate::mcp::client::Client;
 use crate::mcp::payload::Payload;
 use crate::policy::Permitted;
@@ -40,6 +41,8 @@ use crate::policy::Permitted;
 pub enum Backend {
     /// An MCP server.
     Mcp(Arc<Server>),
+    /// Commands, which an executor runs.
+    Exec(Arc<exec::Client>),
 }
 
 /// What is sent, as the rewriters left it.
@@ -49,6 +52,8 @@ pub struct Request<'a> {
     pub params: Option<&'a Json>,
     /// What rewriters set, and the trace context.
     pub headers: Vec<(String, String)>,
+    /// What a command will run, as [`Backend::prepare`] found it.
+    pub resolved: Option<&'a exec::Resolved>,
     /// Bytes that are not in the params.
     pub body: Option<&'a Body>,
     /// The way back to an MCP client while the call is under way.
@@ -63,6 +68,7 @@ impl Backend {
     pub fn name(&self) -> &Arc<str> {
         match self {
             Self::Mcp(server) => server.name(),
+            Self::Exec(client) => client.name(),
         }
     }
 
@@ -71,6 +77,8 @@ impl Backend {
     pub fn status(&self) -> Status {
         match self {
             Self::Mcp(server) => server.status(),
+            // Its process is the operator's; whether it is there shows when it is asked.
+            Self::Exec(_) => Status::Ready,
         }
     }
 
@@ -79,6 +87,7 @@ impl Backend {
     pub fn starting(&self) -> String {
         match self {
             Self::Mcp(server) => server.starting(),
+            Self::Exec(_) => String::new(),
         }
     }
 
@@ -87,6 +96,7 @@ impl Backend {
     pub fn required(&self) -> bool {
         match self {
             Self::Mcp(server) => server.required(),
+            Self::Exec(_) => false,
         }
     }
 
@@ -95,6 +105,7 @@ impl Backend {
     pub fn reached(&self) -> Option<(&str, Option<u16>)> {
         match self {
             Self::Mcp(server) => server.reached(),
+            Self::Exec(_) => None,
         }
     }
 
@@ -104,6 +115,7 @@ impl Backend {
     pub fn without_secrets(&self, failed: &Payload) -> Option<Payload> {
         match self {
             Self::Mcp(server) => server.without_secrets(failed),
+            Self::Exec(client) => client.without_secrets(failed),
         }
     }
 
@@ -112,6 +124,34 @@ impl Backend {
     pub fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Mcp(one), Self::Mcp(other)) => Arc::ptr_eq(one, other),
+            (Self::Exec(one), Self::Exec(other)) => Arc::ptr_eq(one, other),
+            (Self::Mcp(_) | Self::Exec(_), _) => false,
+        }
+    }
+
+    /// What a call will run, found out before anybody is asked about it and before anything is on record; `params` are those
+    /// of the call as the rewriters left them. Nothing for backends whose calls say all about it themselves.
+    ///
+    /// # Errors
+    /// It cannot be run as it is, or its backend is away.
+    pub async fn prepare(
+        &self,
+        call: &Call,
+        params: Option<&Json>,
+    ) -> Result<Option<exec::Resolved>, BackendError> {
+        match self {
+            Self::Mcp(_) => Ok(None),
+            Self::Exec(client) => Box::pin(client.prepare(call, params)).await.map(Some),
+        }
+    }
+
+    /// Whether it judges the arguments of its calls itself.
+    #[must_use]
+    pub fn judges_arguments(&self) -> bool {
+        match self {
+            Self::Mcp(_) => false,
+            // Slot by slot, and it names the slot.
+            Self::Exec(_) => true,
         }
     }
 
@@ -122,13 +162,14 @@ impl Backend {
     pub async fn call(&self, permitted: &Permitted, request: Request<'_>) -> Result<Answer, BackendError> {
         match self {
             Self::Mcp(server) => server.call(permitted, request).await,
+            Self::Exec(client) => Box::pin(client.call(permitted, request)).await,
         }
     }
 
     /// Ends it in order. MCP servers are ended by their own fleet, which knows which generations have them.
     pub(crate) async fn stop(&self) {
         match self {
-            Self::Mcp(_) => {}
+            Self::Mcp(_) | Self::Exec(_) => {}
         }
     }
 
@@ -136,6 +177,7 @@ impl Backend {
     fn holders(&self) -> usize {
         match self {
             Self::Mcp(server) => Arc::strong_count(server),
+            Self::Exec(client) => Arc::strong_count(client),
         }
     }
 }

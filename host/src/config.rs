@@ -674,7 +674,7 @@ impl Config {
                 }
             }
         }
-        holders.extend(self.executors.iter().map(|executor| &executor.key));
+        holders.extend(self.executors.iter().map(|executor| &executor.secret));
         holders.extend(&self.inherited);
         holders.extend(self.plugins.iter().flat_map(|plugin| &plugin.secrets).map(|(_, value)| value));
         let mounted: Vec<Secret> = self.mounts().flat_map(|mount| mount.config.secret_values()).collect();

@@ -309,6 +309,20 @@ impl Pipeline {
                 return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await;
             }
         };
+        // What a command will run is known before anybody is asked about it.
+        let resolved = tokio::select! {
+            biased;
+            resolved = destination.backend.prepare(&call, prepared.params.as_ref()) => {
+                resolved.map_err(Failure::from)
+            }
+            () = cancelled.cancelled() => Err(Failure::Cancelled),
+        };
+        let resolved = match resolved {
+            Ok(resolved) => resolved,
+            Err(failure) => {
+                return self.refuse(context, Some(&call.principal), Some(&call), failure).await;
+            }
+        };
         // The intent is on record before anything happens.
         let intent =
             Entry { sent: context.sent(&prepared), ..context.entry(Some(&call.principal), Some(&call)) };
@@ -323,6 +337,7 @@ impl Pipeline {
             answer = destination.backend.call(&permitted, Request {
                 params: prepared.params.as_ref(),
                 headers: prepared.headers,
+                resolved: resolved.as_ref(),
                 body: context.request.body,
                 client: context.request.client,
                 answered: context.request.is_answered(),
@@ -621,7 +636,10 @@ fn arguments(params: &str) -> &str {
 
 impl From<BackendError> for Failure {
     fn from(error: BackendError) -> Self {
-        Self::Backend(error)
+        match error {
+            BackendError::Refused(denial) => Self::Denied(*denial),
+            error => Self::Backend(error),
+        }
     }
 }
 

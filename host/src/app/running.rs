@@ -14,8 +14,10 @@ use super::plugins::{self, Loaded, Made};
 use super::resident::{Activity, Resident};
 use super::rules;
 use crate::backend::mcp::registry::Reshape;
-use crate::backend::{Common, Fleet, Lineup, ListChanged, Memory, Registry, Server, Spool};
-use crate::config::{Auth, Config, KillSwitch as Off, Mount, Problems, Rule};
+use crate::backend::{
+    Backend, Common, Fixed, Fleet, Lineup, ListChanged, Memory, Registry, Server, Spool, exec,
+};
+use crate::config::{self, Auth, Config, KillSwitch as Off, Mount, Problems, Rule};
 use crate::door::mcp::conversation::Endpoint;
 use crate::door::mcp::http::Sessions;
 use crate::door::mcp::subscribers::Subscribers;
@@ -117,7 +119,26 @@ pub(super) fn start_backends(
     config: &Config,
     rewriters: &Arc<Rewriters>,
 ) -> (Arc<Registry>, mpsc::Receiver<ListChanged>) {
-    Registry::start(&config.backends, common(config), reshape(rewriters))
+    Registry::start_beside(&config.backends, common(config), reshape(rewriters), fixed(config))
+}
+
+/// What is offered beside the servers: the commands of the executors.
+fn fixed(config: &Config) -> Vec<Fixed> {
+    let offers = |executor: &config::Executor| {
+        let client = exec::Client::new(executor.clone(), config.redaction.clone());
+        Fixed { backend: executor.name.as_str().into(), offers: client.offers() }
+    };
+    config.executors.iter().map(offers).collect()
+}
+
+/// The backends that are no MCP servers: those that run with the same settings, and new ones for the rest.
+fn others(config: &Config, fleet: &Fleet) -> Vec<Backend> {
+    let adopt = |executor: &config::Executor| {
+        fleet.adopt(&executor.name, executor.digest, || {
+            Backend::Exec(Arc::new(exec::Client::new(executor.clone(), config.redaction.clone())))
+        })
+    };
+    config.executors.iter().map(adopt).collect()
 }
 
 fn reshape(rewriters: &Arc<Rewriters>) -> Reshape {
@@ -160,7 +181,10 @@ impl RunningEndpoint {
         let news = registry.fleet().changes();
         let watch = tokio::spawn(rules::watch(registry.clone(), config.rules.clone().into()));
         let stop = resident.stop.child_token();
-        let first = Generation::new(id, policy, rewriters, registry.clone()).taking_local(takes_local);
+        let fleet = Arc::<Fleet>::default();
+        let first = Generation::new(id, policy, rewriters, registry.clone())
+            .taking_local(takes_local)
+            .with_backends(others(config, &fleet));
         let Activity { flights, refusals } = resident.activity.clone();
         let pipeline = Pipeline::with(first, resident.audit.clone())
             .bearing(config.gateway.max_in_flight)
@@ -180,7 +204,7 @@ impl RunningEndpoint {
         let endpoint = Self {
             mount: mount.map(str::to_owned),
             endpoint,
-            fleet: Arc::default(),
+            fleet,
             sessions: None,
             news,
             stop,
@@ -203,7 +227,8 @@ impl RunningEndpoint {
         let chain = Chain { redaction: resident.redaction.clone(), ..Chain::default() };
         let kill = KillSwitch::under(&config.kill_switch, resident.orders.clone());
         let policy = Arc::new(Policy::new(chain, kill, resident.clock.clone()));
-        let nothing = Config { backends: Vec::new(), rules: Vec::new(), ..config.clone() };
+        let nothing =
+            Config { backends: Vec::new(), executors: Vec::new(), rules: Vec::new(), ..config.clone() };
         let prepared = Prepared { policy, rewriters: Arc::default(), made: Vec::new() };
         Self::begin(resident, (&nothing, false), Some(mount), 0, prepared)
     }
@@ -237,7 +262,7 @@ impl RunningEndpoint {
 
     /// The servers that the next generation wants: those that stay, and those that are started for it now.
     pub(super) fn lineup(&self, config: &Config) -> Lineup {
-        self.pipeline().current().registry().lineup(&config.backends, common(config))
+        self.pipeline().current().registry().lineup(&config.backends, common(config)).beside(fixed(config))
     }
 
     /// Makes the next generation of what was loaded and started for it.
@@ -257,7 +282,9 @@ impl RunningEndpoint {
         let alike = move |backend: &str| after.list_as(&before, backend);
         let registry = current.registry().following(lineup, reshape(&rewriters), alike).await;
         Next {
-            generation: Generation::new(id, policy, rewriters, registry).taking_local(takes_local(main, own)),
+            generation: Generation::new(id, policy, rewriters, registry)
+                .taking_local(takes_local(main, own))
+                .with_backends(others(own, &self.fleet)),
             kill_switch: own.kill_switch.clone(),
             max_in_flight: own.gateway.max_in_flight,
             rules: own.rules.clone().into(),

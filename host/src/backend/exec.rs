@@ -10,16 +10,18 @@ mod output;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Answer, BackendError, Request, Status};
+use super::{Answer, BackendError, Request};
 use crate::call::shares::{Full, Shares};
 use crate::call::{Call, Denial, DenialKind, Json, Share};
-use crate::capability::{Key, Purpose};
+use crate::capability::Purpose;
 use crate::command::frames::{self, Ended, Question, Reply, Stream};
 use crate::command::{Command, Commands, Refused};
 use crate::config;
 use crate::mcp::catalog::{Offer, Offers};
+use crate::mcp::payload::Payload;
 use crate::mcp::splice;
 use crate::policy::Permitted;
+use crate::redact::Redaction;
 
 use self::link::{Link, LinkError};
 use self::output::Output;
@@ -36,7 +38,7 @@ const AFTER: Duration = Duration::from_secs(10);
 pub struct Client {
     name: Arc<str>,
     settings: config::Executor,
-    key: Key,
+    redaction: Redaction,
     /// Calls under way, by caller.
     slots: Arc<Shares>,
 }
@@ -51,24 +53,12 @@ pub struct Resolved {
     pub digest: [u8; 32],
 }
 
-/// Why a call of a command is not done.
-#[derive(Debug)]
-pub enum Unprepared {
-    /// It is refused.
-    Denied(Denial),
-    /// There is no answer.
-    Failed(BackendError),
-}
-
 impl Client {
-    /// The client of an executor, whose key was read when the configuration was checked.
-    ///
-    /// # Errors
-    /// The key is none.
-    pub fn new(settings: config::Executor) -> Result<Self, crate::capability::KeyError> {
-        let key = Key::from_pem(settings.key.expose())?;
+    /// The client of an executor. Nothing of what it says shows what `redaction` hides.
+    #[must_use]
+    pub fn new(settings: config::Executor, redaction: Redaction) -> Self {
         let (name, slots) = (settings.name.as_str().into(), Shares::new(settings.max_in_flight));
-        Ok(Self { name, key, slots, settings })
+        Self { name, slots, settings, redaction }
     }
 
     #[must_use]
@@ -76,27 +66,20 @@ impl Client {
         &self.name
     }
 
-    /// Its process is the operator's; whether it is there shows when it is asked.
-    pub(super) fn status(&self) -> Status {
-        Status::Ready
-    }
-
-    /// The commands as tools.
+    /// Its commands as tools.
     #[must_use]
     pub fn offers(&self) -> Offers {
-        let offer = |command: &Command| Offer {
-            name: command.name.clone(),
-            upstream: command.name.clone(),
+        let offer = |command: &Command| {
             // A JSON value is always a JSON text.
-            item: serde_json::value::to_raw_value(&command.tool()).unwrap_or_default(),
+            let item = serde_json::value::to_raw_value(&command.tool()).ok()?;
+            Some(Offer { name: command.name.clone(), upstream: command.name.clone(), item })
         };
-        Offers { tools: self.settings.commands.iter().map(offer).collect(), ..Offers::default() }
+        Offers { tools: self.settings.commands.iter().filter_map(offer).collect(), ..Offers::default() }
     }
 
-    /// The commands.
-    #[must_use]
-    pub fn commands(&self) -> &Commands {
-        &self.settings.commands
+    /// The text of a failed call without the secrets of the configuration; none if it holds none.
+    pub(super) fn without_secrets(&self, failed: &Payload) -> Option<Payload> {
+        self.redaction.without_known(failed.json()).map(|text| failed.reworded(text))
     }
 
     /// What a call would run. Nothing is run, and nobody was asked yet; `params` are those of the call as the rewriters left
@@ -104,8 +87,8 @@ impl Client {
     ///
     /// # Errors
     /// A slot does not take its value, a file is not there, or the executor is away.
-    pub async fn prepare(&self, call: &Call, params: Option<&Json>) -> Result<Resolved, Unprepared> {
-        let asked = self.asked(call, params).map_err(|denial| Unprepared::Denied(*denial))?;
+    pub async fn prepare(&self, call: &Call, params: Option<&Json>) -> Result<Resolved, BackendError> {
+        let asked = self.asked(call, params).map_err(BackendError::Refused)?;
         let question = Question::Prepare(asked).encode();
         let reply = async {
             let link = Link::ask(&self.settings.socket, &question).await?;
@@ -117,11 +100,11 @@ impl Client {
                 Ok(Resolved { action: action.into(), digest })
             }
             Ok(Ok(Some(Reply::Refused { reason, slot, message }))) => {
-                Err(self.refused(&reason, &slot, &message).map_or_else(Unprepared::Failed, Unprepared::Denied))
+                Err(self.refused(&reason, &slot, &message))
             }
-            Ok(Ok(_)) => Err(Unprepared::Failed(self.garbled())),
-            Ok(Err(error)) => Err(Unprepared::Failed(self.away(&error))),
-            Err(_) => Err(Unprepared::Failed(self.late(PREPARE))),
+            Ok(Ok(_)) => Err(self.garbled()),
+            Ok(Err(error)) => Err(self.away(&error)),
+            Err(_) => Err(self.late(PREPARE)),
         }
     }
 
@@ -153,7 +136,7 @@ impl Client {
             digest: resolved.digest,
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let token = self.key.mint(&purpose, now, TOKEN).map_err(|error| {
+        let token = self.settings.key.mint(&purpose, now, TOKEN).map_err(|error| {
             let denial = Denial::new(DenialKind::Unavailable, "unavailable", error.to_string());
             BackendError::Refused(Box::new(denial))
         })?;
@@ -166,8 +149,7 @@ impl Client {
     }
 
     async fn run(&self, command: &Command, question: &[u8]) -> Result<Answer, BackendError> {
-        let mut link =
-            Link::ask(&self.settings.socket, question).await.map_err(|error| self.away(&error))?;
+        let link = Link::ask(&self.settings.socket, question).await.map_err(|error| self.away(&error))?;
         let (mut stdout, mut stderr) = (Output::new(command.max_output), Output::new(command.max_output));
         loop {
             match link.next().await.map_err(|error| self.away(&error))? {
@@ -175,8 +157,7 @@ impl Client {
                 Some(Reply::Output { stream: Stream::Stderr, bytes }) => stderr.take(&bytes),
                 Some(Reply::Ended(ended)) => return Ok(self.answer(command, &ended, &stdout, &stderr)),
                 Some(Reply::Refused { reason, slot, message }) => {
-                    let refused = self.refused(&reason, &slot, &message);
-                    return Err(refused.map_or_else(|error| error, |denial| BackendError::Refused(Box::new(denial))));
+                    return Err(self.refused(&reason, &slot, &message));
                 }
                 Some(Reply::Prepared { .. } | Reply::Healthy { .. }) | None => return Err(self.garbled()),
             }
@@ -190,10 +171,12 @@ impl Client {
     /// What the executor is asked for: the command and what fills its slots, which are judged here first.
     fn asked(&self, call: &Call, params: Option<&Json>) -> Result<frames::Call, Box<Denial>> {
         let params = params.unwrap_or(&call.params).get();
-        let unknown = || Box::new(Denial::new(DenialKind::Forbidden, "unknown_command", "there is no such command"));
+        let unknown =
+            || Box::new(Denial::new(DenialKind::Forbidden, "unknown_command", "there is no such command"));
         let command = self.settings.commands.find(&call.target.upstream).ok_or_else(unknown)?;
         let filled = command.fill_arguments(splice::get(params, "/arguments"));
-        let filled = filled.map_err(|Refused { slot, message }| Box::new(argument_refused(&slot, &message)))?;
+        let filled =
+            filled.map_err(|Refused { slot, message }| Box::new(argument_refused(&slot, &message)))?;
         Ok(frames::Call {
             command: command.name.clone(),
             given: filled.given(command),
@@ -202,20 +185,24 @@ impl Client {
     }
 
     /// A refusal of the executor's, as the caller hears it; an error, if it is not the caller's business.
-    fn refused(&self, reason: &str, slot: &str, message: &str) -> Result<Denial, BackendError> {
-        Ok(match reason {
+    fn refused(&self, reason: &str, slot: &str, message: &str) -> BackendError {
+        BackendError::Refused(Box::new(match reason {
             "argument_refused" => argument_refused(slot, message),
             "busy" => Denial::overloaded(format!("executor \"{}\": {message}", self.name)),
             "changed" | "consumed" | "expired" | "wrong_environment" | "token_refused" => {
                 Denial::new(DenialKind::Forbidden, reason, format!("executor \"{}\": {message}", self.name))
             }
-            _ => return Err(self.unreachable(&format!("the executor refused: {message}"), true)),
-        })
+            _ => return self.unreachable(&format!("the executor refused: {message}"), true),
+        }))
     }
 
     fn full(&self, full: Full) -> BackendError {
         let (backend, limit) = (self.name.clone(), self.settings.max_in_flight);
-        if full.own { BackendError::Share { backend, what: "calls" } } else { BackendError::Busy { backend, limit } }
+        if full.own {
+            BackendError::Share { backend, what: "calls" }
+        } else {
+            BackendError::Busy { backend, limit }
+        }
     }
 
     fn away(&self, error: &LinkError) -> BackendError {
@@ -225,15 +212,23 @@ impl Client {
                     "no executor listens on {} ({error}): start it with `sentinel-gateway executor run FILE`",
                     self.settings.socket.display()
                 );
+                tracing::warn!(executor = %self.name, "{reason}");
                 self.unreachable(&reason, true)
             }
-            LinkError::Lost(error) => self.unreachable(&format!("the connection to the executor was lost: {error}"), true),
+            LinkError::Lost(error) => {
+                self.unreachable(&format!("the connection to the executor was lost: {error}"), true)
+            }
             LinkError::Malformed(_) => self.garbled(),
         }
     }
 
     fn unreachable(&self, reason: &str, counts: bool) -> BackendError {
-        BackendError::Unreachable { backend: self.name.clone(), reason: self.settings.redaction.words(reason), counts, again: None }
+        BackendError::Unreachable {
+            backend: self.name.clone(),
+            reason: self.redaction.words(reason),
+            counts,
+            again: None,
+        }
     }
 
     fn garbled(&self) -> BackendError {
@@ -248,8 +243,11 @@ impl Client {
 
 fn argument_refused(slot: &str, message: &str) -> Denial {
     let text = if slot.is_empty() { message.to_owned() } else { format!("`{slot}`: {message}") };
-    let mut denial =
-        Denial::new(DenialKind::InvalidArguments, "argument_refused", format!("the command was not run: {text}"));
+    let mut denial = Denial::new(
+        DenialKind::InvalidArguments,
+        "argument_refused",
+        format!("the command was not run: {text}"),
+    );
     if !slot.is_empty() {
         denial.details.push(("slot".to_owned(), slot.to_owned()));
     }

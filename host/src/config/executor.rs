@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Secret;
+use crate::capability::Key;
 use crate::command::Commands;
 
 /// A process that runs commands for the gateway, with those commands.
@@ -15,8 +16,10 @@ pub struct Executor {
     pub environment: String,
     /// Where it listens.
     pub socket: PathBuf,
-    /// The gateway's secret key, in PEM.
-    pub key: Secret,
+    /// The gateway's key.
+    pub key: Arc<Key>,
+    /// The same as text, which must not be shown.
+    pub secret: Secret,
     /// Commands under way at once.
     pub max_in_flight: usize,
     /// What it runs.

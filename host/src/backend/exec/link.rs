@@ -6,7 +6,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send,
+    socket_with,
 };
 use tokio::io::unix::AsyncFd;
 
@@ -59,7 +60,9 @@ impl Link {
             match received {
                 Ok(Ok(0)) => return Ok(None),
                 Ok(Ok(length)) if length > bytes.len() => return Err(LinkError::Malformed(Malformed)),
-                Ok(Ok(length)) => return Reply::decode(&bytes[..length]).map(Some).map_err(LinkError::Malformed),
+                Ok(Ok(length)) => {
+                    return Reply::decode(&bytes[..length]).map(Some).map_err(LinkError::Malformed);
+                }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(Err(error)) => return Err(LinkError::Lost(error)),
                 Err(_would_block) => {}

@@ -72,13 +72,13 @@ impl Checker<'_> {
         if commands.is_empty() && raw.name.is_some() && !self.typed("/commands") {
             self.warn(at, "it has no commands, so it does nothing", "add [[commands]]");
         }
-        let key = key?;
+        let (key, secret) = key?;
         let mut settled = ring::digest::Context::new(&ring::digest::SHA256);
         for (typed, _) in &commands {
             settled.update(typed.as_bytes());
             settled.update(b"\0");
         }
-        for part in [name.as_deref()?, environment.as_deref()?, socket.as_ref()?.to_str()?, key.expose()] {
+        for part in [name.as_deref()?, environment.as_deref()?, socket.as_ref()?.to_str()?, secret.expose()] {
             settled.update(part.as_bytes());
             settled.update(b"\0");
         }
@@ -89,14 +89,15 @@ impl Checker<'_> {
             name: name?,
             environment: environment?,
             socket: socket?,
-            key,
+            key: Arc::new(key),
+            secret,
             max_in_flight: raw.max_in_flight,
             commands: Arc::new(Commands::new(commands.into_iter().map(|(_, command)| command).collect())),
             digest,
         })
     }
 
-    fn signing_key(&mut self, at: &str, typed: Option<&str>) -> Option<Secret> {
+    fn signing_key(&mut self, at: &str, typed: Option<&str>) -> Option<(Key, Secret)> {
         let Some(typed) = typed else {
             let hint = "make one with `sentinel-gateway executor keys`, then key_file = \"capability.key\"";
             self.problem(at, "an executor takes only what this gateway has signed", hint);
@@ -115,11 +116,11 @@ impl Checker<'_> {
             self.problem(at, message, format!("type: chmod 600 {}", path.display()));
         }
         match Key::from_pem(&text) {
-            Ok(_) => {
+            Ok(key) => {
                 // The text of the key alone gives it away, too.
                 let lines = text.lines().filter(|line| !line.starts_with("-----")).map(str::to_owned);
                 let hidden = std::iter::once(text.clone()).chain(lines).collect();
-                Some(Secret::with_hidden(text, hidden))
+                Some((key, Secret::with_hidden(text, hidden)))
             }
             Err(error) => {
                 self.problem(
