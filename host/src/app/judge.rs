@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::doors;
-use crate::call::{Denial, Principal, Refused};
+use crate::call::{Denial, DenialKind, Principal};
 use crate::config::{Auth, Config, Problem, Problems, Stage};
 use crate::policy::{Caller, Chain, KillSwitch, Policy};
 use crate::state::Clock;
@@ -39,7 +39,7 @@ pub fn caller(config: &Config, chain: &Chain) -> Option<Verdict> {
             Some(roles) if !roles.contains(&principal.role) => Verdict::Powerless(principal, roles),
             _ => Verdict::Known(principal),
         },
-        Err(denial) if denial.refused == Refused::Unavailable => Verdict::Unsure(denial),
+        Err(denial) if denial.kind == DenialKind::Unavailable => Verdict::Unsure(denial),
         Err(denial) => Verdict::Refused(denial),
     })
 }
