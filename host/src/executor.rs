@@ -17,6 +17,7 @@ mod launchers;
 mod listen;
 mod nonces;
 mod open;
+mod privileges;
 mod record;
 mod resolve;
 mod run;
@@ -26,6 +27,7 @@ mod wire;
 mod worker;
 
 pub use listen::{Executor, ExecutorError};
+pub use privileges::{Privileges, look};
 pub use record::{Verdict, verify};
 pub use settings::{Settings, SettingsError};
 
