@@ -21,6 +21,7 @@ mod privileges;
 mod record;
 mod resolve;
 mod run;
+mod service;
 mod settings;
 mod walls;
 mod wire;
