@@ -17,15 +17,18 @@ mod launchers;
 mod listen;
 mod nonces;
 mod open;
+mod privileges;
 mod record;
 mod resolve;
 mod run;
+mod service;
 mod settings;
 mod walls;
 mod wire;
 mod worker;
 
 pub use listen::{Executor, ExecutorError};
+pub use privileges::{Privileges, look};
 pub use record::{Verdict, verify};
 pub use settings::{Settings, SettingsError};
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 use sentinel_gateway::capability::Key;
-use sentinel_gateway::executor::{Executor, Settings, verify};
+use sentinel_gateway::executor::{Executor, Settings, look, verify};
 use sentinel_gateway::redact::Redaction;
 use sentinel_gateway::telemetry;
 
@@ -25,6 +25,10 @@ pub(crate) enum Command {
     Check {
         /// The executor's own file
         file: PathBuf,
+        /// Also show that no gateway that runs, and nothing it started, can reach what the executor guards: its record, and
+        /// what its file names in `guards`. Needs root
+        #[arg(long)]
+        privileges: bool,
     },
     /// Make the pair of keys by which the executor knows the gateway: capability.key for the gateway, capability.pub for it
     Keys {
@@ -42,14 +46,20 @@ pub(crate) enum Command {
 pub(crate) fn execute(command: Command, log_level: Option<&str>) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run { file } => run(&file, log_level),
-        Command::Check { file } => {
+        Command::Check { file, privileges } => {
             let settings = Settings::read(&file)?;
             let mut text = format!("{} is in order\n", file.display());
             for command in &settings.commands {
                 let pinned = if command.sha256.is_some() { "  (pinned)" } else { "" };
                 let _ = writeln!(text, "  {:<24} {}{pinned}", command.name, command.executable.display());
             }
-            super::say(&text)
+            super::say(&text)?;
+            if !privileges {
+                return Ok(ExitCode::SUCCESS);
+            }
+            let found = look(&settings).map_err(anyhow::Error::msg)?;
+            super::say(&found.table)?;
+            Ok(if found.closed { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Command::Keys { out } => keys(&out),
         Command::Verify { record } => judge(&record),

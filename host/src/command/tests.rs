@@ -1,3 +1,4 @@
+//! What is typed, what is given and what is sent: nothing leaves its place.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;

@@ -328,6 +328,9 @@ mod tests {
             "plugins",
             "backends",
             "circuit_breaker",
+            "executors",
+            "commands",
+            "command_policy",
             "$schema",
         ];
         for (section, shape) in sections.iter().filter(|(section, _)| !decided.contains(&section.as_str())) {

@@ -16,6 +16,7 @@ use rustix::process::{Gid, Pid, Signal, Uid, WaitOptions};
 use super::nonces::Nonces;
 use super::record::Record;
 use super::resolve::refuse;
+use super::service::Service;
 use super::settings::Settings;
 use super::wire::{tell, timespec};
 use super::{hex, launchers, now, open, run, walls, worker};
@@ -37,13 +38,9 @@ pub struct ExecutorError(String);
 /// An executor that listens, behind its walls.
 #[derive(Debug)]
 pub struct Executor {
-    settings: Settings,
+    service: Service,
     socket: OwnedFd,
     client: Uid,
-    record: Record,
-    nonces: Nonces,
-    /// The programs that were looked at when it started, and that start no others by themselves.
-    cleared: Vec<[u8; 32]>,
 }
 
 fn failed(what: impl std::fmt::Display) -> ExecutorError {
@@ -109,7 +106,7 @@ impl Executor {
             ))
         })?;
         nonces.tidy(now()).map_err(at(&dir))?;
-        Ok(Self { settings, socket, client, record, nonces, cleared })
+        Ok(Self { service: Service { settings, record, nonces, cleared }, socket, client })
     }
 
     /// Accepts connections until the process is ended.
@@ -125,7 +122,7 @@ impl Executor {
             }
             if tidied.elapsed() > TIDY {
                 tidied = Instant::now();
-                if let Err(error) = self.nonces.tidy(now()) {
+                if let Err(error) = self.service.nonces.tidy(now()) {
                     tracing::warn!("used tokens cannot be tidied up: {error}");
                 }
             }
@@ -169,7 +166,7 @@ impl Executor {
                 return None;
             }
         }
-        if working >= self.settings.max_calls {
+        if working >= self.service.settings.max_calls {
             refused("busy", "the executor works on as many calls as it may");
             return None;
         }
@@ -183,7 +180,7 @@ impl Executor {
                 let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
                 // The executor may have died before the line above; then nobody would send the signal.
                 if rustix::process::getppid() == Some(executor) {
-                    worker::serve(self, connection, working + 1);
+                    worker::serve(&self.service, connection, working + 1);
                 }
                 #[expect(
                     unsafe_code,
@@ -206,23 +203,7 @@ impl Executor {
     /// Where it listens, for people.
     #[must_use]
     pub fn socket(&self) -> &Path {
-        &self.settings.socket
-    }
-
-    pub(super) fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    pub(super) fn record(&self) -> &Record {
-        &self.record
-    }
-
-    pub(super) fn nonces(&self) -> &Nonces {
-        &self.nonces
-    }
-
-    pub(super) fn cleared(&self) -> &[[u8; 32]] {
-        &self.cleared
+        &self.service.settings.socket
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Settings {
     pub user: Option<String>,
     /// How many questions it works on at once.
     pub max_calls: usize,
+    /// What only it may reach, for `executor check --privileges`.
+    pub guards: Vec<PathBuf>,
     /// What it may run.
     pub commands: Commands,
 }
@@ -67,6 +69,8 @@ struct RawSettings {
     client: Option<String>,
     user: Option<String>,
     max_calls: Option<usize>,
+    #[serde(default)]
+    guards: Vec<PathBuf>,
     /// The gateway's file, of which only [[commands]] is read.
     commands_from: Option<PathBuf>,
     #[serde(default)]
@@ -170,6 +174,7 @@ fn check(raw: RawSettings, folder: &Path) -> Result<Settings, Vec<String>> {
         client: raw.client,
         user: raw.user,
         max_calls,
+        guards: raw.guards.iter().map(|path| folder.join(path)).collect(),
         commands: Commands::new(commands),
     })
 }

@@ -4,16 +4,16 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use serde_json::{Map, Value, json};
 
-use super::listen::Executor;
 use super::nonces::Spent;
 use super::resolve::{Resolved, refuse, resolve};
+use super::service::Service;
 use super::wire::{receive, tell};
 use super::{hex, now, run};
 use crate::capability::{Claims, Token};
 use crate::command::frames::{Call, Ended, Question, Reply};
 
 /// Serves one connection, of a user who may connect.
-pub(super) fn serve(executor: &Executor, client: &OwnedFd, working: usize) {
+pub(super) fn serve(service: &Service, client: &OwnedFd, working: usize) {
     let question = match receive(client) {
         Ok(Some(bytes)) => Question::decode(&bytes),
         Ok(None) => return,
@@ -24,7 +24,7 @@ pub(super) fn serve(executor: &Executor, client: &OwnedFd, working: usize) {
             return;
         }
     };
-    let settings = executor.settings();
+    let settings = &service.settings;
     let reply = match question {
         Err(malformed) => {
             tracing::warn!("a message was refused: {malformed}");
@@ -36,11 +36,11 @@ pub(super) fn serve(executor: &Executor, client: &OwnedFd, working: usize) {
             commands: u32::try_from(settings.commands.iter().count()).unwrap_or(u32::MAX),
             working: u32::try_from(working).unwrap_or(u32::MAX),
         },
-        Ok(Question::Prepare(call)) => match executor.resolved(call) {
+        Ok(Question::Prepare(call)) => match service.resolved(call) {
             Ok(Resolved { action, digest, .. }) => Reply::Prepared { digest, action },
             Err(refused) => *refused,
         },
-        Ok(Question::Run { call, token }) => perform(executor, client, call, &Token::from_bytes(token)),
+        Ok(Question::Run { call, token }) => perform(service, client, call, &Token::from_bytes(token)),
     };
     if tell(client, &reply).is_err() {
         tracing::warn!("nobody waits for the answer any more");
@@ -48,18 +48,18 @@ pub(super) fn serve(executor: &Executor, client: &OwnedFd, working: usize) {
 }
 
 /// Runs a command, and says how it ended; or why it was not run, which is put on record as well.
-fn perform(executor: &Executor, client: &OwnedFd, call: Call, token: &Token) -> Reply {
+fn perform(service: &Service, client: &OwnedFd, call: Call, token: &Token) -> Reply {
     let command = call.command.clone();
     let mut facts = Map::new();
     facts.insert("command".to_owned(), crate::text::excerpt(command.as_bytes(), 64).into());
     facts.insert("token".to_owned(), hex(&token.digest()).into());
-    match permitted(executor, call, token, &mut facts) {
+    match permitted(service, call, token, &mut facts) {
         Ok((resolved, execution)) => {
-            let reply = ran(executor, client, &resolved, &execution);
+            let reply = ran(service, client, &resolved, &execution);
             let mut facts = Map::new();
             facts.insert("execution".to_owned(), execution.into());
             facts.extend(outcome(&reply));
-            if let Err(error) = executor.record().append("outcome", facts) {
+            if let Err(error) = service.record.append("outcome", facts) {
                 // It has run; what is said of it must not be lost, and nothing else is run before this can be written.
                 tracing::error!("the end of a command cannot be put on record: {error}");
             }
@@ -71,7 +71,7 @@ fn perform(executor: &Executor, client: &OwnedFd, call: Call, token: &Token) -> 
                 facts.insert("slot".to_owned(), slot.as_str().into());
                 facts.insert("message".to_owned(), message.as_str().into());
             }
-            if let Err(error) = executor.record().append("refused", facts) {
+            if let Err(error) = service.record.append("refused", facts) {
                 tracing::error!("a refusal cannot be put on record: {error}");
             }
             *refused
@@ -81,12 +81,12 @@ fn perform(executor: &Executor, client: &OwnedFd, call: Call, token: &Token) -> 
 
 /// Everything that has to be true before a command is run. The intent is on record then, and the token used.
 fn permitted<'a>(
-    executor: &'a Executor,
+    service: &'a Service,
     call: Call,
     token: &Token,
     facts: &mut Map<String, Value>,
 ) -> Result<(Resolved<'a>, String), Box<Reply>> {
-    let settings = executor.settings();
+    let settings = &service.settings;
     let claims = token
         .verify(&settings.keys, &settings.name, &settings.environment, now())
         .map_err(|error| Box::new(refuse(error.reason(), "", error.to_string())))?;
@@ -97,13 +97,13 @@ fn permitted<'a>(
         let error = crate::capability::TokenError::Command;
         return Err(Box::new(refuse(error.reason(), "", error.to_string())));
     }
-    let resolved = executor.resolved(call)?;
+    let resolved = service.resolved(call)?;
     if resolved.digest != *digest {
         let message = "what would run now is not what was permitted: the program, a file, an argument or the executor's \
                        configuration has changed";
         return Err(Box::new(refuse("changed", "", message)));
     }
-    executor.nonces().consume(&claims).map_err(|spent| {
+    service.nonces.consume(&claims).map_err(|spent| {
         Box::new(match spent {
             Spent::Used => refuse("consumed", "", "the capability token was used before"),
             Spent::Old => refuse("expired", "", "the capability token is too old"),
@@ -119,14 +119,14 @@ fn permitted<'a>(
     facts.insert("digest".to_owned(), hex(&resolved.digest).into());
     let action = serde_json::from_str(&resolved.action).unwrap_or(Value::Null);
     facts.insert("action".to_owned(), action);
-    executor.record().append("intent", facts.clone()).map_err(|error| {
+    service.record.append("intent", facts.clone()).map_err(|error| {
         tracing::error!("the intent cannot be put on record, so nothing is run: {error}");
         Box::new(refuse("unavailable", "", "the executor cannot write its record"))
     })?;
     Ok((resolved, execution))
 }
 
-fn ran(executor: &Executor, client: &OwnedFd, resolved: &Resolved<'_>, execution: &str) -> Reply {
+fn ran(service: &Service, client: &OwnedFd, resolved: &Resolved<'_>, execution: &str) -> Reply {
     let running = match run::start(resolved) {
         Ok(running) => running,
         Err(error) => {
@@ -138,7 +138,7 @@ fn ran(executor: &Executor, client: &OwnedFd, resolved: &Resolved<'_>, execution
         Ok(ended) => Reply::Ended(Ended { execution: execution.to_owned(), ..ended }),
         Err(error) => {
             tracing::error!(command = resolved.command.name, "{error}");
-            let name = &executor.settings().name;
+            let name = &service.settings.name;
             refuse("lost", "", format!("executor {name} lost the command, and killed it: {error}"))
         }
     }
@@ -165,9 +165,9 @@ fn outcome(reply: &Reply) -> Map<String, Value> {
     }
 }
 
-impl Executor {
+impl Service {
     /// What a call would run, with everything opened.
     fn resolved(&self, call: Call) -> Result<Resolved<'_>, Box<Reply>> {
-        resolve(self.settings(), self.cleared(), call)
+        resolve(&self.settings, &self.cleared, call)
     }
 }

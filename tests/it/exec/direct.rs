@@ -245,6 +245,38 @@ fn it_does_not_start_with_less_than_it_promises() {
 }
 
 #[test]
+fn what_the_executor_guards_is_reached_by_nothing_of_the_gateway() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let scene = Scene::new(ECHO);
+    let guarded = scene.data("guarded");
+    std::fs::write(&guarded, "").unwrap();
+    let file = scene.setup.path("executor.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("guards = [{guarded:?}]\n{text}")).unwrap();
+    let _executor = scene.start();
+    let mode = |mode: u32| std::fs::set_permissions(&guarded, std::fs::Permissions::from_mode(mode)).unwrap();
+    let look = || scene.setup.bare(&["executor", "check", "executor.toml", "--privileges"]);
+    // A gateway of an ordinary user, with a server.
+    let gateway = crate::support::Gateway::start(crate::support::Setup::echo().ordinary_user());
+    mode(0o600);
+    let (_, said, _) = look();
+    assert!(!said.contains(&format!("process {},", gateway.pid())), "{said}");
+    mode(0o606);
+    let (code, said, _) = look();
+    assert_eq!(code, Some(1), "{said}");
+    let reached: Vec<&str> =
+        said.lines().filter(|line| line.contains("REACHED") && line.contains("user 65534")).collect();
+    assert!(reached.iter().any(|line| line.contains(&format!("process {},", gateway.pid()))), "{said}");
+    assert!(
+        reached.iter().any(|line| line.contains("fixture-backend")),
+        "its server is of the deployment: {said}"
+    );
+    assert!(reached[0].contains("its user or a group of it may write to it (mode 0606)"), "{said}");
+}
+
+#[test]
 fn mistakes_of_its_file_are_told_together() {
     let scene = Scene::new(
         "[[commands]]\nname = \"a b\"\nexecutable = \"sh\"\n[[commands]]\nname = \"c\"\nexecutable = \"/bin/sh\"\n",

@@ -1,3 +1,4 @@
+//! The strictest rule decides, and production always asks.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
