@@ -6,7 +6,6 @@
 //! an answer that says so, or after a while without one; from then on whatever the server answers to either of the two
 //! counts. One that ended when it was asked is started again and greeted with `initialize` at once (`eras` knows that).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;

@@ -355,7 +355,7 @@ impl Registry {
     /// The connected backends that declared a capability.
     #[must_use]
     pub fn capable(&self, capability: &str) -> Vec<Arc<Server>> {
-        let has = |info: &ServerInfo| info.has(capability);
+        let has = |info: &super::server_info::ServerInfo| info.has(capability);
         let capable = |backend: &&Arc<Server>| backend.said.lock().info.as_ref().is_some_and(has);
         self.backends.iter().filter(capable).cloned().collect()
     }

@@ -156,7 +156,7 @@ impl Server {
         client: &Arc<dyn Client>,
     ) -> Result<(), PeerError> {
         let key = (session.clone(), uri);
-        let token = self.subscriptions.begin(&key, whose).ok_or(super::TransportError::Busy)?;
+        let token = self.subscriptions.begin(&key, whose).ok_or(super::transport::TransportError::Busy)?;
         let subscriber = Arc::new(Subscriber { client: client.clone(), acknowledged: Notify::new() });
         let (peer, listener) = (peer.clone(), subscriber.clone());
         let quoted = message::quoted(&key.1);
