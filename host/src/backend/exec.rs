@@ -15,7 +15,7 @@ use crate::call::shares::{Full, Shares};
 use crate::call::{Call, Denial, DenialKind, Json, Share};
 use crate::capability::Purpose;
 use crate::command::frames::{self, Ended, Question, Reply, Stream};
-use crate::command::{Command, Commands, Refused};
+use crate::command::{Command, Refused};
 use crate::config;
 use crate::mcp::catalog::{Offer, Offers};
 use crate::mcp::payload::Payload;

@@ -75,7 +75,12 @@ fn open(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {
-        Ok(()) => AsyncFd::new(socket),
+        Ok(()) => {
+            #[expect(unsafe_code, reason = "tokio has no safe way to wait for a seqpacket socket")]
+            // SAFETY: an `OwnedFd` always names the same descriptor, and it is closed after it is taken off the reactor.
+            let registered = unsafe { AsyncFd::register(socket) };
+            registered.map_err(io::Error::from)
+        }
         Err(Errno::AGAIN) => Err(io::Error::other("too many wait to be heard by it")),
         Err(error) => Err(error.into()),
     }
