@@ -22,7 +22,7 @@ pub struct Config {
     pub production: Vec<String>,
     /// What becomes of a command that no rule is about.
     #[serde(default)]
-    pub default: Word,
+    pub default_decision: Word,
     /// The rules; their order does not matter.
     #[serde(default)]
     pub rules: Vec<RuleConfig>,
@@ -192,7 +192,7 @@ impl Policy {
             // Of several questions the one about the greatest harm is asked, and of those the one that needs most.
             (rule.decision, rule.risk, rule.approvals)
         });
-        let mut word = strictest.map_or(self.0.default, |rule| rule.decision);
+        let mut word = strictest.map_or(self.0.default_decision, |rule| rule.decision);
         let production = among(&self.0.production);
         if production && word == Word::Allow {
             word = Word::Ask;

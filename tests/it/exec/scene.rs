@@ -244,9 +244,11 @@ pub(crate) fn connected(path: &Path) -> std::io::Result<OwnedFd> {
 
 /// Everything that comes until the other side hangs up.
 pub(crate) fn answers(socket: &OwnedFd) -> Vec<Reply> {
-    let (mut replies, mut buffer) = (Vec::new(), vec![0; FRAME]);
+    let (mut replies, mut buffer, mut reset) = (Vec::new(), vec![0; FRAME], false);
     loop {
         match recv(socket, &mut buffer[..], RecvFlags::empty()) {
+            // It hung up before it read what was sent; what it said before that is still there.
+            Err(rustix::io::Errno::CONNRESET) if !reset => reset = true,
             Ok((_, 0)) | Err(_) => return replies,
             Ok((_, length)) => replies.push(Reply::decode(&buffer[..length]).unwrap()),
         }

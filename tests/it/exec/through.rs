@@ -29,7 +29,7 @@ name = "fail"
 executable = "/usr/bin/false"
 "#;
 
-const ALLOW: &str = "[command_policy]\nallowed_environments = [\"dev\"]\ndefault = \"allow\"\n";
+const ALLOW: &str = "[command_policy]\nallowed_environments = [\"dev\"]\ndefault_decision = \"allow\"\n";
 
 fn with(policy: &str) -> Scene {
     Scene::new(&format!("{COMMANDS}{policy}"))
@@ -163,7 +163,7 @@ fn the_policy_decides_by_environment_caller_command_and_slots() {
     let policy = r#"
         [command_policy]
         allowed_environments = ["dev"]
-        default = "deny"
+        default_decision = "deny"
         [[command_policy.rules]]
         decision = "allow"
         commands = ["say"]
@@ -186,7 +186,7 @@ fn the_policy_decides_by_environment_caller_command_and_slots() {
 
 #[test]
 fn in_an_environment_that_is_not_allowed_nothing_runs() {
-    let mut scene = with("[command_policy]\nallowed_environments = [\"test\"]\ndefault = \"allow\"\n");
+    let mut scene = with("[command_policy]\nallowed_environments = [\"test\"]\ndefault_decision = \"allow\"\n");
     let _executor = scene.start();
     let mut gateway = gateway(&mut scene);
     assert_eq!(reason(&gateway.call("say", json!({ "words": "hello" }))), "wrong_environment");

@@ -50,7 +50,7 @@ impl Link {
 
     /// The next message; none if there will be no more.
     pub(super) async fn next(&self) -> Result<Option<Reply>, LinkError> {
-        let mut bytes = vec![0_u8; FRAME];
+        let (mut bytes, mut reset) = (vec![0_u8; FRAME], false);
         loop {
             let mut ready = self.0.readable().await.map_err(LinkError::Lost)?;
             let received = ready.try_io(|socket| {
@@ -64,6 +64,8 @@ impl Link {
                     return Reply::decode(&bytes[..length]).map(Some).map_err(LinkError::Malformed);
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                // It hung up before it had read the question; what it said before that is still there.
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset && !reset => reset = true,
                 Ok(Err(error)) => return Err(LinkError::Lost(error)),
                 Err(_would_block) => {}
             }

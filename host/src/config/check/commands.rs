@@ -157,9 +157,9 @@ impl Checker<'_> {
                 Vec::new()
             }
         };
-        if policy.default == RawDefault::Allow {
+        if policy.default_decision == RawDefault::Allow {
             let hint = "\"ask\" or \"deny\" is the safe choice";
-            self.warn("/command_policy/default", "commands that no rule is about are run", hint);
+            self.warn("/command_policy/default_decision", "commands that no rule is about are run", hint);
         }
         let named = |executor: &RawExecutor| {
             Some((executor.name.clone()?, Value::from(executor.environment.clone()?)))
@@ -169,7 +169,7 @@ impl Checker<'_> {
             "executors": executors,
             "allowed_environments": allowed,
             "production": policy.production,
-            "default": policy.default,
+            "default_decision": policy.default_decision,
             "rules": policy.rules,
         }))
     }

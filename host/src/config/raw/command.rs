@@ -52,7 +52,7 @@ pub(in crate::config) struct RawCommandPolicy {
     /// The environments that are production: there a person is always asked, with the highest risk.
     pub(in crate::config) production: Vec<String>,
     /// What becomes of a command that no rule is about: "ask", "deny", or "allow" (not in production).
-    pub(in crate::config) default: RawDefault,
+    pub(in crate::config) default_decision: RawDefault,
     /// The rules, in any order: the strictest that fits decides. `decision` ("allow", "ask" or "deny") and any of `commands`,
     /// `environments`, `subjects`, `roles`, `slots` (lists of values by slot), `risk` ("LOW", "MEDIUM", "HIGH"), `approvers`
     /// (roles), `approvals` (how many), `reason`. The plugin checks them.
@@ -64,7 +64,7 @@ impl Default for RawCommandPolicy {
         Self {
             allowed_environments: None,
             production: ["prd", "prod", "production"].map(str::to_owned).to_vec(),
-            default: RawDefault::Ask,
+            default_decision: RawDefault::Ask,
             rules: Vec::new(),
         }
     }
