@@ -186,7 +186,8 @@ fn the_policy_decides_by_environment_caller_command_and_slots() {
 
 #[test]
 fn in_an_environment_that_is_not_allowed_nothing_runs() {
-    let mut scene = with("[command_policy]\nallowed_environments = [\"test\"]\ndefault_decision = \"allow\"\n");
+    let mut scene =
+        with("[command_policy]\nallowed_environments = [\"test\"]\ndefault_decision = \"allow\"\n");
     let _executor = scene.start();
     let mut gateway = gateway(&mut scene);
     assert_eq!(reason(&gateway.call("say", json!({ "words": "hello" }))), "wrong_environment");
