@@ -8,11 +8,14 @@ pub mod mcp;
 
 mod answer;
 mod body;
+pub mod engine;
 mod error;
 pub mod exec;
 mod fleet;
 mod process;
 mod spool;
+pub mod target;
+pub mod upstream;
 
 use std::sync::Arc;
 
@@ -30,6 +33,9 @@ pub use process::keeper::serve_if_asked as serve_as_keeper_if_asked;
 pub use process::kin::settle;
 pub use spool::{Spool, whole};
 
+use self::engine::Engine;
+use self::target::Target;
+use self::upstream::Upstream;
 use crate::call::{Call, Json};
 use crate::mcp::client::Client;
 use crate::mcp::payload::Payload;
@@ -41,6 +47,10 @@ use crate::policy::Permitted;
 pub enum Backend {
     /// An MCP server.
     Mcp(Arc<Server>),
+    /// An HTTP API behind routes.
+    Http(Target<Upstream>),
+    /// A program behind routes.
+    Engine(Target<Engine>),
     /// Commands, which an executor runs.
     Exec(Arc<exec::Client>),
 }
@@ -68,6 +78,8 @@ impl Backend {
     pub fn name(&self) -> &Arc<str> {
         match self {
             Self::Mcp(server) => server.name(),
+            Self::Http(upstream) => upstream.it().name(),
+            Self::Engine(engine) => engine.it().name(),
             Self::Exec(client) => client.name(),
         }
     }
@@ -77,6 +89,8 @@ impl Backend {
     pub fn status(&self) -> Status {
         match self {
             Self::Mcp(server) => server.status(),
+            // Whether it is well shows in its calls.
+            Self::Http(_) | Self::Engine(_) => Status::Ready,
             // Its process is the operator's; whether it is there shows when it is asked.
             Self::Exec(_) => Status::Ready,
         }
@@ -87,6 +101,7 @@ impl Backend {
     pub fn starting(&self) -> String {
         match self {
             Self::Mcp(server) => server.starting(),
+            Self::Http(_) | Self::Engine(_) => String::new(),
             Self::Exec(_) => String::new(),
         }
     }
@@ -96,6 +111,7 @@ impl Backend {
     pub fn required(&self) -> bool {
         match self {
             Self::Mcp(server) => server.required(),
+            Self::Http(_) | Self::Engine(_) => false,
             Self::Exec(_) => false,
         }
     }
@@ -105,6 +121,8 @@ impl Backend {
     pub fn reached(&self) -> Option<(&str, Option<u16>)> {
         match self {
             Self::Mcp(server) => server.reached(),
+            Self::Http(upstream) => upstream.it().reached(),
+            Self::Engine(_) => None,
             Self::Exec(_) => None,
         }
     }
@@ -115,6 +133,10 @@ impl Backend {
     pub fn without_secrets(&self, failed: &Payload) -> Option<Payload> {
         match self {
             Self::Mcp(server) => server.without_secrets(failed),
+            // A body may be of any type, so what it holds of ours cannot be found in it; the upstream is trusted with it.
+            Self::Http(_) => None,
+            // What it says of a failure was cleaned when it was worded.
+            Self::Engine(_) => None,
             Self::Exec(client) => client.without_secrets(failed),
         }
     }
@@ -124,8 +146,10 @@ impl Backend {
     pub fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Mcp(one), Self::Mcp(other)) => Arc::ptr_eq(one, other),
+            (Self::Http(one), Self::Http(other)) => one.is(other),
+            (Self::Engine(one), Self::Engine(other)) => one.is(other),
             (Self::Exec(one), Self::Exec(other)) => Arc::ptr_eq(one, other),
-            (Self::Mcp(_) | Self::Exec(_), _) => false,
+            (Self::Mcp(_) | Self::Http(_) | Self::Engine(_) | Self::Exec(_), _) => false,
         }
     }
 
@@ -140,7 +164,7 @@ impl Backend {
         params: Option<&Json>,
     ) -> Result<Option<exec::Resolved>, BackendError> {
         match self {
-            Self::Mcp(_) => Ok(None),
+            Self::Mcp(_) | Self::Http(_) | Self::Engine(_) => Ok(None),
             Self::Exec(client) => Box::pin(client.prepare(call, params)).await.map(Some),
         }
     }
@@ -149,7 +173,7 @@ impl Backend {
     #[must_use]
     pub fn judges_arguments(&self) -> bool {
         match self {
-            Self::Mcp(_) => false,
+            Self::Mcp(_) | Self::Http(_) | Self::Engine(_) => false,
             // Slot by slot, and it names the slot.
             Self::Exec(_) => true,
         }
@@ -162,6 +186,8 @@ impl Backend {
     pub async fn call(&self, permitted: &Permitted, request: Request<'_>) -> Result<Answer, BackendError> {
         match self {
             Self::Mcp(server) => server.call(permitted, request).await,
+            Self::Http(upstream) => Box::pin(upstream.call(permitted, request)).await,
+            Self::Engine(engine) => Box::pin(engine.call(permitted, request)).await,
             Self::Exec(client) => Box::pin(client.call(permitted, request)).await,
         }
     }
@@ -169,7 +195,8 @@ impl Backend {
     /// Ends it in order. MCP servers are ended by their own fleet, which knows which generations have them.
     pub(crate) async fn stop(&self) {
         match self {
-            Self::Mcp(_) | Self::Exec(_) => {}
+            Self::Mcp(_) | Self::Http(_) | Self::Exec(_) => {}
+            Self::Engine(engine) => engine.it().stop(),
         }
     }
 
@@ -177,6 +204,8 @@ impl Backend {
     fn holders(&self) -> usize {
         match self {
             Self::Mcp(server) => Arc::strong_count(server),
+            Self::Http(upstream) => upstream.holders(),
+            Self::Engine(engine) => engine.holders(),
             Self::Exec(client) => Arc::strong_count(client),
         }
     }

@@ -15,8 +15,10 @@ mod document;
 mod executor;
 mod file;
 mod inherited;
+mod network;
 mod problem;
 mod raw;
+pub mod rest;
 pub mod sandbox;
 mod schema;
 mod secret;
@@ -29,6 +31,7 @@ pub use control::control_folder;
 pub use diff::{Change, Effect, diff};
 pub use executor::Executor;
 pub use inherited::is_inherited;
+pub use network::{Hops, Network};
 pub use problem::{Problem, Problems, nearest};
 pub use sandbox::Sandbox;
 pub use schema::schema_json;
@@ -60,6 +63,12 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// The servers behind the gateway; their names are unique.
     pub backends: Vec<Backend>,
+    /// HTTP APIs behind routes.
+    pub upstreams: Vec<rest::Upstream>,
+    /// Programs behind routes.
+    pub engines: Vec<rest::Engine>,
+    /// The routes of the HTTP API, in the order of the file.
+    pub routes: Vec<rest::Route>,
     /// The processes that run commands, with those commands; their names are unique among those of the backends.
     pub executors: Vec<Executor>,
     /// The policies, in the order of the chain.
@@ -142,6 +151,12 @@ pub struct Http {
     pub allow_local: bool,
     /// Where tokens come from (RFC 9728).
     pub oauth: Option<Oauth>,
+    /// The certificate of the door and its key (PEM), if it speaks TLS.
+    pub tls: Option<Secret>,
+    /// Proxies in front of the HTTP API.
+    pub hops: Hops,
+    /// Failures of the HTTP API say more.
+    pub dev_mode: bool,
     /// Further endpoints.
     pub mounts: Vec<Mount>,
 }
@@ -588,6 +603,9 @@ impl PartialEq for Config {
             state,
             telemetry,
             backends,
+            upstreams,
+            engines,
+            routes,
             executors,
             plugins,
             kill_switch,
@@ -607,6 +625,9 @@ impl PartialEq for Config {
             && state == &other.state
             && telemetry == &other.telemetry
             && backends == &other.backends
+            && upstreams == &other.upstreams
+            && engines == &other.engines
+            && routes == &other.routes
             && executors == &other.executors
             && plugins == &other.plugins
             && kill_switch == &other.kill_switch
@@ -673,6 +694,15 @@ impl Config {
                     holders.extend(route.proxy.iter().chain(&route.identity));
                 }
             }
+        }
+        holders.extend(self.http.iter().filter_map(|http| http.tls.as_ref()));
+        for upstream in &self.upstreams {
+            holders.push(&upstream.url);
+            holders.extend(upstream.headers.iter().map(|(_, value)| value));
+            holders.extend(upstream.way.proxy.iter().chain(&upstream.way.identity));
+        }
+        for engine in &self.engines {
+            holders.extend(engine.args.iter().chain(engine.env.iter().map(|(_, value)| value)));
         }
         holders.extend(self.executors.iter().map(|executor| &executor.secret));
         holders.extend(&self.inherited);

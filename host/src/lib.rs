@@ -18,6 +18,7 @@ pub mod telemetry;
 pub mod confined;
 pub mod plugin;
 pub mod queue;
+pub mod route;
 mod sandbox;
 pub mod session;
 pub mod state;

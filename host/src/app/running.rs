@@ -14,6 +14,7 @@ use super::plugins::{self, Loaded, Made};
 use super::resident::{Activity, Resident};
 use super::rules;
 use crate::backend::mcp::registry::Reshape;
+use crate::backend::target;
 use crate::backend::{
     Backend, Common, Fixed, Fleet, Lineup, ListChanged, Memory, Registry, Server, Spool, exec,
 };
@@ -26,6 +27,7 @@ use crate::mcp::catalog::List;
 use crate::pipeline::{Generation, Pipeline};
 use crate::policy::{Chain, KillSwitch, Policy};
 use crate::rewrite::Rewriters;
+use crate::route::Table;
 
 /// Policies that are loaded, and nothing started yet.
 pub(super) struct Prepared {
@@ -138,7 +140,9 @@ fn others(config: &Config, fleet: &Fleet) -> Vec<Backend> {
             Backend::Exec(Arc::new(exec::Client::new(executor.clone(), config.redaction.clone())))
         })
     };
-    config.executors.iter().map(adopt).collect()
+    let mut others = target::adopt(fleet, config);
+    others.extend(config.executors.iter().map(adopt));
+    others
 }
 
 fn reshape(rewriters: &Arc<Rewriters>) -> Reshape {
@@ -181,10 +185,11 @@ impl RunningEndpoint {
         let news = registry.fleet().changes();
         let watch = tokio::spawn(rules::watch(registry.clone(), config.rules.clone().into()));
         let stop = resident.stop.child_token();
-        let fleet = Arc::<Fleet>::default();
+        let fleet: Arc<Fleet> = Arc::default();
         let first = Generation::new(id, policy, rewriters, registry.clone())
-            .taking_local(takes_local)
-            .with_backends(others(config, &fleet));
+            .with_backends(others(config, &fleet))
+            .with_routes(Arc::new(Table::new(&config.routes)))
+            .taking_local(takes_local);
         let Activity { flights, refusals } = resident.activity.clone();
         let pipeline = Pipeline::with(first, resident.audit.clone())
             .bearing(config.gateway.max_in_flight)
@@ -281,10 +286,15 @@ impl RunningEndpoint {
         let after = rewriters.clone();
         let alike = move |backend: &str| after.list_as(&before, backend);
         let registry = current.registry().following(lineup, reshape(&rewriters), alike).await;
+        // Reading the schemas of many routes takes a while.
+        let all = own.routes.clone();
+        let routes = tokio::task::spawn_blocking(move || Arc::new(Table::new(&all))).await;
+        let routes = routes.unwrap_or_else(|_| current.routes().clone());
         Next {
             generation: Generation::new(id, policy, rewriters, registry)
-                .taking_local(takes_local(main, own))
-                .with_backends(others(own, &self.fleet)),
+                .with_backends(others(own, &self.fleet))
+                .with_routes(routes)
+                .taking_local(takes_local(main, own)),
             kill_switch: own.kill_switch.clone(),
             max_in_flight: own.gateway.max_in_flight,
             rules: own.rules.clone().into(),

@@ -16,6 +16,7 @@ mod backend;
 mod command;
 mod http;
 mod plugin;
+mod rest;
 mod state;
 mod telemetry;
 
@@ -25,8 +26,12 @@ pub(super) use backend::{
     RawTool, RawType,
 };
 pub(super) use command::{RawCommandPolicy, RawDefault, RawExecutor};
-pub(super) use http::{RawHttp, RawOauth};
+pub(super) use http::{RawClientAddress, RawHttp, RawHttpTls, RawOauth};
 pub(super) use plugin::{RawHttpGrant, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
+pub(super) use rest::{
+    RawBody, RawEngine, RawEngineInput, RawEngineMode, RawIdempotency, RawParameter, RawPlace, RawResponse,
+    RawRoute, RawRouteAuth, RawStyle, RawTarget, RawUpstream,
+};
 pub(super) use state::RawState;
 pub(super) use telemetry::{RawOtlp, RawTelemetry};
 
@@ -51,6 +56,12 @@ pub(super) struct Raw {
     pub(super) telemetry: RawTelemetry,
     /// The servers behind the gateway.
     pub(super) backends: Vec<RawBackend>,
+    /// The routes of an HTTP API, served beside MCP by the same policies.
+    pub(super) routes: Vec<RawRoute>,
+    /// HTTP APIs that answer routes.
+    pub(super) upstreams: Vec<RawUpstream>,
+    /// Programs that answer routes.
+    pub(super) engines: Vec<RawEngine>,
     /// The processes that run commands.
     pub(super) executors: Vec<RawExecutor>,
     /// Programs that callers may have run, with typed places for what they say.
