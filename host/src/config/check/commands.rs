@@ -20,6 +20,12 @@ impl Checker<'_> {
         for (index, backend) in raw.backends.iter().enumerate() {
             names.extend(backend.name.as_deref().map(|name| (name, format!("backends[{index}]"))));
         }
+        for (index, upstream) in raw.upstreams.iter().enumerate() {
+            names.extend(upstream.name.as_deref().map(|name| (name, format!("upstreams[{index}]"))));
+        }
+        for (index, engine) in raw.engines.iter().enumerate() {
+            names.extend(engine.name.as_deref().map(|name| (name, format!("engines[{index}]"))));
+        }
         let mut executors = Vec::new();
         for (index, executor) in raw.executors.iter().enumerate() {
             let at = format!("/executors/{index}");
