@@ -10,6 +10,7 @@ mod answer;
 mod body;
 pub mod engine;
 mod error;
+pub mod exec;
 mod fleet;
 mod process;
 mod spool;
@@ -35,7 +36,7 @@ pub use spool::{Spool, whole};
 use self::engine::Engine;
 use self::target::Target;
 use self::upstream::Upstream;
-use crate::call::Json;
+use crate::call::{Call, Json};
 use crate::mcp::client::Client;
 use crate::mcp::payload::Payload;
 use crate::policy::Permitted;
@@ -50,6 +51,8 @@ pub enum Backend {
     Http(Target<Upstream>),
     /// A program behind routes.
     Engine(Target<Engine>),
+    /// Commands, which an executor runs.
+    Exec(Arc<exec::Client>),
 }
 
 /// What is sent, as the rewriters left it.
@@ -59,6 +62,8 @@ pub struct Request<'a> {
     pub params: Option<&'a Json>,
     /// What rewriters set, and the trace context.
     pub headers: Vec<(String, String)>,
+    /// What a command will run, as [`Backend::prepare`] found it.
+    pub resolved: Option<&'a exec::Resolved>,
     /// Bytes that are not in the params.
     pub body: Option<&'a Body>,
     /// The way back to an MCP client while the call is under way.
@@ -75,6 +80,7 @@ impl Backend {
             Self::Mcp(server) => server.name(),
             Self::Http(upstream) => upstream.it().name(),
             Self::Engine(engine) => engine.it().name(),
+            Self::Exec(client) => client.name(),
         }
     }
 
@@ -85,6 +91,8 @@ impl Backend {
             Self::Mcp(server) => server.status(),
             // Whether it is well shows in its calls.
             Self::Http(_) | Self::Engine(_) => Status::Ready,
+            // Its process is the operator's; whether it is there shows when it is asked.
+            Self::Exec(_) => Status::Ready,
         }
     }
 
@@ -94,6 +102,7 @@ impl Backend {
         match self {
             Self::Mcp(server) => server.starting(),
             Self::Http(_) | Self::Engine(_) => String::new(),
+            Self::Exec(_) => String::new(),
         }
     }
 
@@ -103,6 +112,7 @@ impl Backend {
         match self {
             Self::Mcp(server) => server.required(),
             Self::Http(_) | Self::Engine(_) => false,
+            Self::Exec(_) => false,
         }
     }
 
@@ -113,6 +123,7 @@ impl Backend {
             Self::Mcp(server) => server.reached(),
             Self::Http(upstream) => upstream.it().reached(),
             Self::Engine(_) => None,
+            Self::Exec(_) => None,
         }
     }
 
@@ -126,6 +137,7 @@ impl Backend {
             Self::Http(_) => None,
             // What it says of a failure was cleaned when it was worded.
             Self::Engine(_) => None,
+            Self::Exec(client) => client.without_secrets(failed),
         }
     }
 
@@ -136,7 +148,34 @@ impl Backend {
             (Self::Mcp(one), Self::Mcp(other)) => Arc::ptr_eq(one, other),
             (Self::Http(one), Self::Http(other)) => one.is(other),
             (Self::Engine(one), Self::Engine(other)) => one.is(other),
-            (Self::Mcp(_) | Self::Http(_) | Self::Engine(_), _) => false,
+            (Self::Exec(one), Self::Exec(other)) => Arc::ptr_eq(one, other),
+            (Self::Mcp(_) | Self::Http(_) | Self::Engine(_) | Self::Exec(_), _) => false,
+        }
+    }
+
+    /// What a call will run, found out before anybody is asked about it and before anything is on record; `params` are those
+    /// of the call as the rewriters left them. Nothing for backends whose calls say all about it themselves.
+    ///
+    /// # Errors
+    /// It cannot be run as it is, or its backend is away.
+    pub async fn prepare(
+        &self,
+        call: &Call,
+        params: Option<&Json>,
+    ) -> Result<Option<exec::Resolved>, BackendError> {
+        match self {
+            Self::Mcp(_) | Self::Http(_) | Self::Engine(_) => Ok(None),
+            Self::Exec(client) => Box::pin(client.prepare(call, params)).await.map(Some),
+        }
+    }
+
+    /// Whether it judges the arguments of its calls itself.
+    #[must_use]
+    pub fn judges_arguments(&self) -> bool {
+        match self {
+            Self::Mcp(_) | Self::Http(_) | Self::Engine(_) => false,
+            // Slot by slot, and it names the slot.
+            Self::Exec(_) => true,
         }
     }
 
@@ -149,13 +188,14 @@ impl Backend {
             Self::Mcp(server) => server.call(permitted, request).await,
             Self::Http(upstream) => Box::pin(upstream.call(permitted, request)).await,
             Self::Engine(engine) => Box::pin(engine.call(permitted, request)).await,
+            Self::Exec(client) => Box::pin(client.call(permitted, request)).await,
         }
     }
 
     /// Ends it in order. MCP servers are ended by their own fleet, which knows which generations have them.
     pub(crate) async fn stop(&self) {
         match self {
-            Self::Mcp(_) | Self::Http(_) => {}
+            Self::Mcp(_) | Self::Http(_) | Self::Exec(_) => {}
             Self::Engine(engine) => engine.it().stop(),
         }
     }
@@ -166,6 +206,7 @@ impl Backend {
             Self::Mcp(server) => Arc::strong_count(server),
             Self::Http(upstream) => upstream.holders(),
             Self::Engine(engine) => engine.holders(),
+            Self::Exec(client) => Arc::strong_count(client),
         }
     }
 }

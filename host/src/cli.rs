@@ -14,6 +14,7 @@ mod check;
 mod client;
 mod confined;
 mod control;
+mod executor;
 mod import;
 mod init;
 mod openapi;
@@ -101,6 +102,9 @@ enum Command {
     /// Register the gateway with an MCP client
     #[command(subcommand)]
     Client(client::Command),
+    /// The process that runs commands for gateways, with a file, a user and a record of its own
+    #[command(subcommand)]
+    Executor(executor::Command),
     /// About the configuration file: its schema, and what of it is in force
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -180,6 +184,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Routes(options)) => routes::execute(&path, &options),
         Some(Command::Openapi(command)) => openapi::execute(&command),
         Some(Command::Client(command)) => client::execute(&path, &command),
+        Some(Command::Executor(command)) => executor::execute(command, cli.common.log_level.as_deref()),
         Some(Command::Config(ConfigCommand::Schema)) => say_json(&config::schema_json()),
         Some(Command::Config(ConfigCommand::Diff(options))) => control::diff(&path, &options),
         Some(Command::Config(ConfigCommand::Apply(options))) => control::apply(&path, &options),

@@ -13,6 +13,7 @@ mod check;
 mod control;
 mod diff;
 mod document;
+mod executor;
 mod file;
 mod inherited;
 mod network;
@@ -30,6 +31,7 @@ mod typed;
 pub use approvals::Approvals;
 pub use control::control_folder;
 pub use diff::{Change, Effect, diff};
+pub use executor::Executor;
 pub use inherited::is_inherited;
 pub use network::{Hops, Network};
 pub use problem::{Problem, Problems, nearest};
@@ -71,6 +73,8 @@ pub struct Config {
     pub engines: Vec<rest::Engine>,
     /// The routes of the HTTP API, in the order of the file.
     pub routes: Vec<rest::Route>,
+    /// The processes that run commands, with those commands; their names are unique among those of the backends.
+    pub executors: Vec<Executor>,
     /// The policies, in the order of the chain.
     pub plugins: Vec<Plugin>,
     /// What is switched off.
@@ -607,6 +611,7 @@ impl PartialEq for Config {
             upstreams,
             engines,
             routes,
+            executors,
             plugins,
             kill_switch,
             // They say where in the file something stands, and follow from the rest.
@@ -629,6 +634,7 @@ impl PartialEq for Config {
             && upstreams == &other.upstreams
             && engines == &other.engines
             && routes == &other.routes
+            && executors == &other.executors
             && plugins == &other.plugins
             && kill_switch == &other.kill_switch
             && inherited == &other.inherited
@@ -704,6 +710,7 @@ impl Config {
         for engine in &self.engines {
             holders.extend(engine.args.iter().chain(engine.env.iter().map(|(_, value)| value)));
         }
+        holders.extend(self.executors.iter().map(|executor| &executor.secret));
         holders.extend(&self.inherited);
         holders.extend(self.plugins.iter().flat_map(|plugin| &plugin.secrets).map(|(_, value)| value));
         let mounted: Vec<Secret> = self.mounts().flat_map(|mount| mount.config.secret_values()).collect();

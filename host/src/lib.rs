@@ -3,6 +3,8 @@
 
 // 0: words
 pub mod call;
+pub mod capability;
+pub mod command;
 pub mod mcp;
 pub mod redact;
 pub mod text;
@@ -18,6 +20,7 @@ pub mod confined;
 pub mod plugin;
 pub mod queue;
 pub mod route;
+mod sandbox;
 pub mod session;
 pub mod state;
 
@@ -39,3 +42,4 @@ pub mod door;
 
 // 7: assembly
 pub mod app;
+pub mod executor;

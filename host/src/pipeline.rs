@@ -328,14 +328,17 @@ impl Pipeline {
         }
         let decided = match decision {
             Decision::Permitted(permitted) => match rewriters.request(&permitted) {
-                Ok(prepared) => Ok((permitted, prepared)),
+                Ok(prepared) => self
+                    .resolved(&call, &destination, prepared.params.as_ref(), cancelled)
+                    .await
+                    .map(|resolved| (permitted, prepared, resolved)),
                 Err(denial) => Err(denial.into()),
             },
             Decision::Ask(pending) => {
                 Box::pin(self.approved(context, *pending, &destination, cancelled)).await
             }
         };
-        let (permitted, mut prepared) = match decided {
+        let (permitted, mut prepared, resolved) = match decided {
             Ok(decided) => decided,
             Err(failure) => return self.refuse(context, Some(&call.principal), Some(&call), failure).await,
         };
@@ -354,6 +357,7 @@ impl Pipeline {
             answer = destination.backend.call(&permitted, Request {
                 params: prepared.params.as_ref(),
                 headers: prepared.headers,
+                resolved: resolved.as_ref(),
                 body: context.request.body,
                 client: context.request.client,
                 answered: context.request.is_answered(),
@@ -389,6 +393,21 @@ impl Pipeline {
         self.recorded(self.audit.outcome(context.id, &closing).await, &call.target.name, context)?;
         self.meters.count(&call.target.name, status, answer.as_ref().err(), context.since.elapsed());
         answer
+    }
+
+    /// What a command will run, which is known before anybody is asked about it.
+    async fn resolved(
+        &self,
+        call: &Call,
+        destination: &Destination,
+        params: Option<&Json>,
+        cancelled: &CancellationToken,
+    ) -> Result<Option<Resolved>, Failure> {
+        tokio::select! {
+            biased;
+            resolved = destination.backend.prepare(call, params) => resolved.map_err(Failure::from),
+            () = cancelled.cancelled() => Err(Failure::Cancelled),
+        }
     }
 
     async fn rewritten(
@@ -622,7 +641,10 @@ fn arguments(params: &str) -> &str {
 
 impl From<BackendError> for Failure {
     fn from(error: BackendError) -> Self {
-        Self::Backend(error)
+        match error {
+            BackendError::Refused(denial) => Self::Denied(*denial),
+            error => Self::Backend(error),
+        }
     }
 }
 

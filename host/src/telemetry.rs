@@ -75,6 +75,16 @@ fn filter(level: &str) -> anyhow::Result<EnvFilter> {
 /// # Errors
 /// The filter cannot be read, or logging has been started before.
 pub fn log(level: &str, redaction: Redaction) -> anyhow::Result<Log> {
+    let log = log_at_once(level, redaction)?;
+    tokio::spawn(log.flood.clone().reports());
+    Ok(log)
+}
+
+/// The same for a process without a runtime: how many lines were left out is not said from time to time.
+///
+/// # Errors
+/// The filter cannot be read, or logging has been started before.
+pub fn log_at_once(level: &str, redaction: Redaction) -> anyhow::Result<Log> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
     let flood = Flood::new(redaction.clone());
     let lines = tracing_subscriber::fmt::layer()
@@ -87,7 +97,6 @@ pub fn log(level: &str, redaction: Redaction) -> anyhow::Result<Log> {
         .with(flood.clone())
         .try_init()
         .map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))?;
-    tokio::spawn(flood.clone().reports());
     Ok(Log { flood, level: Level(handle) })
 }
 

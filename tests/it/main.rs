@@ -30,6 +30,7 @@ mod calls;
 mod config_mistakes;
 mod crash;
 mod defects;
+mod exec;
 mod fidelity;
 mod guests;
 mod house;

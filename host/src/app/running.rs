@@ -15,8 +15,10 @@ use super::resident::{Activity, Resident};
 use super::rules;
 use crate::backend::mcp::registry::Reshape;
 use crate::backend::target;
-use crate::backend::{Common, Fleet, Lineup, ListChanged, Memory, Registry, Server, Spool};
-use crate::config::{Auth, Config, KillSwitch as Off, Mount, Problems, Rule};
+use crate::backend::{
+    Backend, Common, Fixed, Fleet, Lineup, ListChanged, Memory, Registry, Server, Spool, exec,
+};
+use crate::config::{self, Auth, Config, KillSwitch as Off, Mount, Problems, Rule};
 use crate::door::mcp::conversation::Endpoint;
 use crate::door::mcp::http::Sessions;
 use crate::door::mcp::subscribers::Subscribers;
@@ -119,7 +121,28 @@ pub(super) fn start_backends(
     config: &Config,
     rewriters: &Arc<Rewriters>,
 ) -> (Arc<Registry>, mpsc::Receiver<ListChanged>) {
-    Registry::start(&config.backends, common(config), reshape(rewriters))
+    Registry::start_beside(&config.backends, common(config), reshape(rewriters), fixed(config))
+}
+
+/// What is offered beside the servers: the commands of the executors.
+fn fixed(config: &Config) -> Vec<Fixed> {
+    let offers = |executor: &config::Executor| {
+        let client = exec::Client::new(executor.clone(), config.redaction.clone());
+        Fixed { backend: executor.name.as_str().into(), offers: client.offers() }
+    };
+    config.executors.iter().map(offers).collect()
+}
+
+/// The backends that are no MCP servers: those that run with the same settings, and new ones for the rest.
+fn others(config: &Config, fleet: &Fleet) -> Vec<Backend> {
+    let adopt = |executor: &config::Executor| {
+        fleet.adopt(&executor.name, executor.digest, || {
+            Backend::Exec(Arc::new(exec::Client::new(executor.clone(), config.redaction.clone())))
+        })
+    };
+    let mut others = target::adopt(fleet, config);
+    others.extend(config.executors.iter().map(adopt));
+    others
 }
 
 fn reshape(rewriters: &Arc<Rewriters>) -> Reshape {
@@ -164,7 +187,7 @@ impl RunningEndpoint {
         let stop = resident.stop.child_token();
         let fleet: Arc<Fleet> = Arc::default();
         let first = Generation::new(id, policy, rewriters, registry.clone())
-            .with_backends(target::adopt(&fleet, config))
+            .with_backends(others(config, &fleet))
             .with_routes(Arc::new(Table::new(&config.routes)))
             .taking_local(takes_local);
         let Activity { flights, refusals } = resident.activity.clone();
@@ -210,7 +233,8 @@ impl RunningEndpoint {
         let chain = Chain { redaction: resident.redaction.clone(), ..Chain::default() };
         let kill = KillSwitch::under(&config.kill_switch, resident.orders.clone());
         let policy = Arc::new(Policy::new(chain, kill, resident.clock.clone()));
-        let nothing = Config { backends: Vec::new(), rules: Vec::new(), ..config.clone() };
+        let nothing =
+            Config { backends: Vec::new(), executors: Vec::new(), rules: Vec::new(), ..config.clone() };
         let prepared = Prepared { policy, rewriters: Arc::default(), made: Vec::new() };
         Self::begin(resident, (&nothing, false), Some(mount), 0, prepared)
     }
@@ -244,7 +268,7 @@ impl RunningEndpoint {
 
     /// The servers that the next generation wants: those that stay, and those that are started for it now.
     pub(super) fn lineup(&self, config: &Config) -> Lineup {
-        self.pipeline().current().registry().lineup(&config.backends, common(config))
+        self.pipeline().current().registry().lineup(&config.backends, common(config)).beside(fixed(config))
     }
 
     /// Makes the next generation of what was loaded and started for it.
@@ -269,7 +293,7 @@ impl RunningEndpoint {
         let routes = routes.unwrap_or_else(|_| current.routes().clone());
         Next {
             generation: Generation::new(id, policy, rewriters, registry)
-                .with_backends(target::adopt(&self.fleet, own))
+                .with_backends(others(own, &self.fleet))
                 .with_routes(routes)
                 .taking_local(takes_local(main, own)),
             kill_switch: own.kill_switch.clone(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::call::Denial;
 use crate::redact::Words;
 
 /// Why a backend gave no answer. This is what operators read, in the log and in the record; what a client hears of it is
@@ -60,6 +61,9 @@ pub enum BackendError {
     Busy { backend: Arc<str>, limit: usize },
     #[error("backend \"{backend}\" was stopped by the operator, and stays so until the operator starts it")]
     Stopped { backend: Arc<str> },
+    /// What was to be done was refused where it would have been done; nothing was done.
+    #[error("{}", .0.message)]
+    Refused(Box<Denial>),
     #[error("too many of your {what} at backend \"{backend}\": wait for one of them to end")]
     Share { backend: Arc<str>, what: &'static str },
 }

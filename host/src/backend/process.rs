@@ -11,7 +11,6 @@ mod frames;
 pub(super) mod keeper;
 pub(super) mod kin;
 mod reaper;
-mod sandbox;
 mod spawner;
 mod start;
 pub(crate) mod stderr;

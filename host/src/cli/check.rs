@@ -71,6 +71,19 @@ fn describe(text: &mut String, config: &Config, loaded: &Loaded) {
         };
         let _ = writeln!(text, "  {:<18} {how}", backend.name);
     }
+    for executor in &config.executors {
+        let (name, environment) = (&executor.name, &executor.environment);
+        let socket = executor.socket.display();
+        let _ = writeln!(text, "  {name:<18} executor for {environment}, at {socket}");
+    }
+    if config.executors.iter().any(|executor| executor.commands.iter().next().is_some()) {
+        let _ = writeln!(text, "\ncommands");
+    }
+    for command in config.executors.iter().flat_map(|executor| &*executor.commands) {
+        let pinned = if command.sha256.is_some() { "  (pinned)" } else { "" };
+        let program = line(&command.executable.display().to_string()).into_owned();
+        let _ = writeln!(text, "  {:<18} {program}  by {}{pinned}", command.name, command.executor);
+    }
 }
 
 fn missing(text: &mut String, missing: &[Problem]) {

@@ -28,6 +28,7 @@ mod address;
 mod approvals;
 mod auth;
 mod backends;
+mod commands;
 mod grant;
 mod http;
 mod issuers;
@@ -104,6 +105,7 @@ pub(super) fn check(
         audit.as_ref().map(|audit| checker.approvals(&raw, audit, door.is_some())).unwrap_or_default();
     let telemetry = checker.telemetry(&raw.telemetry, door.is_some());
     let backends = checker.backends(&raw.backends, &raw.gateway.proxy);
+    let executors = checker.executors(&raw);
     let (upstreams, engines) = checker.targets(&raw);
     let routes = checker.routes(&raw, &upstreams, &engines);
     if door.is_some() && !raw.routes.is_empty() {
@@ -155,6 +157,7 @@ pub(super) fn check(
         upstreams,
         engines,
         routes,
+        executors,
         plugins,
         kill_switch,
         rules,

@@ -82,6 +82,16 @@ fn of_endpoint(old: &Config, new: &Config, same_door: bool) -> Vec<Change> {
             changes.push(Change { key: format!("{start} {OTHER_VALUE}"), effect: Effect::Drain });
         }
     }
+    for executor in &new.executors {
+        let before = old.executors.iter().find(|before| before.name == executor.name);
+        let known = known(&changes, "executors") || known(&changes, "commands");
+        if before.is_some_and(|before| before != executor) && !known {
+            changes.push(Change {
+                key: format!("executors {:?} {OTHER_VALUE}", executor.name),
+                effect: Effect::Live,
+            });
+        }
+    }
     let tls = |config: &Config| config.http.as_ref().and_then(|http| http.tls.clone());
     if tls(old) != tls(new) && tls(old).is_some() && tls(new).is_some() && !known(&changes, "http.tls") {
         changes.push(Change { key: format!("http.tls {OTHER_VALUE}"), effect: Effect::Live });
@@ -359,6 +369,9 @@ mod tests {
             "engines",
             "routes",
             "circuit_breaker",
+            "executors",
+            "commands",
+            "command_policy",
             "$schema",
         ];
         for (section, shape) in sections.iter().filter(|(section, _)| !decided.contains(&section.as_str())) {

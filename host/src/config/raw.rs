@@ -9,9 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::command::RawCommand;
+
 mod approvals;
 mod auth;
 mod backend;
+mod command;
 mod http;
 mod plugin;
 mod rest;
@@ -24,6 +27,7 @@ pub(super) use backend::{
     RawArgumentCheck, RawArguments, RawBackend, RawEnv, RawEra, RawNetwork, RawReach, RawSandbox, RawTls,
     RawTool, RawType,
 };
+pub(super) use command::{RawCommandPolicy, RawDefault, RawExecutor};
 pub(super) use http::{RawClientAddress, RawHttp, RawHttpTls, RawOauth};
 pub(super) use plugin::{RawHttpGrant, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
 pub(super) use rest::{
@@ -62,6 +66,12 @@ pub(super) struct Raw {
     pub(super) upstreams: Vec<RawUpstream>,
     /// Programs that answer routes.
     pub(super) engines: Vec<RawEngine>,
+    /// The processes that run commands.
+    pub(super) executors: Vec<RawExecutor>,
+    /// Programs that callers may have run, with typed places for what they say.
+    pub(super) commands: Vec<RawCommand>,
+    /// Which commands are run at once, which are refused, and about which a person is asked first.
+    pub(super) command_policy: RawCommandPolicy,
     /// What the callers' roles may do.
     pub(super) rbac: RawRbac,
     /// How often a caller may call.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Body, CallContext, Destination, Failure, Pipeline};
 use crate::approval::{Approval, Approvals, Draft, Need, Refusal, State, Waiting};
+use crate::backend::exec::Resolved;
 use crate::call::{Call, Denial, DenialKind, Json, TargetKind};
 use crate::mcp::{Params, splice};
 use crate::policy::{Decision, Pending, Permitted, Policy};
@@ -49,7 +50,7 @@ impl Pipeline {
         pending: Pending,
         destination: &Destination,
         cancelled: &CancellationToken,
-    ) -> Result<(Permitted, Prepared), Failure> {
+    ) -> Result<(Permitted, Prepared, Option<Resolved>), Failure> {
         let (policy, call) = (context.generation.policy(), pending.call().clone());
         let Some(people) = self.people.as_ref().filter(|_| context.request.is_answered()) else {
             return Err(policy.nobody_to_ask(&pending).into());
@@ -58,6 +59,7 @@ impl Pipeline {
         let mut prepared = context.generation.rewriters().prepare(&call)?;
         let mut needs = people.needs(&pending);
         let params = prepared.params.clone().unwrap_or_else(|| call.params.clone());
+        let mut resolved = self.resolved(&call, destination, Some(&params), cancelled).await?;
         let draft = Draft {
             endpoint: &people.endpoint,
             call: &call,
@@ -65,7 +67,7 @@ impl Pipeline {
             params: params.get(),
             headers: &prepared.headers,
             body: approvable(context.request.body)?,
-            resolved: None,
+            resolved: resolved.as_ref().map(|resolved| &*resolved.action),
         };
         let asked = approvals.ask(&draft, needs.clone(), context.generation.id()).await;
         let asked = asked.map_err(|refusal| denied(&refusal, None))?;
@@ -75,7 +77,7 @@ impl Pipeline {
             State::Pending => {
                 self.wait(context, people, &call, &asked.approval, destination, cancelled).await?
             }
-            _ => asked.approval,
+            _ => asked.approval.clone(),
         };
         match approval.state {
             State::Approved => {}
@@ -87,7 +89,18 @@ impl Pipeline {
                 return Err(refused(approval.over()));
             }
         }
-        // The rules may have changed while people thought about it.
+        // So may have the files that a command reads, while people thought about it.
+        if asked.approval.state == State::Pending {
+            let now = self.resolved(&call, destination, Some(&params), cancelled).await?;
+            if now.as_ref().map(|now| now.digest) != resolved.as_ref().map(|before| before.digest) {
+                let text = format!(
+                    "{id} was approved, but what it would run has changed since then: a program or a file that it reads"
+                );
+                return Err(refused(Refusal { reason: "changed", message: text }));
+            }
+            resolved = now;
+        }
+        // The rules may have changed, too.
         let now = self.live.load();
         if now.id() != context.generation.id() {
             needs = match judged_again(now.policy(), people, &call, destination) {
@@ -109,7 +122,7 @@ impl Pipeline {
             ("approved_by".to_owned(), stored.approval.approvers().join(", ")),
             ("action_digest".to_owned(), stored.approval.digest),
         ]);
-        Ok((permitted, prepared))
+        Ok((permitted, prepared, resolved))
     }
 
     /// Waits for a decision as long as the operator wants a call to wait, and says so to the client meanwhile.

@@ -42,7 +42,7 @@ impl Destination {
     }
 
     pub(super) fn schema(&self) -> Option<&ArgumentSchema> {
-        self.schema.as_deref()
+        self.schema.as_deref().filter(|_| !self.backend.judges_arguments())
     }
 
     pub(super) fn whole(server: &Arc<Server>, method: &str) -> Self {

@@ -59,6 +59,8 @@ fn of_error(error: &BackendError) -> Outcome {
         BackendError::Status { .. } => Outcome::InvalidRequest,
         // The server has answered, and is not to blame for what became of it.
         BackendError::Unkept { .. } => Outcome::Success,
+        // It was refused, and not done.
+        BackendError::Refused(_) => Outcome::Cancelled,
         // It was never sent.
         BackendError::Busy { .. } | BackendError::Share { .. } => Outcome::Cancelled,
         // Nobody failed: it was wanted.

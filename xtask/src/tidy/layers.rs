@@ -13,17 +13,22 @@ const SETTINGS: [&str; 4] = ["files", "telemetry", "config", "openapi"];
 
 /// Each module with those it may use besides `WORDS` and `SETTINGS` that stand above it; itself is understood. The names are
 /// those of section "Layers" in `host/ARCHITECTURE.md`, from the words at the bottom to the assembly at the top.
-const LAYERS: [(&str, &[&str]); 24] = [
+const LAYERS: [(&str, &[&str]); 29] = [
     ("text", &[]),
     ("call", &[]),
     ("mcp", &[]),
     ("redact", &[]),
+    // Programs that may be run, and what permits it: words of the gateway and of the executor.
+    ("command", &[]),
+    ("capability", &[]),
     // Used by everything that reads files which decide something, or that writes a record.
     ("files", &[]),
     ("telemetry", &[]),
-    ("config", &[]),
+    ("config", &["command", "capability"]),
     // Documents of other APIs, and of our routes: words and trees, no files.
     ("openapi", &[]),
+    // The walls around a child.
+    ("sandbox", &[]),
     ("queue", &[]),
     // A child of our own program; it knows nothing of what it is asked.
     ("confined", &[]),
@@ -38,7 +43,7 @@ const LAYERS: [(&str, &[&str]); 24] = [
     // The words between an operator and the gateway: whoever acts on them holds a permit.
     ("control", &["policy", "approval"]),
     ("rewrite", &["policy", "plugin"]),
-    ("backend", &["queue", "policy", "route"]),
+    ("backend", &["queue", "policy", "route", "sandbox", "command", "capability"]),
     // A backend that is itself a component; the one place where a backend meets plugins.
     ("backend::wasm", &["queue", "policy", "plugin"]),
     (
@@ -49,7 +54,9 @@ const LAYERS: [(&str, &[&str]); 24] = [
         ],
     ),
     ("door", &["queue", "pipeline", "session", "control", "route"]),
-    ("cli", &["app", "audit", "plugin", "confined", "control"]),
+    // A process of its own: it knows nothing of calls, plugins and doors.
+    ("executor", &["command", "capability", "sandbox"]),
+    ("cli", &["app", "audit", "plugin", "confined", "control", "executor", "capability"]),
     ("main", &["cli", "app"]),
 ];
 

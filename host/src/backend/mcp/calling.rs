@@ -30,7 +30,7 @@ impl Server {
         permitted: &Permitted,
         request: backend::Request<'_>,
     ) -> Result<Answer, BackendError> {
-        let backend::Request { params, headers, client, answered, body: _ } = request;
+        let backend::Request { params, headers, client, answered, resolved: _, body: _ } = request;
         let call = permitted.call();
         let share = share_of(call);
         let slot = self.slots.take(share, 1);

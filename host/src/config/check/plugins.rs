@@ -18,13 +18,14 @@ pub(super) const OPERATOR: &str = "operator";
 pub(super) const AUTH_OPERATOR: &str = "auth-operator";
 
 /// The plugins that come with the gateway.
-const SHIPPED: [&str; 9] = [
+const SHIPPED: [&str; 10] = [
     "auth-jwt",
     "auth-jwks",
     "auth-local",
     "auth-api-key",
     "rate-limit",
     "rbac",
+    "command-policy",
     "circuit-breaker",
     "rewrite-rules",
     AUTH_OPERATOR,
@@ -97,6 +98,10 @@ impl Checker<'_> {
         let mut chain: Vec<Plugin> =
             authenticators.into_iter().map(|shipped| shipped.plugin(Stage::Authenticate)).collect();
         chain.extend([rates.plugin(Stage::Guard), rbac.plugin(Stage::Guard), breaker.plugin(Stage::Breaker)]);
+        if let Some(config) = self.command_policy(raw) {
+            let commands = Shipped::new("command-policy", "command_policy", config);
+            chain.push(commands.plugin(Stage::Guard));
+        }
         if let Some(config) = rewrite(&raw.backends) {
             let rules = Shipped::new("rewrite-rules", "backends", config);
             chain.push(rules.plugin(Stage::Rewrite));

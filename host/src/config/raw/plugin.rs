@@ -39,7 +39,7 @@ pub(in crate::config) enum RawIsolation {
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct RawPlugin {
     /// The name of a shipped plugin (auth-jwt, auth-jwks, auth-local, auth-api-key, rate-limit, rbac,
-    /// circuit-breaker, rewrite-rules), or a new one.
+    /// command-policy, circuit-breaker, rewrite-rules), or a new one.
     pub(in crate::config) name: Option<String>,
     /// Where it stands in the chain; only for a plugin of your own.
     pub(in crate::config) stage: Option<RawStage>,

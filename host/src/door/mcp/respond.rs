@@ -179,6 +179,7 @@ fn said(failure: &Failure) -> String {
         | BackendError::Status { .. }
         | BackendError::Busy { .. }
         | BackendError::Stopped { .. }
+        | BackendError::Refused(_)
         | BackendError::Share { .. } => error.to_string(),
     }
 }
@@ -264,6 +265,7 @@ fn backend(error: &BackendError) -> Value {
         BackendError::Stopped { backend } => {
             json!({ "reason": "backend_stopped", "backend": **backend })
         }
+        BackendError::Refused(denial) => json!({ "reason": denial.reason }),
         BackendError::Share { backend, .. } => {
             json!({ "reason": "overloaded", "backend": **backend, "retryAfter": 1 })
         }

@@ -1,15 +1,18 @@
 //! Starts the server, and lets go of everything that is the server's.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use super::super::frames::{Report, Start};
-use super::super::sandbox::Cage;
 use super::signals::Mask;
+use crate::sandbox::Cage;
 
 /// Descriptors that somebody may have left open for the gateway, where the kernel cannot mark a range.
 const DESCRIPTORS: i32 = 4096;
@@ -31,11 +34,23 @@ pub(super) fn seal() -> io::Result<()> {
     Ok(())
 }
 
+/// The file that will be executed, as the child will look it up.
+fn program(start: &Start) -> Option<PathBuf> {
+    let folder = start.cwd.clone().unwrap_or_default();
+    if start.command.contains('/') {
+        return Some(folder.join(&start.command)).filter(|program| program.is_file());
+    }
+    let (_, path) = start.env.iter().rev().find(|(name, _)| name == "PATH")?;
+    let folders =
+        path.as_bytes().split(|byte| *byte == b':').map(|each| folder.join(OsStr::from_bytes(each)));
+    folders.map(|folder| folder.join(&start.command)).find(|program| program.is_file())
+}
+
 /// Starts the server on the three pipes of this process.
 pub(super) fn server(start: &Start, mask: Mask) -> Result<Pid, Report> {
     let refused = |message: String| Report::Refused { errno: None, message };
     let mut cage = match &start.sandbox {
-        Some(settings) => Some(Cage::build(settings, start).map_err(refused)?),
+        Some(settings) => Some(Cage::build(settings, program(start).as_deref()).map_err(refused)?),
         None => None,
     };
     let mut command = Command::new(&start.command);

@@ -1,13 +1,12 @@
-//! The walls around a server: files (Landlock), the network and the administration of the machine (seccomp), signals to
-//! others (Landlock), and how much there may be of it (limits). The keeper builds them before it forks; the server goes in
-//! right before it is executed, and all it starts is in them too. The keeper stays outside, so that it can end everything.
+//! The walls around a server or a command: files (Landlock), the network and the administration of the machine (seccomp), signals to
+//! others (Landlock), and how much there may be of it (limits). They are built before the fork; the
+//! server goes in right before it is executed, and all it starts is in them too. Its keeper stays outside, so that it can
+//! end everything.
 
 mod filter;
 
-use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use landlock::{
     Access as _, AccessFs, BitFlags, PathBeneath, PathFd, RulesetCreated, RulesetCreatedAttr as _,
@@ -16,7 +15,6 @@ use landlock::{
 use rustix::process::{Resource, Rlimit};
 use seccompiler::BpfProgram;
 
-use super::frames::Start;
 use crate::config::sandbox::{ABI_NEEDED, Sandbox, walls};
 
 /// The paths that every program may read and run: the system's programs and libraries, and files that describe the
@@ -74,18 +72,18 @@ const SYSTEM: [&str; 46] = [
 const SINKS: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/full"];
 
 /// A sandbox that is prepared and not entered yet.
-pub(super) struct Cage {
+pub(crate) struct Cage {
     ruleset: RulesetCreated,
     filter: BpfProgram,
     limits: Vec<(Resource, u64)>,
 }
 
 impl Cage {
-    /// Builds the walls around a server.
+    /// Builds the walls around a server. `program` is the file that will be executed.
     ///
     /// # Errors
     /// A path is not there, or the system cannot build all walls.
-    pub(super) fn build(settings: &Sandbox, start: &Start) -> Result<Self, String> {
+    pub(crate) fn build(settings: &Sandbox, program: Option<&Path>) -> Result<Self, String> {
         let mut ruleset = walls(settings.network)?;
         let there = |path: &&&str| Path::new(path).exists();
         for path in SYSTEM.iter().filter(there) {
@@ -94,8 +92,8 @@ impl Cage {
         for path in SINKS.iter().filter(there) {
             ruleset = door(ruleset, Path::new(path), reading() | AccessFs::WriteFile | AccessFs::Truncate)?;
         }
-        if let Some(program) = program(start) {
-            ruleset = door(ruleset, &program, reading())?;
+        if let Some(program) = program {
+            ruleset = door(ruleset, program, reading())?;
         }
         for path in &settings.read {
             ruleset = door(ruleset, path, reading())?;
@@ -113,7 +111,7 @@ impl Cage {
     ///
     /// # Errors
     /// A wall does not stand. Nothing may be executed then.
-    pub(super) fn enter(self) -> io::Result<()> {
+    pub(crate) fn enter(self) -> io::Result<()> {
         for (resource, most) in self.limits {
             // Never above what the gateway itself has.
             let most = rustix::process::getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
@@ -145,18 +143,6 @@ fn door(ruleset: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Res
     let folder = path.is_dir();
     let access = if folder { access } else { access & AccessFs::from_file(ABI_NEEDED) };
     ruleset.add_rule(PathBeneath::new(opened, access)).map_err(|error| failed(&error))
-}
-
-/// The file that will be executed, as the child will look it up.
-fn program(start: &Start) -> Option<PathBuf> {
-    let folder = start.cwd.clone().unwrap_or_default();
-    if start.command.contains('/') {
-        return Some(folder.join(&start.command)).filter(|program| program.is_file());
-    }
-    let (_, path) = start.env.iter().rev().find(|(name, _)| name == "PATH")?;
-    let folders =
-        path.as_bytes().split(|byte| *byte == b':').map(|each| folder.join(OsStr::from_bytes(each)));
-    folders.map(|folder| folder.join(&start.command)).find(|program| program.is_file())
 }
 
 /// How many processes and threads there are on this machine: never fewer than the user of the gateway has.

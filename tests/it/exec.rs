@@ -1,0 +1,9 @@
+//! Commands: what may be asked, what runs, and that nothing else does. With real programs, a real executor on its socket, and
+//! a real gateway before it.
+
+mod corpus;
+mod direct;
+mod drift;
+mod scene;
+mod through;
+mod within;
