@@ -9,6 +9,7 @@ use sentinel_gateway::{app, config, text};
 
 mod about;
 mod audit;
+mod call;
 mod check;
 mod client;
 mod confined;
@@ -84,7 +85,9 @@ enum Command {
     /// Read the audit record
     #[command(subcommand)]
     Audit(audit::Command),
-    /// Look at plugins, or compile them ahead of time
+    /// Make one call of a tool, as a client on stdio would, and show what every plugin said to it
+    Call(call::Options),
+    /// Make, build, test and look at plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
     /// Register the gateway with an MCP client
@@ -165,6 +168,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Check(options)) => check::execute(&path, &options),
         Some(Command::Token(command)) => token::execute(&path, command),
         Some(Command::Audit(command)) => audit::execute(&path, command),
+        Some(Command::Call(options)) => call::execute(&path, cli.common.log_level.as_deref(), &options),
         Some(Command::Plugin(command)) => plugin::execute(command),
         Some(Command::Client(command)) => client::execute(&path, &command),
         Some(Command::Config(ConfigCommand::Schema)) => say_json(&config::schema_json()),

@@ -22,7 +22,7 @@ mod batch;
 mod lines;
 mod listen;
 mod pour;
-mod respond;
+pub(crate) mod respond;
 mod seal;
 mod seldom;
 mod stateless;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use sentinel_names::Names;
 
+mod allowance;
 mod artifact;
 mod asked;
 mod bindings;
@@ -21,6 +22,7 @@ mod guest;
 mod load;
 mod meters;
 mod outgoing;
+mod overheard;
 mod pool;
 mod precompiled;
 mod reuse;
@@ -31,11 +33,15 @@ mod views;
 mod waiting;
 mod watched;
 
-pub use artifact::{Artifact, ArtifactError, Grant, Manifest, Wasi, load as load_artifact, precompile};
+pub use allowance::Fuel;
+pub use artifact::{
+    Artifact, ArtifactError, Grant, Manifest, Wasi, digest, load as load_artifact, precompile,
+};
 pub use bindings::{Mismatch, Roles};
 pub use compile::compile_here;
 pub use engine::Engine;
 pub use load::LoadError;
+pub use overheard::{Step, overhear, overheard};
 pub(crate) use pool::blocking;
 pub use subject::{Answer, CatalogEdit, Edits};
 pub use verdict::{ApprovalRequest, Risk, Threshold, Verdict};
@@ -88,6 +94,15 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// What an operator can do about it; empty where it is the author's turn.
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Fuel { .. } => "; limits.fuel in its [[plugins]] entry allows more",
+            Self::Deadline { .. } => "; limits.deadline_ms in its [[plugins]] entry allows more",
+            Self::Limit(_) | Self::Trap(_) | Self::Saturated | Self::Answers { .. } => "",
+        }
+    }
+
     /// Its kind, for metrics and spans.
     fn kind(&self) -> &'static str {
         match self {
@@ -103,7 +118,7 @@ impl Fault {
 
 /// A fault with the plugin it happened in.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("plugin `{plugin}`: {fault}")]
+#[error("plugin `{plugin}`: {fault}{}", .fault.hint())]
 pub struct PluginError {
     pub plugin: Arc<str>,
     #[source]

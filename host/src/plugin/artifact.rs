@@ -318,8 +318,9 @@ fn compiled(
     component.map_err(|error| failed(format!("{error:#}")))
 }
 
-/// What a component is known by.
-pub(super) fn digest(wasm: &[u8]) -> String {
+/// What a component is known by: its SHA-256 in hex.
+#[must_use]
+pub fn digest(wasm: &[u8]) -> String {
     hex(&Sha256::digest(wasm))
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 
+use super::allowance::Fuel;
 use super::artifact::{self, Artifact, ArtifactError, Grant, Wasi};
 use super::bindings::{Contract, Mismatch, Places, Roles};
 use super::engine::Engine;
@@ -57,6 +58,31 @@ impl Plugin {
         state: &Store,
         clock: &Clock,
     ) -> Result<Self, LoadError> {
+        Self::load_with(engine, wasm, settings, (state, clock), None)
+    }
+
+    /// The same, with its steps counted.
+    ///
+    /// # Errors
+    /// As for [`Self::load`].
+    pub fn load_counted(
+        engine: &Engine,
+        wasm: &Path,
+        settings: &config::Plugin,
+        state: &Store,
+        clock: &Clock,
+        fuel: Fuel,
+    ) -> Result<Self, LoadError> {
+        Self::load_with(engine, wasm, settings, (state, clock), Some(fuel))
+    }
+
+    fn load_with(
+        engine: &Engine,
+        wasm: &Path,
+        settings: &config::Plugin,
+        (state, clock): (&Store, &Clock),
+        fuel: Option<Fuel>,
+    ) -> Result<Self, LoadError> {
         let grant = Grant {
             // A shipped plugin may ask; where its section names no secret, there is none to be had.
             secrets: !settings.secrets.is_empty() || settings.is_shipped(),
@@ -91,6 +117,7 @@ impl Plugin {
             config: settings.config.to_string(),
             isolation: settings.isolation,
             blocking: artifact.wasi.http || artifact.wasi.rest,
+            fuel,
         });
         pool.warm()?;
         Ok(Self { name, digest: artifact.digest, roles, on_failure: settings.on_failure, pool, meters })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::meters::{Hook, Said};
 use super::subject::{Answer, CatalogEdit, Edits};
-use super::{Answered, Auth, Plugin, PluginError, Row, Verdict};
+use super::{Answered, Auth, Plugin, PluginError, Row, Verdict, overheard};
 use crate::call::{Call, Credential, Outcome, TargetKind};
 use crate::mcp::catalog::Offer;
 use crate::telemetry::trace;
@@ -100,6 +100,7 @@ impl Plugin {
         let took = began.elapsed();
         let said = says(&answer);
         self.meters.count(hook, said, took);
+        overheard::note(&self.name, hook.as_str(), said.as_str(), took);
         if let Some(step) = step {
             step.plugin(&self.name, hook.as_str(), said.as_str(), said.fault());
         }
