@@ -156,6 +156,22 @@ pub struct Call {
     pub params: Json,
     pub session: Arc<str>,
     pub door: &'static str,
+    pub about: About,
+}
+
+/// What else is known of a call, where it is known.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// The target as it stands in the list of its backend.
+    pub definition: Option<Arc<dyn Definition>>,
+    /// The address that the client called from; none on stdio.
+    pub address: Option<Arc<str>>,
+}
+
+/// An entry of a list, as clients see it.
+pub trait Definition: std::fmt::Debug + Send + Sync {
+    /// The entry as JSON.
+    fn json(&self) -> &str;
 }
 
 /// How a call ended. Which of these counts as a failure is the guards' decision.

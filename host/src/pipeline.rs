@@ -44,7 +44,7 @@ use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
 use crate::backend::{Backend, Fleet, Registry, Reply};
 pub use crate::backend::{BackendError, tried_again, whole};
 use crate::call::shares::Shares;
-use crate::call::{Call, Denial, Json, Principal, Share, Target, TargetKind};
+use crate::call::{About, Call, Denial, Json, Principal, Share, Target, TargetKind};
 use crate::mcp::client::Client;
 use crate::mcp::payload::{Payload, PayloadError};
 use crate::mcp::{Ambiguous, Params, splice};
@@ -547,6 +547,7 @@ impl Trip<'_> {
             params: self.arrival.params.map_or_else(Json::empty, |params| params.json().clone()),
             session: self.arrival.session.clone(),
             door: self.arrival.door,
+            about: About::default(),
         }
     }
 
@@ -565,6 +566,7 @@ impl Trip<'_> {
             params: Json::empty(),
             session: self.arrival.session.clone(),
             door: self.arrival.door,
+            about: About::default(),
         }
     }
 

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
 use crate::call::shares::Crowd;
-use crate::call::{Call, Principal, Share};
+use crate::call::{About, Call, Principal, Share};
 use crate::mcp::splice;
 
 /// How many links are remembered. Beyond them the oldest of the caller who was given most goes first.
@@ -132,6 +132,7 @@ mod tests {
             params: Json::empty(),
             session: "s".into(),
             door: "http",
+            about: About::default(),
         }
     }
 

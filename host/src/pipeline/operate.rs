@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{Arrival, Failure, Pipeline, Trip};
 use crate::audit::{Closing, Status};
-use crate::call::{Call, Json, Outcome, Principal, Target, TargetKind};
+use crate::call::{About, Call, Json, Outcome, Principal, Target, TargetKind};
 use crate::control::{ControlError, ControlPlane, Report, Request};
 use crate::mcp::Params;
 use crate::mcp::client::{Affinity, Client, Hello, Question};
@@ -110,6 +110,7 @@ impl Trip<'_> {
             params: self.arrival.params.map_or_else(Json::empty, |params| params.json().clone()),
             session: self.arrival.session.clone(),
             door: self.arrival.door,
+            about: About::default(),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::call::shares::Crowd;
-use crate::call::{Call, Principal, Share, Target, TargetKind};
+use crate::call::{About, Call, Principal, Share, Target, TargetKind};
 use crate::mcp::{era, splice};
 
 /// How many tasks are remembered. Beyond them the oldest of the caller who began most goes first, so that nobody's tasks
@@ -114,6 +114,7 @@ mod tests {
             params: crate::call::Json::empty(),
             session: "s".into(),
             door: "http",
+            about: About::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 
 use super::bindings::reuse::Facts;
 use super::subject::Edits;
-use crate::call::{Call, Principal, Target};
+use crate::call::{About, Call, Principal, Target};
 
 /// So many answers an instance keeps at most; a new one takes the place of an older one.
 const SLOTS: usize = 1024;
@@ -156,6 +156,7 @@ mod tests {
             params: Json::from("{}"),
             session: "s".into(),
             door: "stdio",
+            about: About::default(),
         }
     }
 

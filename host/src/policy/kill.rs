@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 
 use super::off::Off;
 use super::orders::Orders;
-use crate::call::{Call, Denial, Principal, Target};
+use crate::call::{About, Call, Denial, Principal, Target};
 use crate::config;
 use crate::plugin::Row;
 
@@ -161,6 +161,7 @@ mod tests {
             params: Json::empty(),
             session: "s".into(),
             door: "stdio",
+            about: About::default(),
         }
     }
 

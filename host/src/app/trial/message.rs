@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::cases::{Asked, Door, End, Kind, Knock};
-use crate::call::{Call, Credential, Outcome, Principal, Target, TargetKind};
+use crate::call::{About, Call, Credential, Outcome, Principal, Target, TargetKind};
 
 /// The call of a case.
 ///
@@ -50,6 +50,7 @@ pub(super) fn call(asked: &Asked) -> anyhow::Result<Arc<Call>> {
         params: Value::to_string(&params).into(),
         session: asked.session.as_str().into(),
         door: door(asked.door),
+        about: About::default(),
     }))
 }
 
