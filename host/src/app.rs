@@ -25,19 +25,19 @@ pub mod plugins;
 mod reload;
 mod resident;
 mod rules;
+mod running;
 mod shield;
 mod started;
 mod state;
 mod stray;
-mod suite;
 mod surroundings;
 pub mod trial;
 
 use self::doors::{Door, Everybody, Sole};
 use self::plugins::Loaded;
 use self::resident::{Activity, Resident};
+use self::running::{Prepared, RunningEndpoint};
 use self::started::Started;
-use self::suite::{Prepared, Suite};
 use crate::audit::{self, Audit};
 use crate::backend;
 use crate::config::{self, Config, Problem, Problems};
@@ -123,37 +123,37 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
     let resident = Resident { audit: open_audit(config).await?, ..resident };
     resident.bound(config);
     let (audit, stop) = (resident.audit.clone(), resident.stop.clone());
-    let mut suites = vec![prepared.start(&resident, config, config, None)?];
+    let mut running = vec![prepared.start(&resident, config, config, None)?];
     for (mount, prepared) in config.mounts().zip(mounted) {
-        suites.push(prepared.start(&resident, config, &mount.config, Some(&mount.path))?);
+        running.push(prepared.start(&resident, config, &mount.config, Some(&mount.path))?);
     }
     if let Some(http) = &config.http {
-        suites.iter_mut().for_each(|suite| suite.keep_sessions(http.max_sessions, http.session_idle));
+        running.iter_mut().for_each(|endpoint| endpoint.keep_sessions(http.max_sessions, http.session_idle));
     }
-    let pipelines: Vec<_> = suites.iter().map(|suite| suite.pipeline().clone()).collect();
+    let pipelines: Vec<_> = running.iter().map(|endpoint| endpoint.pipeline().clone()).collect();
     let address = Arc::default();
     let started = Started::new(config, began, pipelines, stop.clone(), Arc::clone(&address));
-    let watched = reload::watched(config, &suites.iter().collect::<Vec<_>>());
+    let watched = reload::watched(config, &running.iter().collect::<Vec<_>>());
     let watched = Arc::new(ArcSwap::from_pointee(watched));
     let health = health_server(config, watched.clone(), watch.render.clone(), &stop).await;
     let signals = stop_signals(stop.clone())?;
     let ending = Ending { signals, health, audit };
-    let (door, listener) = match open_door(config, &suites, started, &stop).await {
+    let (door, listener) = match open_door(config, &running, started, &stop).await {
         Ok(opened) => opened,
         Err(error) => {
             stop.cancel();
-            futures_util::future::join_all(suites.into_iter().map(Suite::end)).await;
+            futures_util::future::join_all(running.into_iter().map(RunningEndpoint::end)).await;
             ending.end().await?;
             return Err(error);
         }
     };
-    let house = suites.first().map(|suite| suite.house.clone());
+    let endpoint = running.first().map(|endpoint| endpoint.endpoint.clone());
     let (at_stop, at_drain) = (resident.grace(), resident.grace());
-    let reloader = Reloader::new(resident, config.clone(), suites, door, watched);
+    let reloader = Reloader::new(resident, config.clone(), running, door, watched);
     let reload = tokio::spawn(reload::on_sighup(reloader.clone())?);
     let plane = control::Plane::new(config, reloader.clone(), address);
     let control = socket.and_then(|socket| Some(tokio::spawn(plane.serve(socket, stop.clone())?)));
-    let served = match (reloader.door(), listener, house) {
+    let served = match (reloader.door(), listener, endpoint) {
         (Door::Http(door), Some(listener), _) => {
             // No new requests from the first moment of the stop; those under way get their time.
             let draining = async {
@@ -163,7 +163,7 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
             tokio::join!(door.serve(listener, at_stop, &stop), draining);
             Ok(())
         }
-        (Door::Stdio(door), _, Some(house)) => door.serve(house, at_stop, &stop).await.context("stdio"),
+        (Door::Stdio(door), _, Some(endpoint)) => door.serve(endpoint, at_stop, &stop).await.context("stdio"),
         (Door::Http(_), None, _) | (Door::Stdio(_), _, None) => Ok(()),
     };
     // Stop accepting → calls ended (in serve) → backends → audit → telemetry.
@@ -184,7 +184,7 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
 /// Opens the door of the configuration, without serving requests yet.
 async fn open_door(
     config: &Config,
-    suites: &[Suite],
+    running: &[RunningEndpoint],
     started: Started,
     stop: &CancellationToken,
 ) -> anyhow::Result<(Door, Option<TcpListener>)> {
@@ -193,7 +193,7 @@ async fn open_door(
         return Ok((Door::Stdio(Sole::new(config)), None));
     };
     let (door, listener) = Everybody::bind(config, http).await?;
-    door.open(config, http, &suites.iter().collect::<Vec<_>>(), started, stop)?;
+    door.open(config, http, &running.iter().collect::<Vec<_>>(), started, stop)?;
     Ok((Door::Http(door), Some(listener)))
 }
 
@@ -252,7 +252,7 @@ pub async fn probe(
     let mut config = config.clone();
     config.gateway.memory_dir = None;
     let config = &config;
-    let (registry, _events) = suite::start_backends(config, &rewriters);
+    let (registry, _events) = running::start_backends(config, &rewriters);
     registry.fleet().client_declares("{}");
     let (backends, catalog) = registry.probe(told).await;
     let names = names::Names::of(&catalog);

@@ -1,7 +1,7 @@
 //! The record of every call: written to a journal before the effect, moved into a database behind it.
 //!
 //! ```text
-//! intent, outcome ─ redact ─ queue ─ seal ─ write(2) ─▶ journal folder ─ mover ─▶ SQLite or PostgreSQL
+//! intent, outcome ─ redact ─ queue ─ seal ─ write(2) ─▶ journal folder ─ ingest ─▶ SQLite or PostgreSQL
 //!                                     └ strict: fdatasync, one for all who wait
 //! ```
 //!
@@ -10,18 +10,18 @@
 //! holds a lock on its folder; a folder nobody holds belongs to a dead instance and is taken over at the next start.
 //! A database that is down delays nothing: the journal grows to its limit, and only then are calls refused.
 
-mod adopt;
 mod arguments;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod ingest;
 mod journal;
-mod mover;
 mod persist;
 mod progress;
 pub mod query;
 mod queue;
 mod reader;
 mod record;
+mod recover;
 mod retention;
 mod row;
 mod space;
@@ -206,7 +206,7 @@ pub enum AuditError {
     /// The database refused or did not answer.
     #[error("the audit database failed")]
     Store(#[from] sqlx::Error),
-    /// SQLite refused what the mover brought.
+    /// SQLite refused what the ingester brought.
     #[error("the audit database failed")]
     Sqlite(#[from] rusqlite::Error),
     /// The tables could not be created or updated.
@@ -259,7 +259,7 @@ struct Live {
     redaction: Redaction,
     max_arguments_bytes: AtomicUsize,
     max_refused_arguments_bytes: AtomicUsize,
-    /// How long and how much the mover keeps.
+    /// How long and how much the ingester keeps.
     keep: Arc<Mutex<Keep>>,
     progress: Arc<Progress>,
     space: Space,
@@ -299,8 +299,13 @@ impl Audit {
         let progress = Arc::new(Progress::new(orphans.iter().map(|orphan| orphan.bytes).sum()));
         let keeping = retention::Retention::new(&settings, &journal.instance);
         let keep = keeping.wanted();
-        let mover =
-            mover::run(Arc::clone(&journal), settings.store.clone(), orphans, Arc::clone(&progress), keeping);
+        let mover = ingest::run(
+            Arc::clone(&journal),
+            settings.store.clone(),
+            orphans,
+            Arc::clone(&progress),
+            keeping,
+        );
         let live = Live {
             max_arguments_bytes: AtomicUsize::new(settings.max_arguments_bytes),
             max_refused_arguments_bytes: AtomicUsize::new(settings.max_refused_arguments_bytes),
@@ -326,7 +331,7 @@ impl Audit {
         Self(Arc::new(Shared { instance: short(instance), calls: AtomicU64::new(0), live }))
     }
 
-    /// Puts other bounds in the place of those that it was opened with: the next record, and the next turn of the mover, find
+    /// Puts other bounds in the place of those that it was opened with: the next record, and the next turn of the ingester, find
     /// them. Where the record is stays as it is.
     pub fn bound(&self, settings: &Settings) {
         let Some(live) = &self.0.live else { return };
@@ -561,7 +566,7 @@ pub fn open_to_others(dir: &Path, store: &StoreSettings, trust: &Trust) -> Vec<f
     add(files::inspect_private_file(&journal.join(".lock")));
     for entry in std::fs::read_dir(&journal).into_iter().flatten().flatten() {
         if entry.file_name().to_str().is_some_and(|name| Uuid::try_parse(name).is_ok()) {
-            add(adopt::inspect(&entry.path()));
+            add(recover::inspect(&entry.path()));
         }
     }
     if let StoreSettings::Sqlite { path } = store {
@@ -587,14 +592,14 @@ fn short(instance: Uuid) -> u64 {
 /// Creates the journal and claims what dead instances left, under one short lock.
 ///
 /// The folder must be one into which nobody else can have put anything, and that nobody else can read.
-fn prepare(settings: &Settings, instance: Uuid) -> Result<(Journal, Vec<adopt::Orphan>), AuditError> {
+fn prepare(settings: &Settings, instance: Uuid) -> Result<(Journal, Vec<recover::Orphan>), AuditError> {
     let dir = settings.trust.private_dir(&settings.dir, Links::Followed)?;
     let root = settings.trust.private_dir(&dir.join("journal"), Links::Refused)?;
     if let StoreSettings::Sqlite { path } = &settings.store {
         store::inspect(path, &settings.trust)?;
     }
     let _lock = journal::lock_root(&root)?;
-    let orphans = adopt::claim(&root)?;
+    let orphans = recover::claim(&root)?;
     let name = instance.simple().to_string();
     let strict = settings.mode == Mode::Strict;
     Ok((Journal::create(&root, &name, strict, settings.max_journal_bytes)?, orphans))

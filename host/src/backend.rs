@@ -9,12 +9,12 @@ pub mod fuzz;
 pub mod registry;
 
 mod arguments;
+mod dedicated;
 mod eras;
 mod errand;
 mod fleet;
 mod http;
 mod items;
-mod links;
 mod listing;
 mod memory;
 mod negotiate;
@@ -33,8 +33,8 @@ mod subscribe;
 mod supervisor;
 mod told;
 mod translate;
+mod transport;
 mod wanted;
-mod wire;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -54,21 +54,21 @@ pub use open::Common;
 pub use peer::PeerError;
 pub use process::keeper::serve_if_asked as serve_as_keeper_if_asked;
 pub use process::kin::settle;
-pub use registry::{Event, Registry};
+pub use registry::{ListChanged, Registry};
 pub use reply::Reply;
 pub use spool::{Spool, whole};
 pub use wanted::History;
 
+use self::dedicated::DedicatedConnections;
 use self::errand::Errand;
-use self::links::Links;
 use self::memory::Remembered;
 use self::negotiate::Progress;
 use self::open::Opener;
 use self::peer::{Peer, Request};
 use self::refresh::Refreshing;
 use self::subscribe::Subscriptions;
+use self::transport::TransportError;
 use self::wanted::{Story, Wanted};
-use self::wire::WireError;
 use crate::call::shares::{Full, Shares};
 use crate::call::{Call, Json, Share};
 use crate::config;
@@ -199,7 +199,7 @@ pub struct Backend {
     /// What is known of it from earlier starts.
     pub(self) remembered: Remembered,
     /// Connections that are not shared.
-    pub(self) links: Links,
+    pub(self) dedicated: DedicatedConnections,
     pub(self) subscriptions: Subscriptions,
     /// It knows both eras; a session that needs a connection of its own gets one of its own era.
     pub(self) shakes_hands: AtomicBool,
@@ -220,7 +220,7 @@ impl Backend {
         Self {
             remembered: opener.remembered(&settings),
             opener,
-            links: Links::new(settings.max_connections),
+            dedicated: DedicatedConnections::new(settings.max_connections),
             subscriptions: Subscriptions::default(),
             shakes_hands: AtomicBool::new(false),
             refreshing: Refreshing::default(),
@@ -251,7 +251,7 @@ impl Backend {
     /// The host and the port where it is spoken to over HTTP; none if it is a process of ours.
     #[must_use]
     pub fn reached(&self) -> Option<(&str, Option<u16>)> {
-        let config::Transport::Http { url, .. } = &self.settings.transport else { return None };
+        let config::TransportSettings::Http { url, .. } = &self.settings.transport else { return None };
         Some(host_and_port(url.expose()))
     }
 
@@ -318,15 +318,15 @@ impl Backend {
         let alone = match peer.era() {
             Era::Handshake => true,
             Era::Stateless => {
-                client.hello().era() == Era::Handshake && self.shakes_hands.load(Ordering::Relaxed)
+                client.client_info().era() == Era::Handshake && self.shakes_hands.load(Ordering::Relaxed)
             }
         };
-        let (peer, held) = match client.affinity() {
+        let (peer, lease) = match client.affinity() {
             Affinity::Shared => (peer, None),
             _ if !alone => (peer, None),
             affinity => {
-                let (peer, held) = self.own(&affinity, share, client).await?;
-                (peer, Some(held))
+                let (peer, lease) = self.connection_for(&affinity, share, client).await?;
+                (peer, Some(lease))
             }
         };
         let reply = if answered {
@@ -337,13 +337,16 @@ impl Backend {
         if reply.is_ok() {
             peer.has_served();
         }
-        if let (Some(held), Ok(reply)) = (&held, &reply)
+        if let (Some(lease), Ok(reply)) = (&lease, &reply)
             && !reply.is_error()
         {
-            held.heard(&call.method, params);
+            lease.heard(&call.method, params);
         }
         let reply = reply.map_err(|error| {
-            let lost = matches!(error, PeerError::Wire(WireError::Closed(_) | WireError::SessionLost));
+            let lost = matches!(
+                error,
+                PeerError::Transport(TransportError::Closed(_) | TransportError::SessionLost)
+            );
             let more = lost && !peer.is_first_lost();
             match self.failed(error) {
                 BackendError::Unreachable { backend, reason, again, .. } if more => {
@@ -376,19 +379,19 @@ impl Backend {
 
     /// Sends a client's notification: over its own connection, or over the shared one if it is the only client. The
     /// stateless era has no such notifications.
-    pub fn tell(&self, session: Option<&Arc<str>>, notice: &ClientNotice) {
+    pub fn notify(&self, session: Option<&Arc<str>>, notice: &ClientNotice) {
         let peer = match session {
             None => self.peer(),
-            Some(session) => self.links.of(session),
+            Some(session) => self.dedicated.of(session),
         };
         if let Some(peer) = peer.filter(|peer| peer.era() == Era::Handshake) {
-            peer.tell(notice);
+            peer.notify(notice);
         }
     }
 
     /// The session is over: a connection of its own is not needed any more.
     pub fn forget(&self, session: &Arc<str>) {
-        self.links.end(&Affinity::Session(session.clone()));
+        self.dedicated.end(&Affinity::Session(session.clone()));
         self.subscriptions.forget(session);
     }
 
@@ -423,7 +426,7 @@ impl Backend {
                 longest: patience.longest,
             });
             let sent = sent.await;
-            let unseen = matches!(sent, Err(PeerError::Wire(WireError::Unreachable(_))));
+            let unseen = matches!(sent, Err(PeerError::Transport(TransportError::Unreachable(_))));
             if !unseen || left == 0 || left_of_it <= pause {
                 return sent;
             }
@@ -523,21 +526,21 @@ impl Backend {
             }
             PeerError::Endless(after) => BackendError::Timeout { backend, after, alive: true, endless: true },
             PeerError::Garbage(reason) => BackendError::Protocol { backend, reason: self.words(&reason) },
-            PeerError::Wire(error) => match error {
-                WireError::Status { status, retry_after, said } => {
+            PeerError::Transport(error) => match error {
+                TransportError::Status { status, retry_after, said } => {
                     BackendError::Status { backend, status, retry_after, said }
                 }
-                WireError::TooLarge { limit } => BackendError::TooLarge { backend, limit },
-                WireError::Protocol(_) => {
+                TransportError::TooLarge { limit } => BackendError::TooLarge { backend, limit },
+                TransportError::Protocol(_) => {
                     BackendError::Protocol { backend, reason: self.words(&error.to_string()) }
                 }
-                WireError::Busy => BackendError::Busy { backend, limit: wire::OUTGOING_QUEUE },
-                WireError::Unreachable(_) | WireError::SessionLost | WireError::Closed(_)
+                TransportError::Busy => BackendError::Busy { backend, limit: transport::OUTGOING_QUEUE },
+                TransportError::Unreachable(_) | TransportError::SessionLost | TransportError::Closed(_)
                     if self.wanted.is_stopped() =>
                 {
                     BackendError::Stopped { backend }
                 }
-                WireError::Unreachable(_) | WireError::SessionLost | WireError::Closed(_) => {
+                TransportError::Unreachable(_) | TransportError::SessionLost | TransportError::Closed(_) => {
                     let reason = self.words(&error.to_string());
                     BackendError::Unreachable { backend, reason, counts: true, again: None }
                 }
@@ -592,16 +595,16 @@ fn pass_on(backend: &Arc<str>, peer: &Arc<Peer>, client: Option<Arc<dyn Client>>
         (Spontaneous::Notification { method, message }, Some(client)) if method == method::CANCELLED => {
             let text = std::str::from_utf8(&message).unwrap_or("{}");
             let id = splice::get(text, "/params/requestId").unwrap_or("null");
-            client.take_back(&peer.question_key(id), splice::get(text, "/params"));
+            client.withdraw(&peer.question_key(id), splice::get(text, "/params"));
         }
-        (Spontaneous::Notification { message, .. }, Some(client)) => client.tell(message),
+        (Spontaneous::Notification { message, .. }, Some(client)) => client.notify(message),
         (Spontaneous::Notification { method, .. }, None) => {
             tracing::debug!(%backend, method, "a notification that is for nobody was dropped");
         }
         (Spontaneous::Request { id, method, params }, client) => {
             let question = peer.question(&id, method, params);
             match client {
-                Some(client) if client.hello().answers(&question.method) => client.ask(question),
+                Some(client) if client.client_info().answers(&question.method) => client.ask(question),
                 Some(_) => {
                     question.refuse(crate::mcp::code::METHOD_NOT_FOUND, "the client does not support this");
                 }

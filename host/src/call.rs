@@ -190,7 +190,7 @@ pub enum Outcome {
 
 /// Which step of the pipeline refused; the door turns it into an error code (`door::respond`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum DenialKind {
     Unauthenticated,
     Killed,
     RateLimited,
@@ -206,7 +206,7 @@ pub enum Refused {
 /// A refusal, in words the client may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
-    pub refused: Refused,
+    pub kind: DenialKind,
     /// A stable machine word; becomes `data.reason`.
     pub reason: String,
     pub message: String,
@@ -217,9 +217,9 @@ pub struct Denial {
 impl Denial {
     /// A refusal without further facts.
     #[must_use]
-    pub fn new(refused: Refused, reason: &str, message: impl Into<String>) -> Self {
+    pub fn new(kind: DenialKind, reason: &str, message: impl Into<String>) -> Self {
         Self {
-            refused,
+            kind,
             reason: reason.to_owned(),
             message: message.into(),
             retry_after: None,
@@ -231,7 +231,7 @@ impl Denial {
     #[must_use]
     pub fn overloaded(message: impl Into<String>) -> Self {
         let retry_after = Some(Duration::from_secs(1));
-        Self { retry_after, ..Self::new(Refused::RateLimited, "overloaded", message) }
+        Self { retry_after, ..Self::new(DenialKind::RateLimited, "overloaded", message) }
     }
 
     /// The scopes a caller lacks who was refused for that (RFC 6750, section 3.1); empty if the policy names none.

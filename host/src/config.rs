@@ -323,7 +323,7 @@ pub struct Backend {
     /// Its name: `[A-Za-z0-9_-]{1,48}`.
     pub name: String,
     /// How it is reached.
-    pub transport: Transport,
+    pub transport: TransportSettings,
     /// How long a call may take without a sign that the server works on it.
     pub timeout: Duration,
     /// How long a call may take in all.
@@ -375,7 +375,7 @@ pub enum BackendEra {
 
 /// How a backend is reached.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Transport {
+pub enum TransportSettings {
     /// A child process.
     Stdio {
         /// The program.
@@ -657,12 +657,12 @@ impl Config {
             holders.extend(otlp.headers.iter().map(|(_, value)| value));
         }
         for backend in &self.backends {
-            let (Transport::Stdio { env: pairs, .. } | Transport::Http { headers: pairs, .. }) =
-                &backend.transport;
+            let (TransportSettings::Stdio { env: pairs, .. }
+            | TransportSettings::Http { headers: pairs, .. }) = &backend.transport;
             holders.extend(pairs.iter().map(|(_, value)| value));
             match &backend.transport {
-                Transport::Stdio { args, .. } => holders.extend(args),
-                Transport::Http { url, route, .. } => {
+                TransportSettings::Stdio { args, .. } => holders.extend(args),
+                TransportSettings::Http { url, route, .. } => {
                     holders.push(url);
                     holders.extend(route.proxy.iter().chain(&route.identity));
                 }

@@ -7,20 +7,20 @@
 pub mod bounds;
 pub mod catalog;
 pub mod client;
-pub mod cutter;
-mod doubled;
+mod client_info;
+mod duplicate_keys;
 pub mod envelope;
 pub mod era;
+pub mod extract;
 pub mod header;
-mod hello;
 pub mod item;
+mod lossy;
 mod members;
 pub mod mend;
 pub mod message;
 pub mod method;
 pub mod params;
 pub mod payload;
-mod readable;
 mod revision;
 pub mod said;
 pub mod scan;
@@ -53,7 +53,7 @@ pub mod code {
     pub const UNSUPPORTED_VERSION: i64 = -32022;
 }
 
-pub use doubled::Ambiguous;
+pub use duplicate_keys::Ambiguous;
 pub use method::{is_custom, is_of_protocol};
 pub use params::Params;
 pub use revision::{BATCH_REVISION, Era, REVISIONS, STATELESS, negotiate};

@@ -19,7 +19,6 @@ mod links;
 mod lists;
 mod locate;
 mod meters;
-mod news;
 mod operate;
 mod outcome;
 mod refusals;
@@ -31,24 +30,23 @@ mod view;
 pub use flights::{Flight, Flights};
 pub use generation::Generation;
 pub use lists::{BackendState, Readiness};
-pub use news::News;
 pub use operate::Operation;
 pub use outcome::Failure;
-pub use refusals::{Refusals, Refused};
+pub use refusals::{LastRefusal, Refusals};
 pub use tasks::EXTENSION as TASKS;
 pub use view::{Digest, View};
 
 use self::generation::Live;
-use self::locate::Located;
+use self::locate::Destination;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
 use crate::backend::{Backend, Fleet, Registry, Reply};
-pub use crate::backend::{BackendError, tried_again, whole};
+pub use crate::backend::{BackendError, ListChanged, tried_again, whole};
 use crate::call::shares::Shares;
 use crate::call::{About, Call, Denial, Json, Principal, Share, Target, TargetKind};
 use crate::mcp::client::Client;
 use crate::mcp::payload::{Payload, PayloadError};
 use crate::mcp::{Ambiguous, Params, splice};
-use crate::plugin::Answer as BackendAnswer;
+use crate::plugin::BackendResponse;
 pub use crate::policy::Caller;
 use crate::policy::{Permitted, Policy};
 use crate::rewrite::{Prepared, Rewriters};
@@ -80,7 +78,7 @@ const CALLS: usize = 1_024;
 
 /// A request as a door brings it.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival<'a> {
+pub struct CallRequest<'a> {
     pub caller: &'a Caller,
     pub door: &'static str,
     pub session: &'a Arc<str>,
@@ -225,27 +223,27 @@ impl Pipeline {
     /// Any reason why the caller gets no answer of the backend.
     pub async fn handle(
         &self,
-        arrival: Arrival<'_>,
+        request: CallRequest<'_>,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        spans::over(&arrival, self.call(arrival, cancelled), spans::of_answer).await
+        spans::over(&request, self.call(request, cancelled), spans::of_answer).await
     }
 
-    async fn call(&self, arrival: Arrival<'_>, cancelled: &CancellationToken) -> Result<Answer, Failure> {
+    async fn call(&self, request: CallRequest<'_>, cancelled: &CancellationToken) -> Result<Answer, Failure> {
         let since = Instant::now();
         // Who? From here to the end it is one generation's call.
-        let (generation, who) = self.live.admit(arrival.caller);
-        let trip = self.trip(&generation, arrival, since);
+        let (generation, who) = self.live.admit(request.caller);
+        let context = self.context(&generation, request, since);
         let principal = match who {
             Ok(principal) => principal,
-            Err(denial) => return self.refuse(&trip, None, None, denial.into()).await,
+            Err(denial) => return self.refuse(&context, None, None, denial.into()).await,
         };
         // A caller who is switched off is told so, whatever the request is.
         if let Err(denial) = generation.policy().kill().check_caller(&principal) {
-            return self.refuse(&trip, Some(&principal), None, denial.into()).await;
+            return self.refuse(&context, Some(&principal), None, denial.into()).await;
         }
         // One caller's slow calls never cost others more than that caller's share.
-        let share = if arrival.door == SOLE_DOOR { Share::SOLE } else { principal.share() };
+        let share = if request.door == SOLE_DOOR { Share::SOLE } else { principal.share() };
         let _place = match self.calls.take(share, 1) {
             Ok(place) => place,
             Err(full) => {
@@ -254,103 +252,108 @@ impl Pipeline {
                 } else {
                     "the gateway works on as many calls as it may: try again in a second or two"
                 });
-                return self.refuse(&trip, Some(&principal), None, denial.into()).await;
+                return self.refuse(&context, Some(&principal), None, denial.into()).await;
             }
         };
         // Where to?
-        let located = tokio::select! {
+        let destination = tokio::select! {
             biased;
-            located = self.locate(&generation, &arrival, &principal) => located,
+            destination = self.locate(&generation, &request, &principal) => destination,
             () = cancelled.cancelled() => Err(Failure::Cancelled),
             denial = generation.policy().kill().caller_killed(&principal) => Err(denial.into()),
             denial = generation.ended() => Err(denial.into()),
         };
-        let located = match located {
-            Ok(located) => located,
-            Err(failure) => return self.refuse(&trip, Some(&principal), None, failure).await,
+        let destination = match destination {
+            Ok(destination) => destination,
+            Err(failure) => return self.refuse(&context, Some(&principal), None, failure).await,
         };
-        self.deliver(&trip, principal, located, cancelled).await
+        self.deliver(&context, principal, destination, cancelled).await
     }
 
     /// Refuses a request whose params can be read in two ways, with a record. The arrival is without them.
     ///
     /// # Errors
     /// Always; the caller may be unknown, or the record not be written.
-    pub async fn misread<T>(&self, arrival: Arrival<'_>, ambiguous: &Ambiguous) -> Result<T, Failure> {
-        let (generation, who) = self.live.admit(arrival.caller);
-        let trip = self.trip(&generation, arrival, Instant::now());
+    pub async fn misread<T>(&self, request: CallRequest<'_>, ambiguous: &Ambiguous) -> Result<T, Failure> {
+        let (generation, who) = self.live.admit(request.caller);
+        let context = self.context(&generation, request, Instant::now());
         match who {
             Ok(who) => {
                 let failure = Failure::Params(format!("`params`: {ambiguous}"));
-                self.refuse(&trip, Some(&who), None, failure).await
+                self.refuse(&context, Some(&who), None, failure).await
             }
-            Err(denial) => self.refuse(&trip, None, None, denial.into()).await,
+            Err(denial) => self.refuse(&context, None, None, denial.into()).await,
         }
     }
 
     async fn deliver(
         &self,
-        trip: &Trip<'_>,
+        context: &CallContext<'_>,
         principal: Arc<Principal>,
-        located: Located,
+        destination: Destination,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        let (policy, rewriters) = (trip.generation.policy(), trip.generation.rewriters());
-        let call = Arc::new(trip.call(principal, &located));
-        let _aloft = self.flights.take_off(&call, trip.since);
-        trace::about(&call, trip.generation.id());
+        let (policy, rewriters) = (context.generation.policy(), context.generation.rewriters());
+        let call = Arc::new(context.call(principal, &destination));
+        let _aloft = self.flights.take_off(&call, context.since);
+        trace::about(&call, context.generation.id());
         // May it? Kill switch, guards, arguments, breaker. Then the rewriters edit the request.
-        let permitted = match policy.decide_all(&call, &located.also, located.schema()) {
+        let permitted = match policy.decide_all(&call, &destination.also, destination.schema()) {
             Ok(permitted) => permitted,
-            Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
+            Err(denial) => {
+                return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await;
+            }
         };
         let mut prepared = match rewriters.request(&permitted) {
             Ok(prepared) => prepared,
-            Err(denial) => return self.refuse(trip, Some(&call.principal), Some(&call), denial.into()).await,
+            Err(denial) => {
+                return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await;
+            }
         };
         // The intent is on record before anything happens.
-        let intent = Entry { sent: trip.sent(&prepared), ..trip.entry(Some(&call.principal), Some(&call)) };
-        self.recorded(self.audit.intent(trip.id, &intent).await, &call.target.name, trip)?;
-        let outgoing = spans::outgoing(&trip.arrival, &call, &mut prepared, &located.backend);
+        let intent =
+            Entry { sent: context.sent(&prepared), ..context.entry(Some(&call.principal), Some(&call)) };
+        self.recorded(self.audit.intent(context.id, &intent).await, &call.target.name, context)?;
+        let outgoing = spans::outgoing(&context.request, &call, &mut prepared, &destination.backend);
         let sent = Instant::now();
         let done = tokio::select! {
             biased;
-            denial = policy.kill().killed(&call, &located.also) => Err(denial.into()),
+            denial = policy.kill().killed(&call, &destination.also) => Err(denial.into()),
             () = cancelled.cancelled() => Err(Failure::Cancelled),
-            denial = trip.generation.ended() => Err(denial.into()),
-            reply = located.backend.call(
+            denial = context.generation.ended() => Err(denial.into()),
+            reply = destination.backend.call(
                 &permitted,
                 prepared.params.as_ref(),
                 prepared.headers,
-                trip.arrival.client,
-                trip.arrival.rpc_id.is_some(),
+                context.request.client,
+                context.request.rpc_id.is_some(),
             ) => reply.map_err(Failure::from),
         };
         let latency = sent.elapsed();
         spans::answered(outgoing, &done);
         // The guards hear of the result as the backend gave it; the client gets it as the rewriters leave it.
-        let verdict = outcome::of(&done, located.backend.errors_count());
+        let verdict = outcome::of(&done, destination.backend.errors_count());
         let answer = match done {
             // A notification has no answer, so there is nothing to rewrite.
-            Ok(reply) if trip.arrival.rpc_id.is_none() => Ok(Answer::Result(reply.payload().clone())),
+            Ok(reply) if context.request.rpc_id.is_none() => Ok(Answer::Result(reply.payload().clone())),
             Ok(reply) => self.rewritten(rewriters, &permitted, reply).await,
             Err(failure) => Err(failure),
         };
         permitted.settle(verdict, latency);
         let status = outcome::status(&answer, verdict);
         let answer = match answer {
-            Ok(answer) if status == Status::Error => answer.without_secrets(&located.backend).await,
+            Ok(answer) if status == Status::Error => answer.without_secrets(&destination.backend).await,
             answer => answer,
         };
         let error = outcome::complaint(&answer, status);
         let closing = Closing {
             status,
             error: error.as_deref(),
-            latency: trip.since.elapsed(),
+            latency: context.since.elapsed(),
             notes: &prepared.notes,
         };
-        self.recorded(self.audit.outcome(trip.id, &closing).await, &call.target.name, trip)?;
-        self.meters.count(&call.target.name, status, answer.as_ref().err(), trip.since.elapsed());
+        self.recorded(self.audit.outcome(context.id, &closing).await, &call.target.name, context)?;
+        self.meters.count(&call.target.name, status, answer.as_ref().err(), context.since.elapsed());
         answer
     }
 
@@ -365,7 +368,7 @@ impl Pipeline {
         if rewriters.see_responses(backend) {
             // A rewriter may be there to remove something, so an answer that it cannot see whole goes to nobody.
             reply = reply.whole().await.map_err(|error| unreadable(backend, &error))?;
-            let answer = BackendAnswer {
+            let answer = BackendResponse {
                 is_error: reply.is_error() || outcome::is_tool_error(&reply),
                 error_code: reply.error_code(),
                 result: if reply.is_error() { Bytes::new() } else { reply.payload().text().clone() },
@@ -391,7 +394,7 @@ impl Pipeline {
     /// like any other. They are not told what was asked for, so their answer does not reveal whether it exists.
     async fn refuse<T>(
         &self,
-        trip: &Trip<'_>,
+        context: &CallContext<'_>,
         principal: Option<&Arc<Principal>>,
         call: Option<&Call>,
         mut failure: Failure,
@@ -399,25 +402,25 @@ impl Pipeline {
         if outcome::is_before_the_guards(&failure)
             && let Some(principal) = principal
             && let Err(denial) =
-                trip.generation.policy().once_more(&Arc::new(trip.unfound(principal.clone())))
+                context.generation.policy().once_more(&Arc::new(context.unfound(principal.clone())))
         {
             failure = denial.into();
         }
         let message = failure.to_string();
-        let latency = trip.since.elapsed();
+        let latency = context.since.elapsed();
         let closing =
             Closing { status: outcome::refused_status(&failure), error: Some(&message), latency, notes: &[] };
-        let entry = trip.entry(principal.map(|principal| &**principal), call);
-        self.refused(trip.generation.policy(), trip.arrival.door, &entry, &closing);
+        let entry = context.entry(principal.map(|principal| &**principal), call);
+        self.refused(context.generation.policy(), context.request.door, &entry, &closing);
         let recorded = if outcome::comes_often(&failure) {
-            let who = principal.map_or_else(|| trip.arrival.door.to_owned(), |who| who.identity());
-            self.audit.refused_often(trip.id, &who, &entry, &closing).await
+            let who = principal.map_or_else(|| context.request.door.to_owned(), |who| who.identity());
+            self.audit.refused_often(context.id, &who, &entry, &closing).await
         } else {
-            self.audit.refused(trip.id, &entry, &closing).await
+            self.audit.refused(context.id, &entry, &closing).await
         };
         // Only names that exist become labels; a client cannot grow the metrics.
         let tool = call.map_or("unknown", |call| &call.target.name);
-        self.recorded(recorded, tool, trip)?;
+        self.recorded(recorded, tool, context)?;
         self.meters.count(tool, closing.status, Some(&failure), latency);
         Err(failure)
     }
@@ -426,15 +429,15 @@ impl Pipeline {
     ///
     /// # Errors
     /// The caller is unknown.
-    pub async fn known(&self, arrival: &Arrival<'_>) -> Result<Arc<Principal>, Failure> {
-        self.let_in(arrival).await.map(|(_, principal)| principal)
+    pub async fn known(&self, request: &CallRequest<'_>) -> Result<Arc<Principal>, Failure> {
+        self.let_in(request).await.map(|(_, principal)| principal)
     }
 
     /// The same with the generation that knows them.
-    async fn let_in(&self, arrival: &Arrival<'_>) -> Result<(Arc<Generation>, Arc<Principal>), Failure> {
-        match self.live.admit(arrival.caller) {
+    async fn let_in(&self, request: &CallRequest<'_>) -> Result<(Arc<Generation>, Arc<Principal>), Failure> {
+        match self.live.admit(request.caller) {
             (generation, Ok(principal)) => Ok((generation, principal)),
-            (_, Err(denial)) => self.stranger(*arrival, denial).await,
+            (_, Err(denial)) => self.stranger(*request, denial).await,
         }
     }
 
@@ -442,21 +445,31 @@ impl Pipeline {
     ///
     /// # Errors
     /// Always.
-    pub async fn stranger<T>(&self, arrival: Arrival<'_>, denial: Denial) -> Result<T, Failure> {
+    pub async fn stranger<T>(&self, request: CallRequest<'_>, denial: Denial) -> Result<T, Failure> {
         let generation = self.live.load();
-        let trip = self.trip(&generation, arrival, Instant::now());
-        self.refuse(&trip, None, None, denial.into()).await
+        let context = self.context(&generation, request, Instant::now());
+        self.refuse(&context, None, None, denial.into()).await
     }
 
-    fn trip<'a>(&self, generation: &'a Generation, arrival: Arrival<'a>, since: Instant) -> Trip<'a> {
-        Trip { id: self.audit.next_id(), generation, arrival, since }
+    fn context<'a>(
+        &self,
+        generation: &'a Generation,
+        request: CallRequest<'a>,
+        since: Instant,
+    ) -> CallContext<'a> {
+        CallContext { id: self.audit.next_id(), generation, request, since }
     }
 
     /// A call that could not be recorded is counted as such, however it ended.
-    fn recorded(&self, result: Result<(), AuditError>, tool: &str, trip: &Trip<'_>) -> Result<(), Failure> {
+    fn recorded(
+        &self,
+        result: Result<(), AuditError>,
+        tool: &str,
+        context: &CallContext<'_>,
+    ) -> Result<(), Failure> {
         result.map_err(|error| {
             let failure = Failure::Audit(error.for_callers());
-            self.meters.count(tool, Status::Error, Some(&failure), trip.since.elapsed());
+            self.meters.count(tool, Status::Error, Some(&failure), context.since.elapsed());
             failure
         })
     }
@@ -497,7 +510,7 @@ impl Pipeline {
 
     /// Keeps a refusal for operators who ask.
     fn refused(&self, policy: &Policy, door: &'static str, entry: &Entry<'_>, closing: &Closing<'_>) {
-        let refused = Refused {
+        let refused = LastRefusal {
             at_ms: jiff::Timestamp::now().as_millisecond(),
             subject: entry.subject.to_owned(),
             role: entry.role.to_owned(),
@@ -525,10 +538,10 @@ impl Pipeline {
 }
 
 /// One call's way, with what its record needs.
-struct Trip<'a> {
+struct CallContext<'a> {
     id: CallId,
     generation: &'a Generation,
-    arrival: Arrival<'a>,
+    request: CallRequest<'a>,
     since: Instant,
 }
 
@@ -537,16 +550,16 @@ const MAX_NAME: usize = 256;
 /// The target that guards hear for all requests that were refused before they were asked: one name, so one counter.
 const UNFOUND: &str = "unknown";
 
-impl Trip<'_> {
-    fn call(&self, principal: Arc<Principal>, located: &Located) -> Call {
+impl CallContext<'_> {
+    fn call(&self, principal: Arc<Principal>, destination: &Destination) -> Call {
         Call {
             id: self.id.to_string(),
-            method: self.arrival.method.to_owned(),
-            target: located.target.clone(),
+            method: self.request.method.to_owned(),
+            target: destination.target.clone(),
             principal,
-            params: self.arrival.params.map_or_else(Json::empty, |params| params.json().clone()),
-            session: self.arrival.session.clone(),
-            door: self.arrival.door,
+            params: self.request.params.map_or_else(Json::empty, |params| params.json().clone()),
+            session: self.request.session.clone(),
+            door: self.request.door,
             about: About::default(),
         }
     }
@@ -564,28 +577,28 @@ impl Trip<'_> {
             },
             principal,
             params: Json::empty(),
-            session: self.arrival.session.clone(),
-            door: self.arrival.door,
+            session: self.request.session.clone(),
+            door: self.request.door,
             about: About::default(),
         }
     }
 
     fn entry<'b>(&'b self, principal: Option<&'b Principal>, call: Option<&'b Call>) -> Entry<'b> {
-        let params = self.arrival.params.map_or("", Params::get);
-        let rpc_id = self.arrival.rpc_id.unwrap_or("");
+        let params = self.request.params.map_or("", Params::get);
+        let rpc_id = self.request.rpc_id.unwrap_or("");
         let name = match call {
             Some(call) => &call.target.name,
-            None => locate::asked(self.arrival.method, params),
+            None => locate::asked(self.request.method, params),
         };
         Entry {
             rpc_id: rpc_id.get(..MAX_NAME).unwrap_or(rpc_id),
-            method: self.arrival.method,
+            method: self.request.method,
             subject: principal.map_or("", |principal| &principal.subject),
             role: principal.map_or("", |principal| &principal.role),
             kind: call.map_or("", |call| call.target.kind.as_str()),
             tool: name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end]),
             backend: call.map_or("", |call| &call.target.backend),
-            session: self.arrival.session,
+            session: self.request.session,
             arguments: arguments(params),
             sent: None,
             generation: self.generation.id(),
@@ -595,7 +608,7 @@ impl Trip<'_> {
     /// The arguments as the backend gets them, if a rewriter changed them.
     fn sent<'b>(&self, prepared: &'b Prepared) -> Option<&'b str> {
         let sent = arguments(prepared.params.as_ref()?.get());
-        (sent != arguments(self.arrival.params.map_or("", Params::get))).then_some(sent)
+        (sent != arguments(self.request.params.map_or("", Params::get))).then_some(sent)
     }
 }
 

@@ -43,7 +43,7 @@ pub use engine::Engine;
 pub use load::LoadError;
 pub use overheard::{Step, overhear, overheard};
 pub(crate) use pool::blocking;
-pub use subject::{Answer, CatalogEdit, Edits};
+pub use subject::{BackendResponse, CatalogEdit, Edits};
 pub use verdict::{ApprovalRequest, Risk, Threshold, Verdict};
 
 use self::meters::Meters;
@@ -142,7 +142,7 @@ pub struct Refusal {
 }
 
 /// The result of a call: the plugin's answer or its refusal, unless the plugin itself failed.
-pub type Answered<T> = Result<Result<T, Refusal>, PluginError>;
+pub type PluginResult<T> = Result<Result<T, Refusal>, PluginError>;
 
 /// One row of a list, for `visibility`.
 #[derive(Clone, Debug)]

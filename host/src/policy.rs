@@ -26,7 +26,7 @@ pub use permit::Permitted;
 use self::caller::Moment;
 use self::judges::Judges;
 use self::permit::Permits;
-use crate::call::{Call, Denial, Principal, Refused, Target, TargetKind};
+use crate::call::{Call, Denial, DenialKind, Principal, Target, TargetKind};
 use crate::mcp::schema::{ArgumentError, ArgumentSchema};
 use crate::mcp::splice;
 use crate::plugin::Row;
@@ -197,7 +197,7 @@ fn refused(call: &Call, schema: &ArgumentSchema, error: ArgumentError) -> Denial
         ArgumentError::Mismatch { pointer, message } => {
             let place = if pointer.is_empty() { "the arguments".to_owned() } else { format!("`{pointer}`") };
             let mut denial = Denial::new(
-                Refused::InvalidArguments,
+                DenialKind::InvalidArguments,
                 "invalid_arguments",
                 format!("invalid arguments for \"{tool}\": {place}: {message}"),
             );
@@ -215,7 +215,7 @@ fn refused(call: &Call, schema: &ArgumentSchema, error: ArgumentError) -> Denial
                 tracing::warn!(tool = ?tool, backend = %backend, "a call was refused because of the tool's inputSchema: {reason}");
             }
             Denial::new(
-                Refused::Unavailable,
+                DenialKind::Unavailable,
                 "schema_unusable",
                 format!(
                     "backend \"{backend}\" describes \"{tool}\" with a schema that cannot be used: {reason}; other tools are not affected"

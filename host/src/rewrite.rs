@@ -7,11 +7,11 @@ use bytes::Bytes;
 use sentinel_names::headers;
 use serde_json::value::RawValue;
 
-use crate::call::{Denial, Json, Refused, TargetKind};
+use crate::call::{Denial, DenialKind, Json, TargetKind};
 use crate::mcp::catalog::{List, Offer};
 use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
-use crate::plugin::{Answer, Answered, CatalogEdit, Edits, Fault, Hooks, Plugin, PluginError};
+use crate::plugin::{BackendResponse, CatalogEdit, Edits, Fault, Hooks, Plugin, PluginError, PluginResult};
 use crate::policy::{Permitted, refusal};
 use crate::redact::Redaction;
 
@@ -120,7 +120,7 @@ impl Rewriters {
     ///
     /// # Errors
     /// As for [`Self::request`].
-    pub fn response(&self, permitted: &Permitted, answer: &Answer) -> Result<Option<Bytes>, Denial> {
+    pub fn response(&self, permitted: &Permitted, answer: &BackendResponse) -> Result<Option<Bytes>, Denial> {
         let call = permitted.call();
         let mut changed: Option<Bytes> = None;
         for plugin in self.of(&call.target.backend, |hooks| hooks.response).rev() {
@@ -172,10 +172,10 @@ impl Rewriters {
     }
 
     /// A plugin's answer, or what its failure comes to: `Ok(None)` passes over it.
-    fn outcome<T>(&self, plugin: &Plugin, answer: Answered<T>) -> Result<Option<T>, Denial> {
+    fn outcome<T>(&self, plugin: &Plugin, answer: PluginResult<T>) -> Result<Option<T>, Denial> {
         match answer {
             Ok(Ok(value)) => Ok(Some(value)),
-            Ok(Err(refusal)) => Err(refusal::worded(&self.redaction, &refusal, Refused::Forbidden)),
+            Ok(Err(refusal)) => Err(refusal::worded(&self.redaction, &refusal, DenialKind::Forbidden)),
             Err(error) => {
                 // What a crashing plugin said is for the operator's eyes.
                 let shown = match &error.fault {

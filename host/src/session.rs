@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-use crate::mcp::client::Hello;
+use crate::mcp::client::ClientInfo;
 use crate::mcp::{method, params, splice};
 
 /// What the client said when it cancelled a request: the params of its `notifications/cancelled`.
@@ -21,7 +21,7 @@ const MAX_SAID: usize = 4 << 10;
 #[derive(Debug)]
 pub struct Session {
     id: Arc<str>,
-    hello: OnceLock<Hello>,
+    client_info: OnceLock<ClientInfo>,
     in_flight: Mutex<Table>,
     max_in_flight: AtomicUsize,
     /// Something was asked in it since it was opened.
@@ -71,7 +71,7 @@ impl Session {
         let used = AtomicBool::new(false);
         Arc::new(Self {
             id: id.into(),
-            hello: OnceLock::new(),
+            client_info: OnceLock::new(),
             in_flight: Mutex::default(),
             max_in_flight: AtomicUsize::new(max_in_flight),
             used,
@@ -85,13 +85,13 @@ impl Session {
 
     /// The result of `initialize`; `None` before it.
     #[must_use]
-    pub fn hello(&self) -> Option<&Hello> {
-        self.hello.get()
+    pub fn client_info(&self) -> Option<&ClientInfo> {
+        self.client_info.get()
     }
 
     /// Settles the session. False if it had been settled before (a second `initialize`).
-    pub fn greet(&self, hello: Hello) -> bool {
-        self.hello.set(hello).is_ok()
+    pub fn greet(&self, client_info: ClientInfo) -> bool {
+        self.client_info.set(client_info).is_ok()
     }
 
     /// From now on so many requests may be under way in it at once.

@@ -11,10 +11,10 @@ use sentinel_gateway::audit::{Audit, Settings};
 use sentinel_gateway::backend::{Common, Registry};
 use sentinel_gateway::call::Credential;
 use sentinel_gateway::config;
-use sentinel_gateway::door::conversation::{Conversation, House};
-use sentinel_gateway::door::hub::Hub;
+use sentinel_gateway::door::conversation::{Conversation, Endpoint};
 use sentinel_gateway::door::line::{self, Out, Outbox};
-use sentinel_gateway::door::park::Parking;
+use sentinel_gateway::door::subscribers::Subscribers;
+use sentinel_gateway::door::suspend::SuspendedCalls;
 use sentinel_gateway::pipeline::{Caller, Pipeline};
 use sentinel_gateway::policy::{KillSwitch, Policy};
 use sentinel_gateway::redact::{Redaction, Secrets};
@@ -35,7 +35,7 @@ struct Inside {
     conversation: Arc<Conversation>,
     out: Out,
     answers: Outbox,
-    _events: mpsc::Receiver<sentinel_gateway::backend::Event>,
+    _events: mpsc::Receiver<sentinel_gateway::backend::ListChanged>,
     _folder: tempfile::TempDir,
 }
 
@@ -86,10 +86,10 @@ impl Inside {
         let audit =
             if recorded { runtime.block_on(Audit::open(settings)).unwrap() } else { Audit::disabled() };
         let pipeline = Pipeline::new(Arc::new(policy), rewriters, registry, audit);
-        let house = House {
+        let endpoint = Endpoint {
             pipeline: Arc::new(pipeline),
-            hub: Hub::new(tokio::sync::mpsc::channel(1).0),
-            parking: Parking::new().unwrap(),
+            subscribers: Subscribers::new(tokio::sync::mpsc::channel(1).0),
+            suspended: SuspendedCalls::new().unwrap(),
             door: "stdio",
             sole: true,
             stopping: CancellationToken::new(),
@@ -98,14 +98,14 @@ impl Inside {
         let caller = Arc::new(Caller::new(credential));
         let (sender, answers) = line::stream(&caller);
         let out = Out::new(sender, caller);
-        let conversation = Conversation::new(house, Session::new("inside", 16));
+        let conversation = Conversation::new(endpoint, Session::new("inside", 16));
         drop(entered);
         let mut inside = Self { runtime, conversation, out, answers, _events: events, _folder: folder };
-        let hello = inside.ask(
+        let greeting = inside.ask(
             "initialize",
             r#"{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}"#,
         );
-        assert!(hello.contains("sentinel-gateway"), "{hello}");
+        assert!(greeting.contains("sentinel-gateway"), "{greeting}");
         inside
     }
 
@@ -119,7 +119,7 @@ impl Inside {
     fn exchange(&mut self, line: &Bytes) -> Bytes {
         let Self { runtime, conversation, out, answers, .. } = self;
         runtime.block_on(async {
-            conversation.hear(line, out).await;
+            conversation.receive(line, out).await;
             answers.recv().await.unwrap().into_message().text().clone()
         })
     }

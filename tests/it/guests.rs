@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use sentinel_gateway::call::{About, Call, Denial, Outcome, Principal, Refused, Target, TargetKind};
+use sentinel_gateway::call::{About, Call, Denial, Outcome, Principal, DenialKind, Target, TargetKind};
 use sentinel_gateway::config::{self, Bounds, Isolation, Limits, OnFailure, Stage};
 use sentinel_gateway::plugin::{Engine, Fault, LoadError, Plugin, Row, Verdict};
 use sentinel_gateway::policy::{Chain, KillSwitch, Policy};
@@ -270,7 +270,7 @@ fn a_plugin_that_fails_refuses_the_call_unless_the_operator_chose_otherwise() {
         let mut settings = guard_settings(name);
         settings.limits.fuel = 20_000_000;
         let refused = policy(vec![load(&settings, &Store::new())]).decide(&call("order"), None).unwrap_err();
-        assert_eq!((refused.refused, refused.reason.as_str()), (Refused::Unavailable, "plugin_failed"));
+        assert_eq!((refused.kind, refused.reason.as_str()), (DenialKind::Unavailable, "plugin_failed"));
         assert!(refused.message.contains(&format!("`{name}`")), "{}", refused.message);
         // What the guest says is for the operator's log, not for clients.
         assert!(!refused.message.contains("boom"), "{}", refused.message);

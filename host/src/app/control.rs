@@ -13,7 +13,7 @@ mod kills;
 mod status;
 
 use super::apply::{self, ApplyError};
-use super::endpoint::Endpoint;
+use super::endpoint::EndpointView;
 use super::reload::Reloader;
 use super::resident::Activity;
 use super::{started, user_name};
@@ -24,7 +24,7 @@ use crate::control::{
 };
 use crate::door::control::{self, Control};
 use crate::mcp::catalog::List;
-use crate::pipeline::News;
+use crate::pipeline::ListChanged;
 use crate::policy::{Orders, OrdersFile};
 
 /// Everything that commands are about.
@@ -126,7 +126,7 @@ impl Plane {
     }
 
     /// As they are now.
-    fn endpoints(&self) -> Arc<Vec<Endpoint>> {
+    fn endpoints(&self) -> Arc<Vec<EndpointView>> {
         self.reloader.endpoints()
     }
 
@@ -135,7 +135,7 @@ impl Plane {
         for endpoint in self.endpoints().iter() {
             for list in List::ALL {
                 // Full means that a change is being announced already.
-                let _ = endpoint.news.try_send(News::ListChanged(list));
+                let _ = endpoint.news.try_send(ListChanged(list));
             }
         }
     }

@@ -11,12 +11,12 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::running::{self, RunningEndpoint};
 use super::started::Started;
-use super::suite::{self, Suite};
 use super::user_name;
 use crate::call::Credential;
 use crate::config::{Auth, Config, Http};
-use crate::door::conversation::House;
+use crate::door::conversation::Endpoint;
 use crate::door::guard::{Hosts, Origins};
 use crate::door::http::{self, Callers, Mount, Resource, Room, Sessions};
 use crate::door::{server, stdio};
@@ -58,10 +58,10 @@ impl Door {
     ///
     /// # Errors
     /// A name or origin in the file that cannot be read, with its key.
-    pub(super) fn front(&self, config: &Config, suites: &[&Suite]) -> anyhow::Result<Front> {
+    pub(super) fn front(&self, config: &Config, running: &[&RunningEndpoint]) -> anyhow::Result<Front> {
         match (self, &config.http) {
             (Self::Http(door), Some(settings)) => {
-                let mounts = door.mounts(config, settings, suites)?;
+                let mounts = door.mounts(config, settings, running)?;
                 let paths = mounts.iter().map(|mount| mount.path.clone()).collect();
                 Ok(Front::Http { router: http::router(mounts), paths })
             }
@@ -70,12 +70,12 @@ impl Door {
     }
 
     /// Puts it in force: the next request, or the next line, finds it.
-    pub(super) fn swap(&self, front: Front, old: &Config, new: &Config, suites: &[&Suite]) {
+    pub(super) fn swap(&self, front: Front, old: &Config, new: &Config, running: &[&RunningEndpoint]) {
         match (self, front) {
             (Self::Http(door), Front::Http { router, paths }) => {
                 if let Some(settings) = &new.http {
                     door.app.bound(settings.max_connections, settings.max_connections_per_address);
-                    let sessions = suites.iter().filter_map(|suite| suite.sessions.as_ref());
+                    let sessions = running.iter().filter_map(|endpoint| endpoint.sessions.as_ref());
                     sessions
                         .for_each(|sessions| sessions.bound(settings.max_sessions, settings.session_idle));
                 }
@@ -111,12 +111,12 @@ impl Sole {
     /// Serves the client that started the gateway, until it leaves or `stop`.
     pub(super) fn serve(
         &self,
-        house: House,
+        endpoint: Endpoint,
         grace: impl FnOnce() -> Duration,
         stop: &CancellationToken,
     ) -> impl Future<Output = std::io::Result<()>> {
         let stop = stop.clone().cancelled_owned();
-        stdio::serve(house, self.limits.clone(), self.caller.clone(), stop, grace)
+        stdio::serve(endpoint, self.limits.clone(), self.caller.clone(), stop, grace)
     }
 }
 
@@ -165,11 +165,11 @@ impl Everybody {
         &self,
         config: &Config,
         settings: &Http,
-        suites: &[&Suite],
+        running: &[&RunningEndpoint],
         started: Started,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let mounts = self.mounts(config, settings, suites)?;
+        let mounts = self.mounts(config, settings, running)?;
         let urls: Vec<String> =
             mounts.iter().map(|mount| format!("http://{}{}", self.bound, mount.path)).collect();
         urls.iter().for_each(|url| tracing::info!("listening on {url}"));
@@ -190,12 +190,17 @@ impl Everybody {
     }
 
     /// The endpoints of the configuration.
-    fn mounts(&self, config: &Config, settings: &Http, suites: &[&Suite]) -> anyhow::Result<Vec<Arc<Mount>>> {
-        let mounts = suites.iter().filter_map(|suite| {
-            let own = suite::of(config, suite.mount.as_deref())?;
-            let path = suite.mount.as_deref().unwrap_or(&settings.path);
-            let sessions = suite.sessions.clone()?;
-            Some(self.mount(config, settings, (path, own), suite, sessions).map(Arc::new))
+    fn mounts(
+        &self,
+        config: &Config,
+        settings: &Http,
+        running: &[&RunningEndpoint],
+    ) -> anyhow::Result<Vec<Arc<Mount>>> {
+        let mounts = running.iter().filter_map(|endpoint| {
+            let own = running::of(config, endpoint.mount.as_deref())?;
+            let path = endpoint.mount.as_deref().unwrap_or(&settings.path);
+            let sessions = endpoint.sessions.clone()?;
+            Some(self.mount(config, settings, (path, own), endpoint, sessions).map(Arc::new))
         });
         mounts.collect()
     }
@@ -206,7 +211,7 @@ impl Everybody {
         config: &Config,
         settings: &Http,
         (path, own): (&str, &Config),
-        suite: &Suite,
+        endpoint: &RunningEndpoint,
         sessions: Arc<Sessions>,
     ) -> anyhow::Result<Mount> {
         let (ip, scopes) = (config.gateway.listen.ip(), &own.scopes);
@@ -224,11 +229,11 @@ impl Everybody {
         });
         Ok(Mount {
             path: path.to_owned(),
-            house: suite.house.clone(),
+            endpoint: endpoint.endpoint.clone(),
             hosts: Hosts::new(ip, &settings.allowed_hosts).context("http.allowed_hosts")?,
             origins: Origins::new(ip, &settings.allowed_origins).context("http.allowed_origins")?,
             limits: server::Limits { max_body: config.gateway.max_message_bytes, ..self.limits },
-            callers: self.callers(suite.mount.as_deref(), &settings.credential_headers),
+            callers: self.callers(endpoint.mount.as_deref(), &settings.credential_headers),
             sessions,
             max_in_flight: config.gateway.max_in_flight,
             room: self.room.clone(),

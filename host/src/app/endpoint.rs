@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::door::hub::Hub;
-use crate::pipeline::{News, Pipeline};
+use crate::door::subscribers::Subscribers;
+use crate::pipeline::{ListChanged, Pipeline};
 
 /// What operators see and do of one endpoint.
 #[derive(Clone, Debug)]
-pub(super) struct Endpoint {
+pub(super) struct EndpointView {
     pub(super) mount: Option<String>,
     pub(super) pipeline: Arc<Pipeline>,
-    pub(super) hub: Arc<Hub>,
-    pub(super) news: mpsc::Sender<News>,
+    pub(super) subscribers: Arc<Subscribers>,
+    pub(super) news: mpsc::Sender<ListChanged>,
 }

@@ -24,7 +24,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     }
     // Every endpoint has its own, in the record's folder unless it says otherwise.
     for config in std::iter::once(config).chain(config.mounts().map(|mount| &mount.config)) {
-        if let Some((folder, own)) = super::suite::spool_folder(config) {
+        if let Some((folder, own)) = super::running::spool_folder(config) {
             let links = if own { Links::Refused } else { Links::Followed };
             let files = complaints(trust.inspect_private_dir(&folder, links));
             found.extend(files.into_iter().map(|finding| ("gateway.spool_dir", finding)));
@@ -83,7 +83,7 @@ pub(super) fn together<T>(
 /// Closes what an earlier version left open to readers only: its own folder for long answers, in a folder of its own.
 pub(super) fn tighten(config: &Config) {
     for config in std::iter::once(config).chain(config.mounts().map(|mount| &mount.config)) {
-        if let Some((folder, true)) = super::suite::spool_folder(config) {
+        if let Some((folder, true)) = super::running::spool_folder(config) {
             files::tighten(&folder);
         }
     }

@@ -20,9 +20,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::apply::{ApplyError, Difference, Report};
 use super::doors::Door;
-use super::endpoint::Endpoint;
+use super::endpoint::EndpointView;
 use super::resident::Resident;
-use super::suite::{self, Suite};
+use super::running::{self, RunningEndpoint};
 use super::{files, plugins::Loaded};
 use crate::config::{self, Change, Config, Effect, Problem, Problems};
 use crate::door::guard::{Hosts, Origins};
@@ -47,14 +47,14 @@ pub struct Reloader {
     /// Who is applying a configuration now, and since when.
     busy: Mutex<Option<(String, Instant)>>,
     /// The endpoints, for those who look.
-    endpoints: ArcSwap<Vec<Endpoint>>,
+    endpoints: ArcSwap<Vec<EndpointView>>,
 }
 
 struct State {
     /// The configuration in force, whatever the file says now.
     config: Config,
     /// The main endpoint first.
-    suites: Vec<Suite>,
+    running: Vec<RunningEndpoint>,
     /// The secrets of the last generations, and those of the first.
     hidden: VecDeque<Secrets>,
     first: Secrets,
@@ -76,18 +76,18 @@ impl Drop for Busy<'_> {
 }
 
 impl Reloader {
-    /// `suites` are in force with this configuration.
+    /// `running` are in force with this configuration.
     pub(super) fn new(
         resident: Resident,
         config: Config,
-        suites: Vec<Suite>,
+        running: Vec<RunningEndpoint>,
         door: Door,
         watched: Arc<ArcSwap<Watched>>,
     ) -> Arc<Self> {
         let first = config.secrets();
         let (path, hidden) = (config.path.clone(), VecDeque::from([first.clone()]));
-        let endpoints = ArcSwap::from_pointee(endpoints(&suites));
-        let state = tokio::sync::Mutex::new(State { config, suites, hidden, first });
+        let endpoints = ArcSwap::from_pointee(endpoints(&running));
+        let state = tokio::sync::Mutex::new(State { config, running, hidden, first });
         let (generation, since_ms) = (AtomicU64::new(1), AtomicI64::new(now_ms()));
         Arc::new(Self {
             path,
@@ -110,7 +110,7 @@ impl Reloader {
 
     /// The endpoints as they are now, the main one first.
     #[must_use]
-    pub(super) fn endpoints(&self) -> Arc<Vec<Endpoint>> {
+    pub(super) fn endpoints(&self) -> Arc<Vec<EndpointView>> {
         self.endpoints.load_full()
     }
 
@@ -183,9 +183,10 @@ impl Reloader {
             changes.into_iter().partition(|change| change.effect == Effect::Restart);
         let next = read.clone().holding(&state.config);
         let loaded = self.load(state, &next).await?;
-        let same_plugins = state.suites.iter().zip(&loaded).all(|(suite, loaded)| loaded.is(&suite.made()));
+        let same_plugins =
+            state.running.iter().zip(&loaded).all(|(endpoint, loaded)| loaded.is(&endpoint.made()));
         let renewed =
-            state.suites.iter().zip(&loaded).flat_map(|(suite, loaded)| loaded.renewed(&suite.made()));
+            state.running.iter().zip(&loaded).flat_map(|(endpoint, loaded)| loaded.renewed(&endpoint.made()));
         let renewed =
             renewed.map(|name| Change { key: format!("plugins {name:?} (its file)"), effect: Effect::Live });
         let applied = applied.into_iter().chain(renewed).collect();
@@ -193,32 +194,33 @@ impl Reloader {
         if next == state.config && same_plugins {
             // Nothing has to be swapped; only the line numbers and the values to hide may be different.
             state.config = next;
-            state.suites.iter().for_each(Suite::try_again);
-            report.kept = next_servers(&state.suites);
+            state.running.iter().for_each(RunningEndpoint::try_again);
+            report.kept = next_servers(&state.running);
             report.took = began.elapsed();
             return Ok(report);
         }
-        for suite in &state.suites {
+        for endpoint in &state.running {
             let full = |id| {
                 ApplyError::Failed(format!(
                     "generation {id} of the configuration still has calls that do not end, and there is no room for one more"
                 ))
             };
-            suite.pipeline().make_room().await.map_err(full)?;
+            endpoint.pipeline().make_room().await.map_err(full)?;
         }
         self.hide(state, &read);
         let report = self.prepare_and_swap(state, next, loaded, report).await;
         self.show_no_more(state);
         let mut report = report?;
-        state.suites.iter().for_each(Suite::try_again);
-        state.suites.iter().for_each(Suite::tell);
+        state.running.iter().for_each(RunningEndpoint::try_again);
+        state.running.iter().for_each(RunningEndpoint::tell);
         report.took = began.elapsed();
         Ok(report)
     }
 
     /// The plugins of every endpoint that the next configuration has, the main one first.
     async fn load(&self, state: &State, next: &Config) -> Result<Vec<Loaded>, ApplyError> {
-        let before: Vec<_> = state.suites.iter().map(|suite| (suite.mount.clone(), suite.made())).collect();
+        let before: Vec<_> =
+            state.running.iter().map(|endpoint| (endpoint.mount.clone(), endpoint.made())).collect();
         let (resident, next) = (self.resident.clone(), next.clone());
         // Compiling a plugin takes a while.
         let loading = tokio::task::spawn_blocking(move || {
@@ -227,7 +229,7 @@ impl Reloader {
             for (mount, own) in std::iter::once((None, &next)).chain(mounts) {
                 let before = before.iter().find(|(path, _)| path.as_deref() == mount);
                 let before = before.map_or(&[][..], |(_, made)| made);
-                match suite::load(&resident, own, mount, before) {
+                match running::load(&resident, own, mount, before) {
                     Ok(loaded) => all.push(loaded),
                     Err(problems) => found.extend(problems.iter().cloned()),
                 }
@@ -247,30 +249,31 @@ impl Reloader {
         mut report: Report,
     ) -> Result<Report, ApplyError> {
         let id = self.generation() + 1;
-        let mut new = self.new_suites(state, &next)?;
+        let mut new = self.new_endpoints(state, &next)?;
         // In the order of the configuration, as `loaded` is.
         let wanted: Vec<Option<String>> =
             std::iter::once(None).chain(next.mounts().map(|mount| Some(mount.path.clone()))).collect();
-        let find =
-            |mount: &Option<String>| state.suites.iter().chain(&new).find(|suite| suite.mount == *mount);
-        let suites: Vec<&Suite> = wanted.iter().filter_map(find).collect();
-        let own = |suite: &Suite| suite::of(&next, suite.mount.as_deref()).unwrap_or(&next);
-        let lineups: Vec<_> = suites.iter().map(|suite| suite.lineup(own(suite))).collect();
+        let find = |mount: &Option<String>| {
+            state.running.iter().chain(&new).find(|endpoint| endpoint.mount == *mount)
+        };
+        let running: Vec<&RunningEndpoint> = wanted.iter().filter_map(find).collect();
+        let own = |endpoint: &RunningEndpoint| running::of(&next, endpoint.mount.as_deref()).unwrap_or(&next);
+        let lineups: Vec<_> = running.iter().map(|endpoint| endpoint.lineup(own(endpoint))).collect();
         let ups = futures_util::future::join_all(lineups.iter().map(|lineup| lineup.up(START))).await;
         let mut found: Vec<Problem> = Vec::new();
-        for (suite, down) in suites.iter().zip(ups) {
+        for (endpoint, down) in running.iter().zip(ups) {
             found.extend(
                 down.into_iter()
-                    .map(|(name, reason)| not_up(suite.mount.as_deref(), &name, &reason.to_string())),
+                    .map(|(name, reason)| not_up(endpoint.mount.as_deref(), &name, &reason.to_string())),
             );
         }
-        let front = self.door.front(&next, &suites);
+        let front = self.door.front(&next, &running);
         if let Err(error) = &front {
             found.push(super::problem("http", format!("{error:#}"), None));
         }
         let (Ok(front), true) = (front, found.is_empty()) else {
             futures_util::future::join_all(lineups.into_iter().map(|lineup| lineup.abandon())).await;
-            futures_util::future::join_all(new.into_iter().map(Suite::end)).await;
+            futures_util::future::join_all(new.into_iter().map(RunningEndpoint::end)).await;
             return Err(ApplyError::Refused(Problems::new(&next.path, found)));
         };
         for lineup in &lineups {
@@ -278,48 +281,49 @@ impl Reloader {
             report.kept += lineup.kept();
         }
         let mut ready = Vec::new();
-        for ((suite, loaded), lineup) in suites.iter().zip(loaded).zip(lineups) {
-            ready.push(suite.next(id, &next, own(suite), loaded, lineup).await);
+        for ((endpoint, loaded), lineup) in running.iter().zip(loaded).zip(lineups) {
+            ready.push(endpoint.next(id, &next, own(endpoint), loaded, lineup).await);
         }
-        let watched = watched(&next, &suites);
+        let watched = watched(&next, &running);
         // From here on nothing is waited for, so calls see the swap as one step.
         self.generation.store(id, Ordering::Release);
         self.since_ms.store(now_ms(), Ordering::Release);
-        for (suite, next) in suites.iter().zip(ready) {
-            report.ended.extend(suite.swap(next));
+        for (endpoint, next) in running.iter().zip(ready) {
+            report.ended.extend(endpoint.swap(next));
         }
-        self.door.swap(front, &state.config, &next, &suites);
+        self.door.swap(front, &state.config, &next, &running);
         self.watched.store(Arc::new(watched));
         self.resident.bound(&next);
-        drop(suites);
+        drop(running);
         for warning in next.warnings.iter().filter(|warning| !said(&state.config, warning)) {
             tracing::warn!("{}: {}", warning.key, warning.message);
         }
-        let (stay, gone): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut state.suites).into_iter().partition(|suite| wanted.contains(&suite.mount));
-        state.suites = stay;
-        state.suites.append(&mut new);
-        state.suites.sort_by_key(|suite| wanted.iter().position(|mount| *mount == suite.mount));
+        let (stay, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut state.running)
+            .into_iter()
+            .partition(|endpoint| wanted.contains(&endpoint.mount));
+        state.running = stay;
+        state.running.append(&mut new);
+        state.running.sort_by_key(|endpoint| wanted.iter().position(|mount| *mount == endpoint.mount));
         state.config = next;
-        self.endpoints.store(Arc::new(endpoints(&state.suites)));
+        self.endpoints.store(Arc::new(endpoints(&state.running)));
         report.generation = id;
-        for suite in gone {
-            tokio::spawn(suite.leave());
+        for endpoint in gone {
+            tokio::spawn(endpoint.leave());
         }
         Ok(report)
     }
 
     /// The endpoints that are not there yet.
-    fn new_suites(&self, state: &State, next: &Config) -> Result<Vec<Suite>, ApplyError> {
-        let known = |path: &str| state.suites.iter().any(|suite| suite.mount.as_deref() == Some(path));
+    fn new_endpoints(&self, state: &State, next: &Config) -> Result<Vec<RunningEndpoint>, ApplyError> {
+        let known = |path: &str| state.running.iter().any(|endpoint| endpoint.mount.as_deref() == Some(path));
         let mut new = Vec::new();
         for mount in next.mounts().filter(|mount| !known(&mount.path)) {
-            let suite = Suite::empty(&self.resident, &mount.config, &mount.path);
-            let mut suite = suite.map_err(|error| ApplyError::Failed(format!("{error:#}")))?;
+            let endpoint = RunningEndpoint::empty(&self.resident, &mount.config, &mount.path);
+            let mut endpoint = endpoint.map_err(|error| ApplyError::Failed(format!("{error:#}")))?;
             if let Some(http) = &next.http {
-                suite.keep_sessions(http.max_sessions, http.session_idle);
+                endpoint.keep_sessions(http.max_sessions, http.session_idle);
             }
-            new.push(suite);
+            new.push(endpoint);
         }
         Ok(new)
     }
@@ -348,14 +352,14 @@ impl Reloader {
     /// Stops everything, at the end of the gateway.
     pub(super) async fn end(&self) {
         let mut state = self.state.lock().await;
-        let suites = std::mem::take(&mut state.suites);
-        futures_util::future::join_all(suites.into_iter().map(Suite::end)).await;
+        let running = std::mem::take(&mut state.running);
+        futures_util::future::join_all(running.into_iter().map(RunningEndpoint::end)).await;
     }
 
     /// Waits for the calls of all sessions, then cancels them.
     pub(super) async fn drain(&self, grace: Duration) {
         let state = self.state.lock().await;
-        let sessions = state.suites.iter().filter_map(|suite| suite.sessions.clone());
+        let sessions = state.running.iter().filter_map(|endpoint| endpoint.sessions.clone());
         futures_util::future::join_all(sessions.map(|sessions| async move { sessions.drain(grace).await }))
             .await;
     }
@@ -379,23 +383,23 @@ fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-fn endpoints(suites: &[Suite]) -> Vec<Endpoint> {
-    suites.iter().map(Suite::view).collect()
+fn endpoints(running: &[RunningEndpoint]) -> Vec<EndpointView> {
+    running.iter().map(RunningEndpoint::view).collect()
 }
 
-fn next_servers(suites: &[Suite]) -> usize {
-    suites.iter().map(|suite| suite.pipeline().current().registry().backends().len()).sum()
+fn next_servers(running: &[RunningEndpoint]) -> usize {
+    running.iter().map(|endpoint| endpoint.pipeline().current().registry().backends().len()).sum()
 }
 
 /// The endpoints that the health server reports on, and who may ask it.
-pub(super) fn watched(config: &Config, suites: &[&Suite]) -> Watched {
+pub(super) fn watched(config: &Config, running: &[&RunningEndpoint]) -> Watched {
     let of_door = config.http.as_ref();
     let names: &[String] = of_door.map_or(&[], |http| &http.allowed_hosts);
     let pages: &[String] = of_door.map_or(&[], |http| &http.allowed_origins);
     let ip = config.gateway.health_listen.unwrap_or(config.gateway.listen).ip();
     // A host name that cannot be read serves nobody; the door says what is wrong with it.
     Watched {
-        pipelines: suites.iter().map(|suite| suite.pipeline().clone()).collect(),
+        pipelines: running.iter().map(|endpoint| endpoint.pipeline().clone()).collect(),
         hosts: Hosts::new(ip, names).unwrap_or_default(),
         origins: Origins::new(ip, pages).unwrap_or_default(),
     }

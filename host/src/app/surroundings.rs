@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
-use crate::config::{Backend, Config, Problem, Transport};
+use crate::config::{Backend, Config, Problem, TransportSettings};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ pub fn look(config: &Config) -> Surroundings {
 
 /// The reason why the program of a backend cannot be started.
 fn program(backend: &Backend) -> Option<Problem> {
-    let Transport::Stdio { command, env, cwd, .. } = &backend.transport else { return None };
+    let TransportSettings::Stdio { command, env, cwd, .. } = &backend.transport else { return None };
     let problem = |key: &str, message: String, hint: String| {
         Some(super::problem(&format!("backends.{}.{key}", backend.name), message, Some(hint)))
     };

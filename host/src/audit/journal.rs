@@ -1,4 +1,4 @@
-//! The file that makes an intent survive the death of the process: appended to with one `write`, and read by the mover
+//! The file that makes an intent survive the death of the process: appended to with one `write`, and read by the ingester
 //! as a queue.
 
 use std::collections::VecDeque;
@@ -35,7 +35,7 @@ pub(super) struct Journal {
     writer: Mutex<Writer>,
     /// Wakes the syncer thread.
     written: Condvar,
-    /// Wakes the mover.
+    /// Wakes the ingester.
     pub(super) work: Notify,
     strict: bool,
     limit: AtomicU64,

@@ -9,12 +9,12 @@ use tokio::task::JoinHandle;
 use super::journal::Journal;
 use super::{CLOSE_PATIENCE, TIDY_PATIENCE};
 
-/// The state of the mover, for other modules.
+/// The state of the ingester, for other modules.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) moved: watch::Sender<u64>,
     orphans: AtomicU64,
-    /// Why the mover makes no progress now, if so.
+    /// Why the ingester makes no progress now, if so.
     pub(super) mover: Mutex<Option<String>>,
     /// Why the adoption of dead journals makes no progress now, if so.
     pub(super) adopter: Mutex<Option<String>>,
@@ -38,7 +38,7 @@ impl Progress {
         let _infallible = moved.wait_for(|&moved| moved >= sequence).await;
     }
 
-    /// Waits for the end of the mover, as long as it brings something into the store, and not for long once everything is
+    /// Waits for the end of the ingester, as long as it brings something into the store, and not for long once everything is
     /// there; says whether it came to its end.
     pub(super) async fn end_of(&self, mover: &mut JoinHandle<()>, journal: &Journal) -> bool {
         let mut moved = self.moved.subscribe();

@@ -1,4 +1,4 @@
-//! Removes rows of the record that are too old or too many. The mover does it between its batches, so no call ever
+//! Removes rows of the record that are too old or too many. The ingester does it between its batches, so no call ever
 //! waits for it; rows are removed in small groups, each in a transaction of its own.
 //!
 //! Nothing is removed unless the operator asked for it: only the operator may decide to forget.
@@ -19,7 +19,7 @@ use crate::files::{self, Links, Trust};
 
 /// So many rows leave at once: with arguments of the usual limit less than 1 MB of memory.
 const GROUP: u32 = 200;
-/// So many groups leave before the mover has its turn again.
+/// So many groups leave before the ingester has its turn again.
 const GROUPS: usize = 4;
 /// How often rows are looked for that are too old.
 const AGE_EVERY: Duration = Duration::from_secs(3600);

@@ -82,7 +82,7 @@ impl Database {
     }
 }
 
-/// The database as the mover sees it: its tables are in place, and it takes batches.
+/// The database as the ingester sees it: its tables are in place, and it takes batches.
 #[derive(Clone, Debug)]
 pub(super) enum Store {
     Sqlite(sqlite::Writer),

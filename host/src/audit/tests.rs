@@ -234,7 +234,7 @@ fn segments_rotate_and_all_are_replayed() {
         let journal = Arc::new(journal);
         let keep = retention::Retention::new(&settings, &journal.instance);
         let store = settings.store.clone();
-        let mover = mover::run(Arc::clone(&journal), store, Vec::new(), Arc::clone(&progress), keep);
+        let mover = ingest::run(Arc::clone(&journal), store, Vec::new(), Arc::clone(&progress), keep);
         let mover = tokio::spawn(mover);
         progress.wait_moved(50).await;
         put(&journal, &redactor, 51, Some(&ENTRY), Some(&DONE));

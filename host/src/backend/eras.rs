@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::memory::Remembered;
-use super::negotiate::{Met, Stage};
+use super::negotiate::{Negotiated, Stage};
 use crate::config::BackendEra;
 use crate::mcp::Era;
 
@@ -103,13 +103,13 @@ impl Eras {
     }
 
     /// It is up. Returns what is to be written to the disk, if that is not what stands there.
-    pub(super) fn met(&mut self, met: &Met) -> Option<impl FnOnce() + Send + 'static + use<>> {
+    pub(super) fn met(&mut self, met: &Negotiated) -> Option<impl FnOnce() + Send + 'static + use<>> {
         (self.given_another, self.failures) = (false, 0);
         if !self.open {
             return None;
         }
         let handshake = met.learnt == Era::Handshake;
-        let found = Known { handshake, server: met.greeting.server.clone(), since: now() };
+        let found = Known { handshake, server: met.info.server.clone(), since: now() };
         let same =
             self.known.as_ref().map(|known| known.handshake == handshake && known.server == found.server);
         // It shakes hands as before, and says that it is another one: the next gateway asks it anew.
@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
     use crate::backend::memory::Memory;
-    use crate::backend::negotiate::Greeting;
+    use crate::backend::negotiate::ServerInfo;
     use crate::backend::scripted;
     use crate::files::Trust;
     use crate::mcp::message;
@@ -170,15 +170,15 @@ mod tests {
         memory.of(&scripted::backend("one", Duration::from_secs(1)).settings)
     }
 
-    fn met(learnt: Era, server: &str) -> Met {
-        let greeting = Greeting {
+    fn met(learnt: Era, server: &str) -> Negotiated {
+        let info = ServerInfo {
             version: "2025-11-25".to_owned(),
             capabilities: message::raw("{}".to_owned()),
             instructions: None,
             handshake: true,
             server: server.to_owned(),
         };
-        Met { greeting, learnt, declared: None }
+        Negotiated { info, learnt, declared: None }
     }
 
     fn keep(write: Option<impl FnOnce()>) -> bool {
@@ -214,12 +214,12 @@ mod tests {
     #[tokio::test]
     async fn one_that_never_comes_up_is_started_once_for_an_attempt_and_greeted_in_both_ways() {
         let mut eras = Eras::recall(remembered(&Arc::default()), BackendEra::Auto, true);
-        let mut greeted = Vec::new();
+        let mut first_messages = Vec::new();
         let mut starts = 0;
         for _ in 0..6 {
             loop {
                 starts += 1;
-                greeted.push(eras.first());
+                first_messages.push(eras.first());
                 let stage = if eras.first() == First::Discover { Stage::Discover } else { Stage::Initialize };
                 if !eras.lost(stage) {
                     break;
@@ -227,7 +227,10 @@ mod tests {
             }
         }
         use First::{Discover, Initialize};
-        assert_eq!(greeted, [Discover, Initialize, Discover, Initialize, Discover, Initialize, Discover]);
+        assert_eq!(
+            first_messages,
+            [Discover, Initialize, Discover, Initialize, Discover, Initialize, Discover]
+        );
         assert_eq!(starts, 7);
         // One that is known to shake hands is asked otherwise now and then.
         assert!(!keep(eras.met(&met(Era::Handshake, "")).filter(|_| false)));

@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::negotiate::{Greeting, Stage};
+use super::negotiate::{ServerInfo, Stage};
 use super::open::{Common, Opener};
 use super::peer::Peer;
-use super::registry::{Event, Registry};
+use super::registry::{ListChanged, Registry};
 use super::{Backend, Spontaneous, Status, refresh, supervisor};
 use crate::config;
 use crate::mcp::Era;
@@ -31,7 +31,7 @@ pub struct Fleet {
     pub(super) client: watch::Sender<Option<Arc<str>>>,
     /// The one client of a gateway on stdio: what servers say over the shared connections is for it.
     sole: OnceLock<Arc<dyn Client>>,
-    events: mpsc::Sender<Event>,
+    changes: mpsc::Sender<ListChanged>,
     stop: CancellationToken,
     pub(super) tasks: TaskTracker,
     /// Those that are told what becomes of servers, oldest first.
@@ -58,11 +58,11 @@ pub struct Lineup {
 }
 
 impl Fleet {
-    pub(super) fn new(events: mpsc::Sender<Event>) -> Arc<Self> {
+    pub(super) fn new(changes: mpsc::Sender<ListChanged>) -> Arc<Self> {
         Arc::new(Self {
             client: watch::Sender::new(None),
             sole: OnceLock::new(),
-            events,
+            changes,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             registries: Mutex::default(),
@@ -116,8 +116,8 @@ impl Fleet {
         self.of(backend).iter().for_each(|registry| registry.changed());
     }
 
-    pub(super) fn greeted(&self, backend: &Arc<Backend>, greeting: Greeting) {
-        backend.said.lock().greeting = Some(greeting);
+    pub(super) fn introduced_itself(&self, backend: &Arc<Backend>, info: ServerInfo) {
+        backend.said.lock().info = Some(info);
         backend.refreshing.reset();
         self.remember(backend);
     }
@@ -162,11 +162,17 @@ impl Fleet {
         super::pass_on(&backend.name, peer, client, message);
     }
 
+    /// Where clients hear that lists have changed; for code that has another reason to say so.
+    #[must_use]
+    pub fn changes(&self) -> mpsc::Sender<ListChanged> {
+        self.changes.clone()
+    }
+
     /// Says that lists have changed.
     pub(super) fn announce(&self, lists: &[List]) {
         for list in lists {
             // Full means that a change is being announced already.
-            let _ = self.events.try_send(Event::ListChanged(*list));
+            let _ = self.changes.try_send(ListChanged(*list));
         }
     }
 
@@ -233,7 +239,7 @@ impl Fleet {
     async fn end(&self, gone: &[Arc<Backend>]) {
         gone.iter().for_each(|backend| backend.stop.cancel());
         let ends = gone.iter().map(|backend| async {
-            backend.links.stop().await;
+            backend.dedicated.stop().await;
             let mut status = backend.status.subscribe();
             // The sender is a part of the server, so it is there.
             let _ = status.wait_for(|status| *status == Status::Stopped).await;
@@ -248,7 +254,7 @@ impl Fleet {
         self.tasks.close();
         self.tasks.wait().await;
         let running = self.running.lock().clone();
-        futures_util::future::join_all(running.iter().map(|backend| backend.links.stop())).await;
+        futures_util::future::join_all(running.iter().map(|backend| backend.dedicated.stop())).await;
     }
 
     pub(super) async fn stopping(&self) {

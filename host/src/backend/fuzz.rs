@@ -11,9 +11,9 @@ use super::errand::{Errand, Own};
 use super::pass_on;
 use super::peer::{Peer, Request};
 use super::sse::{Item, Parser};
-use super::wire::{self, End, Sender};
+use super::transport::{self, End, Sender};
 use crate::mcp::Era;
-use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::client::{Affinity, Client, ClientInfo, ServerRequest};
 use crate::mcp::envelope;
 use crate::mcp::payload::Payload;
 use crate::text;
@@ -59,10 +59,10 @@ pub fn server_line(data: &[u8]) {
         RUNTIME.get_or_init(|| tokio::runtime::Builder::new_current_thread().enable_time().build().ok());
     let Some(runtime) = runtime else { return };
     let _entered = runtime.enter();
-    let (queue, mut sent) = wire::outgoing();
+    let (queue, mut sent) = transport::outgoing();
     let peer = Arc::new(Peer::new("fuzz".into(), Sender::new(queue, Arc::new(End::default()), None)));
     peer.speaks(Era::Handshake);
-    let client: Arc<dyn Client> = Arc::new(Ears(hello()));
+    let client: Arc<dyn Client> = Arc::new(Ears(client_info()));
     let mut request = Box::pin(peer.request(Request {
         errand: Errand::Own(Own::Ping),
         params: Some(r#"{"name":"x","_meta":{"progressToken":"p"}}"#),
@@ -98,8 +98,8 @@ pub fn server_line(data: &[u8]) {
     }
 }
 
-fn hello() -> Hello {
-    Hello {
+fn client_info() -> ClientInfo {
+    ClientInfo {
         version: crate::mcp::REVISIONS[0],
         capabilities: crate::mcp::message::raw(r#"{"sampling":{},"roots":{}}"#.to_owned()),
         info: None,
@@ -109,18 +109,18 @@ fn hello() -> Hello {
 
 /// A client that listens and answers nothing.
 #[derive(Debug)]
-struct Ears(Hello);
+struct Ears(ClientInfo);
 
 impl Client for Ears {
-    fn hello(&self) -> &Hello {
+    fn client_info(&self) -> &ClientInfo {
         &self.0
     }
     fn affinity(&self) -> Affinity {
         Affinity::Shared
     }
-    fn tell(&self, message: Bytes) {
+    fn notify(&self, message: Bytes) {
         assert!(serde_json::from_slice::<&serde_json::value::RawValue>(&message).is_ok(), "told no JSON");
     }
-    fn ask(&self, _: Arc<Question>) {}
-    fn take_back(&self, _: &str, _: Option<&str>) {}
+    fn ask(&self, _: Arc<ServerRequest>) {}
+    fn withdraw(&self, _: &str, _: Option<&str>) {}
 }

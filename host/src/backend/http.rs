@@ -1,4 +1,4 @@
-//! The wire to an MCP server behind a URL: streamable HTTP as the client sees it, revisions 2025-03-26 to 2025-11-25
+//! The transport to an MCP server behind a URL: streamable HTTP as the client sees it, revisions 2025-03-26 to 2025-11-25
 //! (and the plain POST of 2026-07-28, which brings its headers with each message).
 //!
 //! Every message is one POST in a task of its own, so one slow call delays no other. The rules of one exchange stand
@@ -35,9 +35,9 @@ use self::legacy::Legacy;
 use self::send::Target;
 use self::session::Session;
 use super::spool::Spool;
-use super::wire::{
-    self, Control, Driver, End, Flights, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Wire,
-    WireError,
+use super::transport::{
+    self, Control, Driver, End, InFlight, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Transport,
+    TransportError,
 };
 use crate::config::Route;
 use crate::queue::{self, Held};
@@ -88,13 +88,13 @@ impl fmt::Debug for HttpSpec {
     }
 }
 
-/// Opens a wire; nothing is sent before the first message. A URL or header that cannot be used fails every request.
+/// Opens a transport; nothing is sent before the first message. A URL or header that cannot be used fails every request.
 /// Needs a Tokio runtime.
-pub(crate) fn open(spec: &HttpSpec, client: reqwest::Client) -> Wire {
+pub(crate) fn open(spec: &HttpSpec, client: reqwest::Client) -> Transport {
     let link = Arc::new(Link::new(spec, client));
-    let (end, flights) = (Arc::clone(&link.end), Arc::clone(&link.flights));
-    let (sender, outgoing) = wire::outgoing();
-    let (incoming, receiver) = wire::incoming();
+    let (end, in_flight) = (Arc::clone(&link.end), Arc::clone(&link.in_flight));
+    let (sender, outgoing) = transport::outgoing();
+    let (incoming, receiver) = transport::incoming();
     let handle = Handle {
         link: Arc::clone(&link),
         closing: CancellationToken::new(),
@@ -116,18 +116,18 @@ pub(crate) fn open(spec: &HttpSpec, client: reqwest::Client) -> Wire {
         waiting: VecDeque::new(),
     };
     handle.tracker.spawn(dispatcher.run(outgoing, handle.closing.clone()));
-    Wire {
-        sender: Sender::new(sender, Arc::clone(&end), Some(flights)),
+    Transport {
+        sender: Sender::new(sender, Arc::clone(&end), Some(in_flight)),
         receiver: Receiver::new(receiver, end),
         control: Control::new(handle),
     }
 }
 
-/// What all tasks of one wire share.
+/// What all tasks of one transport share.
 #[derive(Debug)]
 struct Link {
     name: String,
-    target: Result<Target, WireError>,
+    target: Result<Target, TransportError>,
     client: reqwest::Client,
     max_body: usize,
     redaction: Redaction,
@@ -140,11 +140,11 @@ struct Link {
     legacy: OnceLock<Legacy>,
     /// Whether that was looked at.
     looked: AtomicBool,
-    flights: Arc<Flights>,
+    in_flight: Arc<InFlight>,
     end: Arc<End>,
     /// The server has answered the first request for its standing stream, whatever it said.
     stream_answered: CancellationToken,
-    /// Ends every task of the wire.
+    /// Ends every task of the transport.
     closed: CancellationToken,
 }
 
@@ -163,14 +163,14 @@ impl Link {
             version: RwLock::new(None),
             legacy: OnceLock::new(),
             looked: AtomicBool::new(false),
-            flights: Arc::new(Flights::default()),
+            in_flight: Arc::new(InFlight::default()),
             end: Arc::new(End::default()),
             stream_answered: CancellationToken::new(),
             closed: CancellationToken::new(),
         }
     }
 
-    /// Ends the wire, once.
+    /// Ends the transport, once.
     fn close(&self, reason: &str) {
         self.end.set(reason.to_owned());
         self.closed.cancel();
@@ -180,20 +180,20 @@ impl Link {
         self.close("the server no longer knows the session");
     }
 
-    fn silent(&self) -> WireError {
+    fn silent(&self) -> TransportError {
         silent_for(self.timeout)
     }
 }
 
-fn silent_for(patience: Duration) -> WireError {
-    WireError::Protocol(silence(patience))
+fn silent_for(patience: Duration) -> TransportError {
+    TransportError::Protocol(silence(patience))
 }
 
 fn silence(patience: Duration) -> String {
     format!("no byte from the server for {patience:?}")
 }
 
-/// The part of [`Control`] that ends an HTTP wire.
+/// The part of [`Control`] that ends an HTTP transport.
 #[derive(Debug)]
 struct Handle {
     link: Arc<Link>,
@@ -278,7 +278,7 @@ impl Dispatcher {
             Ok(place) = Arc::clone(&self.notes).acquire_owned() => {
                 let done = self.start(message, place);
                 if first {
-                    // An error is a panic in the task; the wire goes on.
+                    // An error is a panic in the task; the transport goes on.
                     let _ = done.await;
                     // What a server says during the first call is lost if its standing stream is not open by then.
                     let _ = timeout(STREAM_PATIENCE, self.link.stream_answered.cancelled()).await;
@@ -298,13 +298,13 @@ impl Dispatcher {
                 }
                 return;
             };
-            let Some(abandoned) = link.flights.get(id) else { return };
+            let Some(abandoned) = link.in_flight.get(id) else { return };
             tokio::select! {
                 () = link.closed.cancelled() => {}
                 () = abandoned.cancelled() => {}
                 () = exchange::run(&link, &incoming, &message) => {}
             }
-            link.flights.land(id);
+            link.in_flight.land(id);
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use super::errand::{Errand, Own};
-use super::negotiate::Greeting;
+use super::negotiate::ServerInfo;
 use super::peer::{Peer, Request};
 use super::reply::Reply;
 use super::{PeerError, STANDING};
@@ -31,7 +31,7 @@ pub(super) async fn ask(
 ) -> Result<Reply, PeerError> {
     let client = Nobody::new();
     let stateless = peer.era() == Era::Stateless;
-    let dressed = stateless.then(|| era::request_to_stateless(params.unwrap_or("{}"), client.hello()));
+    let dressed = stateless.then(|| era::request_to_stateless(params.unwrap_or("{}"), client.client_info()));
     let headers = dressed.as_deref().map(|params| header::of_request(own.method(), params, &[]));
     let params = dressed.as_deref().or(params);
     let (errand, headers) = (Errand::Own(own), headers.unwrap_or_default());
@@ -41,12 +41,12 @@ pub(super) async fn ask(
 
 /// Asks a stateless server to say when its lists change. Returns when the server ends that; at once for any other
 /// server.
-pub(super) async fn listen(peer: &Peer, greeting: &Greeting) {
+pub(super) async fn listen(peer: &Peer, info: &ServerInfo) {
     if peer.era() != Era::Stateless {
         return;
     }
     let changes = |capability: &str| {
-        splice::get(greeting.capabilities.get(), &format!("/{capability}/listChanged")) == Some("true")
+        splice::get(info.capabilities.get(), &format!("/{capability}/listChanged")) == Some("true")
     };
     let (tools, prompts, resources) = (changes("tools"), changes("prompts"), changes("resources"));
     if !(tools || prompts || resources) {

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{self, Transport};
+use crate::config::{self, TransportSettings};
 use crate::files::{Links, Trust};
 
 /// The layout of the files; a file of another one is not read.
@@ -185,20 +185,20 @@ fn prune(folder: &Path) {
 
 /// Tells servers of one name apart by what is started or spoken to. What may be a secret only (variables, headers) has no
 /// part in it, and of what is in a command line or an address a digest tells nothing.
-fn digest(transport: &Transport) -> String {
+fn digest(transport: &TransportSettings) -> String {
     let mut digest = Sha256::new();
     let mut part = |part: &[u8]| {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     };
     match transport {
-        Transport::Stdio { command, args, cwd, .. } => {
+        TransportSettings::Stdio { command, args, cwd, .. } => {
             part(b"stdio");
             part(command.as_bytes());
             args.iter().for_each(|argument| part(argument.expose().as_bytes()));
             part(cwd.as_ref().map_or(&[][..], |cwd| cwd.as_os_str().as_encoded_bytes()));
         }
-        Transport::Http { url, .. } => {
+        TransportSettings::Http { url, .. } => {
             part(b"http");
             part(url.expose().as_bytes());
         }

@@ -18,7 +18,7 @@ use super::errand::{Errand, Own};
 use super::listing;
 use super::peer::{Peer, Request};
 use super::supervisor::ClientCapabilities;
-use super::wire::WireError;
+use super::transport::TransportError;
 use super::{Backend, PeerError};
 use crate::config::BackendEra;
 use crate::mcp::catalog::List;
@@ -36,7 +36,7 @@ const MAX_IDENTITY: usize = 256;
 
 /// What a server said of itself.
 #[derive(Clone, Debug)]
-pub(crate) struct Greeting {
+pub(crate) struct ServerInfo {
     pub version: String,
     pub capabilities: Box<RawValue>,
     pub instructions: Option<String>,
@@ -46,7 +46,7 @@ pub(crate) struct Greeting {
     pub server: String,
 }
 
-impl Greeting {
+impl ServerInfo {
     /// Whether the server declared a capability by its top-level key.
     #[must_use]
     pub(crate) fn has(&self, capability: &str) -> bool {
@@ -56,8 +56,8 @@ impl Greeting {
 
 /// A server that can be spoken to.
 #[derive(Debug)]
-pub(super) struct Met {
-    pub(super) greeting: Greeting,
+pub(super) struct Negotiated {
+    pub(super) info: ServerInfo,
     /// How it is best addressed the next time.
     pub(super) learnt: Era,
     /// The client's capabilities, if it was told them.
@@ -174,7 +174,7 @@ fn newest(versions: &[String]) -> Option<&'static str> {
 
 /// The result of `server/discover`.
 enum Discovery {
-    Stateless(Greeting),
+    Stateless(ServerInfo),
     /// It speaks otherwise; with what it says about how.
     Other {
         why: String,
@@ -189,18 +189,18 @@ pub(super) async fn negotiate(
     first: First,
     client: &mut ClientCapabilities,
     progress: &Progress,
-) -> Result<Met, PeerError> {
+) -> Result<Negotiated, PeerError> {
     let patience = backend.settings.start_timeout;
     let mut words = Words { peer, patience, client, progress };
     let met = match (backend.settings.era, first) {
         (BackendEra::Stateless, _) => words.stateless_only().await,
         (BackendEra::Handshake, _) => {
-            words.greeted(REVISIONS[0], Stage::Initialize).await?.map_err(Into::into)
+            words.initialized(REVISIONS[0], Stage::Initialize).await?.map_err(Into::into)
         }
         (BackendEra::Auto, First::Initialize) => words.initialize_first().await,
         (BackendEra::Auto, First::Discover) => words.discover_first().await,
     }?;
-    peer.speaks(Era::of(&met.greeting.version));
+    peer.speaks(Era::of(&met.info.version));
     Ok(met)
 }
 
@@ -214,10 +214,10 @@ struct Words<'a> {
 }
 
 impl Words<'_> {
-    async fn stateless_only(&mut self) -> Result<Met, PeerError> {
+    async fn stateless_only(&mut self) -> Result<Negotiated, PeerError> {
         self.progress.is_at(Stage::Discover);
         match discover(self.peer, self.patience).await? {
-            Discovery::Stateless(greeting) => Ok(stateless(greeting)),
+            Discovery::Stateless(info) => Ok(stateless(info)),
             Discovery::Other { why, .. } => Err(PeerError::Garbage(format!(
                 "it does not speak {STATELESS}, and era = \"stateless\" says it must: {why}"
             ))),
@@ -225,30 +225,31 @@ impl Words<'_> {
     }
 
     /// It shook hands the last time. If it no longer does, it is asked what it is.
-    async fn initialize_first(&mut self) -> Result<Met, PeerError> {
-        let refused: PeerError = match self.greeted(REVISIONS[0], Stage::Initialize).await {
+    async fn initialize_first(&mut self) -> Result<Negotiated, PeerError> {
+        let refused: PeerError = match self.initialized(REVISIONS[0], Stage::Initialize).await {
             Ok(Ok(met)) => return Ok(met),
             Ok(Err(refusal)) => refusal.into(),
             Err(
-                error @ PeerError::Wire(WireError::Status {
-                    status: 400 | 404 | 405 | 406 | 415 | 501, ..
+                error @ PeerError::Transport(TransportError::Status {
+                    status: 400 | 404 | 405 | 406 | 415 | 501,
+                    ..
                 }),
             ) => error,
             Err(error) => return Err(error),
         };
         self.progress.is_at(Stage::Discover);
         match discover(self.peer, self.patience).await? {
-            Discovery::Stateless(greeting) => Ok(stateless(greeting)),
+            Discovery::Stateless(info) => Ok(stateless(info)),
             Discovery::Other { .. } => Err(refused),
         }
     }
 
-    async fn discover_first(&mut self) -> Result<Met, PeerError> {
+    async fn discover_first(&mut self) -> Result<Negotiated, PeerError> {
         self.progress.is_at(Stage::Discover);
         let mut probe = std::pin::pin!(discover(self.peer, self.patience));
         let other = match tokio::time::timeout(PROBE, &mut probe).await {
             Ok(found) => match found? {
-                Discovery::Stateless(greeting) => return Ok(stateless(greeting)),
+                Discovery::Stateless(info) => return Ok(stateless(info)),
                 Discovery::Other { why, versions } => (why, versions),
             },
             Err(_) => return self.both(probe).await,
@@ -262,60 +263,60 @@ impl Words<'_> {
             )));
         }
         tracing::debug!("the server does not speak {STATELESS}: {why}");
-        self.greeted(revision.unwrap_or(REVISIONS[0]), Stage::Initialize).await?.map_err(Into::into)
+        self.initialized(revision.unwrap_or(REVISIONS[0]), Stage::Initialize).await?.map_err(Into::into)
     }
 
     /// Waits for an answer to `server/discover`, which has been asked, and to `initialize`, which is asked now.
     async fn both(
         &mut self,
         mut probe: std::pin::Pin<&mut impl Future<Output = Result<Discovery, PeerError>>>,
-    ) -> Result<Met, PeerError> {
+    ) -> Result<Negotiated, PeerError> {
         let (peer, patience, progress) = (self.peer, self.patience, self.progress);
-        let mut greeted = std::pin::pin!(self.greeted(REVISIONS[0], Stage::Both));
+        let mut initialized = std::pin::pin!(self.initialized(REVISIONS[0], Stage::Both));
         // Outer none: no answer yet. Inner none: not this era.
-        let mut found: Option<Option<Greeting>> = None;
+        let mut found: Option<Option<ServerInfo>> = None;
         let mut enough = std::pin::pin!(tokio::time::sleep(patience));
         loop {
             tokio::select! {
                 answer = &mut probe, if found.is_none() => match answer? {
                     // It was answered before `initialize` was sent, so nothing else is to be waited for.
-                    Discovery::Stateless(greeting) if progress.stage() != Stage::Both => {
-                        return Ok(stateless(greeting));
+                    Discovery::Stateless(info) if progress.stage() != Stage::Both => {
+                        return Ok(stateless(info));
                     }
                     // What it answers to the second message is how it understands the third.
-                    Discovery::Stateless(greeting) => {
-                        found = Some(Some(greeting));
+                    Discovery::Stateless(info) => {
+                        found = Some(Some(info));
                         enough.as_mut().reset(tokio::time::Instant::now() + LATE);
                     }
                     Discovery::Other { .. } => found = Some(None),
                 },
-                met = &mut greeted => {
+                met = &mut initialized => {
                     let refusal = match met? {
                         Ok(met) => {
                             let stateless = matches!(found, Some(Some(_)));
-                            return Ok(Met { learnt: if stateless { Era::Stateless } else { met.learnt }, ..met });
+                            return Ok(Negotiated { learnt: if stateless { Era::Stateless } else { met.learnt }, ..met });
                         }
                         Err(refusal) => refusal,
                     };
-                    if let Some(Some(greeting)) = found {
-                        return Ok(stateless(greeting));
+                    if let Some(Some(info)) = found {
+                        return Ok(stateless(info));
                     }
                     if found.is_none()
-                        && let Ok(Ok(Discovery::Stateless(greeting))) = tokio::time::timeout(LATE, &mut probe).await
+                        && let Ok(Ok(Discovery::Stateless(info))) = tokio::time::timeout(LATE, &mut probe).await
                     {
-                        return Ok(stateless(greeting));
+                        return Ok(stateless(info));
                     }
                     // It says that it speaks the other era, so the question was lost.
                     if refusal.versions.iter().any(|version| version == STATELESS)
-                        && let Discovery::Stateless(greeting) = discover(peer, patience).await?
+                        && let Discovery::Stateless(info) = discover(peer, patience).await?
                     {
-                        return Ok(stateless(greeting));
+                        return Ok(stateless(info));
                     }
                     return Err(refusal.into());
                 },
                 () = &mut enough, if matches!(found, Some(Some(_))) => {
-                    if let Some(Some(greeting)) = found {
-                        return Ok(stateless(greeting));
+                    if let Some(Some(info)) = found {
+                        return Ok(stateless(info));
                     }
                 }
             }
@@ -324,11 +325,11 @@ impl Words<'_> {
 
     /// Shakes hands with the abilities of the client behind the gateway, once it has said them: they are said once for a
     /// connection, and a server that was told none would have to be started again when the client comes.
-    async fn greeted(
+    async fn initialized(
         &mut self,
         revision: &'static str,
         stage: Stage,
-    ) -> Result<Result<Met, Refusal>, PeerError> {
+    ) -> Result<Result<Negotiated, Refusal>, PeerError> {
         if self.client.borrow().is_none() {
             self.progress.is_at(Stage::Client);
         }
@@ -337,13 +338,13 @@ impl Words<'_> {
         let declared = self.client.borrow_and_update().clone();
         self.progress.is_at(stage);
         let capabilities = declared.as_deref().unwrap_or("{}");
-        let greeting = greet_as(self.peer, capabilities, revision, self.patience).await?;
-        Ok(greeting.map(|greeting| Met { greeting, learnt: Era::Handshake, declared }))
+        let info = greet_as(self.peer, capabilities, revision, self.patience).await?;
+        Ok(info.map(|info| Negotiated { info, learnt: Era::Handshake, declared }))
     }
 }
 
-fn stateless(greeting: Greeting) -> Met {
-    Met { greeting, learnt: Era::Stateless, declared: None }
+fn stateless(info: ServerInfo) -> Negotiated {
+    Negotiated { info, learnt: Era::Stateless, declared: None }
 }
 
 /// Asks a server what it is. Which error says that it does not know the question differs from server to server.
@@ -358,17 +359,17 @@ async fn discover(peer: &Peer, patience: Duration) -> Result<Discovery, PeerErro
         instructions: Option<Box<RawValue>>,
     }
     let client = Nobody::new();
-    let params = era::request_to_stateless("{}", client.hello());
+    let params = era::request_to_stateless("{}", client.client_info());
     let headers = header::of_request(Own::Discover.method(), &params, &[]);
     let errand = Errand::Own(Own::Discover);
     let request = Request { errand, params: Some(&params), headers, client, patience, longest: patience };
     let reply = match peer.request(request).await {
         Ok(reply) => reply.whole().await?,
         // No further word reaches it, or none would be heard. Some say 401 to all that is not of a session and opens none.
-        Err(PeerError::Wire(error @ (WireError::Unreachable(_) | WireError::Closed(_)))) => {
+        Err(PeerError::Transport(error @ (TransportError::Unreachable(_) | TransportError::Closed(_)))) => {
             return Err(error.into());
         }
-        Err(PeerError::Wire(ref wire @ WireError::Status { status: 401 | 407, ref said, .. }))
+        Err(PeerError::Transport(ref wire @ TransportError::Status { status: 401 | 407, ref said, .. }))
             if !said.to_string().to_ascii_lowercase().contains("session") =>
         {
             return Err(wire.clone().into());
@@ -393,7 +394,7 @@ async fn discover(peer: &Peer, patience: Duration) -> Result<Discovery, PeerErro
     }
     let server = splice::get(reply.text(), "/serverInfo")
         .or_else(|| splice::get(reply.text(), "/_meta/io.modelcontextprotocol~1serverInfo"));
-    Ok(Discovery::Stateless(Greeting {
+    Ok(Discovery::Stateless(ServerInfo {
         version: STATELESS.to_owned(),
         capabilities: found.capabilities.unwrap_or_else(|| message::raw("{}".to_owned())),
         instructions: instructions(found.instructions.as_deref()),
@@ -413,7 +414,7 @@ pub(super) async fn greet(
     peer: &Peer,
     capabilities: &str,
     patience: Duration,
-) -> Result<Greeting, PeerError> {
+) -> Result<ServerInfo, PeerError> {
     greet_as(peer, capabilities, REVISIONS[0], patience).await?.map_err(Into::into)
 }
 
@@ -423,9 +424,9 @@ async fn greet_as(
     capabilities: &str,
     revision: &'static str,
     patience: Duration,
-) -> Result<Result<Greeting, Refusal>, PeerError> {
+) -> Result<Result<ServerInfo, Refusal>, PeerError> {
     match initialize(peer, capabilities, revision, patience).await? {
-        Ok(greeting) => Ok(Ok(greeting)),
+        Ok(info) => Ok(Ok(info)),
         Err(refusal) => match refusal.revision().filter(|named| *named != revision) {
             Some(named) => {
                 tracing::debug!(
@@ -445,7 +446,7 @@ async fn initialize(
     capabilities: &str,
     revision: &str,
     patience: Duration,
-) -> Result<Result<Greeting, Refusal>, PeerError> {
+) -> Result<Result<ServerInfo, Refusal>, PeerError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct InitializeResult {
@@ -464,7 +465,7 @@ async fn initialize(
     let reply = match listing::ask(peer, Own::Initialize, Some(&params), patience).await {
         Ok(reply) => reply,
         // Over HTTP some refuse before they have read the message.
-        Err(error @ PeerError::Wire(WireError::Status { .. })) => {
+        Err(error @ PeerError::Transport(TransportError::Status { .. })) => {
             let text = error.to_string();
             return Ok(Err(Refusal::new(error, &text, revision)));
         }
@@ -484,7 +485,7 @@ async fn initialize(
         )));
     }
     peer.initialized();
-    Ok(Ok(Greeting {
+    Ok(Ok(ServerInfo {
         version: result.protocol_version,
         capabilities: result.capabilities.unwrap_or_else(|| message::raw("{}".to_owned())),
         instructions: instructions(result.instructions.as_deref()),

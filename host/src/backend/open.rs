@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::memory::{Memory, Remembered};
 use super::spool::Spool;
 use super::stdio::StdioSpec;
-pub(super) use super::wire::OpenError;
-use super::wire::{Wire, WireError};
+pub(super) use super::transport::OpenError;
+use super::transport::{Transport, TransportError};
 use super::{PeerError, http, stdio};
-use crate::config::{self, Transport};
+use crate::config::{self, TransportSettings};
 use crate::redact::{Redaction, Words};
 
 /// How much longer the HTTP layer waits for a silent server than a call does.
@@ -83,13 +83,14 @@ impl Opener {
     ///
     /// # Errors
     /// The program cannot be started, or no HTTP client be made.
-    pub(super) async fn open(&self, backend: &config::Backend) -> Result<Wire, OpenError> {
+    pub(super) async fn open(&self, backend: &config::Backend) -> Result<Transport, OpenError> {
         if let Some(lacking) = &backend.absent {
-            let error = WireError::Unreachable(format!("{lacking}, and the gateway was started without it"));
+            let error =
+                TransportError::Unreachable(format!("{lacking}, and the gateway was started without it"));
             return Err(OpenError { error, lasting: true });
         }
         match &backend.transport {
-            Transport::Stdio { command, args, env, cwd, sandbox } => {
+            TransportSettings::Stdio { command, args, env, cwd, sandbox } => {
                 let env: Vec<_> =
                     env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
                 stdio::open(&StdioSpec {
@@ -105,7 +106,7 @@ impl Opener {
                 })
                 .await
             }
-            Transport::Http { url, headers, route } => {
+            TransportSettings::Http { url, headers, route } => {
                 let headers = headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
                 let spec = http::HttpSpec {
                     name: backend.name.clone(),

@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 use super::errand::{Errand, Own};
 use super::reply::Reply;
 use super::told::Told;
-use super::wire::{Outgoing, Sender, WireError};
+use super::transport::{Outgoing, Sender, TransportError};
 use crate::mcp::client::ClientNotice;
-use crate::mcp::client::{Answered, Client, Nobody, Question};
+use crate::mcp::client::{Answered, Client, Nobody, ServerRequest};
 use crate::mcp::payload::PayloadError;
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, era, message, method};
@@ -58,13 +58,13 @@ pub enum PeerError {
     #[error("{0}")]
     Garbage(String),
     #[error(transparent)]
-    Wire(#[from] WireError),
+    Transport(#[from] TransportError),
 }
 
 impl From<PayloadError> for PeerError {
     fn from(error: PayloadError) -> Self {
         match error {
-            PayloadError::TooLarge { limit } => WireError::TooLarge { limit }.into(),
+            PayloadError::TooLarge { limit } => TransportError::TooLarge { limit }.into(),
             PayloadError::Source(_) => Self::Garbage(error.to_string()),
         }
     }
@@ -93,7 +93,7 @@ pub(super) struct Peer {
     next: AtomicU64,
     pending: Mutex<HashMap<u64, Pending>>,
     /// Why it ended; set before the pending calls are failed.
-    ended: Mutex<Option<WireError>>,
+    ended: Mutex<Option<TransportError>>,
     /// How the server speaks; known after the first words.
     era: OnceLock<Era>,
     /// How often the server said something that is no message.
@@ -216,7 +216,7 @@ impl Peer {
                     }
                     return answered;
                 }
-                Ok(Err(_)) => return Err(WireError::Closed("the connection ended".to_owned()).into()),
+                Ok(Err(_)) => return Err(TransportError::Closed("the connection ended".to_owned()).into()),
                 Err(_) if deadline >= end && longest > patience => return Err(PeerError::Endless(longest)),
                 Err(_) => match self.later(id, patience).map(|later| later.min(end)) {
                     // MCP "Timeouts": a sign that the server works on it starts the clock again, up to a bound.
@@ -279,7 +279,7 @@ impl Peer {
     }
 
     /// Sends what a client may say of its own accord.
-    pub(super) fn tell(&self, notice: &ClientNotice) {
+    pub(super) fn notify(&self, notice: &ClientNotice) {
         self.say(notice.method(), notice.message());
     }
 
@@ -292,7 +292,7 @@ impl Peer {
         permitted: &Permitted,
         params: &str,
         headers: Vec<(String, String)>,
-    ) -> Result<(), WireError> {
+    ) -> Result<(), TransportError> {
         let method = permitted.call().method.clone();
         let body = message::notification(&method, Some(params));
         self.sender.try_send(Outgoing { id: None, method, body, headers })
@@ -344,7 +344,7 @@ impl Peer {
         id: &RawValue,
         method: String,
         params: Option<Box<RawValue>>,
-    ) -> Arc<Question> {
+    ) -> Arc<ServerRequest> {
         let (peer, own) = (Arc::downgrade(self), id.to_owned());
         let hearing = peer.clone();
         self.asking.fetch_add(1, Ordering::AcqRel);
@@ -356,9 +356,9 @@ impl Peer {
                 peer.pending.lock().values_mut().for_each(|pending| pending.heard = Instant::now());
             }
         };
-        Question::heard(self.question_key(id.get()), method, params, reply, move |notice| {
+        ServerRequest::heard(self.question_key(id.get()), method, params, reply, move |notice| {
             if let Some(peer) = hearing.upgrade() {
-                peer.tell(notice);
+                peer.notify(notice);
             }
         })
     }
@@ -374,11 +374,11 @@ impl Peer {
         let alone = || pending.keys().next().copied().filter(|_| pending.len() == 1);
         let id = answers.or_else(alone);
         if let Some(pending) = id.and_then(|id| pending.remove(&id)) {
-            let _ = pending.reply.send(Err(WireError::TooLarge { limit }.into()));
+            let _ = pending.reply.send(Err(TransportError::TooLarge { limit }.into()));
         }
     }
 
-    pub(super) fn fail(&self, id: u64, error: WireError) {
+    pub(super) fn fail(&self, id: u64, error: TransportError) {
         if let Some(pending) = self.pending.lock().remove(&id) {
             let _ = pending.reply.send(Err(error.into()));
         }
@@ -386,7 +386,7 @@ impl Peer {
 
     /// The connection has ended: everybody who waits is told why.
     pub(super) fn end(&self, reason: &str) {
-        let error = WireError::Closed(reason.to_owned());
+        let error = TransportError::Closed(reason.to_owned());
         *self.ended.lock() = Some(error.clone());
         for (_, pending) in self.pending.lock().drain() {
             let _ = pending.reply.send(Err(error.clone().into()));
@@ -412,7 +412,7 @@ impl Drop for Waiting<'_> {
         // MCP "Cancellation": `initialize` must not be cancelled. A server that did not answer whether it knows the
         // stateless era may take a notification before the handshake for the end of everything; rmcp does.
         if let Some(pending) = unanswered.filter(|pending| self.sent && !pending.first_words) {
-            let params = self.parting(&pending);
+            let params = self.cancel_reason(&pending);
             self.peer.say(method::CANCELLED, message::notification(method::CANCELLED, Some(&params)));
             self.peer.sender.abandon(self.id);
         }
@@ -422,8 +422,8 @@ impl Drop for Waiting<'_> {
 impl Waiting<'_> {
     /// What the client said when it cancelled, with the gateway's id; in the gateway's own words where the client did
     /// not cancel: a timeout, a kill, a connection that is gone.
-    fn parting(&self, pending: &Pending) -> String {
-        let said = pending.client.parting().map(|said| match self.peer.era() {
+    fn cancel_reason(&self, pending: &Pending) -> String {
+        let said = pending.client.cancel_reason().map(|said| match self.peer.era() {
             Era::Handshake => era::request_to_handshake(said.get()),
             Era::Stateless => said.get().to_owned(),
         });

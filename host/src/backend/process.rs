@@ -10,7 +10,7 @@ mod family;
 mod frames;
 pub(super) mod keeper;
 pub(super) mod kin;
-mod nurse;
+mod reaper;
 mod sandbox;
 mod spawner;
 mod start;
@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::frames::{Command, Report, Start};
-use self::nurse::Nurse;
+use self::reaper::Reaper;
 use self::stderr::Tail;
 use crate::config::{Sandbox, is_inherited};
 use crate::redact::Redaction;
@@ -38,7 +38,7 @@ use crate::redact::Redaction;
 /// The size of a pipe to a server: a large message is carried over in pieces of this size. The kernel's default is 64
 /// KiB, and memory is used only as far as the pipe is filled.
 const PIPE_SIZE: usize = 256 << 10;
-/// How long [`Care::stop`] waits after SIGKILL. Only a child stuck in the kernel takes longer; it is reaped later.
+/// How long [`ChildHandle::stop`] waits after SIGKILL. Only a child stuck in the kernel takes longer; it is reaped later.
 const AFTER_KILL: Duration = Duration::from_secs(5);
 /// How long a keeper may take to say that the child runs. It takes milliseconds, unless the program is on a disk that
 /// does not answer.
@@ -83,12 +83,12 @@ pub(crate) struct Running {
     /// Cancelled when an orderly stop begins: write what is queued, then close stdin.
     pub closing: CancellationToken,
     /// Ends the child; dropped, it kills the child and all it started.
-    pub care: Care,
+    pub handle: ChildHandle,
 }
 
 /// Owns the life of a child. Dropping it kills the child and all it started.
 #[derive(Debug)]
-pub(crate) struct Care {
+pub(crate) struct ChildHandle {
     watcher: Watcher,
 }
 
@@ -97,7 +97,7 @@ pub(crate) struct Care {
 pub(crate) struct Watcher {
     pid: u32,
     tail: Tail,
-    orders: watch::Sender<Order>,
+    orders: watch::Sender<StopRequest>,
     exit: watch::Receiver<Option<Exit>>,
     gone: CancellationToken,
 }
@@ -124,10 +124,10 @@ impl fmt::Display for Exit {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    Run,
+enum StopRequest {
+    None,
     /// Close stdin, wait half, SIGTERM, wait the other half, SIGKILL.
-    Stop(Duration),
+    InOrder(Duration),
     Kill,
 }
 
@@ -149,7 +149,7 @@ pub(crate) async fn spawn(spec: &ChildSpec) -> io::Result<Running> {
     };
     let (name, redaction) = (spec.name.clone(), spec.redaction.clone());
     // A task of its own: the caller may stop waiting at any moment, and what has been started must be ended then. If
-    // nobody takes the result any more it is dropped, and dropping a `Care` ends its child.
+    // nobody takes the result any more it is dropped, and dropping a `ChildHandle` ends its child.
     tokio::spawn(begin(name, start, redaction)).await.map_err(io::Error::other)?
 }
 
@@ -174,7 +174,7 @@ async fn begin(name: String, start: Start, redaction: Redaction) -> io::Result<R
         (pid, ..) => {
             // It ends by itself, because the other end of its connection is closed.
             drop((reports, commands));
-            nurse::see_off(&mut process).await;
+            reaper::see_off(&mut process).await;
             drop(kept);
             return Err(pid.err().unwrap_or_else(|| io::Error::other("the child's pipes are missing")));
         }
@@ -185,10 +185,10 @@ async fn begin(name: String, start: Start, redaction: Redaction) -> io::Result<R
     }
     let tail = Tail::default();
     let drain = stderr::drain(name.clone(), stderr, redaction, tail.clone());
-    let (orders, orders_seen) = watch::channel(Order::Run);
+    let (orders, orders_seen) = watch::channel(StopRequest::None);
     let (exit_told, exit) = watch::channel(None);
     let (closing, gone) = (CancellationToken::new(), CancellationToken::new());
-    let nurse = Nurse {
+    let reaper = Reaper {
         name,
         keeper: process,
         kept,
@@ -199,12 +199,12 @@ async fn begin(name: String, start: Start, redaction: Redaction) -> io::Result<R
         gone: gone.clone(),
         stderr: tokio::spawn(drain),
     };
-    tokio::spawn(nurse.tend(exit_told));
+    tokio::spawn(reaper.run(exit_told));
     let watcher = Watcher { pid, tail, orders, exit, gone };
-    Ok(Running { stdin, stdout, closing, care: Care { watcher } })
+    Ok(Running { stdin, stdout, closing, handle: ChildHandle { watcher } })
 }
 
-impl Care {
+impl ChildHandle {
     /// The child's process id, which is also its group's; not that of its keeper.
     #[must_use]
     pub(crate) fn pid(&self) -> u32 {
@@ -235,9 +235,9 @@ impl Care {
     }
 }
 
-impl Drop for Care {
+impl Drop for ChildHandle {
     fn drop(&mut self) {
-        self.watcher.order(Order::Kill);
+        self.watcher.order(StopRequest::Kill);
     }
 }
 
@@ -247,7 +247,7 @@ impl Watcher {
         let unknown = Exit { status: None, ordered: true, forced: true };
         match self.exit.wait_for(Option::is_some).await {
             Ok(exit) => exit.clone().unwrap_or(unknown),
-            // The runtime is shutting down and dropped the nurse; the keeper sees its line closed and ends the child.
+            // The runtime is shutting down and dropped the reaper; the keeper sees its line closed and ends the child.
             Err(_) => unknown,
         }
     }
@@ -258,9 +258,9 @@ impl Watcher {
         self.gone.clone()
     }
 
-    /// Begins an orderly stop, see [`Care::stop`]; false if somebody else had ordered one, or worse.
+    /// Begins an orderly stop, see [`ChildHandle::stop`]; false if somebody else had ordered one, or worse.
     pub(crate) fn stop(&self, grace: Duration) -> bool {
-        self.order(Order::Stop(grace))
+        self.order(StopRequest::InOrder(grace))
     }
 
     /// The last lines of stderr, short and on one line; empty if there are none.
@@ -270,12 +270,12 @@ impl Watcher {
     }
 
     /// Orders only ever get more severe.
-    fn order(&self, order: Order) -> bool {
+    fn order(&self, order: StopRequest) -> bool {
         self.orders.send_if_modified(|current| {
-            let rank = |order: Order| match order {
-                Order::Run => 0,
-                Order::Stop(_) => 1,
-                Order::Kill => 2,
+            let rank = |order: StopRequest| match order {
+                StopRequest::None => 0,
+                StopRequest::InOrder(_) => 1,
+                StopRequest::Kill => 2,
             };
             let severer = rank(order) > rank(*current);
             if severer {

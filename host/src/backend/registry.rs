@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 
 use super::fleet::{Fleet, Lineup};
-use super::negotiate::Greeting;
+use super::negotiate::ServerInfo;
 use super::open::{Common, Opener};
 use super::{Backend, Status};
 use super::{arguments, items};
@@ -30,8 +30,8 @@ mod waiting;
 
 pub(super) use self::said::Said;
 
-/// Messages of backends waiting for the door.
-pub const EVENT_QUEUE: usize = 1024;
+/// Changes of lists that clients have not been told of yet.
+const CHANGES: usize = 1024;
 
 /// Waits until a backend is up or failed once.
 async fn probed((place, member): (usize, &Member)) -> (usize, String, Result<usize, Words>) {
@@ -49,11 +49,20 @@ async fn probed((place, member): (usize, &Member)) -> (usize, String, Result<usi
 /// Reshapes one list of one backend; the rewriters, seen from here.
 pub type Reshape = Arc<dyn Fn(&Arc<str>, List, Vec<Offer>) -> Vec<Offer> + Send + Sync>;
 
-/// Something a client should hear of.
-#[derive(Debug)]
-pub enum Event {
-    /// A merged list is not what it was.
-    ListChanged(List),
+/// A merged list is not what it was, which clients should hear of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListChanged(pub List);
+
+impl ListChanged {
+    /// The notification that says so.
+    #[must_use]
+    pub fn method(self) -> &'static str {
+        match self.0 {
+            List::Tools => "notifications/tools/list_changed",
+            List::Resources | List::Templates => "notifications/resources/list_changed",
+            List::Prompts => "notifications/prompts/list_changed",
+        }
+    }
 }
 
 /// A server with its lists as the rewriters of this generation leave them.
@@ -109,9 +118,9 @@ impl Registry {
         settings: &[config::Backend],
         common: Common,
         reshape: Reshape,
-    ) -> (Arc<Self>, mpsc::Receiver<Event>) {
-        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-        let fleet = Fleet::new(events);
+    ) -> (Arc<Self>, mpsc::Receiver<ListChanged>) {
+        let (changes, receiver) = mpsc::channel(CHANGES);
+        let fleet = Fleet::new(changes);
         let opener = Arc::new(Opener::new(common));
         let backends: Vec<_> = settings.iter().map(|settings| fleet.enlist(settings, &opener)).collect();
         let merging = Merging { recalled: settings.is_empty(), ..Merging::default() };
@@ -302,7 +311,7 @@ impl Registry {
     pub fn instructions(&self) -> Vec<(Arc<str>, String)> {
         let of = |backend: &Arc<Backend>| {
             let said = backend.said.lock();
-            Some((backend.name.clone(), said.greeting.as_ref()?.instructions.clone()?))
+            Some((backend.name.clone(), said.info.as_ref()?.instructions.clone()?))
         };
         self.backends.iter().filter_map(of).collect()
     }
@@ -312,8 +321,8 @@ impl Registry {
     pub fn extensions(&self) -> Vec<(String, Box<RawValue>)> {
         let of = |backend: &Arc<Backend>| {
             let said = backend.said.lock();
-            let greeting = said.greeting.as_ref().filter(|greeting| greeting.version == STATELESS)?;
-            let extensions = splice::get(greeting.capabilities.get(), "/extensions")?;
+            let info = said.info.as_ref().filter(|info| info.version == STATELESS)?;
+            let extensions = splice::get(info.capabilities.get(), "/extensions")?;
             serde_json::from_str::<BTreeMap<_, _>>(extensions).ok()
         };
         self.backends.iter().filter_map(of).flatten().collect()
@@ -322,8 +331,8 @@ impl Registry {
     /// The connected backends that declared a capability.
     #[must_use]
     pub fn capable(&self, capability: &str) -> Vec<Arc<Backend>> {
-        let has = |greeting: &Greeting| greeting.has(capability);
-        let capable = |backend: &&Arc<Backend>| backend.said.lock().greeting.as_ref().is_some_and(has);
+        let has = |info: &ServerInfo| info.has(capability);
+        let capable = |backend: &&Arc<Backend>| backend.said.lock().info.as_ref().is_some_and(has);
         self.backends.iter().filter(capable).cloned().collect()
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Backend;
 use super::open::{Common, Opener};
-use crate::config::{self, BackendEra, Secret, Transport};
+use crate::config::{self, BackendEra, Secret, TransportSettings};
 use crate::redact::Redaction;
 
 /// Nothing here takes long; a test that hangs fails instead.
@@ -19,7 +19,7 @@ pub(super) const GREET: &str = r#"read -r line; echo '{"jsonrpc":"2.0","id":1,"r
 pub(super) fn backend(script: &str, patience: Duration) -> Arc<Backend> {
     let settings = config::Backend {
         name: "scripted".to_owned(),
-        transport: Transport::Stdio {
+        transport: TransportSettings::Stdio {
             command: "sh".to_owned(),
             args: vec![Secret::new("-c"), Secret::new(script)],
             env: Vec::new(),

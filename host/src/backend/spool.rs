@@ -15,8 +15,8 @@ use tokio::task::spawn_blocking;
 
 use crate::call::Share;
 use crate::call::shares::{Place, Shares};
-use crate::mcp::cutter::Cutter;
 use crate::mcp::envelope::{self, Message};
+use crate::mcp::extract::Cutter;
 use crate::mcp::payload::{Payload, PayloadError, Source, Unkept};
 
 /// Messages up to this size are never cut, in bytes.

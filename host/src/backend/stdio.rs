@@ -1,4 +1,4 @@
-//! The wire to an MCP server that is a child process: one line is one message. Reading and writing are two tasks,
+//! The transport to an MCP server that is a child process: one line is one message. Reading and writing are two tasks,
 //! so a server that does not read never keeps the gateway from hearing it.
 //!
 //! Rule: MCP, "Transports", stdio: newline-delimited JSON, nothing else on stdout, stderr is for logging.
@@ -15,10 +15,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::process::{self, Care, ChildSpec, Running, Watcher};
+use super::process::{self, ChildHandle, ChildSpec, Running, Watcher};
 use super::spool::{Gather, Spool, TooLong, WINDOW};
-use super::wire::{
-    self, Control, Driver, End, Incoming, OpenError, Outgoing, Receiver, Sender, Wire, WireError,
+use super::transport::{
+    self, Control, Driver, End, Incoming, OpenError, Outgoing, Receiver, Sender, Transport, TransportError,
 };
 use crate::config::Sandbox;
 use crate::mcp::mend::head_id;
@@ -73,11 +73,11 @@ impl fmt::Debug for StdioSpec {
     }
 }
 
-/// Starts the server and opens the wire to it. Needs a Tokio runtime.
+/// Starts the server and opens the transport to it. Needs a Tokio runtime.
 ///
 /// # Errors
-/// [`WireError::Unreachable`] if the program cannot be started; it lasts if that is not for want of memory or processes.
-pub(crate) async fn open(spec: &StdioSpec) -> Result<Wire, OpenError> {
+/// [`TransportError::Unreachable`] if the program cannot be started; it lasts if that is not for want of memory or processes.
+pub(crate) async fn open(spec: &StdioSpec) -> Result<Transport, OpenError> {
     let child = ChildSpec {
         name: spec.name.clone(),
         command: spec.command.clone(),
@@ -89,13 +89,13 @@ pub(crate) async fn open(spec: &StdioSpec) -> Result<Wire, OpenError> {
     };
     let cannot = |error: std::io::Error| OpenError {
         lasting: is_lasting(&error),
-        error: WireError::Unreachable(format!("cannot start `{}`: {error}", spec.command)),
+        error: TransportError::Unreachable(format!("cannot start `{}`: {error}", spec.command)),
     };
-    let Running { stdin, stdout, closing, care } = process::spawn(&child).await.map_err(cannot)?;
-    let (sender, outgoing) = wire::outgoing();
-    let (incoming, receiver) = wire::incoming();
+    let Running { stdin, stdout, closing, handle } = process::spawn(&child).await.map_err(cannot)?;
+    let (sender, outgoing) = transport::outgoing();
+    let (incoming, receiver) = transport::incoming();
     let end = Arc::new(End::default());
-    let watcher = care.watcher();
+    let watcher = handle.watcher();
     let lines = Lines {
         buffer: BytesMut::new(),
         limit: spec.max_line,
@@ -107,24 +107,24 @@ pub(crate) async fn open(spec: &StdioSpec) -> Result<Wire, OpenError> {
     let reader = tokio::spawn(lines.read(stdout, watcher.gone()));
     let writer = tokio::spawn(write(stdin, outgoing, closing, watcher.gone()));
     tokio::spawn(attend(watcher, reader, writer, incoming, Arc::clone(&end)));
-    Ok(Wire {
+    Ok(Transport {
         sender: Sender::new(sender, Arc::clone(&end), None),
         receiver: Receiver::new(receiver, end),
-        control: Control::new(care),
+        control: Control::new(handle),
     })
 }
 
-impl Driver for Care {
+impl Driver for ChildHandle {
     fn stop(self: Box<Self>, grace: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(Care::stop(*self, grace))
+        Box::pin(ChildHandle::stop(*self, grace))
     }
 
     fn pid(&self) -> Option<u32> {
-        Some(Care::pid(self))
+        Some(ChildHandle::pid(self))
     }
 
     fn stderr_tail(&self) -> String {
-        Care::stderr_tail(self)
+        ChildHandle::stderr_tail(self)
     }
 
     fn last_words(&self) -> String {

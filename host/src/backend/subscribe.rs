@@ -16,7 +16,7 @@ use super::reply::Reply;
 use super::{Backend, PeerError, STANDING};
 use crate::call::shares::{Place, Shares};
 use crate::call::{Call, Share};
-use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::client::{Affinity, Client, ClientInfo, ServerRequest};
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{era, header, message};
 
@@ -94,13 +94,13 @@ struct Subscriber {
 }
 
 impl Client for Subscriber {
-    fn hello(&self) -> &Hello {
-        self.client.hello()
+    fn client_info(&self) -> &ClientInfo {
+        self.client.client_info()
     }
     fn affinity(&self) -> Affinity {
         Affinity::Shared
     }
-    fn tell(&self, message: Bytes) {
+    fn notify(&self, message: Bytes) {
         let text = std::str::from_utf8(&message).unwrap_or("{}");
         let method = splice::get(text, "/method").unwrap_or("");
         if method == "\"notifications/subscriptions/acknowledged\"" {
@@ -108,14 +108,14 @@ impl Client for Subscriber {
         } else {
             let pointer = "/params/_meta/io.modelcontextprotocol~1subscriptionId".to_owned();
             let bare = splice::apply(text, &[Edit::Remove { pointer }]).unwrap_or_else(|_| text.to_owned());
-            self.client.tell(era::without_empty(bare, "/params/_meta").into());
+            self.client.notify(era::without_empty(bare, "/params/_meta").into());
         }
     }
-    fn ask(&self, question: Arc<Question>) {
+    fn ask(&self, question: Arc<ServerRequest>) {
         self.client.ask(question);
     }
-    fn take_back(&self, key: &str, said: Option<&str>) {
-        self.client.take_back(key, said);
+    fn withdraw(&self, key: &str, said: Option<&str>) {
+        self.client.withdraw(key, said);
     }
 }
 
@@ -156,14 +156,14 @@ impl Backend {
         client: &Arc<dyn Client>,
     ) -> Result<(), PeerError> {
         let key = (session.clone(), uri);
-        let token = self.subscriptions.begin(&key, whose).ok_or(super::WireError::Busy)?;
+        let token = self.subscriptions.begin(&key, whose).ok_or(super::TransportError::Busy)?;
         let subscriber = Arc::new(Subscriber { client: client.clone(), acknowledged: Notify::new() });
         let (peer, listener) = (peer.clone(), subscriber.clone());
         let quoted = message::quoted(&key.1);
         let params = format!("{{\"notifications\":{{\"resourceSubscriptions\":[{quoted}]}}}}");
-        let params = era::request_to_stateless(&params, client.hello());
+        let params = era::request_to_stateless(&params, client.client_info());
         let this = self.clone();
-        self.links.spawn(async move {
+        self.dedicated.spawn(async move {
             let headers = header::of_request(Own::Listen.method(), &params, &[]);
             let client = listener.clone();
             let errand = Errand::Own(Own::Listen);
@@ -190,7 +190,7 @@ impl Backend {
 mod tests {
     use super::*;
     use crate::backend::scripted::{self, LONG};
-    use crate::backend::wire::{Incoming, Wire};
+    use crate::backend::transport::{Incoming, Transport};
     use crate::mcp::client::Nobody;
 
     #[test]
@@ -213,7 +213,8 @@ mod tests {
         let script =
             r#"n=1; while read -r line; do echo '{"jsonrpc":"2.0","id":'$n',"result":{}}'; n=$((n+1)); done"#;
         let backend = scripted::backend(script, LONG);
-        let Wire { sender, mut receiver, control } = backend.opener.open(&backend.settings).await.unwrap();
+        let Transport { sender, mut receiver, control } =
+            backend.opener.open(&backend.settings).await.unwrap();
         let peer = Arc::new(Peer::new("scripted".into(), sender));
         let pumped = peer.clone();
         let pump = tokio::spawn(async move {

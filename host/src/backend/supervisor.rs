@@ -14,15 +14,15 @@ use super::eras::Eras;
 use super::errand::Own;
 use super::fleet::Fleet;
 use super::listing;
-use super::negotiate::{self, Greeting, Met, Progress, Stage};
+use super::negotiate::{self, Negotiated, Progress, ServerInfo, Stage};
 use super::open::OpenError;
 use super::peer::Peer;
 use super::refresh;
 use super::restart::{Cause, Life, Next, Restarts};
+use super::transport::{Control, Incoming, Receiver, Transport, TransportError};
 use super::wanted::STOPPED;
-use super::wire::{Control, Incoming, Receiver, Wire, WireError};
 use super::{Backend, PeerError, Status};
-use crate::config::Transport;
+use crate::config::TransportSettings;
 use crate::mcp::Era;
 use crate::mcp::catalog::{List, Offers};
 use crate::mcp::payload::Payload;
@@ -61,7 +61,7 @@ struct Track {
 
 pub(super) async fn run(backend: Arc<Backend>, fleet: Arc<Fleet>, mut client: ClientCapabilities) {
     let mut eras = recall(&backend).await;
-    let process = matches!(backend.settings.transport, Transport::Stdio { .. });
+    let process = matches!(backend.settings.transport, TransportSettings::Stdio { .. });
     // How often a server that is only connected to was started is not ours to count.
     let fresh = || Restarts::new(process.then_some(backend.settings.max_restarts));
     let mut restarts = fresh();
@@ -135,7 +135,7 @@ async fn halt(backend: &Arc<Backend>, fleet: &Arc<Fleet>, turn: u64) -> bool {
 /// What earlier starts have shown; read on a thread that may block.
 async fn recall(backend: &Arc<Backend>) -> Eras {
     let of = |backend: &Backend| {
-        let process = matches!(backend.settings.transport, Transport::Stdio { .. });
+        let process = matches!(backend.settings.transport, TransportSettings::Stdio { .. });
         Eras::recall(backend.remembered.clone(), backend.settings.era, process)
     };
     let reading = backend.clone();
@@ -216,7 +216,7 @@ async fn live(
         () = backend.stopping() => return End::Asked { again: false },
         () = backend.wanted.turned(turn) => return End::Ordered,
     };
-    let Wire { sender, receiver, control } = match opened {
+    let Transport { sender, receiver, control } = match opened {
         Ok(wire) => wire,
         Err(OpenError { error, lasting }) => {
             let cause = if lasting { Cause::Lasting } else { Cause::Passing };
@@ -284,7 +284,7 @@ async fn reporting<T>(
     }
 }
 
-/// Moves messages from the wire to their recipients, until the wire ends.
+/// Moves messages from the transport to their recipients, until the transport ends.
 struct Pump<'a> {
     backend: &'a Arc<Backend>,
     fleet: &'a Arc<Fleet>,
@@ -333,12 +333,14 @@ async fn come_up(
     client: &mut ClientCapabilities,
     eras: &mut Eras,
     track: &Track,
-) -> Result<(Met, Vec<List>), End> {
+) -> Result<(Negotiated, Vec<List>), End> {
     let lost = |what: &str, error: &PeerError| {
         let cause = match error {
-            PeerError::Wire(WireError::Status { status: 401 | 403 | 407, .. }) => Cause::Lasting,
-            PeerError::Wire(WireError::Status { retry_after: Some(after), .. }) => Cause::Asked(*after),
-            PeerError::Wire(_)
+            PeerError::Transport(TransportError::Status { status: 401 | 403 | 407, .. }) => Cause::Lasting,
+            PeerError::Transport(TransportError::Status { retry_after: Some(after), .. }) => {
+                Cause::Asked(*after)
+            }
+            PeerError::Transport(_)
             | PeerError::Timeout { .. }
             | PeerError::Garbage(_)
             | PeerError::Endless(_) => Cause::Passing,
@@ -347,22 +349,22 @@ async fn come_up(
     };
     let met = negotiate::negotiate(peer, backend, eras.first(), client, &backend.progress).await;
     let met = met.map_err(|error| lost("the handshake failed", &error))?;
-    let Met { greeting, .. } = &met;
-    backend.shakes_hands.store(greeting.handshake, std::sync::atomic::Ordering::Relaxed);
+    let Negotiated { info, .. } = &met;
+    backend.shakes_hands.store(info.handshake, std::sync::atomic::Ordering::Relaxed);
     if peer.era() == Era::Handshake {
-        control.set_protocol_version(&greeting.version);
+        control.set_protocol_version(&info.version);
     }
-    let offers = offers(peer, greeting, backend.settings.start_timeout, &backend.progress).await;
+    let offers = offers(peer, info, backend.settings.start_timeout, &backend.progress).await;
     let (mut offers, unread) = offers.map_err(|error| lost("its lists cannot be read", &error))?;
     // A list that cannot be read now stays as it was when it was read last.
     let known = backend.original().unwrap_or_default();
     unread.iter().for_each(|list| offers.set(*list, known.get(*list).to_vec()));
     fleet.offer(backend, offers).await;
-    tracing::info!(backend = %backend.name, version = %greeting.version, pid = control.pid(), "backend is ready");
+    tracing::info!(backend = %backend.name, version = %info.version, pid = control.pid(), "backend is ready");
     if let Some(write) = eras.met(&met) {
         tokio::task::spawn_blocking(write);
     }
-    fleet.greeted(backend, greeting.clone());
+    fleet.introduced_itself(backend, info.clone());
     backend.progress.is_at(Stage::Up);
     *track.up.lock() = Some(Instant::now());
     backend.peer.store(Some(peer.clone()));
@@ -378,11 +380,11 @@ async fn stay(
     fleet: &Arc<Fleet>,
     peer: &Arc<Peer>,
     client: &mut ClientCapabilities,
-    met: &Met,
+    met: &Negotiated,
     unread: &[List],
 ) -> End {
     let stateless = peer.era() == Era::Stateless;
-    let listening = listing::listen(peer, &met.greeting);
+    let listening = listing::listen(peer, &met.info);
     tokio::pin!(listening);
     let mut listens = stateless;
     let rereading = reread(backend, fleet, unread);
@@ -426,11 +428,11 @@ async fn is_well(backend: &Backend, peer: &Peer, pings: &mut bool) -> Result<(),
     };
     let Err(error) = listing::ask(peer, question, None, patience).await else { return Ok(()) };
     match &error {
-        PeerError::Wire(WireError::Status { .. } | WireError::Busy) => Ok(()),
+        PeerError::Transport(TransportError::Status { .. } | TransportError::Busy) => Ok(()),
         PeerError::Timeout { .. } if peer.may_be_silent(patience) => Ok(()),
-        PeerError::Wire(WireError::Closed(_) | WireError::SessionLost | WireError::Unreachable(_)) => {
-            Err(error)
-        }
+        PeerError::Transport(
+            TransportError::Closed(_) | TransportError::SessionLost | TransportError::Unreachable(_),
+        ) => Err(error),
         _ if *pings && peer.era() == Era::Handshake => {
             listing::ask(peer, Own::List(List::Tools), None, patience).await.map_err(|_| error)?;
             *pings = false;
@@ -445,7 +447,7 @@ async fn is_well(backend: &Backend, peer: &Peer, pings: &mut bool) -> Result<(),
 /// the start has failed.
 async fn offers(
     peer: &Peer,
-    greeting: &Greeting,
+    info: &ServerInfo,
     patience: Duration,
     progress: &Progress,
 ) -> Result<(Offers, Vec<List>), PeerError> {
@@ -459,15 +461,17 @@ async fn offers(
             List::Prompts => "prompts",
         };
         // Tools are asked for in any case: some servers forget to declare them.
-        if list == List::Tools || greeting.has(capability) {
+        if list == List::Tools || info.has(capability) {
             progress.is_at(Stage::Listing(list));
             match listing::drain(peer, list, patience).await {
                 Ok(items) => {
                     read = true;
                     offers.set(list, items);
                 }
-                Err(PeerError::Wire(
-                    error @ (WireError::Closed(_) | WireError::SessionLost | WireError::Unreachable(_)),
+                Err(PeerError::Transport(
+                    error @ (TransportError::Closed(_)
+                    | TransportError::SessionLost
+                    | TransportError::Unreachable(_)),
                 )) => {
                     return Err(error.into());
                 }
@@ -488,9 +492,9 @@ async fn offers(
 /// Reads all lists again of a server that had forgotten the session, as it may be another program now. One reading at a
 /// time.
 async fn read_again(backend: &Arc<Backend>, fleet: &Arc<Fleet>) {
-    let (Some(peer), Some(greeting)) = (backend.peer(), backend.greeting()) else { return };
+    let (Some(peer), Some(info)) = (backend.peer(), backend.info()) else { return };
     let Ok(_turn) = backend.rereading.try_lock() else { return };
-    match offers(&peer, &greeting, backend.settings.timeout, &Progress::default()).await {
+    match offers(&peer, &info, backend.settings.timeout, &Progress::default()).await {
         Ok((offers, unread)) if unread.is_empty() => {
             fleet.offer(backend, offers).await;
             fleet.changed(backend);

@@ -14,8 +14,8 @@ use super::peer::Peer;
 use super::reply::Reply;
 use super::{Backend, PeerError};
 use crate::call::{Call, Target, TargetKind};
-use crate::config::Transport;
-use crate::mcp::client::{Answered, Client, Question};
+use crate::config::TransportSettings;
+use crate::mcp::client::{Answered, Client, ServerRequest};
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, code, era, header, is_custom, message};
 use crate::policy::Permitted;
@@ -37,12 +37,12 @@ pub(super) async fn exchange(
     client: &Arc<dyn Client>,
 ) -> Result<Reply, PeerError> {
     let call = permitted.call();
-    if peer.era() == Era::Stateless && matches!(backend.settings.transport, Transport::Http { .. }) {
+    if peer.era() == Era::Stateless && matches!(backend.settings.transport, TransportSettings::Http { .. }) {
         let mirrored = backend.mirrored(&call.target.upstream);
         headers.extend(header::of_request(&call.method, params, &mirrored));
     }
     let send = async |params: &str| backend.request(peer, permitted, params, headers.clone(), client).await;
-    match (client.hello().era(), peer.era()) {
+    match (client.client_info().era(), peer.era()) {
         (Era::Handshake, Era::Handshake) | (Era::Stateless, Era::Stateless) => send(params).await,
         (Era::Stateless, Era::Handshake) if splice::get(params, "/requestState").is_some() => {
             // The gateway's own did not come this far, and such a server has none.
@@ -52,7 +52,7 @@ pub(super) async fn exchange(
         }
         (Era::Stateless, Era::Handshake) => {
             let reply = send(&era::request_to_handshake(params)).await?;
-            let asks = client.hello().answers("elicitation/create");
+            let asks = client.client_info().answers("elicitation/create");
             let url = (asks && reply.is_error()).then(|| era::url_elicitation(reply.text())).flatten();
             Ok(if let Some(required) = url {
                 let server = era::server_info();
@@ -69,7 +69,7 @@ pub(super) async fn exchange(
             if let Some(reply) = courtesy {
                 return reply;
             }
-            let mut params = era::request_to_stateless(params, client.hello());
+            let mut params = era::request_to_stateless(params, client.client_info());
             for _ in 0..MAX_ROUNDS {
                 let reply = send(&params).await?;
                 if reply.is_error() {
@@ -106,13 +106,13 @@ pub(super) fn pass(
     mut headers: Vec<(String, String)>,
     client: &Arc<dyn Client>,
 ) -> Result<Reply, PeerError> {
-    let translated = match (client.hello().era(), peer.era()) {
+    let translated = match (client.client_info().era(), peer.era()) {
         (Era::Handshake, Era::Handshake) | (Era::Stateless, Era::Stateless) => None,
         (Era::Stateless, Era::Handshake) => Some(era::request_to_handshake(params)),
-        (Era::Handshake, Era::Stateless) => Some(era::request_to_stateless(params, client.hello())),
+        (Era::Handshake, Era::Stateless) => Some(era::request_to_stateless(params, client.client_info())),
     };
     let params = translated.as_deref().unwrap_or(params);
-    if peer.era() == Era::Stateless && matches!(backend.settings.transport, Transport::Http { .. }) {
+    if peer.era() == Era::Stateless && matches!(backend.settings.transport, TransportSettings::Http { .. }) {
         headers.extend(header::of_request(&permitted.call().method, params, &[]));
     }
     peer.pass(permitted, params, headers)?;
@@ -178,14 +178,14 @@ async fn answers(
     }
     let mut waiting = Vec::with_capacity(wanted.len());
     for (key, Wanted { method, params }) in wanted {
-        if !client.hello().answers(&method) {
+        if !client.client_info().answers(&method) {
             let text = format!("backend \"{backend}\" wants `{method}`, which the client did not declare");
             let error = serde_json::json!({ "code": code::INVALID_REQUEST, "message": text });
             return Ok(Err(error.to_string()));
         }
         let (tell, told) = oneshot::channel();
         // The caller may have given up in the meantime.
-        let question = Question::new(format!("round:{key}"), method, params, move |answer| {
+        let question = ServerRequest::new(format!("round:{key}"), method, params, move |answer| {
             drop(tell.send(answer));
         });
         client.ask(question.clone());
@@ -199,7 +199,7 @@ async fn answers(
             }
             Ok(Ok(Answered::Error(error))) => return Ok(Err(error.get().to_owned())),
             Ok(Err(_)) | Err(_) => {
-                client.take_back(&question.key, None);
+                client.withdraw(&question.key, None);
                 return Err(PeerError::Timeout { after: THINKING, alive: true });
             }
         }

@@ -120,7 +120,7 @@ impl Backend {
     /// the number of the order.
     pub fn stop(&self) -> u64 {
         let turn = self.wanted.order(true);
-        self.links.end_all();
+        self.dedicated.end_all();
         turn
     }
 
@@ -128,7 +128,7 @@ impl Backend {
     /// later, or never. Returns the number of the order.
     pub fn restart(&self) -> u64 {
         let turn = self.wanted.order(false);
-        self.links.end_all();
+        self.dedicated.end_all();
         turn
     }
 

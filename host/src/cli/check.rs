@@ -60,12 +60,14 @@ fn describe(text: &mut String, config: &Config, loaded: &Loaded) {
     for backend in &config.backends {
         let how = match &backend.transport {
             _ if backend.absent.is_some() => "left out".to_owned(),
-            config::Transport::Stdio { command, args, sandbox, .. } => {
+            config::TransportSettings::Stdio { command, args, sandbox, .. } => {
                 let sandbox = if sandbox.is_some() { "  (in a sandbox)" } else { "" };
                 let args: Vec<&str> = args.iter().map(config::Secret::expose).collect();
                 format!("{}{sandbox}", line(&format!("stdio  {command} {}", args.join(" "))))
             }
-            config::Transport::Http { url, .. } => line(&format!("http   {}", url.expose())).into_owned(),
+            config::TransportSettings::Http { url, .. } => {
+                line(&format!("http   {}", url.expose())).into_owned()
+            }
         };
         let _ = writeln!(text, "  {:<18} {how}", backend.name);
     }

@@ -119,12 +119,15 @@ fn the_original_layout_loads_as_it_is() {
     };
     assert_eq!(url.expose(), "postgres://sentinel:hunter22@localhost/audit");
     assert_eq!(config.audit.dir, Path::new("/home/ann/.local/state/sentinel-gateway"));
-    let Transport::Http { url, headers, route } = &config.backends[0].transport else { panic!("http") };
+    let TransportSettings::Http { url, headers, route } = &config.backends[0].transport else {
+        panic!("http")
+    };
     assert_eq!(url.expose(), "http://127.0.0.1:3001");
     assert_eq!(*route, Route::default());
     assert_eq!(headers[0].0, "X-Sentinel-Auth");
     assert_eq!(headers[0].1.expose(), "between us");
-    let Transport::Stdio { command, args, env, cwd: None, sandbox: None } = &config.backends[1].transport
+    let TransportSettings::Stdio { command, args, env, cwd: None, sandbox: None } =
+        &config.backends[1].transport
     else {
         panic!("stdio")
     };
@@ -186,7 +189,7 @@ fn values_take_parts_from_the_environment() {
                 Authorization = \"Bearer ${CONTEXT7_KEY}\"\nX-Literal = \"$${HOME}\"\nX-Token = \"in the file\"\n";
     let base = "[auth]\nmode = \"local\"\nrole = \"r\"\n[rbac.roles.r]\n";
     let config = read(&format!("{base}{text}")).unwrap();
-    let Transport::Http { headers, .. } = &config.backends[0].transport else { panic!("http") };
+    let TransportSettings::Http { headers, .. } = &config.backends[0].transport else { panic!("http") };
     let values: Vec<&str> = headers.iter().map(|(_, value)| value.expose()).collect();
     assert_eq!(values, ["Bearer c7-key", "${HOME}", "in the file", "between us"]);
     let known = config.secret_values();
@@ -227,8 +230,8 @@ fn with_files(files: &[(&str, &[u8], u32)], value: &str) -> Result<Config, Probl
 #[test]
 fn values_take_parts_from_files() {
     let value = |config: &Config| match &config.backends[0].transport {
-        Transport::Http { headers, .. } => headers[0].1.expose().to_owned(),
-        Transport::Stdio { .. } => panic!("http"),
+        TransportSettings::Http { headers, .. } => headers[0].1.expose().to_owned(),
+        TransportSettings::Stdio { .. } => panic!("http"),
     };
     for (content, wanted) in [
         ("s3cret\n", "s3cret"),
@@ -547,8 +550,8 @@ fn a_sandbox_is_closed_unless_it_is_opened() {
         let env = |name: &str| (name == "HOME").then(|| "/home/ann".to_owned());
         let config = parse(&text, &dir.path().join("s.toml"), &env).unwrap();
         match &config.backends[0].transport {
-            Transport::Stdio { sandbox, .. } => sandbox.clone(),
-            Transport::Http { .. } => panic!("stdio"),
+            TransportSettings::Stdio { sandbox, .. } => sandbox.clone(),
+            TransportSettings::Http { .. } => panic!("stdio"),
         }
     };
     assert_eq!(of(""), None);

@@ -57,7 +57,7 @@ pub(super) fn start(program: &Path, arguments: &[&str], limits: &Limits) -> io::
     unsafe {
         command.pre_exec(before_exec);
     }
-    on_the_spawner(command)
+    on_spawn_thread(command)
 }
 
 /// Has exec close every descriptor that the gateway inherited: all but the three pipes. They may not be closed at once,
@@ -108,7 +108,7 @@ type Job = (Command, SyncSender<io::Result<Child>>);
 
 /// Forks on a thread that lives as long as the process: the kernel sends the parent-death signal when the *thread* that
 /// forked ends, and the thread that asks for a worker may end any time.
-fn on_the_spawner(command: Command) -> io::Result<Child> {
+fn on_spawn_thread(command: Command) -> io::Result<Child> {
     static SPAWNER: OnceLock<Option<SyncSender<Job>>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
         let (jobs, queue) = sync_channel::<Job>(16);

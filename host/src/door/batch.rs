@@ -19,10 +19,10 @@ use crate::queue;
 const MAX_BATCH: usize = 100;
 
 impl Conversation {
-    pub(super) async fn hear_batch(self: &Arc<Self>, text: &[u8], out: &Out) {
+    pub(super) async fn receive_batch(self: &Arc<Self>, text: &[u8], out: &Out) {
         let refuse =
             |code: i64, text: &str| Outbound::with(message::error("null", code, text, &Value::Null), 400);
-        let allowed = self.hello().is_some_and(|hello| hello.version == BATCH_REVISION);
+        let allowed = self.client_info().is_some_and(|client_info| client_info.version == BATCH_REVISION);
         let parts: Vec<&RawValue> = match serde_json::from_slice(text) {
             Ok(parts) => parts,
             Err(error) => return say(out, refuse(code::PARSE_ERROR, &format!("not JSON: {error}"))).await,

@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 
 mod kinship;
 
-use super::seldom::Seldom;
-use crate::call::{Credential, Denial, Json, Refused};
+use super::log_limit::LogLimit;
+use crate::call::{Credential, Denial, DenialKind, Json};
 use crate::control::socket::Socket;
 use crate::control::{Answer, ControlPlane, MAX_REQUEST, Request, VERSION};
 use crate::mcp::Params;
@@ -55,13 +55,13 @@ struct TurnAway {
     /// A word for programs.
     reason: &'static str,
     message: String,
-    status: Refused,
+    status: DenialKind,
 }
 
 /// Serves until `stop` ends, and then until the commands under way are done, within a bound.
 pub async fn serve(socket: Socket, control: Control, stop: impl Future<Output = ()>) {
     let (places, tasks, full) =
-        (Arc::new(Semaphore::new(MAX_CONNECTIONS)), TaskTracker::new(), Seldom::default());
+        (Arc::new(Semaphore::new(MAX_CONNECTIONS)), TaskTracker::new(), LogLimit::default());
     tokio::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -140,7 +140,7 @@ impl Control {
         peer: Option<&UCred>,
     ) -> Result<Option<(Request, Params)>, TurnAway> {
         let away = |status, reason, message: String| TurnAway { reason, message, status };
-        let stranger = |message: String| away(Refused::Unauthenticated, "not_the_operator", message);
+        let stranger = |message: String| away(DenialKind::Unauthenticated, "not_the_operator", message);
         let Some(peer) = peer else {
             return Err(stranger("the system does not say who is connected".to_owned()));
         };
@@ -162,7 +162,7 @@ impl Control {
             }
             Err(why) => return Err(stranger(format!("it cannot be told which process is connected: {why}"))),
         }
-        let malformed = |reason, message: String| away(Refused::InvalidArguments, reason, message);
+        let malformed = |reason, message: String| away(DenialKind::InvalidArguments, reason, message);
         let line = match timeout(PATIENCE, read_line(stream)).await {
             Ok(Ok(Line::Whole(line))) => line,
             Ok(Ok(Line::None)) => return Ok(None),

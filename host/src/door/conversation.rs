@@ -15,33 +15,33 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::clients::CallLine;
-pub(super) use self::clients::Sole;
+use self::clients::SessionClient;
+pub(super) use self::clients::StdioClient;
 pub(super) use self::notices::Noticed;
 use self::notices::Notices;
-use super::asked::Asked;
 use super::backlog::Backlog;
 use super::given::Given;
-use super::hub::{Hub, Listener};
 use super::line::{Out, Outbound, Stream};
-use super::park::Parking;
+use super::pending::PendingRequests;
 use super::respond;
+use super::subscribers::{Listener, Subscribers};
+use super::suspend::SuspendedCalls;
 use crate::call::shares::Shares;
 use crate::call::{Json, Share};
 use crate::mcp::catalog::List;
-use crate::mcp::client::{self, Affinity, Client, Hello, Question};
+use crate::mcp::client::{self, Affinity, Client, ClientInfo, ServerRequest};
 use crate::mcp::envelope::{self, EnvelopeError, Message};
 use crate::mcp::splice::Edit;
 use crate::mcp::{Era, Params, bounds, code, era, is_of_protocol, message, method, params, splice};
-use crate::pipeline::{Answer, Arrival, Caller, Failure, Pipeline, View};
+use crate::pipeline::{Answer, CallRequest, Caller, Failure, Pipeline, View};
 use crate::session::Session;
 
 /// What all conversations of a door share.
 #[derive(Clone, Debug)]
-pub struct House {
+pub struct Endpoint {
     pub pipeline: Arc<Pipeline>,
-    pub hub: Arc<Hub>,
-    pub parking: Arc<Parking>,
+    pub subscribers: Arc<Subscribers>,
+    pub suspended: Arc<SuspendedCalls>,
     /// `stdio` or `http`.
     pub door: &'static str,
     /// Only one client will ever come, so the connections to backends are its own.
@@ -50,23 +50,23 @@ pub struct House {
     pub stopping: CancellationToken,
 }
 
-/// How a request was taken up.
-pub(super) enum TakenUp<W> {
+/// What becomes of a request that a client sent.
+pub(super) enum Dispatch<W> {
     /// It was answered at once.
-    Answered(Outbound),
+    Reply(Outbound),
     /// A task of its own works on it, and will answer.
-    Away,
+    Spawned,
     /// The work that has to be done for it; it ends with the answer.
-    ToDo(W),
+    Run(W),
 }
 
 /// One client's conversation.
 #[derive(Debug)]
 pub struct Conversation {
-    pub(super) house: House,
+    pub(super) endpoint: Endpoint,
     pub(super) session: Arc<Session>,
     /// What was settled in `initialize`, with the log level of later.
-    pub(super) hello: ArcSwapOption<Hello>,
+    pub(super) client_info: ArcSwapOption<ClientInfo>,
     /// Where messages go that belong to no request; bounded, so a client that does not read slows itself down.
     standing: Mutex<Option<Stream>>,
     /// Messages that came while the standing stream was not read.
@@ -74,7 +74,7 @@ pub struct Conversation {
     /// The session has connections to backends that it does not share.
     pub(super) exclusive: AtomicBool,
     tasks: TaskTracker,
-    pub(super) asked: Mutex<Asked>,
+    pub(super) pending: Mutex<PendingRequests>,
     notices: Notices,
     /// The lists that the client has.
     pub(super) given: Given,
@@ -82,16 +82,16 @@ pub struct Conversation {
 
 impl Conversation {
     #[must_use]
-    pub fn new(house: House, session: Arc<Session>) -> Arc<Self> {
+    pub fn new(endpoint: Endpoint, session: Arc<Session>) -> Arc<Self> {
         Arc::new(Self {
-            house,
+            endpoint,
             session,
-            hello: ArcSwapOption::empty(),
+            client_info: ArcSwapOption::empty(),
             standing: Mutex::default(),
             backlog: Mutex::default(),
             exclusive: AtomicBool::new(false),
             tasks: TaskTracker::new(),
-            asked: Mutex::default(),
+            pending: Mutex::default(),
             notices: Notices::default(),
             given: Given::default(),
         })
@@ -103,7 +103,7 @@ impl Conversation {
     }
 
     /// Where messages go that belong to no request. A second stream takes over from the first.
-    pub fn stand(&self, out: Stream) {
+    pub fn attach_stream(&self, out: Stream) {
         let mut standing = self.standing.lock();
         for message in self.backlog.lock().take() {
             // A new stream has room for all of them.
@@ -113,7 +113,7 @@ impl Conversation {
     }
 
     /// The client is gone: nothing more is said to it.
-    pub fn leave(&self) {
+    pub fn detach(&self) {
         self.standing.lock().take();
     }
 
@@ -129,12 +129,12 @@ impl Conversation {
     }
 
     pub(super) fn pipeline(&self) -> &Arc<Pipeline> {
-        &self.house.pipeline
+        &self.endpoint.pipeline
     }
 
     /// Which connection to servers of the handshake era its calls need.
     pub(super) fn affinity(&self) -> Affinity {
-        if !self.house.sole && self.exclusive.load(Ordering::Relaxed) {
+        if !self.endpoint.sole && self.exclusive.load(Ordering::Relaxed) {
             Affinity::Session(self.session.id().clone())
         } else {
             Affinity::Shared
@@ -143,10 +143,10 @@ impl Conversation {
 
     /// Takes one message of the client, and answers on `out`. Requests run as tasks of their own, so this never waits
     /// for a backend.
-    pub async fn hear(self: &Arc<Self>, text: &Bytes, out: &Out) {
+    pub async fn receive(self: &Arc<Self>, text: &Bytes, out: &Out) {
         let trimmed = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
         if text.get(trimmed) == Some(&b'[') {
-            return self.hear_batch(text, out).await;
+            return self.receive_batch(text, out).await;
         }
         match envelope::parse(text) {
             Ok(Message::Request { id, method, params }) => {
@@ -165,7 +165,7 @@ impl Conversation {
     }
 
     /// Takes one request of the stateless era, in a conversation that is over with it; its answer, if it has one at once.
-    pub(super) fn hear_stateless(
+    pub(super) fn receive_stateless(
         self: &Arc<Self>,
         id: &RawValue,
         method: &str,
@@ -200,44 +200,44 @@ impl Conversation {
         params: Option<Json>,
         out: &Out,
     ) -> Option<Outbound> {
-        match self.taken_up(id, method, params, out) {
-            TakenUp::Answered(reply) => return Some(reply),
-            TakenUp::Away => {}
-            TakenUp::ToDo(work) => drop(self.tasks.spawn(work)),
+        match self.dispatch(id, method, params, out) {
+            Dispatch::Reply(reply) => return Some(reply),
+            Dispatch::Spawned => {}
+            Dispatch::Run(work) => drop(self.tasks.spawn(work)),
         }
         None
     }
 
     /// Answers at once a request that needs no backend; for any other it returns the work to do.
-    pub(super) fn taken_up(
+    pub(super) fn dispatch(
         self: &Arc<Self>,
         id: &RawValue,
         method: &str,
         params: Option<Json>,
         out: &Out,
-    ) -> TakenUp<impl Future<Output = ()> + Send + use<>> {
+    ) -> Dispatch<impl Future<Output = ()> + Send + use<>> {
         if let Err(error) = bounds::check(id, method, params.as_ref().map(Json::get)) {
-            return TakenUp::Answered(Outbound::with(respond::too_long(id, error), 400));
+            return Dispatch::Reply(Outbound::with(respond::too_long(id, error), 400));
         }
         if era::is_stateless(params.as_ref().map(Json::get)) || method == "server/discover" {
-            return self.stateless(id, method, params, out).map_or(TakenUp::Away, TakenUp::Answered);
+            return self.stateless(id, method, params, out).map_or(Dispatch::Spawned, Dispatch::Reply);
         }
         if method == "ping" {
-            return TakenUp::Answered(Outbound::last(message::result(id.get(), "{}")));
+            return Dispatch::Reply(Outbound::last(message::result(id.get(), "{}")));
         }
         // From here on the policies must judge exactly what the server will read.
         let params = params.map(|params| Params::read(method, params)).transpose();
         if method == "initialize" {
             return match self.open(id, params.as_ref(), &out.caller) {
-                Ok(opened) => self.greet(id, opened, out).map_or(TakenUp::Away, TakenUp::Answered),
-                Err(refused) => TakenUp::Answered(Outbound::last(refused)),
+                Ok(opened) => self.greet(id, opened, out).map_or(Dispatch::Spawned, Dispatch::Reply),
+                Err(refused) => Dispatch::Reply(Outbound::last(refused)),
             };
         }
-        let Some(hello) = self.hello.load_full() else {
+        let Some(client_info) = self.client_info.load_full() else {
             let text = format!("`{method}` before `initialize`: the session is not initialised");
             let data = json!({ "reason": "not_initialized" });
             let message = message::error(id.get(), code::NOT_INITIALIZED, &text, &data);
-            return TakenUp::Answered(Outbound::last(message));
+            return Dispatch::Reply(Outbound::last(message));
         };
         let known = Pipeline::is_targeted(method)
             || List::of_method(method).is_some()
@@ -247,13 +247,13 @@ impl Conversation {
             || (method == "tasks/list" && self.pipeline().lists_tasks())
             || !is_of_protocol(method);
         if !known {
-            return TakenUp::Answered(Outbound::last(unknown(id, method)));
+            return Dispatch::Reply(Outbound::last(unknown(id, method)));
         }
         let in_flight = match self.session.admit(id) {
             Ok(in_flight) => in_flight,
             Err(error) => {
                 let message = respond::not_admitted(id.get(), error, Era::Handshake);
-                return TakenUp::Answered(Outbound::last(message));
+                return Dispatch::Reply(Outbound::last(message));
             }
         };
         if matches!(method, "logging/setLevel" | "resources/subscribe") {
@@ -261,22 +261,22 @@ impl Conversation {
         }
         let (this, out) = (self.clone(), out.of(&in_flight));
         let (id, method) = (id.to_owned(), method.to_owned());
-        TakenUp::ToDo(async move {
-            let client: Arc<dyn Client> = Arc::new(CallLine {
+        Dispatch::Run(async move {
+            let client: Arc<dyn Client> = Arc::new(SessionClient {
                 conversation: this.clone(),
-                hello,
+                client_info,
                 out: out.clone(),
                 number: in_flight.number,
             });
-            let arrival = this.arrival(&out.caller, Some(&id), &method, &client);
-            let arrival = Arrival { trace: out.trace.as_deref(), ..arrival };
+            let request = this.call_request(&out.caller, Some(&id), &method, &client);
+            let request = CallRequest { trace: out.trace.as_deref(), ..request };
             let mut view = None;
             let answer = match &params {
                 Ok(params) => {
-                    let arrival = Arrival { params: params.as_ref(), ..arrival };
-                    this.work(arrival, &mut view, &in_flight.cancelled).await
+                    let request = CallRequest { params: params.as_ref(), ..request };
+                    this.work(request, &mut view, &in_flight.cancelled).await
                 }
-                Err(ambiguous) => this.pipeline().misread(arrival, ambiguous).await,
+                Err(ambiguous) => this.pipeline().misread(request, ambiguous).await,
             };
             let cancelled = in_flight.cancelled.is_cancelled();
             drop(in_flight);
@@ -297,21 +297,21 @@ impl Conversation {
         let (list, moved) = (view.list, self.pipeline().has_moved(&view));
         self.given.note(view);
         if moved {
-            self.house.hub.look_again(list);
+            self.endpoint.subscribers.look_again(list);
         }
     }
 
     /// What arrives, without its params.
-    pub(super) fn arrival<'a>(
+    pub(super) fn call_request<'a>(
         &'a self,
         caller: &'a Caller,
         id: Option<&'a RawValue>,
         method: &'a str,
         client: &'a Arc<dyn Client>,
-    ) -> Arrival<'a> {
-        Arrival {
+    ) -> CallRequest<'a> {
+        CallRequest {
             caller,
-            door: self.house.door,
+            door: self.endpoint.door,
             session: self.session.id(),
             rpc_id: id.map(RawValue::get),
             method,
@@ -323,41 +323,42 @@ impl Conversation {
 
     async fn work(
         &self,
-        arrival: Arrival<'_>,
+        request: CallRequest<'_>,
         view: &mut Option<View>,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        if let Some(list) = List::of_method(arrival.method) {
-            let (result, given) = self.pipeline().list(arrival, list).await?;
+        if let Some(list) = List::of_method(request.method) {
+            let (result, given) = self.pipeline().list(request, list).await?;
             *view = Some(given);
             return Ok(Answer::Result(result.into()));
         }
-        if arrival.method == "logging/setLevel" {
-            let level = arrival.params.and_then(|params| splice::get(params.get(), "/level"));
+        if request.method == "logging/setLevel" {
+            let level = request.params.and_then(|params| splice::get(params.get(), "/level"));
             if let Some((_, most)) = client::too_long(None, None, level) {
                 return Err(Failure::Params(format!("`level` may have {most} bytes at most")));
             }
-            if let Some((level, hello)) = level.zip(self.hello.load_full()) {
+            if let Some((level, client_info)) = level.zip(self.client_info.load_full()) {
                 let level = Some(message::raw(level.to_owned()));
-                self.hello.store(Some(Arc::new(Hello { log_level: level, ..(*hello).clone() })));
+                self.client_info
+                    .store(Some(Arc::new(ClientInfo { log_level: level, ..(*client_info).clone() })));
             }
-            return self.pipeline().broadcast(arrival, "logging", cancelled).await;
+            return self.pipeline().broadcast(request, "logging", cancelled).await;
         }
-        if arrival.method == "tasks/list" {
-            return self.pipeline().list_tasks(arrival, cancelled).await;
+        if request.method == "tasks/list" {
+            return self.pipeline().list_tasks(request, cancelled).await;
         }
-        self.pipeline().handle(arrival, cancelled).await
+        self.pipeline().handle(request, cancelled).await
     }
 
     /// What `initialize` settled; none before it.
     #[must_use]
-    pub fn hello(&self) -> Option<Arc<Hello>> {
-        self.hello.load_full()
+    pub fn client_info(&self) -> Option<Arc<ClientInfo>> {
+        self.client_info.load_full()
     }
 
     /// Says something that belongs to no request.
-    pub(super) fn tell(&self, message: Bytes) {
-        if self.hello.load().is_none() {
+    pub(super) fn notify(&self, message: Bytes) {
+        if self.client_info.load().is_none() {
             return;
         }
         let standing = self.standing.lock();
@@ -375,35 +376,35 @@ impl Conversation {
 
     /// Passes a backend's question on, if the client said that it can answer such: on the stream of the request that
     /// caused it, or else on the standing one.
-    pub(super) fn ask(&self, question: &Arc<Question>, out: Option<&Stream>) {
-        let Some(hello) = self.hello.load_full() else {
+    pub(super) fn ask(&self, question: &Arc<ServerRequest>, out: Option<&Stream>) {
+        let Some(client_info) = self.client_info.load_full() else {
             return question.refuse(code::INTERNAL_ERROR, "no client is connected yet");
         };
-        if !hello.answers(&question.method) {
+        if !client_info.answers(&question.method) {
             return question.refuse(code::METHOD_NOT_FOUND, "the client does not support this");
         }
-        let Some((id, text)) = self.asked.lock().add(question) else {
+        let Some((id, text)) = self.pending.lock().add(question) else {
             return question.refuse(code::INTERNAL_ERROR, "too many questions wait for the client");
         };
         let standing = self.standing.lock().clone();
         let asked =
             out.into_iter().chain(&standing).any(|out| out.try_send(Outbound::Part(text.clone())).is_ok());
         if !asked {
-            self.asked.lock().remove(id);
+            self.pending.lock().remove(id);
             question.refuse(code::INTERNAL_ERROR, "the client does not listen");
         }
     }
 
     /// A backend no longer wants an answer to its question: the client hears what it said, with its own id for it.
-    pub(super) fn take_back(&self, key: &str, said: Option<&str>) {
-        let id = self.asked.lock().take_back(key);
+    pub(super) fn withdraw(&self, key: &str, said: Option<&str>) {
+        let id = self.pending.lock().withdraw(key);
         if let Some(id) = id {
             let set = Edit::Set { pointer: "/requestId".to_owned(), json: id.to_string() };
             // Params that hold a member twice could name another question to the client.
             let said = said.filter(|said| params::check(method::CANCELLED, said).is_ok());
             let params = said.and_then(|said| splice::apply(said, &[set]).ok());
             let params = params.unwrap_or_else(|| format!("{{\"requestId\":{id}}}"));
-            self.tell(message::notification(method::CANCELLED, Some(&params)));
+            self.notify(message::notification(method::CANCELLED, Some(&params)));
         }
     }
 }
@@ -411,14 +412,14 @@ impl Conversation {
 impl Listener for Conversation {
     fn is_judged_anew(&self) {
         // On stdio there is one way to the client, and each of its requests is judged.
-        if !self.house.sole {
-            self.leave();
+        if !self.endpoint.sole {
+            self.detach();
         }
     }
 
     fn hear_of(&self, lists: &[List]) {
         for news in self.given.changes(self.pipeline(), lists) {
-            self.tell(message::notification(news.method(), None));
+            self.notify(message::notification(news.method(), None));
         }
     }
 }

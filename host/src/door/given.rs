@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 use crate::mcp::catalog::List;
-use crate::pipeline::{Digest, News, Pipeline, View};
+use crate::pipeline::{Digest, ListChanged, Pipeline, View};
 
 /// The lists of one client.
 #[derive(Debug, Default)]
@@ -33,9 +33,9 @@ impl Given {
     }
 
     /// The changes of these lists that the client has to be told of, each once. Asks plugins.
-    pub(super) fn changes(&self, pipeline: &Pipeline, lists: &[List]) -> Vec<News> {
+    pub(super) fn changes(&self, pipeline: &Pipeline, lists: &[List]) -> Vec<ListChanged> {
         let views: Vec<View> = lists.iter().filter_map(|list| self.view(*list)).collect();
-        let mut news: Vec<News> = Vec::new();
+        let mut news: Vec<ListChanged> = Vec::new();
         for view in views {
             let Some(now) = pipeline.digest_now(&view) else { continue };
             let mut lists = self.0.lock();
@@ -46,7 +46,7 @@ impl Given {
                 continue;
             };
             known.told = Some(now);
-            let change = News::ListChanged(view.list);
+            let change = ListChanged(view.list);
             // Resources and their templates are spoken of in one message.
             if !news.iter().any(|known| known.method() == change.method()) {
                 news.push(change);

@@ -12,7 +12,7 @@ use super::conversation::{Conversation, say};
 use super::line::{Out, Outbound};
 use super::respond;
 use crate::call::Principal;
-use crate::mcp::client::{self, Hello};
+use crate::mcp::client::{self, ClientInfo};
 use crate::mcp::{Ambiguous, Era, Params, code, message, negotiate, splice};
 use crate::pipeline::{Caller, Failure, TurnedAway};
 
@@ -52,7 +52,8 @@ impl Conversation {
         let who = self.pipeline().identify(caller).map_err(|denial| {
             tracing::error!("the client was not let in: {}", denial.message);
             // The refusal waits for nothing; the end of the conversation waits for its record.
-            let (pipeline, door, denied) = (self.house.pipeline.clone(), self.house.door, denial.clone());
+            let (pipeline, door, denied) =
+                (self.endpoint.pipeline.clone(), self.endpoint.door, denial.clone());
             drop(self.tasks().spawn(async move {
                 let since = Instant::now();
                 let request =
@@ -70,20 +71,20 @@ impl Conversation {
             let text = format!("`{what}` of initialize is longer than {most} bytes: say less of the client");
             return Err(message::error(id.get(), code::INVALID_PARAMS, &text, &data));
         }
-        if self.hello.load().is_some() {
+        if self.client_info.load().is_some() {
             let data = json!({ "reason": "already_initialized" });
             let text = "the session is already initialised";
             return Err(message::error(id.get(), code::INVALID_REQUEST, text, &data));
         }
-        let hello = Hello {
+        let client_info = ClientInfo {
             version,
             capabilities: message::raw(capabilities.to_owned()),
             info: object("/clientInfo").map(|info| message::raw(info.to_owned())),
             log_level: None,
         };
-        self.exclusive.store(hello.answers_any(), Ordering::Relaxed);
-        self.hello.store(Some(Arc::new(hello)));
-        if self.house.sole {
+        self.exclusive.store(client_info.answers_any(), Ordering::Relaxed);
+        self.client_info.store(Some(Arc::new(client_info)));
+        if self.endpoint.sole {
             self.pipeline().client_declares(capabilities);
         }
         Ok(Opened { version, who })
@@ -126,7 +127,7 @@ impl Conversation {
                 result["capabilities"]["tasks"]["list"] = json!({});
             }
         }
-        if let Some(instructions) = self.pipeline().instructions(who, self.session.id(), self.house.door) {
+        if let Some(instructions) = self.pipeline().instructions(who, self.session.id(), self.endpoint.door) {
             result["instructions"] = instructions.into();
         }
         message::result(id.get(), &result.to_string())

@@ -35,7 +35,7 @@ use self::refusal::{Refusal, Refused, overloaded, refused, rejected, status, too
 pub use self::room::Room;
 pub use self::sessions::Sessions;
 use self::work::Work;
-use super::conversation::{Conversation, House, Noticed, TakenUp};
+use super::conversation::{Conversation, Dispatch, Endpoint, Noticed};
 use super::guard::{self, Form, Hosts, Origins};
 use super::line::{self, Out, Outbound, Outbox};
 use super::server::{self, Limits, Peer};
@@ -54,7 +54,7 @@ const VERSION: &str = "mcp-protocol-version";
 pub struct Mount {
     /// `/mcp`.
     pub path: String,
-    pub house: House,
+    pub endpoint: Endpoint,
     pub hosts: Hosts,
     pub origins: Origins,
     pub limits: Limits,
@@ -124,7 +124,7 @@ impl Mount {
     /// The caller could not be identified. A token that cannot be checked right now is not a wrong one: the answer must
     /// not make the client throw it away.
     fn not_known(&self, denial: &Denial, brought: bool, code: i64) -> Refused {
-        if denial.refused != call::Refused::Unavailable {
+        if denial.kind != call::DenialKind::Unavailable {
             return self.unauthenticated(denial, brought, code);
         }
         let mut response = status(503, code::INTERNAL_ERROR, &denial.message, &denial.reason);
@@ -196,7 +196,7 @@ impl Mount {
     }
 
     fn ways(&self, form: Form) -> events::Ways<'_> {
-        events::Ways { form, stopping: &self.house.stopping, keep_alive: self.keep_alive }
+        events::Ways { form, stopping: &self.endpoint.stopping, keep_alive: self.keep_alive }
     }
 
     /// The conversation a request belongs to; 404 for another's as for none, so that ids cannot be tried out.
@@ -269,10 +269,10 @@ async fn taken(
                     }
                 }
                 let session = Session::new("stateless", mount.max_in_flight);
-                let conversation = Conversation::new(mount.house.clone(), session);
+                let conversation = Conversation::new(mount.endpoint.clone(), session);
                 // A connection that is closed is a request that is cancelled (2026-07-28, "Cancellation").
                 let guard = events::CancelOnDrop(conversation.clone());
-                if let Some(reply) = conversation.hear_stateless(id, &method, params, &out) {
+                if let Some(reply) = conversation.receive_stateless(id, &method, params, &out) {
                     mount.refused_call(&method, &reply, parts, peer, who).await;
                     // The first message of an empty queue.
                     let _infallible = out.try_send(reply);
@@ -288,10 +288,10 @@ async fn taken(
                 return Ok(events::at_once(form, message::result(id.get(), "{}")));
             }
             let conversation = mount.session(parts, who).map_err(|refused| refused.asking(&method))?;
-            let work = match conversation.taken_up(id, &method, params, &out) {
-                TakenUp::ToDo(work) => Some(Work::new(work, conversation.tasks())),
-                TakenUp::Away => None,
-                TakenUp::Answered(reply) => {
+            let work = match conversation.dispatch(id, &method, params, &out) {
+                Dispatch::Run(work) => Some(Work::new(work, conversation.tasks())),
+                Dispatch::Spawned => None,
+                Dispatch::Reply(reply) => {
                     mount.refused_call(&method, &reply, parts, peer, who).await;
                     // The first message of a queue that is read below.
                     let _infallible = out.try_send(reply);
@@ -304,7 +304,7 @@ async fn taken(
         Ok(Message::Notification { method, params }) if says_stateless => {
             mirror::check(mount, parts, RawValue::NULL, &method, params.map_or("{}", |params| params.get()))?;
             let session = Session::new("stateless", mount.max_in_flight);
-            let conversation = Conversation::new(mount.house.clone(), session);
+            let conversation = Conversation::new(mount.endpoint.clone(), session);
             match conversation.noticed(&method, params, caller) {
                 // Of MCP's own, this era has none here: a request is cancelled by closing its connection.
                 Noticed::Done => {}
@@ -313,7 +313,7 @@ async fn taken(
                     return Err(refused(400, code::INVALID_REQUEST, &why, "not_taken").asking(&method));
                 }
                 // Refused or not, it is on record.
-                Noticed::ToDo(work) => {
+                Noticed::Run(work) => {
                     if let Err(failure) = work.await {
                         tracing::debug!("a notification was not passed on: {failure}");
                     }
@@ -323,12 +323,12 @@ async fn taken(
         }
         Ok(Message::Notification { .. } | Message::Response { .. }) => {
             let conversation = mount.session(parts, who)?;
-            conversation.hear(&body, &out).await;
+            conversation.receive(&body, &out).await;
             Ok(StatusCode::ACCEPTED.into_response())
         }
         Err(_) if body.trim_ascii_start().first() == Some(&b'[') => {
             let conversation = mount.session(parts, who)?;
-            conversation.hear(&body, &out).await;
+            conversation.receive(&body, &out).await;
             drop(out);
             Ok(mount.answered(queue, &conversation, None, (None, form)).await)
         }
@@ -345,19 +345,19 @@ async fn initialize(
     form: Form,
 ) -> Result<Response, Refused> {
     let failed = |text: &str| refused(503, code::INTERNAL_ERROR, text, "overloaded");
-    let id = mount.house.parking.id().map_err(|error| failed(&error.to_string()))?;
+    let id = mount.endpoint.suspended.id().map_err(|error| failed(&error.to_string()))?;
     let session = Session::new(&id, mount.max_in_flight);
-    let conversation = Conversation::new(mount.house.clone(), session);
+    let conversation = Conversation::new(mount.endpoint.clone(), session);
     let (stream, mut queue) = line::stream(caller);
     let out = Out::new(stream, caller.clone());
-    conversation.hear(body, &out).await;
+    conversation.receive(body, &out).await;
     drop(out);
     let answer = match queue.recv().await {
         Some(Outbound::Last { message, .. }) => message,
         Some(Outbound::Part(_)) | None => return Err(failed("initialize was not answered")),
     };
     let mut response = events::at_once(form, answer.text().clone());
-    if conversation.hello().is_some() {
+    if conversation.client_info().is_some() {
         mount.sessions.add(conversation, who).map_err(|text| overloaded(text, Era::Handshake))?;
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(SESSION, value);
@@ -389,7 +389,7 @@ async fn standing(
     let answer = mount.caller(&parts, &peer).await.and_then(|(caller, who)| {
         let conversation = open(&who).map_err(|refused| refused.by(&who))?;
         let (out, queue) = line::stream(&caller);
-        conversation.stand(out);
+        conversation.attach_stream(out);
         Ok(events::standing(queue, mount.ways(Form::Events)))
     });
     mount.answer(answer, &parts, &peer, since).await
@@ -452,7 +452,7 @@ async fn health(
             "version": env!("CARGO_PKG_VERSION"),
             "protocolVersions": era::all_revisions(),
             "sessions": mount.sessions.len(),
-            "generation": mount.house.pipeline.current().id(),
+            "generation": mount.endpoint.pipeline.current().id(),
         })
     };
     let answer = mount.head(&parts).map(|()| reply(200, body().to_string().into()));

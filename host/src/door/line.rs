@@ -103,7 +103,7 @@ impl Out {
     }
 
     /// What the client said when it cancelled the request.
-    pub(super) fn parting(&self) -> Option<Box<RawValue>> {
+    pub(super) fn cancel_reason(&self) -> Option<Box<RawValue>> {
         self.said.get().cloned()
     }
 }

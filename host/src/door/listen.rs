@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::conversation::Conversation;
 use super::given::Given;
-use super::hub::Listener;
 use super::line::{Out, Outbound};
+use super::subscribers::Listener;
 use crate::mcp::catalog::List;
-use crate::mcp::client::{Affinity, Client, Hello, Nobody, Question};
+use crate::mcp::client::{Affinity, Client, ClientInfo, Nobody, ServerRequest};
 use crate::mcp::{Params, REVISIONS, code, era, message, splice};
-use crate::pipeline::{Answer, Arrival, Failure, Pipeline, View};
+use crate::pipeline::{Answer, CallRequest, Failure, Pipeline, View};
 
 /// Resources one request may listen to.
 const MAX_RESOURCES: usize = 256;
@@ -51,18 +51,18 @@ impl Listener for Subscription {
 #[derive(Debug)]
 struct Resources {
     subscription: Arc<Subscription>,
-    hello: Hello,
+    client_info: ClientInfo,
     session: Arc<str>,
 }
 
 impl Client for Resources {
-    fn hello(&self) -> &Hello {
-        &self.hello
+    fn client_info(&self) -> &ClientInfo {
+        &self.client_info
     }
     fn affinity(&self) -> Affinity {
         Affinity::Session(self.session.clone())
     }
-    fn tell(&self, message: Bytes) {
+    fn notify(&self, message: Bytes) {
         let text = std::str::from_utf8(&message).unwrap_or("{}");
         // Progress and log messages never travel on this stream.
         if splice::get(text, "/method") == Some("\"notifications/resources/updated\"") {
@@ -71,10 +71,10 @@ impl Client for Resources {
             let _ = self.subscription.out.try_send(Outbound::Part(tagged));
         }
     }
-    fn ask(&self, question: Arc<Question>) {
+    fn ask(&self, question: Arc<ServerRequest>) {
         question.refuse(code::METHOD_NOT_FOUND, "the client does not support this");
     }
-    fn take_back(&self, _: &str, _: Option<&str>) {}
+    fn withdraw(&self, _: &str, _: Option<&str>) {}
 }
 
 impl Subscription {
@@ -105,7 +105,7 @@ impl Conversation {
             given: Given::default(),
             pipeline: self.pipeline().clone(),
             over: CancellationToken::new(),
-            sole: self.house.sole,
+            sole: self.endpoint.sole,
         });
         let over = subscription.over.clone();
         // What is granted is said first, and only what was asked for.
@@ -135,12 +135,12 @@ impl Conversation {
         }
         views.into_iter().for_each(|view| subscription.given.note(view));
         let listener: Arc<dyn Listener> = subscription;
-        let _membership = self.house.hub.join(&listener);
+        let _subscription = self.endpoint.subscribers.subscribe(&listener);
         // Something may have changed in between.
-        wanted.iter().for_each(|list| self.house.hub.look_again(*list));
+        wanted.iter().for_each(|list| self.endpoint.subscribers.look_again(*list));
         let ended = async {
             tokio::select! {
-                () = self.house.stopping.cancelled() => {}
+                () = self.endpoint.stopping.cancelled() => {}
                 () = over.cancelled() => {}
             }
         };
@@ -164,8 +164,8 @@ impl Conversation {
             views.push(match self.given.view(*list) {
                 Some(view) => view,
                 None => {
-                    let arrival = self.arrival(&out.caller, Some(id), list.wire().0, &client);
-                    self.pipeline().list(arrival, *list).await?.1
+                    let request = self.call_request(&out.caller, Some(id), list.wire().0, &client);
+                    self.pipeline().list(request, *list).await?.1
                 }
             });
         }
@@ -187,27 +187,27 @@ impl Conversation {
             let text = format!("one request may listen to {MAX_RESOURCES} resources at most");
             return Err(Failure::Params(text));
         }
-        let unique = self.house.parking.id().map_err(|error| Failure::Params(error.to_string()))?;
+        let unique = self.endpoint.suspended.id().map_err(|error| Failure::Params(error.to_string()))?;
         let session: Arc<str> = format!("listen-{unique}").into();
-        let hello = Hello {
+        let client_info = ClientInfo {
             version: REVISIONS[0],
             capabilities: message::raw("{}".to_owned()),
             info: None,
             log_level: None,
         };
         let client: Arc<dyn Client> =
-            Arc::new(Resources { subscription: subscription.clone(), hello, session: session.clone() });
+            Arc::new(Resources { subscription: subscription.clone(), client_info, session: session.clone() });
         let mut granted = Vec::new();
         for uri in wanted {
             let method = "resources/subscribe";
             let params = Params::read(method, json!({ "uri": uri }).to_string().into());
             let params = params.map_err(|ambiguous| Failure::Params(ambiguous.to_string()))?;
-            let arrival = Arrival {
+            let request = CallRequest {
                 session: &session,
                 params: Some(&params),
-                ..self.arrival(&subscription.out.caller, Some(id), method, &client)
+                ..self.call_request(&subscription.out.caller, Some(id), method, &client)
             };
-            match self.pipeline().handle(arrival, cancelled).await {
+            match self.pipeline().handle(request, cancelled).await {
                 Ok(Answer::Result(_)) => granted.push(uri),
                 Ok(Answer::Error(_))
                 | Err(Failure::Unknown { .. } | Failure::Unlisted { .. } | Failure::Denied(_)) => {

@@ -38,7 +38,7 @@ impl Pour {
         if self.rest.is_empty() {
             match self.segments.next()? {
                 Segment::Text(range) => return Some(Ok(self.text(range))),
-                Segment::Hole(span) => self.rest = span,
+                Segment::Placeholder(span) => self.rest = span,
             }
         }
         let source = self.payload.source()?.clone();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::call::{Denial, Refused, TargetKind};
+use crate::call::{Denial, DenialKind, TargetKind};
 use crate::mcp::bounds::TooLong;
 use crate::mcp::payload::Payload;
 use crate::mcp::{Era, code, message, splice};
@@ -29,7 +29,7 @@ pub(super) fn status(answer: &Result<Answer, Failure>, era: Era) -> u16 {
     match answer {
         Err(Failure::Denied(denial)) if denial.lacks_scopes().is_some() => FORBIDDEN,
         Err(Failure::Method(_)) if era == Era::Stateless => 404,
-        Err(Failure::Denied(denial)) if era == Era::Stateless && denial.refused == Refused::UnknownMethod => {
+        Err(Failure::Denied(denial)) if era == Era::Stateless && denial.kind == DenialKind::UnknownMethod => {
             404
         }
         Ok(Answer::Error(error)) if era == Era::Stateless => match crate::mcp::era::code_of(error.json()) {
@@ -57,7 +57,7 @@ pub(crate) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
     let text = said(failure);
     let (code, data) = match failure {
         // To this caller it is as unknown as a method that does not exist.
-        Failure::Denied(denial) if denial.refused == Refused::UnknownMethod => {
+        Failure::Denied(denial) if denial.kind == DenialKind::UnknownMethod => {
             (code::METHOD_NOT_FOUND, Value::Null)
         }
         Failure::Denied(denial) => (denied(denial, era), facts(denial)),
@@ -136,15 +136,15 @@ fn tells_the_caller(status: u16) -> bool {
 }
 
 fn denied(denial: &Denial, era: Era) -> i64 {
-    let code = match denial.refused {
-        Refused::Unauthenticated => code::UNAUTHENTICATED,
-        Refused::Killed => code::KILLED,
-        Refused::RateLimited => code::RATE_LIMITED,
-        Refused::Forbidden => code::FORBIDDEN,
-        Refused::CircuitOpen => code::CIRCUIT_OPEN,
-        Refused::UnknownMethod => return code::METHOD_NOT_FOUND,
-        Refused::InvalidArguments => return code::INVALID_PARAMS,
-        Refused::Unavailable => return code::INTERNAL_ERROR,
+    let code = match denial.kind {
+        DenialKind::Unauthenticated => code::UNAUTHENTICATED,
+        DenialKind::Killed => code::KILLED,
+        DenialKind::RateLimited => code::RATE_LIMITED,
+        DenialKind::Forbidden => code::FORBIDDEN,
+        DenialKind::CircuitOpen => code::CIRCUIT_OPEN,
+        DenialKind::UnknownMethod => return code::METHOD_NOT_FOUND,
+        DenialKind::InvalidArguments => return code::INVALID_PARAMS,
+        DenialKind::Unavailable => return code::INTERNAL_ERROR,
     };
     of_era(code, era)
 }
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn refusals_carry_their_code_reason_and_whole_seconds() {
-        let mut denial = Denial::new(Refused::RateLimited, "rate_limited", "slow down");
+        let mut denial = Denial::new(DenialKind::RateLimited, "rate_limited", "slow down");
         denial.retry_after = Some(Duration::from_millis(1001));
         assert_eq!(
             wire(&Failure::Denied(denial)),
@@ -272,13 +272,13 @@ mod tests {
         let code = |refused| {
             wire(&Failure::Denied(Denial::new(refused, "r", "m")))["error"]["code"].as_i64().unwrap()
         };
-        assert_eq!(code(Refused::Unauthenticated), -32001);
-        assert_eq!(code(Refused::Forbidden), -32003);
-        assert_eq!(code(Refused::Killed), -32005);
-        assert_eq!(code(Refused::CircuitOpen), -32007);
-        assert_eq!(code(Refused::InvalidArguments), -32602);
-        assert_eq!(code(Refused::Unavailable), -32603);
-        assert_eq!(code(Refused::UnknownMethod), -32601);
+        assert_eq!(code(DenialKind::Unauthenticated), -32001);
+        assert_eq!(code(DenialKind::Forbidden), -32003);
+        assert_eq!(code(DenialKind::Killed), -32005);
+        assert_eq!(code(DenialKind::CircuitOpen), -32007);
+        assert_eq!(code(DenialKind::InvalidArguments), -32602);
+        assert_eq!(code(DenialKind::Unavailable), -32603);
+        assert_eq!(code(DenialKind::UnknownMethod), -32601);
         assert!(failed("1", &Failure::Cancelled, Era::Handshake).is_none());
     }
 
@@ -287,7 +287,7 @@ mod tests {
     fn a_method_that_is_kept_from_a_caller_is_as_unknown_as_any() {
         let nobodys = Failure::Method("acme/run".to_owned());
         let text = "method `acme/run` is not known here";
-        let kept = Failure::Denied(Denial::new(Refused::UnknownMethod, "unknown_method", text));
+        let kept = Failure::Denied(Denial::new(DenialKind::UnknownMethod, "unknown_method", text));
         for (era, wanted) in [(Era::Handshake, 200), (Era::Stateless, 404)] {
             assert_eq!(status(&Err(nobodys.clone()), era), wanted);
             assert_eq!(status(&Err(kept.clone()), era), wanted);
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_missing_scope_is_a_status_of_its_own_in_both_eras() {
-        let mut denial = Denial::new(Refused::Forbidden, "insufficient_scope", "more");
+        let mut denial = Denial::new(DenialKind::Forbidden, "insufficient_scope", "more");
         denial.details.push(("scope".to_owned(), "a b".to_owned()));
         let failure = Failure::Denied(denial);
         for (era, wanted) in [(Era::Handshake, -32003), (Era::Stateless, -31003)] {
@@ -307,7 +307,7 @@ mod tests {
             assert_eq!(value["error"]["code"], wanted);
             assert_eq!(lacking(&message).as_deref(), Some("a b"));
         }
-        let other = Failure::Denied(Denial::new(Refused::Forbidden, "permission_denied", "no"));
+        let other = Failure::Denied(Denial::new(DenialKind::Forbidden, "permission_denied", "no"));
         assert_eq!(status(&Err(other.clone()), Era::Handshake), 200);
         assert_eq!(lacking(&failed("1", &other, Era::Handshake).unwrap()), None);
     }

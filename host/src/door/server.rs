@@ -3,11 +3,11 @@
 //! Every connection has a timer, every body has a limit and a least pace ([`read_body`]), and the number of connections
 //! is bounded. A connection that stalls is cut; a request under way at the stop is finished.
 
+mod activity;
 mod body;
 mod connection;
 mod places;
-mod pulse;
-mod turns;
+mod self_wake;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub use body::{BodyError, read_body};
 pub use places::Peer;
 
-use super::seldom::Seldom;
+use super::log_limit::LogLimit;
 use places::{Places, Seat};
 
 /// How many clients over [`Limits::max_connections`] are told so at a time; further ones are closed without a word.
@@ -146,7 +146,7 @@ pub async fn serve(
         places,
         waiting: Semaphore::new(WAITING),
         refusals: Semaphore::new(REFUSALS),
-        full: Seldom::default(),
+        full: LogLimit::default(),
         draining: draining.clone(),
     });
     let mut connections = JoinSet::new();
@@ -201,7 +201,7 @@ struct Shared {
     places: Arc<Places>,
     waiting: Semaphore,
     refusals: Semaphore,
-    full: Seldom,
+    full: LogLimit,
     draining: CancellationToken,
 }
 

@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::conversation::{Conversation, say, unknown};
 use super::line::{Out, Outbound};
-use super::park::{self, Found, Going};
 use super::respond;
+use super::suspend::{self, Found, RunningCall};
 use crate::call::{Denial, Json, Principal, Share};
 use crate::mcp::catalog::List;
-use crate::mcp::client::{Affinity, Client, Hello, Nobody, Question};
+use crate::mcp::client::{Affinity, Client, ClientInfo, Nobody, ServerRequest};
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, Params, bounds, code, era, is_of_protocol, message};
-use crate::pipeline::{Answer, Arrival, Failure, TASKS, View};
+use crate::pipeline::{Answer, CallRequest, Failure, TASKS, View};
 
 /// Questions of a server that come within this time are put to the client in one answer.
 const TOGETHER: Duration = Duration::from_millis(5);
@@ -28,35 +28,35 @@ const MAX_QUESTIONS: usize = 32;
 
 /// One stateless request.
 #[derive(Debug)]
-struct StatelessLine {
-    hello: Hello,
+struct StatelessClient {
+    client_info: ClientInfo,
     affinity: Affinity,
     /// The stream of the request that waits now; a call that was set aside gets a new one.
     out: Arc<Mutex<Out>>,
-    questions: mpsc::Sender<Arc<Question>>,
+    questions: mpsc::Sender<Arc<ServerRequest>>,
 }
 
-impl Client for StatelessLine {
-    fn hello(&self) -> &Hello {
-        &self.hello
+impl Client for StatelessClient {
+    fn client_info(&self) -> &ClientInfo {
+        &self.client_info
     }
 
     fn affinity(&self) -> Affinity {
         self.affinity.clone()
     }
 
-    fn tell(&self, message: Bytes) {
+    fn notify(&self, message: Bytes) {
         // Without a level no log message may be sent, whatever the server thinks.
         let text = std::str::from_utf8(&message).unwrap_or("{}");
         let method =
             splice::get(text, "/method").and_then(|method| serde_json::from_str::<String>(method).ok());
-        if self.hello.log_level.is_some() || method.as_deref() != Some("notifications/message") {
+        if self.client_info.log_level.is_some() || method.as_deref() != Some("notifications/message") {
             let _ = self.out.lock().try_send(Outbound::Part(message));
         }
     }
 
-    fn ask(&self, question: Arc<Question>) {
-        if !self.hello.answers(&question.method) {
+    fn ask(&self, question: Arc<ServerRequest>) {
+        if !self.client_info.answers(&question.method) {
             return question.refuse(code::METHOD_NOT_FOUND, "the client does not support this");
         }
         if let Err(error) = self.questions.try_send(question) {
@@ -64,12 +64,12 @@ impl Client for StatelessLine {
         }
     }
 
-    fn take_back(&self, _: &str, _: Option<&str>) {
+    fn withdraw(&self, _: &str, _: Option<&str>) {
         // The client hears of the question with the end of its request; by then it is answered or refused.
     }
 
-    fn parting(&self) -> Option<Box<RawValue>> {
-        self.out.lock().parting()
+    fn cancel_reason(&self) -> Option<Box<RawValue>> {
+        self.out.lock().cancel_reason()
     }
 }
 
@@ -91,8 +91,8 @@ impl Conversation {
             return Some(Outbound::with(respond::too_long(id, error), 400));
         }
         // What the sender says of itself is read first; if it can be read in two ways, so can the rest.
-        let hello = match era::read_meta(params.get()) {
-            Ok(hello) => hello,
+        let client_info = match era::read_meta(params.get()) {
+            Ok(client_info) => client_info,
             Err((code::UNSUPPORTED_VERSION, requested)) => {
                 let data = json!({ "supported": era::all_revisions(), "requested": requested });
                 let text = format!("protocol version {requested:?} is not spoken here");
@@ -103,7 +103,7 @@ impl Conversation {
             }
         };
         // Its abilities come with each call, and no handshake will follow that the backends could wait for.
-        if self.house.sole {
+        if self.endpoint.sole {
             self.pipeline().client_declares_nothing();
         }
         let mut targeted =
@@ -113,7 +113,7 @@ impl Conversation {
             && self.pipeline().extensions().contains_key(TASKS)
         {
             let declared = format!("/extensions/{}", TASKS.replace('/', "~1"));
-            if splice::get(hello.capabilities.get(), &declared).is_none() {
+            if splice::get(client_info.capabilities.get(), &declared).is_none() {
                 let data = json!({ "requiredCapabilities": { "extensions": { TASKS: {} } } });
                 let text = format!("`{method}` needs the capability `{TASKS}`");
                 return Some(refused(id, 400, code::MISSING_CAPABILITY, &text, &data));
@@ -140,16 +140,16 @@ impl Conversation {
             let answer = match &params {
                 Err(ambiguous) => {
                     let client: Arc<dyn Client> = Nobody::new();
-                    let arrival = this.arrival(&out.caller, Some(&id), &method, &client);
-                    this.pipeline().misread(arrival, ambiguous).await
+                    let request = this.call_request(&out.caller, Some(&id), &method, &client);
+                    this.pipeline().misread(request, ambiguous).await
                 }
                 Ok(params) if targeted => {
-                    this.stateless_call(&id, &method, params, hello, &out, &in_flight.cancelled).await
+                    this.stateless_call(&id, &method, params, client_info, &out, &in_flight.cancelled).await
                 }
                 Ok(params) if method == "subscriptions/listen" => {
                     this.listen(&id, params, &out, &in_flight.cancelled).await
                 }
-                Ok(params) => this.stateless_list(&id, &method, params, hello, &mut view, &out).await,
+                Ok(params) => this.stateless_list(&id, &method, params, client_info, &mut view, &out).await,
             };
             let cancelled = in_flight.cancelled.is_cancelled();
             drop(in_flight);
@@ -171,7 +171,7 @@ impl Conversation {
         id: &RawValue,
         method: &str,
         params: &Params,
-        hello: Hello,
+        client_info: ClientInfo,
         view: &mut Option<View>,
         out: &Out,
     ) -> Result<Answer, Failure> {
@@ -179,18 +179,21 @@ impl Conversation {
         let (caller, trace) = (out.caller.clone(), out.trace.clone());
         let out = Arc::new(Mutex::new(out.clone()));
         let client: Arc<dyn Client> =
-            Arc::new(StatelessLine { hello, affinity: Affinity::Shared, out, questions });
+            Arc::new(StatelessClient { client_info, affinity: Affinity::Shared, out, questions });
         let trace = trace.as_deref();
-        let arrival =
-            Arrival { params: Some(params), trace, ..self.arrival(&caller, Some(id), method, &client) };
+        let request = CallRequest {
+            params: Some(params),
+            trace,
+            ..self.call_request(&caller, Some(id), method, &client)
+        };
         let result = match List::of_method(method) {
             Some(list) => {
-                let (result, given) = self.pipeline().list(arrival, list).await?;
+                let (result, given) = self.pipeline().list(request, list).await?;
                 *view = Some(given);
                 result
             }
             None => {
-                let who = self.pipeline().known(&arrival).await?;
+                let who = self.pipeline().known(&request).await?;
                 self.pipeline().introduced().await;
                 self.discovery(&who)
             }
@@ -209,7 +212,7 @@ impl Conversation {
                 "logging": {},
             },
         });
-        if let Some(instructions) = self.pipeline().instructions(who, self.session.id(), self.house.door) {
+        if let Some(instructions) = self.pipeline().instructions(who, self.session.id(), self.endpoint.door) {
             result["instructions"] = instructions.into();
         }
         let result = result.to_string();
@@ -226,7 +229,7 @@ impl Conversation {
         id: &RawValue,
         method: &str,
         params: &Params,
-        hello: Hello,
+        client_info: ClientInfo,
         out: &Out,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
@@ -235,54 +238,59 @@ impl Conversation {
             Err(denial) => {
                 let (questions, _) = mpsc::channel(1);
                 let waits = Arc::new(Mutex::new(out.clone()));
-                let line = StatelessLine { hello, affinity: Affinity::Shared, out: waits, questions };
+                let line = StatelessClient { client_info, affinity: Affinity::Shared, out: waits, questions };
                 let client: Arc<dyn Client> = Arc::new(line);
-                let arrival = self.arrival(&out.caller, Some(id), method, &client);
-                return self.pipeline().stranger(Arrival { params: Some(params), ..arrival }, denial).await;
+                let request = self.call_request(&out.caller, Some(id), method, &client);
+                return self
+                    .pipeline()
+                    .stranger(CallRequest { params: Some(params), ..request }, denial)
+                    .await;
             }
         };
         let identity = who.identity();
-        let bound = park::bound(&identity, method, params.get());
+        let bound = suspend::bound(&identity, method, params.get());
         let state = splice::get(params.get(), "/requestState");
         let state = state.and_then(|state| serde_json::from_str::<String>(state).ok());
-        let mut going = match state.map_or(Found::Foreign, |state| self.house.parking.find(&state, &bound)) {
-            Found::Foreign => self.set_out(id, method, params, hello, &identity, out),
+        let mut running = match state
+            .map_or(Found::Foreign, |state| self.endpoint.suspended.find(&state, &bound))
+        {
+            Found::Foreign => self.start_call(id, method, params, client_info, &identity, out),
             // It ended while nobody was there; what the client brings now comes too late for it.
-            Found::Call(going) if going.work.is_finished() => {
-                return going.work.await.unwrap_or(Err(Failure::Cancelled));
+            Found::Call(running) if running.work.is_finished() => {
+                return running.work.await.unwrap_or(Err(Failure::Cancelled));
             }
-            Found::Call(mut going) => {
-                *going.out.lock() = out.clone();
-                going.answer(splice::get(params.get(), "/inputResponses").unwrap_or("{}"));
-                going
+            Found::Call(mut running) => {
+                *running.out.lock() = out.clone();
+                running.answer(splice::get(params.get(), "/inputResponses").unwrap_or("{}"));
+                running
             }
-            Found::Gone => {
+            Found::Expired => {
                 let text = "`requestState` is not one the gateway gave out for this request, or it was used or is too old";
                 return Err(Failure::Params(text.to_owned()));
             }
         };
-        if going.open.is_empty() {
+        if running.open.is_empty() {
             tokio::select! {
-                done = &mut going.work => return done.unwrap_or(Err(Failure::Cancelled)),
-                question = going.questions.recv() => match question {
-                    Some(question) => going.take(question),
+                done = &mut running.work => return done.unwrap_or(Err(Failure::Cancelled)),
+                question = running.questions.recv() => match question {
+                    Some(question) => running.take(question),
                     // The call no longer holds its line, so it is ending.
-                    None => return going.work.await.unwrap_or(Err(Failure::Cancelled)),
+                    None => return running.work.await.unwrap_or(Err(Failure::Cancelled)),
                 },
                 () = cancelled.cancelled() => {
-                    going.cancel.cancel();
-                    return going.work.await.unwrap_or(Err(Failure::Cancelled));
+                    running.cancel.cancel();
+                    return running.work.await.unwrap_or(Err(Failure::Cancelled));
                 }
             }
-            while let Ok(Some(question)) = tokio::time::timeout(TOGETHER, going.questions.recv()).await {
-                going.take(question);
+            while let Ok(Some(question)) = tokio::time::timeout(TOGETHER, running.questions.recv()).await {
+                running.take(question);
             }
         }
-        let required = going.required();
-        let parking = &self.house.parking;
+        let required = running.required();
+        let suspended = &self.endpoint.suspended;
         // On stdio there is nobody to share with.
-        let share = if self.house.sole { Share::SOLE } else { who.share() };
-        let state = parking.park(going, &bound, share, params.get().len()).ok_or_else(|| {
+        let share = if self.endpoint.sole { Share::SOLE } else { who.share() };
+        let state = suspended.suspend(running, &bound, share, params.get().len()).ok_or_else(|| {
             let text = "too many of your calls wait for an answer of yours: answer one of them first";
             Failure::Denied(Denial::overloaded(text))
         })?;
@@ -292,35 +300,35 @@ impl Conversation {
     }
 
     /// Begins a call that outlives its request if it has to ask.
-    fn set_out(
+    fn start_call(
         self: &Arc<Self>,
         id: &RawValue,
         method: &str,
         params: &Params,
-        hello: Hello,
+        client_info: ClientInfo,
         identity: &str,
         out: &Out,
-    ) -> Going {
+    ) -> RunningCall {
         let (ask, questions) = mpsc::channel(MAX_QUESTIONS);
-        let affinity = if hello.answers_any() || hello.log_level.is_some() {
+        let affinity = if client_info.answers_any() || client_info.log_level.is_some() {
             // Callers alike: the same person who can be asked the same and hears the same.
-            let level = hello.log_level.as_ref().map_or("", |level| level.get());
-            Affinity::Lease(format!("{identity}\u{1f}{level}\u{1f}{}", hello.capabilities.get()).into())
+            let level = client_info.log_level.as_ref().map_or("", |level| level.get());
+            Affinity::Lease(format!("{identity}\u{1f}{level}\u{1f}{}", client_info.capabilities.get()).into())
         } else {
             Affinity::Shared
         };
         let (caller, trace) = (out.caller.clone(), out.trace.clone());
         let out = Arc::new(Mutex::new(out.clone()));
-        let line = StatelessLine { hello, affinity, out: out.clone(), questions: ask };
+        let line = StatelessClient { client_info, affinity, out: out.clone(), questions: ask };
         let cancel = CancellationToken::new();
         let (this, stop) = (self.clone(), cancel.clone());
         let (id, method, params) = (id.to_owned(), method.to_owned(), params.clone());
         let work = self.tasks().spawn(async move {
             let client: Arc<dyn Client> = Arc::new(line);
-            let arrival = this.arrival(&caller, Some(&id), &method, &client);
-            let arrival = Arrival { params: Some(&params), trace: trace.as_deref(), ..arrival };
-            this.pipeline().handle(arrival, &stop).await
+            let request = this.call_request(&caller, Some(&id), &method, &client);
+            let request = CallRequest { params: Some(&params), trace: trace.as_deref(), ..request };
+            this.pipeline().handle(request, &stop).await
         });
-        Going { work, questions, open: Vec::new(), asked: 0, out, cancel }
+        RunningCall { work, questions, open: Vec::new(), asked: 0, out, cancel }
     }
 }

@@ -12,11 +12,11 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
-use super::conversation::{Conversation, House, Sole};
-use super::hub::Listener;
+use super::conversation::{Conversation, Endpoint, StdioClient};
 use super::line::{self, Out, Outbox};
 use super::lines::{Line, Lines};
 use super::pour::Pour;
+use super::subscribers::Listener;
 use crate::mcp::payload::Payload;
 use crate::pipeline::Caller;
 use crate::session::Session;
@@ -63,7 +63,7 @@ type Output = Pin<Box<dyn AsyncWrite + Send>>;
 /// # Errors
 /// Stdin or stdout cannot be used.
 pub async fn serve(
-    house: House,
+    endpoint: Endpoint,
     limits: Arc<Limits>,
     caller: Arc<Caller>,
     stop: impl Future<Output = ()>,
@@ -72,12 +72,12 @@ pub async fn serve(
     let (out, queue) = line::stream(&caller);
     let writer = tokio::spawn(write(output()?, queue));
     let session = Session::new("stdio", limits.max_in_flight());
-    let conversation = Conversation::new(house.clone(), session.clone());
-    conversation.stand(out.clone());
+    let conversation = Conversation::new(endpoint.clone(), session.clone());
+    conversation.attach_stream(out.clone());
     let out = Out::new(out, caller);
-    house.pipeline.sole_client(Sole::new(conversation.clone()));
+    endpoint.pipeline.sole_client(StdioClient::new(conversation.clone()));
     let listener: Arc<dyn Listener> = conversation.clone();
-    let membership = house.hub.join(&listener);
+    let subscription = endpoint.subscribers.subscribe(&listener);
     drop(listener);
     let mut lines = Lines::new(input()?, limits.max_message());
     tokio::pin!(stop);
@@ -87,7 +87,7 @@ pub async fn serve(
         tokio::select! {
             line = lines.next() => match line? {
                 Some(Line::Message(line)) => {
-                    conversation.hear(&line, &out).await;
+                    conversation.receive(&line, &out).await;
                     if lines.more() {
                         after_you().await;
                     }
@@ -99,14 +99,14 @@ pub async fn serve(
         }
     }
     // Stop accepting → finish what is under way, or cancel it.
-    house.stopping.cancel();
+    endpoint.stopping.cancel();
     conversation.tasks().close();
     if tokio::time::timeout(grace(), conversation.tasks().wait()).await.is_err() {
         session.cancel_all();
         conversation.tasks().wait().await;
     }
-    drop(membership);
-    conversation.leave();
+    drop(subscription);
+    conversation.detach();
     drop((conversation, out));
     writer.await.unwrap_or(Ok(()))
 }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
 pub use self::notice::ClientNotice;
-pub use super::hello::{Hello, too_long};
+pub use super::client_info::{ClientInfo, too_long};
 use super::revision::REVISIONS;
 use super::{code, message, params, splice};
 
@@ -31,21 +31,21 @@ pub enum Affinity {
 /// messages, never an answer.
 pub trait Client: Send + Sync + fmt::Debug {
     /// What the client said of itself.
-    fn hello(&self) -> &Hello;
+    fn client_info(&self) -> &ClientInfo;
     /// Which connection the call needs.
     fn affinity(&self) -> Affinity;
     /// Passes a notification on that belongs to the call; a whole JSON-RPC message.
-    fn tell(&self, message: Bytes);
+    fn notify(&self, message: Bytes);
     /// Asks the client something. The answer, or a refusal, goes through the question.
-    fn ask(&self, question: Arc<Question>);
+    fn ask(&self, question: Arc<ServerRequest>);
     /// The server no longer wants the answer; `said` are the params of its notification.
-    fn take_back(&self, key: &str, said: Option<&str>);
+    fn withdraw(&self, key: &str, said: Option<&str>);
     /// Whether something that the client asked before this is still under way.
     fn has_asked_before(&self) -> bool {
         false
     }
     /// What the client said when it cancelled the call: the params of its notification, none if it did not.
-    fn parting(&self) -> Option<Box<RawValue>> {
+    fn cancel_reason(&self) -> Option<Box<RawValue>> {
         None
     }
 }
@@ -62,7 +62,7 @@ type Hear = Box<dyn Fn(&ClientNotice) + Send + Sync>;
 
 /// A question of a server to the client. It is answered once; a question without an answer is refused when it is
 /// dropped.
-pub struct Question {
+pub struct ServerRequest {
     /// Unique in this process.
     pub serial: u64,
     /// By what the server takes it back: its own id, with the connection's number.
@@ -74,7 +74,7 @@ pub struct Question {
     hear: Option<Hear>,
 }
 
-impl Question {
+impl ServerRequest {
     #[must_use]
     pub fn new(
         key: String,
@@ -130,7 +130,7 @@ impl Question {
     }
 
     /// Passes on what the client says about it.
-    pub fn tell(&self, notice: &ClientNotice) {
+    pub fn notify(&self, notice: &ClientNotice) {
         if let Some(hear) = &self.hear {
             hear(notice);
         }
@@ -160,16 +160,16 @@ fn error(code: i64, text: &str) -> Answered {
     Answered::Error(message::raw(error))
 }
 
-impl fmt::Debug for Question {
+impl fmt::Debug for ServerRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Question")
+        f.debug_struct("ServerRequest")
             .field("key", &self.key)
             .field("method", &self.method)
             .finish_non_exhaustive()
     }
 }
 
-impl Drop for Question {
+impl Drop for ServerRequest {
     fn drop(&mut self) {
         self.refuse(code::INTERNAL_ERROR, "the client is gone");
     }
@@ -177,28 +177,28 @@ impl Drop for Question {
 
 /// The client of the gateway's own requests: it receives nothing and can answer nothing.
 #[derive(Debug)]
-pub struct Nobody(Hello);
+pub struct Nobody(ClientInfo);
 
 impl Nobody {
     #[must_use]
     pub fn new() -> Arc<Self> {
         let capabilities = message::raw("{}".to_owned());
-        Arc::new(Self(Hello { version: REVISIONS[0], capabilities, info: None, log_level: None }))
+        Arc::new(Self(ClientInfo { version: REVISIONS[0], capabilities, info: None, log_level: None }))
     }
 }
 
 impl Client for Nobody {
-    fn hello(&self) -> &Hello {
+    fn client_info(&self) -> &ClientInfo {
         &self.0
     }
     fn affinity(&self) -> Affinity {
         Affinity::Shared
     }
-    fn tell(&self, _: Bytes) {}
-    fn ask(&self, question: Arc<Question>) {
+    fn notify(&self, _: Bytes) {}
+    fn ask(&self, question: Arc<ServerRequest>) {
         question.refuse(code::METHOD_NOT_FOUND, "nobody is there to answer");
     }
-    fn take_back(&self, _: &str, _: Option<&str>) {}
+    fn withdraw(&self, _: &str, _: Option<&str>) {}
 }
 
 #[cfg(test)]
@@ -218,11 +218,11 @@ mod tests {
                 });
             }
         };
-        let one = Question::new("1".into(), "roots/list".into(), None, note(&seen));
+        let one = ServerRequest::new("1".into(), "roots/list".into(), None, note(&seen));
         one.answer(Answered::Result(message::raw("{\"roots\":[]}".to_owned())));
         one.refuse(1, "late");
         drop(one);
-        drop(Question::new("2".into(), "roots/list".into(), None, note(&seen)));
+        drop(ServerRequest::new("2".into(), "roots/list".into(), None, note(&seen)));
         let seen = seen.lock();
         assert_eq!(seen.len(), 2);
         assert_eq!(seen[0], "{\"roots\":[]}");
@@ -242,8 +242,9 @@ mod tests {
         ] {
             let seen = Arc::new(Mutex::new(None));
             let note = seen.clone();
-            let question =
-                Question::new("1".into(), method.into(), None, move |answer| *note.lock() = Some(answer));
+            let question = ServerRequest::new("1".into(), method.into(), None, move |answer| {
+                *note.lock() = Some(answer)
+            });
             question.answer(Answered::Result(message::raw(answer.to_owned())));
             let seen = seen.lock().take();
             assert_eq!(matches!(seen, Some(Answered::Result(_))), passed, "{answer}: {seen:?}");
@@ -252,12 +253,16 @@ mod tests {
 
     #[test]
     fn capabilities_say_which_questions_are_answered() {
-        let hello = Hello {
+        let client_info = ClientInfo {
             version: "2025-11-25",
             capabilities: message::raw(r#"{"elicitation":{}}"#.to_owned()),
             info: None,
             log_level: None,
         };
-        assert!(hello.answers("elicitation/create") && !hello.answers("roots/list") && hello.answers_any());
+        assert!(
+            client_info.answers("elicitation/create")
+                && !client_info.answers("roots/list")
+                && client_info.answers_any()
+        );
     }
 }

@@ -6,7 +6,7 @@
 
 use serde_json::value::RawValue;
 
-use super::hello::{self, Hello};
+use super::client_info::{self, ClientInfo};
 use super::revision::{REVISIONS, STATELESS};
 use super::splice::{self, Edit};
 use super::{code, message};
@@ -22,7 +22,7 @@ const SERVER_INFO: &str = "/_meta/io.modelcontextprotocol~1serverInfo";
 ///
 /// # Errors
 /// The code and the text of what is wrong with it: a missing member, or a revision not spoken here.
-pub fn read_meta(params: &str) -> Result<Hello, (i64, String)> {
+pub fn read_meta(params: &str) -> Result<ClientInfo, (i64, String)> {
     let missing = |what: &str| {
         let text = format!("`params._meta` needs `io.modelcontextprotocol/{what}` (2026-07-28)");
         (code::INVALID_PARAMS, text)
@@ -37,12 +37,12 @@ pub fn read_meta(params: &str) -> Result<Hello, (i64, String)> {
         .filter(|capabilities| capabilities.starts_with('{'))
         .ok_or_else(|| missing("clientCapabilities"))?;
     let (info, level) = (splice::get(params, INFO), splice::get(params, LOG_LEVEL));
-    if let Some((what, most)) = hello::too_long(Some(capabilities), info, level) {
+    if let Some((what, most)) = client_info::too_long(Some(capabilities), info, level) {
         let text = format!("`params._meta`: what it says of the client's {what} is longer than {most} bytes");
         return Err((code::INVALID_PARAMS, text));
     }
     let owned = |json: Option<&str>| json.map(|json| message::raw(json.to_owned()));
-    Ok(Hello {
+    Ok(ClientInfo {
         version: STATELESS,
         capabilities: message::raw(capabilities.to_owned()),
         info: owned(info).filter(|info| info.get().starts_with('{')),
@@ -65,15 +65,15 @@ pub fn server_info() -> String {
 
 /// A request for a server of the stateless era, with what it must say of its sender.
 #[must_use]
-pub fn request_to_stateless(params: &str, hello: &Hello) -> String {
+pub fn request_to_stateless(params: &str, client_info: &ClientInfo) -> String {
     let set = |pointer: &str, json: &str| Edit::Set { pointer: pointer.to_owned(), json: json.to_owned() };
     let own = server_info();
     let mut edits = vec![
         set(VERSION, &message::quoted(STATELESS)),
-        set(INFO, hello.info.as_ref().map_or(&*own, |info| info.get())),
-        set(CAPABILITIES, hello.capabilities.get()),
+        set(INFO, client_info.info.as_ref().map_or(&*own, |info| info.get())),
+        set(CAPABILITIES, client_info.capabilities.get()),
     ];
-    if let Some(level) = &hello.log_level {
+    if let Some(level) = &client_info.log_level {
         edits.push(set(LOG_LEVEL, level.get()));
     }
     if splice::get(params, "/_meta").is_none_or(|meta| !meta.starts_with('{')) {
@@ -228,8 +228,8 @@ pub fn all_revisions() -> Vec<&'static str> {
 mod tests {
     use super::*;
 
-    fn hello() -> Hello {
-        Hello {
+    fn client_info() -> ClientInfo {
+        ClientInfo {
             version: "2025-11-25",
             capabilities: message::raw(r#"{"roots":{}}"#.to_owned()),
             info: Some(message::raw(r#"{"name":"c","version":"1"}"#.to_owned())),
@@ -242,7 +242,7 @@ mod tests {
         for params in
             ["{}", r#"{"name":"t","arguments":{"n":1.0}}"#, r#"{"_meta":{"progressToken":7},"x":1e400}"#]
         {
-            let dressed = request_to_stateless(params, &hello());
+            let dressed = request_to_stateless(params, &client_info());
             let read = read_meta(&dressed).unwrap();
             assert_eq!(read.capabilities.get(), r#"{"roots":{}}"#);
             assert_eq!(read.info.unwrap().get(), r#"{"name":"c","version":"1"}"#);

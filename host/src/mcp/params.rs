@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::doubled::{self, Ambiguous};
+use super::duplicate_keys::{self, Ambiguous};
 use super::{members, method};
 use crate::call::Json;
 
@@ -37,7 +37,7 @@ impl Params {
 /// # Errors
 /// A member that two readers could read differently.
 pub fn check(method: &str, params: &str) -> Result<(), Ambiguous> {
-    doubled::check(params, method::params(method))
+    duplicate_keys::check(params, method::params(method))
 }
 
 /// The same for the answer of a client to a question of this method, its result or its error.
@@ -46,8 +46,8 @@ pub fn check(method: &str, params: &str) -> Result<(), Ambiguous> {
 /// A member that two readers could read differently.
 pub(super) fn check_answer(method: &str, answer: Result<&RawValue, &RawValue>) -> Result<(), Ambiguous> {
     match answer {
-        Ok(result) => doubled::check(result.get(), method::answer(method)),
-        Err(error) => doubled::check(error.get(), &members::ERROR),
+        Ok(result) => duplicate_keys::check(result.get(), method::answer(method)),
+        Err(error) => duplicate_keys::check(error.get(), &members::ERROR),
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) fn check_answer(method: &str, answer: Result<&RawValue, &RawValue>) -
 /// # Errors
 /// A member that two readers could read differently.
 pub fn check_item(list: super::catalog::List, item: &str) -> Result<(), Ambiguous> {
-    doubled::check(item, method::item(list))
+    duplicate_keys::check(item, method::item(list))
 }
 
 /// The same for a task, as a list of tasks has it.
@@ -64,7 +64,7 @@ pub fn check_item(list: super::catalog::List, item: &str) -> Result<(), Ambiguou
 /// # Errors
 /// A member that two readers could read differently.
 pub fn check_task(task: &str) -> Result<(), Ambiguous> {
-    doubled::check(task, &members::TASK)
+    duplicate_keys::check(task, &members::TASK)
 }
 
 #[cfg(test)]

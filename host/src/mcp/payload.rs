@@ -57,13 +57,13 @@ pub enum Unkept {
 
 /// One string that was cut out: its JSON text without the quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hole {
+pub struct Placeholder {
     serial: u64,
     /// Where it stands in the source, in bytes.
     pub span: Range<u64>,
 }
 
-impl Hole {
+impl Placeholder {
     /// A placeholder with a number that no other has.
     #[must_use]
     pub fn new(start: u64) -> Self {
@@ -80,7 +80,7 @@ impl Hole {
 
 #[derive(Debug)]
 struct Holes {
-    list: Vec<Hole>,
+    list: Vec<Placeholder>,
     source: Arc<dyn Source>,
     /// The longest text that may be made whole in memory, in bytes.
     limit: usize,
@@ -99,7 +99,7 @@ pub enum Segment {
     /// This range of the text.
     Text(Range<usize>),
     /// This range of the source.
-    Hole(Range<u64>),
+    Placeholder(Range<u64>),
 }
 
 /// Why a message cannot be made whole in memory.
@@ -131,7 +131,7 @@ impl From<String> for Payload {
 impl Payload {
     /// A text and the strings that were cut out of it. `limit`: see [`Self::whole`].
     #[must_use]
-    pub fn new(text: Bytes, list: Vec<Hole>, source: Arc<dyn Source>, limit: usize) -> Self {
+    pub fn new(text: Bytes, list: Vec<Placeholder>, source: Arc<dyn Source>, limit: usize) -> Self {
         let holes = (!list.is_empty()).then(|| Arc::new(Holes { list, source, limit }));
         Self { text, holes }
     }
@@ -176,17 +176,17 @@ impl Payload {
     #[must_use]
     pub fn segments(&self) -> Vec<Segment> {
         let Some(holes) = &self.holes else { return vec![Segment::Text(0..self.text.len())] };
-        let mut open: Vec<&Hole> = holes.list.iter().collect();
+        let mut open: Vec<&Placeholder> = holes.list.iter().collect();
         let (mut segments, mut written) = (Vec::with_capacity(open.len() * 2 + 1), 0);
         for at in Finder::new(MARK.as_bytes()).find_iter(&self.text) {
             let digits = at + MARK.len() + 1..at + MARK.len() + 1 + SERIAL;
             let serial = self.text.get(digits.clone()).and_then(|digits| std::str::from_utf8(digits).ok());
             let serial = serial.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-            let found = open.iter().position(|hole| Some(hole.serial) == serial);
+            let found = open.iter().position(|placeholder| Some(placeholder.serial) == serial);
             // A placeholder that was filled already, or belongs to another message, is text like any other.
             let Some(found) = found else { continue };
             segments.push(Segment::Text(written..at));
-            segments.push(Segment::Hole(open.swap_remove(found).span.clone()));
+            segments.push(Segment::Placeholder(open.swap_remove(found).span.clone()));
             written = digits.end;
         }
         segments.push(Segment::Text(written..self.text.len()));
@@ -198,7 +198,7 @@ impl Payload {
     pub fn length(&self) -> u64 {
         let length = |segment: &Segment| match segment {
             Segment::Text(range) => range.len() as u64,
-            Segment::Hole(span) => span.end - span.start,
+            Segment::Placeholder(span) => span.end - span.start,
         };
         self.segments().iter().map(length).sum()
     }
@@ -217,7 +217,7 @@ impl Payload {
         for segment in self.segments() {
             match segment {
                 Segment::Text(range) => whole.extend_from_slice(self.text.get(range).unwrap_or_default()),
-                Segment::Hole(span) => {
+                Segment::Placeholder(span) => {
                     let start = whole.len();
                     whole.resize(start + usize::try_from(span.end - span.start).unwrap_or(0), 0);
                     holes.source.read_at(whole.get_mut(start..).unwrap_or_default(), span.start)?;

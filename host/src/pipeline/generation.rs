@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::backend::Registry;
-use crate::call::{Denial, Principal, Refused};
+use crate::call::{Denial, DenialKind, Principal};
 use crate::policy::{Caller, Policy};
 use crate::rewrite::Rewriters;
 
@@ -96,7 +96,7 @@ impl Generation {
     pub(super) async fn ended(&self) -> Denial {
         self.over.cancelled().await;
         Denial::new(
-            Refused::Unavailable,
+            DenialKind::Unavailable,
             "generation_ended",
             "the gateway's configuration was replaced several times since this call began, so it was given up: call again",
         )

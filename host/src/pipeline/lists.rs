@@ -7,9 +7,9 @@ use std::time::Instant;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-use super::locate::{self, Located};
+use super::locate::{self, Destination};
 use super::view::{Looker, View};
-use super::{Answer, Arrival, Failure, Pipeline, Trip, spans};
+use super::{Answer, CallContext, CallRequest, Failure, Pipeline, spans};
 use crate::backend::Status;
 use crate::call::{Call, Principal};
 use crate::mcp::catalog::List;
@@ -41,19 +41,19 @@ impl Pipeline {
     ///
     /// # Errors
     /// The caller is unknown, a cursor was sent (the gateway gives none out), or a policy plugin failed.
-    pub async fn list(&self, arrival: Arrival<'_>, list: List) -> Result<(String, View), Failure> {
-        spans::over(&arrival, self.listed(arrival, list), spans::of_list).await
+    pub async fn list(&self, request: CallRequest<'_>, list: List) -> Result<(String, View), Failure> {
+        spans::over(&request, self.listed(request, list), spans::of_list).await
     }
 
-    async fn listed(&self, arrival: Arrival<'_>, list: List) -> Result<(String, View), Failure> {
-        let (generation, who) = self.let_in(&arrival).await?;
-        one_page(&arrival)?;
+    async fn listed(&self, request: CallRequest<'_>, list: List) -> Result<(String, View), Failure> {
+        let (generation, who) = self.let_in(&request).await?;
+        one_page(&request)?;
         let registry = generation.registry();
         registry.settled().await;
         // The number is read first, so that a merge in between counts as a change and is not overlooked.
         let merges = *registry.merges().borrow();
         let catalog = registry.catalog();
-        let looker = Looker { who, session: arrival.session, door: arrival.door };
+        let looker = Looker { who, session: request.session, door: request.door };
         let entries = self.visible(&generation, looker.clone(), list, &catalog)?;
         let (_, key, _) = list.wire();
         let mut result = format!("{{\"{key}\":[");
@@ -80,26 +80,27 @@ impl Pipeline {
     /// As for [`Pipeline::handle`].
     pub async fn broadcast(
         &self,
-        arrival: Arrival<'_>,
+        request: CallRequest<'_>,
         capability: &str,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        spans::over(&arrival, self.to_all(arrival, capability, cancelled), spans::of_answer).await
+        spans::over(&request, self.to_all(request, capability, cancelled), spans::of_answer).await
     }
 
     async fn to_all(
         &self,
-        arrival: Arrival<'_>,
+        request: CallRequest<'_>,
         capability: &str,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        let (generation, principal) = self.let_in(&arrival).await?;
+        let (generation, principal) = self.let_in(&request).await?;
         let backends = generation.registry().capable(capability);
         let calls = backends.iter().filter(|backend| backend.status() == Status::Ready).map(|backend| {
             let (principal, generation) = (principal.clone(), &generation);
             async move {
-                let trip = self.trip(generation, arrival, Instant::now());
-                self.deliver(&trip, principal, Located::whole(backend, arrival.method), cancelled).await
+                let context = self.context(generation, request, Instant::now());
+                self.deliver(&context, principal, Destination::whole(backend, request.method), cancelled)
+                    .await
             }
         });
         for answer in futures_util::future::join_all(calls).await {
@@ -113,7 +114,7 @@ impl Pipeline {
     /// Sends a client's notification to every backend: over the connections of this session, or over the shared ones if
     /// there is one client only.
     pub fn tell_all(&self, session: Option<&Arc<str>>, notice: &ClientNotice) {
-        self.current().registry().backends().iter().for_each(|backend| backend.tell(session, notice));
+        self.current().registry().backends().iter().for_each(|backend| backend.notify(session, notice));
     }
 
     /// Waits until every backend has said what it is, for a bounded time after the start.
@@ -258,18 +259,18 @@ impl Pipeline {
 }
 
 /// The gateway's lists have one page.
-pub(super) fn one_page(arrival: &Arrival<'_>) -> Result<(), Failure> {
-    let cursor = arrival.params.and_then(|params| splice::get(params.get(), "/cursor"));
+pub(super) fn one_page(request: &CallRequest<'_>) -> Result<(), Failure> {
+    let cursor = request.params.and_then(|params| splice::get(params.get(), "/cursor"));
     match cursor.filter(|cursor| *cursor != "null") {
         None => Ok(()),
         Some(_) => Err(Failure::Params("unknown cursor: this list has one page".to_owned())),
     }
 }
 
-impl Trip<'_> {
+impl CallContext<'_> {
     /// A look at a list, for the policies that say what it shows.
     pub(super) fn overview(&self, principal: Arc<Principal>) -> Call {
-        let Arrival { method, session, door, .. } = self.arrival;
+        let CallRequest { method, session, door, .. } = self.request;
         Looker { who: principal, session, door }.call(self.id, method)
     }
 }

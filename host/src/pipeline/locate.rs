@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::tasks::is_task_method;
-use super::{Arrival, Failure, Generation, Pipeline};
+use super::{CallRequest, Failure, Generation, Pipeline};
 use crate::backend::{Backend, START_PATIENCE};
 use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::catalog::{Entry, List};
@@ -16,7 +16,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A target with the backend that serves it.
 #[derive(Debug)]
-pub(super) struct Located {
+pub(super) struct Destination {
     pub(super) target: Target,
     pub(super) backend: Arc<Backend>,
     entry: Option<Arc<Entry>>,
@@ -24,7 +24,7 @@ pub(super) struct Located {
     pub(super) also: Vec<Target>,
 }
 
-impl Located {
+impl Destination {
     /// The schema the arguments must fit; tools only.
     pub(super) fn schema(&self) -> Option<&ArgumentSchema> {
         self.entry.as_ref().filter(|_| self.target.kind == TargetKind::Tool).map(|entry| &*entry.arguments)
@@ -83,8 +83,8 @@ enum Apart {
 }
 
 /// All targets that a request names, as one with others beside it; `None` if it names none.
-fn together(found: impl Iterator<Item = Located>) -> Result<Option<Located>, Apart> {
-    let mut first: Option<Located> = None;
+fn together(found: impl Iterator<Item = Destination>) -> Result<Option<Destination>, Apart> {
+    let mut first: Option<Destination> = None;
     for next in found {
         let Some(first) = &mut first else {
             first = Some(next);
@@ -98,7 +98,7 @@ fn together(found: impl Iterator<Item = Located>) -> Result<Option<Located>, Apa
         }
         first.also.push(next.target);
     }
-    if let Some(Located { target, also, .. }) = &first {
+    if let Some(Destination { target, also, .. }) = &first {
         let renamed = |target: &Target| target.name != target.upstream;
         let alike = |other: &Target| (&other.name, &other.upstream) == (&target.name, &target.upstream);
         if (renamed(target) || also.iter().any(renamed)) && !also.iter().all(alike) {
@@ -119,16 +119,16 @@ impl Pipeline {
     pub(super) async fn locate(
         &self,
         generation: &Generation,
-        arrival: &Arrival<'_>,
+        request: &CallRequest<'_>,
         who: &Principal,
-    ) -> Result<Located, Failure> {
-        let method = arrival.method;
-        let params = arrival.params.map_or("{}", Params::get);
+    ) -> Result<Destination, Failure> {
+        let method = request.method;
+        let params = request.params.map_or("{}", Params::get);
         if is_custom(method) {
             return self.locate_custom(generation, method, params, who).await;
         }
         // A method of MCP's own that is a request is refused as a notification.
-        if arrival.rpc_id.is_none() {
+        if request.rpc_id.is_none() {
             return Err(Failure::Method(method.to_owned()));
         }
         if is_task_method(method) {
@@ -144,8 +144,8 @@ impl Pipeline {
             return Err(Failure::Params(format!("`{pointer}` may have {most} bytes at most")));
         }
         match self.lookup(generation, kind, &name, who) {
-            Some(located) => Ok(located),
-            None => self.expect(generation, arrival, kind, name, who).await,
+            Some(destination) => Ok(destination),
+            None => self.expect(generation, request, kind, name, who).await,
         }
     }
 
@@ -155,11 +155,11 @@ impl Pipeline {
     async fn expect(
         &self,
         generation: &Generation,
-        arrival: &Arrival<'_>,
+        request: &CallRequest<'_>,
         kind: TargetKind,
         name: String,
         who: &Principal,
-    ) -> Result<Located, Failure> {
+    ) -> Result<Destination, Failure> {
         let registry = generation.registry();
         registry.settled().await;
         let deadline = tokio::time::Instant::now() + START_PATIENCE;
@@ -167,9 +167,9 @@ impl Pipeline {
         loop {
             merges.borrow_and_update();
             // Checked before the look-up: an answer that comes in between has named the URI by then.
-            let to_be_named = kind == TargetKind::Resource && arrival.client.has_asked_before();
-            if let Some(located) = self.lookup(generation, kind, &name, who) {
-                return Ok(located);
+            let to_be_named = kind == TargetKind::Resource && request.client.has_asked_before();
+            if let Some(destination) = self.lookup(generation, kind, &name, who) {
+                return Ok(destination);
             }
             let unlisted =
                 if kind == TargetKind::Resource { registry.unlisted() } else { registry.may_offer(&name) };
@@ -197,7 +197,7 @@ impl Pipeline {
         generation: &Generation,
         params: &str,
         who: &Principal,
-    ) -> Result<Located, Failure> {
+    ) -> Result<Destination, Failure> {
         let id = splice::get(params, "/taskId").and_then(|id| serde_json::from_str::<String>(id).ok());
         let id = id.ok_or_else(|| Failure::Params("`/taskId` must be a string".to_owned()))?;
         if id.len() > bounds::NAME {
@@ -206,7 +206,7 @@ impl Pipeline {
         let unknown = || Failure::Params(format!("there is no task {id:?} of yours"));
         let target = self.tasks.target(&id, who).ok_or_else(unknown)?;
         let backend = generation.registry().find(&target.backend).ok_or_else(unknown)?.clone();
-        Ok(Located { target, backend, entry: None, also: Vec::new() })
+        Ok(Destination { target, backend, entry: None, also: Vec::new() })
     }
 
     /// A method that is not MCP's goes to the backend that serves what its params name, or to the only backend there is.
@@ -216,7 +216,7 @@ impl Pipeline {
         method: &str,
         params: &str,
         who: &Principal,
-    ) -> Result<Located, Failure> {
+    ) -> Result<Destination, Failure> {
         let unknown = || Failure::Method(method.to_owned());
         // For this caller, a task of another caller does not exist.
         let task =
@@ -230,15 +230,15 @@ impl Pipeline {
             named
         };
         match together(task.into_iter().chain(named)) {
-            Ok(Some(mut located)) => {
+            Ok(Some(mut destination)) => {
                 // Without arguments there is nothing to check against the tool's schema.
-                located.entry = located.entry.filter(|_| splice::get(params, "/arguments").is_some());
-                Ok(located)
+                destination.entry = destination.entry.filter(|_| splice::get(params, "/arguments").is_some());
+                Ok(destination)
             }
             Ok(None) => match generation.registry().backends() {
                 // The target is named after the backend, so that no method's name of a client's choice becomes a label
                 // or a key.
-                [backend] => Ok(Located::whole(backend, backend.name())),
+                [backend] => Ok(Destination::whole(backend, backend.name())),
                 _ => Err(unknown()),
             },
             Err(Apart::Servers) => Err(unknown()),
@@ -252,7 +252,7 @@ impl Pipeline {
 
     /// The targets that the params name in any place where a method of MCP could name one: by the name that clients
     /// know, or by the server's own.
-    fn about(&self, generation: &Generation, params: &str, who: &Principal) -> Vec<Located> {
+    fn about(&self, generation: &Generation, params: &str, who: &Principal) -> Vec<Destination> {
         let places = [
             ("/name", TargetKind::Tool),
             ("/name", TargetKind::Prompt),
@@ -280,7 +280,7 @@ impl Pipeline {
         kind: TargetKind,
         name: &str,
         who: &Principal,
-    ) -> Vec<Located> {
+    ) -> Vec<Destination> {
         let list = match kind {
             TargetKind::Tool => List::Tools,
             TargetKind::Prompt => List::Prompts,
@@ -301,7 +301,7 @@ impl Pipeline {
         kind: TargetKind,
         name: &str,
         who: &Principal,
-    ) -> Option<Located> {
+    ) -> Option<Destination> {
         let registry = generation.registry();
         let catalog = registry.catalog();
         let entry = match kind {
@@ -321,7 +321,7 @@ impl Pipeline {
                 (entry.name.clone(), entry.upstream.clone())
             };
             let target = Target { kind, name, backend: entry.backend.clone(), upstream };
-            return Some(Located { target, backend, entry: Some(entry.clone()), also: Vec::new() });
+            return Some(Destination { target, backend, entry: Some(entry.clone()), also: Vec::new() });
         }
         if kind != TargetKind::Resource {
             return None;
@@ -336,6 +336,6 @@ impl Pipeline {
         let backend = named.or_else(only)?;
         let target =
             Target { kind, name: name.into(), backend: backend.name().clone(), upstream: name.into() };
-        Some(Located { target, backend, entry: None, also: Vec::new() })
+        Some(Destination { target, backend, entry: None, also: Vec::new() })
     }
 }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Arrival, Failure, Pipeline, Trip};
+use super::{CallContext, CallRequest, Failure, Pipeline};
 use crate::audit::{Closing, Status};
 use crate::call::{About, Call, Json, Outcome, Principal, Target, TargetKind};
 use crate::control::{ControlError, ControlPlane, Report, Request};
 use crate::mcp::Params;
-use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::client::{Affinity, Client, ClientInfo, ServerRequest};
 use crate::mcp::{REVISIONS, code, message};
 use crate::policy::Caller;
 
@@ -42,7 +42,7 @@ impl Pipeline {
         plane: &dyn ControlPlane,
     ) -> Result<Result<Report, ControlError>, Failure> {
         let (client, session): (Arc<dyn Client>, Arc<str>) = (Arc::new(Nobody::default()), "".into());
-        let arrival = Arrival {
+        let call_request = CallRequest {
             caller: operation.caller,
             door: operation.door,
             session: &session,
@@ -53,20 +53,20 @@ impl Pipeline {
             trace: None,
         };
         let (generation, who) = self.live.admit(operation.caller);
-        let trip = self.trip(&generation, arrival, Instant::now());
+        let context = self.context(&generation, call_request, Instant::now());
         let principal = match who {
             Ok(principal) => principal,
-            Err(denial) => return self.refuse(&trip, None, None, denial.into()).await,
+            Err(denial) => return self.refuse(&context, None, None, denial.into()).await,
         };
-        let call = Arc::new(trip.operation(principal, operation.name));
+        let call = Arc::new(context.operation(principal, operation.name));
         let permitted = match generation.policy().decide_control(&call) {
             Ok(permitted) => permitted,
             Err(denial) => {
-                return self.refuse(&trip, Some(&call.principal), Some(&call), denial.into()).await;
+                return self.refuse(&context, Some(&call.principal), Some(&call), denial.into()).await;
             }
         };
-        let intent = trip.entry(Some(&call.principal), Some(&call));
-        self.recorded(self.audit.intent(trip.id, &intent).await, operation.method, &trip)?;
+        let intent = context.entry(Some(&call.principal), Some(&call));
+        self.recorded(self.audit.intent(context.id, &intent).await, operation.method, &context)?;
         let began = Instant::now();
         let done = plane.perform(&permitted, request).await;
         let (status, outcome) = match &done {
@@ -75,31 +75,31 @@ impl Pipeline {
         };
         permitted.settle(outcome, began.elapsed());
         let error = done.as_ref().err().map(ToString::to_string);
-        self.close_operation(&trip, operation.method, status, error.as_deref()).await?;
+        self.close_operation(&context, operation.method, status, error.as_deref()).await?;
         Ok(done)
     }
 
     async fn close_operation(
         &self,
-        trip: &Trip<'_>,
+        context: &CallContext<'_>,
         method: &str,
         status: Status,
         error: Option<&str>,
     ) -> Result<(), Failure> {
-        let latency: Duration = trip.since.elapsed();
+        let latency: Duration = context.since.elapsed();
         let closing = Closing { status, error, latency, notes: &[] };
-        self.recorded(self.audit.outcome(trip.id, &closing).await, method, trip)?;
+        self.recorded(self.audit.outcome(context.id, &closing).await, method, context)?;
         self.meters.count(method, status, None, latency);
         Ok(())
     }
 }
 
-impl Trip<'_> {
+impl CallContext<'_> {
     /// No backend has it, so no server can be called like the gateway itself.
     fn operation(&self, principal: Arc<Principal>, name: &'static str) -> Call {
         Call {
             id: self.id.to_string(),
-            method: self.arrival.method.to_owned(),
+            method: self.request.method.to_owned(),
             target: Target {
                 kind: TargetKind::Control,
                 name: name.into(),
@@ -107,9 +107,9 @@ impl Trip<'_> {
                 upstream: name.into(),
             },
             principal,
-            params: self.arrival.params.map_or_else(Json::empty, |params| params.json().clone()),
-            session: self.arrival.session.clone(),
-            door: self.arrival.door,
+            params: self.request.params.map_or_else(Json::empty, |params| params.json().clone()),
+            session: self.request.session.clone(),
+            door: self.request.door,
             about: About::default(),
         }
     }
@@ -117,17 +117,17 @@ impl Trip<'_> {
 
 /// An operator's command is asked and answered, and nothing is said in between.
 #[derive(Debug)]
-struct Nobody(Hello);
+struct Nobody(ClientInfo);
 
 impl Default for Nobody {
     fn default() -> Self {
         let capabilities = message::raw("{}".to_owned());
-        Self(Hello { version: REVISIONS[0], capabilities, info: None, log_level: None })
+        Self(ClientInfo { version: REVISIONS[0], capabilities, info: None, log_level: None })
     }
 }
 
 impl Client for Nobody {
-    fn hello(&self) -> &Hello {
+    fn client_info(&self) -> &ClientInfo {
         &self.0
     }
 
@@ -135,11 +135,11 @@ impl Client for Nobody {
         Affinity::Shared
     }
 
-    fn tell(&self, _: Bytes) {}
+    fn notify(&self, _: Bytes) {}
 
-    fn ask(&self, question: Arc<Question>) {
+    fn ask(&self, question: Arc<ServerRequest>) {
         question.refuse(code::INTERNAL_ERROR, "no client is connected");
     }
 
-    fn take_back(&self, _: &str, _: Option<&str>) {}
+    fn withdraw(&self, _: &str, _: Option<&str>) {}
 }

@@ -3,7 +3,7 @@
 use super::Answer;
 use crate::audit::Status;
 use crate::backend::{BackendError, Reply};
-use crate::call::{Denial, Outcome, Refused, TargetKind};
+use crate::call::{Denial, DenialKind, Outcome, TargetKind};
 use crate::mcp::{code, said, splice};
 
 /// Why a client gets no answer of a backend. The door turns it into a wire code.
@@ -98,7 +98,7 @@ pub(super) fn comes_often(failure: &Failure) -> bool {
     matches!(
         failure,
         Failure::Denied(Denial {
-            refused: Refused::RateLimited | Refused::Unauthenticated | Refused::Unavailable,
+            refused: DenialKind::RateLimited | DenialKind::Unauthenticated | DenialKind::Unavailable,
             ..
         })
     )
@@ -108,7 +108,7 @@ pub(super) fn comes_often(failure: &Failure) -> bool {
 pub(super) fn is_before_the_guards(failure: &Failure) -> bool {
     match failure {
         Failure::Unknown { .. } | Failure::Unlisted { .. } | Failure::Params(_) | Failure::Method(_) => true,
-        Failure::Denied(denial) => denial.refused == Refused::Killed,
+        Failure::Denied(denial) => denial.kind == DenialKind::Killed,
         Failure::Backend(_) | Failure::Audit(_) | Failure::Cancelled => false,
     }
 }
@@ -126,14 +126,14 @@ pub(super) fn complaint(answer: &Result<Answer, Failure>, status: Status) -> Opt
 
 pub(super) fn refused_status(failure: &Failure) -> Status {
     match failure {
-        Failure::Denied(denial) => match denial.refused {
-            Refused::Unauthenticated => Status::Unauthenticated,
-            Refused::Killed => Status::Killed,
-            Refused::RateLimited => Status::RateLimited,
-            Refused::Forbidden | Refused::UnknownMethod => Status::Denied,
-            Refused::InvalidArguments => Status::InvalidArgs,
-            Refused::CircuitOpen => Status::CircuitOpen,
-            Refused::Unavailable => Status::Error,
+        Failure::Denied(denial) => match denial.kind {
+            DenialKind::Unauthenticated => Status::Unauthenticated,
+            DenialKind::Killed => Status::Killed,
+            DenialKind::RateLimited => Status::RateLimited,
+            DenialKind::Forbidden | DenialKind::UnknownMethod => Status::Denied,
+            DenialKind::InvalidArguments => Status::InvalidArgs,
+            DenialKind::CircuitOpen => Status::CircuitOpen,
+            DenialKind::Unavailable => Status::Error,
         },
         Failure::Unknown { .. } | Failure::Params(_) | Failure::Method(_) => Status::InvalidArgs,
         Failure::Backend(BackendError::Share { .. }) => Status::RateLimited,

@@ -12,11 +12,11 @@ const KEPT: usize = 16;
 
 /// The last refusals.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<VecDeque<Refused>>);
+pub struct Refusals(Mutex<VecDeque<LastRefusal>>);
 
 /// One refusal, in words that may be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct LastRefusal {
     /// In milliseconds since 1970.
     pub at_ms: i64,
     /// Empty for a caller who is not known.
@@ -32,13 +32,14 @@ pub struct Refused {
 
 impl Refusals {
     /// Keeps one, without secrets, in place of the oldest. What comes in crowds and is the same is kept once, as it was last.
-    pub(super) fn note(&self, redaction: &Redaction, refused: Refused) {
+    pub(super) fn note(&self, redaction: &Redaction, refused: LastRefusal) {
         let shown = |said: &str| redaction.excerpt(said, text::SHORT);
-        let Refused { at_ms, subject, role, door, status, asked, why } = refused;
+        let LastRefusal { at_ms, subject, role, door, status, asked, why } = refused;
         let (subject, role) = (shown(&subject), shown(&role));
-        let refused = Refused { at_ms, subject, role, door, status, asked: shown(&asked), why: shown(&why) };
+        let refused =
+            LastRefusal { at_ms, subject, role, door, status, asked: shown(&asked), why: shown(&why) };
         let mut kept = self.0.lock();
-        let like = |old: &Refused| Refused { at_ms, ..old.clone() } == refused;
+        let like = |old: &LastRefusal| LastRefusal { at_ms, ..old.clone() } == refused;
         if let Some(place) = kept.iter().position(like) {
             kept.remove(place);
         }
@@ -50,7 +51,7 @@ impl Refusals {
 
     /// The newest first.
     #[must_use]
-    pub fn newest(&self) -> Vec<Refused> {
+    pub fn newest(&self) -> Vec<LastRefusal> {
         self.0.lock().iter().rev().cloned().collect()
     }
 }
@@ -60,8 +61,8 @@ mod tests {
     use super::*;
     use crate::redact::Secrets;
 
-    fn refused(at_ms: i64, asked: &str) -> Refused {
-        Refused {
+    fn refused(at_ms: i64, asked: &str) -> LastRefusal {
+        LastRefusal {
             at_ms,
             subject: "ann".to_owned(),
             role: "user".to_owned(),

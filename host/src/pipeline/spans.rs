@@ -1,7 +1,7 @@
 //! The spans of a call: one begins where it arrives, one where it goes on to a server, and both end with its result. A
 //! client's trace context goes on to the server: with our span as the parent, or unchanged if there is no span.
 
-use super::{Answer, Arrival, Failure, meters, outcome};
+use super::{Answer, CallRequest, Failure, meters, outcome};
 use crate::backend::{Backend, Reply};
 use crate::call::{Call, Json};
 use crate::mcp::Params;
@@ -13,11 +13,11 @@ use crate::telemetry::trace::{self, CallSpan, Outgoing, Problem, Request};
 
 /// Does the work of a request within a span of its own, if the request is to be recorded.
 pub(super) async fn over<T>(
-    arrival: &Arrival<'_>,
+    request: &CallRequest<'_>,
     work: impl Future<Output = Result<T, Failure>>,
     problem: impl FnOnce(&Result<T, Failure>) -> Option<Problem>,
 ) -> Result<T, Failure> {
-    let span = begin(arrival);
+    let span = begin(request);
     let done = span.over(work).await;
     if span.is_recorded() {
         span.end(problem(&done).as_ref());
@@ -25,18 +25,18 @@ pub(super) async fn over<T>(
     done
 }
 
-fn begin(arrival: &Arrival<'_>) -> CallSpan {
+fn begin(request: &CallRequest<'_>) -> CallSpan {
     if !trace::is_on() {
         return CallSpan::none();
     }
     CallSpan::begin(&Request {
-        method: arrival.method,
-        id: arrival.rpc_id,
-        session: arrival.session,
-        door: arrival.door,
-        version: arrival.client.hello().version,
-        meta: arrival.params.map(Params::get).and_then(|params| splice::get(params, "/_meta")),
-        carried: arrival.trace,
+        method: request.method,
+        id: request.rpc_id,
+        session: request.session,
+        door: request.door,
+        version: request.client.client_info().version,
+        meta: request.params.map(Params::get).and_then(|params| splice::get(params, "/_meta")),
+        carried: request.trace,
     })
 }
 
@@ -69,7 +69,7 @@ fn of_error(error: &str) -> Problem {
 
 /// Begins the span of the request to a server, and writes the trace context into that request.
 pub(super) fn outgoing(
-    arrival: &Arrival<'_>,
+    request: &CallRequest<'_>,
     call: &Call,
     prepared: &mut Prepared,
     backend: &Backend,
@@ -82,13 +82,13 @@ pub(super) fn outgoing(
             if let Some(params) = within(params, &parent, state.as_deref()) {
                 prepared.params = Some(params);
             }
-            let baggage = arrival.trace.and_then(Carried::baggage).map(|text| (BAGGAGE, text.to_owned()));
+            let baggage = request.trace.and_then(Carried::baggage).map(|text| (BAGGAGE, text.to_owned()));
             let state = state.map(|state| (TRACESTATE, state));
             let ours = [Some((TRACEPARENT, parent)), state, baggage].into_iter().flatten();
             prepared.headers.extend(ours.map(|(name, value)| (name.to_owned(), value)));
         }
         None => {
-            let theirs = arrival.trace.into_iter().flat_map(Carried::headers);
+            let theirs = request.trace.into_iter().flat_map(Carried::headers);
             prepared.headers.extend(theirs.map(|(name, value)| (name.to_owned(), value.to_owned())));
         }
     }

@@ -7,8 +7,8 @@ use std::time::Instant;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-use super::locate::Located;
-use super::{Answer, Arrival, Failure, Generation, Pipeline};
+use super::locate::Destination;
+use super::{Answer, CallRequest, Failure, Generation, Pipeline};
 use crate::backend::{Backend, Status, whole};
 use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::payload::Payload;
@@ -39,16 +39,16 @@ impl Pipeline {
     /// could be asked at all.
     pub async fn list_tasks(
         &self,
-        arrival: Arrival<'_>,
+        request: CallRequest<'_>,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        let (generation, principal) = self.let_in(&arrival).await?;
-        super::lists::one_page(&arrival)?;
+        let (generation, principal) = self.let_in(&request).await?;
+        super::lists::one_page(&request)?;
         let backends = generation.registry().capable(METHOD);
         let asked = backends
             .iter()
             .filter(|backend| backend.status() == Status::Ready)
-            .map(|backend| self.tasks_of(&generation, backend, arrival, principal.clone(), cancelled));
+            .map(|backend| self.tasks_of(&generation, backend, request, principal.clone(), cancelled));
         let (mut owned, mut failed, mut succeeded): (Vec<Owned>, Option<Failure>, bool) = Default::default();
         for list in futures_util::future::join_all(asked).await {
             match list {
@@ -64,8 +64,8 @@ impl Pipeline {
             return Err(failure);
         }
         // A caller who may no longer see a tool does not hear of its tasks either.
-        let trip = self.trip(&generation, arrival, Instant::now());
-        let call = Arc::new(trip.overview(principal));
+        let context = self.context(&generation, request, Instant::now());
+        let call = Arc::new(context.overview(principal));
         let rows: Vec<Row<'_>> =
             owned.iter().map(|(tool, _)| Row { kind: TargetKind::Tool, names: tool.names() }).collect();
         let visible = generation.policy().visible(&call, &rows)?;
@@ -83,17 +83,17 @@ impl Pipeline {
         &self,
         generation: &Generation,
         backend: &Arc<Backend>,
-        arrival: Arrival<'_>,
+        request: CallRequest<'_>,
         principal: Arc<Principal>,
         cancelled: &CancellationToken,
     ) -> Result<Vec<Owned>, Failure> {
-        let mut params = arrival.params.cloned();
+        let mut params = request.params.cloned();
         let (mut owned, mut seen) = (Vec::new(), HashSet::new());
         for _ in 0..MAX_PAGES {
-            let arrival = Arrival { params: params.as_ref(), ..arrival };
-            let trip = self.trip(generation, arrival, Instant::now());
-            let located = Located::whole(backend, METHOD);
-            let page = match self.deliver(&trip, principal.clone(), located, cancelled).await? {
+            let request = CallRequest { params: params.as_ref(), ..request };
+            let context = self.context(generation, request, Instant::now());
+            let destination = Destination::whole(backend, METHOD);
+            let page = match self.deliver(&context, principal.clone(), destination, cancelled).await? {
                 Answer::Result(page) => page,
                 Answer::Error(error) => {
                     if era::code_of(error.json()) != Some(code::METHOD_NOT_FOUND) {

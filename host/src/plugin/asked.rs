@@ -11,8 +11,8 @@ use super::bindings::interest::Hooks as WantedHooks;
 use super::bindings::types as wit;
 use super::pool::Instance;
 use super::reuse::{Answers, Known};
-use super::subject::{Answer, CatalogEdit, Edits};
-use super::{Answered, Auth, Fault, Hooks, Plugin, PluginError, Refusal, Row, Verdict};
+use super::subject::{BackendResponse, CatalogEdit, Edits};
+use super::{Auth, Fault, Hooks, Plugin, PluginError, PluginResult, Refusal, Row, Verdict};
 use crate::call::{Call, Credential, Outcome, Principal, TargetKind};
 use crate::mcp::catalog::Offer;
 
@@ -28,7 +28,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub(super) fn ask_authenticate(&self, credential: &Arc<Credential>) -> Answered<Auth> {
+    pub(super) fn ask_authenticate(&self, credential: &Arc<Credential>) -> PluginResult<Auth> {
         let answer = self.pool.run(0, |instance| {
             let role = instance.exports.authentication()?;
             instance.store.data_mut().subject.credential = Some(credential.clone());
@@ -58,7 +58,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub(super) fn ask_check(&self, call: &Arc<Call>) -> Answered<Verdict> {
+    pub(super) fn ask_check(&self, call: &Arc<Call>) -> PluginResult<Verdict> {
         let recall = |answers: &Answers| answers.allowed(call).then_some(Ok(Verdict::Allow(None)));
         let answer = self.pool.recall_or_run(call.params.get().len(), recall, |instance| {
             let role = instance.exports.admission()?;
@@ -165,7 +165,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub(super) fn ask_on_request(&self, call: &Arc<Call>) -> Answered<Arc<Edits>> {
+    pub(super) fn ask_on_request(&self, call: &Arc<Call>) -> PluginResult<Arc<Edits>> {
         let recall = |answers: &Answers| answers.edits(call).map(Ok);
         let edits = self.pool.recall_or_run(call.params.get().len(), recall, |instance| {
             let edits = edits(instance, call, None)?;
@@ -181,7 +181,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub(super) fn ask_on_response(&self, call: &Arc<Call>, answer: Answer) -> Answered<Arc<Edits>> {
+    pub(super) fn ask_on_response(&self, call: &Arc<Call>, answer: BackendResponse) -> PluginResult<Arc<Edits>> {
         let message = answer.result.len();
         let edits = self.pool.run(message, |instance| edits(instance, call, Some(answer)));
         Ok(edits.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
@@ -196,7 +196,7 @@ impl Plugin {
         backend: &Arc<str>,
         kind: TargetKind,
         offers: &Arc<[Offer]>,
-    ) -> Answered<Vec<CatalogEdit>> {
+    ) -> PluginResult<Vec<CatalogEdit>> {
         let message = offers.iter().map(|offer| offer.item.get().len()).sum();
         let edits = self.pool.run(message, |instance| {
             let role = instance.exports.rewriting()?;
@@ -217,7 +217,7 @@ impl Plugin {
 fn edits(
     instance: &mut Instance,
     call: &Arc<Call>,
-    answer: Option<Answer>,
+    answer: Option<BackendResponse>,
 ) -> wasmtime::Result<Result<Arc<Edits>, wit::Refusal>> {
     let role = instance.exports.rewriting()?;
     let subject = &mut instance.store.data_mut().subject;

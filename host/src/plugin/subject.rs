@@ -34,7 +34,7 @@ pub struct CatalogView;
 
 /// What a backend answered, as far as a rewriter may see it.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct BackendResponse {
     pub is_error: bool,
     pub error_code: Option<i64>,
     /// The result's JSON text; empty for an error.
@@ -62,7 +62,7 @@ pub enum CatalogEdit {
 pub(super) struct Subject {
     pub(super) credential: Option<Arc<Credential>>,
     pub(super) call: Option<Arc<Call>>,
-    pub(super) answer: Option<Answer>,
+    pub(super) answer: Option<BackendResponse>,
     pub(super) edits: Edits,
     pub(super) catalog: Option<(Arc<str>, TargetKind, Arc<[Offer]>)>,
     pub(super) catalog_edits: Vec<CatalogEdit>,

@@ -6,7 +6,7 @@ use super::bindings::types::TargetKind as WitKind;
 use super::bindings::view;
 use super::guest::Guest;
 use super::subject::{
-    Answer, CallView, CatalogEdit, CatalogView, Edits, PatchView, RequestView, ResponseView,
+    BackendResponse, CallView, CatalogEdit, CatalogView, Edits, PatchView, RequestView, ResponseView,
 };
 use crate::call::{Call, Credential, TargetKind};
 use crate::mcp::splice::{self, Edit};
@@ -44,7 +44,7 @@ impl Guest {
         self.subject.call.as_deref().ok_or_else(|| wasmtime::format_err!("there is no call in this hook"))
     }
 
-    fn answer(&self) -> wasmtime::Result<&Answer> {
+    fn answer(&self) -> wasmtime::Result<&BackendResponse> {
         self.subject.answer.as_ref().ok_or_else(|| wasmtime::format_err!("there is no response in this hook"))
     }
 

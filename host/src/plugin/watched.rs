@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::meters::{Hook, Said};
-use super::subject::{Answer, CatalogEdit, Edits};
-use super::{Answered, Auth, Plugin, PluginError, Row, Verdict, overheard};
+use super::subject::{BackendResponse, CatalogEdit, Edits};
+use super::{PluginResult, Auth, Plugin, PluginError, Row, Verdict, overheard};
 use crate::call::{Call, Credential, Outcome, TargetKind};
 use crate::mcp::catalog::Offer;
 use crate::telemetry::trace;
@@ -16,7 +16,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn authenticate(&self, credential: &Arc<Credential>) -> Answered<Auth> {
+    pub fn authenticate(&self, credential: &Arc<Credential>) -> PluginResult<Auth> {
         self.watched(
             Hook::Authenticate,
             || self.ask_authenticate(credential),
@@ -31,7 +31,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn check(&self, call: &Arc<Call>) -> Answered<Verdict> {
+    pub fn check(&self, call: &Arc<Call>) -> PluginResult<Verdict> {
         self.watched(
             Hook::Check,
             || self.ask_check(call),
@@ -68,7 +68,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn on_request(&self, call: &Arc<Call>) -> Answered<Arc<Edits>> {
+    pub fn on_request(&self, call: &Arc<Call>) -> PluginResult<Arc<Edits>> {
         self.watched(Hook::Request, || self.ask_on_request(call), said)
     }
 
@@ -76,7 +76,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn on_response(&self, call: &Arc<Call>, answer: Answer) -> Answered<Arc<Edits>> {
+    pub fn on_response(&self, call: &Arc<Call>, answer: BackendResponse) -> PluginResult<Arc<Edits>> {
         self.watched(Hook::Response, || self.ask_on_response(call, answer), said)
     }
 
@@ -89,7 +89,7 @@ impl Plugin {
         backend: &Arc<str>,
         kind: TargetKind,
         offers: &Arc<[Offer]>,
-    ) -> Answered<Vec<CatalogEdit>> {
+    ) -> PluginResult<Vec<CatalogEdit>> {
         self.watched(Hook::Catalog, || self.ask_on_catalog(backend, kind, offers), said)
     }
 
@@ -108,7 +108,7 @@ impl Plugin {
     }
 }
 
-fn said<T>(answer: &Answered<T>) -> Said {
+fn said<T>(answer: &PluginResult<T>) -> Said {
     match answer {
         Ok(Ok(_)) => Said::Allow,
         Ok(Err(_)) => Said::Deny,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use super::chain::Chain;
-use crate::call::{Credential, Denial, Principal, Refused};
+use crate::call::{Credential, Denial, DenialKind, Principal};
 use crate::plugin::Auth;
 use crate::queue::Budget;
 
@@ -112,7 +112,7 @@ impl Caller {
         }
         let Some(credential) = self.credential.load_full() else {
             let text = "the credential has to be looked at again, since the request came in: send the request once more";
-            return Err(Denial::new(Refused::Unauthenticated, "expired", text));
+            return Err(Denial::new(DenialKind::Unauthenticated, "expired", text));
         };
         match chain.authenticate(&credential) {
             Ok(Auth::Accepted { principal, cache_until_ms }) => {
@@ -134,5 +134,5 @@ impl Caller {
 
 /// The chain turns a last abstention into a refusal, so this cannot happen; if it ever did, the caller is refused.
 fn unreachable_abstain() -> Result<Arc<Principal>, Denial> {
-    Err(Denial::new(Refused::Unauthenticated, "no_credential", "no authenticator accepted the credential"))
+    Err(Denial::new(DenialKind::Unauthenticated, "no_credential", "no authenticator accepted the credential"))
 }

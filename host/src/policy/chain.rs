@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::permit::Permits;
 use super::refusal;
-use crate::call::{Call, Credential, Denial, Principal, Refused};
+use crate::call::{Call, Credential, Denial, DenialKind, Principal};
 use crate::plugin::{Auth, Plugin, PluginError, Row, Verdict};
 use crate::redact::Redaction;
 
@@ -50,7 +50,7 @@ impl Chain {
                     }
                 }
                 Ok(Err(refusal)) => {
-                    return Err(refusal::worded(&self.redaction, &refusal, Refused::Unauthenticated));
+                    return Err(refusal::worded(&self.redaction, &refusal, DenialKind::Unauthenticated));
                 }
                 // An authenticator that fails can at best abstain; it never lets anybody in.
                 Err(error) => failed(plugin, &error)?,
@@ -64,7 +64,7 @@ impl Chain {
         } else {
             "caller not authenticated: no credential was sent, such as a token in `Authorization: Bearer TOKEN`"
         };
-        Err(Denial::new(Refused::Unauthenticated, "no_credential", text))
+        Err(Denial::new(DenialKind::Unauthenticated, "no_credential", text))
     }
 
     pub(super) fn admit(
@@ -89,7 +89,7 @@ impl Chain {
                 Ok(Some(permit)) => permits.push(plugin, permit),
                 Ok(None) => {}
                 Err(denied) => {
-                    let counts = matches!(denied.refused, Refused::RateLimited | Refused::Unavailable);
+                    let counts = matches!(denied.kind, DenialKind::RateLimited | DenialKind::Unavailable);
                     if counts && result.is_ok() {
                         result = Err(denied);
                     }
@@ -104,7 +104,7 @@ impl Chain {
         match plugin.check(call) {
             Ok(Ok(Verdict::Allow(permit))) => Ok(permit),
             Ok(Ok(Verdict::Ask(request))) => Err(refusal::nobody_to_ask(&self.redaction, plugin, &request)),
-            Ok(Err(refusal)) => Err(refusal::worded(&self.redaction, &refusal, Refused::Forbidden)),
+            Ok(Err(refusal)) => Err(refusal::worded(&self.redaction, &refusal, DenialKind::Forbidden)),
             Err(error) => failed(plugin, &error).map(|()| None),
         }
     }
@@ -144,7 +144,7 @@ fn same(
         return Ok((first, until.zip(other_until).map(|(one, other)| one.min(other))));
     }
     Err(Denial::new(
-        Refused::Unauthenticated,
+        DenialKind::Unauthenticated,
         "credentials_differ",
         "the request brings credentials of different callers: send one of them only",
     ))
@@ -173,8 +173,8 @@ mod tests {
             "what one would not keep is not kept"
         );
         for other in [person("eve", "user"), person("ann", "admin")] {
-            let refused = same((ann(), None), (&other, None)).map_err(|denial| denial.refused);
-            assert_eq!(refused, Err(Refused::Unauthenticated));
+            let refused = same((ann(), None), (&other, None)).map_err(|denial| denial.kind);
+            assert_eq!(refused, Err(DenialKind::Unauthenticated));
         }
     }
 }

@@ -3,7 +3,7 @@
 use sentinel_names::{Patterns, Rules};
 
 use super::order::{Order, Switch};
-use crate::call::{Denial, Principal, Refused, Target, TargetKind};
+use crate::call::{Denial, DenialKind, Principal, Target, TargetKind};
 use crate::config;
 use crate::plugin::Row;
 
@@ -75,5 +75,5 @@ impl Off {
 }
 
 fn killed(message: String) -> Denial {
-    Denial::new(Refused::Killed, "killed", message)
+    Denial::new(DenialKind::Killed, "killed", message)
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use crate::call::{Denial, Refused};
+use crate::call::{Denial, DenialKind};
 use crate::config::OnFailure;
 use crate::plugin::{ApprovalRequest, Plugin, Refusal};
 use crate::redact::Redaction;
@@ -13,18 +13,18 @@ const MAX_REASON: usize = 64;
 const MAX_MESSAGE: usize = 500;
 
 /// A plugin's words for the wire: without secrets, bounded, printable, and with the step they belong to.
-pub(crate) fn worded(redaction: &Redaction, refusal: &Refusal, stage: Refused) -> Denial {
-    let refused = match refusal.reason.as_str() {
-        "rate_limited" => Refused::RateLimited,
-        "circuit_open" => Refused::CircuitOpen,
-        "state_unavailable" | "keys_unavailable" => Refused::Unavailable,
+pub(crate) fn worded(redaction: &Redaction, refusal: &Refusal, stage: DenialKind) -> Denial {
+    let kind = match refusal.reason.as_str() {
+        "rate_limited" => DenialKind::RateLimited,
+        "circuit_open" => DenialKind::CircuitOpen,
+        "state_unavailable" | "keys_unavailable" => DenialKind::Unavailable,
         // Known, and not allowed: also where it is the authenticator that says so (RFC 6750, section 3.1).
-        "insufficient_scope" => Refused::Forbidden,
-        "unknown_method" => Refused::UnknownMethod,
+        "insufficient_scope" => DenialKind::Forbidden,
+        "unknown_method" => DenialKind::UnknownMethod,
         _ => stage,
     };
     Denial {
-        refused,
+        kind,
         reason: redaction.excerpt(&refusal.reason, MAX_REASON),
         message: redaction.excerpt(&refusal.message, MAX_MESSAGE),
         retry_after: refusal.retry_after,
@@ -46,7 +46,7 @@ pub(super) fn nobody_to_ask(redaction: &Redaction, plugin: &Plugin, request: &Ap
         plugin.name(),
         redaction.excerpt(&request.summary, MAX_MESSAGE)
     );
-    let mut denial = Denial::new(Refused::Forbidden, "approval_unavailable", message);
+    let mut denial = Denial::new(DenialKind::Forbidden, "approval_unavailable", message);
     let facts = [("approval_reason", wanted), ("approval_risk", request.risk.as_str().to_owned())];
     denial.details.extend(facts.map(|(name, value)| (name.to_owned(), value)));
     denial
@@ -72,7 +72,7 @@ pub(crate) fn failed(
             let shown =
                 shown.map_or_else(|| "; see the gateway's log".to_owned(), |shown| format!(": {shown}"));
             let message = format!("the {part} plugin `{name}` failed, so the call is refused{shown}");
-            Err(Denial::new(Refused::Unavailable, "plugin_failed", message))
+            Err(Denial::new(DenialKind::Unavailable, "plugin_failed", message))
         }
     }
 }
@@ -91,7 +91,7 @@ mod tests {
             details: Vec::new(),
         };
         let secrets = Secrets { values: vec!["hunter22".to_owned()], ..Secrets::default() };
-        let denial = worded(&Redaction::new(&secrets), &refusal, Refused::Forbidden);
+        let denial = worded(&Redaction::new(&secrets), &refusal, DenialKind::Forbidden);
         assert_eq!(denial.reason, format!("{}… [100 bytes]", "x".repeat(MAX_REASON)));
         assert_eq!(denial.message, r"a\u{1b}[31m\nb [redacted]");
     }

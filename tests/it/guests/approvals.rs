@@ -41,7 +41,7 @@ fn a_call_that_somebody_would_have_to_approve_is_refused_whatever_the_operator_s
         settings.on_failure = on_failure;
         let policy = policy(vec![counting.clone(), load(&settings, &store)]);
         let refused = policy.decide(&call("order"), None).unwrap_err();
-        assert_eq!((refused.refused, refused.reason.as_str()), (Refused::Forbidden, "approval_unavailable"));
+        assert_eq!((refused.kind, refused.reason.as_str()), (DenialKind::Forbidden, "approval_unavailable"));
         for words in ["`approval`", "production_write", "alice wants to use order.", "not available"] {
             assert!(refused.message.contains(words), "{words}: {}", refused.message);
         }

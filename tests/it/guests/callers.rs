@@ -27,5 +27,5 @@ fn nobody_stays_known_by_an_authenticator_that_is_gone() {
     assert!(policy.knows(&caller, 60_000).is_some(), "and is known again");
     // Without what they brought nobody can be asked about.
     let denial = policy.identify(&remembered).unwrap_err();
-    assert_eq!((denial.refused, denial.reason.as_str()), (Refused::Unauthenticated, "expired"));
+    assert_eq!((denial.kind, denial.reason.as_str()), (DenialKind::Unauthenticated, "expired"));
 }

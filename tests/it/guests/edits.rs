@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sentinel_gateway::mcp::catalog::{List, Offer};
-use sentinel_gateway::plugin::{Answer, Hooks};
+use sentinel_gateway::plugin::{BackendResponse, Hooks};
 use sentinel_gateway::policy::Permitted;
 use sentinel_gateway::rewrite::Rewriters;
 use serde_json::value::RawValue;
@@ -37,8 +37,8 @@ fn no_forbidden_edit_of_a_request_is_made() {
     for (deed, why) in FORBIDDEN {
         let denial = rewriters(deed, "request", OnFailure::Deny).request(&permitted()).unwrap_err();
         assert_eq!(
-            (denial.refused, denial.reason.as_str()),
-            (Refused::Unavailable, "plugin_failed"),
+            (denial.kind, denial.reason.as_str()),
+            (DenialKind::Unavailable, "plugin_failed"),
             "{deed}"
         );
         assert!(
@@ -55,7 +55,7 @@ fn no_forbidden_edit_of_a_request_is_made() {
 
 #[test]
 fn no_forbidden_edit_of_a_response_is_made() {
-    let answer = Answer {
+    let answer = BackendResponse {
         is_error: false,
         error_code: None,
         result: Bytes::from_static(br#"{"content":[{"type":"text","text":"1.50"}]}"#),
@@ -65,8 +65,8 @@ fn no_forbidden_edit_of_a_response_is_made() {
         let denial =
             rewriters(deed, "response", OnFailure::Deny).response(&permitted(), &answer).unwrap_err();
         assert_eq!(
-            (denial.refused, denial.reason.as_str()),
-            (Refused::Unavailable, "plugin_failed"),
+            (denial.kind, denial.reason.as_str()),
+            (DenialKind::Unavailable, "plugin_failed"),
             "{deed}"
         );
         assert!(

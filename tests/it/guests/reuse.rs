@@ -1,6 +1,6 @@
 //! An answer is given again where nothing it depends on has changed, and nowhere else.
 
-use sentinel_gateway::plugin::Answered;
+use sentinel_gateway::plugin::PluginResult;
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn once(stage: Stage, also: &str, change: impl FnOnce(&mut config::Plugin)) -> A
     load(&settings, &Store::new())
 }
 
-fn asked<T>(answer: Answered<T>) -> bool {
+fn asked<T>(answer: PluginResult<T>) -> bool {
     match answer.unwrap() {
         Ok(_) => false,
         Err(refusal) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Endpoint, Plane};
+use super::{EndpointView, Plane};
 use crate::backend::{self, Backend};
 use crate::control::{
     BackendStatus, CallStatus, EndpointStatus, Generation, OffStatus, Origin, Record, RefusedStatus, Running,
@@ -100,13 +100,13 @@ fn ordered(order: Order) -> OffStatus {
     }
 }
 
-impl Endpoint {
+impl EndpointView {
     fn status(&self, now: Time) -> EndpointStatus {
         let generation = self.pipeline.current();
         let backends = generation.registry().backends();
         EndpointStatus {
             mount: self.mount.clone(),
-            sessions: self.hub.count(),
+            sessions: self.subscribers.count(),
             tools: self.pipeline.tools(),
             backends: backends.iter().map(|backend| self.backend(backend, now)).collect(),
         }

@@ -45,7 +45,7 @@ pub(super) fn begin(path: &Path) -> Result<(), AuditError> {
     Ok(())
 }
 
-/// The connection of the mover and of the adopter of dead journals, who take turns. Clones are handles to the same.
+/// The connection of the ingester and of the recovery of dead journals, who take turns. Clones are handles to the same.
 #[derive(Clone, Debug)]
 pub(in crate::audit) struct Writer(Arc<Mutex<Option<Connection>>>);
 

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use super::super::store::Store;
 use super::*;
 
-/// An instance without a mover, as if it died before it could move anything.
+/// An instance without an ingester, as if it died before it could move anything.
 fn dead_journal(settings: &Settings, write: impl FnOnce(&Journal, &Redaction)) -> PathBuf {
     let (journal, _) = prepare(settings, Uuid::now_v7()).unwrap();
     write(&journal, &settings.redaction);
@@ -16,7 +16,7 @@ fn dead_journal(settings: &Settings, write: impl FnOnce(&Journal, &Redaction)) -
 fn the_next_start_completes_what_a_kill_left() {
     let dir = tempfile::tempdir().unwrap();
     let settings = settings(&dir);
-    // Half is in the store before the kill; the mover may or may not get some of the rest.
+    // Half is in the store before the kill; the ingester may or may not get some of the rest.
     phase(async {
         let audit = Audit::open(settings.clone()).await.unwrap();
         let ids: Vec<CallId> = (0..300).map(|_| audit.next_id()).collect();

@@ -63,7 +63,7 @@ fn what_is_too_much_goes_into_the_archive_and_nothing_is_lost() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 1_500, "each is in one place");
-    // The last rows of a run come after the mover's last turn.
+    // The last rows of a run come after the ingester's last turn.
     let length = database(&settings).metadata().unwrap().len();
     assert!(length < 3 * MIB, "the file has {length} bytes");
 }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::super::spool::{Gather, TooLong};
 use super::super::sse::{Item, Parser};
-use super::super::wire::WireError;
+use super::super::transport::TransportError;
 use super::{Link, explain, headers, silent_for};
 use crate::mcp::payload::Payload;
 use crate::mcp::{envelope, mend, message, said};
@@ -28,7 +28,7 @@ pub(super) fn unknown_coding(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The failure that a status means, and the body; of an event stream its first message.
-pub(super) async fn refused(link: &Link, response: Response) -> (WireError, Bytes) {
+pub(super) async fn refused(link: &Link, response: Response) -> (TransportError, Bytes) {
     let status = response.status().as_u16();
     let retry_after = headers::retry_after(response.headers(), Timestamp::now());
     let challenge = headers::challenge(response.headers());
@@ -42,11 +42,11 @@ pub(super) async fn refused(link: &Link, response: Response) -> (WireError, Byte
         }
     }
     let said = Some(said::in_body(&body)).filter(|said| !said.is_empty()).or(challenge).unwrap_or_default();
-    (WireError::Status { status, retry_after, said: link.redaction.words(&said) }, body)
+    (TransportError::Status { status, retry_after, said: link.redaction.words(&said) }, body)
 }
 
 /// An answer of any length.
-pub(super) async fn gather(link: &Link, mut response: Response) -> Result<Payload, WireError> {
+pub(super) async fn gather(link: &Link, mut response: Response) -> Result<Payload, TransportError> {
     let short = response.content_length().is_some_and(|length| length <= LITTLE);
     if short || link.spool.is_none() {
         return Ok(read(response, link.max_body, link.longest).await?.into());
@@ -63,7 +63,7 @@ pub(super) async fn gather(link: &Link, mut response: Response) -> Result<Payloa
             break;
         }
     }
-    body.finish().await.map_err(|TooLong { limit }| WireError::TooLarge { limit })
+    body.finish().await.map_err(|TooLong { limit }| TransportError::TooLarge { limit })
 }
 
 /// A body of at most so many bytes, from a server that is silent for at most so long.
@@ -71,8 +71,8 @@ pub(super) async fn read(
     mut response: Response,
     limit: usize,
     patience: Duration,
-) -> Result<Bytes, WireError> {
-    let too_large = WireError::TooLarge { limit };
+) -> Result<Bytes, TransportError> {
+    let too_large = TransportError::TooLarge { limit };
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(too_large);
     }
@@ -158,6 +158,6 @@ pub(super) fn answered(body: &Bytes) -> Option<u64> {
 }
 
 /// A connection that was there: the server may have acted.
-pub(super) fn transport(error: reqwest::Error) -> WireError {
-    WireError::Protocol(format!("the connection broke off: {}", explain(error)))
+pub(super) fn transport(error: reqwest::Error) -> TransportError {
+    TransportError::Protocol(format!("the connection broke off: {}", explain(error)))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use reqwest::{Client, ClientBuilder, Identity, Proxy, Url};
 
-use super::super::wire::WireError;
+use super::super::transport::TransportError;
 use super::{REQUESTS, explain, trust};
 use crate::config::{Route, Secret};
 
@@ -17,8 +17,8 @@ impl Clients {
     /// The client for this way; the first one who asks makes it.
     ///
     /// # Errors
-    /// [`WireError::Unreachable`] if none can be made.
-    pub(crate) fn of(&self, route: &Route) -> Result<Client, WireError> {
+    /// [`TransportError::Unreachable`] if none can be made.
+    pub(crate) fn of(&self, route: &Route) -> Result<Client, TransportError> {
         let mut made = self.0.lock();
         if let Some((_, client)) = made.iter().find(|(other, _)| other == route) {
             return Ok(client.clone());
@@ -29,22 +29,23 @@ impl Clients {
     }
 }
 
-/// A client: no redirects (they would carry credentials to other hosts; the wire follows those that stay), no proxy but the
+/// A client: no redirects (they would carry credentials to other hosts; the transport follows those that stay), no proxy but the
 /// one that was named, no delay for small writes, five seconds to connect, HTTP/2 where a server with TLS offers it.
 ///
 /// Without a certificate store on the system (a bare container) plain HTTP works, and of the HTTPS servers only those whose
 /// authority is named.
 ///
 /// # Errors
-/// [`WireError::Unreachable`] if no client can be made at all.
-pub(super) fn client(route: &Route) -> Result<Client, WireError> {
+/// [`TransportError::Unreachable`] if no client can be made at all.
+pub(super) fn client(route: &Route) -> Result<Client, TransportError> {
     // An error means that a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let failed = |what: &str, error| WireError::Unreachable(format!("{what}: {}", explain(error)));
+    let failed = |what: &str, error| TransportError::Unreachable(format!("{what}: {}", explain(error)));
     let identity = route.identity.as_ref().map(Secret::expose);
     let tls = route.ca.as_ref().map(|ca| trust::config(ca, identity)).transpose();
-    let tls =
-        tls.map_err(|why| WireError::Unreachable(format!("the certificates in tls cannot be used: {why}")))?;
+    let tls = tls.map_err(|why| {
+        TransportError::Unreachable(format!("the certificates in tls cannot be used: {why}"))
+    })?;
     let identity = identity.map(|pem| Identity::from_pem(pem.as_bytes())).transpose();
     let identity = identity.map_err(|error| failed("the certificate of tls.cert_file", error))?;
     let proxy = route.proxy.as_ref().map(|url| Proxy::all(url.expose()));

@@ -5,7 +5,7 @@ use tokio::time::timeout;
 
 use super::super::spool::TooLong;
 use super::super::sse::{Item, Parser};
-use super::super::wire::{Incoming, WireError};
+use super::super::transport::{Incoming, TransportError};
 use super::Link;
 use super::body::{answers, is_event_stream, read, transport};
 use crate::mcp::payload::Payload;
@@ -33,8 +33,12 @@ pub(super) async fn deliver(incoming: &queue::Sender<Incoming>, item: Incoming) 
     let _ = incoming.send(item).await;
 }
 
-/// The answer to a request of the wire's own, which is delivered to no caller.
-pub(super) async fn answer_of(link: &Link, mut response: Response, id: u64) -> Result<Payload, WireError> {
+/// The answer to a request of the transport's own, which is delivered to no caller.
+pub(super) async fn answer_of(
+    link: &Link,
+    mut response: Response,
+    id: u64,
+) -> Result<Payload, TransportError> {
     if !is_event_stream(response.headers()) {
         let body: Payload = read(response, link.max_body, link.timeout).await?.into();
         return if answers(body.text(), id) { Ok(body) } else { Err(no_answer()) };
@@ -54,6 +58,6 @@ pub(super) async fn answer_of(link: &Link, mut response: Response, id: u64) -> R
     Err(no_answer())
 }
 
-fn no_answer() -> WireError {
-    WireError::Protocol("success without the answer to the request".to_owned())
+fn no_answer() -> TransportError {
+    TransportError::Protocol("success without the answer to the request".to_owned())
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::super::STANDING;
 use super::super::spool::TooLong;
 use super::super::sse::Parser;
-use super::super::wire::{Incoming, Outgoing, WireError};
+use super::super::transport::{Incoming, Outgoing, TransportError};
 use super::body::{answers, gather, is_answer, is_event_stream, read, refused, unknown_coding};
 use super::deliver::{deliver, deliver_answer, event_message};
 use super::send::{Sending, send};
@@ -34,7 +34,7 @@ const REMNANT: usize = 64 * 1024;
 /// Sends a message, delivers all that comes back, or the failure.
 pub(super) async fn run(link: &Arc<Link>, incoming: &queue::Sender<Incoming>, message: &Outgoing) {
     let Err(error) = post(link, incoming, message).await else { return };
-    let lost = error == WireError::SessionLost;
+    let lost = error == TransportError::SessionLost;
     match message.id {
         // If the request was abandoned in this moment, the failure is dropped.
         Some(id) if link.flights.land(id) => deliver(incoming, Incoming::Failed { id, error }).await,
@@ -55,14 +55,14 @@ enum Attempt {
     /// The server did not look at it, because it does not know this session.
     Lost(Named),
     /// The server takes no POST: it may be one of 2024-11-05.
-    NoPost(WireError),
+    NoPost(TransportError),
 }
 
 async fn post(
     link: &Arc<Link>,
     incoming: &queue::Sender<Incoming>,
     message: &Outgoing,
-) -> Result<(), WireError> {
+) -> Result<(), TransportError> {
     if legacy::is_to_be_looked_for(link) {
         Box::pin(legacy::look(link, incoming)).await;
     }
@@ -83,10 +83,10 @@ async fn again(
     incoming: &queue::Sender<Incoming>,
     message: &Outgoing,
     lost: &Named,
-) -> Result<(), WireError> {
+) -> Result<(), TransportError> {
     if let Err(error) = session::renew(link, incoming, lost).await {
         tracing::debug!(backend = link.name, %error, "the server gave no new session");
-        return Err(WireError::SessionLost);
+        return Err(TransportError::SessionLost);
     }
     // An answer or a cancellation is about a request of the old session, which the new one does not know.
     if message.method.is_empty() || message.method == method::CANCELLED {
@@ -100,7 +100,7 @@ async fn again(
                 "the server forgets a session as soon as it has given it out; if several servers answer at one address, \
                  each client must come to the same one always"
             );
-            Err(WireError::SessionLost)
+            Err(TransportError::SessionLost)
         }
         Attempt::NoPost(error) => Err(error),
     }
@@ -110,7 +110,7 @@ async fn attempt(
     link: &Arc<Link>,
     incoming: &queue::Sender<Incoming>,
     message: &Outgoing,
-) -> Result<Attempt, WireError> {
+) -> Result<Attempt, TransportError> {
     let session = link.session.current();
     let request =
         Sending::post(message.body.clone(), &message.headers).within(session.as_ref().map(Named::value));
@@ -153,7 +153,7 @@ async fn attempt(
     };
     let coding = unknown_coding(response.headers());
     if let Some(coding) = coding {
-        return Err(WireError::Protocol(format!(
+        return Err(TransportError::Protocol(format!(
             "its answer is compressed as \"{coding}\", which the gateway did not ask for and cannot undo"
         )));
     }
@@ -165,7 +165,7 @@ async fn attempt(
     let mut body = gather(link, response).await?;
     if !is_answer(&mut body, id) {
         let text = link.redaction.words(&said::in_body(body.text()));
-        return Err(WireError::Protocol(format!(
+        return Err(TransportError::Protocol(format!(
             "status {status} without the answer to the request: {text}"
         )));
     }
@@ -181,7 +181,7 @@ async fn follow(
     session: Option<&Named>,
     id: u64,
     standing: bool,
-) -> Result<(), WireError> {
+) -> Result<(), TransportError> {
     let mut parser = Parser::new(link.max_body, link.spool.clone());
     let mut stream = Some(response);
     let mut fruitless = 0;
@@ -195,13 +195,15 @@ async fn follow(
             }
         }
         let Some(last) = parser.last_id().map(str::to_owned) else {
-            return Err(WireError::Protocol(format!("the event stream ended before the answer: {broken}")));
+            return Err(TransportError::Protocol(format!(
+                "the event stream ended before the answer: {broken}"
+            )));
         };
         // A server may hang up and have the stream resumed as often as it likes, as long as new events come.
         fruitless = if position.as_ref() == Some(&last) { fruitless } else { 0 };
         if fruitless == RESUMPTIONS {
             let times = "resumed 3 times in vain";
-            return Err(WireError::Protocol(format!(
+            return Err(TransportError::Protocol(format!(
                 "the event stream ended before the answer, {times}: {broken}"
             )));
         }
@@ -215,7 +217,7 @@ async fn follow(
                 if let Some(session) = session {
                     let _ = Box::pin(session::ask(link, incoming, session)).await;
                 }
-                return Err(WireError::Protocol(format!(
+                return Err(TransportError::Protocol(format!(
                     "the event stream ended before the answer, and cannot be resumed ({error}): {broken}"
                 )));
             }
@@ -226,8 +228,8 @@ async fn follow(
 
 enum Unresumed {
     /// Nothing will come any more.
-    Over(WireError),
-    Perhaps(WireError),
+    Over(TransportError),
+    Perhaps(TransportError),
 }
 
 async fn resume(link: &Link, session: Option<&Named>, last: &str) -> Result<Response, Unresumed> {
@@ -256,7 +258,7 @@ async fn pump(
     parser: &mut Parser,
     id: u64,
     standing: bool,
-) -> Result<Pumped, WireError> {
+) -> Result<Pumped, TransportError> {
     let mut answered: Option<Instant> = None;
     let silence_allowed = if standing { STANDING } else { link.longest };
     loop {
@@ -284,7 +286,7 @@ async fn pump(
                 }
                 // It may have been the answer, and then no other would come.
                 Some(Err(TooLong { limit })) if answered.is_none() => {
-                    return Err(WireError::TooLarge { limit });
+                    return Err(TransportError::TooLarge { limit });
                 }
                 Some(Err(TooLong { limit })) => {
                     deliver(incoming, Incoming::Oversized { limit, answers: None }).await

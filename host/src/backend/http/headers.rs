@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use sentinel_names::headers::{self, Owner};
 
-use super::super::wire::WireError;
+use super::super::transport::TransportError;
 
 pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -16,11 +16,11 @@ pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event
 /// Sets the headers that may travel; a later one replaces an earlier one of its name.
 ///
 /// # Errors
-/// [`WireError::Unreachable`] names a header that cannot be sent, not its value.
-pub(super) fn extend(into: &mut HeaderMap, extra: &[(String, String)]) -> Result<(), WireError> {
+/// [`TransportError::Unreachable`] names a header that cannot be sent, not its value.
+pub(super) fn extend(into: &mut HeaderMap, extra: &[(String, String)]) -> Result<(), TransportError> {
     for (name, value) in extra {
         let bad =
-            |part: &str| WireError::Unreachable(format!("the {part} of header {name:?} cannot be sent"));
+            |part: &str| TransportError::Unreachable(format!("the {part} of header {name:?} cannot be sent"));
         let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad("name"))?;
         let mut value = HeaderValue::from_str(value).map_err(|_| bad("value"))?;
         // `mcp-protocol-version` travels: since revision 2026-07-28 each message brings its own. So do credentials, which

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::spool::TooLong;
 use super::super::sse::{Item, Parser};
-use super::super::wire::{Incoming, Outgoing, WireError};
+use super::super::transport::{Incoming, Outgoing, TransportError};
 use super::body::{answered, answers, is_event_stream, read, refused};
 use super::deliver::{deliver, deliver_answer, event_message};
 use super::send::{Sending, Target, send};
@@ -47,7 +47,7 @@ pub(super) fn is_likely(status: StatusCode) -> bool {
     status.is_client_error() && ![401, 402, 403, 407, 408, 413, 425, 429, 431, 451].contains(&status.as_u16())
 }
 
-/// Whether to find out, before the first message of a wire, if the server is one of them. Only if the url looks like
+/// Whether to find out, before the first message of a transport, if the server is one of them. Only if the url looks like
 /// one: asking costs time with servers that never answer.
 pub(super) fn is_to_be_looked_for(link: &Link) -> bool {
     link.target.as_ref().is_ok_and(Target::is_of_old_form) && !link.looked.swap(true, Ordering::Relaxed)
@@ -71,14 +71,14 @@ pub(super) async fn fall_back(
     link: &Arc<Link>,
     incoming: &queue::Sender<Incoming>,
     message: &Outgoing,
-    refused: WireError,
-) -> Result<(), WireError> {
+    refused: TransportError,
+) -> Result<(), TransportError> {
     match open(link, incoming, PATIENCE).await {
         Ok(legacy) => legacy.post(link, incoming, message).await,
         Err(why) => Err(match refused {
-            WireError::Status { status, retry_after, said } => {
+            TransportError::Status { status, retry_after, said } => {
                 let text = if said.is_empty() { why } else { format!("{said} ({why})") };
-                WireError::Status { status, retry_after, said: link.redaction.words(&text) }
+                TransportError::Status { status, retry_after, said: link.redaction.words(&text) }
             }
             other => other,
         }),
@@ -147,7 +147,7 @@ fn behind_prefix(stream: &Url, endpoint: &Url) -> Option<Url> {
     Some(other)
 }
 
-/// Reads the stream until it ends, and the wire with it.
+/// Reads the stream until it ends, and the transport with it.
 async fn listen(
     link: Arc<Link>,
     incoming: queue::Sender<Incoming>,
@@ -203,11 +203,11 @@ impl Legacy {
         link: &Link,
         incoming: &queue::Sender<Incoming>,
         message: &Outgoing,
-    ) -> Result<(), WireError> {
+    ) -> Result<(), TransportError> {
         let Some(id) = message.id else { return self.send(link, message).await.map(drop) };
         if message.method == "server/discover" {
             // Such a server cannot know the method, and some end at an unknown method before the handshake.
-            return Err(WireError::Protocol("it speaks HTTP as 2024-11-05 did".to_owned()));
+            return Err(TransportError::Protocol("it speaks HTTP as 2024-11-05 did".to_owned()));
         }
         let (waiting, answer) = oneshot::channel();
         self.waiting.lock().insert(id, waiting);
@@ -219,15 +219,15 @@ impl Legacy {
             answered = &mut answer => answered,
             sent = self.send(link, message) => match sent? {
                 Some(body) => return { deliver_answer(link, incoming, id, body).await; Ok(()) },
-                // The stream's end ends the wire; until then the caller's own patience counts.
+                // The stream's end ends the transport; until then the caller's own patience counts.
                 None => answer.await,
             },
         };
-        answered.map_err(|_| WireError::Closed(link.end.reason()))
+        answered.map_err(|_| TransportError::Closed(link.end.reason()))
     }
 
     /// Sends one message; some servers answer in the same exchange.
-    async fn send(&self, link: &Link, message: &Outgoing) -> Result<Option<Payload>, WireError> {
+    async fn send(&self, link: &Link, message: &Outgoing) -> Result<Option<Payload>, TransportError> {
         let endpoint = self.endpoint.read().clone();
         let post = async |to: &Url| {
             let request = Sending::post(message.body.clone(), &message.headers).to(to);
@@ -254,7 +254,7 @@ impl Legacy {
         let answers = answer(&body);
         match session::judge(status, &body, answers) {
             _ if message.method == "initialize" && !answers => Err(error),
-            Verdict::Over => Err(WireError::SessionLost),
+            Verdict::Over => Err(TransportError::SessionLost),
             Verdict::Doubtful | Verdict::Alive if answers => Ok(Some(body.into())),
             Verdict::Doubtful | Verdict::Alive => Err(error),
         }

@@ -1,5 +1,5 @@
 //! The standing stream: where a server sends its own requests and notifications when no call is under way. It is an
-//! offer of the server, so its absence is no failure and its end never ends the wire.
+//! offer of the server, so its absence is no failure and its end never ends the transport.
 //!
 //! Rule: MCP, "Transports", streamable HTTP, listening for messages from the server.
 
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::spool::TooLong;
 use super::super::sse::Parser;
-use super::super::wire::Incoming;
+use super::super::transport::Incoming;
 use super::Link;
 use super::body::is_event_stream;
 use super::deliver::{deliver, event_message};
@@ -24,7 +24,7 @@ use crate::queue;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Listens from the end of the handshake to the end of the wire, in every session of it.
+/// Listens from the end of the handshake to the end of the transport, in every session of it.
 pub(super) async fn run(
     link: Arc<Link>,
     incoming: queue::Sender<Incoming>,

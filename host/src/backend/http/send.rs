@@ -1,4 +1,4 @@
-//! One request of a wire: where it goes, with which headers, and along which redirects.
+//! One request of a transport: where it goes, with which headers, and along which redirects.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 
-use super::super::wire::WireError;
+use super::super::transport::TransportError;
 use super::{HttpSpec, Link, client, explain, headers};
 use crate::redact::Words;
 
@@ -28,12 +28,12 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn new(spec: &HttpSpec) -> Result<Self, WireError> {
+    pub(super) fn new(spec: &HttpSpec) -> Result<Self, TransportError> {
         // The URL may hold a credential: the error names the problem, not the text.
         let url = Url::parse(&spec.url)
-            .map_err(|error| WireError::Unreachable(format!("its URL is not one: {error}")))?;
+            .map_err(|error| TransportError::Unreachable(format!("its URL is not one: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(WireError::Unreachable("its URL is neither http nor https".to_owned()));
+            return Err(TransportError::Unreachable("its URL is neither http nor https".to_owned()));
         }
         let mut headers = HeaderMap::new();
         headers::extend(&mut headers, &spec.headers)?;
@@ -124,7 +124,7 @@ impl<'a> Sending<'a> {
 ///
 /// # Errors
 /// There is no answer, or it points elsewhere.
-pub(super) async fn send(link: &Link, request: &Sending<'_>) -> Result<Response, WireError> {
+pub(super) async fn send(link: &Link, request: &Sending<'_>) -> Result<Response, TransportError> {
     let target = link.target.as_ref().map_err(Clone::clone)?;
     let mut url = request.url.cloned().unwrap_or_else(|| target.place());
     for _ in 0..=HOPS {
@@ -154,8 +154,8 @@ pub(super) async fn send(link: &Link, request: &Sending<'_>) -> Result<Response,
     Err(redirected(StatusCode::TEMPORARY_REDIRECT, link.redaction.words(&text)))
 }
 
-fn redirected(status: StatusCode, said: Words) -> WireError {
-    WireError::Status { status: status.as_u16(), retry_after: None, said }
+fn redirected(status: StatusCode, said: Words) -> TransportError {
+    TransportError::Status { status: status.as_u16(), retry_after: None, said }
 }
 
 /// Where an answer points to, if that is all it says.
@@ -188,7 +188,7 @@ fn prepare(
     target: &Target,
     request: &Sending<'_>,
     url: Url,
-) -> Result<reqwest::RequestBuilder, WireError> {
+) -> Result<reqwest::RequestBuilder, TransportError> {
     let mut headers = target.headers.clone();
     if request.versioned
         && let Some(version) = link.version.read().clone()
@@ -219,9 +219,9 @@ fn prepare(
     Ok(builder.headers(headers))
 }
 
-/// [`WireError::Unreachable`] only if there was no connection, or if the connection says itself that the request was
+/// [`TransportError::Unreachable`] only if there was no connection, or if the connection says itself that the request was
 /// not looked at. In all other cases the server may have acted.
-fn transport(target: &Target, error: reqwest::Error) -> WireError {
+fn transport(target: &Target, error: reqwest::Error) -> TransportError {
     let unseen = error.is_connect() || error.is_builder() || was_not_looked_at(&error);
     let mut text = explain(error);
     for (sign, hint) in [
@@ -236,9 +236,9 @@ fn transport(target: &Target, error: reqwest::Error) -> WireError {
         text = format!("{text}, through the proxy {proxy}");
     }
     if unseen {
-        WireError::Unreachable(text)
+        TransportError::Unreachable(text)
     } else {
-        WireError::Protocol(format!("the connection broke off: {text}"))
+        TransportError::Protocol(format!("the connection broke off: {text}"))
     }
 }
 

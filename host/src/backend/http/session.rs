@@ -13,7 +13,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::super::wire::{Incoming, Outgoing, WireError};
+use super::super::transport::{Incoming, Outgoing, TransportError};
 use super::body::{answers, refused};
 use super::deliver::{answer_of, deliver};
 use super::send::{Sending, send};
@@ -21,14 +21,14 @@ use super::{Link, headers};
 use crate::mcp::{message, method, said, splice};
 use crate::queue;
 
-/// The id of the one request that the wire makes by itself; the peer's ids begin with 1 and never come this far.
+/// The id of the one request that the transport makes by itself; the peer's ids begin with 1 and never come this far.
 const PROBE: u64 = 1 << 52;
 /// A session that is in doubt is asked about at most so often.
 const DOUBTS: Duration = Duration::from_secs(1);
 /// Sessions that are remembered only to be deleted.
 const STRAYS: usize = 8;
 
-/// The session of a wire.
+/// The session of a transport.
 #[derive(Debug, Default)]
 pub(super) struct Session {
     current: RwLock<Option<Named>>,
@@ -42,7 +42,7 @@ pub(super) struct Session {
     pub(super) renewed: Notify,
 }
 
-/// One session, with its number on the wire, because a server may give out the same id again.
+/// One session, with its number on the transport, because a server may give out the same id again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Named {
     number: u64,
@@ -143,7 +143,7 @@ pub(super) async fn renew(
     link: &Link,
     incoming: &queue::Sender<Incoming>,
     lost: &Named,
-) -> Result<(), WireError> {
+) -> Result<(), TransportError> {
     let turn = link.session.turn.lock().await;
     if link.session.current().as_ref() != Some(lost) {
         return Ok(());
@@ -159,10 +159,10 @@ pub(super) async fn renew(
     Ok(())
 }
 
-async fn reopen(link: &Link, lost: &Named) -> Result<(), WireError> {
+async fn reopen(link: &Link, lost: &Named) -> Result<(), TransportError> {
     let opening = link.session.opening.lock().clone();
     let Some((opening, id)) = opening.and_then(|opening| opening.id.map(|id| (opening, id))) else {
-        return Err(WireError::SessionLost);
+        return Err(TransportError::SessionLost);
     };
     let request = Sending::post(opening.body.clone(), &opening.headers).unversioned();
     let response = timeout(link.timeout, send(link, &request)).await.map_err(|_| link.silent())??;
@@ -176,7 +176,9 @@ async fn reopen(link: &Link, lost: &Named) -> Result<(), WireError> {
     let version = splice::get(answer.json(), "/result/protocolVersion").map(|json| json.trim_matches('"'));
     let agreed = link.version.read().clone();
     if agreed.as_ref().is_some_and(|agreed| version.map(str::as_bytes) != Some(agreed.as_bytes())) {
-        return Err(WireError::Protocol("after it forgot the session it wants another revision".to_owned()));
+        return Err(TransportError::Protocol(
+            "after it forgot the session it wants another revision".to_owned(),
+        ));
     }
     let body = message::notification(method::INITIALIZED, None);
     let request = Sending::post(body, &[]).within(next.as_ref().map(Named::value));
@@ -200,7 +202,7 @@ pub(super) async fn ask(
     link: &Link,
     incoming: &queue::Sender<Incoming>,
     session: &Named,
-) -> Result<bool, WireError> {
+) -> Result<bool, TransportError> {
     {
         let mut asked = link.session.turn.lock().await;
         if link.session.current().as_ref() != Some(session) {
@@ -232,7 +234,7 @@ async fn knows(link: &Link, session: &Named) -> bool {
     judge(status, &body, answers) == Verdict::Alive
 }
 
-/// Deletes every session that the server gave out on this wire.
+/// Deletes every session that the server gave out on this transport.
 pub(super) async fn delete(link: &Link) {
     let mut sessions: Vec<Named> =
         link.session.strays.lock().drain(..).map(|value| Named { number: 0, value }).collect();

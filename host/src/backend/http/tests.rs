@@ -1,4 +1,4 @@
-//! The promises of the HTTP wire, against a server that answers exactly what a test scripts.
+//! The promises of the HTTP transport, against a server that answers exactly what a test scripts.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::super::wire::Wire;
+use super::super::transport::Transport;
 use super::*;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -143,7 +143,7 @@ fn spec(url: &str) -> HttpSpec {
     }
 }
 
-fn connect(server: &Server) -> Wire {
+fn connect(server: &Server) -> Transport {
     open(&spec(&server.url), client::client(&Route::default()).unwrap())
 }
 
@@ -161,11 +161,11 @@ fn result(id: u64) -> String {
     format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{}}}}")
 }
 
-async fn next(wire: &mut Wire) -> Incoming {
+async fn next(wire: &mut Transport) -> Incoming {
     timeout(LONG, wire.receiver.recv()).await.unwrap()
 }
 
-async fn text(wire: &mut Wire) -> String {
+async fn text(wire: &mut Transport) -> String {
     match next(wire).await {
         Incoming::Message(body) | Incoming::About { message: body, .. } => {
             String::from_utf8(body.text().to_vec()).unwrap()
@@ -174,7 +174,7 @@ async fn text(wire: &mut Wire) -> String {
     }
 }
 
-async fn failure(wire: &mut Wire) -> (u64, WireError) {
+async fn failure(wire: &mut Transport) -> (u64, TransportError) {
     match next(wire).await {
         Incoming::Failed { id, error } => (id, error),
         other => panic!("not a failure: {other:?}"),
@@ -224,10 +224,10 @@ async fn a_session_from_initialize_to_delete() {
     );
 
     assert_eq!((wire.control.pid(), wire.control.stderr_tail()), (None, String::new()));
-    let Wire { sender, mut receiver, control } = wire;
+    let Transport { sender, mut receiver, control } = wire;
     timeout(LONG, control.stop(LONG)).await.unwrap();
     assert!(matches!(receiver.recv().await, Incoming::Closed(why) if why == "stopped"));
-    assert_eq!(sender.try_send(request(3, "ping")), Err(WireError::Closed("stopped".to_owned())));
+    assert_eq!(sender.try_send(request(3, "ping")), Err(TransportError::Closed("stopped".to_owned())));
     let (mut last, mut delete) = (server.next().await, None);
     while delete.is_none() {
         if last.method == "DELETE" {
@@ -298,7 +298,7 @@ async fn resuming_in_vain_ends_after_three_times() {
     let mut wire = connect(&server);
     wire.sender.try_send(request(1, "tools/call")).unwrap();
     let (id, error) = failure(&mut wire).await;
-    assert!(id == 1 && matches!(&error, WireError::Protocol(why) if why.contains("3 times")), "{error}");
+    assert!(id == 1 && matches!(&error, TransportError::Protocol(why) if why.contains("3 times")), "{error}");
     drop(wire);
     let mut methods = Vec::new();
     while let Ok(seen) = server.seen.try_recv() {
@@ -314,7 +314,7 @@ async fn a_stream_without_ids_cannot_be_resumed() {
     wire.sender.try_send(request(1, "tools/call")).unwrap();
     assert_eq!(text(&mut wire).await, "{\"id\":2,\"result\":1}");
     assert!(
-        matches!(failure(&mut wire).await, (1, WireError::Protocol(why)) if why.contains("ended before the answer"))
+        matches!(failure(&mut wire).await, (1, TransportError::Protocol(why)) if why.contains("ended before the answer"))
     );
 }
 
@@ -334,14 +334,14 @@ async fn a_session_that_is_lost_again_at_once_fails_the_request_and_closes_once(
     wire.sender.try_send(request(3, "ping")).unwrap();
     // It may be given out under the same id again.
     assert!(matches!(next(&mut wire).await, Incoming::Renewed));
-    assert_eq!(failure(&mut wire).await, (3, WireError::SessionLost));
+    assert_eq!(failure(&mut wire).await, (3, TransportError::SessionLost));
     for _ in 0..2 {
         assert!(
             matches!(next(&mut wire).await, Incoming::Closed(why) if why == "the server no longer knows the session")
         );
     }
     let reason = "the server no longer knows the session".to_owned();
-    assert_eq!(wire.sender.send(request(4, "ping")).await, Err(WireError::Closed(reason)));
+    assert_eq!(wire.sender.send(request(4, "ping")).await, Err(TransportError::Closed(reason)));
 }
 
 #[tokio::test]
@@ -370,7 +370,7 @@ async fn refusals_carry_status_wait_and_beginning_or_the_json_rpc_error() {
         wire.sender.try_send(request(id, "ping")).unwrap();
         next(&mut wire).await
     };
-    let Incoming::Failed { id: 1, error: WireError::Status { status: 429, retry_after, said } } =
+    let Incoming::Failed { id: 1, error: TransportError::Status { status: 429, retry_after, said } } =
         ask(1).await
     else {
         panic!("not 429")
@@ -379,10 +379,10 @@ async fn refusals_carry_status_wait_and_beginning_or_the_json_rpc_error() {
     let said = said.to_string();
     assert!(said.starts_with("slow\\u{1b}[2J down xx") && said.len() <= 330, "{said}");
     assert!(matches!(ask(2).await, Incoming::Message(body) if body.text().starts_with(b"{\"error\"")));
-    let is_status = |item: Incoming, code| matches!(&item, Incoming::Failed { error: WireError::Status { status, .. }, .. } if *status == code);
+    let is_status = |item: Incoming, code| matches!(&item, Incoming::Failed { error: TransportError::Status { status, .. }, .. } if *status == code);
     assert!(is_status(ask(3).await, 400) && is_status(ask(4).await, 302) && is_status(ask(5).await, 404));
     for id in [6, 7, 9] {
-        assert!(matches!(ask(id).await, Incoming::Failed { error: WireError::Protocol(_), .. }), "{id}");
+        assert!(matches!(ask(id).await, Incoming::Failed { error: TransportError::Protocol(_), .. }), "{id}");
     }
     assert!(matches!(ask(8).await, Incoming::Message(body) if body.text().starts_with(b"[")));
 }
@@ -406,7 +406,7 @@ async fn bodies_and_events_over_the_limit_are_refused() {
     let mut wire = connect(&server);
     for id in 1..=3 {
         wire.sender.try_send(request(id, "ping")).unwrap();
-        assert_eq!(failure(&mut wire).await, (id, WireError::TooLarge { limit: 1000 }));
+        assert_eq!(failure(&mut wire).await, (id, TransportError::TooLarge { limit: 1000 }));
     }
 }
 
@@ -458,7 +458,7 @@ async fn silence_ends_an_exchange() {
         wire.sender.try_send(request(id, "ping")).unwrap();
         let (failed, error) = failure(&mut wire).await;
         assert!(
-            failed == id && matches!(&error, WireError::Protocol(why) if why.contains("50ms")),
+            failed == id && matches!(&error, TransportError::Protocol(why) if why.contains("50ms")),
             "{error}"
         );
     }
@@ -475,7 +475,7 @@ async fn who_cannot_be_reached_did_not_see_the_message() {
         let mut wire = open(&spec, client::client(&Route::default()).unwrap());
         wire.sender.try_send(request(5, "ping")).unwrap();
         let (id, error) = failure(&mut wire).await;
-        assert!(id == 5 && matches!(error, WireError::Unreachable(_)), "{error}");
+        assert!(id == 5 && matches!(error, TransportError::Unreachable(_)), "{error}");
         assert!(!error.to_string().contains("hush") && !format!("{spec:?}").contains("hush"), "{error}");
     }
 }
@@ -497,7 +497,7 @@ async fn an_abandoned_request_hangs_up_and_is_not_reported() {
     wire.sender.try_send(request(2, "ping")).unwrap();
     assert_eq!(text(&mut wire).await, result(2));
     assert!(server.next().await.body.contains("ping"));
-    let Wire { mut receiver, control, .. } = wire;
+    let Transport { mut receiver, control, .. } = wire;
     timeout(LONG, control.stop(LONG)).await.unwrap();
     assert!(matches!(receiver.recv().await, Incoming::Closed(_)));
 }
@@ -525,7 +525,7 @@ async fn hanging_requests_leave_a_way_for_notifications() {
     };
     timeout(LONG, cancelled).await.unwrap();
     assert!(requests <= REQUESTS);
-    // And a wire whose every request hangs still stops.
+    // And a transport whose every request hangs still stops.
     timeout(LONG, wire.control.stop(Duration::from_millis(20))).await.unwrap();
 }
 
@@ -534,7 +534,7 @@ async fn a_server_without_a_standing_stream_is_asked_once() {
     for status in ["405 Method Not Allowed", "501 Not Implemented", "404 Not Found", "200 OK"] {
         let server = Server::start(move |_| plain(status)).await;
         let link = Arc::new(Link::new(&spec(&server.url), client::client(&Route::default()).unwrap()));
-        let (incoming, mut receiver) = wire::incoming();
+        let (incoming, mut receiver) = transport::incoming();
         let (start, closing) = (CancellationToken::new(), CancellationToken::new());
         start.cancel();
         timeout(LONG, listen::run(Arc::clone(&link), incoming, start, closing)).await.unwrap();

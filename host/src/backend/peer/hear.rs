@@ -143,7 +143,7 @@ impl Peer {
                 };
                 let edit = Edit::Set { pointer: "/progressToken".to_owned(), json: token.get().to_owned() };
                 let params = splice::apply(params, &[edit]).ok()?;
-                client.tell(message::notification(&method, Some(&params)));
+                client.notify(message::notification(&method, Some(&params)));
                 None
             }
             // It is passed on as it is, and members that nobody here knows were not looked into.

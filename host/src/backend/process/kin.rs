@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::family;
-use super::spawner::{on_the_spawner, was_before};
+use super::spawner::{on_spawn_thread, was_before};
 
 /// How long strangers are killed for. Only those stuck in the kernel need more than milliseconds.
 const SWEEP: Duration = Duration::from_secs(3);
@@ -64,7 +64,7 @@ pub async fn settle(patience: Duration) {
 
 /// Kills whatever the gateway has adopted, and reaps it.
 pub(super) async fn sweep() {
-    let swept = on_the_spawner(|| {
+    let swept = on_spawn_thread(|| {
         let own = family::session(rustix::process::getpid())
             .ok_or_else(|| io::Error::other("/proc does not tell the session of this process"))?;
         let start = Instant::now();

@@ -20,7 +20,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// Runs a job on the one thread that forks keepers and looks after what the gateway adopts, so that neither sees half of
 /// what the other does.
-pub(super) async fn on_the_spawner<T: Send + 'static>(
+pub(super) async fn on_spawn_thread<T: Send + 'static>(
     job: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     static SPAWNER: OnceLock<Option<mpsc::Sender<Job>>> = OnceLock::new();

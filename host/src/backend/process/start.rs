@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use super::keeper;
 use super::kin::{self, Kept};
-use super::spawner::on_the_spawner;
+use super::spawner::on_spawn_thread;
 use crate::files::{this_program, umask_of_children};
 
 /// A keeper that waits to be told what to start. Its pipes will be the child's.
@@ -30,7 +30,7 @@ pub(super) async fn keeper(name: &str) -> io::Result<Keeper> {
     ours.set_nonblocking(true)?;
     let line = UnixStream::from_std(ours)?;
     let (command, handle) = (command(name, theirs.into()), Handle::current());
-    let (process, kept) = on_the_spawner(move || {
+    let (process, kept) = on_spawn_thread(move || {
         let _context = handle.enter();
         let mut command = command;
         let process = command.spawn()?;

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::Registry;
 use crate::backend::Backend;
 use crate::backend::fleet::Fleet;
-use crate::backend::negotiate::Greeting;
+use crate::backend::negotiate::ServerInfo;
 use crate::mcp::catalog::{List, Offer, Offers};
 use crate::mcp::{params, splice};
 
@@ -32,13 +32,13 @@ struct Kept {
 }
 
 impl Kept {
-    fn of(greeting: Greeting, offers: &Offers) -> Self {
+    fn of(info: ServerInfo, offers: &Offers) -> Self {
         let items = |list| offers.get(list).iter().map(|offer| offer.item.clone()).collect();
         Self {
-            version: greeting.version,
-            handshake: greeting.handshake,
-            capabilities: greeting.capabilities,
-            instructions: greeting.instructions,
+            version: info.version,
+            handshake: info.handshake,
+            capabilities: info.capabilities,
+            instructions: info.instructions,
             tools: items(List::Tools),
             resources: items(List::Resources),
             templates: items(List::Templates),
@@ -46,7 +46,7 @@ impl Kept {
         }
     }
 
-    fn take(self) -> (Greeting, Offers) {
+    fn take(self) -> (ServerInfo, Offers) {
         let Self { version, handshake, capabilities, instructions, .. } = self;
         let mut offers = Offers::default();
         for (list, items) in [
@@ -57,7 +57,7 @@ impl Kept {
         ] {
             offers.set(list, items.into_iter().filter_map(|item| offer(list, item)).collect());
         }
-        (Greeting { version, capabilities, instructions, handshake, server: String::new() }, offers)
+        (ServerInfo { version, capabilities, instructions, handshake, server: String::new() }, offers)
     }
 }
 
@@ -77,8 +77,8 @@ impl Registry {
             async move {
                 let memory = backend.remembered.clone();
                 let kept = tokio::task::spawn_blocking(move || memory.read::<Kept>(LISTS)).await;
-                if let Some((greeting, offers)) = kept.ok().flatten().map(Kept::take) {
-                    registry.remind(&backend, greeting, offers).await;
+                if let Some((info, offers)) = kept.ok().flatten().map(Kept::take) {
+                    registry.remind(&backend, info, offers).await;
                 }
             }
         };
@@ -87,7 +87,7 @@ impl Registry {
         self.moves.send_modify(|moves| *moves += 1);
     }
 
-    async fn remind(&self, backend: &Arc<Backend>, greeting: Greeting, offers: Offers) {
+    async fn remind(&self, backend: &Arc<Backend>, info: ServerInfo, offers: Offers) {
         let _turn = backend.reading.lock().await;
         if backend.is_listed() {
             return;
@@ -96,20 +96,20 @@ impl Registry {
         let Some(shaped) = self.read(backend, &offers).await else { return };
         self.put(backend, Arc::new(shaped));
         backend.has_said(offers, true);
-        backend.said.lock().greeting.get_or_insert(greeting);
+        backend.said.lock().info.get_or_insert(info);
     }
 }
 
 impl Fleet {
     /// Keeps the lists of a backend for the next start, in the background.
     pub(in crate::backend) fn remember(&self, backend: &Arc<Backend>) {
-        let greeting = backend.said.lock().greeting.clone();
-        let Some(greeting) = greeting else { return };
+        let info = backend.said.lock().info.clone();
+        let Some(info) = info else { return };
         let offers = backend.original().unwrap_or_default();
         let backend = backend.clone();
         // Stopping waits for it.
         self.tasks.spawn_blocking(move || {
-            let kept = Kept::of(greeting, &offers);
+            let kept = Kept::of(info, &offers);
             // Some servers repeat the key they were given, and no secret goes into a file.
             let secret = serde_json::to_string(&kept)
                 .is_ok_and(|text| backend.opener.redaction().without_known(&text).is_some());

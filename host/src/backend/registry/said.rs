@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::backend::negotiate::Greeting;
+use crate::backend::negotiate::ServerInfo;
 use crate::backend::{Backend, Status};
 use crate::mcp::catalog::{Offer, Offers};
 use crate::mcp::header::{self, Mirrored};
@@ -16,7 +16,7 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 /// What one server has said.
 #[derive(Debug, Default)]
 pub(in crate::backend) struct Said {
-    pub(in crate::backend) greeting: Option<Greeting>,
+    pub(in crate::backend) info: Option<ServerInfo>,
     /// What it offers, before rewriting; to rewrite again after a change.
     original: Option<Arc<Offers>>,
     /// That is what it said before this start; it has not spoken yet.
@@ -32,8 +32,8 @@ impl Backend {
     }
 
     /// What it said of itself when it was greeted last.
-    pub(in crate::backend) fn greeting(&self) -> Option<Greeting> {
-        self.said.lock().greeting.clone()
+    pub(in crate::backend) fn info(&self) -> Option<ServerInfo> {
+        self.said.lock().info.clone()
     }
 
     /// Whether it is known what it offers.

@@ -1,4 +1,4 @@
-//! The promises of the stdio wire, each against a real child.
+//! The promises of the stdio transport, each against a real child.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::time::Instant;
@@ -25,7 +25,7 @@ fn spec(command: &str, args: &[&str]) -> StdioSpec {
     }
 }
 
-async fn sh(script: &str) -> Wire {
+async fn sh(script: &str) -> Transport {
     open(&spec("sh", &["-c", script])).await.unwrap()
 }
 
@@ -33,18 +33,18 @@ fn message(body: &str) -> Outgoing {
     Outgoing { id: Some(1), method: "m".to_owned(), body: body.to_owned().into(), headers: Vec::new() }
 }
 
-async fn next(wire: &mut Wire) -> Incoming {
+async fn next(wire: &mut Transport) -> Incoming {
     timeout(LONG, wire.receiver.recv()).await.unwrap()
 }
 
-async fn text(wire: &mut Wire) -> String {
+async fn text(wire: &mut Transport) -> String {
     match next(wire).await {
         Incoming::Message(body) => String::from_utf8(body.text().to_vec()).unwrap(),
         other => panic!("not a message: {other:?}"),
     }
 }
 
-async fn closed(wire: &mut Wire) -> String {
+async fn closed(wire: &mut Transport) -> String {
     match next(wire).await {
         Incoming::Closed(reason) => reason,
         other => panic!("not the end: {other:?}"),
@@ -88,13 +88,13 @@ async fn messages_travel_both_ways_one_per_line() {
     assert_eq!(text(&mut wire).await, "{   \"a\":  1}");
     assert_eq!(text(&mut wire).await, "[]");
     let pid = as_pid(wire.control.pid().unwrap());
-    let Wire { sender, mut receiver, control } = wire;
+    let Transport { sender, mut receiver, control } = wire;
     timeout(LONG, control.stop(LONG)).await.unwrap();
     // Reaped, not merely dead.
     assert!(test_kill_process(pid).is_err());
     let Incoming::Closed(reason) = receiver.recv().await else { panic!("not closed") };
     assert_eq!(reason, "stopped: exited with code 0");
-    assert_eq!(sender.send(message("{}")).await, Err(WireError::Closed(reason)));
+    assert_eq!(sender.send(message("{}")).await, Err(TransportError::Closed(reason)));
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn a_child_that_never_reads_is_still_heard() {
     let mut refused = false;
     for _ in 0..2000 {
         // More than the pipe and the queue hold.
-        refused |= wire.sender.try_send(message(&format!("[{:1000}]", 1))) == Err(WireError::Busy);
+        refused |= wire.sender.try_send(message(&format!("[{:1000}]", 1))) == Err(TransportError::Busy);
         assert_eq!(text(&mut wire).await, "{}");
     }
     assert!(refused, "the queue has no bound");
@@ -275,7 +275,7 @@ async fn the_environment_is_made_from_scratch() {
 async fn a_program_that_does_not_exist_is_named() {
     let error = open(&spec("no-such-program", &[])).await.unwrap_err();
     assert!(
-        matches!(&error.error, WireError::Unreachable(why) if why.contains("`no-such-program`") && error.lasting),
+        matches!(&error.error, TransportError::Unreachable(why) if why.contains("`no-such-program`") && error.lasting),
         "{error:?}"
     );
 }

@@ -8,7 +8,7 @@ use sentinel_names::headers::{self, Owner};
 use super::super::document::escape;
 use super::super::raw::{RawArgumentCheck, RawArguments, RawBackend, RawEnv, RawEra, RawType};
 use super::super::secret::Secret;
-use super::super::{Backend, BackendEra, Transport, file};
+use super::super::{Backend, BackendEra, TransportSettings, file};
 use super::address::{host_of, is_loopback};
 use super::route::Proxy;
 use super::tools::arguments;
@@ -76,7 +76,7 @@ impl Checker<'_> {
             );
         }
         // It is never opened, and keeps its place among the others.
-        let nothing = || Transport::Stdio {
+        let nothing = || TransportSettings::Stdio {
             command: raw.command.clone().unwrap_or_default(),
             args: Vec::new(),
             env: Vec::new(),
@@ -93,8 +93,8 @@ impl Checker<'_> {
         let timeout = duration(raw.timeout_secs);
         let start_timeout = raw.start_timeout_secs.map(duration);
         let start_timeout = start_timeout.unwrap_or_else(|| match &transport {
-            Some(Transport::Http { .. }) => timeout.max(START_OF_HTTP),
-            Some(Transport::Stdio { .. }) | None => START_OF_PROCESS,
+            Some(TransportSettings::Http { .. }) => timeout.max(START_OF_HTTP),
+            Some(TransportSettings::Stdio { .. }) | None => START_OF_PROCESS,
         });
         Some(Backend {
             absent,
@@ -124,7 +124,7 @@ impl Checker<'_> {
         })
     }
 
-    fn transport(&mut self, at: &str, raw: &RawBackend, proxy: &Proxy) -> Option<Transport> {
+    fn transport(&mut self, at: &str, raw: &RawBackend, proxy: &Proxy) -> Option<TransportSettings> {
         let kind = match (raw.kind, &raw.url, &raw.command) {
             (Some(kind), ..) => kind,
             (None, Some(_), None) => RawType::Http,
@@ -161,7 +161,7 @@ impl Checker<'_> {
         }
     }
 
-    fn stdio(&mut self, at: &str, raw: &RawBackend) -> Option<Transport> {
+    fn stdio(&mut self, at: &str, raw: &RawBackend) -> Option<TransportSettings> {
         let env = self.environment(&format!("{at}/env"), &raw.env);
         let command = raw.command.clone().filter(|command| !command.is_empty());
         if command.is_none() {
@@ -173,10 +173,10 @@ impl Checker<'_> {
             None => None,
         };
         let args = self.arguments(&format!("{at}/args"), &raw.args);
-        Some(Transport::Stdio { command: command?, args: args?, env, cwd, sandbox })
+        Some(TransportSettings::Stdio { command: command?, args: args?, env, cwd, sandbox })
     }
 
-    fn http(&mut self, at: &str, raw: &RawBackend, proxy: &Proxy) -> Option<Transport> {
+    fn http(&mut self, at: &str, raw: &RawBackend, proxy: &Proxy) -> Option<TransportSettings> {
         for (key, typed) in
             [("restart_on_exit", raw.restart_on_exit.is_some()), ("max_restarts", raw.max_restarts.is_some())]
         {
@@ -200,7 +200,7 @@ impl Checker<'_> {
         };
         let url = self.url(&url_at, typed)?;
         let route = self.route(at, raw, url.expose(), proxy);
-        Some(Transport::Http { url, headers, route })
+        Some(TransportSettings::Http { url, headers, route })
     }
 
     /// A url with the values of its variables. Messages show it as it was typed.

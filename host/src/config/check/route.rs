@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::super::raw::{RawBackend, RawTls};
 use super::super::secret::Secret;
-use super::super::{Backend, Route, Transport, file};
+use super::super::{Backend, Route, TransportSettings, file};
 use super::Checker;
 use super::address::{host_of, is_loopback};
 
@@ -114,11 +114,11 @@ impl Checker<'_> {
         let decided = |index: &usize| self.typed(&format!("/backends/{index}/proxy"));
         let remote = backends.iter().enumerate().filter(|(index, _)| !decided(index));
         let found = remote.filter_map(|(index, backend)| match &backend.transport {
-            Transport::Http { url, .. } if !is_local(url.expose()) => {
+            TransportSettings::Http { url, .. } if !is_local(url.expose()) => {
                 let (name, _) = self.proxy_variable(url.expose().starts_with("https"))?;
                 Some((index, name))
             }
-            Transport::Http { .. } | Transport::Stdio { .. } => None,
+            TransportSettings::Http { .. } | TransportSettings::Stdio { .. } => None,
         });
         if let Some((index, name)) = { found }.next() {
             let message = format!("{name} is set, and the gateway does not use it unless it is told to");

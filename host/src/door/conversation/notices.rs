@@ -14,15 +14,15 @@ use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::super::asked;
+use super::super::pending;
 use super::Conversation;
 use crate::mcp::bounds;
 use crate::mcp::client::ClientNotice;
-use crate::mcp::client::{Affinity, Client, Hello, Question};
+use crate::mcp::client::{Affinity, Client, ClientInfo, ServerRequest};
 use crate::mcp::envelope::Body;
 use crate::mcp::method::Notice;
 use crate::mcp::{Params, code, era, splice};
-use crate::pipeline::{Arrival, Caller, Failure};
+use crate::pipeline::{CallRequest, Caller, Failure};
 
 /// Notifications of one client that are under way through the pipeline at once.
 const MAX_UNDER_WAY: usize = 32;
@@ -59,22 +59,22 @@ impl Notices {
 /// A client that sends a notification: nothing is ever sent back to it.
 #[derive(Debug)]
 struct Speaker {
-    hello: Hello,
+    client_info: ClientInfo,
     affinity: Affinity,
 }
 
 impl Client for Speaker {
-    fn hello(&self) -> &Hello {
-        &self.hello
+    fn client_info(&self) -> &ClientInfo {
+        &self.client_info
     }
     fn affinity(&self) -> Affinity {
         self.affinity.clone()
     }
-    fn tell(&self, _: Bytes) {}
-    fn ask(&self, question: Arc<Question>) {
+    fn notify(&self, _: Bytes) {}
+    fn ask(&self, question: Arc<ServerRequest>) {
         question.refuse(code::INTERNAL_ERROR, "the client waits for no answer, so it is not asked");
     }
-    fn take_back(&self, _: &str, _: Option<&str>) {}
+    fn withdraw(&self, _: &str, _: Option<&str>) {}
 }
 
 /// What became of a notification.
@@ -84,7 +84,7 @@ pub(in crate::door) enum Noticed<W> {
     /// It is not passed on, and why.
     Dropped(String),
     /// It is not MCP's, and has to pass the pipeline.
-    ToDo(W),
+    Run(W),
 }
 
 impl Conversation {
@@ -98,7 +98,7 @@ impl Conversation {
         let work = match self.noticed(method, params, caller) {
             Noticed::Done => return,
             Noticed::Dropped(why) => return self.dropped(method, &why),
-            Noticed::ToDo(work) => work,
+            Noticed::Run(work) => work,
         };
         let Ok(place) = self.notices.under_way.clone().try_acquire_owned() else {
             return self.dropped(method, "too many are under way");
@@ -144,7 +144,7 @@ impl Conversation {
         if notice == Notice::Custom {
             return match self.speaker(params.as_ref()) {
                 Ok(speaker) => {
-                    Noticed::ToDo(self.clone().passed(method.to_owned(), params, speaker, caller.clone()))
+                    Noticed::Run(self.clone().passed(method.to_owned(), params, speaker, caller.clone()))
                 }
                 Err(why) => Noticed::Dropped(why),
             };
@@ -155,25 +155,25 @@ impl Conversation {
 
     /// Passes on a notification that every client may send, to the servers it is for.
     fn own_accord(&self, notice: Notice, params: Option<&Params>) {
-        let Some(hello) = self.hello() else { return };
+        let Some(client_info) = self.client_info() else { return };
         if notice == Notice::RootsChanged {
-            if let Some(notice) = ClientNotice::roots_changed(&hello, params) {
-                let session = (!self.house.sole).then(|| self.session.id());
+            if let Some(notice) = ClientNotice::roots_changed(&client_info, params) {
+                let session = (!self.endpoint.sole).then(|| self.session.id());
                 self.pipeline().tell_all(session, &notice);
             }
             return;
         }
         let Some(params) = params else { return };
-        let asked = self.asked.lock();
+        let asked = self.pending.lock();
         let of = |pointer: &str| splice::get(params.get(), pointer);
-        let (question, made): (_, fn(&Question, &Params) -> Option<ClientNotice>) = match notice {
+        let (question, made): (_, fn(&ServerRequest, &Params) -> Option<ClientNotice>) = match notice {
             Notice::Progress => {
                 (of("/progressToken").and_then(|id| asked.under_way(id)), ClientNotice::progress)
             }
             _ => (of("/taskId").and_then(|id| asked.with_task(id)), ClientNotice::task_status),
         };
         match question.and_then(|question| Some((question, made(question, params)?))) {
-            Some((question, notice)) => question.tell(&notice),
+            Some((question, notice)) => question.notify(&notice),
             None => tracing::debug!("the client spoke of something that nobody asked for"),
         }
     }
@@ -182,11 +182,11 @@ impl Conversation {
     fn speaker(&self, params: Option<&Params>) -> Result<Speaker, String> {
         let text = params.map(Params::get);
         if era::is_stateless(text) {
-            let hello = era::read_meta(text.unwrap_or("{}")).map_err(|(_, text)| text)?;
-            return Ok(Speaker { hello, affinity: Affinity::Shared });
+            let client_info = era::read_meta(text.unwrap_or("{}")).map_err(|(_, text)| text)?;
+            return Ok(Speaker { client_info, affinity: Affinity::Shared });
         }
-        let hello = self.hello().ok_or("it came before `initialize`")?;
-        Ok(Speaker { hello: Hello::clone(&hello), affinity: self.affinity() })
+        let client_info = self.client_info().ok_or("it came before `initialize`")?;
+        Ok(Speaker { client_info: ClientInfo::clone(&client_info), affinity: self.affinity() })
     }
 
     /// Passes on what is not MCP's, as a call that has no answer.
@@ -198,18 +198,19 @@ impl Conversation {
         caller: Arc<Caller>,
     ) -> Result<(), Failure> {
         let client: Arc<dyn Client> = Arc::new(speaker);
-        let arrival = Arrival { params: params.as_ref(), ..self.arrival(&caller, None, &method, &client) };
-        self.pipeline().handle(arrival, &CancellationToken::new()).await.map(drop)
+        let request =
+            CallRequest { params: params.as_ref(), ..self.call_request(&caller, None, &method, &client) };
+        self.pipeline().handle(request, &CancellationToken::new()).await.map(drop)
     }
 
     /// The client answers a backend's question. It can answer no other session's, because ids are this session's own,
     /// and each is answered once.
     pub(in crate::door) fn response(&self, id: &RawValue, body: Body<'_>) {
-        let question = self.asked.lock().answered(id);
+        let question = self.pending.lock().answered(id);
         match question {
             Some(question) => {
-                self.asked.lock().note_task(&question, body);
-                question.answer(asked::answer(body));
+                self.pending.lock().note_task(&question, body);
+                question.answer(pending::answer(body));
             }
             None => tracing::debug!("the client answered something nobody asked"),
         }

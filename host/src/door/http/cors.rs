@@ -18,7 +18,7 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE");
 /// How long a browser need not ask again, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 /// The longest list of headers that is answered. A request's own headers are bounded, too.
-const MAX_ASKED: usize = 4_096;
+const MAX_PENDING: usize = 4_096;
 const ASKED_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
@@ -65,5 +65,5 @@ impl Mount {
 
 fn is_list_of_names(list: &[u8]) -> bool {
     let name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b',' | b' ' | b'.');
-    list.len() <= MAX_ASKED && list.iter().all(name)
+    list.len() <= MAX_PENDING && list.iter().all(name)
 }

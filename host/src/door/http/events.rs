@@ -82,7 +82,7 @@ pub(super) async fn respond(
             },
         };
         match next {
-            Some(Outbound::Part(message)) if ways.form == Form::Json => conversation.tell(message),
+            Some(Outbound::Part(message)) if ways.form == Form::Json => conversation.notify(message),
             next => break next,
         }
     };

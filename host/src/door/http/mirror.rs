@@ -29,7 +29,7 @@ pub(super) fn check(
     if method == "tools/call"
         && let Some(name) = header::text_at(params, "/name")
     {
-        for mirrored in mount.house.pipeline.mirrored(&name) {
+        for mirrored in mount.endpoint.pipeline.mirrored(&name) {
             let value = header::text_at(params, &format!("/arguments{}", mirrored.pointer));
             wanted.push((format!("mcp-param-{}", mirrored.header.to_ascii_lowercase()), value));
         }
@@ -56,5 +56,5 @@ pub(super) fn check(
 fn mismatch(id: &RawValue, text: &str) -> Refused {
     let data = json!({ "reason": "header_mismatch" });
     let response = reply(400, message::error(id.get(), code::HEADER_MISMATCH, text, &data));
-    Refusal::new(response, Denial::new(call::Refused::InvalidArguments, "header_mismatch", text))
+    Refusal::new(response, Denial::new(call::DenialKind::InvalidArguments, "header_mismatch", text))
 }

@@ -18,8 +18,8 @@ use super::{Mount, reply};
 use crate::call::{self, Denial, Principal};
 use crate::door::guard::Rejection;
 use crate::door::line::Outbound;
+use crate::door::log_limit::LogLimit;
 use crate::door::respond;
-use crate::door::seldom::Seldom;
 use crate::door::server::Peer;
 use crate::mcp::{Era, code, message, splice};
 use crate::pipeline::{Pipeline, TurnedAway};
@@ -72,11 +72,11 @@ pub(super) fn rejected(rejection: &Rejection) -> Refused {
 
 pub(super) fn refused(code: u16, rpc: i64, text: &str, reason: &str) -> Refused {
     let kind = match code {
-        401 => call::Refused::Unauthenticated,
-        403 => call::Refused::Forbidden,
-        429 => call::Refused::RateLimited,
-        500.. => call::Refused::Unavailable,
-        _ => call::Refused::InvalidArguments,
+        401 => call::DenialKind::Unauthenticated,
+        403 => call::DenialKind::Forbidden,
+        429 => call::DenialKind::RateLimited,
+        500.. => call::DenialKind::Unavailable,
+        _ => call::DenialKind::InvalidArguments,
     };
     Refusal::new(status(code, rpc, text, reason), Denial::new(kind, reason, text))
 }
@@ -91,7 +91,7 @@ pub(super) fn overloaded(text: &str, era: Era) -> Refused {
     let data = json!({ "reason": "overloaded", "retryAfter": 1 });
     let mut response = reply(503, message::error("null", respond::overloaded(era), text, &data));
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    Refusal::new(response, Denial::new(call::Refused::RateLimited, "overloaded", text))
+    Refusal::new(response, Denial::new(call::DenialKind::RateLimited, "overloaded", text))
 }
 
 /// To a caller who holds more connections than are theirs, all of them at work.
@@ -110,10 +110,10 @@ struct Turned<'a> {
 
 /// The log lines about refusals, by status and reason.
 #[derive(Debug, Default)]
-pub struct Lines(Mutex<HashMap<(u16, String), Arc<Seldom>>>);
+pub struct Lines(Mutex<HashMap<(u16, String), Arc<LogLimit>>>);
 
 impl Lines {
-    fn of(&self, status: u16, reason: &str) -> Arc<Seldom> {
+    fn of(&self, status: u16, reason: &str) -> Arc<LogLimit> {
         let mut lines = self.0.lock();
         let full = lines.len() >= REASONS;
         let key = (status, reason.to_owned());
@@ -158,8 +158,11 @@ impl Mount {
             found.unwrap_or_default()
         };
         let reason = said("/error/data/reason");
-        let kind =
-            if reason == "overloaded" { call::Refused::RateLimited } else { call::Refused::InvalidArguments };
+        let kind = if reason == "overloaded" {
+            call::DenialKind::RateLimited
+        } else {
+            call::DenialKind::InvalidArguments
+        };
         let denial = Denial::new(kind, &reason, said("/error/message"));
         let since = Instant::now();
         let request = Turned { status: *status, asked: method, who: Some(who), denial: &denial, since };
@@ -181,9 +184,9 @@ impl Mount {
         if parts.method == Method::POST || (who.is_none() && !matches!(status, 404..=406)) {
             let (address, network) = (ip.to_string(), network(ip));
             let source = who.map_or(network, |who| who.identity());
-            let (door, who) = (self.house.door, who.map(|who| &**who));
+            let (door, who) = (self.endpoint.door, who.map(|who| &**who));
             let request = TurnedAway { door, who, address: &address, source: &source, asked, since };
-            self.house.pipeline.turned_away(request, denial).await;
+            self.endpoint.pipeline.turned_away(request, denial).await;
         }
     }
 

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::super::conversation::Conversation;
-use super::super::hub::{Hub, Listener, Membership};
+use super::super::subscribers::{Listener, Subscribers, Subscription};
 use crate::call::shares::{Crowd, Look, Place, Shares, may_have};
 use crate::call::{Principal, Share};
 use crate::pipeline::Pipeline;
@@ -32,7 +32,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Sessions {
     pipeline: Arc<Pipeline>,
-    hub: Arc<Hub>,
+    subscribers: Arc<Subscribers>,
     /// At most so many at once, and how long each stays without a request, in milliseconds; a reload may change both.
     max: AtomicUsize,
     idle_ms: AtomicU64,
@@ -64,7 +64,7 @@ struct Open {
     used: Instant,
     number: u64,
     _kept: Place,
-    _membership: Membership,
+    _subscription: Subscription,
 }
 
 impl Open {
@@ -76,10 +76,15 @@ impl Open {
 impl Sessions {
     /// `idle`: how long a session stays without a request.
     #[must_use]
-    pub fn new(pipeline: Arc<Pipeline>, hub: Arc<Hub>, max: usize, idle: Duration) -> Arc<Self> {
+    pub fn new(
+        pipeline: Arc<Pipeline>,
+        subscribers: Arc<Subscribers>,
+        max: usize,
+        idle: Duration,
+    ) -> Arc<Self> {
         let (began, kept) = (Instant::now(), Shares::new(MAX_KEPT));
         let (max, idle_ms) = (AtomicUsize::new(max), AtomicU64::new(milliseconds(idle)));
-        Arc::new(Self { pipeline, hub, max, idle_ms, began, kept, room: Mutex::default() })
+        Arc::new(Self { pipeline, subscribers, max, idle_ms, began, kept, room: Mutex::default() })
     }
 
     /// From now on there may be so many, and each stays so long. Those that are open stay, even if they are too many.
@@ -116,7 +121,7 @@ impl Sessions {
             self.sweep();
         }
         let share = owner.share();
-        let kept = conversation.hello().map_or(0, |hello| hello.length());
+        let kept = conversation.client_info().map_or(0, |client_info| client_info.length());
         let kept = self.kept.take(share, kept);
         let kept = kept
             .map_err(|_| "what your sessions keep of `clientInfo` and `capabilities` is too much: end one")?;
@@ -124,13 +129,13 @@ impl Sessions {
         let mut room = self.room.lock();
         let gone = self.made_room(&mut room, share)?;
         let listener: Arc<dyn Listener> = conversation.clone();
-        let membership = self.hub.join(&listener);
+        let subscription = self.subscribers.subscribe(&listener);
         let id = conversation.session().id().clone();
         let number = room.crowd.insert((share, Stage::New), self.at(Instant::now()), id.clone());
         let owner = owner.identity();
         let used = Instant::now();
         room.open
-            .insert(id, Open { conversation, owner, used, number, _kept: kept, _membership: membership });
+            .insert(id, Open { conversation, owner, used, number, _kept: kept, _subscription: subscription });
         drop(room);
         if let Some(gone) = gone {
             tracing::debug!("a session made room for another");
@@ -221,7 +226,7 @@ impl Sessions {
 
     fn close(&self, gone: &Open) {
         gone.conversation.session().cancel_all();
-        gone.conversation.leave();
+        gone.conversation.detach();
         self.pipeline.forget(gone.conversation.session().id());
     }
 
@@ -252,7 +257,7 @@ impl Sessions {
         let late: Vec<Open> = late.iter().filter_map(|id| room.end(id)).collect();
         drop(room);
         for session in &late {
-            session.conversation.leave();
+            session.conversation.detach();
             self.pipeline.forget(session.conversation.session().id());
         }
     }

@@ -24,12 +24,12 @@ impl Mount {
         let era = era_of(parts);
         let code = respond::unauthenticated(era);
         let unknown = |text: &str| {
-            let denial = Denial::new(call::Refused::Unauthenticated, "rejected", text);
+            let denial = Denial::new(call::DenialKind::Unauthenticated, "rejected", text);
             self.unauthenticated(&denial, true, code)
         };
         let bearer = guard::bearer(&parts.headers).map_err(|rejection| unknown(&rejection.message))?;
         // One generation says both whether the user of this machine needs a credential and who that is.
-        let generation = self.house.pipeline.current();
+        let generation = self.endpoint.pipeline.current();
         let far = if generation.takes_local() { local::far(parts, peer).await } else { None };
         let (headers, ip) = (&parts.headers, peer.address().ip());
         let brought = Brought { bearer, headers, peer: ip, near: far.is_none() };

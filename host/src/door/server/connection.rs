@@ -3,7 +3,7 @@
 //! hyper's own `header_read_timeout` starts when the last response ended, so it cannot tell a connection that rests
 //! from a head that trickles: either resting connections die early, which loses the requests of clients that reuse
 //! them, or slow heads live long. And it has no timer for a response that the client does not read. Hence
-//! [`super::pulse`].
+//! [`super::activity`].
 
 use std::convert::Infallible;
 use std::io;
@@ -22,8 +22,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::pulse::{Phase, Pulse, Watched};
-use super::turns::in_turns;
+use super::activity::{Activity, Phase, Watched};
+use super::self_wake::poll_while_self_woken;
 use super::{App, Limits, Peer};
 
 /// hyper's buffers per direction; its own default of 400 KiB times a thousand connections is too much.
@@ -54,9 +54,9 @@ where
 {
     let _seated = Seated(peer.clone());
     let (address, seat) = (peer.address(), Arc::clone(peer.seat()));
-    let pulse = Arc::clone(seat.pulse());
-    let io = TokioIo::new(Watched::new(io, Arc::clone(&pulse)));
-    let service = Door { app, peer, pulse: Arc::clone(&pulse) };
+    let activity = Arc::clone(seat.activity());
+    let io = TokioIo::new(Watched::new(io, Arc::clone(&activity)));
+    let service = Door { app, peer, activity: Arc::clone(&activity) };
     let mut http = http1::Builder::new();
     http.half_close(false)
         .header_read_timeout(None::<Duration>)
@@ -69,10 +69,10 @@ where
 
     let mut drain = pin!(draining.cancelled());
     let (mut told, mut leaving, mut wakes) = (false, false, false);
-    let mut seen = pulse.now();
+    let mut seen = activity.now();
     let mut clock = pin!(tokio::time::sleep(limits.header_timeout));
     let mut due = Some(clock.deadline());
-    let ended = in_turns(std::future::poll_fn(|cx| {
+    let ended = poll_while_self_woken(std::future::poll_fn(|cx| {
         if !std::mem::replace(&mut wakes, true) {
             // Once is enough: this future is always polled with the same waker.
             seat.wake(cx.waker());
@@ -92,7 +92,7 @@ where
         if leaving && seat.may_be_cut() {
             return Poll::Ready(None);
         }
-        let now = pulse.now();
+        let now = activity.now();
         if now != seen || leaves {
             seen = now;
             due = limits.patience(Phase::of(now)).and_then(|wait| {
@@ -128,7 +128,7 @@ where
                 tracing::debug!(peer = %address, "the connection broke: {error}");
             }
             let parts = connection.into_parts();
-            if ended.is_err() || pulse.left_unread() || !parts.read_buf.is_empty() {
+            if ended.is_err() || activity.left_unread() || !parts.read_buf.is_empty() {
                 linger(parts.io.into_inner().into_inner(), limits.max_body).await;
             }
         }
@@ -174,7 +174,7 @@ impl Drop for Seated {
 struct Door {
     app: App,
     peer: Peer,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
 }
 
 impl Service<Request<Incoming>> for Door {
@@ -183,15 +183,15 @@ impl Service<Request<Incoming>> for Door {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.pulse.serve();
-        let pulse = Arc::clone(&self.pulse);
+        self.activity.serve();
+        let activity = Arc::clone(&self.activity);
         let mut request = request.map(|body| {
             let complete = body.is_end_stream();
-            Body::new(Arriving { body, complete, pulse: Arc::clone(&pulse) })
+            Body::new(Arriving { body, complete, activity: Arc::clone(&activity) })
         });
         request.extensions_mut().insert(self.peer.clone());
         let answer = self.app.0.router.load().call(request);
-        Box::pin(async move { answer.await.map(|response| response.map(|body| Outgoing { body, pulse })) })
+        Box::pin(async move { answer.await.map(|response| response.map(|body| Outgoing { body, activity })) })
     }
 }
 
@@ -199,7 +199,7 @@ impl Service<Request<Incoming>> for Door {
 struct Arriving {
     body: Incoming,
     complete: bool,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
 }
 
 impl HttpBody for Arriving {
@@ -211,7 +211,7 @@ impl HttpBody for Arriving {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        self.pulse.await_body(frame.is_pending());
+        self.activity.await_body(frame.is_pending());
         let frame = ready!(frame);
         self.complete = frame.is_none() || self.body.is_end_stream();
         Poll::Ready(frame)
@@ -228,9 +228,9 @@ impl HttpBody for Arriving {
 
 impl Drop for Arriving {
     fn drop(&mut self) {
-        self.pulse.await_body(false);
+        self.activity.await_body(false);
         if !self.complete {
-            self.pulse.leave_unread();
+            self.activity.leave_unread();
         }
     }
 }
@@ -238,7 +238,7 @@ impl Drop for Arriving {
 /// A response's body whose end is the end of the request.
 struct Outgoing {
     body: Body,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
 }
 
 impl HttpBody for Outgoing {
@@ -263,6 +263,6 @@ impl HttpBody for Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        self.pulse.rest();
+        self.activity.rest();
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::Limits;
-use super::pulse::{Phase, Pulse};
+use super::activity::{Activity, Phase};
 use crate::call::Share;
 use crate::call::shares::{Crowd, Look, may_have};
 
@@ -77,7 +77,7 @@ struct All {
 #[derive(Debug)]
 pub(super) struct Seat {
     places: Arc<Places>,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
     /// Its number among the strangers or the known; 0 for one that is not counted, because it was sent away.
     number: AtomicU64,
     /// [`STRANGER`], [`SEVERAL`], or the number of the caller's share.
@@ -136,7 +136,7 @@ impl Places {
         }
         let seat = Arc::new(Seat {
             places: Arc::clone(self),
-            pulse: Arc::new(Pulse::default()),
+            activity: Arc::new(Activity::default()),
             number: AtomicU64::new(0),
             holder: AtomicU64::new(STRANGER),
             since: AtomicU64::new(now),
@@ -209,11 +209,11 @@ impl All {
 }
 
 impl Seat {
-    pub(super) fn pulse(&self) -> &Arc<Pulse> {
-        &self.pulse
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
     }
 
-    /// The pulse has changed.
+    /// The activity has changed.
     pub(super) fn note(&self, now: Instant) {
         self.since.store(self.places.at(now), Ordering::Relaxed);
     }
@@ -239,7 +239,7 @@ impl Seat {
     }
 
     fn look_at_stranger(seat: &Arc<Self>) -> Look<Net> {
-        match Phase::of(seat.pulse.now()) {
+        match Phase::of(seat.activity.now()) {
             Phase::Serving => Look::Busy,
             // A client that does not read a refusal counts as resting, too.
             Phase::Head | Phase::Resting | Phase::Stalled => seat.since(),
@@ -247,19 +247,19 @@ impl Seat {
     }
 
     fn look_at_known(seat: &Arc<Self>) -> Look<Holder> {
-        match Phase::of(seat.pulse.now()) {
+        match Phase::of(seat.activity.now()) {
             Phase::Head | Phase::Resting => seat.since(),
             // Before its body has come a request is no call yet.
-            Phase::Serving if seat.pulse.awaits_body() => seat.since(),
+            Phase::Serving if seat.activity.awaits_body() => seat.since(),
             Phase::Serving | Phase::Stalled => Look::Busy,
         }
     }
 
     /// Whether it may be closed as it is, half a request or not.
     pub(super) fn may_be_cut(&self) -> bool {
-        match Phase::of(self.pulse.now()) {
+        match Phase::of(self.activity.now()) {
             Phase::Head => true,
-            Phase::Serving => self.pulse.awaits_body(),
+            Phase::Serving => self.activity.awaits_body(),
             Phase::Stalled => self.holder.load(Ordering::Relaxed) == STRANGER,
             // hyper closes it itself, as soon as the response has left.
             Phase::Resting => false,
@@ -403,7 +403,7 @@ mod tests {
         assert!(places.enter(address(1)).is_some());
         assert_eq!(seats.iter().map(|seat| left(seat)).collect::<Vec<_>>(), [false, true, false]);
         assert!(!left(&other));
-        seats.iter().for_each(|seat| seat.pulse.serve());
+        seats.iter().for_each(|seat| seat.activity.serve());
         assert!(places.enter(address(1)).is_some(), "the fourth rests");
     }
 
@@ -436,7 +436,7 @@ mod tests {
             assert!(seat.known(Share::named(&format!("c{index}"))));
         }
         for seat in &ann[..4] {
-            seat.pulse.serve();
+            seat.activity.serve();
         }
         pass(&places);
         let cat = places.enter(address(9)).unwrap();
@@ -459,7 +459,7 @@ mod tests {
         let one_more = places.enter(address(1)).unwrap();
         assert!(one_more.known(Share::named("ann")));
         assert!(left(&ann[0]) && !left(&ann[1]));
-        ann.iter().chain([&one_more]).for_each(|seat| seat.pulse.serve());
+        ann.iter().chain([&one_more]).for_each(|seat| seat.activity.serve());
         let refused = places.enter(address(1)).unwrap();
         assert!(!refused.known(Share::named("ann")));
         assert!(refused.known(Share::named("bob")), "the place is there for others");
@@ -490,7 +490,7 @@ mod tests {
         let second = places.enter(address(1)).unwrap();
         assert!(left(&first));
         assert_eq!(places.all.lock().len(), 1);
-        first.pulse.serve();
+        first.activity.serve();
         assert!(first.known(Share::named("ann")), "what it had begun goes on");
         assert_eq!(places.all.lock().len(), 2);
         assert!(first.known(Share::named("ann")) && left(&first));
@@ -499,9 +499,9 @@ mod tests {
         pass(&places);
         let third = places.enter(address(1)).unwrap();
         assert!(left(&second));
-        third.pulse.serve();
+        third.activity.serve();
         assert!(third.known(Share::named("bob")));
-        second.pulse.serve();
+        second.activity.serve();
         assert!(!second.known(Share::named("cat")));
         for seat in [first, second, third] {
             seat.gone();

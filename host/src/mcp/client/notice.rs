@@ -4,7 +4,7 @@
 use super::super::params::Params;
 use super::super::splice::{self, Edit};
 use super::super::{message, method};
-use super::{Hello, Question};
+use super::{ClientInfo, ServerRequest};
 
 /// A notification of a client that may be passed on to a server.
 #[derive(Clone, Debug)]
@@ -16,15 +16,15 @@ pub struct ClientNotice {
 impl ClientNotice {
     /// The client's roots have changed. None if it did not declare that it has any.
     #[must_use]
-    pub fn roots_changed(hello: &Hello, params: Option<&Params>) -> Option<Self> {
-        let declared = splice::get(hello.capabilities.get(), "/roots").is_some();
+    pub fn roots_changed(client_info: &ClientInfo, params: Option<&Params>) -> Option<Self> {
+        let declared = splice::get(client_info.capabilities.get(), "/roots").is_some();
         let params = params.map(|params| params.get().to_owned());
         declared.then_some(Self { method: method::ROOTS_CHANGED, params })
     }
 
     /// The client's progress with a question. `None` if the server did not ask to be told.
     #[must_use]
-    pub fn progress(question: &Question, params: &Params) -> Option<Self> {
+    pub fn progress(question: &ServerRequest, params: &Params) -> Option<Self> {
         let json = question.progress_token()?.to_owned();
         let edit = Edit::Set { pointer: "/progressToken".to_owned(), json };
         let params = splice::apply(params.get(), &[edit]).ok()?;
@@ -33,7 +33,7 @@ impl ClientNotice {
 
     /// The state of a task with which the client answered a question. `None` if the server did not allow a task.
     #[must_use]
-    pub fn task_status(question: &Question, params: &Params) -> Option<Self> {
+    pub fn task_status(question: &ServerRequest, params: &Params) -> Option<Self> {
         let params = Some(params.get().to_owned());
         question.may_be_task().then_some(Self { method: method::TASK_STATUS, params })
     }

@@ -7,7 +7,7 @@ use super::ArgumentError;
 use super::cost::{Cost, Size};
 use super::lower::Lowered;
 use super::raise::raise;
-use crate::mcp::readable;
+use crate::mcp::lossy;
 
 /// Most memory of one pattern's machine. What is let in by its number of states needs less.
 const PATTERN_BYTES: usize = 4 << 20;
@@ -80,7 +80,7 @@ impl Judge {
         error: &serde_json::Error,
         cost: Option<&Cost>,
     ) -> Result<(), ArgumentError> {
-        let Some(mut partly) = readable::partly(text) else {
+        let Some(mut partly) = lossy::partly(text) else {
             let message = format!("they cannot be read, so they cannot be checked: {error}");
             return Err(ArgumentError::Mismatch { pointer: String::new(), message });
         };

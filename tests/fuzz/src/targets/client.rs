@@ -6,10 +6,10 @@ use sentinel_gateway::audit::Audit;
 use sentinel_gateway::backend::{Common, Registry};
 use sentinel_gateway::call::Credential;
 use sentinel_gateway::config::KillSwitch as Settings;
-use sentinel_gateway::door::conversation::{Conversation, House};
-use sentinel_gateway::door::hub::Hub;
+use sentinel_gateway::door::conversation::{Conversation, Endpoint};
 use sentinel_gateway::door::line::{self, Out};
-use sentinel_gateway::door::park::Parking;
+use sentinel_gateway::door::subscribers::Subscribers;
+use sentinel_gateway::door::suspend::SuspendedCalls;
 use sentinel_gateway::pipeline::{Caller, Pipeline};
 use sentinel_gateway::policy::{Chain, KillSwitch, Policy};
 use sentinel_gateway::redact::Redaction;
@@ -41,10 +41,10 @@ async fn converse(data: &[u8]) {
     let policy = Policy::new(Chain::default(), KillSwitch::new(&Settings::default()), Clock::real());
     let pipeline =
         Pipeline::new(Arc::new(policy), Arc::new(Rewriters::default()), registry, Audit::disabled());
-    let house = House {
+    let endpoint = Endpoint {
         pipeline: Arc::new(pipeline),
-        hub: Hub::new(tokio::sync::mpsc::channel(1).0),
-        parking: Parking::new().unwrap(),
+        subscribers: Subscribers::new(tokio::sync::mpsc::channel(1).0),
+        suspended: SuspendedCalls::new().unwrap(),
         door: "stdio",
         sole: true,
         stopping: CancellationToken::new(),
@@ -52,10 +52,10 @@ async fn converse(data: &[u8]) {
     let caller = Arc::new(Caller::new(Credential { door: "stdio", bearer: None, attrs: Vec::new() }));
     let (stream, mut answers) = line::stream(&caller);
     let out = Out::new(stream, caller);
-    let conversation = Conversation::new(house, Session::new("fuzz", 16));
+    let conversation = Conversation::new(endpoint, Session::new("fuzz", 16));
     for text in data.split(|byte| *byte == b'\n').take(64) {
         let text = bytes::Bytes::copy_from_slice(text);
-        conversation.hear(&text, &out).await;
+        conversation.receive(&text, &out).await;
         // What is under way ends with this line: there is no backend to wait for.
         for _ in 0..64 {
             tokio::task::yield_now().await;

@@ -1,7 +1,7 @@
 //! The same for who says who is calling, and for who changes messages.
 
 use sentinel_gateway::call::{Credential, TargetKind};
-use sentinel_gateway::plugin::Answered;
+use sentinel_gateway::plugin::PluginResult;
 
 use super::written::{authenticator, rewriter};
 use super::*;
@@ -11,7 +11,7 @@ fn credential() -> Arc<Credential> {
 }
 
 /// What a call comes to, twice: the second is made by another instance.
-fn faults<T: std::fmt::Debug>(name: &str, ask: impl Fn() -> Answered<T>) -> Fault {
+fn faults<T: std::fmt::Debug>(name: &str, ask: impl Fn() -> PluginResult<T>) -> Fault {
     let faults = [(); 2].map(|()| {
         let error = ask().expect_err(name);
         the_others_go_on(name);

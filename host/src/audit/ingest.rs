@@ -6,11 +6,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::adopt::{Orphan, replay_all};
 use super::journal::Journal;
 use super::persist::{LONGEST_PAUSE, SHORTEST_PAUSE, blocking, complain, persist};
 use super::progress::Progress;
 use super::reader::{Batch, Reader, delete_before};
+use super::recover::{Orphan, replay_all};
 use super::retention::Retention;
 use super::store::{BATCH_RECORDS, Store};
 use super::{AuditError, StoreSettings};

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::frames::{self, Command, Report};
 use super::kin::{self, Kept};
-use super::{Exit, Order};
+use super::{Exit, StopRequest};
 
 /// How long the last words may take once everybody is dead: a process that changed its user may hold the pipe.
 const LAST_WORDS: Duration = Duration::from_millis(250);
@@ -21,29 +21,29 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 /// stuck in the kernel; then the gateway does its work.
 const KEEPER: Duration = Duration::from_secs(2);
 
-pub(super) struct Nurse {
+pub(super) struct Reaper {
     pub(super) name: String,
     pub(super) keeper: Child,
     pub(super) kept: Kept,
     pub(super) reports: OwnedReadHalf,
     pub(super) commands: OwnedWriteHalf,
-    pub(super) orders: watch::Receiver<Order>,
+    pub(super) orders: watch::Receiver<StopRequest>,
     pub(super) closing: CancellationToken,
     pub(super) gone: CancellationToken,
     pub(super) stderr: JoinHandle<()>,
 }
 
-impl Nurse {
-    pub(super) async fn tend(self, told: watch::Sender<Option<Exit>>) {
+impl Reaper {
+    pub(super) async fn run(self, told: watch::Sender<Option<Exit>>) {
         let Self { name, mut keeper, kept, reports, mut commands, mut orders, closing, gone, mut stderr } =
             self;
         let ended = ended(reports);
         tokio::pin!(ended);
         // How it ended, if the keeper said so; whether somebody ordered it, and whether by a signal.
-        let (status, ordered, forced) = 'tend: {
+        let (status, ordered, forced) = 'run: {
             let grace = tokio::select! {
                 biased;
-                status = &mut ended => break 'tend (status, false, false),
+                status = &mut ended => break 'run (status, false, false),
                 grace = stop_ordered(&mut orders) => grace,
             };
             let mut forced = false;
@@ -53,7 +53,7 @@ impl Nurse {
                 for (deadline, last) in [(start + grace / 2, false), (start + grace, true)] {
                     tokio::select! {
                         biased;
-                        status = &mut ended => break 'tend (status, true, forced),
+                        status = &mut ended => break 'run (status, true, forced),
                         () = kill_ordered(&mut orders) => break,
                         () = sleep_until(deadline) => {}
                     }
@@ -104,14 +104,14 @@ async fn ended(mut reports: OwnedReadHalf) -> Option<ExitStatus> {
 }
 
 /// The grace of a stop; `None` for a kill, and when all handles are gone.
-async fn stop_ordered(orders: &mut watch::Receiver<Order>) -> Option<Duration> {
-    match orders.wait_for(|order| *order != Order::Run).await.as_deref() {
-        Ok(Order::Stop(grace)) => Some(*grace),
-        Ok(Order::Kill | Order::Run) | Err(_) => None,
+async fn stop_ordered(orders: &mut watch::Receiver<StopRequest>) -> Option<Duration> {
+    match orders.wait_for(|order| *order != StopRequest::None).await.as_deref() {
+        Ok(StopRequest::InOrder(grace)) => Some(*grace),
+        Ok(StopRequest::Kill | StopRequest::None) | Err(_) => None,
     }
 }
 
-async fn kill_ordered(orders: &mut watch::Receiver<Order>) {
+async fn kill_ordered(orders: &mut watch::Receiver<StopRequest>) {
     // An error means that all handles are gone: the same as a kill.
-    let _ = orders.wait_for(|order| *order == Order::Kill).await;
+    let _ = orders.wait_for(|order| *order == StopRequest::Kill).await;
 }

@@ -2,7 +2,7 @@
 //! connection, and a server's question does not say which request caused it. They are opened on demand, bounded in
 //! number, and closed when they have been unused for a while. When there are too many, the one that has been idle
 //! longest makes room; its session gets another with its next call. A connection over which its client has subscribed
-//! to something is not idle, because the server may send news at any time.
+//! to something is not idle, because the server may report a change at any time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::errand::{Errand, Own};
 use super::peer::{Peer, Request};
-use super::wire::{Control, Incoming, Receiver, Wire, WireError};
+use super::transport::{Control, Incoming, Receiver, Transport, TransportError};
 use super::{Backend, BackendError, PeerError, negotiate};
 use crate::call::Share;
 use crate::call::shares::{Full, Place, Shares};
@@ -33,7 +33,7 @@ const STOP_GRACE: Duration = Duration::from_secs(3);
 
 /// The connections of one backend that are not shared.
 #[derive(Debug)]
-pub(super) struct Links {
+pub(super) struct DedicatedConnections {
     held: Mutex<HashMap<Affinity, Vec<Arc<Slot>>>>,
     /// How many each caller has.
     places: Arc<Shares>,
@@ -73,16 +73,16 @@ impl std::fmt::Debug for Opening {
 
 /// A connection in use by a call.
 #[derive(Debug)]
-pub(super) struct Held(Arc<Slot>);
+pub(super) struct Lease(Arc<Slot>);
 
-impl Drop for Held {
+impl Drop for Lease {
     fn drop(&mut self) {
         *self.0.used.lock() = Instant::now();
         self.0.calls.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-impl Held {
+impl Lease {
     /// A request went over it and was answered well.
     pub(super) fn heard(&self, method: &str, params: &str) {
         if !matches!(method, "resources/subscribe" | "resources/unsubscribe") {
@@ -101,7 +101,7 @@ impl Held {
 /// A connection in the making. Unless it is kept it ends, and so does its process: when something fails, and when
 /// the caller gives up half-way.
 struct Attempt<'a> {
-    links: &'a Links,
+    dedicated: &'a DedicatedConnections,
     slot: &'a Arc<Slot>,
     kept: bool,
 }
@@ -110,7 +110,7 @@ impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if !self.kept {
             // In this order: a call that waits for the place and finds it ended is given another.
-            self.links.forget(self.slot);
+            self.dedicated.forget(self.slot);
             self.slot.end.cancel();
         }
     }
@@ -156,18 +156,18 @@ impl Slot {
     }
 }
 
-impl Links {
+impl DedicatedConnections {
     pub(super) fn new(limit: usize) -> Self {
         Self { held: Mutex::default(), places: Shares::new(limit), tasks: TaskTracker::new() }
     }
 
     /// A place for a call: the session's own, or a free one for callers alike. None if there are too many.
-    fn place(&self, affinity: &Affinity, whose: Share) -> Result<Held, Full> {
+    fn place(&self, affinity: &Affinity, whose: Share) -> Result<Lease, Full> {
         let mut held = self.held.lock();
         let lease = matches!(affinity, Affinity::Lease(_));
         let found = held.get(affinity).and_then(|slots| slots.iter().find(|slot| slot.taken(lease)).cloned());
         if let Some(found) = found {
-            return Ok(Held(found));
+            return Ok(Lease(found));
         }
         let place = match self.places.take(whose, 1) {
             Ok(place) => place,
@@ -181,7 +181,7 @@ impl Links {
         };
         let slot = Slot::new(whose, place);
         held.entry(affinity.clone()).or_default().push(slot.clone());
-        Ok(Held(slot))
+        Ok(Lease(slot))
     }
 
     /// The one that makes room: of the caller's own if it is their share that is used up, else of those who have more of
@@ -243,15 +243,15 @@ impl Links {
 
 impl Backend {
     /// The connection this call needs to a server that shook hands.
-    pub(super) async fn own(
+    pub(super) async fn connection_for(
         self: &Arc<Self>,
         affinity: &Affinity,
         whose: Share,
         client: &Arc<dyn Client>,
-    ) -> Result<(Arc<Peer>, Held), BackendError> {
+    ) -> Result<(Arc<Peer>, Lease), BackendError> {
         let limit = self.settings.max_connections;
         loop {
-            let place = self.links.place(affinity, whose);
+            let place = self.dedicated.place(affinity, whose);
             let held = place.map_err(|full| self.full(full, limit, "connections of your own"))?;
             let slot = held.0.clone();
             *slot.used.lock() = Instant::now();
@@ -289,7 +289,7 @@ impl Backend {
         // As long as two answers may take: to the greeting and to the level of logging.
         match tokio::time::timeout(2 * self.settings.timeout, opening).await {
             Ok(opened) => opened,
-            Err(_) => Err(Some(WireError::Unreachable(STILL_STARTING.to_owned()).into())),
+            Err(_) => Err(Some(TransportError::Unreachable(STILL_STARTING.to_owned()).into())),
         }
     }
 
@@ -302,7 +302,7 @@ impl Backend {
         let backend = self.clone();
         let open =
             async move { slot.peer.get_or_try_init(|| backend.connect(&slot, &client)).await.cloned() };
-        let opening = self.links.tasks.spawn(open);
+        let opening = self.dedicated.tasks.spawn(open);
         // An error is a panic, or the runtime ends.
         async move { opening.await.unwrap_or_else(|error| Err(Some(PeerError::Garbage(error.to_string())))) }
     }
@@ -312,7 +312,7 @@ impl Backend {
         if slot.end.is_cancelled() {
             return Err(None);
         }
-        let mut attempt = Attempt { links: &self.links, slot, kept: false };
+        let mut attempt = Attempt { dedicated: &self.dedicated, slot, kept: false };
         let peer = self.shake_hands(slot, client).await?;
         attempt.kept = true;
         Ok(peer)
@@ -323,17 +323,17 @@ impl Backend {
         slot: &Arc<Slot>,
         client: &Arc<dyn Client>,
     ) -> Result<Arc<Peer>, PeerError> {
-        let Wire { sender, receiver, control } = self.opener.open(&self.settings).await?;
+        let Transport { sender, receiver, control } = self.opener.open(&self.settings).await?;
         let peer = Arc::new(Peer::new(self.name.clone(), sender));
-        let (greeted, version) = tokio::sync::oneshot::channel();
+        let (initialized, version) = tokio::sync::oneshot::channel();
         let care = care(self.clone(), slot.clone(), peer.clone(), receiver, control, version);
-        self.links.tasks.spawn(care);
-        let (patience, hello) = (self.settings.timeout, client.hello());
+        self.dedicated.tasks.spawn(care);
+        let (patience, client_info) = (self.settings.timeout, client.client_info());
         let start = self.settings.start_timeout;
-        let greeting = negotiate::greet(&peer, hello.capabilities.get(), start).await?;
+        let info = negotiate::greet(&peer, client_info.capabilities.get(), start).await?;
         // The task that looks after the connection is there as long as its slot.
-        let _ = greeted.send(greeting.version.clone());
-        if let Some(level) = hello.log_level.as_ref().filter(|_| greeting.has("logging")) {
+        let _ = initialized.send(info.version.clone());
+        if let Some(level) = client_info.log_level.as_ref().filter(|_| info.has("logging")) {
             let params = format!("{{\"level\":{}}}", level.get());
             let set = Request {
                 errand: Errand::Own(Own::SetLevel),
@@ -362,12 +362,12 @@ async fn care(
     let idle = backend.settings.idle_timeout;
     let mut beat = tokio::time::interval((idle / 2).max(Duration::from_millis(100)));
     tokio::pin!(version);
-    let mut greeted = false;
+    let mut initialized = false;
     let reason = loop {
         tokio::select! {
             () = slot.end.cancelled() => break "the session ended".to_owned(),
-            version = &mut version, if !greeted => {
-                greeted = true;
+            version = &mut version, if !initialized => {
+                initialized = true;
                 if let Ok(version) = version {
                     control.set_protocol_version(&version);
                 }
@@ -391,7 +391,7 @@ async fn care(
             }
         }
     };
-    backend.links.forget(&slot);
+    backend.dedicated.forget(&slot);
     slot.owner.lock().take();
     peer.end(&reason);
     tracing::debug!(backend = %backend.name, "a connection of its own ended: {reason}");
@@ -415,31 +415,31 @@ mod tests {
 
     use super::*;
     use crate::backend::scripted::{self, GREET, LONG};
-    use crate::mcp::client::{Hello, Question};
+    use crate::mcp::client::{ClientInfo, ServerRequest};
     use crate::mcp::{REVISIONS, message};
 
     /// A client that wants log messages, so that a connection of its own begins with `logging/setLevel`.
     #[derive(Debug)]
-    struct Ann(Hello);
+    struct Ann(ClientInfo);
 
     impl Ann {
         fn arrives() -> Arc<dyn Client> {
             let level = Some(message::raw("\"info\"".to_owned()));
             let capabilities = message::raw("{}".to_owned());
-            Arc::new(Self(Hello { version: REVISIONS[0], capabilities, info: None, log_level: level }))
+            Arc::new(Self(ClientInfo { version: REVISIONS[0], capabilities, info: None, log_level: level }))
         }
     }
 
     impl Client for Ann {
-        fn hello(&self) -> &Hello {
+        fn client_info(&self) -> &ClientInfo {
             &self.0
         }
         fn affinity(&self) -> Affinity {
             Affinity::Lease("ann".into())
         }
-        fn tell(&self, _: Bytes) {}
-        fn ask(&self, _: Arc<Question>) {}
-        fn take_back(&self, _: &str, _: Option<&str>) {}
+        fn notify(&self, _: Bytes) {}
+        fn ask(&self, _: Arc<ServerRequest>) {}
+        fn withdraw(&self, _: &str, _: Option<&str>) {}
     }
 
     /// A script that tells by a file that it was asked for the level, and stays.
@@ -449,9 +449,9 @@ mod tests {
 
     /// Every process is looked after by a task that ends with it.
     async fn nothing_is_left(backend: &Backend) {
-        assert!(backend.links.held.lock().is_empty(), "the place is free");
-        backend.links.tasks.close();
-        tokio::time::timeout(LONG, backend.links.tasks.wait()).await.unwrap();
+        assert!(backend.dedicated.held.lock().is_empty(), "the place is free");
+        backend.dedicated.tasks.close();
+        tokio::time::timeout(LONG, backend.dedicated.tasks.wait()).await.unwrap();
     }
 
     #[tokio::test]
@@ -503,9 +503,9 @@ mod tests {
         assert!(matches!(one, Err(BackendError::Timeout { .. })), "{one:?}");
         let (peer, held) = other.unwrap();
         let session: Arc<str> = "s".into();
-        assert!(Arc::ptr_eq(&backend.links.of(&session).unwrap(), &peer), "found again by its session");
+        assert!(Arc::ptr_eq(&backend.dedicated.of(&session).unwrap(), &peer), "found again by its session");
         drop(held);
-        backend.links.end(&affinity);
+        backend.dedicated.end(&affinity);
         nothing_is_left(&backend).await;
     }
 }

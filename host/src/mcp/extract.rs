@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use memchr::memchr2;
 
-use super::payload::{Hole, Payload, Source};
+use super::payload::{Payload, Placeholder, Source};
 
 /// A string longer than this goes, in bytes.
 pub const LARGE: usize = 64 << 10;
@@ -27,14 +27,14 @@ enum State {
     Digits { start: usize, left: u8 },
 }
 
-/// An incremental cutter of one message.
+/// Takes the large strings out of one message, piece by piece as it arrives.
 #[derive(Debug)]
 pub struct Cutter {
     text: Vec<u8>,
     state: State,
     /// The string being cut out.
-    open: Option<Hole>,
-    holes: Vec<Hole>,
+    open: Option<Placeholder>,
+    holes: Vec<Placeholder>,
     /// Cut bytes that have not been taken.
     cut: Vec<u8>,
     /// Of those, the ones that are known to be UTF-8.
@@ -142,7 +142,7 @@ impl Cutter {
         } else {
             self.text.extend_from_slice(run);
             if self.text.len() - start > LARGE {
-                self.open = Some(Hole::new(self.cut()));
+                self.open = Some(Placeholder::new(self.cut()));
                 self.cut.extend_from_slice(&self.text[start..]);
                 self.text.truncate(start);
             }
@@ -150,13 +150,13 @@ impl Cutter {
     }
 
     fn close(&mut self) {
-        if let Some(mut hole) = self.open.take() {
+        if let Some(mut placeholder) = self.open.take() {
             self.verify();
             self.spoiled |= self.verified < self.cut.len();
             self.verified = self.cut.len();
-            hole.span.end = self.cut();
-            self.text.extend_from_slice(hole.placeholder().as_bytes());
-            self.holes.push(hole);
+            placeholder.span.end = self.cut();
+            self.text.extend_from_slice(placeholder.placeholder().as_bytes());
+            self.holes.push(placeholder);
         }
         self.text.push(b'"');
         self.state = State::Outside;

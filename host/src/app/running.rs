@@ -9,19 +9,19 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::endpoint::Endpoint;
+use super::endpoint::EndpointView;
 use super::plugins::{self, Loaded, Made};
 use super::resident::{Activity, Resident};
 use super::rules;
-use crate::backend::registry::{EVENT_QUEUE, Registry, Reshape};
-use crate::backend::{Backend, Common, Event, Lineup, Memory, Spool};
+use crate::backend::registry::{Registry, Reshape};
+use crate::backend::{Backend, Common, Lineup, ListChanged, Memory, Spool};
 use crate::config::{Auth, Config, KillSwitch as Off, Mount, Problems, Rule};
-use crate::door::conversation::House;
+use crate::door::conversation::Endpoint;
 use crate::door::http::Sessions;
-use crate::door::hub::Hub;
-use crate::door::park::Parking;
+use crate::door::subscribers::Subscribers;
+use crate::door::suspend::SuspendedCalls;
 use crate::mcp::catalog::List;
-use crate::pipeline::{Generation, News, Pipeline};
+use crate::pipeline::{Generation, Pipeline};
 use crate::policy::{Chain, KillSwitch, Policy};
 use crate::rewrite::Rewriters;
 
@@ -33,13 +33,13 @@ pub(super) struct Prepared {
 }
 
 /// Everything behind one endpoint that outlives its generations.
-pub(super) struct Suite {
+pub(super) struct RunningEndpoint {
     /// The path of the mount; none for the main endpoint.
     pub(super) mount: Option<String>,
-    pub(super) house: House,
+    pub(super) endpoint: Endpoint,
     /// Those of the handshake era, over HTTP.
     pub(super) sessions: Option<Arc<Sessions>>,
-    news: mpsc::Sender<News>,
+    news: mpsc::Sender<ListChanged>,
     /// Ends what belongs to this endpoint alone.
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -91,8 +91,8 @@ impl Prepared {
         main: &Config,
         own: &Config,
         mount: Option<&str>,
-    ) -> anyhow::Result<Suite> {
-        Suite::begin(resident, (own, takes_local(main, own)), mount, 1, self)
+    ) -> anyhow::Result<RunningEndpoint> {
+        RunningEndpoint::begin(resident, (own, takes_local(main, own)), mount, 1, self)
     }
 }
 
@@ -114,7 +114,7 @@ pub(super) fn load(
 pub(super) fn start_backends(
     config: &Config,
     rewriters: &Arc<Rewriters>,
-) -> (Arc<Registry>, mpsc::Receiver<Event>) {
+) -> (Arc<Registry>, mpsc::Receiver<ListChanged>) {
     Registry::start(&config.backends, common(config), reshape(rewriters))
 }
 
@@ -156,7 +156,7 @@ fn takes_local(main: &Config, own: &Config) -> bool {
     main.http.as_ref().is_some_and(|http| http.allow_local) && matches!(own.auth, Auth::Local)
 }
 
-impl Suite {
+impl RunningEndpoint {
     fn begin(
         resident: &Resident,
         (config, takes_local): (&Config, bool),
@@ -164,8 +164,9 @@ impl Suite {
         id: u64,
         Prepared { policy, rewriters, made }: Prepared,
     ) -> anyhow::Result<Self> {
-        let parking = Parking::new()?;
-        let (registry, events) = start_backends(config, &rewriters);
+        let suspended = SuspendedCalls::new()?;
+        let (registry, changes) = start_backends(config, &rewriters);
+        let news = registry.fleet().changes();
         let watch = tokio::spawn(rules::watch(registry.clone(), config.rules.clone().into()));
         let stop = resident.stop.child_token();
         let first = Generation::new(id, policy, rewriters, registry.clone()).taking_local(takes_local);
@@ -173,24 +174,21 @@ impl Suite {
         let pipeline = Pipeline::with(first, resident.audit.clone())
             .bearing(config.gateway.max_in_flight)
             .watched(flights, refusals);
-        let (news, heard) = mpsc::channel(EVENT_QUEUE);
-        let hub = Hub::new(news.clone());
-        let tasks = vec![
-            tokio::spawn(relay(events, news.clone())),
-            tokio::spawn(hub.clone().relay(heard, async move { registry.met().await })),
-        ];
+        let subscribers = Subscribers::new(news.clone());
+        let relay = subscribers.clone().relay(changes, async move { registry.met().await });
+        let tasks = vec![tokio::spawn(relay)];
         let over_http = resident.over_http;
-        let house = House {
+        let endpoint = Endpoint {
             pipeline: Arc::new(pipeline),
-            hub,
-            parking,
+            subscribers,
+            suspended,
             door: if over_http { "http" } else { "stdio" },
             sole: !over_http,
             stopping: stop.clone(),
         };
-        let suite = Self {
+        let endpoint = Self {
             mount: mount.map(str::to_owned),
-            house,
+            endpoint,
             sessions: None,
             news,
             stop,
@@ -200,9 +198,9 @@ impl Suite {
         };
         if over_http {
             // Clients come and go; what each can do is said on connections of their own.
-            suite.house.pipeline.client_declares("{}");
+            endpoint.endpoint.pipeline.client_declares("{}");
         }
-        Ok(suite)
+        Ok(endpoint)
     }
 
     /// An endpoint that comes with a reload. Its servers are started as those of the others are, so it begins without any.
@@ -220,24 +218,24 @@ impl Suite {
 
     /// Sessions of the handshake era, for as long as the endpoint is there.
     pub(super) fn keep_sessions(&mut self, max: usize, idle: Duration) {
-        let (pipeline, hub) = (self.house.pipeline.clone(), self.house.hub.clone());
-        let sessions = Sessions::new(pipeline, hub, max, idle);
+        let (pipeline, subscribers) = (self.endpoint.pipeline.clone(), self.endpoint.subscribers.clone());
+        let sessions = Sessions::new(pipeline, subscribers, max, idle);
         self.tasks.push(tokio::spawn(sessions.clone().look_after(self.stop.clone())));
         self.sessions = Some(sessions);
     }
 
     /// What operators see of it.
-    pub(super) fn view(&self) -> Endpoint {
-        Endpoint {
+    pub(super) fn view(&self) -> EndpointView {
+        EndpointView {
             mount: self.mount.clone(),
-            pipeline: self.house.pipeline.clone(),
-            hub: self.house.hub.clone(),
+            pipeline: self.endpoint.pipeline.clone(),
+            subscribers: self.endpoint.subscribers.clone(),
             news: self.news.clone(),
         }
     }
 
     pub(super) fn pipeline(&self) -> &Arc<Pipeline> {
-        &self.house.pipeline
+        &self.endpoint.pipeline
     }
 
     /// The plugins in force, for the next generation.
@@ -293,7 +291,7 @@ impl Suite {
         let same_callers = next.generation.policy().knows_those_of(old.policy());
         self.pipeline().swap(next.generation);
         if !same_callers {
-            self.house.hub.judge_anew();
+            self.endpoint.subscribers.judge_anew();
         }
         let (id, gone, registry) = (old.id(), old.gone(), Arc::downgrade(old.registry()));
         let fleet = old.registry().fleet().clone();
@@ -324,7 +322,7 @@ impl Suite {
     pub(super) fn tell(&self) {
         for list in List::ALL {
             // If the queue is full, another round is due in any case.
-            let _ = self.news.try_send(News::ListChanged(list));
+            let _ = self.news.try_send(ListChanged(list));
         }
     }
 
@@ -360,13 +358,5 @@ impl Suite {
         self.pipeline().current().registry().stop().await;
         self.watch.lock().abort();
         self.tasks.iter().for_each(JoinHandle::abort);
-    }
-}
-
-async fn relay(mut events: mpsc::Receiver<Event>, news: mpsc::Sender<News>) {
-    while let Some(event) = events.recv().await {
-        if news.send(News::from(event)).await.is_err() {
-            return;
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Tells all listeners that something changed. This never waits for one: a listener whose queue is full hears of the
+//! Tells all subscribers that something changed. This never waits for one: a listener whose queue is full hears of the
 //! change with its next message, because a message says only that something changed, not what.
 //!
 //! Changes that come together are told together, at most twice a second; while the servers are starting they are told
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::mcp::catalog::List;
-use crate::pipeline::News;
+use crate::pipeline::ListChanged;
 
 /// The least time between two rounds.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -29,9 +29,9 @@ pub trait Listener: Send + Sync + std::fmt::Debug {
 
 /// Everybody who listens.
 #[derive(Debug)]
-pub struct Hub {
+pub struct Subscribers {
     listeners: Mutex<Listeners>,
-    news: mpsc::Sender<News>,
+    news: mpsc::Sender<ListChanged>,
 }
 
 #[derive(Debug, Default)]
@@ -42,26 +42,26 @@ struct Listeners {
 
 /// A listener is told of changes while this is held.
 #[derive(Debug)]
-pub struct Membership {
-    hub: Arc<Hub>,
+pub struct Subscription {
+    subscribers: Arc<Subscribers>,
     number: u64,
 }
 
-impl Hub {
+impl Subscribers {
     /// `news` is where [`Self::relay`] hears of what it tells.
     #[must_use]
-    pub fn new(news: mpsc::Sender<News>) -> Arc<Self> {
+    pub fn new(news: mpsc::Sender<ListChanged>) -> Arc<Self> {
         Arc::new(Self { listeners: Mutex::default(), news })
     }
 
     /// Begins to listen.
     #[must_use]
-    pub fn join(self: &Arc<Self>, listener: &Arc<dyn Listener>) -> Membership {
+    pub fn subscribe(self: &Arc<Self>, listener: &Arc<dyn Listener>) -> Subscription {
         let mut listeners = self.listeners.lock();
         listeners.next += 1;
         let number = listeners.next;
         listeners.by_number.insert(number, Arc::downgrade(listener));
-        Membership { hub: self.clone(), number }
+        Subscription { subscribers: self.clone(), number }
     }
 
     /// How many listen.
@@ -79,15 +79,19 @@ impl Hub {
     /// Somebody was given a list that may have changed in the same moment.
     pub fn look_again(&self, list: List) {
         // If the queue is full, another round is due in any case.
-        let _ = self.news.try_send(News::ListChanged(list));
+        let _ = self.news.try_send(ListChanged(list));
     }
 
     /// Passes news on, from when `met` is done until all senders are gone.
-    pub async fn relay(self: Arc<Self>, mut news: mpsc::Receiver<News>, met: impl Future<Output = ()>) {
+    pub async fn relay(
+        self: Arc<Self>,
+        mut news: mpsc::Receiver<ListChanged>,
+        met: impl Future<Output = ()>,
+    ) {
         met.await;
-        while let Some(News::ListChanged(list)) = news.recv().await {
+        while let Some(ListChanged(list)) = news.recv().await {
             let mut lists = vec![list];
-            while let Ok(News::ListChanged(list)) = news.try_recv() {
+            while let Ok(ListChanged(list)) = news.try_recv() {
                 if !lists.contains(&list) {
                     lists.push(list);
                 }
@@ -105,8 +109,8 @@ impl Hub {
     }
 }
 
-impl Drop for Membership {
+impl Drop for Subscription {
     fn drop(&mut self) {
-        self.hub.listeners.lock().by_number.remove(&self.number);
+        self.subscribers.listeners.lock().by_number.remove(&self.number);
     }
 }

@@ -19,7 +19,7 @@ use super::line::Out;
 use super::seal::{NoRandom, PREFIX, Sealer};
 use crate::call::Share;
 use crate::call::shares::{Place, Shares};
-use crate::mcp::client::{Answered, Question};
+use crate::mcp::client::{Answered, ServerRequest};
 use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
 use crate::pipeline::{Answer, Failure};
@@ -29,16 +29,16 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// How often calls that have waited too long are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
 /// How many calls may wait at once, and how many bytes they may hold. Each caller may have a share of both.
-const MAX_PARKED: usize = 1_024;
-const MAX_PARKED_BYTES: usize = 64 << 20;
+const MAX_SUSPENDED: usize = 1_024;
+const MAX_SUSPENDED_BYTES: usize = 64 << 20;
 
 /// A call under way, with the questions it asks.
 #[derive(Debug)]
-pub(super) struct Going {
+pub(super) struct RunningCall {
     pub(super) work: JoinHandle<Result<Answer, Failure>>,
-    pub(super) questions: mpsc::Receiver<Arc<Question>>,
+    pub(super) questions: mpsc::Receiver<Arc<ServerRequest>>,
     /// Questions without an answer yet, by the key under which the client answers them.
-    pub(super) open: Vec<(String, Arc<Question>)>,
+    pub(super) open: Vec<(String, Arc<ServerRequest>)>,
     pub(super) asked: u64,
     /// Where the call's messages go: the stream of the request that waits now.
     pub(super) out: Arc<Mutex<Out>>,
@@ -47,17 +47,17 @@ pub(super) struct Going {
 }
 
 #[derive(Debug)]
-struct Parked {
-    going: Going,
+struct Suspended {
+    running: RunningCall,
     since: Instant,
     _places: [Place; 2],
 }
 
 /// All calls that wait.
 #[derive(Debug)]
-pub struct Parking {
+pub struct SuspendedCalls {
     sealer: Sealer,
-    parked: Mutex<HashMap<String, Parked>>,
+    suspended: Mutex<HashMap<String, Suspended>>,
     calls: Arc<Shares>,
     bytes: Arc<Shares>,
 }
@@ -67,41 +67,41 @@ pub struct Parking {
 pub(super) enum Found {
     /// It is not one of ours; the backend may know it.
     Foreign,
-    Call(Going),
+    Call(RunningCall),
     /// It is ours, but was changed, belongs to another request, was used already, or is too old.
-    Gone,
+    Expired,
 }
 
-impl Parking {
+impl SuspendedCalls {
     /// Needs a Tokio runtime.
     ///
     /// # Errors
     /// The system gives no random bytes.
     pub fn new() -> Result<Arc<Self>, NoRandom> {
-        let parking = Arc::new(Self {
+        let suspended = Arc::new(Self {
             sealer: Sealer::new()?,
-            parked: Mutex::default(),
-            calls: Shares::new(MAX_PARKED),
-            bytes: Shares::new(MAX_PARKED_BYTES),
+            suspended: Mutex::default(),
+            calls: Shares::new(MAX_SUSPENDED),
+            bytes: Shares::new(MAX_SUSPENDED_BYTES),
         });
-        let weak = Arc::downgrade(&parking);
+        let weak = Arc::downgrade(&suspended);
         tokio::spawn(async move {
             let mut beat = tokio::time::interval(SWEEP);
             loop {
                 beat.tick().await;
-                let Some(parking) = weak.upgrade() else { return };
-                parking.sweep();
+                let Some(suspended) = weak.upgrade() else { return };
+                suspended.sweep();
             }
         });
-        Ok(parking)
+        Ok(suspended)
     }
 
     /// Ends the calls whose clients did not come back in time.
     fn sweep(&self) {
-        self.parked.lock().retain(|_, parked| {
-            let late = parked.since.elapsed() > PATIENCE;
+        self.suspended.lock().retain(|_, suspended| {
+            let late = suspended.since.elapsed() > PATIENCE;
             if late {
-                parked.going.cancel.cancel();
+                suspended.running.cancel.cancel();
             }
             !late
         });
@@ -114,15 +114,21 @@ impl Parking {
 
     /// Suspends a call, and returns the state by which it is found again. `bytes` is how much it holds. `None` if too
     /// many calls wait already, or too many of this caller; the call is then ended.
-    pub(super) fn park(&self, going: Going, bound: &[u8], whose: Share, bytes: usize) -> Option<String> {
+    pub(super) fn suspend(
+        &self,
+        running: RunningCall,
+        bound: &[u8],
+        whose: Share,
+        bytes: usize,
+    ) -> Option<String> {
         let places = self.calls.take(whose, 1).and_then(|call| Ok([call, self.bytes.take(whose, bytes)?]));
         let Ok(places) = places else {
-            going.cancel.cancel();
+            running.cancel.cancel();
             return None;
         };
         let id = self.sealer.id().ok()?;
         let state = self.sealer.seal(&id, bound).ok()?;
-        self.parked.lock().insert(id, Parked { going, since: Instant::now(), _places: places });
+        self.suspended.lock().insert(id, Suspended { running, since: Instant::now(), _places: places });
         Some(state)
     }
 
@@ -131,21 +137,21 @@ impl Parking {
         if !state.starts_with(PREFIX) {
             return Found::Foreign;
         }
-        let parked = self.sealer.open(state, bound).and_then(|id| self.parked.lock().remove(&id));
-        match parked {
-            Some(parked) if parked.since.elapsed() <= PATIENCE => Found::Call(parked.going),
-            Some(parked) => {
-                parked.going.cancel.cancel();
-                Found::Gone
+        let suspended = self.sealer.open(state, bound).and_then(|id| self.suspended.lock().remove(&id));
+        match suspended {
+            Some(suspended) if suspended.since.elapsed() <= PATIENCE => Found::Call(suspended.running),
+            Some(suspended) => {
+                suspended.running.cancel.cancel();
+                Found::Expired
             }
-            None => Found::Gone,
+            None => Found::Expired,
         }
     }
 }
 
-impl Going {
+impl RunningCall {
     /// Takes a question, and returns its key for the client.
-    pub(super) fn take(&mut self, question: Arc<Question>) {
+    pub(super) fn take(&mut self, question: Arc<ServerRequest>) {
         self.asked += 1;
         self.open.push((format!("q{}", self.asked), question));
     }
@@ -198,12 +204,12 @@ mod tests {
     use crate::door::line;
     use crate::pipeline::Caller;
 
-    fn going() -> Going {
+    fn running() -> RunningCall {
         let credential = Credential { door: "http", bearer: None, attrs: Vec::new() };
         let caller = Arc::new(Caller::new(credential));
         let (stream, _) = line::stream(&caller);
         let (_, questions) = mpsc::channel(1);
-        Going {
+        RunningCall {
             work: tokio::spawn(async { Err(Failure::Cancelled) }),
             questions,
             open: Vec::new(),
@@ -215,23 +221,23 @@ mod tests {
 
     #[tokio::test]
     async fn calls_that_wait_are_shared_in_number_and_in_bytes() {
-        let parking = Parking::new().unwrap();
+        let suspended = SuspendedCalls::new().unwrap();
         let states: Vec<String> =
-            std::iter::from_fn(|| parking.park(going(), b"eve", Share::named("eve"), 100)).collect();
-        assert!((MAX_PARKED / 2..MAX_PARKED / 2 + 2).contains(&states.len()), "{}", states.len());
-        assert!(parking.park(going(), b"bob", Share::named("bob"), 100).is_some());
+            std::iter::from_fn(|| suspended.suspend(running(), b"eve", Share::named("eve"), 100)).collect();
+        assert!((MAX_SUSPENDED / 2..MAX_SUSPENDED / 2 + 2).contains(&states.len()), "{}", states.len());
+        assert!(suspended.suspend(running(), b"bob", Share::named("bob"), 100).is_some());
         // Who comes back gives the place back.
-        assert!(matches!(parking.find(&states[0], b"eve"), Found::Call(_)));
-        assert!(parking.park(going(), b"eve", Share::named("eve"), 100).is_some());
-        let refused = going();
+        assert!(matches!(suspended.find(&states[0], b"eve"), Found::Call(_)));
+        assert!(suspended.suspend(running(), b"eve", Share::named("eve"), 100).is_some());
+        let refused = running();
         let cancel = refused.cancel.clone();
-        assert!(parking.park(refused, b"eve", Share::named("eve"), 100).is_none());
+        assert!(suspended.suspend(refused, b"eve", Share::named("eve"), 100).is_none());
         assert!(cancel.is_cancelled(), "what cannot wait ends");
 
-        let parking = Parking::new().unwrap();
+        let suspended = SuspendedCalls::new().unwrap();
         let large =
-            std::iter::from_fn(|| parking.park(going(), b"eve", Share::named("eve"), 4 << 20)).count();
+            std::iter::from_fn(|| suspended.suspend(running(), b"eve", Share::named("eve"), 4 << 20)).count();
         assert!((2..=9).contains(&large), "{large}");
-        assert!(parking.park(going(), b"bob", Share::named("bob"), 4 << 20).is_some());
+        assert!(suspended.suspend(running(), b"bob", Share::named("bob"), 4 << 20).is_some());
     }
 }

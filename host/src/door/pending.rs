@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use crate::mcp::client::{Answered, Question};
+use crate::mcp::client::{Answered, ServerRequest};
 use crate::mcp::envelope::Body;
 use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
 
 /// How many questions may wait for one client's answer.
-const MAX_ASKED: usize = 256;
+const MAX_PENDING: usize = 256;
 /// Tasks of one client that are remembered; the oldest go first.
 const MAX_TASKS: usize = 64;
 /// Longest id of a task that is remembered, as JSON.
@@ -20,18 +20,18 @@ const MAX_TASK_ID: usize = 512;
 
 /// What one client has been asked.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct PendingRequests {
     next: u64,
-    waiting: HashMap<u64, Arc<Question>>,
+    waiting: HashMap<u64, Arc<ServerRequest>>,
     /// The questions that it answered with a task, by the id that the client gave the task.
-    tasks: VecDeque<(String, Arc<Question>)>,
+    tasks: VecDeque<(String, Arc<ServerRequest>)>,
 }
 
-impl Asked {
+impl PendingRequests {
     /// The message that asks the client; `None` if too many questions wait. A progress token is unique for one server
     /// only, so the client gets the gateway's id of the question in its place.
-    pub(super) fn add(&mut self, question: &Arc<Question>) -> Option<(u64, Bytes)> {
-        if self.waiting.len() >= MAX_ASKED {
+    pub(super) fn add(&mut self, question: &Arc<ServerRequest>) -> Option<(u64, Bytes)> {
+        if self.waiting.len() >= MAX_PENDING {
             return None;
         }
         self.next += 1;
@@ -45,22 +45,22 @@ impl Asked {
         Some((self.next, text))
     }
 
-    pub(super) fn remove(&mut self, id: u64) -> Option<Arc<Question>> {
+    pub(super) fn remove(&mut self, id: u64) -> Option<Arc<ServerRequest>> {
         self.waiting.remove(&id)
     }
 
     /// The question a client's answer is for, which is answered with it.
-    pub(super) fn answered(&mut self, id: &RawValue) -> Option<Arc<Question>> {
+    pub(super) fn answered(&mut self, id: &RawValue) -> Option<Arc<ServerRequest>> {
         self.waiting.remove(&id.get().parse().ok()?)
     }
 
     /// The question that waits under this token for progress.
-    pub(super) fn under_way(&self, token: &str) -> Option<&Arc<Question>> {
+    pub(super) fn under_way(&self, token: &str) -> Option<&Arc<ServerRequest>> {
         self.waiting.get(&token.parse().ok()?)
     }
 
     /// Remembers the task that a question was answered with.
-    pub(super) fn note_task(&mut self, question: &Arc<Question>, body: Body<'_>) {
+    pub(super) fn note_task(&mut self, question: &Arc<ServerRequest>, body: Body<'_>) {
         let Body::Result(result) = body else { return };
         let id = splice::get(result.get(), "/task/taskId")
             .filter(|id| id.len() <= MAX_TASK_ID && question.may_be_task())
@@ -73,13 +73,13 @@ impl Asked {
     }
 
     /// The question that was answered with this task; of two the later.
-    pub(super) fn with_task(&self, id: &str) -> Option<&Arc<Question>> {
+    pub(super) fn with_task(&self, id: &str) -> Option<&Arc<ServerRequest>> {
         let id: String = serde_json::from_str(id).ok()?;
         self.tasks.iter().rev().find(|(task, _)| *task == id).map(|(_, question)| question)
     }
 
     /// Forgets a question, and returns the id it had.
-    pub(super) fn take_back(&mut self, key: &str) -> Option<u64> {
+    pub(super) fn withdraw(&mut self, key: &str) -> Option<u64> {
         let id = self.waiting.iter().find(|(_, question)| question.key == key).map(|(id, _)| *id)?;
         self.waiting.remove(&id);
         Some(id)

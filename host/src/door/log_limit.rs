@@ -10,7 +10,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 /// One kind of line.
 #[derive(Debug, Default)]
-pub(super) struct Seldom(Mutex<State>);
+pub(super) struct LogLimit(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -18,7 +18,7 @@ struct State {
     silent: u64,
 }
 
-impl Seldom {
+impl LogLimit {
     /// Whether a line may be written now, and how many were not since the last one.
     pub(super) fn may(&self, now: Instant) -> Option<u64> {
         let mut state = self.0.lock();
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn the_first_is_told_and_the_others_are_counted() {
-        let (lines, start) = (Seldom::default(), Instant::now());
+        let (lines, start) = (LogLimit::default(), Instant::now());
         assert_eq!(lines.may(start), Some(0));
         for second in 0..10 {
             assert_eq!(lines.may(start + Duration::from_secs(second)), None);

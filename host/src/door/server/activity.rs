@@ -1,6 +1,6 @@
 //! What a connection is doing, so that a timer can tell a stalled connection from an idle one and from one at work.
 //!
-//! The socket, the requests and the responses report to a [`Pulse`]; the connection's task reads it after every poll.
+//! The socket, the requests and the responses report to a [`Activity`]; the connection's task reads it after every poll.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -58,7 +58,7 @@ impl Phase {
 
 /// Written by the socket, the requests and the responses, read by the timer. All of them run in one task.
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
+pub(super) struct Activity {
     /// The phase in the lowest two bits, above them a count of the changes: the same phase twice is two phases.
     state: AtomicU32,
     /// Of the request at hand.
@@ -67,7 +67,7 @@ pub(super) struct Pulse {
     awaits_body: AtomicBool,
 }
 
-impl Pulse {
+impl Activity {
     pub(super) fn now(&self) -> u32 {
         self.state.load(Ordering::Relaxed)
     }
@@ -124,15 +124,15 @@ impl Pulse {
     }
 }
 
-/// A socket that reports to the connection's pulse.
+/// A socket that reports to the connection's activity.
 pub(super) struct Watched<I> {
     io: I,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
 }
 
 impl<I> Watched<I> {
-    pub(super) fn new(io: I, pulse: Arc<Pulse>) -> Self {
-        Self { io, pulse }
+    pub(super) fn new(io: I, activity: Arc<Activity>) -> Self {
+        Self { io, activity }
     }
 
     pub(super) fn into_inner(self) -> I {
@@ -149,7 +149,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.pulse.read();
+            self.activity.read();
         }
         outcome
     }
@@ -158,7 +158,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
 impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.pulse.wrote(&outcome);
+        self.activity.wrote(&outcome);
         outcome
     }
 
@@ -168,7 +168,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
-        self.pulse.wrote(&outcome);
+        self.activity.wrote(&outcome);
         outcome
     }
 
@@ -193,43 +193,43 @@ mod tests {
     const TOOK: Poll<io::Result<usize>> = Poll::Ready(Ok(1));
 
     /// The phase after an event, and whether the clock starts anew for it.
-    fn after(phase: Phase, event: impl FnOnce(&Pulse)) -> (Phase, bool) {
-        let pulse = Pulse::default();
-        pulse.enter(phase);
-        let before = pulse.now();
-        event(&pulse);
-        (Phase::of(pulse.now()), pulse.now() != before)
+    fn after(phase: Phase, event: impl FnOnce(&Activity)) -> (Phase, bool) {
+        let activity = Activity::default();
+        activity.enter(phase);
+        let before = activity.now();
+        event(&activity);
+        (Phase::of(activity.now()), activity.now() != before)
     }
 
     #[test]
     fn the_first_byte_ends_the_rest_and_later_ones_buy_no_time() {
-        assert_eq!(after(Phase::Resting, Pulse::read), (Phase::Head, true));
-        assert_eq!(after(Phase::Head, Pulse::read), (Phase::Head, false));
-        assert_eq!(after(Phase::Serving, Pulse::read), (Phase::Serving, false));
+        assert_eq!(after(Phase::Resting, Activity::read), (Phase::Head, true));
+        assert_eq!(after(Phase::Head, Activity::read), (Phase::Head, false));
+        assert_eq!(after(Phase::Serving, Activity::read), (Phase::Serving, false));
     }
 
     #[test]
     fn a_client_that_takes_something_gets_more_time() {
         assert_eq!(
-            after(Phase::Serving, |pulse| pulse.wrote::<usize>(&Poll::Pending)),
+            after(Phase::Serving, |activity| activity.wrote::<usize>(&Poll::Pending)),
             (Phase::Stalled, true)
         );
         assert_eq!(
-            after(Phase::Stalled, |pulse| pulse.wrote::<usize>(&Poll::Pending)),
+            after(Phase::Stalled, |activity| activity.wrote::<usize>(&Poll::Pending)),
             (Phase::Stalled, false)
         );
-        assert_eq!(after(Phase::Stalled, |pulse| pulse.wrote(&TOOK)), (Phase::Serving, true));
-        assert_eq!(after(Phase::Resting, |pulse| pulse.wrote(&TOOK)), (Phase::Resting, true));
+        assert_eq!(after(Phase::Stalled, |activity| activity.wrote(&TOOK)), (Phase::Serving, true));
+        assert_eq!(after(Phase::Resting, |activity| activity.wrote(&TOOK)), (Phase::Resting, true));
         assert_eq!(
-            after(Phase::Resting, |pulse| pulse.wrote::<usize>(&Poll::Pending)),
+            after(Phase::Resting, |activity| activity.wrote::<usize>(&Poll::Pending)),
             (Phase::Resting, false)
         );
     }
 
     #[test]
     fn the_count_of_phases_may_wrap() {
-        let pulse = Pulse { state: AtomicU32::new(u32::MAX), ..Pulse::default() };
-        pulse.enter(Phase::Serving);
-        assert_eq!(Phase::of(pulse.now()), Phase::Serving);
+        let activity = Activity { state: AtomicU32::new(u32::MAX), ..Activity::default() };
+        activity.enter(Phase::Serving);
+        assert_eq!(Phase::of(activity.now()), Phase::Serving);
     }
 }

@@ -17,7 +17,7 @@ use futures_util::task::AtomicWaker;
 const TURNS: usize = 8;
 
 /// Polls a future, and polls it again as long as it woke itself, without going through the scheduler.
-pub(super) async fn in_turns<F: Future>(future: F) -> F::Output {
+pub(super) async fn poll_while_self_woken<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(wakes.clone());
@@ -101,7 +101,7 @@ mod tests {
             tell.send("news").await.unwrap();
         };
         // The hearer is looked at first, and waits when the teller speaks.
-        let mut both = pin!(in_turns(async { tokio::join!(told.recv(), teller).0 }));
+        let mut both = pin!(poll_while_self_woken(async { tokio::join!(told.recv(), teller).0 }));
         assert!(both.as_mut().poll(&mut context).is_pending());
         begin.send(()).unwrap();
         assert_eq!(count.now(), 1, "others wake it as ever");
@@ -114,7 +114,7 @@ mod tests {
         let count = Arc::new(Count::default());
         let waker = Waker::from(count.clone());
         let turns = AtomicUsize::new(0);
-        let mut restless = pin!(in_turns(poll_fn(|cx| {
+        let mut restless = pin!(poll_while_self_woken(poll_fn(|cx| {
             turns.fetch_add(1, Ordering::SeqCst);
             cx.waker().wake_by_ref();
             Poll::<()>::Pending
@@ -132,7 +132,7 @@ mod tests {
             let teller = tokio::spawn(async move { tell.send(()).await });
             let mut turns = 0;
             // It is looked at a few times while the other thread speaks.
-            let hearer = in_turns(poll_fn(|cx| {
+            let hearer = poll_while_self_woken(poll_fn(|cx| {
                 turns += 1;
                 let heard = told.poll_recv(cx);
                 if heard.is_pending() && turns < 4 {

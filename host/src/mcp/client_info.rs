@@ -31,7 +31,7 @@ pub fn too_long(
 
 /// What a client said of itself: in `initialize`, or in the `_meta` of a stateless request.
 #[derive(Clone, Debug)]
-pub struct Hello {
+pub struct ClientInfo {
     /// The revision spoken with it.
     pub version: &'static str,
     /// Its capabilities, a JSON object.
@@ -42,7 +42,7 @@ pub struct Hello {
     pub log_level: Option<Box<RawValue>>,
 }
 
-impl Hello {
+impl ClientInfo {
     #[must_use]
     pub fn era(&self) -> Era {
         Era::of(self.version)

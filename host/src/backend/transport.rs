@@ -1,8 +1,8 @@
 //! The transport to one MCP server, in one form for pipes and HTTP, so that pending calls, handshake and supervision
 //! are written once and do not depend on how the bytes travel.
 //!
-//! A [`Wire`] is three parts with three owners: a [`Sender`] anyone may clone, the one [`Receiver`], and a
-//! [`Control`] that ends it. Dropping the [`Control`] ends the wire at once; [`Control::stop`] ends it in order.
+//! A [`Transport`] is three parts with three owners: a [`Sender`] anyone may clone, the one [`Receiver`], and a
+//! [`Control`] that ends it. Dropping the [`Control`] ends the transport at once; [`Control::stop`] ends it in order.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::mcp::payload::Payload;
 use crate::queue::{self, Budget, Weight};
 use crate::redact::Words;
 
-/// Messages waiting to leave; a full queue is [`WireError::Busy`], never growth.
+/// Messages waiting to leave; a full queue is [`TransportError::Busy`], never growth.
 pub(super) const OUTGOING_QUEUE: usize = 1024;
 /// Bytes of them. A server that does not read keeps no more than this and one message in memory.
 const OUTGOING_BYTES: u32 = 16 << 20;
@@ -72,7 +72,7 @@ pub(crate) enum Incoming {
         /// The id of the request.
         id: u64,
         /// Why.
-        error: WireError,
+        error: TransportError,
     },
     /// HTTP only: the server had forgotten the session, and knows another one now, which begins with nothing but the
     /// handshake. Requests need not care.
@@ -84,7 +84,7 @@ pub(crate) enum Incoming {
         /// The request it answers, if that could be read.
         answers: Option<u64>,
     },
-    /// The wire has ended, and why, for people. Always the last item; every pending request has failed with it.
+    /// The transport has ended, and why, for people. Always the last item; every pending request has failed with it.
     Closed(String),
 }
 
@@ -110,7 +110,7 @@ pub(super) fn incoming() -> (queue::Sender<Incoming>, queue::Receiver<Incoming>)
 
 /// Why a message could not be sent, or a request not be answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WireError {
+pub enum TransportError {
     /// No connection or no process came to be: the server certainly did not see the message.
     #[error("cannot reach the server: {0}")]
     Unreachable(String),
@@ -133,10 +133,10 @@ pub enum WireError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The server no longer knows the session; a new wire needs a new handshake.
+    /// The server no longer knows the session; a new transport needs a new handshake.
     #[error("the server no longer knows the session")]
     SessionLost,
-    /// The wire has ended.
+    /// The transport has ended.
     #[error("the connection to the server is closed: {0}")]
     Closed(String),
     /// Too many messages wait to be sent.
@@ -147,25 +147,25 @@ pub enum WireError {
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) struct OpenError {
-    pub(super) error: WireError,
+    pub(super) error: TransportError,
     /// It stays so until a person changes something.
     pub(super) lasting: bool,
 }
 
-impl From<WireError> for OpenError {
-    fn from(error: WireError) -> Self {
+impl From<TransportError> for OpenError {
+    fn from(error: TransportError) -> Self {
         Self { error, lasting: false }
     }
 }
 
 /// The open way to one server.
 #[derive(Debug)]
-pub(crate) struct Wire {
+pub(crate) struct Transport {
     /// Takes messages to the server.
     pub sender: Sender,
     /// Yields what the server sends.
     pub receiver: Receiver,
-    /// Ends the wire.
+    /// Ends the transport.
     pub control: Control,
 }
 
@@ -174,22 +174,26 @@ pub(crate) struct Wire {
 pub(crate) struct Sender {
     queue: queue::Sender<Outgoing>,
     end: Arc<End>,
-    flights: Option<Arc<Flights>>,
+    in_flight: Option<Arc<InFlight>>,
 }
 
 impl Sender {
-    pub(super) fn new(queue: queue::Sender<Outgoing>, end: Arc<End>, flights: Option<Arc<Flights>>) -> Self {
-        Self { queue, end, flights }
+    pub(super) fn new(
+        queue: queue::Sender<Outgoing>,
+        end: Arc<End>,
+        in_flight: Option<Arc<InFlight>>,
+    ) -> Self {
+        Self { queue, end, in_flight }
     }
 
     /// Queues a message without waiting.
     ///
     /// # Errors
-    /// [`WireError::Busy`] if the queue is full, [`WireError::Closed`] if the wire has ended.
-    pub(crate) fn try_send(&self, message: Outgoing) -> Result<(), WireError> {
+    /// [`TransportError::Busy`] if the queue is full, [`TransportError::Closed`] if the transport has ended.
+    pub(crate) fn try_send(&self, message: Outgoing) -> Result<(), TransportError> {
         let place = self.queue.try_reserve(message.weight()).map_err(|error| match error {
-            TrySendError::Full(()) => WireError::Busy,
-            TrySendError::Closed(()) => WireError::Closed(self.end.reason()),
+            TrySendError::Full(()) => TransportError::Busy,
+            TrySendError::Closed(()) => TransportError::Closed(self.end.reason()),
         })?;
         self.enter(&message);
         place.send(message);
@@ -198,24 +202,24 @@ impl Sender {
 
     /// Queues a message, waiting for a place: for tests, which send more than anybody waits for.
     #[cfg(test)]
-    pub(crate) async fn send(&self, message: Outgoing) -> Result<(), WireError> {
+    pub(crate) async fn send(&self, message: Outgoing) -> Result<(), TransportError> {
         self.enter(&message);
-        self.queue.send(message).await.map_err(|_| WireError::Closed(self.end.reason()))
+        self.queue.send(message).await.map_err(|_| TransportError::Closed(self.end.reason()))
     }
 
     /// Forgets a request that is no longer waited for: unsent it is not sent, under way its HTTP exchange is dropped,
     /// and no [`Incoming::Failed`] follows. Over stdio there is nothing to drop. Telling the server
     /// (`notifications/cancelled`) is the peer's part.
     pub(crate) fn abandon(&self, id: u64) {
-        if let Some(flights) = &self.flights {
-            flights.abandon(id);
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.abandon(id);
         }
     }
 
     /// Called before the message is in the queue, so that the task that takes it out finds it here.
     fn enter(&self, message: &Outgoing) {
-        if let (Some(flights), Some(id)) = (&self.flights, message.id) {
-            flights.enter(id);
+        if let (Some(in_flight), Some(id)) = (&self.in_flight, message.id) {
+            in_flight.enter(id);
         }
     }
 }
@@ -241,7 +245,7 @@ impl Receiver {
     }
 }
 
-/// Ends a wire. Dropped without [`stop`](Self::stop) it ends the wire at once: the child's process group is killed,
+/// Ends a transport. Dropped without [`stop`](Self::stop) it ends the transport at once: the child's process group is killed,
 /// HTTP exchanges are dropped.
 #[derive(Debug)]
 pub(crate) struct Control(Box<dyn Driver>);
@@ -251,7 +255,7 @@ impl Control {
         Self(Box::new(driver))
     }
 
-    /// Ends the wire in order, and within `grace` plus a few seconds in any case.
+    /// Ends the transport in order, and within `grace` plus a few seconds in any case.
     ///
     /// A child: what is queued is written and stdin closed, after `grace / 2` SIGTERM, after `grace` SIGKILL, each
     /// to the whole group. HTTP: exchanges get `grace / 2` to finish, then the session is deleted.
@@ -278,13 +282,13 @@ impl Control {
     }
 
     /// HTTP: sends `MCP-Protocol-Version` from now on and opens the standing stream for the server's own messages.
-    /// Nothing over stdio. Once per wire, after the handshake.
+    /// Nothing over stdio. Once per transport, after the handshake.
     pub(crate) fn set_protocol_version(&self, version: &str) {
         self.0.set_protocol_version(version);
     }
 }
 
-/// The part of a [`Control`] that knows how the bytes travel. Dropped, it ends the wire at once.
+/// The part of a [`Control`] that knows how the bytes travel. Dropped, it ends the transport at once.
 pub(super) trait Driver: fmt::Debug + Send + Sync {
     fn stop(self: Box<Self>, grace: Duration) -> BoxFuture<'static, ()>;
 
@@ -303,7 +307,7 @@ pub(super) trait Driver: fmt::Debug + Send + Sync {
     fn set_protocol_version(&self, _version: &str) {}
 }
 
-/// Why a wire ended; the first reason given stays.
+/// Why a transport ended; the first reason given stays.
 #[derive(Debug, Default)]
 pub(super) struct End(OnceLock<String>);
 
@@ -321,9 +325,9 @@ impl End {
 /// The requests between [`Sender::send`] and their answer, so that each can be abandoned at any point. Bounded by
 /// the queues a request passes through.
 #[derive(Debug, Default)]
-pub(super) struct Flights(Mutex<HashMap<u64, CancellationToken>>);
+pub(super) struct InFlight(Mutex<HashMap<u64, CancellationToken>>);
 
-impl Flights {
+impl InFlight {
     fn enter(&self, id: u64) {
         self.0.lock().insert(id, CancellationToken::new());
     }
@@ -366,12 +370,12 @@ mod tests {
         let end = Arc::new(End::default());
         let sender = Sender::new(queue, Arc::clone(&end), None);
         sender.try_send(message(Some(1))).unwrap();
-        assert_eq!(sender.try_send(message(Some(2))), Err(WireError::Busy));
+        assert_eq!(sender.try_send(message(Some(2))), Err(TransportError::Busy));
         assert_eq!(rest.recv().await.unwrap().id, Some(1));
         end.set("exited with code 9".to_owned());
         end.set("an echo".to_owned());
         drop(rest);
-        let closed = Err(WireError::Closed("exited with code 9".to_owned()));
+        let closed = Err(TransportError::Closed("exited with code 9".to_owned()));
         assert_eq!(sender.try_send(message(None)), closed);
     }
 
@@ -391,13 +395,13 @@ mod tests {
 
     #[test]
     fn an_abandoned_request_is_cancelled_and_forgotten() {
-        let flights = Flights::default();
-        flights.enter(7);
-        let token = flights.get(7).unwrap();
-        flights.abandon(7);
+        let in_flight = InFlight::default();
+        in_flight.enter(7);
+        let token = in_flight.get(7).unwrap();
+        in_flight.abandon(7);
         assert!(token.is_cancelled());
-        assert!(flights.get(7).is_none());
-        assert!(!flights.land(7));
+        assert!(in_flight.get(7).is_none());
+        assert!(!in_flight.land(7));
     }
 
     #[test]
