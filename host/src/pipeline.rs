@@ -49,7 +49,7 @@ use crate::mcp::{Ambiguous, Params, splice};
 use crate::plugin::BackendResponse;
 pub use crate::policy::Caller;
 use crate::policy::{Permitted, Policy};
-use crate::rewrite::{Prepared, Rewriters};
+use crate::rewrite::{Prepared, Rewriters, sieved};
 use crate::telemetry::context::Carried;
 use crate::telemetry::trace;
 
@@ -310,11 +310,20 @@ impl Pipeline {
                 return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await;
             }
         };
+        if let Some(changed) = prepared.changed()
+            && let Some(schema) = destination.schema()
+            && let Err(denial) = policy.still_fits(changed, schema)
+        {
+            let denial = prepared.misfit(&denial);
+            return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await;
+        }
         // The intent is on record before anything happens.
         let intent =
             Entry { sent: context.sent(&prepared), ..context.entry(Some(&call.principal), Some(&call)) };
         self.recorded(self.audit.intent(context.id, &intent).await, &call.target.name, context)?;
         let outgoing = spans::outgoing(&context.request, &call, &mut prepared, &destination.backend);
+        // What the server says while it works goes through the rewriters that want to see it.
+        let sieved = sieved(rewriters, prepared.changed().unwrap_or(&call), context.request.client);
         let sent = Instant::now();
         let done = tokio::select! {
             biased;
@@ -324,8 +333,8 @@ impl Pipeline {
             reply = destination.backend.call(
                 &permitted,
                 prepared.params.as_ref(),
-                prepared.headers,
-                context.request.client,
+                std::mem::take(&mut prepared.headers),
+                sieved.as_ref().unwrap_or(context.request.client),
                 context.request.rpc_id.is_some(),
             ) => reply.map_err(Failure::from),
         };
@@ -336,7 +345,7 @@ impl Pipeline {
         let answer = match done {
             // A notification has no answer, so there is nothing to rewrite.
             Ok(reply) if context.request.rpc_id.is_none() => Ok(Answer::Result(reply.payload().clone())),
-            Ok(reply) => self.rewritten(rewriters, &permitted, reply).await,
+            Ok(reply) => self.rewritten(rewriters, &permitted, &mut prepared, reply).await,
             Err(failure) => Err(failure),
         };
         permitted.settle(verdict, latency);
@@ -361,30 +370,35 @@ impl Pipeline {
         &self,
         rewriters: &Rewriters,
         permitted: &Permitted,
+        prepared: &mut Prepared,
         mut reply: Reply,
     ) -> Result<Answer, Failure> {
         let backend = &permitted.call().target.backend;
         let mut changed = None;
         if rewriters.see_responses(backend) {
             // A rewriter may be there to remove something, so an answer that it cannot see whole goes to nobody.
-            reply = reply.whole().await.map_err(|error| unreadable(backend, &error))?;
+            reply = reply.whole().await.map_err(|error| match error {
+                PayloadError::TooLarge { limit } => Failure::Denied(rewriters.too_long(backend, limit)),
+                PayloadError::Source(_) => unreadable(backend, &error),
+            })?;
             let answer = BackendResponse {
                 is_error: reply.is_error() || outcome::is_tool_error(&reply),
                 error_code: reply.error_code(),
                 result: if reply.is_error() { Bytes::new() } else { reply.payload().text().clone() },
             };
-            changed = rewriters.response(permitted, &answer)?;
+            changed = rewriters.response(permitted, prepared, &answer)?;
         }
-        Ok(match (reply.is_error(), changed) {
-            (true, _) => Answer::Error(reply.payload().clone()),
-            (false, changed) => {
-                self.tasks.note(permitted.call(), reply.text());
-                let answer = changed.map_or_else(|| reply.payload().clone(), Payload::from);
-                // Read from what the client sees: it does not know of links that a rewriter removed.
-                self.links.note(permitted.call(), answer.json());
-                Answer::Result(answer)
-            }
-        })
+        if reply.is_error() {
+            let call = prepared.changed().unwrap_or(permitted.call());
+            // A short text as a rule; one that cannot be read whole was refused above, if anybody looks.
+            let changed = rewriters.sieve(call, "error", reply.text())?.map(Bytes::from);
+            return Ok(Answer::Error(changed.map_or_else(|| reply.payload().clone(), Payload::from)));
+        }
+        self.tasks.note(permitted.call(), reply.text());
+        let answer = changed.map_or_else(|| reply.payload().clone(), Payload::from);
+        // Read from what the client sees: it does not know of links that a rewriter removed.
+        self.links.note(permitted.call(), answer.json());
+        Ok(Answer::Result(answer))
     }
 
     /// Records a call that was not done.
@@ -560,7 +574,7 @@ impl CallContext<'_> {
             params: self.request.params.map_or_else(Json::empty, |params| params.json().clone()),
             session: self.request.session.clone(),
             door: self.request.door,
-            about: About::default(),
+            about: About { definition: destination.definition(), address: None },
         }
     }
 

@@ -67,13 +67,15 @@ pub struct Hooks {
     pub request: bool,
     pub response: bool,
     pub catalog: bool,
+    /// What a server says beside its results.
+    pub sieve: bool,
 }
 
 impl Hooks {
     /// The hooks of a rewriter that does not say which it has.
-    pub const ALL: Self = Self { request: true, response: true, catalog: true };
+    pub const ALL: Self = Self { request: true, response: true, catalog: true, sieve: true };
     /// The hooks of a plugin that is no rewriter.
-    const NONE: Self = Self { request: false, response: false, catalog: false };
+    const NONE: Self = Self { request: false, response: false, catalog: false, sieve: false };
 }
 
 /// What happened inside a plugin.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use sentinel_gateway::call::{About, Call, Denial, Outcome, Principal, DenialKind, Target, TargetKind};
+use sentinel_gateway::call::{About, Call, Denial, DenialKind, Outcome, Principal, Target, TargetKind};
 use sentinel_gateway::config::{self, Bounds, Isolation, Limits, OnFailure, Stage};
 use sentinel_gateway::plugin::{Engine, Fault, LoadError, Plugin, Row, Verdict};
 use sentinel_gateway::policy::{Chain, KillSwitch, Policy};

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::resident::{self, Activity, Resident};
-use super::suite::{Prepared, Suite};
+use super::running::{Prepared, RunningEndpoint};
 use super::{SERVERS_LEFT, control, doors, environment, files, open_audit, state};
 use crate::audit::Audit;
 use crate::backend;
@@ -21,7 +21,7 @@ use crate::files::narrow_umask;
 use crate::mcp::client::{Client, Nobody};
 use crate::mcp::payload::Payload;
 use crate::mcp::{Era, Params, splice};
-use crate::pipeline::{Answer, Arrival, Failure, whole};
+use crate::pipeline::{Answer, CallRequest, Failure, whole};
 use crate::plugin::{Step, overhear, overheard};
 use crate::policy::Caller;
 use crate::state::Kept;
@@ -90,12 +90,12 @@ async fn within(config: &Config, tool: &str, arguments: &str) -> anyhow::Result<
     once
 }
 
-async fn call(suite: &Suite, config: &Config, tool: &str, arguments: &str) -> anyhow::Result<Once> {
+async fn call(suite: &RunningEndpoint, config: &Config, tool: &str, arguments: &str) -> anyhow::Result<Once> {
     let params = format!("{{\"name\":{},\"arguments\":{arguments}}}", Value::from(tool));
     let params = Params::read("tools/call", params.into())?;
     let caller = Caller::new(doors::credential(&config.auth));
     let (client, session): (Arc<dyn Client>, Arc<str>) = (Nobody::new(), "call".into());
-    let arrival = Arrival {
+    let request = CallRequest {
         caller: &caller,
         door: "stdio",
         session: &session,
@@ -110,7 +110,7 @@ async fn call(suite: &Suite, config: &Config, tool: &str, arguments: &str) -> an
     pipeline.current().registry().met().await;
     overhear();
     let began = Instant::now();
-    let answer = Box::pin(pipeline.handle(arrival, &CancellationToken::new())).await;
+    let answer = Box::pin(pipeline.handle(request, &CancellationToken::new())).await;
     let took = began.elapsed();
     let answer = match answer {
         Ok(Answer::Result(result)) => Ok(text(result).await?),

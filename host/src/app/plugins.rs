@@ -118,7 +118,8 @@ pub(super) fn load_with(
         problems.push(super::problem(&format!("plugins.{}", error.plugin), text, None));
         Rewriters::default()
     });
-    let rewriters = rewriters.with_redaction(config.redaction.clone());
+    let rewriters =
+        rewriters.with_redaction(config.redaction.clone()).within(config.gateway.max_message_bytes);
     if !problems.is_empty() {
         return Err(Problems::new(&config.path, problems));
     }

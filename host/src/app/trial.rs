@@ -22,9 +22,9 @@ use crate::call::{Call, Denial, Json, Outcome, TargetKind};
 use crate::config::{self, Isolation, OnFailure, Secret, Stage};
 use crate::mcp::catalog::{List, Offer};
 use crate::mcp::message::raw;
-use crate::plugin::{self, Answer, Auth, Engine, Fuel, LoadError, Plugin, Refusal, Row};
+use crate::plugin::{self, Auth, BackendResponse, Engine, Fuel, LoadError, Plugin, Refusal, Row};
 use crate::policy::{Chain, KillSwitch, Permitted, Policy};
-use crate::rewrite::Rewriters;
+use crate::rewrite::{Prepared, Rewriters};
 use crate::state::{Clock, ManualClock, Store};
 
 /// How long a call may take: the time of a machine that does other work is not what cases are about.
@@ -230,14 +230,18 @@ impl Trial {
         let result = given.result.clone().unwrap_or(Value::Null);
         let is_error = given.error_code.is_some() || result.get("isError") == Some(&Value::Bool(true));
         let text = if given.error_code.is_some() { String::new() } else { result.to_string() };
-        let answer = Answer { is_error, error_code: given.error_code, result: text.into() };
-        Ok(match self.rewriters(&call.target.backend)?.response(&permitted, &answer) {
+        let answer = BackendResponse { is_error, error_code: given.error_code, result: text.into() };
+        let rewriters = self.rewriters(&call.target.backend)?;
+        let mut prepared = Prepared::default();
+        let mut found = match rewriters.response(&permitted, &mut prepared, &answer) {
             Ok(Some(changed)) => {
                 Found { result: Some(serde_json::from_slice(&changed)?), ..Found::new(Verdict::Changed) }
             }
             Ok(None) => Found { result: Some(result), ..Found::new(Verdict::Unchanged) },
             Err(denial) => denied(denial),
-        })
+        };
+        found.notes = prepared.notes;
+        Ok(found)
     }
 
     fn on_catalog(&self, case: &Case) -> anyhow::Result<Found> {

@@ -381,11 +381,12 @@ impl Registry {
         let (reshape, of, offers) = (self.reshape.clone(), backend.clone(), offers.clone());
         let read = tokio::task::spawn_blocking(move || {
             let mut fitted = items::fit(&of, &offers);
+            let own = arguments::own(&fitted.tools);
             let mut shaped = Offers::default();
             for list in List::ALL {
                 shaped.set(list, reshape(&of.name, list, fitted.take(list)));
             }
-            arguments::read(&of, &mut shaped, &before);
+            arguments::read(&of, &mut shaped, &own, &before);
             shaped
         });
         read.await

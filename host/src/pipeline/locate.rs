@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::tasks::is_task_method;
 use super::{CallRequest, Failure, Generation, Pipeline};
 use crate::backend::{Backend, START_PATIENCE};
-use crate::call::{Principal, Target, TargetKind};
+use crate::call::{Definition, Principal, Target, TargetKind};
 use crate::mcp::catalog::{Entry, List};
 use crate::mcp::schema::ArgumentSchema;
 use crate::mcp::{Params, bounds, is_custom, splice};
@@ -28,6 +28,11 @@ impl Destination {
     /// The schema the arguments must fit; tools only.
     pub(super) fn schema(&self) -> Option<&ArgumentSchema> {
         self.entry.as_ref().filter(|_| self.target.kind == TargetKind::Tool).map(|entry| &*entry.arguments)
+    }
+
+    /// The entry of its list.
+    pub(super) fn definition(&self) -> Option<Arc<dyn Definition>> {
+        self.entry.clone().map(|entry| entry as Arc<dyn Definition>)
     }
 
     pub(super) fn whole(backend: &Arc<Backend>, method: &str) -> Self {

@@ -147,8 +147,9 @@ impl Plugin {
         if !self.roles.rewriting {
             return Ok(Hooks::NONE);
         }
+        let all = Hooks { sieve: self.roles.sieving, ..Hooks::ALL };
         if !self.roles.interest {
-            return Ok(Hooks::ALL);
+            return Ok(all);
         }
         let wanted = self.pool.run_once(|instance| {
             let wanted = instance.exports.interest()?.call_hooks_for(&mut instance.store, backend)?;
@@ -156,6 +157,8 @@ impl Plugin {
                 request: wanted.contains(WantedHooks::ON_REQUEST),
                 response: wanted.contains(WantedHooks::ON_RESPONSE),
                 catalog: wanted.contains(WantedHooks::ON_CATALOG),
+                // What wants to see results wants to see what leaves beside them.
+                sieve: self.roles.sieving && wanted.contains(WantedHooks::ON_RESPONSE),
             })
         });
         wanted.map_err(|fault| self.failed(fault))
@@ -181,10 +184,29 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin failed.
-    pub(super) fn ask_on_response(&self, call: &Arc<Call>, answer: BackendResponse) -> PluginResult<Arc<Edits>> {
+    pub(super) fn ask_on_response(
+        &self,
+        call: &Arc<Call>,
+        answer: BackendResponse,
+    ) -> PluginResult<Arc<Edits>> {
         let message = answer.result.len();
         let edits = self.pool.run(message, |instance| edits(instance, call, Some(answer)));
         Ok(edits.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
+    }
+
+    /// Shows a text on its way to the caller that is no result; what shall go there instead, or none if it may stay.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub(super) fn ask_sieve(&self, call: &Arc<Call>, at: &str, json: &str) -> PluginResult<Option<String>> {
+        let answer = self.pool.run(json.len(), |instance| {
+            let role = instance.exports.sieving()?;
+            instance.store.data_mut().subject.call = Some(call.clone());
+            let answer = role.call_sieve(&mut instance.store, Resource::new_borrow(0), at, json);
+            instance.store.data_mut().subject.call = None;
+            answer
+        });
+        Ok(answer.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
     }
 
     /// Collects a rewriter's edits to one list of one backend.

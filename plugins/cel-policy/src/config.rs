@@ -47,7 +47,10 @@ pub(crate) fn read(config: Value) -> Result<Policy, Vec<ConfigError>> {
         errors.push(ConfigError::new("/rules", "there is no rule"));
     }
     if rules.len() > RULES {
-        errors.push(ConfigError::new("/rules", format!("there are {} rules, and at most {RULES} are judged", rules.len())));
+        errors.push(ConfigError::new(
+            "/rules",
+            format!("there are {} rules, and at most {RULES} are judged", rules.len()),
+        ));
         return Err(errors);
     }
     let mut names = BTreeSet::new();
@@ -55,7 +58,10 @@ pub(crate) fn read(config: Value) -> Result<Policy, Vec<ConfigError>> {
         let at = below("/rules", &index.to_string());
         let Some(rule) = one(&env, rule, &at, &mut policy, &mut errors) else { continue };
         if !names.insert(rule.name.clone()) {
-            errors.push(ConfigError::new(below(&at, "name"), format!("there are two rules called {:?}", rule.name)));
+            errors.push(ConfigError::new(
+                below(&at, "name"),
+                format!("there are two rules called {:?}", rule.name),
+            ));
         }
         policy.rules.push(rule);
     }
@@ -84,7 +90,11 @@ fn one(env: &Env, rule: Value, at: &str, policy: &mut Policy, errors: &mut Vec<C
         Some("deny") => Some(Then::Deny),
         Some("ask") => Some(Then::Ask),
         _ => {
-            wrong("then", "says what becomes of a call that the rule holds for", "\"allow\", \"deny\" or \"ask\"");
+            wrong(
+                "then",
+                "says what becomes of a call that the rule holds for",
+                "\"allow\", \"deny\" or \"ask\"",
+            );
             None
         }
     };
@@ -140,7 +150,10 @@ fn compiled(
             // The first line says what and where; the others draw it.
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
-            errors.push(ConfigError::new(at, format!("is no CEL: {}", first.trim_start_matches("ERROR: <input>:"))));
+            errors.push(ConfigError::new(
+                at,
+                format!("is no CEL: {}", first.trim_start_matches("ERROR: <input>:")),
+            ));
             None
         }
     }

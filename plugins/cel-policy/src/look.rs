@@ -131,7 +131,9 @@ impl Seen {
         }
         match ROOTS.iter().find(|(root, _)| *root == name) {
             Some(("claims", _)) => {
-                self.wrong.push("asks for all claims; only one by its name can be read, such as claims.team".to_owned());
+                self.wrong.push(
+                    "asks for all claims; only one by its name can be read, such as claims.team".to_owned(),
+                );
             }
             Some(_) => {
                 self.roots.insert(name.to_owned());

@@ -17,11 +17,15 @@ const SHORTEST_KEY: usize = 16;
 ///
 /// # Errors
 /// Every mistake.
-pub(crate) fn read(config: Value, secret: impl Fn(&str) -> Option<String>) -> Result<Redactor, Vec<ConfigError>> {
+pub(crate) fn read(
+    config: Value,
+    secret: impl Fn(&str) -> Option<String>,
+) -> Result<Redactor, Vec<ConfigError>> {
     let mut errors = Vec::new();
     let Some(mut fields) = Fields::of(config, String::new(), &mut errors) else { return Err(errors) };
     let named: Option<String> = fields.take("hash_key", "the name of a secret", &mut errors);
-    let backends: Map<String, Value> = fields.take("backends", "a table by backend", &mut errors).unwrap_or_default();
+    let backends: Map<String, Value> =
+        fields.take("backends", "a table by backend", &mut errors).unwrap_or_default();
     fields.finish(&mut errors);
     if backends.is_empty() {
         errors.push(
@@ -35,7 +39,9 @@ pub(crate) fn read(config: Value, secret: impl Fn(&str) -> Option<String>) -> Re
     let key = named.as_deref().and_then(&secret).unwrap_or_default();
     if hashes && key.len() < SHORTEST_KEY {
         let message = match &named {
-            None => "is needed for \"hash\": without a key, whoever reads a hash can try all values".to_owned(),
+            None => {
+                "is needed for \"hash\": without a key, whoever reads a hash can try all values".to_owned()
+            }
             Some(_) if key.is_empty() => "names no secret that this plugin was granted".to_owned(),
             Some(_) => format!("the key has less than {SHORTEST_KEY} characters"),
         };
@@ -72,7 +78,10 @@ fn one(backend: String, rules: Value, errors: &mut Vec<ConfigError>) -> Option<R
     let except: Vec<String> = fields.take("except", "a list of addresses", errors).unwrap_or_default();
     for (index, address) in except.iter().enumerate() {
         if !address.contains('@') {
-            errors.push(ConfigError::new(format!("{at}/except/{index}"), "is no address and no domain").hint("\"@example.com\""));
+            errors.push(
+                ConfigError::new(format!("{at}/except/{index}"), "is no address and no domain")
+                    .hint("\"@example.com\""),
+            );
         }
     }
     fields.finish(errors);
@@ -99,7 +108,9 @@ mod tests {
         assert_eq!(mistakes(json!({"hash_key": "KEY", "backends": {"*": {"email": "hash"}}})), [""; 0]);
         assert_eq!(mistakes(json!({})), ["/backends"]);
         assert_eq!(
-            mistakes(json!({"backends": {"a": {"email": "drop", "mail": "mask", "except": ["x"]}, "b": {"card": "hash"}}})),
+            mistakes(
+                json!({"backends": {"a": {"email": "drop", "mail": "mask", "except": ["x"]}, "b": {"card": "hash"}}})
+            ),
             ["/backends/a/email", "/backends/a/except/0", "/backends/a/mail", "/hash_key"]
         );
         assert_eq!(mistakes(json!({"hash_key": "NONE", "backends": {"b": {"card": "hash"}}})), ["/hash_key"]);

@@ -71,7 +71,9 @@ impl Redactor {
             }
             if deed == Deed::Refuse {
                 let kind = find.kind.as_str();
-                let message = format!("What the server said holds personal data ({kind}), which this gateway does not pass on.");
+                let message = format!(
+                    "What the server said holds personal data ({kind}), which this gateway does not pass on."
+                );
                 return Err(Refusal::new("personal_data", message));
             }
             out.push_str(&text[copied..find.start]);

@@ -132,7 +132,8 @@ fn keys(text: &str, finds: &mut Vec<Find>) {
 
 /// The length of a token of three parts (RFC 7519) that begins here.
 fn token(bytes: &[u8]) -> Option<usize> {
-    let part = |from: usize| bytes.get(from..).map(|rest| rest.iter().take_while(|byte| is_word(**byte)).count());
+    let part =
+        |from: usize| bytes.get(from..).map(|rest| rest.iter().take_while(|byte| is_word(**byte)).count());
     let first = part(0).filter(|length| *length >= 10)?;
     let second = (bytes.get(first) == Some(&b'.')).then(|| part(first + 1))??;
     let two = first + 1 + second;
@@ -259,7 +260,8 @@ fn phone(bytes: &[u8], start: usize) -> Option<usize> {
     }
     let from = start + usize::from(bytes[start] == b'(');
     let digits = digits(bytes, from, 10, BETWEEN);
-    let groups = |index: usize| digits.get(index).zip(digits.get(index + 1)).is_some_and(|(a, b)| b.1 > a.1 + 1);
+    let groups =
+        |index: usize| digits.get(index).zip(digits.get(index + 1)).is_some_and(|(a, b)| b.1 > a.1 + 1);
     let end = digits.last()?.1;
     let ends = bytes.get(end).is_none_or(|next| !is_alphanumeric(*next));
     let ten = digits.len() == 10 && digits[0].0 >= 2 && groups(2) && groups(5);
@@ -300,7 +302,11 @@ mod tests {
             ("GB82WEST12345698765432", Kind::Iban, "GB82WEST12345698765432"),
             ("key AKIAIOSFODNN7EXAMPLE!", Kind::Key, "AKIAIOSFODNN7EXAMPLE"),
             ("sk-0123456789abcdef01234567", Kind::Key, "sk-0123456789abcdef01234567"),
-            ("t eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln x", Kind::Key, "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln"),
+            (
+                "t eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln x",
+                Kind::Key,
+                "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
+            ),
         ] {
             let found = found(text);
             assert_eq!(found.len(), 1, "{text}: {found:?}");

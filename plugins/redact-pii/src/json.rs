@@ -81,8 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn without_a(json: &str) -> Option<String> {
-        let mut change =
-            |text: &str| Ok::<_, ()>(text.contains('a').then(|| text.replace('a', "\"")));
+        let mut change = |text: &str| Ok::<_, ()>(text.contains('a').then(|| text.replace('a', "\"")));
         changed(json, &mut change).unwrap()
     }
 

@@ -60,7 +60,9 @@ impl Rewriting for RedactPii {
                 Ok(Some(changed)) if edit(entries, index, &item, &changed) => {}
                 // Its name cannot be shown, or nothing of it may be.
                 Ok(Some(_)) | Err(_) => {
-                    let message = format!("an entry of the list of {backend:?} holds personal data in its name, so it is hidden");
+                    let message = format!(
+                        "an entry of the list of {backend:?} holds personal data in its name, so it is hidden"
+                    );
                     log::emit(log::Level::Warn, &message);
                     entries.hide(index);
                 }
