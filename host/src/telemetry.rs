@@ -4,25 +4,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod context;
+mod counted;
 mod fields;
 mod flood;
 pub mod otlp;
 pub mod trace;
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
+use self::counted::Prometheus;
 use self::flood::Flood;
 
 use crate::redact::Redaction;
 
+/// How many buckets each histogram has, but for the one without a bound.
+const BOUNDS: usize = 14;
+
 /// Buckets of call durations, in seconds: from a fast pipe to a patient tool.
-const BUCKETS: [f64; 14] =
+const BUCKETS: [f64; BOUNDS] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
-/// How often recorded durations are sorted into their buckets. Until then each takes memory of its own.
+/// How often the exporter for Prometheus tidies up what it keeps.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The log of this process, while it runs.
@@ -94,7 +99,7 @@ pub fn shows_colours(stream: &impl std::io::IsTerminal) -> bool {
 }
 
 /// Buckets of what a plugin takes, in seconds: most answer within microseconds.
-const PLUGIN_BUCKETS: [f64; 14] = [
+const PLUGIN_BUCKETS: [f64; BOUNDS] = [
     0.000_001,
     0.000_002_5,
     0.000_005,
@@ -115,7 +120,7 @@ const PLUGIN_BUCKETS: [f64; 14] = [
 pub const PLUGIN_DURATION: &str = "sentinel_plugin_duration_seconds";
 
 /// The buckets of a metric.
-fn buckets(name: &str) -> &'static [f64] {
+fn buckets(name: &str) -> &'static [f64; BOUNDS] {
     if name == PLUGIN_DURATION { &PLUGIN_BUCKETS } else { &BUCKETS }
 }
 
@@ -146,12 +151,10 @@ impl Watch {
 /// # Errors
 /// Another recorder is installed already, or there can be no HTTP client for the collector.
 pub fn watch(otlp: Option<&otlp::Settings>, redaction: &Redaction) -> anyhow::Result<Watch> {
-    let recorder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("duration_seconds".to_owned()), &BUCKETS)?
-        .set_buckets_for_metric(Matcher::Full(PLUGIN_DURATION.to_owned()), &PLUGIN_BUCKETS)?
-        .build_recorder();
-    let handle = recorder.handle();
-    let upkeep = recorder.handle();
+    let exporter = PrometheusBuilder::new().build_recorder();
+    let upkeep = exporter.handle();
+    let recorder = Prometheus::new(exporter);
+    let render = recorder.renderer();
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(UPKEEP).await;
@@ -168,5 +171,5 @@ pub fn watch(otlp: Option<&otlp::Settings>, redaction: &Redaction) -> anyhow::Re
         }
     }
     let otlp = otlp.map(|settings| otlp::Otlp::start(settings, series, redaction.clone())).transpose()?;
-    Ok(Watch { render: Arc::new(move || handle.render()), otlp })
+    Ok(Watch { render: Arc::new(render), otlp })
 }

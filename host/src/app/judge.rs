@@ -20,7 +20,7 @@ pub enum Verdict {
     /// A known caller, with a role that the file does not define; beside it the roles that it defines.
     Powerless(Arc<Principal>, Vec<String>),
     /// The credential was refused.
-    DenialKind(Denial),
+    Refused(Denial),
     /// It cannot be told now, because the keys of the issuer cannot be fetched, say.
     Unsure(Denial),
 }
@@ -40,7 +40,7 @@ pub fn caller(config: &Config, chain: &Chain) -> Option<Verdict> {
             _ => Verdict::Known(principal),
         },
         Err(denial) if denial.kind == DenialKind::Unavailable => Verdict::Unsure(denial),
-        Err(denial) => Verdict::DenialKind(denial),
+        Err(denial) => Verdict::Refused(denial),
     })
 }
 
@@ -69,7 +69,7 @@ impl Verdict {
         let hint = match self {
             Self::Known(_) | Self::Unsure(_) => return Ok(()),
             Self::Powerless(_, roles) => format!("the roles are: {}", roles.join(", ")),
-            Self::DenialKind(_) => {
+            Self::Refused(_) => {
                 "mint one with `sentinel-gateway token mint --sub NAME --role ROLE` and the keys of this gateway; \
                  `token inspect` shows what a token says"
                     .to_owned()
@@ -85,7 +85,7 @@ impl Verdict {
             Self::Known(_) => tracing::info!("{self}"),
             Self::Unsure(_) => tracing::warn!("{self}"),
             // Gateways are often started by a program, and its client shows the answer to `initialize`.
-            Self::Powerless(..) | Self::DenialKind(_) => {
+            Self::Powerless(..) | Self::Refused(_) => {
                 tracing::error!("{self}; `sentinel-gateway check` says what to do");
             }
         }
@@ -110,7 +110,7 @@ impl fmt::Display for Verdict {
                 "the caller on stdio is {:?} in the role {:?}, which [rbac.roles] does not define: they may do nothing",
                 principal.subject, principal.role
             ),
-            Self::DenialKind(denial) => {
+            Self::Refused(denial) => {
                 write!(f, "the caller on stdio brings what lets nobody in: {}", denial.message)
             }
             Self::Unsure(denial) => {

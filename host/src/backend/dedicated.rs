@@ -459,7 +459,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let backend = scripted::backend(&silent(&dir.path().join("heard")), Duration::from_millis(500));
         let client = Ann::arrives();
-        let failed = backend.own(&client.affinity(), Share::SOLE, &client).await.unwrap_err();
+        let failed = backend.connection_for(&client.affinity(), Share::SOLE, &client).await.unwrap_err();
         assert!(matches!(failed, BackendError::Timeout { .. }), "{failed}");
         nothing_is_left(&backend).await;
     }
@@ -477,7 +477,7 @@ mod tests {
             }
         };
         tokio::select! {
-            done = backend.own(&affinity, Share::SOLE, &client) => panic!("nobody answered: {done:?}"),
+            done = backend.connection_for(&affinity, Share::SOLE, &client) => panic!("nobody answered: {done:?}"),
             reached = tokio::time::timeout(LONG, half_way) => reached.unwrap(),
         }
         nothing_is_left(&backend).await;
@@ -497,8 +497,8 @@ mod tests {
         let client = Ann::arrives();
         let affinity = Affinity::Session("s".into());
         let (one, other) = tokio::join!(
-            backend.own(&affinity, Share::SOLE, &client),
-            backend.own(&affinity, Share::SOLE, &client)
+            backend.connection_for(&affinity, Share::SOLE, &client),
+            backend.connection_for(&affinity, Share::SOLE, &client)
         );
         assert!(matches!(one, Err(BackendError::Timeout { .. })), "{one:?}");
         let (peer, held) = other.unwrap();

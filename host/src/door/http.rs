@@ -155,7 +155,8 @@ impl Mount {
     ) -> Response {
         let response = match answer {
             Ok(response) => response,
-            Err(refused) => self.turn_away(refused, parts, peer, since).await,
+            // What is rare is on the heap, so that the future of every request stays small: it is copied on its way.
+            Err(refused) => Box::pin(self.turn_away(refused, parts, peer, since)).await,
         };
         self.readable(&parts.headers, response)
     }
@@ -229,7 +230,7 @@ async fn post(
 ) -> Response {
     let since = Instant::now();
     let (parts, body) = request.into_parts();
-    let answer = posted(&mount, &parts, &peer, body).await;
+    let answer = work::small(posted(&mount, &parts, &peer, body)).await;
     mount.answer(answer, &parts, &peer, since).await
 }
 
@@ -273,7 +274,7 @@ async fn taken(
                 // A connection that is closed is a request that is cancelled (2026-07-28, "Cancellation").
                 let guard = events::CancelOnDrop(conversation.clone());
                 if let Some(reply) = conversation.receive_stateless(id, &method, params, &out) {
-                    mount.refused_call(&method, &reply, parts, peer, who).await;
+                    Box::pin(mount.refused_call(&method, &reply, parts, peer, who)).await;
                     // The first message of an empty queue.
                     let _infallible = out.try_send(reply);
                 }
@@ -281,23 +282,24 @@ async fn taken(
                 return Ok(mount.answered(queue, &conversation, Some(guard), (None, form)).await);
             }
             if method == "initialize" && !parts.headers.contains_key(SESSION) {
-                return initialize(mount, caller, who, &body, form).await;
+                return Box::pin(initialize(mount, caller, who, &body, form)).await;
             }
             if method == "ping" && !parts.headers.contains_key(SESSION) {
                 // Allowed before `initialize` is done.
                 return Ok(events::at_once(form, message::result(id.get(), "{}")));
             }
             let conversation = mount.session(parts, who).map_err(|refused| refused.asking(&method))?;
-            let work = match conversation.dispatch(id, &method, params, &out) {
-                Dispatch::Run(work) => Some(Work::new(work, conversation.tasks())),
-                Dispatch::Spawned => None,
-                Dispatch::Reply(reply) => {
-                    mount.refused_call(&method, &reply, parts, peer, who).await;
-                    // The first message of a queue that is read below.
-                    let _infallible = out.try_send(reply);
-                    None
-                }
+            // Nothing is awaited while the work is at hand: it would be part of this future, too.
+            let (work, reply) = match conversation.dispatch(id, &method, params, &out) {
+                Dispatch::Run(work) => (Some(Work::new(work, conversation.tasks())), None),
+                Dispatch::Spawned => (None, None),
+                Dispatch::Reply(reply) => (None, Some(reply)),
             };
+            if let Some(reply) = reply {
+                Box::pin(mount.refused_call(&method, &reply, parts, peer, who)).await;
+                // The first message of a queue that is read below.
+                let _infallible = out.try_send(reply);
+            }
             drop(out);
             Ok(mount.answered(queue, &conversation, None, (work, form)).await)
         }
@@ -323,12 +325,12 @@ async fn taken(
         }
         Ok(Message::Notification { .. } | Message::Response { .. }) => {
             let conversation = mount.session(parts, who)?;
-            conversation.receive(&body, &out).await;
+            Box::pin(conversation.receive(&body, &out)).await;
             Ok(StatusCode::ACCEPTED.into_response())
         }
         Err(_) if body.trim_ascii_start().first() == Some(&b'[') => {
             let conversation = mount.session(parts, who)?;
-            conversation.receive(&body, &out).await;
+            Box::pin(conversation.receive(&body, &out)).await;
             drop(out);
             Ok(mount.answered(queue, &conversation, None, (None, form)).await)
         }

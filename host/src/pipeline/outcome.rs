@@ -98,7 +98,7 @@ pub(super) fn comes_often(failure: &Failure) -> bool {
     matches!(
         failure,
         Failure::Denied(Denial {
-            refused: DenialKind::RateLimited | DenialKind::Unauthenticated | DenialKind::Unavailable,
+            kind: DenialKind::RateLimited | DenialKind::Unauthenticated | DenialKind::Unavailable,
             ..
         })
     )

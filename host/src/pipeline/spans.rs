@@ -1,6 +1,8 @@
 //! The spans of a call: one begins where it arrives, one where it goes on to a server, and both end with its result. A
 //! client's trace context goes on to the server: with our span as the parent, or unchanged if there is no span.
 
+use futures_util::future::Either;
+
 use super::{Answer, CallRequest, Failure, meters, outcome};
 use crate::backend::{Backend, Reply};
 use crate::call::{Call, Json};
@@ -11,18 +13,24 @@ use crate::rewrite::Prepared;
 use crate::telemetry::context::{BAGGAGE, Carried, TRACEPARENT, TRACESTATE};
 use crate::telemetry::trace::{self, CallSpan, Outgoing, Problem, Request};
 
-/// Does the work of a request within a span of its own, if the request is to be recorded.
-pub(super) async fn over<T>(
+/// Does the work of a request within a span of its own, if the request is to be recorded. This is no `async fn`, and what it
+/// does for a span is in memory of its own: a future that is handed to an `async fn` is in that one's future twice, and the
+/// future of a call is copied on its way to the door.
+pub(super) fn over<'a, T: 'a>(
     request: &CallRequest<'_>,
-    work: impl Future<Output = Result<T, Failure>>,
-    problem: impl FnOnce(&Result<T, Failure>) -> Option<Problem>,
-) -> Result<T, Failure> {
+    work: impl Future<Output = Result<T, Failure>> + Send + 'a,
+    problem: impl FnOnce(&Result<T, Failure>) -> Option<Problem> + Send + 'a,
+) -> impl Future<Output = Result<T, Failure>> + Send {
     let span = begin(request);
-    let done = span.over(work).await;
-    if span.is_recorded() {
-        span.end(problem(&done).as_ref());
+    if !span.is_recorded() {
+        return Either::Left(work);
     }
-    done
+    let work = Box::pin(work);
+    Either::Right(Box::pin(async move {
+        let done = span.over(work).await;
+        span.end(problem(&done).as_ref());
+        done
+    }))
 }
 
 fn begin(request: &CallRequest<'_>) -> CallSpan {

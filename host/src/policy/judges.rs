@@ -146,7 +146,7 @@ impl Shared {
         let mut worker = Worker::spawn(WORK, &LIMITS)?;
         // The process starts before the timer of the question does: it answers an empty question with an error.
         match worker.ask(&[], START) {
-            Ok(_) | Err(ConfinedError::DenialKind(_)) => {}
+            Ok(_) | Err(ConfinedError::Refused(_)) => {}
             Err(error) => return Err(error),
         }
         let answer = worker.ask(question, DEADLINE)?;

@@ -23,7 +23,7 @@ pub(super) async fn event_message(item: Item, limit: usize) -> Option<Result<Pay
 
 /// Delivers the answer. From here on the request cannot be abandoned, so that the answer is not lost half-way.
 pub(super) async fn deliver_answer(link: &Link, incoming: &queue::Sender<Incoming>, id: u64, body: Payload) {
-    if link.flights.land(id) {
+    if link.in_flight.land(id) {
         deliver(incoming, Incoming::Message(body)).await;
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn run(link: &Arc<Link>, incoming: &queue::Sender<Incoming>, me
     let lost = error == TransportError::SessionLost;
     match message.id {
         // If the request was abandoned in this moment, the failure is dropped.
-        Some(id) if link.flights.land(id) => deliver(incoming, Incoming::Failed { id, error }).await,
+        Some(id) if link.in_flight.land(id) => deliver(incoming, Incoming::Failed { id, error }).await,
         Some(_) => {}
         None => {
             tracing::warn!(backend = link.name, method = message.method, %error, "a notification did not reach the server")

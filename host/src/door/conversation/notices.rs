@@ -144,7 +144,9 @@ impl Conversation {
         if notice == Notice::Custom {
             return match self.speaker(params.as_ref()) {
                 Ok(speaker) => {
-                    Noticed::Run(self.clone().passed(method.to_owned(), params, speaker, caller.clone()))
+                    // On the heap, because it would make the future of every request as large as a call's.
+                    let work = self.clone().passed(method.to_owned(), params, speaker, caller.clone());
+                    Noticed::Run(Box::pin(work))
                 }
                 Err(why) => Noticed::Dropped(why),
             };

@@ -9,12 +9,27 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
+/// The largest future of a request's work, in bytes.
+const MAX_WORK: usize = 5_632;
+
+/// The largest future of a request, in bytes, but for its work.
+const MAX_REQUEST: usize = 2_048;
+
+/// Does a request. Its future is copied on its way through the router, so it must not hold what is large and rare; a future
+/// that is awaited within another is part of it.
+pub(super) fn small<F: Future>(request: F) -> F {
+    const { assert!(size_of::<F>() <= MAX_REQUEST, "what is rare in a request belongs on the heap") }
+    request
+}
+
 /// Work that is not lost when it is dropped: it then goes on as a task.
 pub(super) struct Work(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
 
 impl Work {
     /// Work that the tracker knows of until it is done.
-    pub(super) fn new(work: impl Future<Output = ()> + Send + 'static, tasks: &TaskTracker) -> Self {
+    pub(super) fn new<F: Future<Output = ()> + Send + 'static>(work: F, tasks: &TaskTracker) -> Self {
+        // It is copied to where it stays, for every call.
+        const { assert!(size_of::<F>() <= MAX_WORK, "what is rare in a call belongs on the heap") }
         Self(Some(Box::pin(tasks.track_future(work))))
     }
 }

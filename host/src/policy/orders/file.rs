@@ -104,7 +104,7 @@ impl OrdersFile {
         change: impl FnOnce(&mut Vec<Order>) -> Result<(), OrdersError>,
     ) -> Result<Vec<Order>, OrdersError> {
         let path = self.path();
-        let folder = self.trust.private_dir(&self.folder, Links::DenialKind);
+        let folder = self.trust.private_dir(&self.folder, Links::Refused);
         let folder = folder.map_err(|error| unwritable(&path, &error))?;
         let lock = files::open_private(&folder.join("orders.lock"));
         let lock = lock.map_err(|error| unwritable(&path, &error))?;

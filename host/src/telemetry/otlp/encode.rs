@@ -18,7 +18,8 @@ use opentelemetry_sdk::trace::SpanData;
 use prost::Message as _;
 
 use super::SCOPE;
-use super::numbers::{Number, Snapshot};
+use super::numbers::Number;
+use crate::telemetry::counted::Snapshot;
 
 /// Every number is that since the start.
 pub(super) const CUMULATIVE: i32 = proto::AggregationTemporality::Cumulative as i32;
@@ -74,7 +75,7 @@ fn empty(name: &str, number: &Number) -> proto::Metric {
             is_monotonic: true,
         }),
         Number::Level(_) => metric::Data::Gauge(proto::Gauge::default()),
-        Number::Spread(_) => metric::Data::Histogram(proto::Histogram {
+        Number::Buckets(_) => metric::Data::Histogram(proto::Histogram {
             data_points: Vec::new(),
             aggregation_temporality: CUMULATIVE,
         }),
@@ -106,7 +107,7 @@ fn add(metric: &mut proto::Metric, key: &Key, number: &Number, (start, now): (u6
             let level = f64::from_bits(level.load(Ordering::Relaxed));
             gauge.data_points.push(point(attributes, number_data_point::Value::AsDouble(level)));
         }
-        (Some(metric::Data::Histogram(histogram)), Number::Spread(spread)) => {
+        (Some(metric::Data::Histogram(histogram)), Number::Buckets(spread)) => {
             let Snapshot { bounds, counts, sum } = spread.snapshot();
             histogram.data_points.push(proto::HistogramDataPoint {
                 attributes,

@@ -11,16 +11,15 @@ use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,
 };
-use metrics_exporter_prometheus::PrometheusRecorder;
 use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
 use parking_lot::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::encode;
-use super::numbers::{Number, Spread, change};
+use super::numbers::Number;
 use super::sender::Sender;
-use crate::telemetry::buckets;
+use crate::telemetry::counted::{Buckets, Prometheus, change};
 
 /// More numbers than this are not sent: backends that change their names would fill the memory. Prometheus has them all.
 const MAX_SERIES: usize = 20_000;
@@ -99,7 +98,7 @@ pub(super) async fn send(
 
 /// Counts for Prometheus and for OTLP.
 pub(in crate::telemetry) struct Both {
-    pub(in crate::telemetry) prometheus: PrometheusRecorder,
+    pub(in crate::telemetry) prometheus: Prometheus,
     pub(in crate::telemetry) series: Arc<Series>,
 }
 
@@ -135,7 +134,7 @@ impl GaugeFn for Twice<Gauge, AtomicU64> {
     }
 }
 
-impl HistogramFn for Twice<Histogram, Spread> {
+impl HistogramFn for Twice<Histogram, Buckets> {
     fn record(&self, value: f64) {
         self.0.record(value);
         self.1.add(value);
@@ -173,9 +172,9 @@ impl Recorder for Both {
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
         let first = self.prometheus.register_histogram(key, metadata);
-        let new = || Number::Spread(Arc::new(Spread::new(buckets(key.name()))));
+        let new = || Number::Buckets(Arc::new(Buckets::new(key.name())));
         match self.series.of(key, new) {
-            Some(Number::Spread(spread)) => Histogram::from_arc(Arc::new(Twice(first, spread))),
+            Some(Number::Buckets(spread)) => Histogram::from_arc(Arc::new(Twice(first, spread))),
             _ => first,
         }
     }
@@ -219,8 +218,8 @@ mod tests {
     #[test]
     fn what_prometheus_counts_is_sent() {
         let series = Arc::new(Series::default());
-        let prometheus = PrometheusBuilder::new().build_recorder();
-        let handle = prometheus.handle();
+        let prometheus = Prometheus::new(PrometheusBuilder::new().build_recorder());
+        let render = prometheus.renderer();
         let both = Both { prometheus, series: series.clone() };
         metrics::with_local_recorder(&both, || {
             for _ in 0..2 {
@@ -246,14 +245,17 @@ mod tests {
         assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
         // A value that is a bound belongs to what is below it.
         assert_eq!((point.bucket_counts[0], *point.bucket_counts.last().unwrap()), (2, 1));
-        let text = handle.render();
+        let text = render();
         assert!(text.contains("c_total{tool=\"a\"} 2") && text.contains("g_bytes 9"), "{text}");
     }
 
     #[test]
     fn names_without_end_take_no_memory_without_end() {
         let series = Arc::new(Series::default());
-        let both = Both { prometheus: PrometheusBuilder::new().build_recorder(), series: series.clone() };
+        let both = Both {
+            prometheus: Prometheus::new(PrometheusBuilder::new().build_recorder()),
+            series: series.clone(),
+        };
         metrics::with_local_recorder(&both, || {
             for number in 0..MAX_SERIES + 50 {
                 metrics::counter!("c_total", "tool" => number.to_string()).increment(1);
