@@ -13,8 +13,8 @@ pub use self::sieved::sieved;
 use crate::call::{Call, Denial, DenialKind, Json, TargetKind};
 use crate::mcp::catalog::{List, Offer};
 use crate::mcp::message;
-use crate::mcp::splice::{self, Edit};
-use crate::plugin::{BackendResponse, CatalogEdit, Edits, Fault, Hooks, Plugin, PluginError, PluginResult};
+use crate::mcp::splice;
+use crate::plugin::{BackendResponse, CatalogEdit, Fault, Hooks, Plugin, PluginError, PluginResult};
 use crate::policy::{Permitted, refusal};
 use crate::redact::Redaction;
 

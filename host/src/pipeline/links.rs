@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
 use crate::call::shares::Crowd;
-use crate::call::{About, Call, Principal, Share};
+use crate::call::{Call, Principal, Share};
 use crate::mcp::splice;
 
 /// How many links are remembered. Beyond them the oldest of the caller who was given most goes first.
@@ -110,7 +110,7 @@ fn linked(result: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::{Json, Target, TargetKind};
+    use crate::call::{About, Json, Target, TargetKind};
 
     fn call(subject: &str, backend: &str) -> Call {
         let principal = Principal {

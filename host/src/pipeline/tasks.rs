@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::call::shares::Crowd;
-use crate::call::{About, Call, Principal, Share, Target, TargetKind};
+use crate::call::{Call, Principal, Share, Target, TargetKind};
 use crate::mcp::{era, splice};
 
 /// How many tasks are remembered. Beyond them the oldest of the caller who began most goes first, so that nobody's tasks
@@ -90,6 +90,7 @@ pub(super) fn is_task_method(method: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::About;
 
     fn call(subject: &str, backend: &str) -> Call {
         let principal = Principal {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 
 use super::bindings::reuse::Facts;
 use super::subject::Edits;
-use crate::call::{About, Call, Principal, Target};
+use crate::call::{Call, Principal, Target};
 
 /// So many answers an instance keeps at most; a new one takes the place of an older one.
 const SLOTS: usize = 1024;
@@ -136,7 +136,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::{Json, TargetKind};
+    use crate::call::{About, Json, TargetKind};
 
     const TARGET: Read = Read { caller: false, target: true, more: false };
     const BOTH: Read = Read { caller: true, ..TARGET };

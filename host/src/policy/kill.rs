@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 
 use super::off::Off;
 use super::orders::Orders;
-use crate::call::{About, Call, Denial, Principal, Target};
+use crate::call::{Call, Denial, Principal, Target};
 use crate::config;
 use crate::plugin::Row;
 
@@ -132,7 +132,7 @@ fn configured(settings: &config::KillSwitch) -> Configured {
 mod tests {
     use super::super::order::{Order, Switch};
     use super::*;
-    use crate::call::{Json, TargetKind};
+    use crate::call::{About, Json, TargetKind};
 
     fn target(name: &str, upstream: &str, backend: &str) -> Target {
         Target {

@@ -40,7 +40,6 @@ pub(crate) struct Rule {
 }
 
 /// All rules, and what becomes of a call that none holds for.
-#[derive(Debug)]
 pub(crate) struct Policy {
     pub(crate) rules: Vec<Rule>,
     pub(crate) otherwise: Then,
@@ -48,6 +47,12 @@ pub(crate) struct Policy {
     pub(crate) roots: BTreeSet<String>,
     pub(crate) claims: BTreeSet<String>,
     pub(crate) env: Arc<Env>,
+}
+
+impl std::fmt::Debug for Policy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Policy").field("rules", &self.rules).finish_non_exhaustive()
+    }
 }
 
 impl Policy {
