@@ -473,7 +473,7 @@ impl Plugin {
     /// Whether it is one of the gateway's own, in its own artifact.
     #[must_use]
     pub fn is_shipped(&self) -> bool {
-        self.section != "plugins" && self.wasm.is_none()
+        self.wasm.is_none()
     }
 }
 

@@ -231,19 +231,8 @@ impl Rewriters {
     /// # Errors
     /// A rewriter refused it, failed (and its failures deny) or made something that is no JSON.
     pub fn sieve(&self, call: &Arc<Call>, at: &str, json: &str) -> Result<Option<String>, Denial> {
-        let plugins = self.of(&call.target.backend, |hooks| hooks.sieve);
-        self.sieve_by(plugins.filter(|plugin| plugin.roles().sieving), call, at, json)
-    }
-
-    fn sieve_by<'p>(
-        &self,
-        plugins: impl DoubleEndedIterator<Item = &'p Arc<Plugin>>,
-        call: &Arc<Call>,
-        at: &str,
-        json: &str,
-    ) -> Result<Option<String>, Denial> {
         let mut changed: Option<String> = None;
-        for plugin in plugins.rev() {
+        for plugin in self.sieving(&call.target.backend).rev() {
             let text = changed.as_deref().unwrap_or(json);
             let Some(Some(made)) = self.outcome(plugin, plugin.sieve(call, at, text))? else { continue };
             match fits(&made, self.longest.0).and_then(|()| is_json(&made, 1)) {
@@ -252,6 +241,16 @@ impl Rewriters {
             }
         }
         Ok(changed)
+    }
+
+    /// Whether any looks at what a backend says beside its results.
+    #[must_use]
+    pub fn sieves(&self, backend: &str) -> bool {
+        self.sieving(backend).next().is_some()
+    }
+
+    fn sieving(&self, backend: &str) -> impl DoubleEndedIterator<Item = &Arc<Plugin>> {
+        self.of(backend, |hooks| hooks.sieve).filter(|plugin| plugin.roles().sieving)
     }
 
     /// A backend's list after all rewriters. A rewriter that fails hides the whole list, because an item that it

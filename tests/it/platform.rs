@@ -1,3 +1,8 @@
-//! What an author of plugins is promised: the tools in the one binary, and edits that hold.
+//! What an author of plugins is promised: the tools in the one binary, edits that hold, and the plugins that need no build step.
 
+mod cel;
+mod made;
+mod redaction;
+mod rewriting;
+mod roles;
 mod walk;

@@ -192,9 +192,9 @@ impl Trial {
 
     /// The rewriters of a gateway that has only this one.
     fn rewriters(&self, backend: &str) -> anyhow::Result<Rewriters> {
-        let rewriters = Rewriters::new(&[self.plugin.clone()], [backend])?;
+        let rewriters = Rewriters::new(std::slice::from_ref(&self.plugin), [backend])?;
         // It was asked which hooks it wants, which is not what the case is about.
-        self.fuel.take();
+        let _ = self.fuel.take();
         Ok(rewriters)
     }
 

@@ -20,9 +20,8 @@ pub fn sieved(
     call: &Arc<Call>,
     client: &Arc<dyn Client>,
 ) -> Option<Arc<dyn Client>> {
-    let looks = rewriters.of(&call.target.backend, |hooks| hooks.sieve).any(|plugin| plugin.roles().sieving);
     let sieved = || Sieved { rewriters: rewriters.clone(), call: call.clone(), client: client.clone() };
-    looks.then(|| Arc::new(sieved()) as Arc<dyn Client>)
+    rewriters.sieves(&call.target.backend).then(|| Arc::new(sieved()) as Arc<dyn Client>)
 }
 
 struct Sieved {

@@ -37,8 +37,10 @@ pub(crate) struct Find {
 /// The longest part before the `@` (RFC 5321, section 4.5.3.1.1), and the longest name of a host (4.5.3.1.2).
 const LOCAL: usize = 64;
 const HOST: usize = 255;
+/// Whether a byte may be a letter of a key.
+type Letters = fn(u8) -> bool;
 /// Beginnings of keys, the least that follows, and what may follow.
-const KEYS: [(&str, usize, fn(u8) -> bool); 12] = [
+const KEYS: [(&str, usize, Letters); 12] = [
     ("AKIA", 16, is_upper),
     ("ASIA", 16, is_upper),
     ("AIza", 35, is_word),
@@ -179,7 +181,7 @@ fn iban(bytes: &[u8], start: usize) -> Option<usize> {
                 letters.push((*byte, at + 1));
                 at += 1;
             }
-            Some(b' ') if letters.len() % 4 == 0 => at += 1,
+            Some(b' ') if letters.len().is_multiple_of(4) => at += 1,
             _ => break,
         }
     }
@@ -247,7 +249,7 @@ fn luhn(digits: impl DoubleEndedIterator<Item = u8>) -> bool {
             (_, digit) => 2 * digit,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// A phone number that begins here: `+` and 8 to 15 digits (E.164), or ten digits in three groups as in North America.

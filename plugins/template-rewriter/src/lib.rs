@@ -41,7 +41,10 @@ impl Rewriting for Capper {
         // An error of the server has no result to edit.
         if response.error_code().is_none() {
             for pointer in RULES.get()?.hidden() {
-                edits.remove(pointer);
+                if response.value(pointer).is_some() {
+                    edits.remove(pointer);
+                    edits.note("hidden", pointer);
+                }
             }
         }
         Ok(())

@@ -2,9 +2,8 @@
 //! and cargo, and what it shows of their output comes out.
 
 use std::path::Path;
-use std::process::Command;
 
-use crate::support::target;
+use super::made::clean;
 
 /// A command block of the page with what it shows of the output.
 struct Step {
@@ -44,25 +43,7 @@ fn the_page_for_authors_holds_word_for_word() {
     let script: Vec<String> =
         steps.iter().enumerate().map(|(n, step)| format!("{}\necho '{mark}{n}'", step.commands)).collect();
     let script = format!("set -eu\nexec 2>&1\n{}", script.join("\n"));
-    let bin = Path::new(env!("CARGO_BIN_EXE_sentinel-gateway")).parent().unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let home = std::env::var("HOME").unwrap_or_default();
-    let cargo_home = std::env::var("CARGO_HOME").unwrap_or_else(|_| format!("{home}/.cargo"));
-    let rustup_home = std::env::var("RUSTUP_HOME").unwrap_or_else(|_| format!("{home}/.rustup"));
-    let ran = Command::new("bash")
-        .args(["-c", &script])
-        .current_dir(dir.path())
-        .env_clear()
-        .env("PATH", path)
-        .env("HOME", dir.path())
-        .env("CARGO_HOME", cargo_home)
-        .env("RUSTUP_HOME", rustup_home)
-        // The crates that the SDK uses are there: this workspace was built with them.
-        .env("CARGO_NET_OFFLINE", "true")
-        // Between two runs only the plugin itself is compiled again.
-        .env("CARGO_TARGET_DIR", target().join("tmp/author"))
-        .output()
-        .unwrap();
+    let ran = clean("bash", dir.path()).args(["-c", &script]).output().unwrap();
     let said = String::from_utf8_lossy(&ran.stdout).into_owned();
     assert!(ran.status.success(), "{said}");
     let mut rest = said.as_str();

@@ -29,6 +29,9 @@ const SHIPPED: [&str; 9] = [
     AUTH_OPERATOR,
 ];
 
+/// Plugins that come with the gateway and are asked only where an entry of [[plugins]] names them, with their stages.
+const OPTIONAL: [(&str, Stage); 2] = [("cel-policy", Stage::Guard), ("redact-pii", Stage::Rewrite)];
+
 /// The longest pause of the plugin `circuit-breaker`, by default.
 const MAX_RECOVERY_MS: u64 = 300_000;
 
@@ -106,6 +109,13 @@ impl Checker<'_> {
                 continue;
             }
             typed.push(name);
+            let optional = OPTIONAL.iter().find(|(artifact, _)| *artifact == name && plugin.wasm.is_none());
+            if let Some((artifact, stage)) = optional {
+                let mut own = Shipped::new(artifact, "plugins", json!({})).plugin(*stage);
+                self.change(&at, &mut own, plugin);
+                chain.push(own);
+                continue;
+            }
             if !SHIPPED.contains(&name) {
                 chain.extend(self.custom(&at, name, plugin));
                 continue;
@@ -133,8 +143,9 @@ impl Checker<'_> {
             let hint = "letters, digits, _ and -, at most 48";
             self.problem(&format!("{at}/name"), format!("{name:?} cannot be the name of a plugin"), hint);
         }
-        let meant =
-            nearest(name, SHIPPED).map(|near| format!("; or did you mean {near}?")).unwrap_or_default();
+        let meant = nearest(name, SHIPPED.into_iter().chain(OPTIONAL.map(|(name, _)| name)))
+            .map(|near| format!("; or did you mean {near}?"))
+            .unwrap_or_default();
         if raw.wasm.is_none() {
             let hint = format!("wasm = \"{name}.wasm\"{meant}");
             self.problem(&format!("{at}/wasm"), "a plugin of your own needs its file", hint);
@@ -267,6 +278,8 @@ fn default_limits(name: &str) -> Limits {
         "auth-jwt" => Limits { fuel: 50_000_000, deadline_ms: 50, ..Limits::default() },
         // It also reads a whole set of keys now and then.
         "auth-jwks" => Limits { fuel: 200_000_000, deadline_ms: 200, ..Limits::default() },
+        // Reading a call into the values of CEL and judging it by some dozens of rules.
+        "cel-policy" => Limits { fuel: 10_000_000, deadline_ms: 20, ..Limits::default() },
         _ => Limits::default(),
     }
 }
