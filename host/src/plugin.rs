@@ -54,6 +54,10 @@ use crate::config;
 /// A loaded, configured plugin.
 pub struct Plugin {
     name: Arc<str>,
+    /// As its manifest says; empty without one.
+    version: String,
+    /// The headers that its manifest says it reads.
+    headers: Vec<String>,
     digest: String,
     roles: Roles,
     on_failure: config::OnFailure,
@@ -166,6 +170,18 @@ impl Plugin {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The version that its manifest names; empty if it names none.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The headers that it reads, as its manifest says.
+    #[must_use]
+    pub fn headers(&self) -> &[String] {
+        &self.headers
     }
 
     #[must_use]

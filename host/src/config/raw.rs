@@ -163,6 +163,7 @@ impl Default for RawGateway {
 pub(super) enum RawMode {
     Jwt,
     Local,
+    Plugins,
 }
 
 /// A key of a program.

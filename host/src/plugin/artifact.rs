@@ -80,6 +80,8 @@ pub struct Requests {
     pub wasi: bool,
     /// It sends HTTP requests to hosts that the operator names.
     pub http: bool,
+    /// Headers that an authenticator reads.
+    pub headers: Vec<String>,
     /// The contract's interfaces it uses; for people, the component's own imports are what is checked.
     pub imports: Vec<String>,
 }

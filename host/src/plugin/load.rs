@@ -9,7 +9,7 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 
 use super::allowance::Fuel;
-use super::artifact::{self, Artifact, ArtifactError, Grant, Wasi};
+use super::artifact::{self, Artifact, ArtifactError, Grant, Manifest, Wasi};
 use super::bindings::{Contract, Mismatch, Places, Roles};
 use super::engine::Engine;
 use super::guest::{Guest, Shared};
@@ -120,7 +120,9 @@ impl Plugin {
             fuel,
         });
         pool.warm()?;
-        Ok(Self { name, digest: artifact.digest, roles, on_failure: settings.on_failure, pool, meters })
+        let Manifest { version, request, .. } = artifact.manifest;
+        let (digest, on_failure, headers) = (artifact.digest, settings.on_failure, request.headers);
+        Ok(Self { name, version, headers, digest, roles, on_failure, pool, meters })
     }
 }
 
