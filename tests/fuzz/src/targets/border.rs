@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use sentinel_gateway::call::{About, Call, Credential, Json, Principal, Target, TargetKind};
 use sentinel_gateway::config::{self, Bounds, Isolation, Limits, OnFailure, Stage};
-use sentinel_gateway::plugin::{Answer, Auth, Engine, Plugin, PluginError, Refusal, Row, Verdict, fuzz};
+use sentinel_gateway::plugin::{
+    Auth, BackendResponse, Engine, Plugin, PluginError, Refusal, Row, Verdict, fuzz,
+};
 use sentinel_gateway::state::{Clock, Namespace, Quota, Store};
 use sentinel_names::Names;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -289,7 +291,8 @@ impl Guests {
             },
             _ => {
                 bounded(plugin.on_request(&self.call)?.err().as_ref());
-                let answer = Answer { is_error: false, error_code: None, result: r#"{"a":1}"#.into() };
+                let answer =
+                    BackendResponse { is_error: false, error_code: None, result: r#"{"a":1}"#.into() };
                 bounded(plugin.on_response(&self.call, answer)?.err().as_ref());
                 let offers: Arc<[_]> = Arc::from(Vec::new());
                 bounded(plugin.on_catalog(&"b".into(), TargetKind::Tool, &offers)?.err().as_ref());
