@@ -1,8 +1,9 @@
 //! What one call of a plugin may use: the operator's limits, and more of them for a long message.
 //!
 //! A rewriter that looks at every byte of an answer needs steps, time and memory for every byte. With fixed limits the
-//! longest message would decide what the operator allows for the shortest. So the limits are those of a short message, and
-//! each byte of the message at hand (the params of a call, the result of an answer, the items of a list) adds to them.
+//! longest message would decide what the operator allows for the shortest. So the limits are those of a message of up to 4 KiB,
+//! and each further byte of the message at hand (the params of a call, the result of an answer, the items of a list) adds to
+//! them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::engine::MAX_MEMORY;
 use crate::config::Limits;
 
-/// Steps that each byte of the message adds: enough to parse it and to search it for a few patterns.
+/// What the operator's limits are for: a message of up to so many bytes adds nothing.
+const SHORT: usize = 4 << 10;
+/// Steps that each byte beyond that adds: enough to parse it and to search it for a few patterns.
 const FUEL_A_BYTE: u64 = 64;
 /// Bytes across the border that each adds: it can be read twice and written twice.
 const EXCHANGED_A_BYTE: usize = 4;
@@ -31,6 +34,7 @@ pub(super) struct Allowance {
 impl Allowance {
     /// The limits for a message of so many bytes.
     pub(super) fn new(limits: &Limits, message: usize) -> Self {
+        let message = message.saturating_sub(SHORT);
         let bytes = message as u64;
         let memory = limits.memory_bytes.saturating_add(message.saturating_mul(MEMORY_A_BYTE));
         Self {
@@ -65,11 +69,11 @@ mod tests {
     #[test]
     fn a_short_message_has_the_operators_limits_and_a_long_one_more() {
         let limits = Limits::default();
-        let short = Allowance::new(&limits, 0);
+        let short = Allowance::new(&limits, SHORT);
         assert_eq!(short.fuel, limits.fuel);
         assert_eq!(short.deadline_ms, limits.deadline_ms);
         assert_eq!((short.host_bytes, short.memory_bytes), (limits.host_bytes, limits.memory_bytes));
-        let long = Allowance::new(&limits, 1 << 20);
+        let long = Allowance::new(&limits, SHORT + (1 << 20));
         assert_eq!(long.fuel, limits.fuel + (64 << 20));
         assert_eq!(long.deadline_ms, limits.deadline_ms + 64);
         assert_eq!(long.host_bytes, limits.host_bytes + (4 << 20));

@@ -42,8 +42,8 @@ pub enum LoadError {
     /// JSON pointer, message and hint of every mistake in its configuration.
     #[error("its configuration is wrong")]
     Config(Vec<(String, String, Option<String>)>),
-    #[error("it plays no part in the stage `{stage}`; it exports {exports}")]
-    Role { stage: &'static str, exports: String },
+    #[error("it plays no part in the stage `{stage}`; it exports {exports}, which is asked in {fills}")]
+    Role { stage: &'static str, exports: String, fills: String },
 }
 
 impl Plugin {
@@ -107,7 +107,7 @@ impl Plugin {
         });
         let pre = linker(engine, artifact.wasi)
             .and_then(|linker| linker.instantiate_pre(&artifact.component))
-            .map_err(|error| LoadError::Link(format!("{error:#}")))?;
+            .map_err(|error| LoadError::Link(lacking(&format!("{error:#}"))))?;
         let pool = Pool::new(Recipe {
             places: Places::find(&pre, roles)?,
             pre,
@@ -138,6 +138,17 @@ impl From<BirthError> for LoadError {
     }
 }
 
+/// In words of the contract, what a newer plugin wants and this gateway does not have: `[method]request.path` of an interface.
+fn lacking(reason: &str) -> String {
+    let named = reason.split('`').find_map(|part| part.strip_prefix("[method]"));
+    match named {
+        Some(method) => format!(
+            "it calls `{method}`, which this gateway does not have: use a newer gateway, or build the plugin with the SDK of this one ({reason})"
+        ),
+        None => reason.to_owned(),
+    }
+}
+
 /// Whether it exports what is asked in its stage.
 fn fits(artifact: &Artifact, stage: Stage) -> Result<(), LoadError> {
     let Roles { authentication, admission, visibility, rewriting, .. } = Roles::among(&artifact.exports);
@@ -152,7 +163,14 @@ fn fits(artifact: &Artifact, stage: Stage) -> Result<(), LoadError> {
     }
     let exports: Vec<&str> =
         artifact.exports.iter().map(String::as_str).filter(|name| *name != "lifecycle").collect();
-    Err(LoadError::Role { stage, exports: exports.join(", ") })
+    let stages = [
+        (authentication, "`authenticate`"),
+        (admission || visibility, "`guard`"),
+        (admission, "`breaker`"),
+        (rewriting, "`rewrite`"),
+    ];
+    let fills: Vec<&str> = stages.iter().filter(|(fits, _)| *fits).map(|(_, stage)| *stage).collect();
+    Err(LoadError::Role { stage, exports: exports.join(", "), fills: fills.join(" or ") })
 }
 
 fn outgoing(

@@ -273,6 +273,8 @@ fn fault(error: &wasmtime::Error, guest: &mut Guest, fuel: u64, deadline_ms: u64
         Some(Trap::StackOverflow) => Fault::Limit("its stack overflowed".to_owned()),
         Some(trap) => Fault::Trap(match guest.last_error.take() {
             Some(said) => said,
+            // A guest's stack lies in its memory: what overflows it has left its memory.
+            None if *trap == Trap::MemoryOutOfBounds => format!("{trap} (perhaps its stack overflowed)"),
             None => trap.to_string(),
         }),
         None if error.is::<wasmtime::PoolConcurrencyLimitError>() => Fault::Saturated,

@@ -26,6 +26,9 @@ pub(super) fn checked(
     }
     for edit in &edits.body {
         let pointer = pointer_of(edit);
+        if !pointer.is_empty() && !pointer.starts_with('/') {
+            return Err(format!("`{pointer}` is not a JSON pointer; write `/{pointer}`"));
+        }
         let first = pointer.split('/').nth(1);
         if request && matches!(first, None | Some("name" | "uri" | "_meta" | "ref")) {
             return Err(format!("`{pointer}` is pinned: a rewriter cannot change the target"));
