@@ -212,6 +212,8 @@ pub struct Denial {
     pub message: String,
     pub retry_after: Option<Duration>,
     pub details: Vec<(String, String)>,
+    /// The plugin that decided, for the record: its name, version and digest, and what it said. None if the gateway did.
+    pub decided: Option<Box<str>>,
 }
 
 impl Denial {
@@ -224,7 +226,14 @@ impl Denial {
             message: message.into(),
             retry_after: None,
             details: Vec::new(),
+            decided: None,
         }
+    }
+
+    /// The same, decided by a plugin; see [`Self::decided`].
+    #[must_use]
+    pub fn decided(self, by: String) -> Self {
+        Self { decided: Some(by.into()), ..self }
     }
 
     /// A refusal because the caller's own share is used up, or because nothing is left for anybody.

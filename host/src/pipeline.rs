@@ -45,10 +45,11 @@ use crate::call::shares::Shares;
 use crate::call::{About, Call, Denial, Json, Principal, Share, Target, TargetKind};
 use crate::mcp::client::Client;
 use crate::mcp::payload::{Payload, PayloadError};
-use crate::mcp::{Ambiguous, Params, splice};
+use crate::mcp::{Ambiguous, Params, message, splice};
 use crate::plugin::BackendResponse;
 pub use crate::policy::Caller;
 use crate::policy::{Permitted, Policy};
+use crate::redact::Words;
 use crate::rewrite::{Prepared, Rewriters, sieved};
 use crate::telemetry::context::Carried;
 use crate::telemetry::trace;
@@ -127,6 +128,18 @@ impl Answer {
         let payload = backend.without_secrets(&payload).unwrap_or(payload);
         Ok(if is_error { Self::Error(payload) } else { Self::Result(payload) })
     }
+}
+
+/// A failure without what the server said with an HTTP status, if a rewriter that looks at such would not let it pass as it is.
+fn quieted(rewriters: &Rewriters, call: &Arc<Call>, mut failure: Failure) -> Failure {
+    if let Failure::Backend(BackendError::Status { said, .. }) = &mut failure
+        && !said.is_empty()
+        && rewriters.sieves(&call.target.backend)
+        && !matches!(rewriters.sieve(call, "error", &message::quoted(&said.to_string())), Ok(None))
+    {
+        *said = Words::default();
+    }
+    failure
 }
 
 /// The failure for a long answer that has to be read whole and cannot be.
@@ -346,7 +359,7 @@ impl Pipeline {
             // A notification has no answer, so there is nothing to rewrite.
             Ok(reply) if context.request.rpc_id.is_none() => Ok(Answer::Result(reply.payload().clone())),
             Ok(reply) => self.rewritten(rewriters, &permitted, &mut prepared, reply).await,
-            Err(failure) => Err(failure),
+            Err(failure) => Err(quieted(rewriters, prepared.changed().unwrap_or(&call), failure)),
         };
         permitted.settle(verdict, latency);
         let status = outcome::status(&answer, verdict);
@@ -422,8 +435,13 @@ impl Pipeline {
         }
         let message = failure.to_string();
         let latency = context.since.elapsed();
-        let closing =
-            Closing { status: outcome::refused_status(&failure), error: Some(&message), latency, notes: &[] };
+        let notes = outcome::decided(&failure);
+        let closing = Closing {
+            status: outcome::refused_status(&failure),
+            error: Some(&message),
+            latency,
+            notes: notes.as_slice(),
+        };
         let entry = context.entry(principal.map(|principal| &**principal), call);
         self.refused(context.generation.policy(), context.request.door, &entry, &closing);
         let recorded = if outcome::comes_often(&failure) {

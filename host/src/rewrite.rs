@@ -281,7 +281,9 @@ impl Rewriters {
     fn outcome<T>(&self, plugin: &Plugin, answer: PluginResult<T>) -> Result<Option<T>, Denial> {
         match answer {
             Ok(Ok(value)) => Ok(Some(value)),
-            Ok(Err(refusal)) => Err(refusal::worded(&self.redaction, &refusal, DenialKind::Forbidden)),
+            Ok(Err(refusal)) => {
+                Err(refusal::denied(&self.redaction, plugin, &refusal, DenialKind::Forbidden))
+            }
             Err(error) => {
                 // What a crashing plugin said is for the operator's eyes.
                 let shown = match &error.fault {

@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use super::cel::{example, with_server};
-use crate::support::{Gateway, Setup, reason};
+use crate::attacks::secrets::refusing;
+use crate::support::{Gateway, Setup, reason, said};
 
 const CANARIES: &str = r#"
 def canary(where):
@@ -123,4 +124,21 @@ fn no_canary_leaves_by_any_of_the_nine_ways() {
     for message in gateway.rest() {
         quiet("anything else", &message.value);
     }
+}
+
+#[test]
+fn no_canary_leaves_with_an_http_status() {
+    let url = refusing(&[
+        (422, r#"{"title":"t","detail":"ask canary@bird.example"}"#),
+        (422, r#"{"detail":"at most 50"}"#),
+    ]);
+    let redact =
+        "[[plugins]]\nname = \"redact-pii\"\nconfig = { backends = { \"*\" = { email = \"mask\" } } }\n";
+    let keys = "circuit_breaker_threshold = 0\nera = \"handshake\"";
+    let mut gateway = Gateway::start(Setup::new().http("up", &url, keys).more(redact));
+    gateway.await_tool("echo");
+    let answer = gateway.call("echo", json!({}));
+    assert_eq!(reason(&answer), "backend_http_status", "{answer}");
+    quiet("status", &answer);
+    assert!(said(&gateway.call("echo", json!({}))).contains("at most 50"));
 }

@@ -75,3 +75,18 @@ def call(id, params):
     assert_eq!(reason(&answer), "too_long_to_rewrite", "{answer}");
     assert!(said(&answer).contains("the rewriter plugin `redact-pii` can be shown"), "{answer}");
 }
+
+#[test]
+fn a10_the_record_says_which_plugin_refused() {
+    let mut gateway = Gateway::start(Setup::echo().more(
+        "[[plugins]]\nname = \"cel-policy\"\nconfig = { otherwise = \"deny\", rules = [{ name = \"none\", when = \"false\", then = \"allow\" }] }\n",
+    ));
+    assert_eq!(reason(&gateway.call("echo", json!({}))), "no_rule");
+    let rows = gateway.audit();
+    let row = rows.iter().find(|row| row["status"] == "denied").unwrap();
+    let decided = row["notes"]["plugin"].as_str().unwrap_or_else(|| panic!("{row}"));
+    let (name, rest) = decided.split_once(" sha256 ").unwrap();
+    assert_eq!(name, "cel-policy 0.1.0");
+    let (digest, verdict) = rest.split_once(": ").unwrap();
+    assert!(digest.len() == 64 && verdict == "deny no_rule", "{decided}");
+}
