@@ -61,3 +61,16 @@ fn a_configuration_that_the_plugin_refuses_is_named_at_its_key() {
         "{said}"
     );
 }
+
+/// The shipped plugins that need no build step of their operator are asked like one's own, with the most steps they may take.
+#[test]
+fn the_cases_of_shipped_plugins_hold() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for name in ["cel-policy", "redact-pii"] {
+        let wasm = crate::support::target().join(format!("debug/plugins/{name}.wasm"));
+        let cases = root.join(format!("plugins/{name}/cases.toml"));
+        let (passed, said) =
+            run(root, &["plugin", "test", wasm.to_str().unwrap(), "--cases", cases.to_str().unwrap()]);
+        assert!(passed, "{name}: {said}");
+    }
+}

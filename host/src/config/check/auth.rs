@@ -35,7 +35,7 @@ const OF_TOKENS: [&str; 18] = [
 ];
 
 /// What knows the user who runs the gateway, where callers bring credentials of another kind.
-fn operators_own(role: String) -> Shipped {
+fn operators_own(role: &str) -> Shipped {
     Shipped {
         name: AUTH_OPERATOR.to_owned(),
         ..Shipped::new("auth-local", "auth", json!({ "operator": role }))
@@ -66,14 +66,14 @@ impl Checker<'_> {
                 self.idle(&["role", "subject"], "plugins", "the plugin says it");
                 // Over HTTP every caller brings a credential of their own.
                 let token = if http.is_some() { None } else { self.var(&raw.token_env).map(Secret::new) };
-                (Some(Auth::Plugins { token }), operator.map(operators_own).into_iter().collect())
+                (Some(Auth::Plugins { token }), operator.as_deref().map(operators_own).into_iter().collect())
             }
             RawMode::Jwt => {
                 // Over HTTP every caller brings a token of their own.
                 let auth = if http.is_some() { Some(Auth::Jwt { token: None }) } else { self.token(raw) };
                 let mut all = self.issuers(raw, rbac);
                 // Whoever runs the gateway has no token for it.
-                all.extend(operator.map(operators_own));
+                all.extend(operator.as_deref().map(operators_own));
                 (auth, all)
             }
         };
