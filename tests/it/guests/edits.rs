@@ -117,7 +117,7 @@ fn a_list_whose_edits_are_forbidden_hides_what_they_were_about() {
 
 #[test]
 fn a_hook_that_has_nothing_to_do_is_not_called() {
-    let none = Hooks { request: false, response: false, catalog: false };
+    let none = Hooks { request: false, response: false, catalog: false, sieve: false };
     let header = json!({ "headers": { "X-Team": "blue" } });
     let result = json!({ "results": [{ "remove": "/structuredContent" }] });
     let tool = json!({ "tools": [{ "tool": "order", "hide": true }] });
