@@ -147,9 +147,8 @@ impl Plugin {
         if !self.roles.rewriting {
             return Ok(Hooks::NONE);
         }
-        let all = Hooks { sieve: self.roles.sieving, ..Hooks::ALL };
         if !self.roles.interest {
-            return Ok(all);
+            return Ok(Hooks::ALL);
         }
         let wanted = self.pool.run_once(|instance| {
             let wanted = instance.exports.interest()?.call_hooks_for(&mut instance.store, backend)?;
