@@ -188,7 +188,7 @@ pub enum Outcome {
     Cancelled,
 }
 
-/// Which step of the pipeline refused; the door turns it into an error code (`door::respond`).
+/// Which step of the pipeline refused; the door turns it into an error code (`door::mcp::respond`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DenialKind {
     Unauthenticated,

@@ -37,14 +37,15 @@ pub use tasks::EXTENSION as TASKS;
 pub use view::{Digest, View};
 
 use self::generation::Live;
-use self::locate::Destination;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
-use crate::backend::{Backend, Fleet, Registry, Reply};
-pub use crate::backend::{BackendError, ListChanged, tried_again, whole};
+pub use crate::backend::{
+    Answer, AnswerKind, BackendError, Body, Chunks, HttpHead, ListChanged, tried_again, whole,
+};
+use crate::backend::{Backend, Registry, Request, ServerFleet};
 use crate::call::shares::Shares;
-use crate::call::{About, Call, Denial, Json, Principal, Share, Target, TargetKind};
+use crate::call::{About, Call, Denial, Json, Outcome, Principal, Share, Target, TargetKind};
 use crate::mcp::client::Client;
-use crate::mcp::payload::{Payload, PayloadError};
+use crate::mcp::payload::PayloadError;
 use crate::mcp::{Ambiguous, Params, message, splice};
 use crate::plugin::BackendResponse;
 pub use crate::policy::Caller;
@@ -53,13 +54,14 @@ use crate::redact::Words;
 use crate::rewrite::{Prepared, Rewriters, sieved};
 use crate::telemetry::context::Carried;
 use crate::telemetry::trace;
+pub use locate::{Destination, Locate};
 
 /// Everything a call passes through.
 #[derive(Debug)]
 pub struct Pipeline {
     live: Arc<Live>,
     /// All servers of the endpoint, whichever generation they belong to.
-    fleet: Arc<Fleet>,
+    fleet: Arc<ServerFleet>,
     audit: Audit,
     tasks: tasks::Tasks,
     links: links::Links,
@@ -91,6 +93,17 @@ pub struct CallRequest<'a> {
     pub client: &'a Arc<dyn Client>,
     /// The trace context of its HTTP request.
     pub trace: Option<&'a Carried>,
+    /// Bytes that are not in the params; none over MCP.
+    pub body: Option<&'a Body>,
+    /// Finds its target; none if its params name it as MCP does.
+    pub locate: Option<&'a dyn Locate>,
+}
+
+impl CallRequest<'_> {
+    /// Whether somebody waits for an answer. Over MCP a request without an id is a notification.
+    fn is_answered(&self) -> bool {
+        self.rpc_id.is_some() || self.locate.is_some()
+    }
 }
 
 /// A request that never became a call.
@@ -108,26 +121,12 @@ pub struct TurnedAway<'a> {
     pub since: Instant,
 }
 
-/// What the client gets: a result, or an error object the backend made.
-#[derive(Clone, Debug)]
-pub enum Answer {
-    Result(Payload),
-    Error(Payload),
-}
-
-impl Answer {
-    /// A server's text about a call that failed, without the secrets of the configuration. It is read whole for that,
-    /// because a secret may stand anywhere in it.
-    async fn without_secrets(self, backend: &Backend) -> Result<Self, Failure> {
-        let (payload, is_error) = match self {
-            Self::Result(result) => (result, false),
-            Self::Error(error) => (error, true),
-        };
-        let text = whole(payload).await.map_err(|error| unreadable(backend.name(), &error))?;
-        let payload = Payload::from(text);
-        let payload = backend.without_secrets(&payload).unwrap_or(payload);
-        Ok(if is_error { Self::Error(payload) } else { Self::Result(payload) })
-    }
+/// A server's text about a call that failed, without the secrets of the configuration. It is read whole for that, because a
+/// secret may stand anywhere in it.
+async fn without_secrets(answer: Answer, backend: &Backend) -> Result<Answer, Failure> {
+    let answer = answer.whole().await.map_err(|error| unreadable(backend.name(), &error))?;
+    let payload = backend.without_secrets(&answer.payload);
+    Ok(Answer { payload: payload.unwrap_or(answer.payload), ..answer })
 }
 
 /// A failure without what the server said with an HTTP status, if a rewriter that looks at such would not let it pass as it is.
@@ -343,28 +342,28 @@ impl Pipeline {
             denial = policy.kill().killed(&call, &destination.also) => Err(denial.into()),
             () = cancelled.cancelled() => Err(Failure::Cancelled),
             denial = context.generation.ended() => Err(denial.into()),
-            reply = destination.backend.call(
-                &permitted,
-                prepared.params.as_ref(),
-                std::mem::take(&mut prepared.headers),
-                sieved.as_ref().unwrap_or(context.request.client),
-                context.request.rpc_id.is_some(),
-            ) => reply.map_err(Failure::from),
+            answer = destination.backend.call(&permitted, Request {
+                params: prepared.params.as_ref(),
+                headers: std::mem::take(&mut prepared.headers),
+                body: context.request.body,
+                client: sieved.as_ref().unwrap_or(context.request.client),
+                answered: context.request.is_answered(),
+            }) => answer.map_err(Failure::from),
         };
         let latency = sent.elapsed();
         spans::answered(outgoing, &done);
         // The guards hear of the result as the backend gave it; the client gets it as the rewriters leave it.
-        let verdict = outcome::of(&done, destination.backend.errors_count());
+        let verdict = outcome::of(&done);
         let answer = match done {
             // A notification has no answer, so there is nothing to rewrite.
-            Ok(reply) if context.request.rpc_id.is_none() => Ok(Answer::Result(reply.payload().clone())),
-            Ok(reply) => self.rewritten(rewriters, &permitted, &mut prepared, reply).await,
+            Ok(answer) if !context.request.is_answered() => Ok(answer),
+            Ok(answer) => self.rewritten(rewriters, &permitted, &mut prepared, answer).await,
             Err(failure) => Err(quieted(rewriters, prepared.changed().unwrap_or(&call), failure)),
         };
         permitted.settle(verdict, latency);
-        let status = outcome::status(&answer, verdict);
+        let status = outcome::status(&answer);
         let answer = match answer {
-            Ok(answer) if status == Status::Error => answer.without_secrets(&destination.backend).await,
+            Ok(answer) if status == Status::Error => without_secrets(answer, &destination.backend).await,
             answer => answer,
         };
         let error = outcome::complaint(&answer, status);
@@ -384,34 +383,45 @@ impl Pipeline {
         rewriters: &Rewriters,
         permitted: &Permitted,
         prepared: &mut Prepared,
-        mut reply: Reply,
+        mut answer: Answer,
     ) -> Result<Answer, Failure> {
         let backend = &permitted.call().target.backend;
         let mut changed = None;
         if rewriters.see_responses(backend) {
             // A rewriter may be there to remove something, so an answer that it cannot see whole goes to nobody.
-            reply = reply.whole().await.map_err(|error| match error {
+            answer = answer.whole().await.map_err(|error| match error {
                 PayloadError::TooLarge { limit } => Failure::Denied(rewriters.too_long(backend, limit)),
                 PayloadError::Source(_) => unreadable(backend, &error),
             })?;
-            let answer = BackendResponse {
-                is_error: reply.is_error() || outcome::is_tool_error(&reply),
-                error_code: reply.error_code(),
-                result: if reply.is_error() { Bytes::new() } else { reply.payload().text().clone() },
-            };
-            changed = rewriters.response(permitted, prepared, &answer)?;
+            let is_error = answer.outcome != Outcome::Success;
+            let error_code = answer.error_code();
+            let result = if answer.is_rpc_error() { Bytes::new() } else { answer.payload.text().clone() };
+            changed =
+                rewriters.response(permitted, prepared, &BackendResponse { is_error, error_code, result })?;
         }
-        if reply.is_error() {
-            let call = prepared.changed().unwrap_or(permitted.call());
-            // A short text as a rule; one that cannot be read whole was refused above, if anybody looks.
-            let changed = rewriters.sieve(call, "error", reply.text())?.map(Bytes::from);
-            return Ok(Answer::Error(changed.map_or_else(|| reply.payload().clone(), Payload::from)));
+        match answer.kind {
+            AnswerKind::RpcError { .. } => {
+                let call = prepared.changed().unwrap_or(permitted.call());
+                // It has been made whole above, if anybody looks.
+                if let Some(changed) = rewriters.sieve(call, "error", answer.json())? {
+                    answer.payload = Bytes::from(changed).into();
+                }
+            }
+            AnswerKind::Result => {
+                self.tasks.note(permitted.call(), answer.json());
+                if let Some(changed) = changed {
+                    answer.payload = changed.into();
+                }
+                // Read from what the client sees: it does not know of links that a rewriter removed.
+                self.links.note(permitted.call(), answer.json());
+            }
+            AnswerKind::Http(_) | AnswerKind::Exit { .. } => {
+                if let Some(changed) = changed {
+                    answer.payload = changed.into();
+                }
+            }
         }
-        self.tasks.note(permitted.call(), reply.text());
-        let answer = changed.map_or_else(|| reply.payload().clone(), Payload::from);
-        // Read from what the client sees: it does not know of links that a rewriter removed.
-        self.links.note(permitted.call(), answer.json());
-        Ok(Answer::Result(answer))
+        Ok(answer)
     }
 
     /// Records a call that was not done.

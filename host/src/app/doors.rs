@@ -16,10 +16,11 @@ use super::started::Started;
 use super::user_name;
 use crate::call::Credential;
 use crate::config::{Auth, Config, Http};
-use crate::door::conversation::Endpoint;
 use crate::door::guard::{Hosts, Origins};
-use crate::door::http::{self, Callers, Mount, Resource, Room, Sessions};
-use crate::door::{server, stdio};
+use crate::door::mcp::conversation::Endpoint;
+use crate::door::mcp::http::{self, Callers, Mount, Resource, Room, Sessions};
+use crate::door::mcp::stdio;
+use crate::door::server;
 use crate::policy::Caller;
 
 /// The door that is open.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::door::subscribers::Subscribers;
+use crate::door::mcp::subscribers::Subscribers;
 use crate::pipeline::{ListChanged, Pipeline};
 
 /// What operators see and do of one endpoint.

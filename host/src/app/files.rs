@@ -3,7 +3,7 @@
 //! The configuration and its keys are judged where they are read. What others could change or see of the rest is found
 //! here, all of it at once, before anything is started.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::problem;
 use crate::audit;
@@ -24,7 +24,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     }
     // Every endpoint has its own, in the record's folder unless it says otherwise.
     for config in std::iter::once(config).chain(config.mounts().map(|mount| &mount.config)) {
-        if let Some((folder, own)) = super::running::spool_folder(config) {
+        if let Some((folder, own)) = spool_folder(config) {
             let links = if own { Links::Refused } else { Links::Followed };
             let files = complaints(trust.inspect_private_dir(&folder, links));
             found.extend(files.into_iter().map(|finding| ("gateway.spool_dir", finding)));
@@ -35,6 +35,17 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         add(&mut problems, key, finding);
     }
     problems
+}
+
+/// The folder for long answers, and whether it is the gateway's default rather than one that the file names.
+pub(super) fn spool_folder(config: &Config) -> Option<(PathBuf, bool)> {
+    if config.gateway.max_result_bytes <= config.gateway.max_message_bytes as u64 {
+        return None;
+    }
+    Some(match &config.gateway.spool_dir {
+        Some(folder) => (folder.clone(), false),
+        None => (config.audit.dir.join("spool"), true),
+    })
 }
 
 /// A person who may change a plugin or its manifest decides in its place.
@@ -83,7 +94,7 @@ pub(super) fn together<T>(
 /// Closes what an earlier version left open to readers only: its own folder for long answers, in a folder of its own.
 pub(super) fn tighten(config: &Config) {
     for config in std::iter::once(config).chain(config.mounts().map(|mount| &mount.config)) {
-        if let Some((folder, true)) = super::running::spool_folder(config) {
+        if let Some((folder, true)) = spool_folder(config) {
             files::tighten(&folder);
         }
     }

@@ -16,12 +16,12 @@ use super::{SERVERS_LEFT, control, doors, environment, files, open_audit, state}
 use crate::audit::Audit;
 use crate::backend;
 use crate::config::{self, Config};
-use crate::door::respond;
+use crate::door::mcp::respond;
 use crate::files::narrow_umask;
 use crate::mcp::client::{Client, Nobody};
 use crate::mcp::payload::Payload;
 use crate::mcp::{Era, Params, splice};
-use crate::pipeline::{Answer, CallRequest, Failure, whole};
+use crate::pipeline::{CallRequest, Failure, whole};
 use crate::plugin::{Step, overhear, overheard};
 use crate::policy::Caller;
 use crate::state::Kept;
@@ -104,6 +104,8 @@ async fn call(suite: &RunningEndpoint, config: &Config, tool: &str, arguments: &
         params: Some(&params),
         client: &client,
         trace: None,
+        body: None,
+        locate: None,
     };
     let pipeline = suite.pipeline().clone();
     // A server that is only being started has told no name yet.
@@ -113,8 +115,8 @@ async fn call(suite: &RunningEndpoint, config: &Config, tool: &str, arguments: &
     let answer = Box::pin(pipeline.handle(request, &CancellationToken::new())).await;
     let took = began.elapsed();
     let answer = match answer {
-        Ok(Answer::Result(result)) => Ok(text(result).await?),
-        Ok(Answer::Error(error)) => Err(text(error).await?),
+        Ok(answer) if answer.is_rpc_error() => Err(text(answer.payload).await?),
+        Ok(answer) => Ok(text(answer.payload).await?),
         Err(failure) => Err(refusal(&failure)),
     };
     Ok(Once { steps: overheard(), answer, took })

@@ -1,6 +1,5 @@
 //! One endpoint: what of it outlives every generation of the configuration, and how the next one is made and put in force.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +9,17 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::endpoint::EndpointView;
+use super::files;
 use super::plugins::{self, Loaded, Made};
 use super::resident::{Activity, Resident};
 use super::rules;
-use crate::backend::registry::{Registry, Reshape};
-use crate::backend::{Backend, Common, Lineup, ListChanged, Memory, Spool};
+use crate::backend::mcp::registry::Reshape;
+use crate::backend::{Common, Fleet, Lineup, ListChanged, Memory, Registry, Server, Spool};
 use crate::config::{Auth, Config, KillSwitch as Off, Mount, Problems, Rule};
-use crate::door::conversation::Endpoint;
-use crate::door::http::Sessions;
-use crate::door::subscribers::Subscribers;
-use crate::door::suspend::SuspendedCalls;
+use crate::door::mcp::conversation::Endpoint;
+use crate::door::mcp::http::Sessions;
+use crate::door::mcp::subscribers::Subscribers;
+use crate::door::mcp::suspend::SuspendedCalls;
 use crate::mcp::catalog::List;
 use crate::pipeline::{Generation, Pipeline};
 use crate::policy::{Chain, KillSwitch, Policy};
@@ -37,6 +37,8 @@ pub(super) struct RunningEndpoint {
     /// The path of the mount; none for the main endpoint.
     pub(super) mount: Option<String>,
     pub(super) endpoint: Endpoint,
+    /// The backends that are no MCP servers.
+    fleet: Arc<Fleet>,
     /// Those of the handshake era, over HTTP.
     pub(super) sessions: Option<Arc<Sessions>>,
     news: mpsc::Sender<ListChanged>,
@@ -137,18 +139,7 @@ fn common(config: &Config) -> Common {
 
 /// Where answers go that are too long for memory, if the configuration wants such.
 fn spool(config: &Config) -> Option<Arc<Spool>> {
-    spool_folder(config).map(|(folder, _)| Spool::new(folder, config.gateway.max_result_bytes))
-}
-
-/// The folder for long answers, and whether it is the gateway's default rather than one that the file names.
-pub(super) fn spool_folder(config: &Config) -> Option<(PathBuf, bool)> {
-    if config.gateway.max_result_bytes <= config.gateway.max_message_bytes as u64 {
-        return None;
-    }
-    Some(match &config.gateway.spool_dir {
-        Some(folder) => (folder.clone(), false),
-        None => (config.audit.dir.join("spool"), true),
-    })
+    files::spool_folder(config).map(|(folder, _)| Spool::new(folder, config.gateway.max_result_bytes))
 }
 
 /// Whether a request over HTTP from this machine may be its user's, without a credential.
@@ -189,6 +180,7 @@ impl RunningEndpoint {
         let endpoint = Self {
             mount: mount.map(str::to_owned),
             endpoint,
+            fleet: Arc::default(),
             sessions: None,
             news,
             stop,
@@ -245,7 +237,7 @@ impl RunningEndpoint {
 
     /// The servers that the next generation wants: those that stay, and those that are started for it now.
     pub(super) fn lineup(&self, config: &Config) -> Lineup {
-        Lineup::new(self.pipeline().current().registry(), &config.backends, common(config))
+        self.pipeline().current().registry().lineup(&config.backends, common(config))
     }
 
     /// Makes the next generation of what was loaded and started for it.
@@ -277,7 +269,7 @@ impl RunningEndpoint {
     /// more.
     pub(super) fn swap(&self, next: Next) -> Vec<String> {
         let old = self.pipeline().current();
-        let stays = |backend: &Arc<Backend>| {
+        let stays = |backend: &Arc<Server>| {
             next.generation.registry().find(backend.name()).is_some_and(|next| Arc::ptr_eq(next, backend))
         };
         let gone = old.registry().backends().iter().filter(|backend| !stays(backend));
@@ -294,7 +286,7 @@ impl RunningEndpoint {
             self.endpoint.subscribers.judge_anew();
         }
         let (id, gone, registry) = (old.id(), old.gone(), Arc::downgrade(old.registry()));
-        let fleet = old.registry().fleet().clone();
+        let (servers, fleet) = (old.registry().fleet().clone(), self.fleet.clone());
         let (mount, stop) = (self.mount.clone(), self.stop.clone());
         drop(old);
         tokio::spawn(async move {
@@ -303,7 +295,8 @@ impl RunningEndpoint {
             while registry.strong_count() > 0 && !stop.is_cancelled() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            let ended = fleet.retire().await;
+            let mut ended = servers.retire().await;
+            ended.extend(fleet.retire().await);
             let servers = ended.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
             // Of a new endpoint the first one never served anybody.
             if id > 0 {
@@ -356,6 +349,7 @@ impl RunningEndpoint {
     /// Stops the servers and waits for them.
     pub(super) async fn end(self) {
         self.pipeline().current().registry().stop().await;
+        self.fleet.stop().await;
         self.watch.lock().abort();
         self.tasks.iter().for_each(JoinHandle::abort);
     }

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::backend::Registry;
+use crate::backend::{Backend, Registry};
 use crate::call::{Denial, DenialKind, Principal};
 use crate::policy::{Caller, Policy};
 use crate::rewrite::Rewriters;
@@ -33,6 +33,8 @@ pub struct Generation {
     policy: Arc<Policy>,
     rewriters: Arc<Rewriters>,
     registry: Arc<Registry>,
+    /// The backends that are no MCP servers.
+    others: Vec<Backend>,
     /// A request over HTTP from this machine may be its user's, without a credential.
     takes_local: bool,
     /// It has to end: its calls are given up.
@@ -46,13 +48,19 @@ impl Generation {
     #[must_use]
     pub fn new(id: u64, policy: Arc<Policy>, rewriters: Arc<Rewriters>, registry: Arc<Registry>) -> Self {
         let (over, gone) = (CancellationToken::new(), CancellationToken::new().drop_guard());
-        Self { id, policy, rewriters, registry, takes_local: false, over, gone }
+        Self { id, policy, rewriters, registry, others: Vec::new(), takes_local: false, over, gone }
     }
 
     /// The same, in which a request over HTTP from this machine may be its user's.
     #[must_use]
     pub fn taking_local(self, takes_local: bool) -> Self {
         Self { takes_local, ..self }
+    }
+
+    /// The same with backends that are no MCP servers. No two backends of a generation have one name.
+    #[must_use]
+    pub fn with_backends(self, others: Vec<Backend>) -> Self {
+        Self { others, ..self }
     }
 
     /// Its number among all of this process; the first is 1.
@@ -74,6 +82,19 @@ impl Generation {
     #[must_use]
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// The backend of this name, of any kind.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Backend> {
+        let server = self.registry.find(name).map(|server| Backend::Mcp(server.clone()));
+        server.or_else(|| self.others.iter().find(|backend| **backend.name() == *name).cloned())
+    }
+
+    /// All backends: the MCP servers in the order of the file, then the others.
+    pub fn backends(&self) -> impl Iterator<Item = Backend> {
+        let servers = self.registry.backends().iter().map(|server| Backend::Mcp(server.clone()));
+        servers.chain(self.others.iter().cloned())
     }
 
     /// Whether a request over HTTP from this machine may be its user's, without a credential.

@@ -104,11 +104,12 @@ impl Pipeline {
             }
         });
         for answer in futures_util::future::join_all(calls).await {
-            if let Answer::Error(error) = answer? {
-                return Ok(Answer::Error(error));
+            let answer = answer?;
+            if answer.is_rpc_error() {
+                return Ok(answer);
             }
         }
-        Ok(Answer::Result("{}".to_owned().into()))
+        Ok(Answer::own("{}".to_owned()))
     }
 
     /// Sends a client's notification to every backend: over the connections of this session, or over the shared ones if
@@ -264,7 +265,7 @@ impl Pipeline {
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let (mut readiness, generation) = (Readiness::default(), self.current());
-        for backend in generation.registry().backends() {
+        for backend in generation.backends() {
             if generation.policy().kill().is_off(backend.name()) {
                 continue;
             }

@@ -5,44 +5,66 @@ use std::time::Duration;
 
 use super::tasks::is_task_method;
 use super::{CallRequest, Failure, Generation, Pipeline};
-use crate::backend::{Backend, START_PATIENCE};
+use crate::backend::{Backend, START_PATIENCE, Server};
 use crate::call::{Definition, Principal, Target, TargetKind};
-use crate::mcp::catalog::{Entry, List};
+use crate::mcp::catalog::List;
 use crate::mcp::schema::ArgumentSchema;
 use crate::mcp::{Params, bounds, is_custom, splice};
 
 /// How often a URI is looked up again that an answer under way may name.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// Finds the target of a request that names it in another way than MCP does: a route by its path, a command by its name.
+/// It is asked once, for the generation that the call belongs to, when the caller is known.
+pub trait Locate: std::fmt::Debug + Send + Sync {
+    /// The target and its backend.
+    ///
+    /// # Errors
+    /// There is none, or the request cannot be read as one for it.
+    fn locate(&self, generation: &Generation) -> Result<Destination, Failure>;
+}
+
 /// A target with the backend that serves it.
 #[derive(Debug)]
-pub(super) struct Destination {
+pub struct Destination {
     pub(super) target: Target,
-    pub(super) backend: Arc<Backend>,
-    entry: Option<Arc<Entry>>,
+    pub(super) backend: Backend,
+    schema: Option<Arc<ArgumentSchema>>,
+    /// The entry of its list.
+    definition: Option<Arc<dyn Definition>>,
     /// Further targets that the params of a method that is not MCP's name, all at the same backend.
     pub(super) also: Vec<Target>,
 }
 
 impl Destination {
-    /// The schema the arguments must fit; tools only.
-    pub(super) fn schema(&self) -> Option<&ArgumentSchema> {
-        self.entry.as_ref().filter(|_| self.target.kind == TargetKind::Tool).map(|entry| &*entry.arguments)
+    /// The target at this backend, with the schema that `arguments` in the params must fit.
+    #[must_use]
+    pub fn new(target: Target, backend: Backend, schema: Option<Arc<ArgumentSchema>>) -> Self {
+        Self { target, backend, schema, definition: None, also: Vec::new() }
     }
 
-    /// The entry of its list.
+    /// The same with its entry in the list, for plugins.
+    #[must_use]
+    pub fn described(self, definition: Arc<dyn Definition>) -> Self {
+        Self { definition: Some(definition), ..self }
+    }
+
     pub(super) fn definition(&self) -> Option<Arc<dyn Definition>> {
-        self.entry.clone().map(|entry| entry as Arc<dyn Definition>)
+        self.definition.clone()
     }
 
-    pub(super) fn whole(backend: &Arc<Backend>, method: &str) -> Self {
+    pub(super) fn schema(&self) -> Option<&ArgumentSchema> {
+        self.schema.as_deref()
+    }
+
+    pub(super) fn whole(server: &Arc<Server>, method: &str) -> Self {
         let target = Target {
             kind: TargetKind::Other,
             name: method.into(),
-            backend: backend.name().clone(),
+            backend: server.name().clone(),
             upstream: method.into(),
         };
-        Self { target, backend: backend.clone(), entry: None, also: Vec::new() }
+        Self::new(target, Backend::Mcp(server.clone()), None)
     }
 }
 
@@ -127,6 +149,9 @@ impl Pipeline {
         request: &CallRequest<'_>,
         who: &Principal,
     ) -> Result<Destination, Failure> {
+        if let Some(locate) = request.locate {
+            return locate.locate(generation);
+        }
         let method = request.method;
         let params = request.params.map_or("{}", Params::get);
         if is_custom(method) {
@@ -210,8 +235,8 @@ impl Pipeline {
         }
         let unknown = || Failure::Params(format!("there is no task {id:?} of yours"));
         let target = self.tasks.target(&id, who).ok_or_else(unknown)?;
-        let backend = generation.registry().find(&target.backend).ok_or_else(unknown)?.clone();
-        Ok(Destination { target, backend, entry: None, also: Vec::new() })
+        let backend = generation.find(&target.backend).ok_or_else(unknown)?;
+        Ok(Destination::new(target, backend, None))
     }
 
     /// A method that is not MCP's goes to the backend that serves what its params name, or to the only backend there is.
@@ -237,7 +262,8 @@ impl Pipeline {
         match together(task.into_iter().chain(named)) {
             Ok(Some(mut destination)) => {
                 // Without arguments there is nothing to check against the tool's schema.
-                destination.entry = destination.entry.filter(|_| splice::get(params, "/arguments").is_some());
+                destination.schema =
+                    destination.schema.filter(|_| splice::get(params, "/arguments").is_some());
                 Ok(destination)
             }
             Ok(None) => match generation.registry().backends() {
@@ -319,28 +345,30 @@ impl Pipeline {
             TargetKind::Route | TargetKind::Command | TargetKind::Control | TargetKind::Other => None,
         };
         if let Some(entry) = entry {
-            let backend = registry.find(&entry.backend)?.clone();
+            let backend = generation.find(&entry.backend)?;
+            // Only the arguments of tools have a schema.
+            let schema = (kind == TargetKind::Tool).then(|| entry.arguments.clone());
             let (name, upstream): (Arc<str>, Arc<str>) = if kind == TargetKind::Resource {
                 (name.into(), name.into())
             } else {
                 (entry.name.clone(), entry.upstream.clone())
             };
             let target = Target { kind, name, backend: entry.backend.clone(), upstream };
-            return Some(Destination { target, backend, entry: Some(entry.clone()), also: Vec::new() });
+            return Some(Destination::new(target, backend, schema).described(entry.clone()));
         }
         if kind != TargetKind::Resource {
             return None;
         }
         // Resources need not be listed (MCP "Resources"): a result may have named it, and with one backend that has any it
         // can be nobody else's. Which one that is is not known while another may be about to come.
-        let named = self.links.backend(name, who).and_then(|backend| registry.find(&backend).cloned());
+        let named = self.links.backend(name, who).and_then(|backend| generation.find(&backend));
         let only = || match registry.capable("resources").as_slice() {
-            [backend] if !registry.is_patient() => Some(backend.clone()),
+            [server] if !registry.is_patient() => Some(Backend::Mcp(server.clone())),
             _ => None,
         };
         let backend = named.or_else(only)?;
         let target =
             Target { kind, name: name.into(), backend: backend.name().clone(), upstream: name.into() };
-        Some(Destination { target, backend, entry: None, also: Vec::new() })
+        Some(Destination::new(target, backend, None))
     }
 }

@@ -51,6 +51,8 @@ impl Pipeline {
             params: Some(operation.params),
             client: &client,
             trace: None,
+            body: None,
+            locate: None,
         };
         let (generation, who) = self.live.admit(operation.caller);
         let context = self.context(&generation, call_request, Instant::now());

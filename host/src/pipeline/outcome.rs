@@ -1,10 +1,10 @@
 //! How a call ended, in the words of the guards, of the record and of the metrics.
 
-use super::Answer;
+use super::{Answer, AnswerKind};
 use crate::audit::Status;
-use crate::backend::{BackendError, Reply};
+use crate::backend::BackendError;
 use crate::call::{Denial, DenialKind, Outcome, TargetKind};
-use crate::mcp::{code, said, splice};
+use crate::mcp::said;
 
 /// Why a client gets no answer of a backend. The door turns it into a wire code.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -28,67 +28,46 @@ pub enum Failure {
     Cancelled,
 }
 
-/// What the guards hear; which of these is a failure is theirs to say. A server that answers is alive, so an error that it
-/// answers with is no failure of the server, unless the operator says that it is (`errors_count`): many answer -32603 to
-/// whatever a tool throws, and a caller's wrong id must not switch the server off for everybody.
-pub(super) fn of(done: &Result<Reply, Failure>, errors_count: bool) -> Outcome {
+/// What the guards hear; which of these is a failure is theirs to say. Of an answer the backend itself has said how the call
+/// ended.
+pub(super) fn of(done: &Result<Answer, Failure>) -> Outcome {
     match done {
-        Ok(reply) if reply.is_error() => match reply.error_code() {
-            Some(code) if is_about_the_request(code) => Outcome::InvalidRequest,
-            _ if errors_count => Outcome::ServerError,
-            _ => Outcome::ToolError,
-        },
-        Ok(reply) if is_tool_error(reply) => Outcome::ToolError,
-        Ok(_) => Outcome::Success,
-        Err(Failure::Backend(error)) => match error {
-            // The server answered others meanwhile, or reported progress to the end: the fault is this call's, not the
-            // server's.
-            BackendError::Timeout { alive: true, .. } => Outcome::ToolError,
-            BackendError::Timeout { .. } => Outcome::Timeout,
-            // Nothing was sent, because the server was known to be down; or this death of the server has been counted
-            // already.
-            BackendError::Unreachable { counts: false, .. } => Outcome::Cancelled,
-            BackendError::Unreachable { .. } => Outcome::Unreachable,
-            BackendError::Protocol { .. } => Outcome::ProtocolError,
-            // The server did answer; the answer was too large.
-            BackendError::TooLarge { .. } => Outcome::ToolError,
-            BackendError::Status { status: 429, .. } => Outcome::Throttled,
-            BackendError::Status { status: 500.., .. } => Outcome::ServerError,
-            BackendError::Status { .. } => Outcome::InvalidRequest,
-            // The server has answered, and is not to blame for what became of it.
-            BackendError::Unkept { .. } => Outcome::Success,
-            // It was never sent.
-            BackendError::Busy { .. } | BackendError::Share { .. } => Outcome::Cancelled,
-            // Nobody failed: it was wanted.
-            BackendError::Stopped { .. } => Outcome::Cancelled,
-        },
+        Ok(answer) => answer.outcome,
+        Err(Failure::Backend(error)) => of_error(error),
         Err(_) => Outcome::Cancelled,
     }
 }
 
-/// Errors that JSON-RPC and MCP reserve for faulty requests: no request, an unknown method, wrong params, a resource
-/// that does not exist.
-fn is_about_the_request(code: i64) -> bool {
-    /// MCP "Resources": not found.
-    const NOT_FOUND: i64 = -32002;
-    matches!(
-        code,
-        code::PARSE_ERROR | code::INVALID_REQUEST | code::METHOD_NOT_FOUND | code::INVALID_PARAMS | NOT_FOUND
-    )
-}
-
-/// A result that says `isError` (MCP "Tools", error handling).
-pub(super) fn is_tool_error(reply: &Reply) -> bool {
-    !reply.is_error() && splice::get(reply.text(), "/isError") == Some("true")
+/// The same of a call that has no answer.
+fn of_error(error: &BackendError) -> Outcome {
+    match error {
+        // The server answered others meanwhile, or reported progress to the end: the fault is this call's, not the server's.
+        BackendError::Timeout { alive: true, .. } => Outcome::ToolError,
+        BackendError::Timeout { .. } => Outcome::Timeout,
+        // Nothing was sent, because the server was known to be down; or this death of the server has been counted already.
+        BackendError::Unreachable { counts: false, .. } => Outcome::Cancelled,
+        BackendError::Unreachable { .. } => Outcome::Unreachable,
+        BackendError::Protocol { .. } => Outcome::ProtocolError,
+        // The server did answer; the answer was too large.
+        BackendError::TooLarge { .. } => Outcome::ToolError,
+        BackendError::Status { status: 429, .. } => Outcome::Throttled,
+        BackendError::Status { status: 500.., .. } => Outcome::ServerError,
+        BackendError::Status { .. } => Outcome::InvalidRequest,
+        // The server has answered, and is not to blame for what became of it.
+        BackendError::Unkept { .. } => Outcome::Success,
+        // It was never sent.
+        BackendError::Busy { .. } | BackendError::Share { .. } => Outcome::Cancelled,
+        // Nobody failed: it was wanted.
+        BackendError::Stopped { .. } => Outcome::Cancelled,
+    }
 }
 
 /// What the record says of the outcome.
-pub(super) fn status(answer: &Result<Answer, Failure>, outcome: Outcome) -> Status {
+pub(super) fn status(answer: &Result<Answer, Failure>) -> Status {
     match answer {
         Err(failure) => refused_status(failure),
-        Ok(Answer::Error(_)) => Status::Error,
-        Ok(Answer::Result(_)) if outcome == Outcome::ToolError => Status::Error,
-        Ok(Answer::Result(_)) => Status::Success,
+        Ok(answer) if answer.outcome == Outcome::Success => Status::Success,
+        Ok(_) => Status::Error,
     }
 }
 
@@ -118,9 +97,13 @@ pub(super) fn is_before_the_guards(failure: &Failure) -> bool {
 pub(super) fn complaint(answer: &Result<Answer, Failure>, status: Status) -> Option<String> {
     match answer {
         Err(failure) => Some(failure.to_string()),
-        Ok(Answer::Error(error)) => Some(said::in_error(error.json())),
-        Ok(Answer::Result(result)) if status == Status::Error => Some(said::in_result(result.json())),
-        Ok(Answer::Result(_)) => None,
+        Ok(_) if status != Status::Error => None,
+        Ok(Answer { kind, payload, .. }) => Some(match kind {
+            AnswerKind::Result => said::in_result(payload.json()),
+            AnswerKind::RpcError { .. } => said::in_error(payload.json()),
+            AnswerKind::Http(head) => format!("HTTP status {}: {}", head.status.as_u16(), payload.json()),
+            AnswerKind::Exit { code, .. } => format!("exit code {code}: {}", payload.json()),
+        }),
     }
 }
 

@@ -3,9 +3,9 @@
 
 use futures_util::future::Either;
 
-use super::{Answer, CallRequest, Failure, meters, outcome};
-use crate::backend::{Backend, Reply};
-use crate::call::{Call, Json};
+use super::{Answer, AnswerKind, CallRequest, Failure, meters, outcome};
+use crate::backend::Backend;
+use crate::call::{Call, Json, Outcome};
 use crate::mcp::Params;
 use crate::mcp::message;
 use crate::mcp::splice::{self, Edit};
@@ -51,13 +51,26 @@ fn begin(request: &CallRequest<'_>) -> CallSpan {
 /// Why a call failed, in a word.
 pub(super) fn of_answer(done: &Result<Answer, Failure>) -> Option<Problem> {
     match done {
-        Ok(Answer::Result(result)) if splice::get(result.json(), "/isError") == Some("true") => {
-            Some(Problem { kind: "tool_error".into(), code: None })
-        }
-        Ok(Answer::Result(_)) => None,
-        Ok(Answer::Error(error)) => Some(of_error(error.json())),
+        Ok(answer) => of_outcome(answer),
         Err(failure) => Some(of_failure(failure)),
     }
+}
+
+/// A JSON-RPC error counts by its code, a response by its status, a program by its exit code.
+fn of_outcome(answer: &Answer) -> Option<Problem> {
+    if answer.outcome == Outcome::Success {
+        return None;
+    }
+    let number = |number: i64| Problem { kind: number.to_string().into(), code: None };
+    Some(match &answer.kind {
+        AnswerKind::Result => Problem { kind: "tool_error".into(), code: None },
+        AnswerKind::RpcError { code } => Problem {
+            kind: code.map_or_else(|| "_OTHER".into(), |code| code.to_string().into()),
+            code: *code,
+        },
+        AnswerKind::Http(head) => number(head.status.as_u16().into()),
+        AnswerKind::Exit { code, .. } => number((*code).into()),
+    })
 }
 
 /// The same of what has no answer of a server.
@@ -67,12 +80,6 @@ pub(super) fn of_list<T>(done: &Result<T, Failure>) -> Option<Problem> {
 
 fn of_failure(failure: &Failure) -> Problem {
     Problem { kind: meters::kind(failure, outcome::refused_status(failure)).into(), code: None }
-}
-
-/// A JSON-RPC error counts by its code.
-fn of_error(error: &str) -> Problem {
-    let code: Option<i64> = splice::get(error, "/code").and_then(|code| code.parse().ok());
-    Problem { kind: code.map_or_else(|| "_OTHER".into(), |code| code.to_string().into()), code }
 }
 
 /// Begins the span of the request to a server, and writes the trace context into that request.
@@ -120,15 +127,10 @@ fn within(params: &Json, parent: &str, state: Option<&str>) -> Option<Json> {
 }
 
 /// Says how it ended.
-pub(super) fn answered(outgoing: Option<Outgoing>, done: &Result<Reply, Failure>) {
-    let Some(outgoing) = outgoing else { return };
-    let problem = match done {
-        Ok(reply) if reply.is_error() => Some(of_error(reply.text())),
-        Ok(reply) if outcome::is_tool_error(reply) => Some(Problem { kind: "tool_error".into(), code: None }),
-        Ok(_) => None,
-        Err(failure) => Some(of_failure(failure)),
-    };
-    outgoing.end(problem.as_ref());
+pub(super) fn answered(outgoing: Option<Outgoing>, done: &Result<Answer, Failure>) {
+    if let Some(outgoing) = outgoing {
+        outgoing.end(of_answer(done).as_ref());
+    }
 }
 
 #[cfg(test)]
@@ -153,11 +155,12 @@ mod tests {
 
     #[test]
     fn an_error_counts_by_its_code() {
-        let of = |text: &str| of_error(text);
-        assert_eq!(
-            of(r#"{"code":-32602,"message":"x"}"#),
-            Problem { kind: "-32602".into(), code: Some(-32602) }
-        );
-        assert_eq!(of(r#"{"message":"x"}"#), Problem { kind: "_OTHER".into(), code: None });
+        let of = |kind, outcome| of_outcome(&Answer { kind, outcome, ..Answer::own("{}".to_owned()) });
+        let error = |code| of(AnswerKind::RpcError { code }, Outcome::ToolError).unwrap();
+        assert_eq!(error(Some(-32602)), Problem { kind: "-32602".into(), code: Some(-32602) });
+        assert_eq!(error(None), Problem { kind: "_OTHER".into(), code: None });
+        let failed = of(AnswerKind::Exit { code: 3, digest: [0; 32] }, Outcome::ServerError);
+        assert_eq!(failed, Some(Problem { kind: "3".into(), code: None }));
+        assert_eq!(of(AnswerKind::Result, Outcome::Success), None);
     }
 }

@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::locate::Destination;
 use super::{Answer, CallRequest, Failure, Generation, Pipeline};
-use crate::backend::{Backend, Status, whole};
+use crate::backend::{Server, Status, whole};
 use crate::call::{Principal, Target, TargetKind};
 use crate::mcp::payload::Payload;
 use crate::mcp::splice::{self, Edit};
-use crate::mcp::{Params, code, era, params};
+use crate::mcp::{Params, code, params};
 use crate::plugin::Row;
 
 /// The method.
@@ -75,14 +75,14 @@ impl Pipeline {
             .filter(|(_, visible)| *visible)
             .map(|((_, task), _)| task.get())
             .collect();
-        Ok(Answer::Result(format!("{{\"tasks\":[{}]}}", shown.join(",")).into()))
+        Ok(Answer::own(format!("{{\"tasks\":[{}]}}", shown.join(","))))
     }
 
     /// All pages of one backend, without what is another caller's or nobody's.
     async fn tasks_of(
         &self,
         generation: &Generation,
-        backend: &Arc<Backend>,
+        backend: &Arc<Server>,
         request: CallRequest<'_>,
         principal: Arc<Principal>,
         cancelled: &CancellationToken,
@@ -93,17 +93,15 @@ impl Pipeline {
             let request = CallRequest { params: params.as_ref(), ..request };
             let context = self.context(generation, request, Instant::now());
             let destination = Destination::whole(backend, METHOD);
-            let page = match self.deliver(&context, principal.clone(), destination, cancelled).await? {
-                Answer::Result(page) => page,
-                Answer::Error(error) => {
-                    if era::code_of(error.json()) != Some(code::METHOD_NOT_FOUND) {
-                        tracing::warn!(backend = %backend.name(), "the server's tasks cannot be listed: {}", error.json());
-                    }
-                    return Ok(owned);
+            let page = self.deliver(&context, principal.clone(), destination, cancelled).await?;
+            if page.is_rpc_error() {
+                if page.error_code() != Some(code::METHOD_NOT_FOUND) {
+                    tracing::warn!(backend = %backend.name(), "the server's tasks cannot be listed: {}", page.json());
                 }
-            };
+                return Ok(owned);
+            }
             // Tasks of several pages become one text, so none of it may be elsewhere.
-            let page = match whole(page).await {
+            let page = match whole(page.payload).await {
                 Ok(page) => Payload::from(page),
                 Err(error) => {
                     tracing::warn!(backend = %backend.name(), "a page of the server's tasks was left out: {error}");

@@ -59,14 +59,34 @@ const PEM: (&str, &str) = ("-----BEGIN ", "PRIVATE KEY-----");
 
 /// Everything in a text, in its order, without overlaps.
 pub(crate) fn all(text: &str) -> Vec<Find> {
-    let mut finds = Vec::new();
-    if !text.bytes().any(|byte| byte == b'@' || byte == b'+' || byte.is_ascii_digit() || byte == b'-') {
-        // Every kind has one of these; keys without a digit or `-` are no keys.
-        return finds;
+    let (bytes, mut finds) = (text.as_bytes(), Vec::new());
+    // Within a word nothing begins; an address is found from its middle.
+    let mut word = false;
+    let mut numbers_from = 0;
+    for (at, byte) in bytes.iter().copied().enumerate() {
+        match byte {
+            b'@' => finds.extend(email(text, at)),
+            _ if word => {}
+            b'0'..=b'9' | b'+' | b'(' if at >= numbers_from => {
+                if let Some(find) = number(bytes, at) {
+                    numbers_from = find.end;
+                    finds.push(find);
+                }
+            }
+            b'A'..=b'Z' | b'a'..=b'z' | b'-' => {
+                let account =
+                    (byte.is_ascii_uppercase() && at >= numbers_from).then(|| iban(bytes, at)).flatten();
+                if let Some(end) = account {
+                    numbers_from = end;
+                    finds.push(Find { start: at, end, kind: Kind::Iban });
+                } else if let Some(end) = key(text, at) {
+                    finds.push(Find { start: at, end, kind: Kind::Key });
+                }
+            }
+            _ => {}
+        }
+        word = byte.is_ascii_alphanumeric();
     }
-    emails(text, &mut finds);
-    keys(text, &mut finds);
-    numbers(text, &mut finds);
     finds.sort_by_key(|find| (find.start, std::cmp::Reverse(find.end)));
     let mut until = 0;
     finds.retain(|find| {
@@ -79,56 +99,42 @@ pub(crate) fn all(text: &str) -> Vec<Find> {
     finds
 }
 
-fn emails(text: &str, finds: &mut Vec<Find>) {
-    for (at, _) in text.match_indices('@') {
-        let local = |c: char| c.is_alphanumeric() || "._%+'-".contains(c);
-        let before = &text[..at];
-        let start = before.char_indices().rev().take(LOCAL).take_while(|(_, c)| local(*c)).last();
-        let Some((mut start, _)) = start else { continue };
-        // What only separates it from the sentence before is no part of it.
-        while text[start..at].starts_with(['.', '\'', '-', '%']) {
-            start += 1;
-        }
-        let after = &text[at + 1..];
-        let host = |c: char| c.is_alphanumeric() || c == '.' || c == '-';
-        let length: usize = after.chars().take(HOST).take_while(|c| host(*c)).map(char::len_utf8).sum();
-        let name = after[..length].trim_end_matches(['.', '-']);
-        let last = name.rsplit('.').next().unwrap_or_default();
-        let labels = name.contains('.') && name.split('.').all(|label| !label.is_empty());
-        let top = last.chars().count() >= 2 && last.chars().any(char::is_alphabetic);
-        if start < at && labels && top {
-            finds.push(Find { start, end: at + 1 + name.len(), kind: Kind::Email });
-        }
+/// The address around an `@`.
+fn email(text: &str, at: usize) -> Option<Find> {
+    let local = |c: char| c.is_alphanumeric() || "._%+'-".contains(c);
+    let before = &text[..at];
+    let (mut start, _) = before.char_indices().rev().take(LOCAL).take_while(|(_, c)| local(*c)).last()?;
+    // What only separates it from the sentence before is no part of it.
+    while text[start..at].starts_with(['.', '\'', '-', '%']) {
+        start += 1;
     }
+    let after = &text[at + 1..];
+    let host = |c: char| c.is_alphanumeric() || c == '.' || c == '-';
+    let length: usize = after.chars().take(HOST).take_while(|c| host(*c)).map(char::len_utf8).sum();
+    let name = after[..length].trim_end_matches(['.', '-']);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let labels = name.contains('.') && name.split('.').all(|label| !label.is_empty());
+    let top = last.chars().count() >= 2 && last.chars().any(char::is_alphabetic);
+    (start < at && labels && top).then(|| Find { start, end: at + 1 + name.len(), kind: Kind::Email })
 }
 
-fn keys(text: &str, finds: &mut Vec<Find>) {
-    let bytes = text.as_bytes();
-    for (prefix, least, may) in KEYS {
-        for (start, _) in text.match_indices(prefix) {
-            // In the middle of a word it is no beginning.
-            if start.checked_sub(1).is_some_and(|before| bytes[before].is_ascii_alphanumeric()) {
-                continue;
-            }
-            let from = start + prefix.len();
-            let length = bytes[from..].iter().take_while(|byte| may(**byte)).count();
-            if length >= least {
-                finds.push(Find { start, end: from + length, kind: Kind::Key });
-            }
-        }
-    }
-    for (start, _) in text.match_indices("eyJ") {
-        if let Some(length) = token(&bytes[start..]) {
-            finds.push(Find { start, end: start + length, kind: Kind::Key });
-        }
-    }
-    for (start, _) in text.match_indices(PEM.0) {
-        let head = &text[start..];
-        let line = head.find(PEM.1).filter(|at| *at <= 64 && !head[PEM.0.len()..*at].contains('-'));
-        if line.is_some() {
+/// Where a key ends that begins here.
+fn key(text: &str, start: usize) -> Option<usize> {
+    let rest = &text.as_bytes()[start..];
+    match rest.first()? {
+        b'A' | b'g' | b's' | b'x' => KEYS.iter().find_map(|(prefix, least, may)| {
+            let tail = rest.strip_prefix(prefix.as_bytes())?;
+            let length = tail.iter().take_while(|byte| may(**byte)).count();
+            (length >= *least).then_some(start + prefix.len() + length)
+        }),
+        b'e' if rest.starts_with(b"eyJ") => token(rest).map(|length| start + length),
+        b'-' if rest.starts_with(PEM.0.as_bytes()) => {
+            let head = &text[start..];
+            head.find(PEM.1).filter(|at| *at <= 64 && !head[PEM.0.len()..*at].contains('-'))?;
             let end = head.find("-----END ").and_then(|at| Some(at + head[at..].find(PEM.1)? + PEM.1.len()));
-            finds.push(Find { start, end: start + end.unwrap_or(head.len()), kind: Kind::Key });
+            Some(start + end.unwrap_or(head.len()))
         }
+        _ => None,
     }
 }
 
@@ -143,27 +149,11 @@ fn token(bytes: &[u8]) -> Option<usize> {
     Some(two + 1 + third)
 }
 
-/// Cards, phones and accounts: runs of digits with separators between.
-fn numbers(text: &str, finds: &mut Vec<Find>) {
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        let word = at.checked_sub(1).is_some_and(|before| is_alphanumeric(bytes[before]));
-        if word || !text.is_char_boundary(at) {
-            at += 1;
-            continue;
-        }
-        let found = iban(bytes, at).map(|end| (end, Kind::Iban));
-        let found = found.or_else(|| card(bytes, at).map(|end| (end, Kind::Card)));
-        let found = found.or_else(|| phone(bytes, at).map(|end| (end, Kind::Phone)));
-        match found {
-            Some((end, kind)) => {
-                finds.push(Find { start: at, end, kind });
-                at = end;
-            }
-            None => at += 1,
-        }
-    }
+/// A card or a phone that begins here.
+fn number(bytes: &[u8], start: usize) -> Option<Find> {
+    let found = card(bytes, start).map(|end| (end, Kind::Card));
+    let (end, kind) = found.or_else(|| phone(bytes, start).map(|end| (end, Kind::Phone)))?;
+    Some(Find { start, end, kind })
 }
 
 /// An account number that begins here (ISO 13616): two letters, two check digits, up to 30 more, in groups of four or without

@@ -1,5 +1,4 @@
-//! Takes personal data and keys out of everything that servers say to callers: results, errors, lists, log messages, progress
-//! and questions.
+//! Takes personal data and keys out of what servers say to callers: results, errors, lists, progress, questions, instructions.
 //!
 //! What is looked at is text as it reads, not as it is spelled: JSON escapes hide nothing. What cannot be looked at whole
 //! reaches nobody.

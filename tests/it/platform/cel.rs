@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::support::{Gateway, Setup, reason, said};
+use crate::support::{Gateway, Setup, reason};
 
 const FILES: &str = r#"
 def tool(name, **annotations):
@@ -52,7 +52,7 @@ fn the_example_denies_asks_and_lets_pass() {
     ] {
         let answer = gateway.call(tool, arguments);
         assert_eq!(reason(&answer), why, "{answer}");
-        assert!(said(&answer).contains(words), "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(words), "{answer}");
     }
     // By what the server says of its tool. How a person is asked is not this test's business; nobody was, so it is not done.
     let answer = gateway.call("drop_all", json!({}));

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::cel::{example, with_server};
 use crate::attacks::secrets::refusing;
-use crate::support::{Gateway, Setup, reason, said};
+use crate::support::{Gateway, Setup, reason};
 
 const CANARIES: &str = r#"
 def canary(where):
@@ -21,9 +21,6 @@ def call(id, params):
     token = params.get("_meta", {}).get("progressToken")
     if how == "error":
         send({"jsonrpc": "2.0", "id": id, "error": {"code": -32050, "message": canary("error"), "data": {"who": canary("data")}}})
-    elif how == "log":
-        send({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "error", "data": {"deep": [canary("log")]}}})
-        text(id, "logged")
     elif how == "progress":
         send({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 1, "message": canary("progress")}})
         text(id, "went on")
@@ -64,7 +61,7 @@ fn quiet(what: &str, message: &Value) {
 }
 
 #[test]
-fn no_canary_leaves_by_any_of_the_nine_ways() {
+fn no_canary_leaves_by_any_way_that_belongs_to_a_call() {
     let setup = Setup::new().scripted("birds", CANARIES, "");
     let mut gateway = Gateway::spawn(with_server(setup, "birds", &example("redact-pii.toml")));
     // Instructions come with the handshake.
@@ -86,13 +83,7 @@ fn no_canary_leaves_by_any_of_the_nine_ways() {
         quiet(how, &answer);
         assert!(answer.to_string().contains("[email]"), "{answer}");
     }
-    // Log messages and progress.
-    gateway.request("logging/setLevel", &json!({"level": "debug"}));
-    let id = gateway.begin("echo", json!({"how": "log"}));
-    let log = gateway.heard("notifications/message");
-    quiet("log", &log);
-    assert!(log.to_string().contains("[email]"), "{log}");
-    quiet("log", &gateway.answer(id));
+    // Progress.
     let meta = json!({"name": "echo", "arguments": {"how": "progress"}, "_meta": {"progressToken": "t"}});
     let id = gateway.send("tools/call", &meta);
     let progress = gateway.heard("notifications/progress");
@@ -140,5 +131,5 @@ fn no_canary_leaves_with_an_http_status() {
     let answer = gateway.call("echo", json!({}));
     assert_eq!(reason(&answer), "backend_http_status", "{answer}");
     quiet("status", &answer);
-    assert!(said(&gateway.call("echo", json!({}))).contains("at most 50"));
+    assert!(gateway.call("echo", json!({})).to_string().contains("at most 50"));
 }

@@ -3,7 +3,12 @@
 use serde_json::json;
 
 use super::made::built;
-use crate::support::{Gateway, Setup, reason, said};
+use crate::support::{Gateway, Setup, reason};
+
+/// The message of an error.
+fn words(answer: &serde_json::Value) -> &str {
+    answer["error"]["message"].as_str().unwrap_or_else(|| panic!("{answer}"))
+}
 
 /// A server whose tool says what it was sent, and has a field that nobody should see.
 const TELLS: &str = r#"
@@ -38,7 +43,7 @@ fn a3_arguments_that_a_rewriter_made_are_checked_like_a_clients() {
     // The server wants 60 at least: what the rewriter makes of it would not fit.
     let answer = gateway.call("echo", json!({"limit": 1000}));
     assert_eq!(reason(&answer), "plugin_failed", "{answer}");
-    assert!(said(&answer).contains("rewriter plugin `stingy` made arguments that do not fit"), "{answer}");
+    assert!(words(&answer).contains("rewriter plugin `stingy` made arguments that do not fit"), "{answer}");
     // A client's own mistake stays the client's.
     let answer = gateway.call("echo", json!({"limit": 10}));
     assert_eq!(reason(&answer), "invalid_arguments", "{answer}");
@@ -50,6 +55,7 @@ fn a5_remarks_of_both_directions_reach_the_record() {
     let mut gateway = Gateway::start(setup);
     let answer = gateway.call("echo", json!({"limit": 1000}));
     assert_eq!(answer["result"]["structuredContent"], json!({"got": {"limit": 100}}), "{answer}");
+    gateway.end();
     let rows = gateway.audit();
     let row = rows.iter().find(|row| row["tool"] == "echo").unwrap().to_string();
     assert!(row.contains("capped") && row.contains("hidden"), "{row}");
@@ -73,7 +79,7 @@ def call(id, params):
     assert!(text.ends_with("word [email]") && text.len() == 1_000_007, "{}", text.len());
     let answer = gateway.call("echo", json!({"words": 1_000_000}));
     assert_eq!(reason(&answer), "too_long_to_rewrite", "{answer}");
-    assert!(said(&answer).contains("the rewriter plugin `redact-pii` can be shown"), "{answer}");
+    assert!(words(&answer).contains("the rewriter plugin `redact-pii` can be shown"), "{answer}");
 }
 
 #[test]
@@ -82,6 +88,7 @@ fn a10_the_record_says_which_plugin_refused() {
         "[[plugins]]\nname = \"cel-policy\"\nconfig = { otherwise = \"deny\", rules = [{ name = \"none\", when = \"false\", then = \"allow\" }] }\n",
     ));
     assert_eq!(reason(&gateway.call("echo", json!({}))), "no_rule");
+    gateway.end();
     let rows = gateway.audit();
     let row = rows.iter().find(|row| row["status"] == "denied").unwrap();
     let decided = row["notes"]["plugin"].as_str().unwrap_or_else(|| panic!("{row}"));

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Plane;
 use super::kills::one_of;
-use crate::backend::Backend;
+use crate::backend::Server;
 use crate::control::{ControlError, Deed};
 
 /// How long is waited for a server to come up, or to be gone, before the answer says that it has not yet.
@@ -17,7 +17,7 @@ impl Plane {
     /// Does it to every backend of that name, of whichever endpoint, and says what came of it.
     pub(super) async fn of_backend(&self, name: &str, deed: Deed) -> Result<String, ControlError> {
         let endpoints = self.endpoints();
-        let named: Vec<(Option<&str>, Arc<Backend>)> = endpoints
+        let named: Vec<(Option<&str>, Arc<Server>)> = endpoints
             .iter()
             .filter_map(|endpoint| {
                 let generation = endpoint.pipeline.current();
@@ -36,7 +36,7 @@ impl Plane {
     }
 }
 
-async fn one(mount: Option<&str>, backend: &Arc<Backend>, deed: Deed) -> Result<String, String> {
+async fn one(mount: Option<&str>, backend: &Arc<Server>, deed: Deed) -> Result<String, String> {
     let which = match mount {
         None => format!("backend {:?}", &**backend.name()),
         Some(mount) => format!("backend {:?} of {mount}", &**backend.name()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{EndpointView, Plane};
-use crate::backend::{self, Backend};
+use crate::backend::{self, Server};
 use crate::control::{
     BackendStatus, CallStatus, EndpointStatus, Generation, OffStatus, Origin, Record, RefusedStatus, Running,
     Status, Switch, Time,
@@ -112,7 +112,7 @@ impl EndpointView {
         }
     }
 
-    fn backend(&self, backend: &Arc<Backend>, now: Time) -> BackendStatus {
+    fn backend(&self, backend: &Arc<Server>, now: Time) -> BackendStatus {
         let history = backend.history();
         let at = |moment: Instant| now.ago(moment.elapsed());
         let (state, why) = match backend.status() {

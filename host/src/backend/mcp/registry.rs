@@ -1,0 +1,520 @@
+//! The servers of one generation: merged into one catalog, and asked for all that is not about a single one.
+//!
+//! The servers themselves belong to the [`ServerFleet`], which outlives every generation. What each offered is remembered on disk,
+//! so that the first list after a start is whole at once ([`recall`]); what is not remembered is waited for, within a bound
+//! ([`waiting`]).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, watch};
+
+use super::arguments::Owner;
+use super::fixed::Fixed;
+use super::fleet::{ListChanged, Lists, ServerFleet};
+use super::lineup::Lineup;
+use super::open::{Common, Opener};
+use super::{Server, Status};
+use super::{arguments, items, supervisor};
+use crate::config;
+use crate::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part, Standing};
+use crate::mcp::{STATELESS, splice};
+use crate::redact::Words;
+
+mod recall;
+mod said;
+mod waiting;
+
+pub(super) use self::said::Said;
+
+/// Changes of lists that clients have not been told of yet.
+const CHANGES: usize = 1024;
+
+/// Waits until a backend is up or failed once.
+async fn probed((place, member): (usize, &Member)) -> (usize, String, Result<usize, Words>) {
+    let backend = &member.backend;
+    let mut status = backend.status.subscribe();
+    let settled = status.wait_for(|status| *status != Status::Starting).await.map(|status| status.clone());
+    let result = match settled {
+        Ok(Status::Ready) => Ok(member.shaped.load().tools.len()),
+        Ok(Status::Down { reason, .. }) => Err(reason),
+        Ok(Status::Starting | Status::Stopped) | Err(_) => Err("it was stopped".into()),
+    };
+    (place, backend.name.to_string(), result)
+}
+
+/// Reshapes one list of one backend; the rewriters, seen from here.
+pub type Reshape = Arc<dyn Fn(&Arc<str>, List, Vec<Offer>) -> Vec<Offer> + Send + Sync>;
+
+/// A server with its lists as the rewriters of this generation leave them.
+struct Member {
+    backend: Arc<Server>,
+    shaped: ArcSwap<Offers>,
+}
+
+/// The servers of one generation.
+pub struct Registry {
+    fleet: Arc<ServerFleet>,
+    members: Vec<Member>,
+    /// The same, for those who need no lists.
+    backends: Vec<Arc<Server>>,
+    by_name: HashMap<Arc<str>, usize>,
+    /// What is offered beside the servers, as the rewriters of this generation leave it.
+    fixed: Vec<Fixed>,
+    opener: Arc<Opener>,
+    reshape: Reshape,
+    safe_names: bool,
+    catalog: ArcSwap<Catalog>,
+    merging: Mutex<Merging>,
+    /// Counts merges, to wake the calls that wait for a name.
+    merges: watch::Sender<u64>,
+    started: tokio::time::Instant,
+    /// How long after the start the first lists wait for backends that are still starting. So long such a backend also
+    /// keeps plain names from those after it in the file, unless it fails sooner. What is decided then is only what clients
+    /// see: rules wait for as long as it takes.
+    patience: Duration,
+    /// Counts what becomes known of the backends, to wake those who wait for all of them.
+    moves: watch::Sender<u64>,
+}
+
+#[derive(Clone, Default)]
+struct Merging {
+    owners: Owners,
+    /// What is remembered has been read.
+    recalled: bool,
+    /// Until all have spoken (or time is up) nothing is shown.
+    settled: bool,
+    /// Those that have not been listed yet are not waited for any more.
+    impatient: bool,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("backends", &self.backends.len()).finish_non_exhaustive()
+    }
+}
+
+impl Registry {
+    /// The first of an endpoint. Starts all backends; returns at once.
+    #[must_use]
+    pub fn start(
+        settings: &[config::Backend],
+        common: Common,
+        reshape: Reshape,
+    ) -> (Arc<Self>, mpsc::Receiver<ListChanged>) {
+        Self::start_beside(settings, common, reshape, Vec::new())
+    }
+
+    /// The same beside backends that are no MCP servers.
+    #[must_use]
+    pub fn start_beside(
+        settings: &[config::Backend],
+        common: Common,
+        reshape: Reshape,
+        fixed: Vec<Fixed>,
+    ) -> (Arc<Self>, mpsc::Receiver<ListChanged>) {
+        let (changes, receiver) = mpsc::channel(CHANGES);
+        let fleet = ServerFleet::new(changes);
+        let opener = Arc::new(Opener::new(common));
+        let backends: Vec<_> = settings.iter().map(|settings| fleet.enlist(settings, &opener)).collect();
+        let merging = Merging { recalled: settings.is_empty(), ..Merging::default() };
+        let registry =
+            Self::new(&fleet, (backends, fixed), (opener.clone(), opener.common()), reshape, merging);
+        registry.attach();
+        tokio::spawn(registry.clone().recall());
+        registry.backends.iter().for_each(|backend| supervisor::launch(&fleet, backend));
+        tokio::spawn(registry.clone().end_patience());
+        (registry, receiver)
+    }
+
+    /// What is wanted next: of these servers those whose settings are the same, and new ones for the rest, which are started
+    /// at once.
+    #[must_use]
+    pub fn lineup(&self, settings: &[config::Backend], common: Common) -> Lineup {
+        let same = self.opener.opens_as(&common);
+        let opener = if same { self.opener.clone() } else { Arc::new(Opener::new(common.clone())) };
+        let mut started = Vec::new();
+        let wanted = |settings: &config::Backend| {
+            let stays = self.find(&settings.name).filter(|server| same && server.settings == *settings);
+            stays.cloned().unwrap_or_else(|| {
+                let server = self.fleet.enlist(settings, &opener);
+                started.push(server.clone());
+                server
+            })
+        };
+        let servers = settings.iter().map(wanted).collect();
+        Lineup::new(self.fleet.clone(), opener, common, (servers, started))
+    }
+
+    /// The registry of the next generation, ready to be asked: with the lists of all servers that have said what they
+    /// offer. Names that were given stay with their servers, as far as those still exist. `alike` says whether the next
+    /// rewriters treat the lists of a server as those of this generation do; then nothing is read again.
+    pub async fn following(
+        self: &Arc<Self>,
+        lineup: Lineup,
+        reshape: Reshape,
+        alike: impl Fn(&str) -> bool,
+    ) -> Arc<Self> {
+        // Half a start is not handed on: what is remembered is read in a moment.
+        self.until(self.started + self.patience, |_, merging| merging.recalled).await;
+        let (common, opener) = (lineup.common.clone(), lineup.opener.clone());
+        let (fleet, fixed) = (lineup.fleet.clone(), lineup.fixed.clone());
+        let backends = lineup.settled();
+        let mut merging = self.merging.lock().clone();
+        // The new servers were waited for before.
+        merging.impatient |= merging.settled;
+        merging.owners = self.heirs(&backends, common.safe_names, merging.owners);
+        let next = Self::new(&fleet, (backends, fixed), (opener, &common), reshape, merging);
+        next.merges.send_replace(self.merges.borrow().saturating_add(1));
+        // From here on it hears what servers say; what they said before is read now.
+        next.attach();
+        let shaping = next.members.iter().map(|member| {
+            let before = self.place(&member.backend).map(|place| &self.members[place]);
+            let as_before = before.filter(|_| alike(&member.backend.name));
+            next.shape(member, before, as_before.is_some())
+        });
+        futures_util::future::join_all(shaping).await;
+        let mut merging = next.merging.lock();
+        if merging.settled {
+            let mut owners = std::mem::take(&mut merging.owners);
+            let catalog = next.merged(&merging, &mut owners);
+            merging.owners = owners;
+            next.catalog.store(Arc::new(catalog));
+        } else {
+            tokio::spawn(next.clone().end_patience());
+        }
+        drop(merging);
+        next
+    }
+
+    /// The lists of a server for this generation.
+    async fn shape(&self, member: &Member, before: Option<&Member>, as_before: bool) {
+        let backend = &member.backend;
+        let _turn = backend.reading.lock().await;
+        if let Some(before) = before {
+            // If they have to be read again, at least the schemas that did not change need not be.
+            member.shaped.store(before.shaped.load_full());
+        }
+        if as_before {
+            return;
+        }
+        if let Some(offers) = backend.original()
+            && let Some(shaped) = self.read(backend, &offers).await
+        {
+            member.shaped.store(Arc::new(shaped));
+        }
+    }
+
+    /// Who owns which name in the next generation.
+    fn heirs(&self, next: &[Arc<Server>], safe_names: bool, owners: Owners) -> Owners {
+        let names = |backends: &[Arc<Server>], also: &[Arc<Server>]| -> Vec<(Arc<str>, bool)> {
+            let both = backends.iter().filter(|one| also.iter().any(|other| one.name == other.name));
+            both.map(|backend| (backend.name.clone(), backend.settings.always_prefix)).collect()
+        };
+        // Another order or another way to name things says who has which name: then it is as after a start.
+        let as_before =
+            safe_names == self.safe_names && names(&self.backends, next) == names(next, &self.backends);
+        if as_before {
+            owners.without(|name| next.iter().all(|backend| *backend.name != *name))
+        } else {
+            Owners::default()
+        }
+    }
+
+    fn new(
+        fleet: &Arc<ServerFleet>,
+        (backends, fixed): (Vec<Arc<Server>>, Vec<Fixed>),
+        (opener, common): (Arc<Opener>, &Common),
+        reshape: Reshape,
+        merging: Merging,
+    ) -> Arc<Self> {
+        let member = |backend: &Arc<Server>| Member { backend: backend.clone(), shaped: ArcSwap::default() };
+        let names = backends.iter().enumerate().map(|(place, backend)| (backend.name.clone(), place));
+        Arc::new(Self {
+            by_name: names.collect(),
+            fixed: fixed.into_iter().map(|fixed| fixed.shaped(&*reshape)).collect(),
+            members: backends.iter().map(member).collect(),
+            backends,
+            fleet: fleet.clone(),
+            opener,
+            reshape,
+            safe_names: common.safe_names,
+            catalog: ArcSwap::default(),
+            merging: Mutex::new(merging),
+            merges: watch::Sender::new(0),
+            started: tokio::time::Instant::now(),
+            patience: common.first_lists,
+            moves: watch::Sender::new(0),
+        })
+    }
+
+    /// From now on it is told what becomes of its servers.
+    fn attach(self: &Arc<Self>) {
+        let lists: Arc<dyn Lists> = self.clone();
+        self.fleet.attach(Arc::downgrade(&lists), &self.backends);
+    }
+
+    /// When the time for the first lists is over, missing ones are no longer waited for.
+    async fn end_patience(self: Arc<Self>) {
+        self.met().await;
+        self.settled().await;
+        let mut merging = self.merging.lock();
+        merging.impatient = true;
+        if self.backends.iter().any(|backend| !backend.is_listed()) {
+            self.merge(&mut merging);
+        }
+    }
+
+    /// All servers of the endpoint, whichever generation they belong to.
+    #[must_use]
+    pub fn fleet(&self) -> &Arc<ServerFleet> {
+        &self.fleet
+    }
+
+    /// Where a server stands, if it is one of this generation: this very one, not another of its name.
+    pub(super) fn place(&self, backend: &Server) -> Option<usize> {
+        let place = *self.by_name.get(&backend.name)?;
+        std::ptr::eq(&raw const *self.backends[place], backend).then_some(place)
+    }
+
+    #[must_use]
+    pub fn backends(&self) -> &[Arc<Server>] {
+        &self.backends
+    }
+
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Arc<Server>> {
+        self.by_name.get(name).map(|place| &self.backends[*place])
+    }
+
+    /// The merged lists as they are now.
+    #[must_use]
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    /// The same, or while lists are not shown yet what they would be by now; no name is given by that.
+    #[must_use]
+    pub fn glimpse(&self) -> Arc<Catalog> {
+        let merging = self.merging.lock();
+        if merging.settled {
+            return self.catalog();
+        }
+        Arc::new(self.merged(&merging, &mut Owners::default()))
+    }
+
+    /// Counts the merges of the lists, to wake those who wait for something to be offered.
+    #[must_use]
+    pub fn merges(&self) -> watch::Receiver<u64> {
+        self.merges.subscribe()
+    }
+
+    /// What the servers themselves list as tools, before rewriting: backend and own name.
+    #[must_use]
+    pub fn own_tools(&self) -> Vec<(Arc<str>, String)> {
+        let of = |backend: &Arc<Server>| -> Vec<(Arc<str>, String)> {
+            let offers = backend.original().unwrap_or_default();
+            offers.tools.iter().map(|offer| (backend.name.clone(), offer.upstream.clone())).collect()
+        };
+        self.backends.iter().flat_map(of).collect()
+    }
+
+    /// Has every backend that is down tried at once: a person has changed something, perhaps what kept it down.
+    pub fn try_again(&self) {
+        self.backends.iter().for_each(|backend| backend.try_again(std::time::Instant::now()));
+    }
+
+    /// The servers' own instructions to the model, with the backend each belongs to, in the file's order.
+    #[must_use]
+    pub fn instructions(&self) -> Vec<(Arc<str>, String)> {
+        let of = |backend: &Arc<Server>| {
+            let said = backend.said.lock();
+            Some((backend.name.clone(), said.info.as_ref()?.instructions.clone()?))
+        };
+        self.backends.iter().filter_map(of).collect()
+    }
+
+    /// The extensions of the stateless backends, in the file's order.
+    #[must_use]
+    pub fn extensions(&self) -> Vec<(String, Box<RawValue>)> {
+        let of = |backend: &Arc<Server>| {
+            let said = backend.said.lock();
+            let info = said.info.as_ref().filter(|info| info.version == STATELESS)?;
+            let extensions = splice::get(info.capabilities.get(), "/extensions")?;
+            serde_json::from_str::<BTreeMap<_, _>>(extensions).ok()
+        };
+        self.backends.iter().filter_map(of).flatten().collect()
+    }
+
+    /// The connected backends that declared a capability.
+    #[must_use]
+    pub fn capable(&self, capability: &str) -> Vec<Arc<Server>> {
+        let has = |info: &super::server_info::ServerInfo| info.has(capability);
+        let capable = |backend: &&Arc<Server>| backend.said.lock().info.as_ref().is_some_and(has);
+        self.backends.iter().filter(capable).cloned().collect()
+    }
+
+    /// Waits until every backend has come up or failed once, however long that takes.
+    pub async fn tried(&self) {
+        for backend in &self.backends {
+            let mut status = backend.status.subscribe();
+            if status.wait_for(|status| *status != Status::Starting).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until every backend is up (then: how many tools it has) or failed once (then: why). The names are those that
+    /// the gateway gives if all that are up now had been up in time. Each is told as soon as it is known.
+    pub async fn probe(
+        &self,
+        told: &mut dyn FnMut(&str, &Result<usize, Words>),
+    ) -> (Vec<(String, Result<usize, Words>)>, Catalog) {
+        let mut waiting: FuturesUnordered<_> = self.members.iter().enumerate().map(probed).collect();
+        let mut report = Vec::new();
+        while let Some((place, name, result)) = waiting.next().await {
+            told(&name, &result);
+            report.push((place, (name, result)));
+        }
+        drop(waiting);
+        report.sort_by_key(|(place, _)| *place);
+        let report = report.into_iter().map(|(_, report)| report).collect();
+        let mut merging = self.merging.lock();
+        merging.impatient = true;
+        (report, self.merged(&merging, &mut Owners::default()))
+    }
+
+    /// Stops all servers of the endpoint and waits for their processes to be gone.
+    pub async fn stop(&self) {
+        self.fleet.stop().await;
+    }
+
+    async fn stopping(&self) {
+        self.fleet.stopping().await;
+    }
+
+    /// What a backend offers as the rewriters leave it, with its schemas read.
+    pub(super) async fn read(&self, backend: &Arc<Server>, offers: &Arc<Offers>) -> Option<Offers> {
+        let before = self.members.get(self.place(backend)?)?.shaped.load_full();
+        let (reshape, of, offers) = (self.reshape.clone(), backend.clone(), offers.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let mut fitted = items::fit(&of, &offers);
+            let own = arguments::own(&fitted.tools);
+            let mut shaped = Offers::default();
+            for list in List::ALL {
+                shaped.set(list, reshape(&of.name, list, fitted.take(list)));
+            }
+            let owner = Owner { name: &of.name, settings: Some(&of.settings) };
+            arguments::read(owner, &mut shaped, &own, &before);
+            shaped
+        });
+        read.await
+            .inspect_err(
+                |error| tracing::error!(backend = %backend.name, "the server's lists cannot be read: {error}"),
+            )
+            .ok()
+    }
+
+    /// What a backend offers from now on, in this generation.
+    pub(super) fn put(&self, backend: &Server, shaped: Arc<Offers>) {
+        if let Some(member) = self.place(backend).and_then(|place| self.members.get(place)) {
+            // Under the lock, so that a merge sees it before or after.
+            let _merging = self.merging.lock();
+            member.shaped.store(shaped);
+        }
+    }
+
+    /// One of the servers came, went or changed its lists.
+    pub(super) fn changed(&self) {
+        let mut merging = self.merging.lock();
+        let late = self.started.elapsed() >= self.patience;
+        merging.impatient |= late;
+        if late || self.all_known(&merging) {
+            merging.settled = true;
+        }
+        if merging.settled {
+            self.merge(&mut merging);
+        }
+        drop(merging);
+        self.moves.send_modify(|moves| *moves += 1);
+    }
+
+    /// Builds the catalog anew and says which lists changed.
+    fn merge(&self, merging: &mut Merging) {
+        let mut owners = std::mem::take(&mut merging.owners);
+        let next = self.merged(merging, &mut owners);
+        merging.owners = owners;
+        let before = self.catalog.load_full();
+        let changed: Vec<List> = List::ALL
+            .into_iter()
+            .filter(|list| {
+                let (before, next) = (before.list(*list), next.list(*list));
+                before.len() != next.len()
+                    || before.iter().zip(next).any(|(a, b)| a.item.get() != b.item.get())
+            })
+            .collect();
+        self.catalog.store(Arc::new(next));
+        self.merges.send_modify(|merges| *merges += 1);
+        self.fleet.announce(&changed);
+    }
+
+    fn merged(&self, merging: &Merging, owners: &mut Owners) -> Catalog {
+        let offers: Vec<_> = self.members.iter().map(|member| member.shaped.load_full()).collect();
+        let standing = |backend: &Server| {
+            if backend.is_listed() {
+                Standing::Listed
+            } else if merging.impatient || backend.has_failed() {
+                Standing::GivenUp
+            } else {
+                Standing::Awaited
+            }
+        };
+        let fixed = self.fixed.iter().map(|fixed| Part {
+            backend: &fixed.backend,
+            always_prefix: false,
+            standing: Standing::Listed,
+            offers: &fixed.offers,
+        });
+        let parts: Vec<Part<'_>> = self
+            .backends
+            .iter()
+            .zip(&offers)
+            .map(|(backend, offers)| Part {
+                backend: &backend.name,
+                always_prefix: backend.settings.always_prefix,
+                standing: standing(backend),
+                offers,
+            })
+            .chain(fixed)
+            .collect();
+        Catalog::merge(&parts, self.safe_names, owners)
+    }
+}
+
+impl Lists for Registry {
+    fn has(&self, server: &Server) -> bool {
+        self.place(server).is_some()
+    }
+
+    fn has_named(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    fn changed(&self) {
+        Self::changed(self);
+    }
+
+    fn read<'a>(&'a self, server: &'a Arc<Server>, offers: &'a Arc<Offers>) -> BoxFuture<'a, Option<Offers>> {
+        Box::pin(Self::read(self, server, offers))
+    }
+
+    fn put(&self, server: &Server, shaped: Arc<Offers>) {
+        Self::put(self, server, shaped);
+    }
+}
