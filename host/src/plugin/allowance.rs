@@ -13,14 +13,14 @@ use crate::config::Limits;
 
 /// What the operator's limits are for: a message of up to so many bytes adds nothing.
 const SHORT: usize = 4 << 10;
-/// Steps that each byte beyond that adds: enough to parse it and to search it for a few patterns.
-const FUEL_A_BYTE: u64 = 64;
+/// Steps that each byte beyond that adds: enough to parse it, to search it for a few dozen patterns, and to write it anew.
+const FUEL_A_BYTE: u64 = 256;
 /// Bytes across the border that each adds: it can be read twice and written twice.
 const EXCHANGED_A_BYTE: usize = 4;
 /// Bytes of memory that each adds: the message, and what is made of it.
 const MEMORY_A_BYTE: usize = 4;
 /// So many bytes of the message add a millisecond.
-const BYTES_A_MS: usize = 16 << 10;
+const BYTES_A_MS: usize = 4 << 10;
 
 /// The limits of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +74,8 @@ mod tests {
         assert_eq!(short.deadline_ms, limits.deadline_ms);
         assert_eq!((short.host_bytes, short.memory_bytes), (limits.host_bytes, limits.memory_bytes));
         let long = Allowance::new(&limits, SHORT + (1 << 20));
-        assert_eq!(long.fuel, limits.fuel + (64 << 20));
-        assert_eq!(long.deadline_ms, limits.deadline_ms + 64);
+        assert_eq!(long.fuel, limits.fuel + (256 << 20));
+        assert_eq!(long.deadline_ms, limits.deadline_ms + 256);
         assert_eq!(long.host_bytes, limits.host_bytes + (4 << 20));
         assert_eq!(long.memory_bytes, limits.memory_bytes + (4 << 20));
     }

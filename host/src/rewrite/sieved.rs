@@ -83,6 +83,10 @@ impl Client for Sieved {
         self.client.withdraw(key, quiet);
     }
 
+    fn is_sieved(&self) -> bool {
+        true
+    }
+
     fn has_asked_before(&self) -> bool {
         self.client.has_asked_before()
     }
