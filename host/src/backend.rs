@@ -8,10 +8,13 @@ pub mod mcp;
 
 mod answer;
 mod body;
+pub mod engine;
 mod error;
 mod fleet;
 mod process;
 mod spool;
+pub mod target;
+pub mod upstream;
 
 use std::sync::Arc;
 
@@ -29,6 +32,9 @@ pub use process::keeper::serve_if_asked as serve_as_keeper_if_asked;
 pub use process::kin::settle;
 pub use spool::{Spool, whole};
 
+use self::engine::Engine;
+use self::target::Target;
+use self::upstream::Upstream;
 use crate::call::Json;
 use crate::mcp::client::Client;
 use crate::mcp::payload::Payload;
@@ -40,6 +46,10 @@ use crate::policy::Permitted;
 pub enum Backend {
     /// An MCP server.
     Mcp(Arc<Server>),
+    /// An HTTP API behind routes.
+    Http(Target<Upstream>),
+    /// A program behind routes.
+    Engine(Target<Engine>),
 }
 
 /// What is sent, as the rewriters left it.
@@ -63,6 +73,8 @@ impl Backend {
     pub fn name(&self) -> &Arc<str> {
         match self {
             Self::Mcp(server) => server.name(),
+            Self::Http(upstream) => upstream.it().name(),
+            Self::Engine(engine) => engine.it().name(),
         }
     }
 
@@ -71,6 +83,8 @@ impl Backend {
     pub fn status(&self) -> Status {
         match self {
             Self::Mcp(server) => server.status(),
+            // Whether it is well shows in its calls.
+            Self::Http(_) | Self::Engine(_) => Status::Ready,
         }
     }
 
@@ -79,6 +93,7 @@ impl Backend {
     pub fn starting(&self) -> String {
         match self {
             Self::Mcp(server) => server.starting(),
+            Self::Http(_) | Self::Engine(_) => String::new(),
         }
     }
 
@@ -87,6 +102,7 @@ impl Backend {
     pub fn required(&self) -> bool {
         match self {
             Self::Mcp(server) => server.required(),
+            Self::Http(_) | Self::Engine(_) => false,
         }
     }
 
@@ -95,6 +111,8 @@ impl Backend {
     pub fn reached(&self) -> Option<(&str, Option<u16>)> {
         match self {
             Self::Mcp(server) => server.reached(),
+            Self::Http(upstream) => upstream.it().reached(),
+            Self::Engine(_) => None,
         }
     }
 
@@ -104,6 +122,10 @@ impl Backend {
     pub fn without_secrets(&self, failed: &Payload) -> Option<Payload> {
         match self {
             Self::Mcp(server) => server.without_secrets(failed),
+            // A body may be of any type, so what it holds of ours cannot be found in it; the upstream is trusted with it.
+            Self::Http(_) => None,
+            // What it says of a failure was cleaned when it was worded.
+            Self::Engine(_) => None,
         }
     }
 
@@ -112,6 +134,9 @@ impl Backend {
     pub fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Mcp(one), Self::Mcp(other)) => Arc::ptr_eq(one, other),
+            (Self::Http(one), Self::Http(other)) => one.is(other),
+            (Self::Engine(one), Self::Engine(other)) => one.is(other),
+            (Self::Mcp(_) | Self::Http(_) | Self::Engine(_), _) => false,
         }
     }
 
@@ -122,13 +147,16 @@ impl Backend {
     pub async fn call(&self, permitted: &Permitted, request: Request<'_>) -> Result<Answer, BackendError> {
         match self {
             Self::Mcp(server) => server.call(permitted, request).await,
+            Self::Http(upstream) => Box::pin(upstream.call(permitted, request)).await,
+            Self::Engine(engine) => Box::pin(engine.call(permitted, request)).await,
         }
     }
 
     /// Ends it in order. MCP servers are ended by their own fleet, which knows which generations have them.
     pub(crate) async fn stop(&self) {
         match self {
-            Self::Mcp(_) => {}
+            Self::Mcp(_) | Self::Http(_) => {}
+            Self::Engine(engine) => engine.it().stop(),
         }
     }
 
@@ -136,6 +164,8 @@ impl Backend {
     fn holders(&self) -> usize {
         match self {
             Self::Mcp(server) => Arc::strong_count(server),
+            Self::Http(upstream) => upstream.holders(),
+            Self::Engine(engine) => engine.holders(),
         }
     }
 }

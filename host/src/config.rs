@@ -14,8 +14,10 @@ mod diff;
 mod document;
 mod file;
 mod inherited;
+mod network;
 mod problem;
 mod raw;
+pub mod rest;
 pub mod sandbox;
 mod schema;
 mod secret;
@@ -27,6 +29,7 @@ mod typed;
 pub use control::control_folder;
 pub use diff::{Change, Effect, diff};
 pub use inherited::is_inherited;
+pub use network::{Hops, Network};
 pub use problem::{Problem, Problems, nearest};
 pub use sandbox::Sandbox;
 pub use schema::schema_json;
@@ -58,6 +61,12 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// The servers behind the gateway; their names are unique.
     pub backends: Vec<Backend>,
+    /// HTTP APIs behind routes.
+    pub upstreams: Vec<rest::Upstream>,
+    /// Programs behind routes.
+    pub engines: Vec<rest::Engine>,
+    /// The routes of the HTTP API, in the order of the file.
+    pub routes: Vec<rest::Route>,
     /// The policies, in the order of the chain.
     pub plugins: Vec<Plugin>,
     /// What is switched off.
@@ -138,6 +147,12 @@ pub struct Http {
     pub allow_local: bool,
     /// Where tokens come from (RFC 9728).
     pub oauth: Option<Oauth>,
+    /// The certificate of the door and its key (PEM), if it speaks TLS.
+    pub tls: Option<Secret>,
+    /// Proxies in front of the HTTP API.
+    pub hops: Hops,
+    /// Failures of the HTTP API say more.
+    pub dev_mode: bool,
     /// Further endpoints.
     pub mounts: Vec<Mount>,
 }
@@ -589,6 +604,9 @@ impl PartialEq for Config {
             state,
             telemetry,
             backends,
+            upstreams,
+            engines,
+            routes,
             plugins,
             kill_switch,
             // They say where in the file something stands, and follow from the rest.
@@ -607,6 +625,9 @@ impl PartialEq for Config {
             && state == &other.state
             && telemetry == &other.telemetry
             && backends == &other.backends
+            && upstreams == &other.upstreams
+            && engines == &other.engines
+            && routes == &other.routes
             && plugins == &other.plugins
             && kill_switch == &other.kill_switch
             && inherited == &other.inherited
@@ -672,6 +693,15 @@ impl Config {
                     holders.extend(route.proxy.iter().chain(&route.identity));
                 }
             }
+        }
+        holders.extend(self.http.iter().filter_map(|http| http.tls.as_ref()));
+        for upstream in &self.upstreams {
+            holders.push(&upstream.url);
+            holders.extend(upstream.headers.iter().map(|(_, value)| value));
+            holders.extend(upstream.way.proxy.iter().chain(&upstream.way.identity));
+        }
+        for engine in &self.engines {
+            holders.extend(engine.args.iter().chain(engine.env.iter().map(|(_, value)| value)));
         }
         holders.extend(&self.inherited);
         holders.extend(self.plugins.iter().flat_map(|plugin| &plugin.secrets).map(|(_, value)| value));

@@ -7,6 +7,7 @@ pub mod control;
 pub mod guard;
 pub mod health;
 pub mod mcp;
+pub mod rest;
 pub mod server;
 
 mod log_limit;

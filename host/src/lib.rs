@@ -16,6 +16,7 @@ pub mod telemetry;
 pub mod confined;
 pub mod plugin;
 pub mod queue;
+pub mod route;
 pub mod session;
 pub mod state;
 

@@ -22,6 +22,7 @@ mod meters;
 mod operate;
 mod outcome;
 mod refusals;
+mod repeat;
 mod spans;
 mod task_list;
 mod tasks;
@@ -33,15 +34,18 @@ pub use lists::{BackendState, Readiness};
 pub use operate::Operation;
 pub use outcome::Failure;
 pub use refusals::{LastRefusal, Refusals};
+pub use repeat::Repeat;
 pub use tasks::EXTENSION as TASKS;
 pub use view::{Digest, View};
 
 use self::generation::Live;
+use self::repeat::Begin;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
+pub use crate::backend::Backend;
 pub use crate::backend::{
     Answer, AnswerKind, BackendError, Body, Chunks, HttpHead, ListChanged, tried_again, whole,
 };
-use crate::backend::{Backend, Registry, Request, ServerFleet};
+use crate::backend::{Registry, Request, ServerFleet};
 use crate::call::shares::Shares;
 use crate::call::{About, Call, Denial, Json, Outcome, Principal, Share, Target, TargetKind};
 use crate::mcp::client::Client;
@@ -52,6 +56,8 @@ pub use crate::policy::Caller;
 use crate::policy::{Permitted, Policy};
 use crate::redact::Words;
 use crate::rewrite::{Prepared, Rewriters, sieved};
+pub use crate::state::once::Once;
+use crate::state::once::Ticket;
 use crate::telemetry::context::Carried;
 use crate::telemetry::trace;
 pub use locate::{Destination, Locate};
@@ -97,6 +103,8 @@ pub struct CallRequest<'a> {
     pub body: Option<&'a Body>,
     /// Finds its target; none if its params name it as MCP does.
     pub locate: Option<&'a dyn Locate>,
+    /// The key under which it is done once; none over MCP.
+    pub repeat: Option<&'a Repeat>,
 }
 
 impl CallRequest<'_> {
@@ -329,11 +337,22 @@ impl Pipeline {
             let denial = prepared.misfit(&denial);
             return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await;
         }
+        let mut ticket = None;
+        if let Some(repeat) = context.request.repeat {
+            match Box::pin(repeat.begin(&call)).await {
+                Ok(Begin::Work(begun)) => ticket = Some(begun),
+                Ok(Begin::Answered(answer)) => return Box::pin(self.replayed(context, &call, *answer)).await,
+                Err(failure) => {
+                    return self.refuse(context, Some(&call.principal), Some(&call), failure).await;
+                }
+            }
+        }
         // The intent is on record before anything happens.
         let intent =
             Entry { sent: context.sent(&prepared), ..context.entry(Some(&call.principal), Some(&call)) };
         self.recorded(self.audit.intent(context.id, &intent).await, &call.target.name, context)?;
         let outgoing = spans::outgoing(&context.request, &call, &mut prepared, &destination.backend);
+        ticket.iter_mut().for_each(Ticket::dispatched);
         // What the server says while it works goes through the rewriters that want to see it.
         let sieved = sieved(rewriters, prepared.changed().unwrap_or(&call), context.request.client);
         let sent = Instant::now();
@@ -360,6 +379,10 @@ impl Pipeline {
             Ok(answer) => self.rewritten(rewriters, &permitted, &mut prepared, answer).await,
             Err(failure) => Err(quieted(rewriters, prepared.changed().unwrap_or(&call), failure)),
         };
+        if let Some(ticket) = ticket {
+            let kept = repeat::kept(&answer);
+            Box::pin(repeat::end(ticket, kept)).await;
+        }
         permitted.settle(verdict, latency);
         let status = outcome::status(&answer);
         let answer = match answer {

@@ -21,6 +21,7 @@ pub mod fuzz;
 mod gcra;
 mod kept;
 mod namespace;
+pub mod once;
 mod record;
 mod ring;
 mod signal;

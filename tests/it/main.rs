@@ -41,4 +41,5 @@ mod postgres;
 mod real_clients;
 mod real_servers;
 mod record;
+mod rest;
 mod world;

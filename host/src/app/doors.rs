@@ -10,18 +10,24 @@ use axum::Router;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::running::{self, RunningEndpoint};
 use super::started::Started;
 use super::user_name;
 use crate::call::Credential;
+use crate::config::rest::Idempotency;
 use crate::config::{Auth, Config, Http};
 use crate::door::guard::{Hosts, Origins};
 use crate::door::mcp::conversation::Endpoint;
 use crate::door::mcp::http::{self, Callers, Mount, Resource, Room, Sessions};
 use crate::door::mcp::stdio;
-use crate::door::server;
+use crate::door::{rest, server};
+use crate::pipeline::Once;
 use crate::policy::Caller;
+
+/// How long requests may take whose clients have gone, after all others have ended.
+const LEFT: Duration = Duration::from_secs(5);
 
 /// The door that is open.
 pub(super) enum Door {
@@ -43,6 +49,10 @@ pub(super) struct Everybody {
     app: server::App,
     /// The callers of late, for each endpoint.
     callers: Mutex<Vec<Came>>,
+    /// Requests for routes whose clients have gone.
+    left: TaskTracker,
+    /// What was done under an `Idempotency-Key`.
+    once: Mutex<Option<Arc<Once>>>,
 }
 
 /// The callers of late at the endpoint of this path, known by these headers.
@@ -51,7 +61,7 @@ type Came = (Option<String>, Vec<String>, Arc<Callers>);
 /// The part of an open door that a reload replaces.
 pub(super) enum Front {
     Stdio,
-    Http { router: Router, paths: Vec<String> },
+    Http { router: Router, paths: Vec<String>, tls: Option<server::Tls> },
 }
 
 impl Door {
@@ -64,7 +74,8 @@ impl Door {
             (Self::Http(door), Some(settings)) => {
                 let mounts = door.mounts(config, settings, running)?;
                 let paths = mounts.iter().map(|mount| mount.path.clone()).collect();
-                Ok(Front::Http { router: http::router(mounts), paths })
+                let router = http::router(mounts, door.api(config, settings, running)?.map(rest::router));
+                Ok(Front::Http { router, paths, tls: tls(settings)? })
             }
             (Self::Http(_), None) | (Self::Stdio(_), _) => Ok(Front::Stdio),
         }
@@ -73,7 +84,7 @@ impl Door {
     /// Puts it in force: the next request, or the next line, finds it.
     pub(super) fn swap(&self, front: Front, old: &Config, new: &Config, running: &[&RunningEndpoint]) {
         match (self, front) {
-            (Self::Http(door), Front::Http { router, paths }) => {
+            (Self::Http(door), Front::Http { router, paths, tls }) => {
                 if let Some(settings) = &new.http {
                     door.app.bound(settings.max_connections, settings.max_connections_per_address);
                     let sessions = running.iter().filter_map(|endpoint| endpoint.sessions.as_ref());
@@ -81,10 +92,12 @@ impl Door {
                         .for_each(|sessions| sessions.bound(settings.max_sessions, settings.session_idle));
                 }
                 door.app.replace(router);
+                door.app.secure(tls);
                 door.room.bound(new.gateway.max_message_bytes);
                 let before: Vec<&str> = paths_of(old);
                 for path in paths.iter().filter(|path| !before.contains(&path.as_str())) {
-                    tracing::info!("listening on http://{}{path}", door.bound);
+                    let scheme = new.http.as_ref().map_or("http", scheme);
+                    tracing::info!("listening on {scheme}://{}{path}", door.bound);
                 }
             }
             (Self::Stdio(door), _) => {
@@ -96,6 +109,16 @@ impl Door {
             (Self::Http(_), Front::Stdio) => {}
         }
     }
+}
+
+fn scheme(settings: &Http) -> &'static str {
+    if settings.tls.is_some() { "https" } else { "http" }
+}
+
+/// The door's certificate, if it speaks TLS.
+fn tls(settings: &Http) -> anyhow::Result<Option<server::Tls>> {
+    let tls = settings.tls.as_ref().map(|pem| server::Tls::new(pem.expose())).transpose();
+    tls.map_err(|why| anyhow::anyhow!("http.tls: {why}"))
 }
 
 fn paths_of(config: &Config) -> Vec<&str> {
@@ -156,6 +179,8 @@ impl Everybody {
             room: Room::new(limits.max_body),
             app: Router::new().into(),
             callers: Mutex::default(),
+            left: TaskTracker::new(),
+            once: Mutex::default(),
         };
         Ok((door, listener))
     }
@@ -173,12 +198,22 @@ impl Everybody {
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
         let mounts = self.mounts(config, settings, running)?;
+        let scheme = scheme(settings);
         let urls: Vec<String> =
-            mounts.iter().map(|mount| format!("http://{}{}", self.bound, mount.path)).collect();
+            mounts.iter().map(|mount| format!("{scheme}://{}{}", self.bound, mount.path)).collect();
         urls.iter().for_each(|url| tracing::info!("listening on {url}"));
         started.at(&urls);
-        super::stray::listen(format!("http://{}{}", self.bound, settings.path), stop.clone());
-        self.app.replace(http::router(mounts));
+        super::stray::listen(format!("{scheme}://{}{}", self.bound, settings.path), stop.clone());
+        let api = self.api(config, settings, running)?;
+        if api.is_some() {
+            tracing::info!(
+                routes = config.routes.len(),
+                "the HTTP API is served at {scheme}://{}",
+                self.bound
+            );
+        }
+        self.app.secure(tls(settings)?);
+        self.app.replace(http::router(mounts, api.map(rest::router)));
         Ok(())
     }
 
@@ -189,7 +224,17 @@ impl Everybody {
         grace: impl FnOnce() -> Duration,
         stop: &CancellationToken,
     ) -> impl Future<Output = ()> {
-        server::serve(listener, self.app.clone(), self.limits, stop.clone().cancelled_owned(), grace)
+        let served =
+            server::serve(listener, self.app.clone(), self.limits, stop.clone().cancelled_owned(), grace);
+        let left = self.left.clone();
+        async move {
+            served.await;
+            // Requests whose clients have gone end in order, with their records.
+            left.close();
+            if tokio::time::timeout(LEFT, left.wait()).await.is_err() {
+                tracing::warn!("requests of clients that had gone were not done within {LEFT:?}");
+            }
+        }
     }
 
     /// The endpoints of the configuration.
@@ -206,6 +251,54 @@ impl Everybody {
             Some(self.mount(config, settings, (path, own), endpoint, sessions).map(Arc::new))
         });
         mounts.collect()
+    }
+
+    /// The HTTP API, if there are routes.
+    fn api(
+        &self,
+        config: &Config,
+        settings: &Http,
+        running: &[&RunningEndpoint],
+    ) -> anyhow::Result<Option<Arc<rest::Front>>> {
+        let main = running.iter().find(|endpoint| endpoint.mount.is_none());
+        let Some(main) = main.filter(|_| !config.routes.is_empty()) else { return Ok(None) };
+        let ip = config.gateway.listen.ip();
+        let (nobody, session) = rest::Front::nobody();
+        let programs = config.engines.iter().map(|engine| (engine.name.clone(), engine.command.clone()));
+        Ok(Some(Arc::new(rest::Front {
+            pipeline: main.endpoint.pipeline.clone(),
+            hosts: Hosts::new(ip, &settings.allowed_hosts).context("http.allowed_hosts")?,
+            origins: Origins::new(ip, &settings.allowed_origins).context("http.allowed_origins")?,
+            limits: server::Limits { max_body: config.gateway.max_message_bytes, ..self.limits },
+            callers: self.callers(None, &settings.credential_headers),
+            room: self.room.clone(),
+            hops: settings.hops.clone(),
+            dev: settings.dev_mode,
+            document: None,
+            once: self.once(config)?,
+            programs: programs.collect(),
+            left: self.left.clone(),
+            nobody,
+            session,
+        })))
+    }
+
+    /// Where answers are kept for those who repeat a request, if any route wants that.
+    fn once(&self, config: &Config) -> anyhow::Result<Option<Arc<Once>>> {
+        if config.routes.iter().all(|route| route.idempotency == Idempotency::Off) {
+            return Ok(None);
+        }
+        // The check of the file has seen to it that there is one.
+        let Some(dir) = &config.state.dir else { return Ok(None) };
+        let mut known = self.once.lock();
+        if known.is_none() {
+            let folder = dir.join("idempotency");
+            let opened = Once::open(&folder);
+            let opened = opened
+                .with_context(|| format!("the keys of requests cannot be kept in {}", folder.display()))?;
+            *known = Some(Arc::new(opened));
+        }
+        Ok(known.clone())
     }
 
     /// One endpoint.

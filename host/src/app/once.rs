@@ -106,6 +106,7 @@ async fn call(suite: &RunningEndpoint, config: &Config, tool: &str, arguments: &
         trace: None,
         body: None,
         locate: None,
+        repeat: None,
     };
     let pipeline = suite.pipeline().clone();
     // A server that is only being started has told no name yet.

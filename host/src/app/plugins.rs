@@ -114,6 +114,9 @@ pub(super) fn load_with(
         }
     }
     let backends = config.backends.iter().map(|backend| backend.name.as_str());
+    let upstreams = config.upstreams.iter().map(|upstream| upstream.name.as_str());
+    let engines = config.engines.iter().map(|engine| engine.name.as_str());
+    let backends = backends.chain(upstreams).chain(engines);
     let rewriters = Rewriters::new(&rewriters, backends).unwrap_or_else(|error| {
         let text = format!("{error}, when it was asked which hooks it wants");
         problems.push(super::problem(&format!("plugins.{}", error.plugin), text, None));

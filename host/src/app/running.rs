@@ -14,6 +14,7 @@ use super::plugins::{self, Loaded, Made};
 use super::resident::{Activity, Resident};
 use super::rules;
 use crate::backend::mcp::registry::Reshape;
+use crate::backend::target;
 use crate::backend::{Common, Fleet, Lineup, ListChanged, Memory, Registry, Server, Spool};
 use crate::config::{Auth, Config, KillSwitch as Off, Mount, Problems, Rule};
 use crate::door::mcp::conversation::Endpoint;
@@ -24,6 +25,7 @@ use crate::mcp::catalog::List;
 use crate::pipeline::{Generation, Pipeline};
 use crate::policy::{Chain, KillSwitch, Policy};
 use crate::rewrite::Rewriters;
+use crate::route::Table;
 
 /// Policies that are loaded, and nothing started yet.
 pub(super) struct Prepared {
@@ -160,7 +162,11 @@ impl RunningEndpoint {
         let news = registry.fleet().changes();
         let watch = tokio::spawn(rules::watch(registry.clone(), config.rules.clone().into()));
         let stop = resident.stop.child_token();
-        let first = Generation::new(id, policy, rewriters, registry.clone()).taking_local(takes_local);
+        let fleet: Arc<Fleet> = Arc::default();
+        let first = Generation::new(id, policy, rewriters, registry.clone())
+            .with_backends(target::adopt(&fleet, config))
+            .with_routes(Arc::new(Table::new(&config.routes)))
+            .taking_local(takes_local);
         let Activity { flights, refusals } = resident.activity.clone();
         let pipeline = Pipeline::with(first, resident.audit.clone())
             .bearing(config.gateway.max_in_flight)
@@ -180,7 +186,7 @@ impl RunningEndpoint {
         let endpoint = Self {
             mount: mount.map(str::to_owned),
             endpoint,
-            fleet: Arc::default(),
+            fleet,
             sessions: None,
             news,
             stop,
@@ -256,8 +262,15 @@ impl RunningEndpoint {
         let after = rewriters.clone();
         let alike = move |backend: &str| after.list_as(&before, backend);
         let registry = current.registry().following(lineup, reshape(&rewriters), alike).await;
+        // Reading the schemas of many routes takes a while.
+        let all = own.routes.clone();
+        let routes = tokio::task::spawn_blocking(move || Arc::new(Table::new(&all))).await;
+        let routes = routes.unwrap_or_else(|_| current.routes().clone());
         Next {
-            generation: Generation::new(id, policy, rewriters, registry).taking_local(takes_local(main, own)),
+            generation: Generation::new(id, policy, rewriters, registry)
+                .with_backends(target::adopt(&self.fleet, own))
+                .with_routes(routes)
+                .taking_local(takes_local(main, own)),
             kill_switch: own.kill_switch.clone(),
             max_in_flight: own.gateway.max_in_flight,
             rules: own.rules.clone().into(),

@@ -47,6 +47,8 @@ pub struct HttpHead {
     pub headers: HeaderMap,
     /// The body, if it is streamed; then the payload is empty.
     pub streamed: Option<Body>,
+    /// What operators read of an answer that is a failure, if it is another text than the body.
+    pub complaint: Option<String>,
 }
 
 impl Answer {

@@ -15,7 +15,7 @@ mod errand;
 mod fixed;
 mod fleet;
 mod forward;
-mod http;
+pub(super) mod http;
 mod items;
 mod lineup;
 mod listing;

@@ -15,6 +15,7 @@ use super::raw::{
     Raw, RawAudit, RawAuditMode, RawBounds, RawGateway, RawKillSwitch, RawMode, RawPostgres, RawWhenFull,
     Seconds,
 };
+use super::rest::Idempotency;
 use super::secret::Secret;
 use super::{
     Audit, AuditMode, Bounds, CompileLimits, Config, Gateway, KillSwitch, Main, Scopes, Store, Typed,
@@ -33,8 +34,10 @@ mod names;
 mod plugins;
 mod roles;
 mod route;
+mod routes;
 mod sandbox;
 mod state;
+mod targets;
 mod telemetry;
 mod tools;
 
@@ -98,8 +101,22 @@ pub(super) fn check(
     let state = audit.as_ref().map(|audit| checker.state(&raw, audit, door.is_some()));
     let telemetry = checker.telemetry(&raw.telemetry, door.is_some());
     let backends = checker.backends(&raw.backends, &raw.gateway.proxy);
-    let rules = checker.rules(&raw);
-    let plugins = checker.chain(authenticators, &raw, operator);
+    let (upstreams, engines) = checker.targets(&raw);
+    let routes = checker.routes(&raw, &upstreams, &engines);
+    if door.is_some() && !raw.routes.is_empty() {
+        checker.problem("/routes", "a mount serves MCP only", "put its routes into the main file");
+    }
+    if let (Some(route), None) = (
+        routes.iter().find(|route| route.idempotency != Idempotency::Off),
+        state.as_ref().and_then(|state| state.dir.as_ref()),
+    ) {
+        let message = format!("the keys of {} cannot be kept: there is no folder for them", route.id);
+        checker.problem("/state/dir", message, "set [state] dir to a folder that the gateway may write to");
+    }
+    let mut rules = checker.rules(&raw);
+    // Whether the others mean a tool can be told only when the servers have listed theirs.
+    rules.retain(|rule| !names_a_route(rule, &routes));
+    let plugins = checker.chain(authenticators, &raw, operator, &routes);
     if !checker.problems.is_empty() {
         return Err(checker.problems);
     }
@@ -131,6 +148,9 @@ pub(super) fn check(
         state,
         telemetry,
         backends,
+        upstreams,
+        engines,
+        routes,
         plugins,
         kill_switch,
         rules,
@@ -139,6 +159,16 @@ pub(super) fn check(
         redaction: Redaction::default(),
         typed: Typed::new(document.value.clone()),
     })
+}
+
+/// Whether a rule names a route.
+fn names_a_route(rule: &super::Rule, routes: &[super::rest::Route]) -> bool {
+    let compiled = sentinel_names::Rules::new([rule.pattern.as_str()]);
+    let hits = |route: &super::rest::Route| {
+        let (id, backend) = (route.id.as_str(), route.target.backend());
+        compiled.hits(&sentinel_names::Names { shown: id, own: id, backend })
+    };
+    routes.iter().any(hits)
 }
 
 /// JSON Schema takes `3.0` for a whole number and serde does not. What belongs to plugins stays as it is.

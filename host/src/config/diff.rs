@@ -81,6 +81,27 @@ fn of_endpoint(old: &Config, new: &Config, same_door: bool) -> Vec<Change> {
             changes.push(Change { key: format!("{start} {OTHER_VALUE}"), effect: Effect::Drain });
         }
     }
+    let tls = |config: &Config| config.http.as_ref().and_then(|http| http.tls.clone());
+    if tls(old) != tls(new) && tls(old).is_some() && tls(new).is_some() && !known(&changes, "http.tls") {
+        changes.push(Change { key: format!("http.tls {OTHER_VALUE}"), effect: Effect::Live });
+    }
+    for upstream in &new.upstreams {
+        let start = format!("upstreams {:?}", upstream.name);
+        let before = old.upstreams.iter().find(|before| before.name == upstream.name);
+        if before.is_some_and(|before| before != upstream)
+            && !known(&changes, &start)
+            && !known(&changes, "gateway.proxy")
+        {
+            changes.push(Change { key: format!("{start} {OTHER_VALUE}"), effect: Effect::Live });
+        }
+    }
+    for engine in &new.engines {
+        let start = format!("engines {:?}", engine.name);
+        let before = old.engines.iter().find(|before| before.name == engine.name);
+        if before.is_some_and(|before| before != engine) && !known(&changes, &start) {
+            changes.push(Change { key: format!("{start} {OTHER_VALUE}"), effect: Effect::Live });
+        }
+    }
     for plugin in &new.plugins {
         let section = if plugin.section == "plugins" {
             format!("plugins {:?}", plugin.name)
@@ -273,7 +294,7 @@ mod tests {
     /// A key that is in no list here must not be taken for one that applies live.
     #[test]
     fn every_key_of_the_process_has_been_decided() {
-        const LIVE: [&str; 30] = [
+        const LIVE: [&str; 35] = [
             "gateway.log_level",
             "gateway.shutdown_grace_secs",
             "http.max_connections",
@@ -304,6 +325,11 @@ mod tests {
             "http.credential_headers",
             "http.oauth",
             "http.mounts",
+            "http.expected_routes",
+            "http.dev_mode",
+            "http.tls",
+            "http.trusted_proxies",
+            "http.client_address",
         ];
         let schema: Value = serde_json::from_str(&super::super::schema_json()).unwrap();
         let known = |key: &str| [&RESTART[..], &OF_SERVERS, &LIVE].iter().any(|list| is_at(key, list));
@@ -317,6 +343,9 @@ mod tests {
             "kill_switch",
             "plugins",
             "backends",
+            "upstreams",
+            "engines",
+            "routes",
             "circuit_breaker",
             "$schema",
         ];

@@ -13,6 +13,7 @@ mod auth;
 mod backend;
 mod http;
 mod plugin;
+mod rest;
 mod state;
 mod telemetry;
 
@@ -21,8 +22,12 @@ pub(super) use backend::{
     RawArgumentCheck, RawArguments, RawBackend, RawEnv, RawEra, RawNetwork, RawReach, RawSandbox, RawTls,
     RawTool, RawType,
 };
-pub(super) use http::{RawHttp, RawOauth};
+pub(super) use http::{RawClientAddress, RawHttp, RawHttpTls, RawOauth};
 pub(super) use plugin::{RawHttpGrant, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
+pub(super) use rest::{
+    RawBody, RawEngine, RawEngineInput, RawEngineMode, RawIdempotency, RawParameter, RawPlace, RawResponse,
+    RawRoute, RawRouteAuth, RawStyle, RawTarget, RawUpstream,
+};
 pub(super) use state::RawState;
 pub(super) use telemetry::{RawOtlp, RawTelemetry};
 
@@ -47,6 +52,12 @@ pub(super) struct Raw {
     pub(super) telemetry: RawTelemetry,
     /// The servers behind the gateway.
     pub(super) backends: Vec<RawBackend>,
+    /// The routes of an HTTP API, served beside MCP by the same policies.
+    pub(super) routes: Vec<RawRoute>,
+    /// HTTP APIs that answer routes.
+    pub(super) upstreams: Vec<RawUpstream>,
+    /// Programs that answer routes.
+    pub(super) engines: Vec<RawEngine>,
     /// What the callers' roles may do.
     pub(super) rbac: RawRbac,
     /// How often a caller may call.

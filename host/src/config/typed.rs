@@ -105,10 +105,17 @@ fn compare(old: &Value, new: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The members of a list of tables that have names, such as backends.
+/// The members of a list of tables that have names or ids of their own, such as backends and routes.
 fn named(list: &[Value]) -> Option<Vec<(&str, &Value)>> {
-    let name = |item| Some((Value::get(item, "name")?.as_str()?, item));
-    list.iter().map(name).collect()
+    let name = |item| {
+        let name = Value::get(item, "name").or_else(|| Value::get(item, "id"))?.as_str()?;
+        Some((name, item))
+    };
+    let named: Vec<(&str, &Value)> = list.iter().map(name).collect::<Option<_>>()?;
+    let mut names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    // Of two with one name it could not be said which has changed.
+    names.windows(2).all(|pair| pair[0] != pair[1]).then_some(named)
 }
 
 #[cfg(test)]

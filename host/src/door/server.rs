@@ -8,6 +8,8 @@ mod body;
 mod connection;
 mod places;
 mod self_wake;
+mod tls;
+mod unparsed;
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +20,7 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::Router;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -28,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use body::{BodyError, read_body};
 pub use places::Peer;
+pub use tls::Tls;
 
 use super::log_limit::LogLimit;
 use places::{Places, Seat};
@@ -92,6 +95,8 @@ pub struct App(Arc<Served>);
 
 struct Served {
     router: ArcSwap<TowerToHyperService<Router>>,
+    /// Without it connections are plain.
+    tls: ArcSwapOption<Tls>,
     /// The places of the listener, once it is served.
     places: OnceLock<Arc<Places>>,
 }
@@ -105,7 +110,7 @@ impl std::fmt::Debug for App {
 impl From<Router> for App {
     fn from(router: Router) -> Self {
         let router = ArcSwap::from_pointee(TowerToHyperService::new(router));
-        Self(Arc::new(Served { router, places: OnceLock::new() }))
+        Self(Arc::new(Served { router, tls: ArcSwapOption::empty(), places: OnceLock::new() }))
     }
 }
 
@@ -113,6 +118,11 @@ impl App {
     /// From now on requests are answered by this.
     pub fn replace(&self, router: Router) {
         self.0.router.store(Arc::new(TowerToHyperService::new(router)));
+    }
+
+    /// From now on new connections begin with a handshake, with this certificate; or with none.
+    pub fn secure(&self, tls: Option<Tls>) {
+        self.0.tls.store(tls.map(Arc::new));
     }
 
     /// From now on so many connections may be open at once, and of one address so many over which no credential was accepted.
@@ -216,7 +226,24 @@ impl Shared {
         };
         no_delay(&stream, peer);
         let end = Peer::new(peer, stream.local_addr().ok(), seat);
-        connection::run(stream, end, self.app.clone(), self.limits, self.draining.clone()).await;
+        let seated = connection::Seated(end.clone());
+        let Some(tls) = self.app.0.tls.load_full() else {
+            return connection::run(stream, seated, self.app.clone(), self.limits, self.draining.clone())
+                .await;
+        };
+        // A handshake is part of the first head.
+        let shaken = tokio::select! {
+            () = self.draining.cancelled() => return,
+            shaken = tokio::time::timeout(self.limits.header_timeout, tls.accept(stream)) => shaken,
+        };
+        match shaken {
+            Ok(Ok(stream)) => {
+                let seated = seated.secure();
+                connection::run(stream, seated, self.app.clone(), self.limits, self.draining.clone()).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%peer, "the TLS handshake failed: {error}"),
+            Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
+        }
     }
 
     /// A place after a short wait: of forty clients that come in one millisecond all are at work in the next, so that

@@ -16,6 +16,7 @@ use crate::backend::{Backend, Registry};
 use crate::call::{Denial, DenialKind, Principal};
 use crate::policy::{Caller, Policy};
 use crate::rewrite::Rewriters;
+use crate::route::Table;
 
 /// How long a generation that was replaced still takes requests whose caller it had accepted. Over HTTP the head of a
 /// request is judged first, and its body comes later.
@@ -33,6 +34,7 @@ pub struct Generation {
     policy: Arc<Policy>,
     rewriters: Arc<Rewriters>,
     registry: Arc<Registry>,
+    routes: Arc<Table>,
     /// The backends that are no MCP servers.
     others: Vec<Backend>,
     /// A request over HTTP from this machine may be its user's, without a credential.
@@ -48,7 +50,8 @@ impl Generation {
     #[must_use]
     pub fn new(id: u64, policy: Arc<Policy>, rewriters: Arc<Rewriters>, registry: Arc<Registry>) -> Self {
         let (over, gone) = (CancellationToken::new(), CancellationToken::new().drop_guard());
-        Self { id, policy, rewriters, registry, others: Vec::new(), takes_local: false, over, gone }
+        let routes = Arc::default();
+        Self { id, policy, rewriters, registry, routes, others: Vec::new(), takes_local: false, over, gone }
     }
 
     /// The same, in which a request over HTTP from this machine may be its user's.
@@ -61,6 +64,18 @@ impl Generation {
     #[must_use]
     pub fn with_backends(self, others: Vec<Backend>) -> Self {
         Self { others, ..self }
+    }
+
+    /// The same with these routes of the HTTP API.
+    #[must_use]
+    pub fn with_routes(self, routes: Arc<Table>) -> Self {
+        Self { routes, ..self }
+    }
+
+    /// The routes of the HTTP API.
+    #[must_use]
+    pub fn routes(&self) -> &Arc<Table> {
+        &self.routes
     }
 
     /// Its number among all of this process; the first is 1.

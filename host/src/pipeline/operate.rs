@@ -53,6 +53,7 @@ impl Pipeline {
             trace: None,
             body: None,
             locate: None,
+            repeat: None,
         };
         let (generation, who) = self.live.admit(operation.caller);
         let context = self.context(&generation, call_request, Instant::now());

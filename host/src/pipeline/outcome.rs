@@ -101,6 +101,7 @@ pub(super) fn complaint(answer: &Result<Answer, Failure>, status: Status) -> Opt
         Ok(Answer { kind, payload, .. }) => Some(match kind {
             AnswerKind::Result => said::in_result(payload.json()),
             AnswerKind::RpcError { .. } => said::in_error(payload.json()),
+            AnswerKind::Http(head) if head.complaint.is_some() => head.complaint.clone().unwrap_or_default(),
             AnswerKind::Http(head) => format!("HTTP status {}: {}", head.status.as_u16(), payload.json()),
             AnswerKind::Exit { code, .. } => format!("exit code {code}: {}", payload.json()),
         }),

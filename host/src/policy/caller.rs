@@ -21,6 +21,9 @@ pub struct Caller {
     unread: Budget,
 }
 
+/// The epoch of what does not depend on any authenticator. No policy gets there.
+const ANY: u64 = u64::MAX;
+
 #[derive(Debug)]
 struct Known {
     principal: Arc<Principal>,
@@ -44,6 +47,13 @@ impl Caller {
             known: ArcSwapOption::empty(),
             unread: Budget::new(UNREAD_BYTES),
         }
+    }
+
+    /// A caller whom nobody asks who they are, because what they call is for everybody.
+    #[must_use]
+    pub(crate) fn anonymous(credential: Credential, principal: Principal) -> Self {
+        let known = Known { principal: Arc::new(principal), until_ms: u64::MAX, epoch: ANY };
+        Self { known: ArcSwapOption::from_pointee(known), ..Self::new(credential) }
     }
 
     /// A caller whom an authenticator has accepted for ever.
@@ -96,7 +106,9 @@ impl Caller {
     /// Who the caller is, if that is known to hold until that moment.
     pub(super) fn known_until(&self, moment: Moment) -> Option<Arc<Principal>> {
         let known = self.known.load();
-        let holds = |known: &&Arc<Known>| moment.ms < known.until_ms && moment.epoch == known.epoch;
+        let holds = |known: &&Arc<Known>| {
+            moment.ms < known.until_ms && (known.epoch == ANY || moment.epoch == known.epoch)
+        };
         known.as_ref().filter(holds).map(|known| known.principal.clone())
     }
 

@@ -54,13 +54,13 @@ impl Off {
         Ok(())
     }
 
-    /// By any name of a tool.
+    /// By any name of a tool or a route.
     pub(super) fn refuse(&self, target: &Target) -> Result<(), Denial> {
         let off = |what: &str, name: &str| {
             Err(killed(format!("{what} \"{name}\" is switched off by the operator")))
         };
-        if target.kind == TargetKind::Tool && self.tools.hits(&target.names()) {
-            return off("tool", &target.name);
+        if is_named(target.kind) && self.tools.hits(&target.names()) {
+            return off(target.kind.as_str(), &target.name);
         }
         if self.backends.matches(&target.backend) {
             return off("backend", &target.backend);
@@ -69,9 +69,13 @@ impl Off {
     }
 
     pub(super) fn hides(&self, row: &Row<'_>) -> bool {
-        self.backends.matches(row.names.backend)
-            || (row.kind == TargetKind::Tool && self.tools.hits(&row.names))
+        self.backends.matches(row.names.backend) || (is_named(row.kind) && self.tools.hits(&row.names))
     }
+}
+
+/// Whether `disabled_tools` names targets of this kind.
+fn is_named(kind: TargetKind) -> bool {
+    matches!(kind, TargetKind::Tool | TargetKind::Route)
 }
 
 fn killed(message: String) -> Denial {

@@ -37,7 +37,7 @@ impl Admission for RateLimit {
         let limits = LIMITS.get()?;
         KEY.with_borrow_mut(|key| {
             let subject = call.subject();
-            let (name, limit) = if call.kind() == TargetKind::Tool {
+            let (name, limit) = if matches!(call.kind(), TargetKind::Tool | TargetKind::Route) {
                 let (shown, own, backend) = (call.name(), call.upstream_name(), call.backend());
                 let limit = limits.of_tool(&Names { shown: &shown, own: &own, backend: &backend });
                 decide::tool_key(key, &subject, &backend, &own);

@@ -47,6 +47,19 @@ pub struct Config {
     /// Who may operate the gateway itself without a role of `roles`.
     #[serde(default)]
     pub operator: Option<OperatorConfig>,
+    /// Routes of the HTTP API, by their ids, that everybody may call or that ask for scopes.
+    #[serde(default)]
+    pub routes: BTreeMap<String, RouteConfig>,
+}
+
+/// What is special about a route.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteConfig {
+    /// Everybody may call it, whatever their role, because its callers are not asked who they are.
+    pub public: bool,
+    /// Scopes that a caller must have been granted for it.
+    pub scopes: Vec<String>,
 }
 
 /// A role that may do what the permission `control` is for, and nothing else, and only through one door: whoever brings the
@@ -78,11 +91,11 @@ pub struct RoleConfig {
     /// `commands.execute`, `control` (what an operator does to the gateway itself); `*` is all of them.
     #[serde(default)]
     pub permissions: Vec<String>,
-    /// Tools that the role may neither see nor call, whatever its permissions, by any of their names (see
+    /// Tools and routes that the role may neither see nor call, whatever its permissions, by any of their names (see
     /// [`sentinel_plugin_sdk::names`]).
     #[serde(default)]
     pub denied_tools: Vec<String>,
-    /// If given, the only tools that the role may see and call. A server's own name of a tool is none of those that allow
+    /// If given, the only tools and routes that the role may see and call. A server's own name of a tool is none of those that allow
     /// it, unless with its backend: `backend/name`.
     #[serde(default)]
     pub allowed_tools: Option<Vec<String>>,
@@ -109,6 +122,7 @@ pub struct Roles {
     rules: HashMap<String, Rule>,
     scopes: Vec<(Rules, String)>,
     operator: Option<OperatorConfig>,
+    routes: HashMap<String, RouteConfig>,
 }
 
 #[derive(Debug, Default)]
@@ -163,7 +177,18 @@ impl Config {
                 }
             }
         }
-        if errors.is_empty() { Ok(Roles { rules, scopes, operator: self.operator }) } else { Err(errors) }
+        for (id, route) in &self.routes {
+            let path = format!("/routes/{}", id.replace('~', "~0").replace('/', "~1"));
+            if route.public && !route.scopes.is_empty() {
+                errors.push(ConfigError::new(path, "a route for everybody asks for no scopes"));
+            }
+        }
+        let routes = self.routes.into_iter().collect();
+        if errors.is_empty() {
+            Ok(Roles { rules, scopes, operator: self.operator, routes })
+        } else {
+            Err(errors)
+        }
     }
 }
 
@@ -277,6 +302,9 @@ impl Roles {
 
     fn permits(&self, role: &str, Asked { method, kind, names }: Asked<'_>) -> Result<(), Refusal> {
         let name = names.shown;
+        if kind == TargetKind::Route && self.routes.get(name).is_some_and(|route| route.public) {
+            return Ok(());
+        }
         let named = || self.rules.get(role).is_some_and(|rule| rule.methods.matches(method));
         // Other doors have words of their own for what they do.
         let by_mcp = !matches!(kind, TargetKind::Route | TargetKind::Command | TargetKind::Control);
@@ -296,6 +324,9 @@ impl Roles {
             TargetKind::Tool => (rule.call_tools, "call the tool", "tools.execute"),
             TargetKind::Resource => (rule.resources, "read the resource", "resources.read"),
             TargetKind::Prompt => (rule.prompts, "use the prompt", "prompts.read"),
+            TargetKind::Route if rule.routes && !rule.reaches(&names) => {
+                return Err(denied(format!("The role {role:?} is denied the route {name:?}.")));
+            }
             TargetKind::Route => (rule.routes, "call the route", "routes.call"),
             TargetKind::Command => (rule.commands, "run the command", "commands.execute"),
             TargetKind::Control => (rule.control || named(), "act as an operator on", "control"),
@@ -310,10 +341,13 @@ impl Roles {
 
     /// A tool shows in lists whatever the scopes: a caller who lacks one is told which to get (RFC 6750, section 3.1).
     fn has_scopes(&self, asked: Asked<'_>, granted: impl FnOnce() -> Option<String>) -> Result<(), Refusal> {
-        if asked.kind != TargetKind::Tool {
+        let mut needed: Vec<&str> = Vec::new();
+        if asked.kind == TargetKind::Route {
+            let own = self.routes.get(asked.names.shown).map_or(&[][..], |route| &route.scopes);
+            needed.extend(own.iter().map(String::as_str));
+        } else if asked.kind != TargetKind::Tool {
             return Ok(());
         }
-        let mut needed: Vec<&str> = Vec::new();
         for (_, scope) in self.scopes.iter().filter(|(tools, _)| tools.hits(&asked.names)) {
             if !needed.contains(&scope.as_str()) {
                 needed.push(scope);
@@ -328,8 +362,11 @@ impl Roles {
             return Ok(());
         }
         let scopes = needed.join(" ");
-        let text =
-            format!("The tool {:?} needs the scope `{scopes}`. Get a token with it.", asked.names.shown);
+        let text = format!(
+            "The {} {:?} needs the scope `{scopes}`. Get a token with it.",
+            asked.kind.as_str(),
+            asked.names.shown
+        );
         let mut refusal = Refusal::new("insufficient_scope", text);
         refusal.details.push(Field { name: "scope".to_owned(), value: scopes });
         Err(refusal)
@@ -338,7 +375,10 @@ impl Roles {
     /// Which entries a caller of this role may know of, in their order.
     #[must_use]
     pub fn visible(&self, role: &str, entries: &[Entry]) -> Vec<bool> {
-        let Some(rule) = self.rules.get(role) else { return vec![false; entries.len()] };
+        let public = |entry: &Entry| {
+            entry.kind == TargetKind::Route && self.routes.get(&entry.name).is_some_and(|route| route.public)
+        };
+        let Some(rule) = self.rules.get(role) else { return entries.iter().map(public).collect() };
         let visible = |entry: &Entry| match entry.kind {
             TargetKind::Tool => {
                 let Entry { name, backend, upstream_name, .. } = entry;
@@ -346,7 +386,11 @@ impl Roles {
             }
             TargetKind::Resource => rule.resources,
             TargetKind::Prompt => rule.prompts,
-            TargetKind::Route => rule.routes,
+            TargetKind::Route => {
+                let Entry { name, backend, upstream_name, .. } = entry;
+                public(entry)
+                    || rule.routes && rule.reaches(&Names { shown: name, own: upstream_name, backend })
+            }
             TargetKind::Command => rule.commands,
             TargetKind::Control => rule.control,
             TargetKind::Other => rule.has_any_permission(),

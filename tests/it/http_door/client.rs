@@ -37,6 +37,11 @@ impl Door {
         Self::of(Gateway::spawn(gateway.into_setup()))
     }
 
+    /// Opens one with the file of another that has ended.
+    pub(crate) fn restart(setup: Setup) -> Self {
+        Self::of(Gateway::spawn(setup))
+    }
+
     fn of(gateway: Gateway) -> Self {
         let address = eventually("the HTTP door", || {
             let log = gateway.log();

@@ -13,7 +13,7 @@ const SETTINGS: [&str; 3] = ["files", "telemetry", "config"];
 
 /// Each module with those it may use besides `WORDS` and `SETTINGS` that stand above it; itself is understood. The names are
 /// those of section "Layers" in `host/ARCHITECTURE.md`, from the words at the bottom to the assembly at the top.
-const LAYERS: [(&str, &[&str]); 22] = [
+const LAYERS: [(&str, &[&str]); 23] = [
     ("text", &[]),
     ("call", &[]),
     ("mcp", &[]),
@@ -27,17 +27,22 @@ const LAYERS: [(&str, &[&str]); 22] = [
     ("confined", &[]),
     ("session", &[]),
     ("state", &[]),
+    // Which route of the HTTP API a request is for, and what it says.
+    ("route", &[]),
     ("plugin", &["state", "confined"]),
     ("policy", &["queue", "state", "plugin", "confined"]),
     ("audit", &["state", "plugin"]),
     // The words between an operator and the gateway: whoever acts on them holds a permit.
     ("control", &["policy"]),
     ("rewrite", &["policy", "plugin"]),
-    ("backend", &["queue", "policy"]),
+    ("backend", &["queue", "policy", "route"]),
     // A backend that is itself a component; the one place where a backend meets plugins.
     ("backend::wasm", &["queue", "policy", "plugin"]),
-    ("pipeline", &["session", "state", "plugin", "policy", "audit", "control", "rewrite", "backend"]),
-    ("door", &["queue", "pipeline", "session", "control"]),
+    (
+        "pipeline",
+        &["session", "state", "plugin", "policy", "audit", "control", "rewrite", "backend", "route"],
+    ),
+    ("door", &["queue", "pipeline", "session", "control", "route"]),
     ("cli", &["app", "audit", "plugin", "confined", "control"]),
     ("main", &["cli", "app"]),
 ];

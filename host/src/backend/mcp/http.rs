@@ -6,7 +6,7 @@
 //! session and its successor in `session`, and how servers of 2024-11-05 are spoken to in `legacy`.
 
 mod body;
-mod client;
+pub(in crate::backend) mod client;
 mod deliver;
 mod exchange;
 mod headers;
@@ -15,6 +15,8 @@ mod listen;
 mod send;
 mod session;
 mod trust;
+
+pub(in crate::backend) use send::was_not_looked_at;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -310,7 +312,7 @@ impl Dispatcher {
 }
 
 /// Without the URL: it may hold a credential.
-fn explain(error: reqwest::Error) -> String {
+pub(in crate::backend) fn explain(error: reqwest::Error) -> String {
     text::with_causes(&error.without_url())
 }
 

@@ -46,7 +46,7 @@ impl Checker<'_> {
             backends.extend(self.backend(&at, backend, &proxy));
         }
         self.unused_proxy(&backends);
-        if raw.is_empty() && !self.typed("/backends") {
+        if raw.is_empty() && !self.typed("/backends") && !self.typed("/routes") {
             self.warn("/backends", "there is no backend, so there are no tools", "add [[backends]]");
         }
         backends
@@ -199,12 +199,12 @@ impl Checker<'_> {
             return None;
         };
         let url = self.url(&url_at, typed)?;
-        let route = self.route(at, raw, url.expose(), proxy);
+        let route = self.way(at, (raw.proxy.as_deref(), raw.tls.as_ref()), url.expose(), proxy);
         Some(TransportSettings::Http { url, headers, route })
     }
 
     /// A url with the values of its variables. Messages show it as it was typed.
-    fn url(&mut self, at: &str, typed: &str) -> Option<Secret> {
+    pub(super) fn url(&mut self, at: &str, typed: &str) -> Option<Secret> {
         let url = self.interpolate(at, "", typed)?;
         let text = url.expose();
         let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
@@ -232,7 +232,7 @@ impl Checker<'_> {
     }
 
     /// The arguments of a program with what their variables stand for.
-    fn arguments(&mut self, at: &str, typed: &[String]) -> Option<Vec<Secret>> {
+    pub(super) fn arguments(&mut self, at: &str, typed: &[String]) -> Option<Vec<Secret>> {
         let (mut args, mut complete, mut flag) = (Vec::new(), true, "");
         for (index, typed) in typed.iter().enumerate() {
             let at = format!("{at}/{index}");
@@ -285,7 +285,7 @@ impl Checker<'_> {
         sent
     }
 
-    fn environment(&mut self, at: &str, raw: &RawEnv) -> Vec<(String, Secret)> {
+    pub(super) fn environment(&mut self, at: &str, raw: &RawEnv) -> Vec<(String, Secret)> {
         let mut env = Vec::new();
         match raw {
             RawEnv::Table(table) => {

@@ -1,8 +1,28 @@
 //! The HTTP door: only what the file opens is open.
 
-use super::super::raw::{RawHttp, RawMode, RawOauth};
-use super::super::{Gateway, Http, Main, Mount, Oauth, Problems, file};
+use super::super::raw::{RawClientAddress, RawHttp, RawHttpTls, RawMode, RawOauth, RawTls};
+use super::super::secret::Secret;
+use super::super::{Gateway, Hops, Http, Main, Mount, Network, Oauth, Problems, file};
 use super::{Checker, duration};
+
+/// Variables that are set where a platform runs programs: Kubernetes, AWS (Lambda, ECS), Google Cloud Run and App Engine, Azure
+/// (App Service, Functions), Heroku, Fly, Railway, Render, Vercel, Cloud Foundry.
+const CLOUD: [&str; 14] = [
+    "KUBERNETES_SERVICE_HOST",
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "ECS_CONTAINER_METADATA_URI_V4",
+    "K_SERVICE",
+    "GAE_ENV",
+    "WEBSITE_INSTANCE_ID",
+    "FUNCTIONS_WORKER_RUNTIME",
+    "DYNO",
+    "FLY_APP_NAME",
+    "RAILWAY_ENVIRONMENT",
+    "RENDER",
+    "VERCEL",
+    "VCAP_APPLICATION",
+];
 
 /// A quarter of all; with few connections a little more, so that two clients can come at once.
 fn per_address(raw: &RawHttp) -> usize {
@@ -38,6 +58,9 @@ impl Checker<'_> {
             let hint = "listen on 127.0.0.1, or set [auth] mode = \"jwt\"";
             self.problem("/http/allow_local", "the address can be reached from other machines", hint);
         }
+        if raw.dev_mode {
+            self.dev_mode(loopback);
+        }
         if !loopback && raw.allowed_hosts.is_empty() {
             let hint = "allowed_hosts = [\"mcp.example.org\"]";
             self.problem("/http/allowed_hosts", "it is not said by which names clients may come", hint);
@@ -61,9 +84,52 @@ impl Checker<'_> {
             max_connections_per_address: per_address(raw),
             credential_headers: raw.credential_headers.clone(),
             allow_local: raw.allow_local,
+            tls: raw.tls.as_ref().and_then(|tls| self.door_tls(tls)),
+            hops: self.hops(raw),
+            dev_mode: raw.dev_mode,
             oauth: raw.oauth.as_ref().map(|raw| self.oauth(raw)),
             mounts: self.mounts(raw),
         })
+    }
+
+    /// The door's own certificate.
+    fn door_tls(&mut self, raw: &RawHttpTls) -> Option<Secret> {
+        let RawHttpTls { cert_file, key_file } = raw;
+        if cert_file.is_none() {
+            self.problem("/http/tls/cert_file", "TLS needs a certificate", "cert_file = \"door.pem\"");
+            return None;
+        }
+        let tls = RawTls { ca_file: None, cert_file: cert_file.clone(), key_file: key_file.clone() };
+        self.tls("/http/tls", &tls, "https:").1
+    }
+
+    /// The proxies whose word counts.
+    fn hops(&mut self, raw: &RawHttp) -> Hops {
+        let mut trusted = Vec::new();
+        for (index, typed) in raw.trusted_proxies.iter().enumerate() {
+            match Network::parse(typed) {
+                Some(network) => trusted.push(network),
+                None => {
+                    let at = format!("/http/trusted_proxies/{index}");
+                    let hint = "such as 10.0.0.1 or 10.0.0.0/8, without bits beyond its length";
+                    self.problem(&at, format!("{typed:?} is neither an address nor a network"), hint);
+                }
+            }
+        }
+        Hops { trusted, forwarded: raw.client_address == RawClientAddress::Forwarded }
+    }
+
+    /// What developers see is for nobody else.
+    fn dev_mode(&mut self, loopback: bool) {
+        if !loopback {
+            let hint = "listen on 127.0.0.1, or take it out";
+            self.problem("/http/dev_mode", "the address can be reached from other machines", hint);
+        }
+        // What platforms set where they run a program of somebody's.
+        if let Some(name) = CLOUD.into_iter().find(|name| self.var(name).is_some()) {
+            let text = format!("{name} is set, so this is no machine of a developer");
+            self.problem("/http/dev_mode", text, "take it out");
+        }
     }
 
     /// Every mount with its own file; what is wrong there is said here, with the file's name.

@@ -14,10 +14,14 @@ use crate::config::problem::nearest;
 impl Checker<'_> {
     /// Every name and pattern of the file's rules.
     pub(super) fn rules(&mut self, raw: &Raw) -> Vec<Rule> {
-        let names: Vec<&str> = raw.backends.iter().filter_map(|backend| backend.name.as_deref()).collect();
+        let backends = raw.backends.iter().map(|backend| backend.name.as_deref());
+        let upstreams = raw.upstreams.iter().map(|upstream| upstream.name.as_deref());
+        let engines = raw.engines.iter().map(|engine| engine.name.as_deref());
+        let all: Vec<Option<&str>> = backends.chain(upstreams).chain(engines).collect();
+        let names: Vec<&str> = all.iter().copied().flatten().collect();
         // While a name is missing it cannot be said that this one is unknown.
-        let complete =
-            names.len() == raw.backends.len() && !self.pruned.iter().any(|gone| gone == "/backends");
+        let gone = |gone: &String| matches!(gone.as_str(), "/backends" | "/upstreams" | "/engines");
+        let complete = names.len() == all.len() && !self.pruned.iter().any(gone);
         let known = complete.then_some(names.as_slice());
         let mut rules = Vec::new();
         for (role, rule) in &raw.rbac.roles {

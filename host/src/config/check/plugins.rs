@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::super::raw::{
     Raw, RawBackend, RawIsolation, RawLimits, RawMode, RawOnFailure, RawPlugin, RawRbac, RawStage,
 };
+use super::super::rest::{Route, RouteAuth};
 use super::super::secret::Secret;
 use super::super::{HttpGrant, Isolation, Limits, OnFailure, Plugin, Stage};
 use super::{Checker, duration, is_name};
@@ -78,9 +79,19 @@ impl Shipped {
 
 impl Checker<'_> {
     /// All plugins in the order of the chain.
-    pub(super) fn chain(&mut self, authenticators: Vec<Shipped>, raw: &Raw, operator: bool) -> Vec<Plugin> {
+    pub(super) fn chain(
+        &mut self,
+        authenticators: Vec<Shipped>,
+        raw: &Raw,
+        operator: bool,
+        routes: &[Route],
+    ) -> Vec<Plugin> {
         let rates = Shipped::new("rate-limit", "rate_limits", json!(raw.rate_limits));
         let mut roles = rbac(&raw.rbac);
+        let routes = of_routes(routes);
+        if !routes.is_empty() {
+            roles["routes"] = Value::Object(routes);
+        }
         if operator && raw.auth.operator_role.is_none() {
             roles["operator"] = json!({ "role": OPERATOR, "door": "control" });
         }
@@ -273,6 +284,16 @@ fn rbac(raw: &RawRbac) -> Value {
         config["scopes"] = json!(raw.scopes);
     }
     config
+}
+
+/// The routes that are for everybody, and those that ask for scopes.
+fn of_routes(routes: &[Route]) -> Map<String, Value> {
+    let rule = |route: &Route| match route.auth {
+        RouteAuth::None => Some(json!({ "public": true })),
+        RouteAuth::Jwt | RouteAuth::ApiKey if route.scopes.is_empty() => None,
+        RouteAuth::Jwt | RouteAuth::ApiKey => Some(json!({ "scopes": route.scopes })),
+    };
+    routes.iter().filter_map(|route| Some((route.id.clone(), rule(route)?))).collect()
 }
 
 /// The settings of `[[backends]]` about circuits. Only those that were typed, because the plugin has the defaults.

@@ -5,7 +5,7 @@ use reqwest::Url;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::super::raw::{RawBackend, RawTls};
+use super::super::raw::RawTls;
 use super::super::secret::Secret;
 use super::super::{Backend, Route, TransportSettings, file};
 use super::Checker;
@@ -59,15 +59,21 @@ impl Checker<'_> {
     }
 
     /// The way to one server.
-    pub(super) fn route(&mut self, at: &str, raw: &RawBackend, url: &str, proxy: &Proxy) -> Route {
-        let own = raw.proxy.as_ref().map(|typed| self.proxy(&format!("{at}/proxy"), typed));
+    pub(super) fn way(
+        &mut self,
+        at: &str,
+        (own, tls): (Option<&str>, Option<&RawTls>),
+        url: &str,
+        proxy: &Proxy,
+    ) -> Route {
+        let own = own.map(|typed| self.proxy(&format!("{at}/proxy"), typed));
         let proxy = match own.as_ref().unwrap_or(proxy) {
             _ if is_local(url) => None,
             Proxy::None => None,
             Proxy::Environment => self.proxy_of_environment(&format!("{at}/url"), url),
             Proxy::Through(proxy) => Some(proxy.clone()),
         };
-        let (ca, identity) = match &raw.tls {
+        let (ca, identity) = match tls {
             Some(tls) => self.tls(&format!("{at}/tls"), tls, url),
             None => (None, None),
         };
@@ -128,7 +134,7 @@ impl Checker<'_> {
         }
     }
 
-    fn tls(&mut self, at: &str, raw: &RawTls, url: &str) -> (Option<String>, Option<Secret>) {
+    pub(super) fn tls(&mut self, at: &str, raw: &RawTls, url: &str) -> (Option<String>, Option<Secret>) {
         if !url.to_ascii_lowercase().starts_with("https:") {
             self.warn(at, "it has no effect on a url that does not begin with https", "remove it");
         }

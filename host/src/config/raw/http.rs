@@ -1,9 +1,18 @@
 //! `[http]` as it is typed.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Seconds;
+
+/// The header in which proxies say where a request came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(in crate::config) enum RawClientAddress {
+    XForwardedFor,
+    Forwarded,
+}
 
 /// The HTTP door, at `gateway.listen`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -41,8 +50,32 @@ pub(in crate::config) struct RawHttp {
     pub(in crate::config) credential_headers: Vec<String>,
     /// Where clients get their tokens (RFC 9728).
     pub(in crate::config) oauth: Option<RawOauth>,
+    /// TLS at this door. Without it the door is for this machine, or for a proxy that ends TLS.
+    pub(in crate::config) tls: Option<RawHttpTls>,
+    /// Proxies in front of the gateway, by address or network ("10.0.0.0/8"), that say where a request for the HTTP API came
+    /// from. Their header is read from its end, up to the first address that is none of them; whoever else connects is the
+    /// client, whatever the request says.
+    pub(in crate::config) trusted_proxies: Vec<String>,
+    /// The header that they write: "x-forwarded-for", or "forwarded" (RFC 7239). The other one is never read.
+    pub(in crate::config) client_address: RawClientAddress,
+    /// Refusals and failures of the HTTP API say more, for whoever develops one. Only on a loopback address, and not where a
+    /// cloud environment is detected.
+    pub(in crate::config) dev_mode: bool,
+    /// How many [[routes]] there must be; by default any number. With another number the file is refused.
+    pub(in crate::config) expected_routes: Option<usize>,
     /// Further endpoints at the same address, each with a file of its own: backends, roles, limits, plugins.
     pub(in crate::config) mounts: Vec<RawMount>,
+}
+
+/// TLS at the door.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawHttpTls {
+    /// A file with the certificate (PEM), and those between it and the authority; relative to this file. It is read again
+    /// with this file, so a new certificate needs a reload and no restart.
+    pub(in crate::config) cert_file: Option<String>,
+    /// A file with its private key (PEM), not encrypted; by default in cert_file.
+    pub(in crate::config) key_file: Option<String>,
 }
 
 /// A further endpoint.
@@ -70,6 +103,11 @@ impl Default for RawHttp {
             allow_local: false,
             credential_headers: vec!["x-api-key".to_owned()],
             oauth: None,
+            tls: None,
+            trusted_proxies: Vec::new(),
+            client_address: RawClientAddress::XForwardedFor,
+            dev_mode: false,
+            expected_routes: None,
             mounts: Vec::new(),
         }
     }

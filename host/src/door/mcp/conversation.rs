@@ -320,6 +320,7 @@ impl Conversation {
             trace: None,
             body: None,
             locate: None,
+            repeat: None,
         }
     }
 

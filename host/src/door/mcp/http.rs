@@ -7,7 +7,7 @@ mod challenge;
 mod cors;
 mod events;
 mod kin;
-mod local;
+pub(in crate::door) mod local;
 mod mirror;
 mod refusal;
 mod room;
@@ -30,6 +30,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 pub use self::caller::Callers;
+pub(in crate::door) use self::caller::{Brought, MAX_CREDENTIAL};
 pub use self::refusal::Lines;
 use self::refusal::{Refusal, Refused, overloaded, refused, rejected, status, too_many_connections};
 pub use self::room::Room;
@@ -84,10 +85,13 @@ pub struct Resource {
     pub supported: Vec<String>,
 }
 
-/// The routes of all mounts; the first is the main one. A slash at the end makes no difference.
-pub fn router(mounts: Vec<Arc<Mount>>) -> Router {
+/// The routes of all mounts; the first is the main one. A slash at the end makes no difference. What is at none of their
+/// paths goes to the HTTP API, if there is one.
+pub fn router(mounts: Vec<Arc<Mount>>, api: Option<Router>) -> Router {
     let mut router = Router::new();
-    if let Some(main) = mounts.first() {
+    if let Some(api) = api {
+        router = router.merge(api);
+    } else if let Some(main) = mounts.first() {
         router = router.merge(Router::new().fallback(nowhere).with_state(main.clone()));
     }
     for mount in mounts {

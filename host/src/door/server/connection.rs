@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, Phase, Watched};
 use super::self_wake::poll_while_self_woken;
+use super::unparsed::Unparsed;
 use super::{App, Limits, Peer};
 
 /// hyper's buffers per direction; its own default of 400 KiB times a thousand connections is too much.
@@ -40,22 +41,23 @@ const LINGER: Duration = Duration::from_secs(1);
 const UNWATCHED: Duration = Duration::from_secs(3600);
 
 /// To a client over the limit of connections.
-const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nretry-after: 1\r\n\
-    connection: close\r\ncontent-length: 65\r\n\r\n\
-    the gateway has no free connection: try again in a second or two\n";
+const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
+    connection: close\r\ncontent-length: 164\r\n\r\n\
+    {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"the gateway has no free connection: try again in a second or two\",\"reason\":\"overloaded\"}\n";
 
 /// How long a response may take to leave on a connection that makes room for another.
 const LEAVING: Duration = Duration::from_secs(5);
 
 /// Serves one connection until the client, the timer or the drain ends it, or until it makes room for another.
-pub(super) async fn run<I>(io: I, peer: Peer, app: App, limits: Limits, draining: CancellationToken)
+pub(super) async fn run<I>(io: I, seated: Seated, app: App, limits: Limits, draining: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let _seated = Seated(peer.clone());
+    let peer = seated.0.clone();
+    let _seated = seated;
     let (address, seat) = (peer.address(), Arc::clone(peer.seat()));
     let activity = Arc::clone(seat.activity());
-    let io = TokioIo::new(Watched::new(io, Arc::clone(&activity)));
+    let io = TokioIo::new(Watched::new(Unparsed::new(io), Arc::clone(&activity)));
     let service = Door { app, peer, activity: Arc::clone(&activity) };
     let mut http = http1::Builder::new();
     http.half_close(false)
@@ -129,7 +131,7 @@ where
             }
             let parts = connection.into_parts();
             if ended.is_err() || activity.left_unread() || !parts.read_buf.is_empty() {
-                linger(parts.io.into_inner().into_inner(), limits.max_body).await;
+                linger(parts.io.into_inner().into_inner().into_inner(), limits.max_body).await;
             }
         }
     }
@@ -162,7 +164,15 @@ async fn linger<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, most: usize) {
 }
 
 /// Gives the place of a connection back.
-struct Seated(Peer);
+pub(super) struct Seated(pub(super) Peer);
+
+impl Seated {
+    /// The same, over TLS.
+    pub(super) fn secure(mut self) -> Self {
+        self.0.set_secure();
+        self
+    }
+}
 
 impl Drop for Seated {
     fn drop(&mut self) {

@@ -99,6 +99,7 @@ pub struct Peer {
     /// Our own end.
     local: Option<SocketAddr>,
     seat: Arc<Seat>,
+    secure: bool,
 }
 
 impl Places {
@@ -328,7 +329,7 @@ impl Seat {
 
 impl Peer {
     pub(super) fn new(address: SocketAddr, local: Option<SocketAddr>, seat: Arc<Seat>) -> Self {
-        Self { address, local, seat }
+        Self { address, local, secure: false, seat }
     }
 
     pub(super) fn seat(&self) -> &Arc<Seat> {
@@ -338,6 +339,16 @@ impl Peer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether the connection began with a handshake of TLS.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    pub(super) fn set_secure(&mut self) {
+        self.secure = true;
     }
 
     /// Our own end of the connection.

@@ -309,6 +309,32 @@ fn the_operator_needs_the_role_and_the_door() {
 }
 
 #[test]
+fn routes_are_open_only_where_the_file_says_so() {
+    let roles = roles(
+        r#"{"roles":{"r":{"permissions":["routes.call"],"denied_tools":["secret"]},"t":{"permissions":["tools.execute"]}},
+            "routes":{"open":{"public":true},"pets":{"scopes":["pets:read","a"]}}}"#,
+    );
+    for role in ["r", "t", "anonymous", ""] {
+        assert!(may(&roles, role, TargetKind::Route, "open"), "{role}");
+        assert!(role == "r" || !may(&roles, role, TargetKind::Route, "closed"), "{role}");
+    }
+    assert!(may(&roles, "r", TargetKind::Route, "closed") && !may(&roles, "r", TargetKind::Route, "secret"));
+    assert!(!may(&roles, "anonymous", TargetKind::Tool, "open"), "a tool of that name is another matter");
+    let with = |scope: &str| {
+        roles
+            .check("r", asked(TargetKind::Route, "pets", "api"), || Some(scope.to_owned()))
+            .map_err(|refusal| refusal.reason)
+    };
+    assert_eq!((with("a pets:read x"), with("pets:read")), (Ok(()), Err("insufficient_scope".to_owned())));
+    assert!(
+        sees(&roles, "anonymous", TargetKind::Route, "open")
+            && !sees(&roles, "anonymous", TargetKind::Route, "pets")
+    );
+    let both = r#"{"roles":{},"routes":{"x":{"public":true,"scopes":["a"]}}}"#;
+    assert_eq!(serde_json::from_str::<Config>(both).unwrap().check().unwrap_err()[0].path, "/routes/x");
+}
+
+#[test]
 fn unknown_keys_are_refused() {
     for json in [
         "{}",
@@ -331,7 +357,7 @@ proptest! {
         let permissions = vec!["tools.execute".to_owned()];
         let role =
             RoleConfig { permissions, denied_tools: denied, allowed_tools: allowed, allowed_methods: Vec::new() };
-        let roles = Config { roles: [("r".to_owned(), role)].into(), scopes: Vec::new(), operator: None }.check().unwrap();
+        let roles = Config { roles: [("r".to_owned(), role)].into(), scopes: Vec::new(), operator: None, routes: BTreeMap::new() }.check().unwrap();
         let entry = |name: &String| row(TargetKind::Tool, named(name, &backend));
         let entries: Vec<_> = tools.iter().map(entry).collect();
         let callable: Vec<_> =

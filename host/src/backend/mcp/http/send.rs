@@ -244,7 +244,7 @@ fn transport(target: &Target, error: reqwest::Error) -> TransportError {
 
 /// RFC 9113, section 8.7: a stream that was refused, or that is above the last one a connection that is given up will take,
 /// may be sent again whatever it asks for. The client does it twice; this is for what it gave back.
-fn was_not_looked_at(error: &reqwest::Error) -> bool {
+pub(in crate::backend) fn was_not_looked_at(error: &reqwest::Error) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<h2::Error>() {

@@ -20,7 +20,7 @@ use crate::queue::Budget;
 const MAX_CALLERS: usize = 10_000;
 const MAX_BYTES: usize = 16 << 20;
 /// Longest credential that is looked at, in bytes. No token that a plugin accepts is longer.
-pub(super) const MAX_CREDENTIAL: usize = 16 << 10;
+pub(in crate::door) const MAX_CREDENTIAL: usize = 16 << 10;
 /// A caller who stays known for longer than this needs no copy of the credential with the request: no body takes so long
 /// to arrive. In milliseconds.
 const MARGIN: u64 = 300_000;
@@ -57,12 +57,12 @@ type Digest = [u8; 32];
 
 /// The credentials of a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Brought<'a> {
-    pub(super) bearer: Option<&'a str>,
-    pub(super) headers: &'a HeaderMap,
-    pub(super) peer: IpAddr,
+pub(in crate::door) struct Brought<'a> {
+    pub(in crate::door) bearer: Option<&'a str>,
+    pub(in crate::door) headers: &'a HeaderMap,
+    pub(in crate::door) peer: IpAddr,
     /// False if it came through a proxy or the like, so that the address is not the caller's.
-    pub(super) near: bool,
+    pub(in crate::door) near: bool,
 }
 
 impl Callers {
@@ -72,17 +72,17 @@ impl Callers {
     }
 
     /// The headers that authenticators may read.
-    pub(super) fn headers(&self) -> &[String] {
+    pub(in crate::door) fn headers(&self) -> &[String] {
         &self.headers
     }
 
     /// Whether a request brings any credential besides a bearer token.
-    pub(super) fn brought(&self, headers: &HeaderMap) -> bool {
+    pub(in crate::door) fn brought(&self, headers: &HeaderMap) -> bool {
         self.headers.iter().any(|name| headers.contains_key(name))
     }
 
     /// The name of the header that is longer than any credential.
-    pub(super) fn too_long(&self, brought: &Brought<'_>) -> Option<&str> {
+    pub(in crate::door) fn too_long(&self, brought: &Brought<'_>) -> Option<&str> {
         let long = |name: &&String| brought.headers.get_all(*name).iter().any(|v| v.len() > MAX_CREDENTIAL);
         let bearer = brought.bearer.filter(|bearer| bearer.len() > MAX_CREDENTIAL).map(|_| "Authorization");
         bearer.or_else(|| self.headers.iter().find(long).map(String::as_str))
@@ -92,7 +92,7 @@ impl Callers {
     ///
     /// # Errors
     /// Their refusal.
-    pub(super) fn identify(
+    pub(in crate::door) fn identify(
         &self,
         brought: &Brought<'_>,
         generation: &Generation,

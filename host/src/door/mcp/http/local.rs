@@ -64,7 +64,7 @@ const FAMILIES: [&str; 11] = [
 ];
 
 /// Why a request is not taken for one of this machine's user; none if it is.
-pub(super) async fn far(parts: &Parts, peer: &Peer) -> Option<String> {
+pub(in crate::door) async fn far(parts: &Parts, peer: &Peer) -> Option<String> {
     if let Some(header) = relayed(&parts.headers) {
         return Some(format!(
             "it is not from the user of this machine, because it carries the header {header}, as what a proxy or a tunnel \

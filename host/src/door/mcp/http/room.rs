@@ -20,7 +20,7 @@ pub struct Room(Arc<Shares>);
 
 /// There was none.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NoRoom(Full);
+pub(in crate::door) struct NoRoom(Full);
 
 impl Room {
     /// For messages of at most this many bytes.
@@ -38,7 +38,7 @@ impl Room {
     ///
     /// # Errors
     /// This caller has as much as is theirs, or nothing is left.
-    pub(super) fn take(
+    pub(in crate::door) fn take(
         &self,
         body: &Body,
         limits: &Limits,
@@ -55,7 +55,7 @@ impl Room {
 
 impl NoRoom {
     /// What the caller is told.
-    pub(super) fn text(self) -> &'static str {
+    pub(in crate::door) fn text(self) -> &'static str {
         if self.0.own {
             "too many of your large messages are under way: wait for one of them"
         } else {

@@ -109,7 +109,7 @@ async fn a_response_takes_one_write_and_an_event_another() {
     let seat = Places::new(&limits()).enter(address.ip()).unwrap();
     let served = tokio::spawn(connection::run(
         Counted(server, Arc::clone(&writes)),
-        Peer::new(address, None, seat),
+        connection::Seated(Peer::new(address, None, seat)),
         router.into(),
         limits(),
         CancellationToken::new(),
