@@ -9,7 +9,7 @@ use divan::{Bencher, black_box};
 use sentinel_gateway::app::plugins::{self, Loaded};
 use sentinel_gateway::audit::{Audit, Closing, Entry, Settings, Status};
 use sentinel_gateway::call::Json;
-use sentinel_gateway::call::{Call, Credential, Outcome, Principal, Target, TargetKind};
+use sentinel_gateway::call::{About, Call, Credential, Outcome, Principal, Target, TargetKind};
 use sentinel_gateway::config::{self, Config, Isolation};
 use sentinel_gateway::mcp::catalog::{Catalog, List, Offer, Offers, Owners, Part, Standing};
 use sentinel_gateway::mcp::schema::ArgumentSchema;
@@ -89,6 +89,7 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
         params,
         session: "bench".into(),
         door: "stdio",
+        about: About::default(),
     });
     let schema = message::raw(
         r#"{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]}"#.to_owned(),

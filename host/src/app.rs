@@ -19,6 +19,7 @@ mod endpoint;
 mod files;
 mod judge;
 pub mod names;
+mod once;
 mod otlp;
 pub mod plugins;
 mod reload;
@@ -30,6 +31,7 @@ mod started;
 mod state;
 mod stray;
 mod surroundings;
+pub mod trial;
 
 use self::doors::{Door, Everybody, Sole};
 use self::plugins::Loaded;
@@ -48,6 +50,7 @@ use crate::state::{Clock, Kept, Store};
 use crate::telemetry;
 
 pub use self::judge::{Verdict, caller};
+pub use self::once::{Once, call_once};
 pub use self::reload::Reloader;
 pub use self::shield::shield;
 pub use self::surroundings::{Surroundings, look};

@@ -156,6 +156,22 @@ pub struct Call {
     pub params: Json,
     pub session: Arc<str>,
     pub door: &'static str,
+    pub about: About,
+}
+
+/// What else is known of a call, where it is known.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// The target as it stands in the list of its backend.
+    pub definition: Option<Arc<dyn Definition>>,
+    /// The address that the client called from; none on stdio.
+    pub address: Option<Arc<str>>,
+}
+
+/// An entry of a list, as clients see it.
+pub trait Definition: std::fmt::Debug + Send + Sync {
+    /// The entry as JSON.
+    fn json(&self) -> &str;
 }
 
 /// How a call ended. Which of these counts as a failure is the guards' decision.
@@ -196,6 +212,8 @@ pub struct Denial {
     pub message: String,
     pub retry_after: Option<Duration>,
     pub details: Vec<(String, String)>,
+    /// The plugin that decided, for the record: its name, version and digest, and what it said. None if the gateway did.
+    pub decided: Option<Box<str>>,
 }
 
 impl Denial {
@@ -208,7 +226,14 @@ impl Denial {
             message: message.into(),
             retry_after: None,
             details: Vec::new(),
+            decided: None,
         }
+    }
+
+    /// The same, decided by a plugin; see [`Self::decided`].
+    #[must_use]
+    pub fn decided(self, by: String) -> Self {
+        Self { decided: Some(by.into()), ..self }
     }
 
     /// A refusal because the caller's own share is used up, or because nothing is left for anybody.

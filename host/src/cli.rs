@@ -10,6 +10,7 @@ use sentinel_gateway::{app, config, text};
 mod about;
 mod approvals;
 mod audit;
+mod call;
 mod check;
 mod client;
 mod confined;
@@ -91,7 +92,9 @@ enum Command {
     /// Read the audit record
     #[command(subcommand)]
     Audit(audit::Command),
-    /// Look at plugins, or compile them ahead of time
+    /// Make one call of a tool, as a client on stdio would, and show what every plugin said to it
+    Call(call::Options),
+    /// Make, build, test and look at plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
     /// List the routes of the HTTP API, or ask a running gateway at each of them
@@ -180,6 +183,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Check(options)) => check::execute(&path, &options),
         Some(Command::Token(command)) => token::execute(&path, command),
         Some(Command::Audit(command)) => audit::execute(&path, command),
+        Some(Command::Call(options)) => call::execute(&path, cli.common.log_level.as_deref(), &options),
         Some(Command::Plugin(command)) => plugin::execute(command),
         Some(Command::Routes(options)) => routes::execute(&path, &options),
         Some(Command::Openapi(command)) => openapi::execute(&command),

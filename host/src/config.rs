@@ -195,6 +195,11 @@ pub enum Auth {
     },
     /// By having started the gateway.
     Local,
+    /// As authenticators of the operator's own find out.
+    Plugins {
+        /// The token of the caller on stdio, if one is set; none where only HTTP is served.
+        token: Option<Secret>,
+    },
 }
 
 /// The scopes that calls need, to tell clients; the plugins ask for them themselves.
@@ -496,7 +501,7 @@ impl Plugin {
     /// Whether it is one of the gateway's own, in its own artifact.
     #[must_use]
     pub fn is_shipped(&self) -> bool {
-        self.section != "plugins" && self.wasm.is_none()
+        self.wasm.is_none()
     }
 }
 
@@ -679,7 +684,7 @@ impl Config {
     #[must_use]
     pub fn secret_values(&self) -> Vec<Secret> {
         let mut holders: Vec<&Secret> = self.gateway.health_token.iter().collect();
-        if let Auth::Jwt { token } = &self.auth {
+        if let Auth::Jwt { token } | Auth::Plugins { token } = &self.auth {
             holders.extend(token);
         }
         if let Store::Postgres { url, .. } = &self.audit.store {

@@ -52,14 +52,15 @@ pub use crate::backend::{
 };
 use crate::backend::{Registry, Request, ServerFleet};
 use crate::call::shares::Shares;
-use crate::call::{Call, Denial, Json, Outcome, Principal, Share, Target, TargetKind};
+use crate::call::{About, Call, Denial, Json, Outcome, Principal, Share, Target, TargetKind};
 use crate::mcp::client::Client;
 use crate::mcp::payload::PayloadError;
-use crate::mcp::{Ambiguous, Params, splice};
+use crate::mcp::{Ambiguous, Params, message, splice};
 use crate::plugin::BackendResponse;
 pub use crate::policy::Caller;
 use crate::policy::{Decision, Permitted, Policy};
-use crate::rewrite::{Prepared, Rewriters};
+use crate::redact::Words;
+use crate::rewrite::{Prepared, Rewriters, sieved};
 pub use crate::state::once::Once;
 use crate::state::once::Ticket;
 use crate::telemetry::context::Carried;
@@ -126,6 +127,18 @@ async fn without_secrets(answer: Answer, backend: &Backend) -> Result<Answer, Fa
     let answer = answer.whole().await.map_err(|error| unreadable(backend.name(), &error))?;
     let payload = backend.without_secrets(&answer.payload);
     Ok(Answer { payload: payload.unwrap_or(answer.payload), ..answer })
+}
+
+/// A failure without what the server said with an HTTP status, if a rewriter that looks at such would not let it pass as it is.
+fn quieted(rewriters: &Rewriters, call: &Arc<Call>, mut failure: Failure) -> Failure {
+    if let Failure::Backend(BackendError::Status { said, .. }) = &mut failure
+        && !said.is_empty()
+        && rewriters.sieves(&call.target.backend)
+        && !matches!(rewriters.sieve(call, "error", &message::quoted(&said.to_string())), Ok(None))
+    {
+        *said = Words::default();
+    }
+    failure
 }
 
 /// The failure for a long answer that has to be read whole and cannot be.
@@ -327,7 +340,7 @@ impl Pipeline {
             }
         }
         let decided = match decision {
-            Decision::Permitted(permitted) => match rewriters.request(&permitted) {
+            Decision::Permitted(permitted) => match prepare(policy, rewriters, &call, &destination) {
                 Ok(prepared) => self
                     .resolved(&call, &destination, prepared.params.as_ref(), cancelled)
                     .await
@@ -348,6 +361,8 @@ impl Pipeline {
         self.recorded(self.audit.intent(context.id, &intent).await, &call.target.name, context)?;
         let outgoing = spans::outgoing(&context.request, &call, &mut prepared, &destination.backend);
         ticket.iter_mut().for_each(Ticket::dispatched);
+        // What the server says while it works goes through the rewriters that want to see it.
+        let sieved = sieved(rewriters, prepared.changed().unwrap_or(&call), context.request.client);
         let sent = Instant::now();
         let done = tokio::select! {
             biased;
@@ -356,10 +371,10 @@ impl Pipeline {
             denial = context.generation.ended() => Err(denial.into()),
             answer = destination.backend.call(&permitted, Request {
                 params: prepared.params.as_ref(),
-                headers: prepared.headers,
+                headers: std::mem::take(&mut prepared.headers),
                 resolved: resolved.as_ref(),
                 body: context.request.body,
-                client: context.request.client,
+                client: sieved.as_ref().unwrap_or(context.request.client),
                 answered: context.request.is_answered(),
             }) => answer.map_err(Failure::from),
         };
@@ -370,8 +385,8 @@ impl Pipeline {
         let answer = match done {
             // A notification has no answer, so there is nothing to rewrite.
             Ok(answer) if !context.request.is_answered() => Ok(answer),
-            Ok(answer) => self.rewritten(rewriters, &permitted, answer).await,
-            Err(failure) => Err(failure),
+            Ok(answer) => self.rewritten(rewriters, &permitted, &mut prepared, answer).await,
+            Err(failure) => Err(quieted(rewriters, prepared.changed().unwrap_or(&call), failure)),
         };
         if let Some(ticket) = ticket {
             let kept = repeat::kept(&answer);
@@ -414,20 +429,31 @@ impl Pipeline {
         &self,
         rewriters: &Rewriters,
         permitted: &Permitted,
+        prepared: &mut Prepared,
         mut answer: Answer,
     ) -> Result<Answer, Failure> {
         let backend = &permitted.call().target.backend;
         let mut changed = None;
         if rewriters.see_responses(backend) {
             // A rewriter may be there to remove something, so an answer that it cannot see whole goes to nobody.
-            answer = answer.whole().await.map_err(|error| unreadable(backend, &error))?;
+            answer = answer.whole().await.map_err(|error| match error {
+                PayloadError::TooLarge { limit } => Failure::Denied(rewriters.too_long(backend, limit)),
+                PayloadError::Source(_) => unreadable(backend, &error),
+            })?;
             let is_error = answer.outcome != Outcome::Success;
             let error_code = answer.error_code();
             let result = if answer.is_rpc_error() { Bytes::new() } else { answer.payload.text().clone() };
-            changed = rewriters.response(permitted, &BackendResponse { is_error, error_code, result })?;
+            changed =
+                rewriters.response(permitted, prepared, &BackendResponse { is_error, error_code, result })?;
         }
         match answer.kind {
-            AnswerKind::RpcError { .. } => {}
+            AnswerKind::RpcError { .. } => {
+                let call = prepared.changed().unwrap_or(permitted.call());
+                // It has been made whole above, if anybody looks.
+                if let Some(changed) = rewriters.sieve(call, "error", answer.json())? {
+                    answer.payload = Bytes::from(changed).into();
+                }
+            }
             AnswerKind::Result => {
                 self.tasks.note(permitted.call(), answer.json());
                 if let Some(changed) = changed {
@@ -466,8 +492,13 @@ impl Pipeline {
         }
         let message = failure.to_string();
         let latency = context.since.elapsed();
-        let closing =
-            Closing { status: outcome::refused_status(&failure), error: Some(&message), latency, notes: &[] };
+        let notes = outcome::decided(&failure);
+        let closing = Closing {
+            status: outcome::refused_status(&failure),
+            error: Some(&message),
+            latency,
+            notes: notes.as_slice(),
+        };
         let entry = context.entry(principal.map(|principal| &**principal), call);
         self.refused(context.generation.policy(), context.request.door, &entry, &closing);
         let recorded = if outcome::comes_often(&failure) {
@@ -584,6 +615,7 @@ impl CallContext<'_> {
             params: self.request.params.map_or_else(Json::empty, |params| params.json().clone()),
             session: self.request.session.clone(),
             door: self.request.door,
+            about: About { definition: destination.definition(), address: None },
         }
     }
 
@@ -602,6 +634,7 @@ impl CallContext<'_> {
             params: Json::empty(),
             session: self.request.session.clone(),
             door: self.request.door,
+            about: About::default(),
         }
     }
 
@@ -637,6 +670,23 @@ impl CallContext<'_> {
 /// The arguments in the params of a call; empty if there are none.
 fn arguments(params: &str) -> &str {
     splice::get(params, "/arguments").unwrap_or("")
+}
+
+/// What the rewriters make of a call. What they make of its arguments is judged as what the client sent was.
+fn prepare(
+    policy: &Policy,
+    rewriters: &Rewriters,
+    call: &Arc<Call>,
+    destination: &Destination,
+) -> Result<Prepared, Denial> {
+    let prepared = rewriters.prepare(call)?;
+    if let Some(changed) = prepared.changed()
+        && let Some(schema) = destination.schema()
+        && let Err(denial) = policy.still_fits(changed, schema)
+    {
+        return Err(prepared.misfit(&denial));
+    }
+    Ok(prepared)
 }
 
 impl From<BackendError> for Failure {

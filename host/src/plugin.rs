@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use sentinel_names::Names;
 
+mod allowance;
 mod artifact;
 mod asked;
 mod bindings;
@@ -21,6 +22,7 @@ mod guest;
 mod load;
 mod meters;
 mod outgoing;
+mod overheard;
 mod pool;
 mod precompiled;
 mod reuse;
@@ -31,11 +33,15 @@ mod views;
 mod waiting;
 mod watched;
 
-pub use artifact::{Artifact, ArtifactError, Grant, Manifest, Wasi, load as load_artifact, precompile};
+pub use allowance::Fuel;
+pub use artifact::{
+    Artifact, ArtifactError, Grant, Manifest, Wasi, digest, load as load_artifact, precompile,
+};
 pub use bindings::{Mismatch, Roles};
 pub use compile::compile_here;
 pub use engine::Engine;
 pub use load::LoadError;
+pub use overheard::{Step, overhear, overheard};
 pub(crate) use pool::blocking;
 pub use subject::{BackendResponse, CatalogEdit, Edits};
 pub use verdict::{ApprovalRequest, Risk, Threshold, Verdict};
@@ -48,6 +54,10 @@ use crate::config;
 /// A loaded, configured plugin.
 pub struct Plugin {
     name: Arc<str>,
+    /// As its manifest says; empty without one.
+    version: String,
+    /// The headers that its manifest says it reads.
+    headers: Vec<String>,
     digest: String,
     roles: Roles,
     on_failure: config::OnFailure,
@@ -61,13 +71,15 @@ pub struct Hooks {
     pub request: bool,
     pub response: bool,
     pub catalog: bool,
+    /// What a server says beside its results.
+    pub sieve: bool,
 }
 
 impl Hooks {
     /// The hooks of a rewriter that does not say which it has.
-    pub const ALL: Self = Self { request: true, response: true, catalog: true };
+    pub const ALL: Self = Self { request: true, response: true, catalog: true, sieve: true };
     /// The hooks of a plugin that is no rewriter.
-    const NONE: Self = Self { request: false, response: false, catalog: false };
+    const NONE: Self = Self { request: false, response: false, catalog: false, sieve: false };
 }
 
 /// What happened inside a plugin.
@@ -88,6 +100,15 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// What an operator can do about it; empty where it is the author's turn.
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Fuel { .. } => "; limits.fuel in its [[plugins]] entry allows more",
+            Self::Deadline { .. } => "; limits.deadline_ms in its [[plugins]] entry allows more",
+            Self::Limit(_) | Self::Trap(_) | Self::Saturated | Self::Answers { .. } => "",
+        }
+    }
+
     /// Its kind, for metrics and spans.
     fn kind(&self) -> &'static str {
         match self {
@@ -103,7 +124,7 @@ impl Fault {
 
 /// A fault with the plugin it happened in.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("plugin `{plugin}`: {fault}")]
+#[error("plugin `{plugin}`: {fault}{}", .fault.hint())]
 pub struct PluginError {
     pub plugin: Arc<str>,
     #[source]
@@ -149,6 +170,18 @@ impl Plugin {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The version that its manifest names; empty if it names none.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The headers that it reads, as its manifest says.
+    #[must_use]
+    pub fn headers(&self) -> &[String] {
+        &self.headers
     }
 
     #[must_use]

@@ -210,6 +210,14 @@ impl Policy {
         Ok(visible)
     }
 
+    /// Whether the arguments that rewriters made of those of a call fit what its server asks for.
+    ///
+    /// # Errors
+    /// They do not fit, or that cannot be told.
+    pub fn still_fits(&self, call: &Call, schema: &ArgumentSchema) -> Result<(), Denial> {
+        self.arguments_fit(call, schema.of_server())
+    }
+
     fn arguments_fit(&self, call: &Call, schema: &ArgumentSchema) -> Result<(), Denial> {
         let arguments = splice::get(call.params.get(), "/arguments");
         let checked = match schema.check(arguments) {

@@ -4,19 +4,33 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sentinel_names::headers;
-use serde_json::value::RawValue;
 
+mod edits;
+mod sieved;
+
+use self::edits::{checked, fits, is_json, pointer_of, valid_json};
+pub use self::sieved::sieved;
 use crate::call::{Call, Denial, DenialKind, Json, TargetKind};
 use crate::mcp::catalog::{List, Offer};
 use crate::mcp::message;
-use crate::mcp::splice::{self, Edit};
-use crate::plugin::{BackendResponse, CatalogEdit, Edits, Fault, Hooks, Plugin, PluginError, PluginResult};
+use crate::mcp::splice;
+use crate::plugin::{BackendResponse, CatalogEdit, Fault, Hooks, Plugin, PluginError, PluginResult};
 use crate::policy::{Permitted, refusal};
 use crate::redact::Redaction;
 
-/// A message may not grow past this by rewriting.
+/// A message may not grow past this by rewriting, unless the configuration says how long messages may be.
 const MAX_REWRITTEN: usize = 16 << 20;
+
+/// How long a message may be that a rewriter makes.
+#[derive(Clone, Copy, Debug)]
+struct Longest(usize);
+
+impl Default for Longest {
+    fn default() -> Self {
+        Self(MAX_REWRITTEN)
+    }
+}
+
 /// The rewriters in force, and what they have to do for each backend: found out once, so that a call runs no hook in vain.
 #[derive(Debug, Default)]
 pub struct Rewriters {
@@ -25,14 +39,40 @@ pub struct Rewriters {
     anywhere: Vec<(Arc<Plugin>, Hooks)>,
     /// What plugins must not tell clients.
     redaction: Redaction,
+    longest: Longest,
 }
 
 /// A request as the backend shall see it, apart from its own names.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Prepared {
     pub params: Option<Json>,
     pub headers: Vec<(String, String)>,
     pub notes: Vec<(String, String)>,
+    /// The call with these params; none if they are the client's own.
+    changed: Option<Arc<Call>>,
+    /// The rewriters that changed them.
+    by: Vec<Arc<Plugin>>,
+}
+
+impl Prepared {
+    /// The call as it is sent, if that is another than the client's.
+    #[must_use]
+    pub fn changed(&self) -> Option<&Arc<Call>> {
+        self.changed.as_ref()
+    }
+
+    /// What is said where the arguments that the rewriters made do not fit: it is not the client's mistake.
+    #[must_use]
+    pub fn misfit(&self, why: &Denial) -> Denial {
+        let names: Vec<String> = self.by.iter().map(|plugin| format!("`{}`", plugin.name())).collect();
+        let names = names.join(", ");
+        let message = format!(
+            "the rewriter plugin {names} made arguments that do not fit the tool, so the call is refused: {}",
+            why.message
+        );
+        tracing::error!("{message}");
+        Denial::new(DenialKind::Unavailable, "plugin_failed", message)
+    }
 }
 
 impl Rewriters {
@@ -50,13 +90,19 @@ impl Rewriters {
         };
         let by_backend = backends.into_iter().map(asked).collect::<Result<_, _>>()?;
         let anywhere = plugins.iter().map(|plugin| (plugin.clone(), Hooks::ALL)).collect();
-        Ok(Self { by_backend, anywhere, redaction: Redaction::default() })
+        Ok(Self { by_backend, anywhere, ..Self::default() })
     }
 
     /// The same rewriters, whose words to clients go through this.
     #[must_use]
     pub fn with_redaction(self, redaction: Redaction) -> Self {
         Self { redaction, ..self }
+    }
+
+    /// The same, that make no longer messages than clients and servers may send.
+    #[must_use]
+    pub fn within(self, longest: usize) -> Self {
+        Self { longest: Longest(longest), ..self }
     }
 
     /// All of them, for people.
@@ -97,23 +143,29 @@ impl Rewriters {
     /// The request after all rewriters; `params: None` means unchanged.
     ///
     /// # Errors
-    /// A rewriter refused, failed (and its failures deny) or made an edit that is not allowed.
+    /// As for [`Self::prepare`].
     pub fn request(&self, permitted: &Permitted) -> Result<Prepared, Denial> {
         self.prepare(permitted.call())
     }
 
-    /// The same for a call that a person has to approve first: what is approved is what would be sent.
+    /// The same for a call that a person has to approve first: what is approved is what would be sent. Each rewriter sees the
+    /// call as those before it left it.
     ///
     /// # Errors
-    /// As for [`Self::request`].
+    /// A rewriter refused, failed (and its failures deny) or made an edit that is not allowed.
     pub fn prepare(&self, call: &Arc<Call>) -> Result<Prepared, Denial> {
-        let mut prepared = Prepared { params: None, headers: Vec::new(), notes: Vec::new() };
+        let mut prepared = Prepared::default();
         for plugin in self.of(&call.target.backend, |hooks| hooks.request) {
-            let Some(edits) = self.outcome(plugin, plugin.on_request(call))? else { continue };
-            let params = prepared.params.as_ref().unwrap_or(&call.params).get();
-            match checked(params, &edits, true) {
+            let seen = prepared.changed.as_ref().unwrap_or(call);
+            let Some(edits) = self.outcome(plugin, plugin.on_request(seen))? else { continue };
+            match checked(seen.params.get(), &edits, true, self.longest.0) {
                 Ok(changed) => {
-                    prepared.params = changed.map(Json::from).or(prepared.params);
+                    if let Some(changed) = changed.map(Json::from) {
+                        prepared.changed =
+                            Some(Arc::new(Call { params: changed.clone(), ..Call::clone(call) }));
+                        prepared.params = Some(changed);
+                        prepared.by.push(plugin.clone());
+                    }
                     prepared.headers.extend_from_slice(&edits.headers);
                     prepared.notes.extend_from_slice(&edits.notes);
                 }
@@ -123,12 +175,18 @@ impl Rewriters {
         Ok(prepared)
     }
 
-    /// The result after all rewriters, in reverse order; `None` means unchanged.
+    /// The result after all rewriters, in reverse order; `None` means unchanged. Each sees the result as those before it left
+    /// it, with the call as it was sent. Their remarks are added to those about the request.
     ///
     /// # Errors
-    /// As for [`Self::request`].
-    pub fn response(&self, permitted: &Permitted, answer: &BackendResponse) -> Result<Option<Bytes>, Denial> {
-        let call = permitted.call();
+    /// As for [`Self::prepare`].
+    pub fn response(
+        &self,
+        permitted: &Permitted,
+        prepared: &mut Prepared,
+        answer: &BackendResponse,
+    ) -> Result<Option<Bytes>, Denial> {
+        let call = prepared.changed.clone().unwrap_or_else(|| permitted.call().clone());
         let mut changed: Option<Bytes> = None;
         for plugin in self.of(&call.target.backend, |hooks| hooks.response).rev() {
             let mut answer = answer.clone();
@@ -136,22 +194,64 @@ impl Rewriters {
                 answer.result = changed.clone();
             }
             let result = answer.result.clone();
-            let Some(edits) = self.outcome(plugin, plugin.on_response(call, answer))? else { continue };
+            let Some(edits) = self.outcome(plugin, plugin.on_response(&call, answer))? else { continue };
             if !edits.headers.is_empty() {
                 broken(plugin, "it set a header on a response, which has none")?;
                 continue;
             }
-            if edits.body.is_empty() {
-                continue;
-            }
             let Ok(text) = std::str::from_utf8(&result) else { continue };
-            match checked(text, &edits, false) {
-                Ok(Some(text)) => changed = Some(Bytes::from(text)),
-                Ok(None) => {}
+            match checked(text, &edits, false, self.longest.0) {
+                Ok(text) => {
+                    if let Some(text) = text {
+                        changed = Some(Bytes::from(text));
+                    }
+                    prepared.notes.extend_from_slice(&edits.notes);
+                }
                 Err(reason) => broken(plugin, &reason)?,
             }
         }
         Ok(changed)
+    }
+
+    /// What is said where an answer is longer than rewriters can be shown: the limit is theirs, and no mistake of the server.
+    #[must_use]
+    pub fn too_long(&self, backend: &str, limit: usize) -> Denial {
+        let names: Vec<String> =
+            self.of(backend, |hooks| hooks.response).map(|plugin| format!("`{}`", plugin.name())).collect();
+        let message = format!(
+            "the answer is longer than {limit} bytes, the most that the rewriter plugin {} can be shown; without having been looked at it goes to nobody",
+            names.join(", ")
+        );
+        tracing::error!(backend, "{message}; gateway.max_message_bytes sets how long it may be");
+        Denial::new(DenialKind::Unavailable, "too_long_to_rewrite", message)
+    }
+
+    /// A text of a backend that is no result, after all rewriters that look at such; none if it may stay. `at` is the word of
+    /// the contract for what it is.
+    ///
+    /// # Errors
+    /// A rewriter refused it, failed (and its failures deny) or made something that is no JSON.
+    pub fn sieve(&self, call: &Arc<Call>, at: &str, json: &str) -> Result<Option<String>, Denial> {
+        let mut changed: Option<String> = None;
+        for plugin in self.sieving(&call.target.backend).rev() {
+            let text = changed.as_deref().unwrap_or(json);
+            let Some(Some(made)) = self.outcome(plugin, plugin.sieve(call, at, text))? else { continue };
+            match fits(&made, self.longest.0).and_then(|()| is_json(&made, 1)) {
+                Ok(()) => changed = Some(made),
+                Err(reason) => broken(plugin, &format!("what it made of `{at}` {reason}"))?,
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Whether any looks at what a backend says beside its results.
+    #[must_use]
+    pub fn sieves(&self, backend: &str) -> bool {
+        self.sieving(backend).next().is_some()
+    }
+
+    fn sieving(&self, backend: &str) -> impl DoubleEndedIterator<Item = &Arc<Plugin>> {
+        self.of(backend, |hooks| hooks.sieve).filter(|plugin| plugin.roles().sieving)
     }
 
     /// A backend's list after all rewriters. A rewriter that fails hides the whole list, because an item that it
@@ -182,7 +282,9 @@ impl Rewriters {
     fn outcome<T>(&self, plugin: &Plugin, answer: PluginResult<T>) -> Result<Option<T>, Denial> {
         match answer {
             Ok(Ok(value)) => Ok(Some(value)),
-            Ok(Err(refusal)) => Err(refusal::worded(&self.redaction, &refusal, DenialKind::Forbidden)),
+            Ok(Err(refusal)) => {
+                Err(refusal::denied(&self.redaction, plugin, &refusal, DenialKind::Forbidden))
+            }
             Err(error) => {
                 // What a crashing plugin said is for the operator's eyes.
                 let shown = match &error.fault {
@@ -238,94 +340,4 @@ fn edited(plugin: &Plugin, list: List, offers: &[Offer], edits: Vec<CatalogEdit>
 /// A rewriter that failed, or wants an edit that is not allowed.
 fn broken(plugin: &Plugin, reason: &str) -> Result<(), Denial> {
     refusal::failed(plugin, "rewriter", format_args!("rewriting failed: {reason}"), Some(reason))
-}
-
-/// Makes the edits if every one of them is allowed; all or none.
-fn checked(text: &str, edits: &Edits, request: bool) -> Result<Option<String>, String> {
-    for (name, value) in &edits.headers {
-        if !headers::is_name(name) || value.bytes().any(|b| b < 0x20 || b == 0x7f) {
-            return Err(format!("`{}` is not a valid header", name.escape_debug()));
-        }
-        if headers::owner(name).is_some() {
-            return Err(format!("the header `{}` is the gateway's", name.to_ascii_lowercase()));
-        }
-    }
-    for edit in &edits.body {
-        let pointer = pointer_of(edit);
-        let first = pointer.split('/').nth(1);
-        if request && matches!(first, None | Some("name" | "uri" | "_meta" | "ref")) {
-            return Err(format!("`{pointer}` is pinned: a rewriter cannot change the target"));
-        }
-        valid_json(edit)?;
-    }
-    if edits.body.is_empty() {
-        return Ok(None);
-    }
-    let text = splice::apply(text, &edits.body).map_err(|error| error.to_string())?;
-    if text.len() > MAX_REWRITTEN {
-        return Err(format!(
-            "the rewritten message is {} bytes long, the limit is {MAX_REWRITTEN}",
-            text.len()
-        ));
-    }
-    Ok(Some(text))
-}
-
-fn pointer_of(edit: &Edit) -> &str {
-    match edit {
-        Edit::Set { pointer, .. }
-        | Edit::Default { pointer, .. }
-        | Edit::Remove { pointer }
-        | Edit::Rename { pointer, .. } => pointer,
-    }
-}
-
-fn valid_json(edit: &Edit) -> Result<(), String> {
-    match edit {
-        Edit::Set { pointer, json } | Edit::Default { pointer, json } => {
-            serde_json::from_str::<&RawValue>(json)
-                .map(drop)
-                .map_err(|error| format!("the value for `{pointer}` is not JSON: {error}"))
-        }
-        Edit::Remove { .. } | Edit::Rename { .. } => Ok(()),
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    fn set(pointer: &str, json: &str) -> Edits {
-        let edit = Edit::Set { pointer: pointer.to_owned(), json: json.to_owned() };
-        Edits { body: vec![edit], ..Edits::default() }
-    }
-    fn header(name: &str, value: &str) -> Edits {
-        Edits { headers: vec![(name.to_owned(), value.to_owned())], ..Edits::default() }
-    }
-
-    #[test]
-    fn the_target_of_a_request_is_pinned() {
-        for pointer in ["", "/name", "/uri", "/_meta/x", "/ref/name"] {
-            assert!(checked("{}", &set(pointer, "1"), true).is_err(), "{pointer}");
-        }
-        assert_eq!(
-            checked("{}", &set("/arguments/x", "1"), true).unwrap().unwrap(),
-            r#"{"arguments":{"x":1}}"#
-        );
-    }
-
-    #[test]
-    fn framing_and_credential_headers_are_the_gateways() {
-        for name in ["Host", "content-length", "Authorization", "Mcp-Session-Id", "proxy-x", "a b", ""] {
-            assert!(checked("{}", &header(name, "v"), true).is_err(), "{name}");
-        }
-        assert!(checked("{}", &header("X-Team", "a\r\nb"), true).is_err());
-        assert!(checked("{}", &header("X-Team", "blue"), true).is_ok());
-    }
-
-    #[test]
-    fn values_must_be_json() {
-        assert!(checked("{}", &set("/arguments/x", "{oops"), true).is_err());
-    }
 }

@@ -11,5 +11,5 @@ mod processes;
 mod queues;
 mod record;
 mod schemas;
-mod secrets;
+pub(crate) mod secrets;
 mod shares;

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use sentinel_gateway::call::{Call, Denial, DenialKind, Outcome, Principal, Target, TargetKind};
+use sentinel_gateway::call::{About, Call, Denial, DenialKind, Outcome, Principal, Target, TargetKind};
 use sentinel_gateway::config::{self, Bounds, Isolation, Limits, OnFailure, Stage};
 use sentinel_gateway::plugin::{Engine, Fault, LoadError, Plugin, Row, Verdict};
 use sentinel_gateway::policy::{Chain, KillSwitch, Policy};
@@ -110,6 +110,7 @@ pub(crate) fn call(tool: &str) -> Arc<Call> {
         params: params.into(),
         session: "session".into(),
         door: "stdio",
+        about: About::default(),
     })
 }
 

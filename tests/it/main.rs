@@ -37,6 +37,7 @@ mod house;
 mod http_door;
 mod large;
 mod lifecycle;
+mod platform;
 mod policy;
 mod postgres;
 mod real_clients;

@@ -100,12 +100,15 @@ impl Workspace {
         self.binary(host, "sentinel-gateway")
     }
 
-    /// The shipped plugins: every folder of `plugins` but the SDK, the template and what several share.
+    /// The shipped plugins: every folder of `plugins` but the SDK, the templates and what several share.
     ///
     /// # Errors
     /// If the folder or a manifest cannot be read, or a crate in it builds no `cdylib`.
     pub(crate) fn plugins(&self) -> anyhow::Result<Vec<Guest>> {
-        guests_in(&self.root.join("plugins"), &["jwt", "names", "sdk", "template", "target"])
+        guests_in(
+            &self.root.join("plugins"),
+            &["jwt", "names", "sdk", "template", "template-authenticator", "template-rewriter", "target"],
+        )
     }
 
     /// The plugins of the tests: every folder of `tests/guests` but the component example, which is built

@@ -151,7 +151,9 @@ impl Sole {
 /// The credential of the stdio caller: its token, and who it is for the operating system.
 pub(super) fn credential(auth: &Auth) -> Credential {
     let bearer = match auth {
-        Auth::Jwt { token } => token.as_ref().map(|token| token.expose().to_owned()),
+        Auth::Jwt { token } | Auth::Plugins { token } => {
+            token.as_ref().map(|token| token.expose().to_owned())
+        }
         Auth::Local => None,
     };
     let uid = rustix::process::getuid().as_raw();

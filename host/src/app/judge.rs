@@ -64,7 +64,7 @@ impl Verdict {
     pub fn problems(&self, config: &Config) -> Result<(), Problems> {
         let key = match config.auth {
             Auth::Local => "auth.role",
-            Auth::Jwt { .. } => "auth.token_env",
+            Auth::Jwt { .. } | Auth::Plugins { .. } => "auth.token_env",
         };
         let hint = match self {
             Self::Known(_) | Self::Unsure(_) => return Ok(()),

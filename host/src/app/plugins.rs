@@ -104,6 +104,7 @@ pub(super) fn load_with(
                 continue;
             }
         };
+        problems.extend(unread(config, settings, &plugin));
         tracing::debug!(plugin = plugin.name(), digest = plugin.digest(), "plugin loaded");
         match settings.stage {
             Stage::Authenticate => chain.authenticators.push(plugin),
@@ -121,11 +122,31 @@ pub(super) fn load_with(
         problems.push(super::problem(&format!("plugins.{}", error.plugin), text, None));
         Rewriters::default()
     });
-    let rewriters = rewriters.with_redaction(config.redaction.clone());
+    let rewriters =
+        rewriters.with_redaction(config.redaction.clone()).within(config.gateway.max_message_bytes);
     if !problems.is_empty() {
         return Err(Problems::new(&config.path, problems));
     }
     Ok(Loaded { engine, chain, rewriters, made })
+}
+
+/// The headers that an authenticator wants to read and the door does not pass on: to it they would be missing in every request.
+fn unread(config: &Config, settings: &config::Plugin, plugin: &Plugin) -> Vec<Problem> {
+    let Some(http) = config.http.as_ref().filter(|_| settings.stage == Stage::Authenticate) else {
+        return Vec::new();
+    };
+    let passed = |header: &&String| http.credential_headers.iter().any(|it| it.eq_ignore_ascii_case(header));
+    let missing = plugin.headers().iter().filter(|header| !passed(header));
+    let problem = |header: &String| {
+        let text = format!(
+            "{} reads the header {:?}, which http.credential_headers does not name, so it would never see it",
+            settings.name,
+            header.to_ascii_lowercase()
+        );
+        let hint = format!("add {:?} to http.credential_headers", header.to_ascii_lowercase());
+        super::problem(&format!("plugins.{}", settings.name), text, Some(hint))
+    };
+    missing.map(problem).collect()
 }
 
 /// Loads one plugin, or takes the one that was made of the same before.

@@ -19,6 +19,7 @@ pub(super) fn mode(config: &Config) -> &'static str {
     match config.auth {
         Auth::Jwt { .. } => "jwt",
         Auth::Local => "local",
+        Auth::Plugins { .. } => "plugins",
     }
 }
 

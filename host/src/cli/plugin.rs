@@ -1,4 +1,4 @@
-//! `plugin`: what an artifact is and wants, before it is trusted.
+//! `plugin`: makes a plugin, builds it, asks it what a file of cases says, and shows what it is and wants before it is trusted.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,25 @@ use sentinel_gateway::config::CompileLimits;
 use sentinel_gateway::plugin::{Artifact, Engine, load_artifact, precompile};
 use sentinel_gateway::text::line;
 
+mod build;
+mod new;
+mod test;
+mod vendor;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Make a project for a plugin, in any folder: it builds, is tested and loads as it is
+    New(new::Options),
+    /// Build a project into a component that imports nothing but the gateway's own interfaces
+    Build(build::Options),
+    /// Put the build before the last in its place again, and the last in its
+    Rollback {
+        /// The component
+        #[arg(value_name = "FILE.wasm")]
+        file: PathBuf,
+    },
+    /// Ask a plugin what a file of cases says, and compare its answers
+    Test(test::Options),
     /// Show a plugin's digest, roles and everything it would be able to touch
     Inspect {
         /// The component
@@ -34,13 +51,11 @@ pub(crate) enum Command {
 }
 
 pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
-    let engine = |seconds: u32| {
-        let time = Duration::from_secs(seconds.into());
-        Engine::new()
-            .map(|engine| engine.compiling(CompileLimits { time, ..CompileLimits::default() }))
-            .map_err(|error| anyhow::anyhow!("the WebAssembly engine cannot start: {error:#}"))
-    };
     match command {
+        Command::New(options) => new::execute(&options),
+        Command::Build(options) => build::execute(&options),
+        Command::Rollback { file } => build::roll_back(&file),
+        Command::Test(options) => test::execute(&options),
         Command::Inspect { file, compile_secs } => {
             let artifact = load_artifact(&engine(compile_secs)?, &file, None, None)?;
             super::say(&describe(&file, &artifact))
@@ -60,6 +75,13 @@ pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
             super::say(&format!("{} plugins are compiled", files.len()))
         }
     }
+}
+
+fn engine(compile_secs: u32) -> anyhow::Result<Engine> {
+    let time = Duration::from_secs(compile_secs.into());
+    Engine::new()
+        .map(|engine| engine.compiling(CompileLimits { time, ..CompileLimits::default() }))
+        .map_err(|error| anyhow::anyhow!("the WebAssembly engine cannot start: {error:#}"))
 }
 
 fn describe(file: &Path, artifact: &Artifact) -> String {

@@ -188,6 +188,7 @@ impl Default for RawGateway {
 pub(super) enum RawMode {
     Jwt,
     Local,
+    Plugins,
 }
 
 /// A key of a program.

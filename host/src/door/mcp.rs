@@ -18,6 +18,6 @@ mod lines;
 mod listen;
 mod pending;
 mod pour;
-mod respond;
+pub(crate) mod respond;
 mod seal;
 mod stateless;

@@ -12,6 +12,7 @@ use sentinel_names::Names;
 use serde_json::value::RawValue;
 
 use super::schema::ArgumentSchema;
+use crate::call::Definition;
 
 mod merged;
 mod owners;
@@ -72,6 +73,12 @@ pub struct Entry {
     pub item: Box<RawValue>,
     /// Tools only; accepts everything for the rest.
     pub arguments: Arc<ArgumentSchema>,
+}
+
+impl Definition for Entry {
+    fn json(&self) -> &str {
+        self.item.get()
+    }
 }
 
 impl Entry {

@@ -40,6 +40,10 @@ pub trait Client: Send + Sync + fmt::Debug {
     fn ask(&self, question: Arc<ServerRequest>);
     /// The server no longer wants the answer; `said` are the params of its notification.
     fn withdraw(&self, key: &str, said: Option<&str>);
+    /// Whether what goes to it is looked at by rewriters of its call first.
+    fn is_sieved(&self) -> bool {
+        false
+    }
     /// Whether something that the client asked before this is still under way.
     fn has_asked_before(&self) -> bool {
         false

@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::value::RawValue;
@@ -60,6 +61,8 @@ pub struct ArgumentSchema {
     told: AtomicBool,
     /// How often arguments did not fit and were only logged; none where such arguments are refused.
     missed: Option<AtomicU64>,
+    /// What the server itself asks for, where a rewriter shows clients another schema.
+    own: Option<Arc<Self>>,
 }
 
 #[derive(Debug)]
@@ -147,7 +150,7 @@ impl ArgumentSchema {
     fn of(text: Option<Box<RawValue>>, kind: Kind) -> Self {
         // What is wrong with one that is unusable is said when it is listed.
         let told = AtomicBool::new(matches!(kind, Kind::Unusable(_)));
-        Self { text, kind, told, missed: None }
+        Self { text, kind, told, missed: None, own: None }
     }
 
     /// A schema that is not applied.
@@ -160,6 +163,18 @@ impl ArgumentSchema {
     #[must_use]
     pub fn advising(self) -> Self {
         Self { missed: Some(AtomicU64::new(0)), ..self }
+    }
+
+    /// The same, shown to clients in the place of the server's own.
+    #[must_use]
+    pub fn in_place_of(self, own: Arc<Self>) -> Self {
+        Self { own: Some(own), ..self }
+    }
+
+    /// What the server itself asks for.
+    #[must_use]
+    pub fn of_server(&self) -> &Self {
+        self.own.as_deref().unwrap_or(self)
     }
 
     /// Counts arguments that do not fit and are passed on: how often that was, this time included. `None` where such

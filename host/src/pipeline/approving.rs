@@ -56,7 +56,7 @@ impl Pipeline {
             return Err(policy.nobody_to_ask(&pending).into());
         };
         let approvals = &people.approvals;
-        let mut prepared = context.generation.rewriters().prepare(&call)?;
+        let mut prepared = super::prepare(policy, context.generation.rewriters(), &call, destination)?;
         let mut needs = people.needs(&pending);
         let params = prepared.params.clone().unwrap_or_else(|| call.params.clone());
         let mut resolved = self.resolved(&call, destination, Some(&params), cancelled).await?;

@@ -98,7 +98,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::call::{Json, Principal, Target, TargetKind};
+    use crate::call::{About, Json, Principal, Target, TargetKind};
 
     fn call(tool: &str) -> Arc<Call> {
         let principal = Principal {
@@ -123,6 +123,7 @@ mod tests {
             params: Json::empty(),
             session: "s".into(),
             door: "stdio",
+            about: About::default(),
         })
     }
 

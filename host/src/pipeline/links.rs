@@ -110,7 +110,7 @@ fn linked(result: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::{Json, Target, TargetKind};
+    use crate::call::{About, Json, Target, TargetKind};
 
     fn call(subject: &str, backend: &str) -> Call {
         let principal = Principal {
@@ -132,6 +132,7 @@ mod tests {
             params: Json::empty(),
             session: "s".into(),
             door: "http",
+            about: About::default(),
         }
     }
 

@@ -9,14 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::locate::{self, Destination};
 use super::view::{Looker, View};
-use super::{Answer, CallContext, CallRequest, Failure, Pipeline, spans};
+use super::{Answer, CallContext, CallRequest, Failure, Generation, Pipeline, spans};
 use crate::backend::Status;
 use crate::call::{Call, Principal};
 use crate::mcp::catalog::List;
 use crate::mcp::client::Client;
 use crate::mcp::client::ClientNotice;
 use crate::mcp::header::Mirrored;
-use crate::mcp::splice;
+use crate::mcp::{message, splice};
 
 /// How the parts of an endpoint are, for `/ready`.
 #[derive(Clone, Debug, Default)]
@@ -223,12 +223,41 @@ impl Pipeline {
             if off || (listing.contains(&**backend) && !known.contains(&**backend)) {
                 continue;
             }
+            let looker = Looker { who: who.clone(), session, door };
+            let Some(instructions) = self.looked_through(&generation, looker, backend, instructions) else {
+                continue;
+            };
             let part: String = instructions.chars().take(MAX.saturating_sub(text.len())).collect();
             if !part.is_empty() {
                 text.push_str(&format!("{}## {backend}\n{part}", if text.is_empty() { "" } else { "\n\n" }));
             }
         }
         (!text.is_empty()).then_some(text)
+    }
+
+    /// A backend's instructions as the rewriters leave them that look at what it says beside its results; none if they may not
+    /// be shown.
+    fn looked_through(
+        &self,
+        generation: &Generation,
+        looker: Looker<'_>,
+        backend: &Arc<str>,
+        instructions: &str,
+    ) -> Option<String> {
+        if !generation.rewriters().sieves(backend) {
+            return Some(instructions.to_owned());
+        }
+        let mut call = looker.call(self.audit.next_id(), "instructions");
+        call.target.backend = backend.clone();
+        let quoted = message::quoted(instructions);
+        match generation.rewriters().sieve(&Arc::new(call), "instructions", &quoted) {
+            Ok(None) => Some(instructions.to_owned()),
+            Ok(Some(changed)) => serde_json::from_str(&changed).ok(),
+            Err(denial) => {
+                tracing::debug!(%backend, "the server's instructions are not shown: {}", denial.message);
+                None
+            }
+        }
     }
 
     /// The state of the backends that are not switched off, and what keeps the endpoint from serving: the record, or a

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::tasks::is_task_method;
 use super::{CallRequest, Failure, Generation, Pipeline};
 use crate::backend::{Backend, START_PATIENCE, Server};
-use crate::call::{Principal, Target, TargetKind};
+use crate::call::{Definition, Principal, Target, TargetKind};
 use crate::mcp::catalog::List;
 use crate::mcp::schema::ArgumentSchema;
 use crate::mcp::{Params, bounds, is_custom, splice};
@@ -30,6 +30,8 @@ pub struct Destination {
     pub(super) target: Target,
     pub(super) backend: Backend,
     schema: Option<Arc<ArgumentSchema>>,
+    /// The entry of its list.
+    definition: Option<Arc<dyn Definition>>,
     /// Further targets that the params of a method that is not MCP's name, all at the same backend.
     pub(super) also: Vec<Target>,
 }
@@ -38,7 +40,17 @@ impl Destination {
     /// The target at this backend, with the schema that `arguments` in the params must fit.
     #[must_use]
     pub fn new(target: Target, backend: Backend, schema: Option<Arc<ArgumentSchema>>) -> Self {
-        Self { target, backend, schema, also: Vec::new() }
+        Self { target, backend, schema, definition: None, also: Vec::new() }
+    }
+
+    /// The same with its entry in the list, for plugins.
+    #[must_use]
+    pub fn described(self, definition: Arc<dyn Definition>) -> Self {
+        Self { definition: Some(definition), ..self }
+    }
+
+    pub(super) fn definition(&self) -> Option<Arc<dyn Definition>> {
+        self.definition.clone()
     }
 
     pub(super) fn schema(&self) -> Option<&ArgumentSchema> {
@@ -342,7 +354,7 @@ impl Pipeline {
                 (entry.name.clone(), entry.upstream.clone())
             };
             let target = Target { kind, name, backend: entry.backend.clone(), upstream };
-            return Some(Destination::new(target, backend, schema));
+            return Some(Destination::new(target, backend, schema).described(entry.clone()));
         }
         if kind != TargetKind::Resource {
             return None;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{CallContext, CallRequest, Failure, Pipeline};
 use crate::audit::{Closing, Status};
-use crate::call::{Call, Json, Outcome, Principal, Target, TargetKind};
+use crate::call::{About, Call, Json, Outcome, Principal, Target, TargetKind};
 use crate::control::{ControlError, ControlPlane, Report, Request};
 use crate::mcp::Params;
 use crate::mcp::client::{Affinity, Client, ClientInfo, ServerRequest};
@@ -113,6 +113,7 @@ impl CallContext<'_> {
             params: self.request.params.map_or_else(Json::empty, |params| params.json().clone()),
             session: self.request.session.clone(),
             door: self.request.door,
+            about: About::default(),
         }
     }
 }

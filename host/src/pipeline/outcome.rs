@@ -114,6 +114,12 @@ pub(super) fn complaint(answer: &Result<Answer, Failure>, status: Status) -> Opt
     }
 }
 
+/// The plugin that decided, as a note for the record.
+pub(super) fn decided(failure: &Failure) -> Option<(String, String)> {
+    let Failure::Denied(Denial { decided: Some(decided), .. }) = failure else { return None };
+    Some(("plugin".to_owned(), decided.to_string()))
+}
+
 pub(super) fn refused_status(failure: &Failure) -> Status {
     match failure {
         Failure::Denied(denial) => match denial.kind {

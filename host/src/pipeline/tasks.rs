@@ -90,6 +90,7 @@ pub(super) fn is_task_method(method: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::About;
 
     fn call(subject: &str, backend: &str) -> Call {
         let principal = Principal {
@@ -114,6 +115,7 @@ mod tests {
             params: crate::call::Json::empty(),
             session: "s".into(),
             door: "http",
+            about: About::default(),
         }
     }
 

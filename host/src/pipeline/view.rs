@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{CallId, Failure, Generation, Pipeline};
-use crate::call::{Call, Json, Principal, Target, TargetKind};
+use crate::call::{About, Call, Json, Principal, Target, TargetKind};
 use crate::mcp::catalog::{Catalog, Entry, List};
 use crate::plugin::Row;
 
@@ -47,6 +47,7 @@ impl Looker<'_> {
             params: Json::empty(),
             session: self.session.clone(),
             door: self.door,
+            about: About::default(),
         }
     }
 }

@@ -28,6 +28,8 @@ const UNDER_HTTP: [&str; 4] =
     ["wasi:io/error@0.2.", "wasi:io/poll@0.2.", "wasi:io/streams@0.2.", "wasi:clocks/monotonic-clock@0.2."];
 /// The contract's package and the track this gateway speaks.
 const CONTRACT: &str = "sentinel:plugin/";
+/// What keeps a capability from a plugin that does not want it.
+const NOT_ASKED: &str = "its manifest does not ask for";
 
 /// Why an artifact is refused. Every variant names what to do.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,8 @@ pub struct Requests {
     pub wasi: bool,
     /// It sends HTTP requests to hosts that the operator names.
     pub http: bool,
+    /// Headers that an authenticator reads.
+    pub headers: Vec<String>,
     /// The contract's interfaces it uses; for people, the component's own imports are what is checked.
     pub imports: Vec<String>,
 }
@@ -200,10 +204,22 @@ fn read_and_check(
         let (first, then): (Vec<&String>, Vec<&String>) =
             imports.iter().partition(|import| import.starts_with("wasi:http/"));
         for import in first.into_iter().chain(then) {
-            permitted(import, of_http(import), &manifest, grant)?;
+            permitted(import, of_http(import), &manifest, grant).map_err(|error| named(error, path))?;
         }
     }
     Ok(Artifact { component, digest, manifest, imports, exports, wasi: Wasi { http, rest } })
+}
+
+/// Says where the manifest should be, if it is not there at all.
+fn named(error: ArtifactError, wasm: &Path) -> ArtifactError {
+    let path = wasm.with_extension("toml");
+    match error {
+        ArtifactError::Capability { missing, who: NOT_ASKED, fix } if !path.exists() => {
+            let fix = format!("{fix}, {}, which is missing", path.display());
+            ArtifactError::Capability { missing, who: NOT_ASKED, fix }
+        }
+        error => error,
+    }
 }
 
 /// A capability must be asked for by the plugin's manifest and granted by the operator.
@@ -225,7 +241,7 @@ fn permitted(
         return match interface {
             pure if PURE.contains(&pure) => Ok(()),
             "secrets" if !manifest.request.secrets => {
-                refuse("its manifest does not ask for", "`secrets = true` under [request] of its manifest")
+                refuse(NOT_ASKED, "`secrets = true` under [request] of its manifest")
             }
             "secrets" if !grant.secrets => refuse(
                 "the configuration does not grant",
@@ -237,7 +253,7 @@ fn permitted(
     }
     if of_http {
         if !manifest.request.http {
-            return refuse("its manifest does not ask for", "`http = true` under [request] of its manifest");
+            return refuse(NOT_ASKED, "`http = true` under [request] of its manifest");
         }
         if !grant.http {
             return refuse(
@@ -252,7 +268,7 @@ fn permitted(
     }
     if import.starts_with("wasi:") {
         if !manifest.request.wasi {
-            return refuse("its manifest does not ask for", "`wasi = true` under [request] of its manifest");
+            return refuse(NOT_ASKED, "`wasi = true` under [request] of its manifest");
         }
         if !grant.grants.iter().any(|grant| grant == "wasi") {
             return refuse(
@@ -309,6 +325,9 @@ fn compiled(
         return Ok(component);
     }
     let failed = |reason| ArtifactError::Compile { path: path.to_owned(), reason };
+    if let Some(what) = shape(wasm) {
+        return Err(failed(what));
+    }
     let (bounds, limits) = engine.compilation();
     let native = compile::compile(wasm, bounds, limits).map_err(failed)?;
     cache.keep(digest, engine, &native);
@@ -318,8 +337,23 @@ fn compiled(
     component.map_err(|error| failed(format!("{error:#}")))
 }
 
-/// What a component is known by.
-pub(super) fn digest(wasm: &[u8]) -> String {
+/// What a file is that is certainly no component, from its first bytes.
+fn shape(wasm: &[u8]) -> Option<String> {
+    const CORE: [u8; 4] = [1, 0, 0, 0];
+    match wasm {
+        [] => Some("it is empty".to_owned()),
+        [0, b'a', b's', b'm', version @ ..] if version.starts_with(&CORE) => Some(
+            "it is a core module; `sentinel-gateway plugin build` makes a component of a project, and with --module of a module that was built before"
+                .to_owned(),
+        ),
+        [0, b'a', b's', b'm', ..] => None,
+        _ => Some("it is no WebAssembly".to_owned()),
+    }
+}
+
+/// What a component is known by: its SHA-256 in hex.
+#[must_use]
+pub fn digest(wasm: &[u8]) -> String {
     hex(&Sha256::digest(wasm))
 }
 

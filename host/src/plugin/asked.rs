@@ -29,7 +29,7 @@ impl Plugin {
     /// # Errors
     /// The plugin failed.
     pub(super) fn ask_authenticate(&self, credential: &Arc<Credential>) -> PluginResult<Auth> {
-        let answer = self.pool.run(|instance| {
+        let answer = self.pool.run(0, |instance| {
             let role = instance.exports.authentication()?;
             instance.store.data_mut().subject.credential = Some(credential.clone());
             let answer = role.call_authenticate(&mut instance.store, Resource::new_borrow(0));
@@ -60,7 +60,7 @@ impl Plugin {
     /// The plugin failed.
     pub(super) fn ask_check(&self, call: &Arc<Call>) -> PluginResult<Verdict> {
         let recall = |answers: &Answers| answers.allowed(call).then_some(Ok(Verdict::Allow(None)));
-        let answer = self.pool.recall_or_run(recall, |instance| {
+        let answer = self.pool.recall_or_run(call.params.get().len(), recall, |instance| {
             let role = instance.exports.admission()?;
             instance.store.data_mut().subject.call = Some(call.clone());
             let answer = role.call_check(&mut instance.store, Resource::new_borrow(0));
@@ -86,7 +86,7 @@ impl Plugin {
         latency: Duration,
     ) -> Result<(), PluginError> {
         let latency = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        let told = self.pool.run(|instance| {
+        let told = self.pool.run(call.params.get().len(), |instance| {
             let role = instance.exports.admission()?;
             instance.store.data_mut().subject.call = Some(call.clone());
             let told = role.call_settle(
@@ -125,7 +125,7 @@ impl Plugin {
                 upstream_name: row.names.own.to_owned(),
             })
             .collect();
-        let answer = self.pool.run(|instance| {
+        let answer = self.pool.run(0, |instance| {
             let role = instance.exports.visibility()?;
             instance.store.data_mut().subject.call = Some(call.clone());
             let answer = role.call_visible(&mut instance.store, Resource::new_borrow(0), &entries);
@@ -156,6 +156,8 @@ impl Plugin {
                 request: wanted.contains(WantedHooks::ON_REQUEST),
                 response: wanted.contains(WantedHooks::ON_RESPONSE),
                 catalog: wanted.contains(WantedHooks::ON_CATALOG),
+                // What wants to see results wants to see what leaves beside them.
+                sieve: self.roles.sieving && wanted.contains(WantedHooks::ON_RESPONSE),
             })
         });
         wanted.map_err(|fault| self.failed(fault))
@@ -167,7 +169,7 @@ impl Plugin {
     /// The plugin failed.
     pub(super) fn ask_on_request(&self, call: &Arc<Call>) -> PluginResult<Arc<Edits>> {
         let recall = |answers: &Answers| answers.edits(call).map(Ok);
-        let edits = self.pool.recall_or_run(recall, |instance| {
+        let edits = self.pool.recall_or_run(call.params.get().len(), recall, |instance| {
             let edits = edits(instance, call, None)?;
             if let Ok(edits) = &edits {
                 instance.keep(call, Known::Edits(edits.clone()));
@@ -186,8 +188,24 @@ impl Plugin {
         call: &Arc<Call>,
         answer: BackendResponse,
     ) -> PluginResult<Arc<Edits>> {
-        let edits = self.pool.run(|instance| edits(instance, call, Some(answer)));
+        let message = answer.result.len();
+        let edits = self.pool.run(message, |instance| edits(instance, call, Some(answer)));
         Ok(edits.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
+    }
+
+    /// Shows a text on its way to the caller that is no result; what shall go there instead, or none if it may stay.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub(super) fn ask_sieve(&self, call: &Arc<Call>, at: &str, json: &str) -> PluginResult<Option<String>> {
+        let answer = self.pool.run(json.len(), |instance| {
+            let role = instance.exports.sieving()?;
+            instance.store.data_mut().subject.call = Some(call.clone());
+            let answer = role.call_sieve(&mut instance.store, Resource::new_borrow(0), at, json);
+            instance.store.data_mut().subject.call = None;
+            answer
+        });
+        Ok(answer.map_err(|fault| self.failed(fault))?.map_err(Refusal::from))
     }
 
     /// Collects a rewriter's edits to one list of one backend.
@@ -200,7 +218,8 @@ impl Plugin {
         kind: TargetKind,
         offers: &Arc<[Offer]>,
     ) -> PluginResult<Vec<CatalogEdit>> {
-        let edits = self.pool.run(|instance| {
+        let message = offers.iter().map(|offer| offer.item.get().len()).sum();
+        let edits = self.pool.run(message, |instance| {
             let role = instance.exports.rewriting()?;
             let subject = &mut instance.store.data_mut().subject;
             subject.catalog = Some((backend.clone(), kind, offers.clone()));

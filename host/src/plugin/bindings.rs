@@ -21,6 +21,7 @@ mod generated {
                 export sentinel:plugin/admission@0.1.0;
                 export sentinel:plugin/visibility@0.1.0;
                 export sentinel:plugin/rewriting@0.1.0;
+                export sentinel:plugin/sieving@0.1.0;
                 export sentinel:plugin/interest@0.1.0;
                 export sentinel:plugin/reuse@0.1.0;
             }
@@ -39,7 +40,7 @@ mod generated {
 
 pub(super) use generated::EveryInterface as Contract;
 pub(super) use generated::exports::sentinel::plugin::{
-    admission, authentication, interest, lifecycle, reuse, rewriting, visibility,
+    admission, authentication, interest, lifecycle, reuse, rewriting, sieving, visibility,
 };
 pub(super) use generated::sentinel::plugin::{cells, clock, counters, log, secrets, types, view};
 
@@ -155,5 +156,5 @@ macro_rules! exports {
 
 exports! {
     roles: authentication, admission, visibility, rewriting;
-    promises: interest, reuse;
+    promises: sieving, interest, reuse;
 }

@@ -2,7 +2,8 @@
 
 use parking_lot::Mutex;
 
-use super::{bounds, engine};
+use super::bounds::{self, Beyond};
+use super::engine;
 use crate::config::{Bounds, CompileLimits};
 use crate::confined::{ConfinedError, Limits, Worker};
 
@@ -61,7 +62,10 @@ fn clip(reason: &str) -> String {
 pub fn compile_here(question: &[u8]) -> Result<Vec<u8>, String> {
     let (bounds, wasm) = question.split_first().ok_or("there is nothing to compile")?;
     let bounds = if *bounds == 0 { Bounds::Guarded } else { Bounds::Checked };
-    bounds::check(wasm).map_err(|beyond| beyond.to_string())?;
+    bounds::check(wasm).map_err(|beyond| match beyond {
+        Beyond::Malformed(reason) => format!("it is damaged or cut off ({} bytes): {reason}", wasm.len()),
+        beyond => beyond.to_string(),
+    })?;
     let engine = engine::compiler(bounds).map_err(|error| format!("{error:#}"))?;
     engine.precompile_component(wasm).map_err(|error| format!("{error:#}"))
 }

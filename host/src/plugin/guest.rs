@@ -7,6 +7,7 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::allowance::Allowance;
 use super::bindings::{cells, clock, counters, log, secrets, types};
 use super::meters::{Held, Instances};
 use super::outgoing::{Hooks, Outgoing};
@@ -43,6 +44,8 @@ pub(super) struct Guest {
     pub(super) subject: Subject,
     /// The parts of the message and of its state that the guest has read in this call.
     pub(super) read: Read,
+    /// What this call may use.
+    pub(super) allowed: Allowance,
     log_lines: u32,
     host_bytes: usize,
     /// The last error the guest logged in this call: what its panic hook said before the trap.
@@ -80,6 +83,7 @@ impl Guest {
             hooks: Hooks(shared.outgoing.clone()),
             waiting: Waiting::new(shared.patience.clone()),
             held: Held::new(shared.instances.clone()),
+            allowed: Allowance::new(&shared.limits, 0),
             shared,
             subject: Subject::default(),
             read: Read::default(),
@@ -97,7 +101,8 @@ impl Guest {
     }
 
     /// A new call: the budget is whole again.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin(&mut self, allowed: Allowance) {
+        self.allowed = allowed;
         self.read = Read::default();
         self.log_lines = 0;
         self.host_bytes = 0;
@@ -139,14 +144,17 @@ impl Guest {
     /// Charges bytes that cross the border.
     pub(super) fn charge(&mut self, bytes: usize) -> wasmtime::Result<()> {
         self.host_bytes = self.host_bytes.saturating_add(bytes);
-        if self.host_bytes > self.shared.limits.host_bytes {
-            let limit = format!(
-                "more than {} bytes exchanged with the gateway in one call",
-                self.shared.limits.host_bytes
-            );
+        if self.host_bytes > self.allowed.host_bytes {
+            let limit =
+                format!("more than {} bytes exchanged with the gateway in one call", self.allowed.host_bytes);
             return Err(self.limit(&limit));
         }
         Ok(())
+    }
+
+    /// Bytes of all its memories together.
+    pub(super) fn memory(&self) -> usize {
+        self.memory
     }
 
     pub(super) fn limit(&mut self, what: &str) -> wasmtime::Error {
@@ -189,7 +197,7 @@ impl ResourceLimiter for Guest {
         desired: usize,
         declared: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let most = self.shared.limits.memory_bytes;
+        let most = self.allowed.memory_bytes;
         let growth = grows(&mut self.memory, (current, desired), declared, most);
         self.held.set(self.memory);
         match growth {

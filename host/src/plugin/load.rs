@@ -8,7 +8,8 @@ use tokio::sync::Semaphore;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 
-use super::artifact::{self, Artifact, ArtifactError, Grant, Wasi};
+use super::allowance::Fuel;
+use super::artifact::{self, Artifact, ArtifactError, Grant, Manifest, Wasi};
 use super::bindings::{Contract, Mismatch, Places, Roles};
 use super::engine::Engine;
 use super::guest::{Guest, Shared};
@@ -41,8 +42,8 @@ pub enum LoadError {
     /// JSON pointer, message and hint of every mistake in its configuration.
     #[error("its configuration is wrong")]
     Config(Vec<(String, String, Option<String>)>),
-    #[error("it plays no part in the stage `{stage}`; it exports {exports}")]
-    Role { stage: &'static str, exports: String },
+    #[error("it plays no part in the stage `{stage}`; it exports {exports}, which is asked in {fills}")]
+    Role { stage: &'static str, exports: String, fills: String },
 }
 
 impl Plugin {
@@ -56,6 +57,31 @@ impl Plugin {
         settings: &config::Plugin,
         state: &Store,
         clock: &Clock,
+    ) -> Result<Self, LoadError> {
+        Self::load_with(engine, wasm, settings, (state, clock), None)
+    }
+
+    /// The same, with its steps counted.
+    ///
+    /// # Errors
+    /// As for [`Self::load`].
+    pub fn load_counted(
+        engine: &Engine,
+        wasm: &Path,
+        settings: &config::Plugin,
+        state: &Store,
+        clock: &Clock,
+        fuel: Fuel,
+    ) -> Result<Self, LoadError> {
+        Self::load_with(engine, wasm, settings, (state, clock), Some(fuel))
+    }
+
+    fn load_with(
+        engine: &Engine,
+        wasm: &Path,
+        settings: &config::Plugin,
+        (state, clock): (&Store, &Clock),
+        fuel: Option<Fuel>,
     ) -> Result<Self, LoadError> {
         let grant = Grant {
             // A shipped plugin may ask; where its section names no secret, there is none to be had.
@@ -81,7 +107,7 @@ impl Plugin {
         });
         let pre = linker(engine, artifact.wasi)
             .and_then(|linker| linker.instantiate_pre(&artifact.component))
-            .map_err(|error| LoadError::Link(format!("{error:#}")))?;
+            .map_err(|error| LoadError::Link(lacking(&format!("{error:#}"))))?;
         let pool = Pool::new(Recipe {
             places: Places::find(&pre, roles)?,
             pre,
@@ -91,9 +117,12 @@ impl Plugin {
             config: settings.config.to_string(),
             isolation: settings.isolation,
             blocking: artifact.wasi.http || artifact.wasi.rest,
+            fuel,
         });
         pool.warm()?;
-        Ok(Self { name, digest: artifact.digest, roles, on_failure: settings.on_failure, pool, meters })
+        let Manifest { version, request, .. } = artifact.manifest;
+        let (digest, on_failure, headers) = (artifact.digest, settings.on_failure, request.headers);
+        Ok(Self { name, version, headers, digest, roles, on_failure, pool, meters })
     }
 }
 
@@ -106,6 +135,17 @@ impl From<BirthError> for LoadError {
                 Self::Config(errors.into_iter().map(|e| (e.path, e.message, e.hint)).collect())
             }
         }
+    }
+}
+
+/// In words of the contract, what a newer plugin wants and this gateway does not have: `[method]request.path` of an interface.
+fn lacking(reason: &str) -> String {
+    let named = reason.split('`').find_map(|part| part.strip_prefix("[method]"));
+    match named {
+        Some(method) => format!(
+            "it calls `{method}`, which this gateway does not have: use a newer gateway, or build the plugin with the SDK of this one ({reason})"
+        ),
+        None => reason.to_owned(),
     }
 }
 
@@ -123,7 +163,14 @@ fn fits(artifact: &Artifact, stage: Stage) -> Result<(), LoadError> {
     }
     let exports: Vec<&str> =
         artifact.exports.iter().map(String::as_str).filter(|name| *name != "lifecycle").collect();
-    Err(LoadError::Role { stage, exports: exports.join(", ") })
+    let stages = [
+        (authentication, "`authenticate`"),
+        (admission || visibility, "`guard`"),
+        (admission, "`breaker`"),
+        (rewriting, "`rewrite`"),
+    ];
+    let fills: Vec<&str> = stages.iter().filter(|(fits, _)| *fits).map(|(_, stage)| *stage).collect();
+    Err(LoadError::Role { stage, exports: exports.join(", "), fills: fills.join(" or ") })
 }
 
 fn outgoing(

@@ -18,6 +18,7 @@ pub(super) enum Hook {
     Request,
     Response,
     Catalog,
+    Sieve,
 }
 
 /// What it said, or that it failed.
@@ -33,7 +34,7 @@ pub(super) enum Said {
     Fault(&'static str),
 }
 
-const HOOKS: usize = 7;
+const HOOKS: usize = 8;
 const VERDICTS: usize = 6;
 
 impl Hook {
@@ -46,6 +47,7 @@ impl Hook {
             Self::Request => "on-request",
             Self::Response => "on-response",
             Self::Catalog => "on-catalog",
+            Self::Sieve => "sieve",
         }
     }
 }

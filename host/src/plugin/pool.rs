@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use wasmtime::component::InstancePre;
 use wasmtime::{Store, Trap};
 
+use super::allowance::{Allowance, Fuel};
 use super::bindings::types::ConfigError;
 use super::bindings::{Exports, Mismatch, Places};
 use super::guest::{Guest, Shared};
@@ -25,6 +26,8 @@ use crate::config::Isolation;
 /// Steps a guest may take inside `configure`, where it may build tables.
 const CONFIGURE_FUEL: u64 = 500_000_000;
 const CONFIGURE_TICKS: u64 = 5_000;
+/// So many bytes can cross the border at once in any case.
+const LEAST_HOSTCALL: usize = 64 << 10;
 
 thread_local! {
     static SLOT: Cell<usize> = const { Cell::new(usize::MAX) };
@@ -61,6 +64,8 @@ pub(super) struct Recipe {
     pub(super) isolation: Isolation,
     /// WASI's blocking functions need a thread that may block.
     pub(super) blocking: bool,
+    /// Where steps are counted, for those who ask.
+    pub(super) fuel: Option<Fuel>,
 }
 
 pub(super) struct Pool {
@@ -95,17 +100,23 @@ impl Pool {
     }
 
     /// Runs one call on an instance, best the one of this thread.
-    pub(super) fn run<R>(&self, work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>) -> Result<R, Fault> {
-        self.run_in(mine(), |_| None, work)
+    /// `message` is how long the message is that it is asked about.
+    pub(super) fn run<R>(
+        &self,
+        message: usize,
+        work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>,
+    ) -> Result<R, Fault> {
+        self.run_in(mine(), message, |_| None, work)
     }
 
     /// The same, unless the instance has answered this before.
     pub(super) fn recall_or_run<R>(
         &self,
+        message: usize,
         recall: impl FnOnce(&Answers) -> Option<R>,
         work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>,
     ) -> Result<R, Fault> {
-        self.run_in(mine(), recall, work)
+        self.run_in(mine(), message, recall, work)
     }
 
     /// Runs a call that no thread makes again, best on the instance that was made first.
@@ -113,17 +124,18 @@ impl Pool {
         &self,
         work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>,
     ) -> Result<R, Fault> {
-        self.run_in(0, |_| None, work)
+        self.run_in(0, 0, |_| None, work)
     }
 
     fn run_in<R>(
         &self,
         mine: usize,
+        message: usize,
         recall: impl FnOnce(&Answers) -> Option<R>,
         work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>,
     ) -> Result<R, Fault> {
         if self.recipe.isolation == Isolation::Call {
-            return self.fresh(work);
+            return self.fresh(message, work);
         }
         for offset in 0..self.slots.len() {
             let Some(mut slot) = self.slots[(mine + offset) % self.slots.len()].try_lock() else { continue };
@@ -135,36 +147,45 @@ impl Pool {
                 Some(instance) => instance,
                 None => self.birth().map_err(BirthError::into_fault)?,
             };
-            let result = self.call(&mut instance, work);
+            let result = self.call(&mut instance, message, work);
             if result.is_ok() && !instance.spent(&self.recipe.shared) {
                 *slot = Some(instance);
             }
             return result;
         }
-        self.fresh(work)
+        self.fresh(message, work)
     }
 
-    fn fresh<R>(&self, work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>) -> Result<R, Fault> {
+    fn fresh<R>(
+        &self,
+        message: usize,
+        work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>,
+    ) -> Result<R, Fault> {
         let mut instance = self.birth().map_err(BirthError::into_fault)?;
-        self.call(&mut instance, work)
+        self.call(&mut instance, message, work)
     }
 
     fn call<R>(
         &self,
         instance: &mut Instance,
+        message: usize,
         work: impl FnOnce(&mut Instance) -> wasmtime::Result<R>,
     ) -> Result<R, Fault> {
-        let limits = &self.recipe.shared.limits;
+        let allowed = Allowance::new(&self.recipe.shared.limits, message);
         let _ticking = self.recipe.ticker.run(mine());
         instance.calls += 1;
-        instance.store.data_mut().begin();
-        instance.store.set_epoch_deadline(limits.deadline_ms.max(1));
-        let outcome = match instance.store.set_fuel(limits.fuel) {
+        instance.store.data_mut().begin(allowed);
+        instance.store.set_hostcall_fuel(allowed.host_bytes.max(LEAST_HOSTCALL));
+        instance.store.set_epoch_deadline(allowed.deadline_ms);
+        let outcome = match instance.store.set_fuel(allowed.fuel) {
             Ok(()) if self.recipe.blocking => blocking(|| work(instance)),
             Ok(()) => work(instance),
             Err(error) => Err(error),
         };
-        outcome.map_err(|error| fault(&error, instance.store.data_mut(), limits.fuel, limits.deadline_ms))
+        if let Some(fuel) = &self.recipe.fuel {
+            fuel.add(allowed.fuel.saturating_sub(instance.store.get_fuel().unwrap_or(0)));
+        }
+        outcome.map_err(|error| fault(&error, instance.store.data_mut(), allowed.fuel, allowed.deadline_ms))
     }
 
     fn birth(&self) -> Result<Instance, BirthError> {
@@ -172,7 +193,7 @@ impl Pool {
         let _ticking = recipe.ticker.run(mine());
         let mut store = Store::new(recipe.pre.engine(), Guest::new(recipe.shared.clone()));
         store.limiter(|guest| guest);
-        store.set_hostcall_fuel(recipe.shared.limits.host_bytes.max(64 << 10));
+        store.set_hostcall_fuel(recipe.shared.limits.host_bytes.max(LEAST_HOSTCALL));
         store.set_epoch_deadline(CONFIGURE_TICKS);
         store.epoch_deadline_callback(|mut guest| Ok(guest.data_mut().deadline_passed()));
         let made =
@@ -215,7 +236,8 @@ impl Instance {
     }
 
     fn spent(&self, shared: &Shared) -> bool {
-        self.calls >= shared.limits.max_calls
+        // What a long message made it hold is not kept for the short ones.
+        self.calls >= shared.limits.max_calls || self.store.data().memory() > shared.limits.memory_bytes
     }
 }
 
@@ -251,6 +273,8 @@ fn fault(error: &wasmtime::Error, guest: &mut Guest, fuel: u64, deadline_ms: u64
         Some(Trap::StackOverflow) => Fault::Limit("its stack overflowed".to_owned()),
         Some(trap) => Fault::Trap(match guest.last_error.take() {
             Some(said) => said,
+            // A guest's stack lies in its memory: what overflows it has left its memory.
+            None if *trap == Trap::MemoryOutOfBounds => format!("{trap} (perhaps its stack overflowed)"),
             None => trap.to_string(),
         }),
         None if error.is::<wasmtime::PoolConcurrencyLimitError>() => Fault::Saturated,
@@ -262,7 +286,7 @@ fn fault(error: &wasmtime::Error, guest: &mut Guest, fuel: u64, deadline_ms: u64
         None => match error.root_cause().to_string() {
             // Data of one call that wasmtime refuses to copy; its error has no public type.
             cause if cause.contains("fuel allocated for hostcalls") => {
-                let limit = guest.shared.limits.host_bytes;
+                let limit = guest.allowed.host_bytes;
                 Fault::Limit(format!("more than {limit} bytes exchanged with the gateway in one call"))
             }
             cause => Fault::Trap(cause),

@@ -136,7 +136,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::{Json, TargetKind};
+    use crate::call::{About, Json, TargetKind};
 
     const TARGET: Read = Read { caller: false, target: true, more: false };
     const BOTH: Read = Read { caller: true, ..TARGET };
@@ -156,6 +156,7 @@ mod tests {
             params: Json::from("{}"),
             session: "s".into(),
             door: "stdio",
+            about: About::default(),
         }
     }
 

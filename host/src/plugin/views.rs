@@ -167,8 +167,16 @@ impl view::HostCall for Guest {
         let found = match key.as_str() {
             "session.id" => Some((*call.session).to_owned()),
             "door" => Some(call.door.to_owned()),
+            "peer.ip" => call.about.address.as_deref().map(str::to_owned),
             _ => None,
         };
+        self.text(found)
+    }
+    fn definition(&mut self, _: Resource<CallView>, pointer: String) -> wasmtime::Result<Option<String>> {
+        self.charge(pointer.len())?;
+        // A list may change between two calls.
+        let definition = self.itself()?.about.definition.as_ref();
+        let found = definition.and_then(|it| splice::get(it.json(), &pointer)).map(str::to_owned);
         self.text(found)
     }
     fn drop(&mut self, _: Resource<CallView>) -> wasmtime::Result<()> {

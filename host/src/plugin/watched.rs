@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::meters::{Hook, Said};
 use super::subject::{BackendResponse, CatalogEdit, Edits};
-use super::{Auth, Plugin, PluginError, PluginResult, Row, Verdict};
+use super::{Auth, Plugin, PluginError, PluginResult, Row, Verdict, overheard};
 use crate::call::{Call, Credential, Outcome, TargetKind};
 use crate::mcp::catalog::Offer;
 use crate::telemetry::trace;
@@ -93,6 +93,14 @@ impl Plugin {
         self.watched(Hook::Catalog, || self.ask_on_catalog(backend, kind, offers), said)
     }
 
+    /// Shows a text on its way to the caller that is no result; what shall go there instead, or none if it may stay.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub fn sieve(&self, call: &Arc<Call>, at: &str, json: &str) -> PluginResult<Option<String>> {
+        self.watched(Hook::Sieve, || self.ask_sieve(call, at, json), said)
+    }
+
     fn watched<T>(&self, hook: Hook, ask: impl FnOnce() -> T, says: impl FnOnce(&T) -> Said) -> T {
         let step = trace::step();
         let began = Instant::now();
@@ -100,6 +108,7 @@ impl Plugin {
         let took = began.elapsed();
         let said = says(&answer);
         self.meters.count(hook, said, took);
+        overheard::note(&self.name, hook.as_str(), said.as_str(), took);
         if let Some(step) = step {
             step.plugin(&self.name, hook.as_str(), said.as_str(), said.fault());
         }

@@ -61,7 +61,12 @@ impl Chain {
                     }
                 }
                 Ok(Err(refusal)) => {
-                    return Err(refusal::worded(&self.redaction, &refusal, DenialKind::Unauthenticated));
+                    return Err(refusal::denied(
+                        &self.redaction,
+                        plugin,
+                        &refusal,
+                        DenialKind::Unauthenticated,
+                    ));
                 }
                 // An authenticator that fails can at best abstain; it never lets anybody in.
                 Err(error) => failed(plugin, &error)?,
@@ -137,7 +142,9 @@ impl Chain {
         match plugin.check(call) {
             Ok(Ok(Verdict::Allow(permit))) => Ok(permit.map_or(Said::Nothing, Said::Permit)),
             Ok(Ok(Verdict::Ask(request))) => Ok(Said::Ask(request)),
-            Ok(Err(refusal)) => Err(refusal::worded(&self.redaction, &refusal, DenialKind::Forbidden)),
+            Ok(Err(refusal)) => {
+                Err(refusal::denied(&self.redaction, plugin, &refusal, DenialKind::Forbidden))
+            }
             Err(error) => failed(plugin, &error).map(|()| Said::Nothing),
         }
     }

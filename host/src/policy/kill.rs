@@ -132,7 +132,7 @@ fn configured(settings: &config::KillSwitch) -> Configured {
 mod tests {
     use super::super::order::{Order, Switch};
     use super::*;
-    use crate::call::{Json, TargetKind};
+    use crate::call::{About, Json, TargetKind};
 
     fn target(name: &str, upstream: &str, backend: &str) -> Target {
         Target {
@@ -161,6 +161,7 @@ mod tests {
             params: Json::empty(),
             session: "s".into(),
             door: "stdio",
+            about: About::default(),
         }
     }
 

@@ -7,13 +7,20 @@ use crate::call::{Denial, DenialKind};
 use crate::config::OnFailure;
 use crate::plugin::{ApprovalRequest, Plugin, Refusal};
 use crate::redact::Redaction;
+use crate::text;
 
 /// Longest machine word and message a plugin may send to a client.
 const MAX_REASON: usize = 64;
 const MAX_MESSAGE: usize = 500;
 
 /// A plugin's words for the wire: without secrets, bounded, printable, and with the step they belong to.
-pub(crate) fn worded(redaction: &Redaction, refusal: &Refusal, stage: DenialKind) -> Denial {
+pub(crate) fn denied(redaction: &Redaction, plugin: &Plugin, refusal: &Refusal, stage: DenialKind) -> Denial {
+    let denial = worded(redaction, refusal, stage);
+    let by = decided(plugin, "deny", &denial.reason);
+    denial.decided(by)
+}
+
+fn worded(redaction: &Redaction, refusal: &Refusal, stage: DenialKind) -> Denial {
     let kind = match refusal.reason.as_str() {
         "rate_limited" => DenialKind::RateLimited,
         "circuit_open" => DenialKind::CircuitOpen,
@@ -34,7 +41,14 @@ pub(crate) fn worded(redaction: &Redaction, refusal: &Refusal, stage: DenialKind
             .take(16)
             .map(|(name, value)| (redaction.excerpt(name, MAX_REASON), redaction.excerpt(value, MAX_MESSAGE)))
             .collect(),
+        decided: None,
     }
+}
+
+/// Who decided what, for the record.
+fn decided(plugin: &Plugin, verdict: &str, why: &str) -> String {
+    let version = text::excerpt(plugin.version().as_bytes(), MAX_REASON);
+    format!("{} {version} sha256 {}: {verdict} {why}", plugin.name(), plugin.digest())
 }
 
 /// The refusal of a call that somebody would have to approve: this gateway cannot ask anybody yet, so such a call never
@@ -49,7 +63,7 @@ pub(super) fn nobody_to_ask(redaction: &Redaction, plugin: &Plugin, request: &Ap
     let mut denial = Denial::new(DenialKind::Forbidden, "approval_unavailable", message);
     let facts = [("approval_reason", wanted), ("approval_risk", request.risk.as_str().to_owned())];
     denial.details.extend(facts.map(|(name, value)| (name.to_owned(), value)));
-    denial
+    denial.decided(decided(plugin, "ask", &request.reason))
 }
 
 /// What follows from a plugin's failure: a refusal, unless the operator chose otherwise. `part` says what kind of plugin it
@@ -72,7 +86,8 @@ pub(crate) fn failed(
             let shown =
                 shown.map_or_else(|| "; see the gateway's log".to_owned(), |shown| format!(": {shown}"));
             let message = format!("the {part} plugin `{name}` failed, so the call is refused{shown}");
-            Err(Denial::new(DenialKind::Unavailable, "plugin_failed", message))
+            let denial = Denial::new(DenialKind::Unavailable, "plugin_failed", message);
+            Err(denial.decided(decided(plugin, "fault", "")))
         }
     }
 }

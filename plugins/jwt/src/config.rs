@@ -42,6 +42,9 @@ pub struct Config {
     /// Issuers whose tokens are left to other authenticators.
     #[serde(default)]
     pub others: Vec<String>,
+    /// Tokens that are no JWT are left to other authenticators, because there are such.
+    #[serde(default)]
+    pub leave_opaque: bool,
     /// Tolerated difference between the clocks, in seconds; at most 60.
     #[serde(default = "default_leeway_s")]
     pub leeway_s: u64,
@@ -194,7 +197,7 @@ impl Config {
         }
         if errors.is_empty() {
             let verifier = Verifier::expecting(expected, self.leeway_s, keys);
-            Ok(verifier.requiring(self.required_scopes).giving(roles).beside(self.others))
+            Ok(verifier.requiring(self.required_scopes).giving(roles).beside(self.others, self.leave_opaque))
         } else {
             Err(errors)
         }

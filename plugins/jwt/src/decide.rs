@@ -45,6 +45,8 @@ pub struct Verifier {
     roles: Roles,
     /// Issuers whose tokens are left to other authenticators.
     others: Vec<String>,
+    /// Whether tokens that are no JWT are left to them as well.
+    leave_opaque: bool,
     origin: Origin,
 }
 
@@ -67,7 +69,8 @@ impl Verifier {
         let minted = keys.iter().any(|key| key.algorithm() == Algorithm::Hs256);
         let origin = if minted { Origin::Minted } else { Origin::Issued };
         let (required_scopes, others) = (Vec::new(), Vec::new());
-        Self { expected, leeway_s, keys, required_scopes, roles: Roles::default(), others, origin }
+        let roles = Roles::default();
+        Self { expected, leeway_s, keys, required_scopes, roles, others, leave_opaque: false, origin }
     }
 
     /// The same, for tokens that have all of these scopes.
@@ -86,8 +89,9 @@ impl Verifier {
 
     /// The same, leaving tokens of these issuers to other authenticators.
     #[must_use]
-    pub fn beside(mut self, others: Vec<String>) -> Self {
+    pub fn beside(mut self, others: Vec<String>, leave_opaque: bool) -> Self {
         self.others = others;
+        self.leave_opaque = leave_opaque;
         self
     }
 
@@ -95,6 +99,10 @@ impl Verifier {
     /// it, and the other authenticator checks the signature with the keys of its own issuer.
     #[must_use]
     pub fn leaves(&self, token: &str) -> bool {
+        // RFC 7515, section 3.1: three parts.
+        if self.leave_opaque && token.bytes().filter(|byte| *byte == b'.').count() != 2 {
+            return true;
+        }
         if self.others.is_empty() || token.len() > MAX_TOKEN_BYTES {
             return false;
         }

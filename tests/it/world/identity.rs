@@ -94,7 +94,7 @@ fn roles_of_an_identity_provider() {
     // As it was: a token without the claim `role` is refused, and the hint fits the mode.
     let plain = door("");
     let refused = asks(&plain.anyone(), &minted(&json!({"roles": ["reader"]})));
-    assert_eq!((refused.status, reason(&refused.value())), (401, "unauthenticated"));
+    assert_eq!((refused.status, reason(&refused.value())), (401, "no_role"));
     assert!(refused.text.contains("it has no `role`") && refused.text.contains("role_claims"), "{refused:?}");
     // With the claims named, all of them are let in.
     let door = door(

@@ -17,6 +17,15 @@ const NAMED: usize = 20;
 /// compile.
 const STACK: usize = 64 << 20;
 
+/// The schemas of a server's tools as it lists them, by its own names.
+pub(super) type Own = HashMap<String, Option<String>>;
+
+/// Those schemas of a list, before rewriters have changed anything.
+pub(super) fn own(tools: &[Offer]) -> Own {
+    let schema = |tool: &Offer| splice::get(tool.item.get(), "/inputSchema").map(str::to_owned);
+    tools.iter().map(|tool| (tool.upstream.clone(), schema(tool))).collect()
+}
+
 /// Whose tools they are, and what the operator said about them; nothing, if they come from the configuration itself.
 #[derive(Clone, Copy)]
 pub(super) struct Owner<'a> {
@@ -25,11 +34,11 @@ pub(super) struct Owner<'a> {
 }
 
 /// Reads the schemas of all tools. Those that are as they were before are not read again.
-pub(super) fn read(backend: Owner<'_>, shaped: &mut Offers, before: &Offers) {
+pub(super) fn read(backend: Owner<'_>, shaped: &mut Offers, own: &Own, before: &Offers) {
     let tools = &shaped.tools;
     let all = std::thread::scope(|scope| {
         let reading = std::thread::Builder::new().name("schemas".to_owned()).stack_size(STACK);
-        let reading = reading.spawn_scoped(scope, || all(backend, tools, before));
+        let reading = reading.spawn_scoped(scope, || all(backend, tools, own, before));
         reading.ok().and_then(|reading| reading.join().ok())
     });
     match all {
@@ -41,7 +50,12 @@ pub(super) fn read(backend: Owner<'_>, shaped: &mut Offers, before: &Offers) {
     }
 }
 
-fn all(backend: Owner<'_>, tools: &[Offer], before: &Offers) -> HashMap<String, Arc<ArgumentSchema>> {
+fn all(
+    backend: Owner<'_>,
+    tools: &[Offer],
+    own: &Own,
+    before: &Offers,
+) -> HashMap<String, Arc<ArgumentSchema>> {
     let mut room = Room::default();
     let mut all: HashMap<String, Arc<ArgumentSchema>> = HashMap::with_capacity(tools.len());
     let mut said = 0_usize;
@@ -52,7 +66,10 @@ fn all(backend: Owner<'_>, tools: &[Offer], before: &Offers) -> HashMap<String, 
             continue;
         }
         let text = splice::get(tool.item.get(), "/inputSchema");
+        // A rewriter may show clients another schema; what it makes of their arguments has to fit the server's own.
+        let own = own.get(&tool.upstream).map(Option::as_deref).filter(|own| *own != text);
         let known = before.arguments.get(&tool.name).filter(|known| known.is(text, &mut room));
+        let known = known.filter(|known| known.of_server().text() == own.unwrap_or(text).unwrap_or("{}"));
         let schema = known.cloned().unwrap_or_else(|| {
             let text = text.map(|text| message::raw(text.to_owned()));
             let names = Names { shown: &tool.name, own: &tool.upstream, backend: backend.name };
@@ -62,6 +79,15 @@ fn all(backend: Owner<'_>, tools: &[Offer], before: &Offers) -> HashMap<String, 
             }
             let (schema, notices) = ArgumentSchema::read(text, strict, &mut room);
             let schema = if wanted == Arguments::Warn { schema.advising() } else { schema };
+            let schema = match own {
+                Some(own) => {
+                    let own = own.map(|own| message::raw(own.to_owned()));
+                    let (own, _) = ArgumentSchema::read(own, strict, &mut room);
+                    let own = if wanted == Arguments::Warn { own.advising() } else { own };
+                    schema.in_place_of(Arc::new(own))
+                }
+                None => schema,
+            };
             if !notices.is_empty() {
                 said += 1;
             }

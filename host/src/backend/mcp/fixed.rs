@@ -25,7 +25,8 @@ impl Fixed {
         for list in List::ALL {
             shaped.set(list, reshape(&backend, list, offers.get(list).to_vec()));
         }
-        arguments::read(Owner { name: &backend, settings: None }, &mut shaped, &offers);
+        let own = arguments::own(&offers.tools);
+        arguments::read(Owner { name: &backend, settings: None }, &mut shaped, &own, &offers);
         Self { backend, offers: shaped }
     }
 }

@@ -311,12 +311,13 @@ impl Registry {
         let (reshape, of, offers) = (self.reshape.clone(), backend.clone(), offers.clone());
         let read = tokio::task::spawn_blocking(move || {
             let mut fitted = items::fit(&of, &offers);
+            let own = arguments::own(&fitted.tools);
             let mut shaped = Offers::default();
             for list in List::ALL {
                 shaped.set(list, reshape(&of.name, list, fitted.take(list)));
             }
             let owner = Owner { name: &of.name, settings: Some(&of.settings) };
-            arguments::read(owner, &mut shaped, &before);
+            arguments::read(owner, &mut shaped, &own, &before);
             shaped
         });
         read.await

@@ -27,6 +27,12 @@ pub(super) fn take(
     // Among several clients nobody can know whose request caused it. A stateless server speaks about requests
     // under way only, so if there is one, it is that.
     let only = || (peer.era() == Era::Stateless).then(|| peer.only()).flatten();
-    let client = client.or_else(only).or_else(|| fleet.sole.get().cloned());
+    // The sole client has made all calls. While one is under way whose rewriters want to see what the server says, it goes
+    // through them.
+    let sole = || {
+        let sole = fleet.sole.get()?;
+        Some(peer.newest().filter(|client| client.is_sieved()).unwrap_or_else(|| sole.clone()))
+    };
+    let client = client.or_else(only).or_else(sole);
     forward::pass_on(&backend.name, peer, client, message);
 }

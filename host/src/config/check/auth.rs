@@ -12,6 +12,36 @@ use crate::config::problem::nearest;
 /// RFC 7518, 3.2: a key for HS256 has at least the size of the hash.
 const MIN_SECRET: usize = 32;
 
+/// The keys of [auth] about tokens of issuers.
+const OF_TOKENS: [&str; 18] = [
+    "jwt_secret_env",
+    "jwt_secret_file",
+    "jwt_issuer",
+    "jwt_audience",
+    "leeway_secs",
+    "keys",
+    "jwks_file",
+    "jwks_url",
+    "jwks_ca_file",
+    "jwks_max_age_secs",
+    "jwks_refetch_secs",
+    "jwks_stale_secs",
+    "required_scopes",
+    "audience_claims",
+    "role_claims",
+    "role_map",
+    "default_role",
+    "issuers",
+];
+
+/// What knows the user who runs the gateway, where callers bring credentials of another kind.
+fn operators_own(role: &str) -> Shipped {
+    Shipped {
+        name: AUTH_OPERATOR.to_owned(),
+        ..Shipped::new("auth-local", "auth", json!({ "operator": role }))
+    }
+}
+
 impl Checker<'_> {
     /// What the gateway itself needs, and the configuration of the authenticators; with one for its own user if commands reach
     /// it.
@@ -31,15 +61,19 @@ impl Checker<'_> {
         let operator = operator.then(|| self.operator(raw, rbac));
         let (auth, by_mode) = match raw.mode {
             RawMode::Local => (Some(Auth::Local), vec![self.local(raw, rbac, http, operator)]),
+            RawMode::Plugins => {
+                self.without_effect("plugins", "remove it, or set mode = \"jwt\"");
+                self.idle(&["role", "subject"], "plugins", "the plugin says it");
+                // Over HTTP every caller brings a credential of their own.
+                let token = if http.is_some() { None } else { self.var(&raw.token_env).map(Secret::new) };
+                (Some(Auth::Plugins { token }), operator.as_deref().map(operators_own).into_iter().collect())
+            }
             RawMode::Jwt => {
                 // Over HTTP every caller brings a token of their own.
                 let auth = if http.is_some() { Some(Auth::Jwt { token: None }) } else { self.token(raw) };
                 let mut all = self.issuers(raw, rbac);
                 // Whoever runs the gateway has no token for it.
-                all.extend(operator.map(|role| Shipped {
-                    name: AUTH_OPERATOR.to_owned(),
-                    ..Shipped::new("auth-local", "auth", json!({ "operator": role }))
-                }));
+                all.extend(operator.as_deref().map(operators_own));
                 (auth, all)
             }
         };
@@ -105,32 +139,8 @@ impl Checker<'_> {
         http: Option<&RawHttp>,
         operator: Option<String>,
     ) -> Shipped {
-        for key in [
-            "jwt_secret_env",
-            "jwt_secret_file",
-            "jwt_issuer",
-            "jwt_audience",
-            "token_env",
-            "leeway_secs",
-            "keys",
-            "jwks_file",
-            "jwks_url",
-            "jwks_ca_file",
-            "jwks_max_age_secs",
-            "jwks_refetch_secs",
-            "jwks_stale_secs",
-            "required_scopes",
-            "audience_claims",
-            "role_claims",
-            "role_map",
-            "default_role",
-            "issuers",
-        ] {
-            let at = format!("/auth/{key}");
-            if self.typed(&at) {
-                self.warn(&at, "it has no effect in mode \"local\"", "remove it, or set mode = \"jwt\"");
-            }
-        }
+        self.without_effect("local", "remove it, or set mode = \"jwt\"");
+        self.idle(&["token_env"], "local", "the user who starts the gateway is the caller");
         match &raw.role {
             None => {
                 let hint = "name one of [rbac.roles]: role = \"admin\"";
@@ -147,6 +157,26 @@ impl Checker<'_> {
             config["operator"] = operator.into();
         }
         Shipped::new("auth-local", "auth", config)
+    }
+
+    /// Warns of all that is about tokens of issuers, where nobody reads such.
+    fn without_effect(&mut self, mode: &str, hint: &str) {
+        for key in OF_TOKENS {
+            let at = format!("/auth/{key}");
+            if self.typed(&at) {
+                self.warn(&at, format!("it has no effect in mode {mode:?}"), hint);
+            }
+        }
+    }
+
+    /// Warns of keys that are for another mode.
+    fn idle(&mut self, keys: &[&str], mode: &str, why: &str) {
+        for key in keys {
+            let at = format!("/auth/{key}");
+            if self.typed(&at) {
+                self.warn(&at, format!("it has no effect in mode {mode:?}: {why}"), "remove it");
+            }
+        }
     }
 
     /// A role that is given must be one of the file.

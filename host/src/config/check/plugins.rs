@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::raw::{
-    Raw, RawBackend, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawRbac, RawStage,
+    Raw, RawBackend, RawIsolation, RawLimits, RawMode, RawOnFailure, RawPlugin, RawRbac, RawStage,
 };
 use super::super::rest::{Route, RouteAuth};
 use super::super::secret::Secret;
@@ -30,6 +30,9 @@ const SHIPPED: [&str; 10] = [
     "rewrite-rules",
     AUTH_OPERATOR,
 ];
+
+/// Plugins that come with the gateway and are asked only where an entry of [[plugins]] names them, with their stages.
+const OPTIONAL: [(&str, Stage); 2] = [("cel-policy", Stage::Guard), ("redact-pii", Stage::Rewrite)];
 
 /// The longest pause of the plugin `circuit-breaker`, by default.
 const MAX_RECOVERY_MS: u64 = 300_000;
@@ -122,6 +125,13 @@ impl Checker<'_> {
                 continue;
             }
             typed.push(name);
+            let optional = OPTIONAL.iter().find(|(artifact, _)| *artifact == name && plugin.wasm.is_none());
+            if let Some((artifact, stage)) = optional {
+                let mut own = Shipped::new(artifact, "plugins", json!({})).plugin(*stage);
+                self.change(&at, &mut own, plugin);
+                chain.push(own);
+                continue;
+            }
             if !SHIPPED.contains(&name) {
                 chain.extend(self.custom(&at, name, plugin));
                 continue;
@@ -141,7 +151,58 @@ impl Checker<'_> {
         }
         // Stable: within a stage the shipped come first, then one's own in the order of the file.
         chain.sort_by_key(|plugin| plugin.stage);
+        self.reorder(&mut chain, &raw.plugins);
+        self.beside_own(&mut chain, raw);
         chain
+    }
+
+    /// Puts authenticators of one's own before those that they name.
+    fn reorder(&mut self, chain: &mut Vec<Plugin>, typed: &[RawPlugin]) {
+        let place = |chain: &[Plugin], name: &str| chain.iter().position(|plugin| plugin.name == name);
+        for (index, raw) in typed.iter().enumerate() {
+            let (Some(name), Some(before)) = (raw.name.as_deref(), raw.before.as_deref()) else { continue };
+            let at = format!("/plugins/{index}/before");
+            let Some(own) = place(chain, name) else { continue };
+            if chain[own].stage != Stage::Authenticate || chain[own].wasm.is_none() {
+                let hint = "remove it; a plugin of another stage stands where the file names it";
+                self.problem(&at, "only an authenticator of your own can be asked before others", hint);
+                continue;
+            }
+            match place(chain, before)
+                .filter(|other| chain[*other].stage == Stage::Authenticate && *other != own)
+            {
+                Some(other) if other < own => {
+                    let moved = chain.remove(own);
+                    chain.insert(other, moved);
+                }
+                Some(_) => {}
+                None => {
+                    let others = chain.iter().filter(|it| it.stage == Stage::Authenticate && it.name != name);
+                    let others: Vec<&str> = others.map(|plugin| plugin.name.as_str()).collect();
+                    let hint = format!("the others are: {}", others.join(", "));
+                    self.problem(&at, format!("there is no authenticator {before:?} to come before"), hint);
+                }
+            }
+        }
+    }
+
+    /// Where there are authenticators of one's own, those for JWTs leave every other token to them; and without any, mode
+    /// "plugins" would let nobody in.
+    fn beside_own(&mut self, chain: &mut [Plugin], raw: &Raw) {
+        let own = chain.iter().any(|plugin| plugin.stage == Stage::Authenticate && plugin.wasm.is_some());
+        if raw.auth.mode == RawMode::Plugins && !own && raw.auth.api_keys.is_empty() {
+            let hint = "add a [[plugins]] entry with stage = \"authenticate\"";
+            self.problem(
+                "/auth/mode",
+                "there is no authenticator of your own, so nobody would be known",
+                hint,
+            );
+        }
+        for plugin in
+            chain.iter_mut().filter(|plugin| own && matches!(plugin.artifact, "auth-jwt" | "auth-jwks"))
+        {
+            plugin.config["leave_opaque"] = true.into();
+        }
     }
 
     fn custom(&mut self, at: &str, name: &str, raw: &RawPlugin) -> Option<Plugin> {
@@ -149,8 +210,9 @@ impl Checker<'_> {
             let hint = "letters, digits, _ and -, at most 48";
             self.problem(&format!("{at}/name"), format!("{name:?} cannot be the name of a plugin"), hint);
         }
-        let meant =
-            nearest(name, SHIPPED).map(|near| format!("; or did you mean {near}?")).unwrap_or_default();
+        let meant = nearest(name, SHIPPED.into_iter().chain(OPTIONAL.map(|(name, _)| name)))
+            .map(|near| format!("; or did you mean {near}?"))
+            .unwrap_or_default();
         if raw.wasm.is_none() {
             let hint = format!("wasm = \"{name}.wasm\"{meant}");
             self.problem(&format!("{at}/wasm"), "a plugin of your own needs its file", hint);
@@ -296,6 +358,8 @@ fn default_limits(name: &str) -> Limits {
         "auth-jwt" => Limits { fuel: 50_000_000, deadline_ms: 50, ..Limits::default() },
         // It also reads a whole set of keys now and then.
         "auth-jwks" => Limits { fuel: 200_000_000, deadline_ms: 200, ..Limits::default() },
+        // Reading a call into the values of CEL and judging it by some dozens of rules.
+        "cel-policy" => Limits { fuel: 10_000_000, deadline_ms: 20, ..Limits::default() },
         _ => Limits::default(),
     }
 }

@@ -39,10 +39,13 @@ pub(in crate::config) enum RawIsolation {
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct RawPlugin {
     /// The name of a shipped plugin (auth-jwt, auth-jwks, auth-local, auth-api-key, rate-limit, rbac,
-    /// command-policy, circuit-breaker, rewrite-rules), or a new one.
+    /// command-policy, cel-policy, circuit-breaker, rewrite-rules, redact-pii), or a new one.
     pub(in crate::config) name: Option<String>,
     /// Where it stands in the chain; only for a plugin of your own.
     pub(in crate::config) stage: Option<RawStage>,
+    /// Of an authenticator of your own: the authenticator before which it is asked, such as "auth-jwt". Without it, it is asked
+    /// after those that come with the gateway, in the order of the file.
+    pub(in crate::config) before: Option<String>,
     /// The file of the component; relative to this file. A shipped plugin has its own.
     pub(in crate::config) wasm: Option<String>,
     /// The SHA-256 digest the file must have, in hex.

@@ -141,7 +141,10 @@ impl Mount {
     /// RFC 6750, section 3, and RFC 9728, section 5.1. A caller who brought no credential is not told that it is wrong.
     fn unauthenticated(&self, denial: &Denial, brought: bool, code: i64) -> Refused {
         let challenge = challenge::unknown(self.resource.as_ref(), &self.path, brought);
-        let response = status(401, code, &denial.message, "unauthenticated");
+        // The gateway's own reasons are one: there is nothing that a client could do about each.
+        let own = ["no_credential", "credentials_differ", "rejected"].contains(&&*denial.reason);
+        let reason = if own { "unauthenticated" } else { &denial.reason };
+        let response = status(401, code, &denial.message, reason);
         Refusal::new(challenge::with(response, &challenge), denial.clone())
     }
 

@@ -103,7 +103,7 @@ pub(super) fn lacking(message: &[u8]) -> Option<String> {
 }
 
 /// A failure as an error message of JSON-RPC.
-pub(super) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
+pub(crate) fn failed(id: &str, failure: &Failure, era: Era) -> Option<Bytes> {
     let text = said(failure);
     let (code, data) = match failure {
         // To this caller it is as unknown as a method that does not exist.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use sentinel_gateway::call::{Call, Credential, Json, Principal, Target, TargetKind};
+use sentinel_gateway::call::{About, Call, Credential, Json, Principal, Target, TargetKind};
 use sentinel_gateway::config::{self, Bounds, Isolation, Limits, OnFailure, Stage};
 use sentinel_gateway::plugin::{
     Auth, BackendResponse, Engine, Plugin, PluginError, Refusal, Row, Verdict, fuzz,
@@ -217,6 +217,7 @@ fn call() -> Arc<Call> {
         params: Json::from(r#"{"name":"t","arguments":{"a":1}}"#.to_owned()),
         session: "session".into(),
         door: "stdio",
+        about: About::default(),
     })
 }
 
