@@ -21,6 +21,7 @@ mod operations;
 mod parameters;
 mod pick;
 mod read;
+mod reader;
 mod refs;
 mod routes;
 mod schema;

@@ -9,6 +9,7 @@ use super::naming::{self, MAX_ID};
 use super::notes::Notes;
 use super::operation::{Body, Media, Operation, Requirement, Response, Scheme};
 use super::read::Document;
+use super::reader::Reader;
 use super::refs::{self, RefError};
 use super::schema::{self, SchemaError, Source, Way};
 
@@ -118,13 +119,6 @@ fn methods(item: &Value) -> Vec<(String, &Value)> {
     known.chain(more).map(|(method, operation)| (method.clone(), operation)).collect()
 }
 
-/// Reads the parts of one document.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reader<'a> {
-    pub(super) root: &'a Value,
-    schemas: Source<'a>,
-}
-
 impl Reader<'_> {
     #[expect(clippy::too_many_arguments, reason = "what an operation is read from")]
     fn operation(
@@ -181,16 +175,6 @@ impl Reader<'_> {
             security: self.security(operation),
             server: self.server(item, operation),
         })
-    }
-
-    pub(super) fn schema(
-        &self,
-        schema: &Value,
-        way: Way,
-        place: &str,
-        notes: &mut Notes,
-    ) -> Result<Value, SchemaError> {
-        schema::whole(self.schemas, schema, way, place, notes)
     }
 
     fn body(&self, body: &Value, place: &str, notes: &mut Notes) -> Result<Option<Body>, Left> {

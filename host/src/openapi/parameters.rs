@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::notes::Notes;
 use super::operation::{Parameter, Place};
-use super::operations::Reader;
+use super::reader::Reader;
 use super::refs;
 use super::schema::{SchemaError, Way};
 
