@@ -35,7 +35,7 @@ impl Locate for Route {
         let backend = match generation.find(&entry.backend).ok_or_else(unknown)? {
             Backend::Http(upstream) => Backend::Http(upstream.asked(self.asked.clone())),
             Backend::Engine(engine) => Backend::Engine(engine.asked(self.asked.clone())),
-            Backend::Mcp(_) => return Err(unknown()),
+            Backend::Mcp(_) | Backend::Exec(_) => return Err(unknown()),
         };
         let target = Target {
             kind: TargetKind::Route,

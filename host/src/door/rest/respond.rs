@@ -178,6 +178,8 @@ fn backend(error: &BackendError, dev: bool) -> Box<Refusal> {
         BackendError::Stopped { .. } => {
             (StatusCode::SERVICE_UNAVAILABLE, "backend_stopped", error.to_string())
         }
+        // The pipeline makes a refusal of it, which is worded as such.
+        BackendError::Refused(denial) => (StatusCode::FORBIDDEN, "refused", denial.message.clone()),
         BackendError::Share { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", error.to_string()),
     };
     let text = if dev { error.to_string() } else { text };
