@@ -41,6 +41,7 @@ pub use tasks::EXTENSION as TASKS;
 pub use turned_away::TurnedAway;
 pub use view::{Digest, View};
 
+use self::approving::{Approved, Ready};
 use self::generation::Live;
 use self::repeat::Begin;
 use crate::approval::Approvals;
@@ -58,7 +59,7 @@ use crate::mcp::payload::PayloadError;
 use crate::mcp::{Ambiguous, Params, splice};
 use crate::plugin::BackendResponse;
 pub use crate::policy::Caller;
-use crate::policy::{Decision, Permitted, Policy};
+use crate::policy::{Permitted, Policy};
 use crate::rewrite::{Prepared, Rewriters};
 pub use crate::state::once::Once;
 use crate::state::once::Ticket;
@@ -305,13 +306,19 @@ impl Pipeline {
         trace::about(&call, context.generation.id());
         // May it? Kill switch, guards, arguments, breaker. Then the rewriters edit the request. Where a guard wants a person to
         // approve it, the breaker comes after that.
-        let decision = match policy.weigh(&call, &destination.also, destination.schema()) {
-            Ok(decision) => decision,
+        let weighed = policy.weigh(&call, &destination.also, destination.schema());
+        let (permitted, mut prepared) = match weighed.and_then(|decision| Ready::of(decision, rewriters)) {
+            Ok(Ready::Now(permitted, prepared)) => (permitted, prepared),
+            Ok(Ready::Ask(pending)) => {
+                match Box::pin(self.ask_people(context, *pending, &destination, cancelled)).await {
+                    Approved::Run(run) => *run,
+                    Approved::End(end) => return end,
+                }
+            }
             Err(denial) => {
                 return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await;
             }
         };
-        // Before anybody is asked: what was done already is not done again, and nobody has to approve it again.
         let mut ticket = None;
         if let Some(repeat) = context.request.repeat {
             match Box::pin(repeat.begin(&call)).await {
@@ -322,19 +329,6 @@ impl Pipeline {
                 }
             }
         }
-        let decided = match decision {
-            Decision::Permitted(permitted) => match rewriters.request(&permitted) {
-                Ok(prepared) => Ok((permitted, prepared)),
-                Err(denial) => Err(denial.into()),
-            },
-            Decision::Ask(pending) => {
-                Box::pin(self.approved(context, *pending, &destination, cancelled)).await
-            }
-        };
-        let (permitted, mut prepared) = match decided {
-            Ok(decided) => decided,
-            Err(failure) => return self.refuse(context, Some(&call.principal), Some(&call), failure).await,
-        };
         // The intent is on record before anything happens.
         let intent =
             Entry { sent: context.sent(&prepared), ..context.entry(Some(&call.principal), Some(&call)) };
