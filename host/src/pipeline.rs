@@ -41,6 +41,7 @@ pub use tasks::EXTENSION as TASKS;
 pub use turned_away::TurnedAway;
 pub use view::{Digest, View};
 
+use self::approving::{Approved, Ready};
 use self::generation::Live;
 use self::repeat::Begin;
 use crate::approval::Approvals;
@@ -50,6 +51,7 @@ pub use crate::backend::Backend;
 pub use crate::backend::{
     Answer, AnswerKind, BackendError, Body, Chunks, HttpHead, ListChanged, tried_again, whole,
 };
+use crate::backend::exec::Resolved;
 use crate::backend::{Registry, Request, ServerFleet};
 use crate::call::shares::Shares;
 use crate::call::{About, Call, Denial, Json, Outcome, Principal, Share, Target, TargetKind};
@@ -322,13 +324,35 @@ impl Pipeline {
         trace::about(&call, context.generation.id());
         // May it? Kill switch, guards, arguments, breaker. Then the rewriters edit the request. Where a guard wants a person to
         // approve it, the breaker comes after that.
-        let decision = match policy.weigh(&call, &destination.also, destination.schema()) {
-            Ok(decision) => decision,
+        let weighed = policy.weigh(&call, &destination.also, destination.schema());
+        let ready = weighed.and_then(|decision| match decision {
+            Decision::Permitted(permitted) => {
+                let prepared = prepare(policy, rewriters, &call, &destination)?;
+                Ok(Ready::Now(permitted, prepared))
+            }
+            Decision::Ask(pending) => Ok(Ready::Ask(pending)),
+        });
+        let (permitted, mut prepared, resolved) = match ready {
+            // What a command will run is known before its intent goes on record.
+            Ok(Ready::Now(permitted, prepared)) => {
+                let resolved = self.resolved(&call, &destination, prepared.params.as_ref(), cancelled);
+                match resolved.await {
+                    Ok(resolved) => (permitted, prepared, resolved),
+                    Err(failure) => {
+                        return self.refuse(context, Some(&call.principal), Some(&call), failure).await;
+                    }
+                }
+            }
+            Ok(Ready::Ask(pending)) => {
+                match Box::pin(self.ask_people(context, *pending, &destination, cancelled)).await {
+                    Approved::Run(run) => *run,
+                    Approved::End(end) => return end,
+                }
+            }
             Err(denial) => {
                 return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await;
             }
         };
-        // Before anybody is asked: what was done already is not done again, and nobody has to approve it again.
         let mut ticket = None;
         if let Some(repeat) = context.request.repeat {
             match Box::pin(repeat.begin(&call)).await {
@@ -339,22 +363,6 @@ impl Pipeline {
                 }
             }
         }
-        let decided = match decision {
-            Decision::Permitted(permitted) => match prepare(policy, rewriters, &call, &destination) {
-                Ok(prepared) => self
-                    .resolved(&call, &destination, prepared.params.as_ref(), cancelled)
-                    .await
-                    .map(|resolved| (permitted, prepared, resolved)),
-                Err(denial) => Err(denial.into()),
-            },
-            Decision::Ask(pending) => {
-                Box::pin(self.approved(context, *pending, &destination, cancelled)).await
-            }
-        };
-        let (permitted, mut prepared, resolved) = match decided {
-            Ok(decided) => decided,
-            Err(failure) => return self.refuse(context, Some(&call.principal), Some(&call), failure).await,
-        };
         // The intent is on record before anything happens.
         let intent =
             Entry { sent: context.sent(&prepared), ..context.entry(Some(&call.principal), Some(&call)) };

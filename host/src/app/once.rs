@@ -69,6 +69,7 @@ async fn within(config: &Config, tool: &str, arguments: &str) -> anyhow::Result<
         audit: Audit::disabled(),
         redaction: config.redaction.clone(),
         orders,
+        approvals: approvals(config),
         activity: Activity::default(),
         stop: CancellationToken::new(),
         over_http: false,

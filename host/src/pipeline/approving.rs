@@ -8,7 +8,8 @@ use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::{Body, CallContext, Destination, Failure, Pipeline};
+use super::repeat::Begin;
+use super::{Answer, Body, CallContext, Destination, Failure, Pipeline};
 use crate::approval::{Approval, Approvals, Draft, Need, Refusal, State, Waiting};
 use crate::backend::exec::Resolved;
 use crate::call::{Call, Denial, DenialKind, Json, TargetKind};
@@ -18,6 +19,22 @@ use crate::rewrite::Prepared;
 
 /// Between two notifications about the progress of a call that waits.
 const BEAT: Duration = Duration::from_secs(10);
+
+/// A call that no guard refused.
+pub(super) enum Ready {
+    /// It can be sent.
+    Now(Permitted, Prepared),
+    /// People have to be asked.
+    Ask(Box<Pending>),
+}
+
+/// What came of asking people.
+pub(super) enum Approved {
+    /// The call is made.
+    Run(Box<(Permitted, Prepared, Option<Resolved>)>),
+    /// It is not, and this is its end, which is on record.
+    End(Result<Answer, Failure>),
+}
 
 /// Where people are asked.
 #[derive(Debug)]
@@ -40,11 +57,44 @@ impl People {
 }
 
 impl Pipeline {
+    /// Has people approve a call. What was done already, by its `Idempotency-Key`, is not asked about again: its answer is given
+    /// again.
+    pub(super) async fn ask_people(
+        &self,
+        context: &CallContext<'_>,
+        pending: Pending,
+        destination: &Destination,
+        cancelled: &CancellationToken,
+    ) -> Approved {
+        let call = pending.call().clone();
+        let failed = match context.request.repeat {
+            // The key is taken when the call is made; until then it is left to whoever comes first.
+            Some(repeat) => match repeat.begin(&call).await {
+                Ok(Begin::Work(_)) => None,
+                Ok(Begin::Answered(answer)) => {
+                    return Approved::End(self.replayed(context, &call, *answer).await);
+                }
+                Err(failure) => Some(failure),
+            },
+            None => None,
+        };
+        let approved = match failed {
+            Some(failure) => Err(failure),
+            None => self.approved(context, pending, destination, cancelled).await,
+        };
+        match approved {
+            Ok(run) => Approved::Run(Box::new(run)),
+            Err(failure) => {
+                Approved::End(self.refuse(context, Some(&call.principal), Some(&call), failure).await)
+            }
+        }
+    }
+
     /// Has people approve a call, and gives it as they approved it, ready to be sent. The approval is used up then.
     ///
     /// The order holds whatever dies in between: first the approval is used up on the disk, then the intent goes on record,
     /// and only then the call is sent. A gateway that is killed in between has lost an approval, and nothing ran twice.
-    pub(super) async fn approved(
+    async fn approved(
         &self,
         context: &CallContext<'_>,
         pending: Pending,
