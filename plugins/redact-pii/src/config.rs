@@ -40,7 +40,7 @@ pub(crate) fn read(
     if hashes && key.len() < SHORTEST_KEY {
         let message = match &named {
             None => {
-                "is needed for \"hash\": without a key, whoever reads a hash can try all values".to_owned()
+                "is needed for \"hash\": without a key, a reader of a hash can try all values".to_owned()
             }
             Some(_) if key.is_empty() => "names no secret that this plugin was granted".to_owned(),
             Some(_) => format!("the key has less than {SHORTEST_KEY} characters"),
