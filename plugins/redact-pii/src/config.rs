@@ -39,9 +39,7 @@ pub(crate) fn read(
     let key = named.as_deref().and_then(&secret).unwrap_or_default();
     if hashes && key.len() < SHORTEST_KEY {
         let message = match &named {
-            None => {
-                "is needed for \"hash\": without a key, whoever reads a hash can try all values".to_owned()
-            }
+            None => "is needed for \"hash\": without a key, a reader of a hash can try all values".to_owned(),
             Some(_) if key.is_empty() => "names no secret that this plugin was granted".to_owned(),
             Some(_) => format!("the key has less than {SHORTEST_KEY} characters"),
         };

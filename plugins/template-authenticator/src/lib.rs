@@ -1,4 +1,4 @@
-//! An authenticator to start from: whoever brings the token of a team is a member of it.
+//! An authenticator to start from: a caller who brings the token of a team is a member of it.
 //!
 //! This file only joins [`decide`] to the gateway; the rules stand there and are tested natively.
 
