@@ -48,10 +48,10 @@ use crate::approval::Approvals;
 pub use crate::approval::Waiting;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
 pub use crate::backend::Backend;
+use crate::backend::exec::Resolved;
 pub use crate::backend::{
     Answer, AnswerKind, BackendError, Body, Chunks, HttpHead, ListChanged, tried_again, whole,
 };
-use crate::backend::exec::Resolved;
 use crate::backend::{Registry, Request, ServerFleet};
 use crate::call::shares::Shares;
 use crate::call::{About, Call, Denial, Json, Outcome, Principal, Share, Target, TargetKind};

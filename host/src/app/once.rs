@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::resident::{self, Activity, Resident};
 use super::running::{Prepared, RunningEndpoint};
 use super::{SERVERS_LEFT, control, doors, environment, files, open_audit, state};
+use crate::approval::Approvals;
 use crate::audit::Audit;
 use crate::backend;
 use crate::config::{self, Config};
@@ -69,7 +70,12 @@ async fn within(config: &Config, tool: &str, arguments: &str) -> anyhow::Result<
         audit: Audit::disabled(),
         redaction: config.redaction.clone(),
         orders,
-        approvals: approvals(config),
+        approvals: Approvals::new(
+            config.approvals.clone(),
+            config.gateway.trust.clone(),
+            state.clock.clone(),
+            config.redaction.clone(),
+        ),
         activity: Activity::default(),
         stop: CancellationToken::new(),
         over_http: false,

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::machine::Review;
 use super::store::{Caps, Store};
 use super::*;
-use crate::call::{Call, Json, Principal, Target, TargetKind};
+use crate::call::{About, Call, Json, Principal, Target, TargetKind};
 use crate::config;
 use crate::files::Trust;
 use crate::plugin::{ApprovalRequest, Threshold};
@@ -67,6 +67,7 @@ fn call(subject: &str, arguments: &str) -> Call {
         params: Json::from(format!("{{\"name\":\"deploy\",\"arguments\":{arguments}}}")),
         session: "s".into(),
         door: "stdio",
+        about: About::default(),
     }
 }
 
