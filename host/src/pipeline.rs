@@ -10,10 +10,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 mod approving;
+mod context;
 mod flights;
 mod generation;
 mod links;
@@ -24,6 +24,7 @@ mod operate;
 mod outcome;
 mod refusals;
 mod repeat;
+mod rewritten;
 mod spans;
 mod task_list;
 mod tasks;
@@ -42,27 +43,25 @@ pub use turned_away::TurnedAway;
 pub use view::{Digest, View};
 
 use self::approving::{Approved, Ready};
+use self::context::CallContext;
 use self::generation::Live;
 use self::repeat::Begin;
+use self::rewritten::{prepare, quieted, unreadable};
 use crate::approval::Approvals;
 pub use crate::approval::Waiting;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
 pub use crate::backend::Backend;
-use crate::backend::exec::Resolved;
 pub use crate::backend::{
     Answer, AnswerKind, BackendError, Body, Chunks, HttpHead, ListChanged, tried_again, whole,
 };
 use crate::backend::{Registry, Request, ServerFleet};
 use crate::call::shares::Shares;
-use crate::call::{About, Call, Denial, Json, Outcome, Principal, Share, Target, TargetKind};
+use crate::call::{Call, Denial, Principal, Share};
 use crate::mcp::client::Client;
-use crate::mcp::payload::PayloadError;
-use crate::mcp::{Ambiguous, Params, message, splice};
-use crate::plugin::BackendResponse;
+use crate::mcp::{Ambiguous, Params};
 pub use crate::policy::Caller;
-use crate::policy::{Decision, Permitted, Policy};
-use crate::redact::Words;
-use crate::rewrite::{Prepared, Rewriters, sieved};
+use crate::policy::{Decision, Policy};
+use crate::rewrite::{Rewriters, sieved};
 pub use crate::state::once::Once;
 use crate::state::once::Ticket;
 use crate::telemetry::context::Carried;
@@ -129,30 +128,6 @@ async fn without_secrets(answer: Answer, backend: &Backend) -> Result<Answer, Fa
     let answer = answer.whole().await.map_err(|error| unreadable(backend.name(), &error))?;
     let payload = backend.without_secrets(&answer.payload);
     Ok(Answer { payload: payload.unwrap_or(answer.payload), ..answer })
-}
-
-/// A failure without what the server said with an HTTP status, if a rewriter that looks at such would not let it pass as it is.
-fn quieted(rewriters: &Rewriters, call: &Arc<Call>, mut failure: Failure) -> Failure {
-    if let Failure::Backend(BackendError::Status { said, .. }) = &mut failure
-        && !said.is_empty()
-        && rewriters.sieves(&call.target.backend)
-        && !matches!(rewriters.sieve(call, "error", &message::quoted(&said.to_string())), Ok(None))
-    {
-        *said = Words::default();
-    }
-    failure
-}
-
-/// The failure for a long answer that has to be read whole and cannot be.
-fn unreadable(backend: &Arc<str>, error: &PayloadError) -> Failure {
-    let backend = backend.clone();
-    Failure::Backend(match error {
-        PayloadError::TooLarge { limit } => BackendError::TooLarge { backend, limit: *limit },
-        PayloadError::Source(_) => BackendError::Protocol {
-            backend,
-            reason: "its long answer cannot be read back from the disk".into(),
-        },
-    })
 }
 
 impl Pipeline {
@@ -333,25 +308,14 @@ impl Pipeline {
             Decision::Ask(pending) => Ok(Ready::Ask(pending)),
         });
         let (permitted, mut prepared, resolved) = match ready {
-            // What a command will run is known before its intent goes on record.
-            Ok(Ready::Now(permitted, prepared)) => {
-                let resolved = self.resolved(&call, &destination, prepared.params.as_ref(), cancelled);
-                match resolved.await {
-                    Ok(resolved) => (permitted, prepared, resolved),
-                    Err(failure) => {
-                        return self.refuse(context, Some(&call.principal), Some(&call), failure).await;
-                    }
-                }
+            Ok(Ready::Now(permitted, prepared)) if !destination.backend.judges_arguments() => {
+                (permitted, prepared, None)
             }
-            Ok(Ready::Ask(pending)) => {
-                match Box::pin(self.ask_people(context, *pending, &destination, cancelled)).await {
-                    Approved::Run(run) => *run,
-                    Approved::End(end) => return end,
-                }
-            }
-            Err(denial) => {
-                return self.refuse(context, Some(&call.principal), Some(&call), denial.into()).await;
-            }
+            // What is rare in a call takes no room in the futures of others.
+            ready => match Box::pin(self.first(context, ready, &call, &destination, cancelled)).await {
+                Approved::Run(run) => *run,
+                Approved::End(end) => return end,
+            },
         };
         let mut ticket = None;
         if let Some(repeat) = context.request.repeat {
@@ -416,67 +380,6 @@ impl Pipeline {
         self.recorded(self.audit.outcome(context.id, &closing).await, &call.target.name, context)?;
         self.meters.count(&call.target.name, status, answer.as_ref().err(), context.since.elapsed());
         answer
-    }
-
-    /// What a command will run, which is known before anybody is asked about it.
-    async fn resolved(
-        &self,
-        call: &Call,
-        destination: &Destination,
-        params: Option<&Json>,
-        cancelled: &CancellationToken,
-    ) -> Result<Option<Resolved>, Failure> {
-        tokio::select! {
-            biased;
-            resolved = destination.backend.prepare(call, params) => resolved.map_err(Failure::from),
-            () = cancelled.cancelled() => Err(Failure::Cancelled),
-        }
-    }
-
-    async fn rewritten(
-        &self,
-        rewriters: &Rewriters,
-        permitted: &Permitted,
-        prepared: &mut Prepared,
-        mut answer: Answer,
-    ) -> Result<Answer, Failure> {
-        let backend = &permitted.call().target.backend;
-        let mut changed = None;
-        if rewriters.see_responses(backend) {
-            // A rewriter may be there to remove something, so an answer that it cannot see whole goes to nobody.
-            answer = answer.whole().await.map_err(|error| match error {
-                PayloadError::TooLarge { limit } => Failure::Denied(rewriters.too_long(backend, limit)),
-                PayloadError::Source(_) => unreadable(backend, &error),
-            })?;
-            let is_error = answer.outcome != Outcome::Success;
-            let error_code = answer.error_code();
-            let result = if answer.is_rpc_error() { Bytes::new() } else { answer.payload.text().clone() };
-            changed =
-                rewriters.response(permitted, prepared, &BackendResponse { is_error, error_code, result })?;
-        }
-        match answer.kind {
-            AnswerKind::RpcError { .. } => {
-                let call = prepared.changed().unwrap_or(permitted.call());
-                // It has been made whole above, if anybody looks.
-                if let Some(changed) = rewriters.sieve(call, "error", answer.json())? {
-                    answer.payload = Bytes::from(changed).into();
-                }
-            }
-            AnswerKind::Result => {
-                self.tasks.note(permitted.call(), answer.json());
-                if let Some(changed) = changed {
-                    answer.payload = changed.into();
-                }
-                // Read from what the client sees: it does not know of links that a rewriter removed.
-                self.links.note(permitted.call(), answer.json());
-            }
-            AnswerKind::Http(_) | AnswerKind::Exit { .. } => {
-                if let Some(changed) = changed {
-                    answer.payload = changed.into();
-                }
-            }
-        }
-        Ok(answer)
     }
 
     /// Records a call that was not done.
@@ -598,103 +501,6 @@ impl Pipeline {
     pub fn identify(&self, caller: &Caller) -> Result<Arc<Principal>, Denial> {
         self.live.admit(caller).1
     }
-}
-
-/// One call's way, with what its record needs.
-struct CallContext<'a> {
-    id: CallId,
-    generation: &'a Generation,
-    request: CallRequest<'a>,
-    since: Instant,
-}
-
-/// Longest name of an unknown target that goes on record.
-const MAX_NAME: usize = 256;
-/// The target that guards hear for all requests that were refused before they were asked: one name, so one counter.
-const UNFOUND: &str = "unknown";
-
-impl CallContext<'_> {
-    fn call(&self, principal: Arc<Principal>, destination: &Destination) -> Call {
-        Call {
-            id: self.id.to_string(),
-            method: self.request.method.to_owned(),
-            target: destination.target.clone(),
-            principal,
-            params: self.request.params.map_or_else(Json::empty, |params| params.json().clone()),
-            session: self.request.session.clone(),
-            door: self.request.door,
-            about: About { definition: destination.definition(), address: None },
-        }
-    }
-
-    /// The call that guards are asked about when no target was found.
-    fn unfound(&self, principal: Arc<Principal>) -> Call {
-        Call {
-            id: self.id.to_string(),
-            method: UNFOUND.to_owned(),
-            target: Target {
-                kind: TargetKind::Other,
-                name: UNFOUND.into(),
-                backend: "".into(),
-                upstream: UNFOUND.into(),
-            },
-            principal,
-            params: Json::empty(),
-            session: self.request.session.clone(),
-            door: self.request.door,
-            about: About::default(),
-        }
-    }
-
-    fn entry<'b>(&'b self, principal: Option<&'b Principal>, call: Option<&'b Call>) -> Entry<'b> {
-        let params = self.request.params.map_or("", Params::get);
-        let rpc_id = self.request.rpc_id.unwrap_or("");
-        let name = match call {
-            Some(call) => &call.target.name,
-            None => locate::asked(self.request.method, params),
-        };
-        Entry {
-            rpc_id: rpc_id.get(..MAX_NAME).unwrap_or(rpc_id),
-            method: self.request.method,
-            subject: principal.map_or("", |principal| &principal.subject),
-            role: principal.map_or("", |principal| &principal.role),
-            kind: call.map_or("", |call| call.target.kind.as_str()),
-            tool: name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end]),
-            backend: call.map_or("", |call| &call.target.backend),
-            session: self.request.session,
-            arguments: arguments(params),
-            sent: None,
-            generation: self.generation.id(),
-        }
-    }
-
-    /// The arguments as the backend gets them, if a rewriter changed them.
-    fn sent<'b>(&self, prepared: &'b Prepared) -> Option<&'b str> {
-        let sent = arguments(prepared.params.as_ref()?.get());
-        (sent != arguments(self.request.params.map_or("", Params::get))).then_some(sent)
-    }
-}
-
-/// The arguments in the params of a call; empty if there are none.
-fn arguments(params: &str) -> &str {
-    splice::get(params, "/arguments").unwrap_or("")
-}
-
-/// What the rewriters make of a call. What they make of its arguments is judged as what the client sent was.
-fn prepare(
-    policy: &Policy,
-    rewriters: &Rewriters,
-    call: &Arc<Call>,
-    destination: &Destination,
-) -> Result<Prepared, Denial> {
-    let prepared = rewriters.prepare(call)?;
-    if let Some(changed) = prepared.changed()
-        && let Some(schema) = destination.schema()
-        && let Err(denial) = policy.still_fits(changed, schema)
-    {
-        return Err(prepared.misfit(&denial));
-    }
-    Ok(prepared)
 }
 
 impl From<BackendError> for Failure {

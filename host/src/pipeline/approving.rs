@@ -8,8 +8,10 @@ use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::context::CallContext;
 use super::repeat::Begin;
-use super::{Answer, Body, CallContext, Destination, Failure, Pipeline};
+use super::rewritten::prepare;
+use super::{Answer, Body, Destination, Failure, Pipeline};
 use crate::approval::{Approval, Approvals, Draft, Need, Refusal, State, Waiting};
 use crate::backend::exec::Resolved;
 use crate::call::{Call, Denial, DenialKind, Json, TargetKind};
@@ -57,9 +59,49 @@ impl People {
 }
 
 impl Pipeline {
+    /// What a command will run, which is known before anybody is asked about it.
+    async fn resolved(
+        &self,
+        call: &Call,
+        destination: &Destination,
+        params: Option<&Json>,
+        cancelled: &CancellationToken,
+    ) -> Result<Option<Resolved>, Failure> {
+        tokio::select! {
+            biased;
+            resolved = destination.backend.prepare(call, params) => resolved.map_err(Failure::from),
+            () = cancelled.cancelled() => Err(Failure::Cancelled),
+        }
+    }
+
+    /// What comes first for a call that cannot be sent at once: what a command will run is found out before its intent goes on
+    /// record, people are asked, or a refusal goes on record.
+    pub(super) async fn first(
+        &self,
+        context: &CallContext<'_>,
+        ready: Result<Ready, Denial>,
+        call: &Arc<Call>,
+        destination: &Destination,
+        cancelled: &CancellationToken,
+    ) -> Approved {
+        let failure = match ready {
+            Ok(Ready::Now(permitted, prepared)) => {
+                match self.resolved(call, destination, prepared.params.as_ref(), cancelled).await {
+                    Ok(resolved) => return Approved::Run(Box::new((permitted, prepared, resolved))),
+                    Err(failure) => failure,
+                }
+            }
+            Ok(Ready::Ask(pending)) => {
+                return self.ask_people(context, *pending, destination, cancelled).await;
+            }
+            Err(denial) => denial.into(),
+        };
+        Approved::End(self.refuse(context, Some(&call.principal), Some(call), failure).await)
+    }
+
     /// Has people approve a call. What was done already, by its `Idempotency-Key`, is not asked about again: its answer is given
     /// again.
-    pub(super) async fn ask_people(
+    async fn ask_people(
         &self,
         context: &CallContext<'_>,
         pending: Pending,
@@ -106,7 +148,7 @@ impl Pipeline {
             return Err(policy.nobody_to_ask(&pending).into());
         };
         let approvals = &people.approvals;
-        let mut prepared = super::prepare(policy, context.generation.rewriters(), &call, destination)?;
+        let mut prepared = prepare(policy, context.generation.rewriters(), &call, destination)?;
         let mut needs = people.needs(&pending);
         let params = prepared.params.clone().unwrap_or_else(|| call.params.clone());
         let mut resolved = self.resolved(&call, destination, Some(&params), cancelled).await?;

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 /// The largest future of a request's work, in bytes.
-const MAX_WORK: usize = 5_632;
+const MAX_WORK: usize = 6_144;
 
 /// The largest future of a request, in bytes, but for its work.
 const MAX_REQUEST: usize = 2_048;

@@ -1,0 +1,91 @@
+//! One call on its way: what its record, its guards and its backend are told of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::locate::{self, Destination};
+use super::{CallRequest, Generation};
+use crate::audit::{CallId, Entry};
+use crate::call::{About, Call, Json, Principal, Target, TargetKind};
+use crate::mcp::{Params, splice};
+use crate::rewrite::Prepared;
+
+/// One call's way, with what its record needs.
+pub(super) struct CallContext<'a> {
+    pub(super) id: CallId,
+    pub(super) generation: &'a Generation,
+    pub(super) request: CallRequest<'a>,
+    pub(super) since: Instant,
+}
+
+/// Longest name of an unknown target that goes on record.
+const MAX_NAME: usize = 256;
+/// The target that guards hear for all requests that were refused before they were asked: one name, so one counter.
+const UNFOUND: &str = "unknown";
+
+impl CallContext<'_> {
+    pub(super) fn call(&self, principal: Arc<Principal>, destination: &Destination) -> Call {
+        Call {
+            id: self.id.to_string(),
+            method: self.request.method.to_owned(),
+            target: destination.target.clone(),
+            principal,
+            params: self.request.params.map_or_else(Json::empty, |params| params.json().clone()),
+            session: self.request.session.clone(),
+            door: self.request.door,
+            about: About { definition: destination.definition(), address: None },
+        }
+    }
+
+    /// The call that guards are asked about when no target was found.
+    pub(super) fn unfound(&self, principal: Arc<Principal>) -> Call {
+        Call {
+            id: self.id.to_string(),
+            method: UNFOUND.to_owned(),
+            target: Target {
+                kind: TargetKind::Other,
+                name: UNFOUND.into(),
+                backend: "".into(),
+                upstream: UNFOUND.into(),
+            },
+            principal,
+            params: Json::empty(),
+            session: self.request.session.clone(),
+            door: self.request.door,
+            about: About::default(),
+        }
+    }
+
+    pub(super) fn entry<'b>(&'b self, principal: Option<&'b Principal>, call: Option<&'b Call>) -> Entry<'b> {
+        let params = self.request.params.map_or("", Params::get);
+        let rpc_id = self.request.rpc_id.unwrap_or("");
+        let name = match call {
+            Some(call) => &call.target.name,
+            None => locate::asked(self.request.method, params),
+        };
+        Entry {
+            rpc_id: rpc_id.get(..MAX_NAME).unwrap_or(rpc_id),
+            method: self.request.method,
+            subject: principal.map_or("", |principal| &principal.subject),
+            role: principal.map_or("", |principal| &principal.role),
+            kind: call.map_or("", |call| call.target.kind.as_str()),
+            tool: name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end]),
+            backend: call.map_or("", |call| &call.target.backend),
+            session: self.request.session,
+            arguments: arguments(params),
+            sent: None,
+            generation: self.generation.id(),
+        }
+    }
+
+    /// The arguments as the backend gets them, if a rewriter changed them.
+    pub(super) fn sent<'b>(&self, prepared: &'b Prepared) -> Option<&'b str> {
+        let sent = arguments(prepared.params.as_ref()?.get());
+        (sent != arguments(self.request.params.map_or("", Params::get))).then_some(sent)
+    }
+}
+
+/// The arguments in the params of a call; empty if there are none.
+fn arguments(params: &str) -> &str {
+    splice::get(params, "/arguments").unwrap_or("")
+}
