@@ -23,6 +23,7 @@ pub mod rest;
 pub mod sandbox;
 mod schema;
 mod secret;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tools;
@@ -38,6 +39,7 @@ pub use problem::{Problem, Problems, nearest};
 pub use sandbox::Sandbox;
 pub use schema::schema_json;
 pub use secret::Secret;
+pub use telemetry::{Otlp, Telemetry};
 pub use tools::{Arguments, Patience, ToolRules};
 pub use typed::Typed;
 
@@ -309,40 +311,6 @@ pub enum Store {
         /// Connections open at once.
         max_connections: u32,
     },
-}
-
-/// Telemetry: traces and metrics for other systems.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Telemetry {
-    /// Traces and metrics for a collector of OpenTelemetry.
-    pub otlp: Option<Otlp>,
-}
-
-/// How a collector of OpenTelemetry is reached, and what it gets.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Otlp {
-    /// Its address, without the paths.
-    pub endpoint: Secret,
-    /// Headers of every request.
-    pub headers: Vec<(String, Secret)>,
-    /// Certificates (PEM) to trust besides the system's.
-    pub ca: Option<String>,
-    /// Traces of calls.
-    pub traces: bool,
-    /// Metrics.
-    pub metrics: bool,
-    /// The share of calls that are traced.
-    pub sample_ratio: f64,
-    /// A client's `traceparent` decides instead.
-    pub clients_decide: bool,
-    /// How long one request may take.
-    pub timeout: Duration,
-    /// How often metrics are sent.
-    pub metrics_interval: Duration,
-    /// How much memory waiting spans may take.
-    pub max_queue_bytes: usize,
-    /// Attributes of this gateway in all that is sent.
-    pub attributes: Vec<(String, String)>,
 }
 
 /// A server behind the gateway.

@@ -334,7 +334,7 @@ impl Pipeline {
         let outgoing = spans::outgoing(&context.request, &call, &mut prepared, &destination.backend);
         ticket.iter_mut().for_each(Ticket::dispatched);
         // What the server says while it works goes through the rewriters that want to see it.
-        let sieved = sieved(rewriters, prepared.changed().unwrap_or(&call), context.request.client);
+        let sieved = sieved(rewriters, &call, &prepared, context.request.client);
         let sent = Instant::now();
         let done = tokio::select! {
             biased;
@@ -358,7 +358,7 @@ impl Pipeline {
             // A notification has no answer, so there is nothing to rewrite.
             Ok(answer) if !context.request.is_answered() => Ok(answer),
             Ok(answer) => self.rewritten(rewriters, &permitted, &mut prepared, answer).await,
-            Err(failure) => Err(quieted(rewriters, prepared.changed().unwrap_or(&call), failure)),
+            Err(failure) => Err(quieted(rewriters, &prepared.as_sent(&call), failure)),
         };
         if let Some(ticket) = ticket {
             let kept = repeat::kept(&answer);

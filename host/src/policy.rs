@@ -28,7 +28,7 @@ pub use weighed::{Decision, Pending};
 use self::caller::Moment;
 use self::judges::Judges;
 use self::permit::Permits;
-use crate::call::{Call, Denial, DenialKind, Principal, Target, TargetKind};
+use crate::call::{Call, Denial, DenialKind, Json, Principal, Target, TargetKind};
 use crate::mcp::schema::{ArgumentError, ArgumentSchema};
 use crate::mcp::splice;
 use crate::plugin::Row;
@@ -142,7 +142,7 @@ impl Policy {
             others.push(permits);
         }
         if let Some(schema) = schema {
-            self.arguments_fit(call, schema)?;
+            self.arguments_fit(call, &call.params, schema)?;
         }
         if !asks.is_empty() {
             return Ok(Decision::Ask(Box::new(Pending { permits, others, asks })));
@@ -214,12 +214,12 @@ impl Policy {
     ///
     /// # Errors
     /// They do not fit, or that cannot be told.
-    pub fn still_fits(&self, call: &Call, schema: &ArgumentSchema) -> Result<(), Denial> {
-        self.arguments_fit(call, schema.of_server())
+    pub fn still_fits(&self, call: &Call, params: &Json, schema: &ArgumentSchema) -> Result<(), Denial> {
+        self.arguments_fit(call, params, schema.of_server())
     }
 
-    fn arguments_fit(&self, call: &Call, schema: &ArgumentSchema) -> Result<(), Denial> {
-        let arguments = splice::get(call.params.get(), "/arguments");
+    fn arguments_fit(&self, call: &Call, params: &Json, schema: &ArgumentSchema) -> Result<(), Denial> {
+        let arguments = splice::get(params.get(), "/arguments");
         let checked = match schema.check(arguments) {
             Err(error) if let Some(times) = schema.misses() => {
                 advised(call, &error, times);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 mod edits;
 mod sieved;
@@ -48,17 +49,18 @@ pub struct Prepared {
     pub params: Option<Json>,
     pub headers: Vec<(String, String)>,
     pub notes: Vec<(String, String)>,
-    /// The call with these params; none if they are the client's own.
-    changed: Option<Arc<Call>>,
     /// The rewriters that changed them.
-    by: Vec<Arc<Plugin>>,
+    by: SmallVec<[Arc<Plugin>; 2]>,
 }
 
 impl Prepared {
-    /// The call as it is sent, if that is another than the client's.
+    /// A call as it is sent. It is made anew where a rewriter changed it, so only those ask who have a use for it.
     #[must_use]
-    pub fn changed(&self) -> Option<&Arc<Call>> {
-        self.changed.as_ref()
+    pub fn as_sent(&self, call: &Arc<Call>) -> Arc<Call> {
+        match &self.params {
+            Some(params) => Arc::new(Call { params: params.clone(), ..Call::clone(call) }),
+            None => call.clone(),
+        }
     }
 
     /// What is said where the arguments that the rewriters made do not fit: it is not the client's mistake.
@@ -156,13 +158,11 @@ impl Rewriters {
     pub fn prepare(&self, call: &Arc<Call>) -> Result<Prepared, Denial> {
         let mut prepared = Prepared::default();
         for plugin in self.of(&call.target.backend, |hooks| hooks.request) {
-            let seen = prepared.changed.as_ref().unwrap_or(call);
-            let Some(edits) = self.outcome(plugin, plugin.on_request(seen))? else { continue };
+            let seen = prepared.as_sent(call);
+            let Some(edits) = self.outcome(plugin, plugin.on_request(&seen))? else { continue };
             match checked(seen.params.get(), &edits, true, self.longest.0) {
                 Ok(changed) => {
                     if let Some(changed) = changed.map(Json::from) {
-                        prepared.changed =
-                            Some(Arc::new(Call { params: changed.clone(), ..Call::clone(call) }));
                         prepared.params = Some(changed);
                         prepared.by.push(plugin.clone());
                     }
@@ -186,7 +186,7 @@ impl Rewriters {
         prepared: &mut Prepared,
         answer: &BackendResponse,
     ) -> Result<Option<Bytes>, Denial> {
-        let call = prepared.changed.clone().unwrap_or_else(|| permitted.call().clone());
+        let call = prepared.as_sent(permitted.call());
         let mut changed: Option<Bytes> = None;
         for plugin in self.of(&call.target.backend, |hooks| hooks.response).rev() {
             let mut answer = answer.clone();

@@ -22,9 +22,9 @@ pub(super) fn prepare(
     destination: &Destination,
 ) -> Result<Prepared, Denial> {
     let prepared = rewriters.prepare(call)?;
-    if let Some(changed) = prepared.changed()
+    if let Some(params) = &prepared.params
         && let Some(schema) = destination.schema()
-        && let Err(denial) = policy.still_fits(changed, schema)
+        && let Err(denial) = policy.still_fits(call, params, schema)
     {
         return Err(prepared.misfit(&denial));
     }
@@ -79,9 +79,9 @@ impl Pipeline {
         }
         match answer.kind {
             AnswerKind::RpcError { .. } => {
-                let call = prepared.changed().unwrap_or(permitted.call());
+                let call = prepared.as_sent(permitted.call());
                 // It has been made whole above, if anybody looks.
-                if let Some(changed) = rewriters.sieve(call, "error", answer.json())? {
+                if let Some(changed) = rewriters.sieve(&call, "error", answer.json())? {
                     answer.payload = Bytes::from(changed).into();
                 }
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::Rewriters;
+use super::{Prepared, Rewriters};
 use crate::call::Call;
 use crate::mcp::client::{Affinity, Client, ClientInfo, ServerRequest};
 use crate::mcp::splice::{self, Edit};
@@ -18,9 +18,11 @@ use crate::mcp::{code, message};
 pub fn sieved(
     rewriters: &Arc<Rewriters>,
     call: &Arc<Call>,
+    prepared: &Prepared,
     client: &Arc<dyn Client>,
 ) -> Option<Arc<dyn Client>> {
-    let sieved = || Sieved { rewriters: rewriters.clone(), call: call.clone(), client: client.clone() };
+    let sieved =
+        || Sieved { rewriters: rewriters.clone(), call: prepared.as_sent(call), client: client.clone() };
     rewriters.sieves(&call.target.backend).then(|| Arc::new(sieved()) as Arc<dyn Client>)
 }
 

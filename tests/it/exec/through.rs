@@ -78,7 +78,7 @@ fn a_command_is_a_tool_that_runs_and_is_on_record() {
     let intent: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     assert_eq!((&intent["event"], &intent["subject"]), (&json!("intent"), &json!("ann")));
     assert_eq!(intent["execution"], structured["execution_id"]);
-    assert_eq!(intent["call"], row("say")["id"], "{rows:?}");
+    assert_eq!(intent["call"], row("say")["request_id"], "{rows:?}");
     drop(executor);
 }
 
@@ -161,6 +161,8 @@ fn the_corpus_gets_by_nowhere() {
 #[test]
 fn the_policy_decides_by_environment_caller_command_and_slots() {
     let policy = r#"
+        [approvals]
+        wait_secs = 0
         [command_policy]
         allowed_environments = ["dev"]
         default_decision = "deny"
@@ -180,8 +182,11 @@ fn the_policy_decides_by_environment_caller_command_and_slots() {
     let denied = gateway.call("say", json!({ "words": "something" }));
     assert_eq!(reason(&denied), "command_denied", "{denied}");
     assert_eq!(reason(&gateway.call("sleep", json!({ "seconds": 1 }))), "command_denied");
+    // Nobody decides, so it is not run, and its caller is told to come again.
     let asked = gateway.call("fail", json!({}));
-    assert_ne!(asked["result"]["structuredContent"]["exit_code"], json!(1), "nobody was asked: {asked}");
+    assert_eq!(asked["result"]["isError"], true, "{asked}");
+    assert_eq!(asked["result"]["structuredContent"]["exit_code"], Value::Null, "nobody was asked: {asked}");
+    assert!(asked.to_string().contains("appr_"), "{asked}");
 }
 
 #[test]

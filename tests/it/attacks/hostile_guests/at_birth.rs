@@ -175,8 +175,8 @@ fn an_artifact_without_lifecycle_or_with_more_than_the_gateway_knows_is_refused(
     let newer = of_numbers("").replace(
         "(export \"sentinel:plugin/lifecycle@0.1.0\" (instance $y))",
         "(export \"sentinel:plugin/lifecycle@0.1.0\" (instance $y))
-        (export \"sentinel:plugin/sieving@0.1.7\" (instance $y))",
+        (export \"sentinel:plugin/routing@0.1.7\" (instance $y))",
     );
     let error = whole(&newer).unwrap_err();
-    assert!(error.to_string().contains("sentinel:plugin/sieving@0.1.7"), "{error}");
+    assert!(error.to_string().contains("sentinel:plugin/routing@0.1.7"), "{error}");
 }
