@@ -43,7 +43,8 @@ pub(super) fn with_server(setup: Setup, name: &str, file: &str) -> Setup {
 #[test]
 fn the_example_denies_asks_and_lets_pass() {
     let setup = Setup::new().scripted("files", FILES, "");
-    let mut gateway = Gateway::start(with_server(setup, "files", &example("cel-policy.toml")));
+    let rules = example("cel-policy.toml") + "\n[approvals]\nwait_secs = 0\n";
+    let mut gateway = Gateway::start(with_server(setup, "files", &rules));
     let answer = gateway.call("read_file", json!({"path": "/srv/files/a.txt"}));
     assert!(answer["result"].is_object(), "{answer}");
     for (tool, arguments, why, words) in [

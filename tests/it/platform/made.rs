@@ -17,7 +17,7 @@ pub(super) fn clean(program: &str, folder: &Path) -> Command {
         .current_dir(folder)
         .env_clear()
         .env("PATH", path)
-        .env("HOME", folder)
+        .env("HOME", home_of(folder))
         .env("CARGO_HOME", of("CARGO_HOME", ".cargo"))
         .env("RUSTUP_HOME", of("RUSTUP_HOME", ".rustup"))
         // The crates that the SDK uses are there: this workspace was built with them.
@@ -25,6 +25,12 @@ pub(super) fn clean(program: &str, folder: &Path) -> Command {
         // Between two runs only the plugin itself is compiled again.
         .env("CARGO_TARGET_DIR", target().join("tmp/author"));
     command
+}
+
+/// A home for what is started there; nothing of it may end up among the files of the repository.
+fn home_of(folder: &Path) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    if folder == root { target().join("tmp/author-home") } else { folder.to_owned() }
 }
 
 /// Runs the gateway's program; whether it ended well, and what it said.
