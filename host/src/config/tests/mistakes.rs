@@ -42,7 +42,7 @@ disabled_backends = ["fils"]
 sentinel.toml:3: gateway.health_listen: "localhost" is not an address
   hint: write an IP address and a port, such as 127.0.0.1:9200
 sentinel.toml:4: gateway.max_in_flight: must be at least 1, not 0
-sentinel.toml:7: auth.mode: expected one of "jwt", "local", found "jtw"
+sentinel.toml:7: auth.mode: expected one of "jwt", "local", "plugins", found "jtw"
   hint: did you mean jwt?
 sentinel.toml:8: auth.jwt_secret_env: NOT_SET is not set
   hint: set the environment variable NOT_SET where the gateway is started
