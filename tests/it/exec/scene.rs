@@ -227,8 +227,11 @@ impl Drop for Executor {
 /// Sends one message, and takes in everything that comes back.
 pub(crate) fn ask(socket: &Path, message: &[u8]) -> std::io::Result<Vec<Reply>> {
     let socket = connected(socket)?;
-    send(&socket, message, SendFlags::NOSIGNAL)?;
-    Ok(answers(&socket))
+    match send(&socket, message, SendFlags::NOSIGNAL) {
+        // It refused before it read; what it said is still there.
+        Ok(_) | Err(rustix::io::Errno::PIPE) => Ok(answers(&socket)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(crate) fn connected(path: &Path) -> std::io::Result<OwnedFd> {

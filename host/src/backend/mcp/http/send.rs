@@ -25,6 +25,8 @@ pub(super) struct Target {
     moved: RwLock<Option<Url>>,
     /// The proxy on the way, for messages.
     proxy: Option<String>,
+    /// Whether it is reached by TLS, and the gateway has no certificate of its own to show.
+    is_nameless: bool,
 }
 
 impl Target {
@@ -40,6 +42,7 @@ impl Target {
         // On this machine compressing costs more than it saves.
         let encodings = if is_local(&url) { "identity" } else { "gzip, deflate, br" };
         Ok(Self {
+            is_nameless: url.scheme() == "https" && spec.route.identity.is_none(),
             url,
             headers,
             encodings: HeaderValue::from_static(encodings),
@@ -231,6 +234,12 @@ fn transport(target: &Target, error: reqwest::Error) -> TransportError {
         if text.contains(sign) {
             text = format!("{text} ({hint})");
         }
+    }
+    // With TLS 1.3 the server judges our certificate when for us the handshake is over. What it says of it is lost where the
+    // connection ends before it was read.
+    let ended = ["connection closed", "Connection reset", "Broken pipe"].iter().any(|sign| text.contains(sign));
+    if target.is_nameless && ended {
+        text.push_str(" (servers that ask for a certificate end it so: the gateway's own is named by tls.cert_file)");
     }
     if let Some(proxy) = &target.proxy {
         text = format!("{text}, through the proxy {proxy}");
