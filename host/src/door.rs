@@ -11,3 +11,4 @@ pub mod rest;
 pub mod server;
 
 mod log_limit;
+mod strangers;

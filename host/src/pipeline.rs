@@ -1,8 +1,8 @@
 //! READ FIRST. One call from its arrival to its reply; every door comes through here.
 //!
 //! ```text
-//! arrive → who? → where to? → kill switch → rate limit → RBAC → arguments fit? → (a person, if a guard asks) → breaker
-//!        → rewrite → intent on record → BACKEND → rewrite → settle guards → outcome on record → reply
+//! arrive → who? → where to? → kill switch → rate limit → RBAC → rewrite → arguments fit? → (a person, if a guard asks)
+//!        → breaker → intent on record → BACKEND → rewrite → settle guards → outcome on record → reply
 //! ```
 //!
 //! Nothing has an effect before its intent is on record, and nobody gets an answer before the outcome is.
@@ -297,15 +297,13 @@ impl Pipeline {
         let call = Arc::new(context.call(principal, &destination));
         let _aloft = self.flights.take_off(&call, context.since);
         trace::about(&call, context.generation.id());
-        // May it? Kill switch, guards, arguments, breaker. Then the rewriters edit the request. Where a guard wants a person to
+        // May it? Kill switch, guards, what the rewriters make of it, arguments, breaker. Where a guard wants a person to
         // approve it, the breaker comes after that.
-        let weighed = policy.weigh(&call, &destination.also, destination.schema());
-        let ready = weighed.and_then(|decision| match decision {
-            Decision::Permitted(permitted) => {
-                let prepared = prepare(policy, rewriters, &call, &destination)?;
-                Ok(Ready::Now(permitted, prepared))
-            }
-            Decision::Ask(pending) => Ok(Ready::Ask(pending)),
+        let schema = destination.schema_of_client(rewriters);
+        let ready = || prepare(policy, rewriters, &call, &destination);
+        let ready = policy.weigh(&call, &destination.also, schema, ready).map(|decision| match decision {
+            Decision::Permitted(permitted, prepared) => Ready::Now(permitted, prepared),
+            Decision::Ask(pending) => Ready::Ask(pending),
         });
         let (permitted, mut prepared, resolved) = match ready {
             Ok(Ready::Now(permitted, prepared)) if !destination.backend.judges_arguments() => {

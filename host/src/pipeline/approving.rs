@@ -11,12 +11,12 @@ use tokio_util::sync::CancellationToken;
 use super::context::CallContext;
 use super::repeat::Begin;
 use super::rewritten::prepare;
-use super::{Answer, Body, Destination, Failure, Pipeline};
+use super::{Answer, Body, Destination, Failure, Generation, Pipeline};
 use crate::approval::{Approval, Approvals, Draft, Need, Refusal, State, Waiting};
 use crate::backend::exec::Resolved;
 use crate::call::{Call, Denial, DenialKind, Json, TargetKind};
 use crate::mcp::{Params, splice};
-use crate::policy::{Decision, Pending, Permitted, Policy};
+use crate::policy::{Decision, Pending, Permitted};
 use crate::rewrite::Prepared;
 
 /// Between two notifications about the progress of a call that waits.
@@ -195,7 +195,7 @@ impl Pipeline {
         // The rules may have changed, too.
         let now = self.live.load();
         if now.id() != context.generation.id() {
-            needs = match judged_again(now.policy(), people, &call, destination) {
+            needs = match judged_again(&now, people, &call, destination) {
                 Ok(needs) => needs,
                 Err(why) => {
                     let _ended_already = approvals.cancel(&id, &format!("the rules changed: {why}")).await;
@@ -251,13 +251,14 @@ impl Pipeline {
 
 /// What the guards of the present rules want of a call, or why they refuse it.
 fn judged_again(
-    policy: &Policy,
+    generation: &Generation,
     people: &People,
     call: &Arc<Call>,
     destination: &Destination,
 ) -> Result<Vec<Need>, String> {
-    match policy.weigh(call, &destination.also, destination.schema()) {
-        Ok(Decision::Permitted(_)) => Ok(Vec::new()),
+    let schema = destination.schema_of_client(generation.rewriters());
+    match generation.policy().weigh(call, &destination.also, schema, || Ok(())) {
+        Ok(Decision::Permitted(..)) => Ok(Vec::new()),
         Ok(Decision::Ask(pending)) => Ok(people.needs(&pending)),
         Err(denial) => Err(denial.message),
     }
