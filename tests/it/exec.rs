@@ -1,6 +1,7 @@
 //! Commands: what may be asked, what runs, and that nothing else does. With real programs, a real executor on its socket, and
 //! a real gateway before it.
 
+mod approved;
 mod corpus;
 mod direct;
 mod drift;
