@@ -159,6 +159,10 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
     let reloader = Reloader::new(resident, config.clone(), running, door, watched);
     let reload = tokio::spawn(reload::on_sighup(reloader.clone())?);
     let plane = control::Plane::new(config, reloader.clone(), address);
+    let operated: Arc<dyn crate::control::ControlPlane> = plane.clone();
+    if let Door::Http(door) = reloader.door() {
+        door.operated(&operated);
+    }
     let control = socket.and_then(|socket| Some(tokio::spawn(plane.serve(socket, stop.clone())?)));
     let served = match (reloader.door(), listener, endpoint) {
         (Door::Http(door), Some(listener), _) => {
@@ -179,6 +183,7 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
     if let Some(control) = control {
         let _ = control.await;
     }
+    drop(operated);
     reloader.end().await;
     // Every call has been settled: nothing changes any more.
     let _ = tokio::task::spawn_blocking(move || state.close()).await;

@@ -16,6 +16,7 @@ mod approving;
 mod context;
 mod flights;
 mod generation;
+mod granting;
 mod links;
 mod lists;
 mod locate;
@@ -33,6 +34,7 @@ mod view;
 
 pub use flights::{Flight, Flights};
 pub use generation::Generation;
+pub use granting::Grant;
 pub use lists::{BackendState, Readiness};
 pub use operate::Operation;
 pub use outcome::Failure;
@@ -308,7 +310,9 @@ impl Pipeline {
             Decision::Ask(pending) => Ok(Ready::Ask(pending)),
         });
         let (permitted, mut prepared, resolved) = match ready {
-            Ok(Ready::Now(permitted, prepared)) if !destination.backend.judges_arguments() => {
+            Ok(Ready::Now(permitted, prepared))
+                if !destination.backend.judges_arguments() && !context.wants_grant() =>
+            {
                 (permitted, prepared, None)
             }
             // What is rare in a call takes no room in the futures of others.
@@ -403,13 +407,18 @@ impl Pipeline {
         }
         let message = failure.to_string();
         let latency = context.since.elapsed();
-        let notes = outcome::decided(&failure);
-        let closing = Closing {
-            status: outcome::refused_status(&failure),
-            error: Some(&message),
-            latency,
-            notes: notes.as_slice(),
+        let decided = outcome::decided(&failure);
+        let noted = context.request.locate.map_or(&[][..], Locate::notes);
+        let both: Vec<(String, String)>;
+        let notes = match noted {
+            [] => decided.as_slice(),
+            noted => {
+                both = noted.iter().cloned().chain(decided).collect();
+                &both
+            }
         };
+        let closing =
+            Closing { status: outcome::refused_status(&failure), error: Some(&message), latency, notes };
         let entry = context.entry(principal.map(|principal| &**principal), call);
         self.refused(context.generation.policy(), context.request.door, &entry, &closing);
         let recorded = if outcome::comes_often(&failure) {

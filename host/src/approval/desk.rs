@@ -68,6 +68,10 @@ pub struct Shown {
     pub approval: Approval,
     /// The canonical text; see [`display`].
     pub text: String,
+    /// What would be called.
+    pub target: String,
+    /// Where.
+    pub backend: String,
 }
 
 /// A call that waits; counted until it is dropped.
@@ -216,6 +220,18 @@ impl Approvals {
         changed.result.map(|_| changed.approval)
     }
 
+    /// Notes that a capability token for an approval is handed out; gives the moment until which it holds, in milliseconds
+    /// since 1970.
+    ///
+    /// # Errors
+    /// See [`Approval::hand_out`]; `unknown_approval`.
+    pub async fn hand_out(self: &Arc<Self>, id: &str, most: Duration) -> Result<u64, Refusal> {
+        let now_ms = self.clock.unix_ms();
+        let most_ms = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+        let changed = self.change(id, move |approval| approval.hand_out(most_ms, now_ms)).await?;
+        changed.result
+    }
+
     /// Takes a request back.
     ///
     /// # Errors
@@ -261,7 +277,11 @@ impl Approvals {
     pub async fn show(self: &Arc<Self>, id: &str) -> Result<Shown, Refusal> {
         let (approval, action, ran) = self.find(id).await?;
         let text = display::text(&approval, &action, ran, |raw| self.redaction.without_known(raw));
-        Ok(Shown { approval, text })
+        let stored: serde_json::Value = serde_json::from_str(&action).unwrap_or_default();
+        let at = |pointer: &str| {
+            stored.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+        };
+        Ok(Shown { approval, text, target: at("/target/name"), backend: at("/target/backend") })
     }
 
     /// What waits, oldest first; or the newest of all.
@@ -292,7 +312,7 @@ impl Approvals {
     ) -> Result<Changed<T>, Refusal> {
         let wanted = checked(id)?;
         let changed = self.with(move |store| store.change(&wanted, change)).await?;
-        if let Some(Changed { approval, result: Ok(_), .. }) = &changed {
+        if let Some(Changed { approval, moved: true, result: Ok(_), .. }) = &changed {
             count(approval.state.as_str());
         }
         // Also if nothing changed: another gateway may have changed it, and its decision is repeated here.
@@ -385,7 +405,8 @@ fn checked(id: &str) -> Result<String, Refusal> {
     }
 }
 
-fn unknown(id: &str) -> Refusal {
+/// The refusal of an id that is none.
+pub(crate) fn unknown(id: &str) -> Refusal {
     let id: String = id.chars().take(64).collect();
     Refusal::new("unknown_approval", format!("there is no approval {id:?}"))
 }

@@ -196,7 +196,8 @@ impl Store {
             update(&transaction, &approval)?;
             transaction.commit()?;
         }
-        Ok(Some(Changed { approval, params, result }))
+        let moved = approval.state != before.state;
+        Ok(Some(Changed { approval, params, moved, result }))
     }
 
     /// What waits, oldest first, or the newest of all.
@@ -248,6 +249,8 @@ pub(super) struct Changed<T> {
     pub(super) approval: Approval,
     /// What is sent when it runs.
     pub(super) params: String,
+    /// It is in another state than before.
+    pub(super) moved: bool,
     pub(super) result: Result<T, Refusal>,
 }
 

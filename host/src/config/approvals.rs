@@ -28,6 +28,8 @@ pub struct Approvals {
     pub max_pending_per_target: u32,
     /// How long approvals are kept that have ended.
     pub keep: Duration,
+    /// Whether they can be asked for and decided over HTTP.
+    pub http: bool,
 }
 
 impl Default for Approvals {
@@ -45,6 +47,7 @@ impl Default for Approvals {
             max_pending_per_caller: 20,
             max_pending_per_target: 3,
             keep: Duration::from_secs(30 * 86_400),
+            http: false,
         }
     }
 }

@@ -347,6 +347,7 @@ mod tests {
             "approvals.max_pending_per_caller",
             "approvals.max_pending_per_target",
             "approvals.keep_days",
+            "approvals.http",
             "http.expected_routes",
             "http.dev_mode",
             "http.tls",

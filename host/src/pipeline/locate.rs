@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::tasks::is_task_method;
-use super::{CallRequest, Failure, Generation, Pipeline};
+use super::{CallRequest, Failure, Generation, Grant, Pipeline};
 use crate::backend::{Backend, START_PATIENCE, Server};
 use crate::call::{Definition, Principal, Target, TargetKind};
 use crate::mcp::catalog::List;
@@ -22,6 +22,16 @@ pub trait Locate: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// There is none, or the request cannot be read as one for it.
     fn locate(&self, generation: &Generation) -> Result<Destination, Failure>;
+
+    /// What is wanted instead of the call itself, if anything is.
+    fn grant(&self) -> Option<Grant> {
+        None
+    }
+
+    /// What its sender says about the request beside it, for the record alone.
+    fn notes(&self) -> &[(String, String)] {
+        &[]
+    }
 }
 
 /// A target with the backend that serves it.

@@ -209,7 +209,8 @@ fn other_arguments_are_another_request_and_an_approval_is_for_no_other_command()
     waits(&stage.gateway.call("say", hello.clone()));
     let request = pending(&stage.gateway.setup);
     approve(&stage.gateway.setup, LEA, &request);
-    for (tool, arguments) in [("say", json!({"words": "hello2"})), ("own", json!({})), ("show", json!({"file": "a"}))]
+    for (tool, arguments) in
+        [("say", json!({"words": "hello2"})), ("own", json!({})), ("show", json!({"file": "a"}))]
     {
         let other = stage.named(tool, &arguments, &request.0);
         assert_eq!(reason(&other), "changed", "{tool}: {other}");
@@ -271,9 +272,7 @@ fn killed_at_any_moment_after_the_decision_a_command_runs_at_most_once() {
             let (begun, ended) = (stage.lines("intent"), stage.lines("outcome"));
             begun
                 .iter()
-                .all(|begun| {
-                    round % 3 == 2 || ended.iter().any(|end| end["execution"] == begun["execution"])
-                })
+                .all(|begun| round % 3 == 2 || ended.iter().any(|end| end["execution"] == begun["execution"]))
                 .then_some(())
         });
         let before = ran(&stage);

@@ -17,6 +17,10 @@ impl Checker<'_> {
             let text = "approvals are for all endpoints alike, as the main file says";
             self.problem("/approvals", text, "leave it to the main file");
         }
+        if own.http && !mounted && raw.http.is_none() {
+            let text = "approvals cannot be decided over HTTP, because the gateway does not listen there";
+            self.problem("/approvals/http", text, "add [http], or leave this out");
+        }
         let beside = || {
             (raw.audit.dir.is_some() || self.state_home().is_some()).then(|| audit.dir.join("approvals.db"))
         };
@@ -38,6 +42,7 @@ impl Checker<'_> {
             max_pending_per_caller: own.max_pending_per_caller,
             max_pending_per_target: own.max_pending_per_target,
             keep: seconds(own.keep_days) * 86_400,
+            http: own.http && !mounted,
         }
     }
 

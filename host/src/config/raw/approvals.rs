@@ -43,6 +43,10 @@ pub(in crate::config) struct RawApprovals {
     /// Approvals that have ended are removed after so many days.
     #[schemars(range(min = 1, max = 3_650))]
     pub(in crate::config) keep_days: u32,
+    /// Whether they can be asked for and decided over HTTP: `/approvals/…` for people and programs that decide, and
+    /// `/approvals/request`, `/gateway/token` and `/gateway/execute` for those who want a command run. Everybody needs a
+    /// credential and the permission for what they do.
+    pub(in crate::config) http: bool,
 }
 
 impl Default for RawApprovals {
@@ -59,6 +63,7 @@ impl Default for RawApprovals {
             max_pending_per_caller: 20,
             max_pending_per_target: 3,
             keep_days: 30,
+            http: false,
         }
     }
 }
