@@ -92,8 +92,8 @@ impl Backend {
             Self::Mcp(server) => server.status(),
             // Whether it is well shows in its calls.
             Self::Http(_) | Self::Engine(_) => Status::Ready,
-            // Its process is the operator's; whether it is there shows when it is asked.
-            Self::Exec(_) => Status::Ready,
+            // Its process is the operator's; it is asked now and then.
+            Self::Exec(client) => client.seen().status,
         }
     }
 
@@ -103,7 +103,7 @@ impl Backend {
         match self {
             Self::Mcp(server) => server.starting(),
             Self::Http(_) | Self::Engine(_) => String::new(),
-            Self::Exec(_) => String::new(),
+            Self::Exec(_) => "it has not been asked yet".to_owned(),
         }
     }
 

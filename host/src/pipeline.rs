@@ -52,10 +52,10 @@ use self::rewritten::{prepare, quieted, unreadable};
 use crate::approval::Approvals;
 pub use crate::approval::Waiting;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
-pub use crate::backend::Backend;
 pub use crate::backend::{
     Answer, AnswerKind, BackendError, Body, Chunks, HttpHead, ListChanged, tried_again, whole,
 };
+pub use crate::backend::{Backend, Status as BackendStatus};
 use crate::backend::{Registry, Request, ServerFleet};
 use crate::call::shares::Shares;
 use crate::call::{Call, Denial, Principal, Share};

@@ -5,6 +5,7 @@ mod approved;
 mod corpus;
 mod direct;
 mod drift;
+mod over_http;
 mod scene;
 mod through;
 mod within;

@@ -8,6 +8,7 @@ mod link;
 mod output;
 mod said;
 mod tokens;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,8 @@ use crate::redact::Redaction;
 use self::link::{Link, LinkError};
 use self::output::Output;
 use self::tokens::Brought;
+use self::watch::Health;
+pub use self::watch::Seen;
 
 /// How long a token holds, in seconds: until its command is started, which is at once.
 const TOKEN: u64 = 30;
@@ -45,6 +48,8 @@ pub struct Client {
     slots: Arc<Shares>,
     /// The token that the caller brought; otherwise one is made when it is needed.
     brought: Option<Brought>,
+    /// Whether it is there.
+    health: Arc<Health>,
 }
 
 /// What a call will run, as the executor found it before anybody was asked.
@@ -62,11 +67,12 @@ impl Client {
     #[must_use]
     pub fn new(settings: config::Executor, redaction: Redaction) -> Self {
         let (name, slots) = (settings.name.as_str().into(), Shares::new(settings.max_in_flight));
-        Self { name, slots, settings, redaction, brought: None }
+        Self { name, slots, settings, redaction, brought: None, health: Health::new() }
     }
 
+    /// Its name in the configuration.
     #[must_use]
-    pub(super) fn name(&self) -> &Arc<str> {
+    pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
@@ -103,6 +109,9 @@ impl Client {
             link.next().await
         };
         let reply = tokio::time::timeout(PREPARE, reply).await;
+        if let Ok(Ok(Some(_))) = &reply {
+            self.health.up();
+        }
         match reply {
             // The token is used with the call; until then it has not lost anything.
             Ok(Ok(Some(Reply::Prepared { digest, .. })))
@@ -220,6 +229,7 @@ impl Client {
                     self.settings.socket.display()
                 );
                 tracing::warn!(executor = %self.name, "{reason}");
+                self.health.away(self.redaction.words(&reason));
                 self.unreachable(&reason, true)
             }
             LinkError::Lost(error) => {

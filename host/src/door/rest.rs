@@ -46,7 +46,7 @@ use crate::config::Hops;
 use crate::control::ControlPlane;
 use crate::mcp::Params;
 use crate::mcp::client::{Client, Nobody};
-use crate::pipeline::{CallRequest, Once, Pipeline};
+use crate::pipeline::{Backend, BackendStatus, CallRequest, Once, Pipeline};
 use crate::route::problem::Problem;
 use crate::route::{Asked, Found, From, Matched, Read, Table, path};
 use crate::telemetry::context::Carried;
@@ -87,6 +87,15 @@ pub struct Front {
 }
 
 impl Front {
+    /// The executors, and whether each was there of late.
+    fn executors(&self) -> Vec<(String, bool)> {
+        let generation = self.pipeline.current();
+        let executors = generation.backends().filter(|backend| matches!(backend, Backend::Exec(_)));
+        executors
+            .map(|backend| (backend.name().to_string(), backend.status() == BackendStatus::Ready))
+            .collect()
+    }
+
     /// The client of every call, and the session: there is none.
     #[must_use]
     pub fn nobody() -> (Arc<dyn Client>, Arc<str>) {
@@ -221,7 +230,7 @@ impl Exchange<'_> {
         let page = match path {
             _ if table.is_empty() && self.front.plane.is_none() => None,
             "/openapi.json" => self.front.document.as_ref().map(|document| self.document(document)),
-            "/health" => Some(health::health(&self.front.programs, self.front.dev)),
+            "/health" => Some(health::health(&self.front.programs, &self.front.executors(), self.front.dev)),
             "/health/shallow" => Some(health::shallow()),
             _ => None,
         };
