@@ -15,7 +15,7 @@ use crate::workspace::{Host, Workspace};
 use super::client::{Deadline, wait};
 
 /// Variables of the person at the keyboard that must not change what the demo shows.
-const FOREIGN: [&str; 8] = [
+pub(super) const FOREIGN: [&str; 8] = [
     "BACKEND_SHARED_SECRET",
     "DATABASE_URL",
     "HEALTH_TOKEN",
@@ -224,14 +224,14 @@ fn start_http(backend: &PathBuf) -> anyhow::Result<(Child, String)> {
 }
 
 /// 64 characters of hexadecimal from the kernel's source of randomness.
-fn random_secret() -> anyhow::Result<String> {
+pub(super) fn random_secret() -> anyhow::Result<String> {
     let mut bytes = [0_u8; 32];
     File::open("/dev/urandom")?.read_exact(&mut bytes).context("no randomness")?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A TOML string.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
