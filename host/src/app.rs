@@ -38,7 +38,7 @@ use self::plugins::Loaded;
 use self::resident::{Activity, Resident};
 use self::running::{Prepared, RunningEndpoint};
 use self::started::Started;
-use crate::approval::Approvals;
+use crate::approval::{self, Approvals};
 use crate::audit::{self, Audit};
 use crate::backend;
 use crate::config::{self, Config, Problem, Problems};
@@ -129,7 +129,8 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
     }
     let resident = Resident { audit: open_audit(config).await?, ..resident };
     resident.bound(config);
-    let (audit, stop) = (resident.audit.clone(), resident.stop.clone());
+    let (audit, stop, approvals) =
+        (resident.audit.clone(), resident.stop.clone(), resident.approvals.clone());
     let mut running = vec![prepared.start(&resident, config, config, None)?];
     for (mount, prepared) in config.mounts().zip(mounted) {
         running.push(prepared.start(&resident, config, &mount.config, Some(&mount.path))?);
@@ -159,6 +160,7 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
     let reloader = Reloader::new(resident, config.clone(), running, door, watched);
     let reload = tokio::spawn(reload::on_sighup(reloader.clone())?);
     let plane = control::Plane::new(config, reloader.clone(), address);
+    let notifying = tokio::spawn(approval::notify::run(approvals, stop.clone()));
     let operated: Arc<dyn crate::control::ControlPlane> = plane.clone();
     if let Door::Http(door) = reloader.door() {
         door.operated(&operated);
@@ -184,6 +186,7 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
         let _ = control.await;
     }
     drop(operated);
+    notifying.abort();
     reloader.end().await;
     // Every call has been settled: nothing changes any more.
     let _ = tokio::task::spawn_blocking(move || state.close()).await;

@@ -28,6 +28,7 @@ mod telemetry;
 mod tests;
 mod tools;
 mod typed;
+mod webhook;
 
 pub use approvals::Approvals;
 pub use control::control_folder;
@@ -42,6 +43,7 @@ pub use secret::Secret;
 pub use telemetry::{Otlp, Telemetry};
 pub use tools::{Arguments, Patience, ToolRules};
 pub use typed::Typed;
+pub use webhook::{Webhook, WebhookKey};
 
 use crate::files::Trust;
 use crate::redact::{Redaction, Secrets};
@@ -684,6 +686,9 @@ impl Config {
             holders.extend(engine.args.iter().chain(engine.env.iter().map(|(_, value)| value)));
         }
         holders.extend(self.executors.iter().map(|executor| &executor.secret));
+        for webhook in &self.approvals.webhooks {
+            holders.extend([&webhook.url, &webhook.secret]);
+        }
         holders.extend(&self.inherited);
         holders.extend(self.plugins.iter().flat_map(|plugin| &plugin.secrets).map(|(_, value)| value));
         let mounted: Vec<Secret> = self.mounts().flat_map(|mount| mount.config.secret_values()).collect();

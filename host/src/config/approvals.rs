@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Webhook;
+
 /// How people are asked before a call may go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approvals {
@@ -30,6 +32,8 @@ pub struct Approvals {
     pub keep: Duration,
     /// Whether they can be asked for and decided over HTTP.
     pub http: bool,
+    /// Who hears what happens to them.
+    pub webhooks: Vec<Webhook>,
 }
 
 impl Default for Approvals {
@@ -48,6 +52,7 @@ impl Default for Approvals {
             max_pending_per_target: 3,
             keep: Duration::from_secs(30 * 86_400),
             http: false,
+            webhooks: Vec::new(),
         }
     }
 }

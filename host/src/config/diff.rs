@@ -306,7 +306,7 @@ mod tests {
     /// A key that is in no list here must not be taken for one that applies live.
     #[test]
     fn every_key_of_the_process_has_been_decided() {
-        const LIVE: [&str; 46] = [
+        const LIVE: [&str; 47] = [
             "gateway.log_level",
             "gateway.shutdown_grace_secs",
             "http.max_connections",
@@ -348,6 +348,7 @@ mod tests {
             "approvals.max_pending_per_target",
             "approvals.keep_days",
             "approvals.http",
+            "approvals.webhooks",
             "http.expected_routes",
             "http.dev_mode",
             "http.tls",

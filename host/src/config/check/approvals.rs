@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::raw::RawRbac;
+use super::super::raw::{RawRbac, RawWebhook};
 use super::{Checker, Raw, duration};
 use crate::config::problem::nearest;
-use crate::config::{Approvals, Audit};
+use crate::config::{Approvals, Audit, Secret, Webhook, WebhookKey};
 
 impl Checker<'_> {
     /// Beside the record, unless there is no place for one. All endpoints of a gateway share one file.
@@ -43,7 +43,62 @@ impl Checker<'_> {
             max_pending_per_target: own.max_pending_per_target,
             keep: seconds(own.keep_days) * 86_400,
             http: own.http && !mounted,
+            webhooks: if mounted { Vec::new() } else { self.webhooks(&own.webhooks) },
         }
+    }
+
+    fn webhooks(&mut self, raw: &[RawWebhook]) -> Vec<Webhook> {
+        const MOST: usize = 8;
+        if raw.len() > MOST {
+            let text = format!("there are {} webhooks", raw.len());
+            self.problem("/approvals/webhooks", text, format!("{MOST} at most"));
+        }
+        let mut webhooks = Vec::new();
+        for (index, typed) in raw.iter().enumerate() {
+            let at = format!("/approvals/webhooks/{index}");
+            let (url_at, secret_at) = (format!("{at}/url"), format!("{at}/secret"));
+            let url = match &typed.url {
+                Some(typed) => self.url(&url_at, typed),
+                None => {
+                    let hint = "url = \"https://example.org/approvals\"";
+                    self.problem(&url_at, "a webhook needs its url", hint);
+                    None
+                }
+            };
+            let secret = match &typed.secret {
+                Some(typed) => {
+                    let secret = self.interpolate(&secret_at, "", typed);
+                    secret.map(|secret| {
+                        if secret.hidden().is_empty() {
+                            let hint = "name a variable or a file: \"${NAME}\", \"${file:PATH}\"";
+                            self.warn(&secret_at, "this is a secret written into the file", hint);
+                        }
+                        // Whatever it was made of.
+                        Secret::new(secret.expose())
+                    })
+                }
+                None => {
+                    let hint = "secret = \"${APPROVALS_WEBHOOK_KEY}\", a text like whsec_ and the base64 of 32 random bytes";
+                    self.problem(
+                        &secret_at,
+                        "a webhook needs the key that its messages are signed with",
+                        hint,
+                    );
+                    None
+                }
+            };
+            let (Some(url), Some(secret)) = (url, secret) else { continue };
+            match WebhookKey::parse(secret.expose()) {
+                Ok(key) => {
+                    webhooks.push(Webhook { name: format!("approvals.webhooks[{index}]"), url, secret, key })
+                }
+                Err(error) => {
+                    let hint = "make one: echo whsec_$(head -c 32 /dev/urandom | base64)";
+                    self.problem(&secret_at, error.to_string(), hint);
+                }
+            }
+        }
+        webhooks
     }
 
     fn asking_rules(&mut self, rbac: &RawRbac) {

@@ -47,6 +47,20 @@ pub(in crate::config) struct RawApprovals {
     /// `/approvals/request`, `/gateway/token` and `/gateway/execute` for those who want a command run. Everybody needs a
     /// credential and the permission for what they do.
     pub(in crate::config) http: bool,
+    /// Who hears what happens to them. A webhook is never waited for.
+    pub(in crate::config) webhooks: Vec<RawWebhook>,
+}
+
+/// A receiver that hears of requests, decisions and uses, signed as "Standard Webhooks" say. It gets the text that people are
+/// shown, without secrets of the configuration.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawWebhook {
+    /// Where it is; `${NAME}` and `${file:PATH}` are replaced.
+    pub(in crate::config) url: Option<String>,
+    /// The key that the receiver checks signatures with: `whsec_` and the base64 of 24 to 64 bytes; name a variable or a file for
+    /// it: "${APPROVALS_WEBHOOK_KEY}".
+    pub(in crate::config) secret: Option<String>,
 }
 
 impl Default for RawApprovals {
@@ -64,6 +78,7 @@ impl Default for RawApprovals {
             max_pending_per_target: 3,
             keep_days: 30,
             http: false,
+            webhooks: Vec::new(),
         }
     }
 }
