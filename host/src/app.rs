@@ -43,6 +43,7 @@ use crate::audit::{self, Audit};
 use crate::backend;
 use crate::config::{self, Config, Problem, Problems};
 use crate::door::health::{self, Health, Watched};
+use crate::door::telegram;
 use crate::files::narrow_umask;
 use crate::mcp::schema::apart;
 use crate::redact::Words;
@@ -160,8 +161,13 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
     let reloader = Reloader::new(resident, config.clone(), running, door, watched);
     let reload = tokio::spawn(reload::on_sighup(reloader.clone())?);
     let plane = control::Plane::new(config, reloader.clone(), address);
-    let notifying = tokio::spawn(approval::notify::run(approvals, stop.clone()));
+    let notifying = tokio::spawn(approval::notify::run(approvals.clone(), stop.clone()));
     let operated: Arc<dyn crate::control::ControlPlane> = plane.clone();
+    let telegram = config.approvals.telegram.clone().and_then(|settings| {
+        let pipeline = endpoint.as_ref()?.pipeline.clone();
+        let bot = telegram::Bot { settings, approvals, pipeline, plane: operated.clone() };
+        Some(tokio::spawn(telegram::serve(bot, stop.clone())))
+    });
     if let Door::Http(door) = reloader.door() {
         door.operated(&operated);
     }
@@ -187,6 +193,9 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
     }
     drop(operated);
     notifying.abort();
+    if let Some(telegram) = telegram {
+        let _ = telegram.await;
+    }
     reloader.end().await;
     // Every call has been settled: nothing changes any more.
     let _ = tokio::task::spawn_blocking(move || state.close()).await;

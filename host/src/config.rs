@@ -23,6 +23,7 @@ pub mod rest;
 pub mod sandbox;
 mod schema;
 mod secret;
+mod telegram;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use problem::{Problem, Problems, nearest};
 pub use sandbox::Sandbox;
 pub use schema::schema_json;
 pub use secret::Secret;
+pub use telegram::{Telegram, TelegramUser};
 pub use telemetry::{Otlp, Telemetry};
 pub use tools::{Arguments, Patience, ToolRules};
 pub use typed::Typed;
@@ -689,6 +691,7 @@ impl Config {
         for webhook in &self.approvals.webhooks {
             holders.extend([&webhook.url, &webhook.secret]);
         }
+        holders.extend(self.approvals.telegram.iter().map(|telegram| &telegram.token));
         holders.extend(&self.inherited);
         holders.extend(self.plugins.iter().flat_map(|plugin| &plugin.secrets).map(|(_, value)| value));
         let mounted: Vec<Secret> = self.mounts().flat_map(|mount| mount.config.secret_values()).collect();

@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 
 use super::action::{self, Action, Draft};
-use super::notify::{Event, Notes};
+use super::notify::{Event, Note, Notes};
 use super::store::{Caps, Changed, Store, StoreError, Summary};
 use super::{Approval, Need, Person, Refusal, Review, State, Vote, display};
 use crate::config;
@@ -41,8 +41,8 @@ pub struct Approvals {
     /// The calls that wait, by approval.
     waiting: Mutex<HashMap<String, Waiters>>,
     swept_ms: AtomicU64,
-    /// Where notes are left for those outside, once somebody reads them.
-    notes: OnceLock<Notes>,
+    /// Where notes are left for those outside.
+    notes: Notes,
 }
 
 #[derive(Debug, Default)]
@@ -109,14 +109,14 @@ impl Approvals {
             store: Mutex::default(),
             waiting: Mutex::default(),
             swept_ms: AtomicU64::new(0),
-            notes: OnceLock::new(),
+            notes: Notes::default(),
         })
     }
 
-    /// From now on what happens to approvals is noted here.
-    pub(super) fn noted(&self, notes: Notes) {
-        // There is one reader.
-        let _ = self.notes.set(notes);
+    /// What happens to approvals from now on.
+    #[must_use]
+    pub fn notes(&self) -> broadcast::Receiver<Note> {
+        self.notes.read()
     }
 
     /// The moment, in milliseconds since 1970.
@@ -125,9 +125,7 @@ impl Approvals {
     }
 
     fn note(&self, event: Event, id: &str) {
-        if let Some(notes) = self.notes.get().filter(|_| !self.settings.load().webhooks.is_empty()) {
-            notes.leave(event, id);
-        }
+        self.notes.leave(event, id);
     }
 
     /// Ends what is over. Otherwise that happens when somebody asks next.

@@ -11,9 +11,11 @@ mod message;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::deliver::client;
 use self::deliver::{Disabled, Sender};
 use super::{Approvals, State};
 use crate::config::Webhook;
@@ -29,7 +31,7 @@ const AGAIN: u32 = 200;
 
 /// What happened to an approval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub enum Event {
     Requested,
     Decided,
     Consumed,
@@ -62,20 +64,41 @@ impl Event {
 
 /// That something happened to this approval.
 #[derive(Clone, Debug)]
-pub(super) struct Note {
-    pub(super) event: Event,
-    pub(super) id: String,
+pub struct Note {
+    pub event: Event,
+    /// The approval.
+    pub id: String,
 }
 
 /// Where notes are left.
 #[derive(Debug)]
-pub(super) struct Notes(mpsc::Sender<Note>);
+pub(super) struct Notes(broadcast::Sender<Note>);
+
+impl Default for Notes {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(NOTES))
+    }
+}
 
 impl Notes {
-    /// Leaves a note. Where there is no room it is lost, which is counted and logged.
+    /// Leaves a note, for whoever reads them.
     pub(super) fn leave(&self, event: Event, id: &str) {
-        if self.0.try_send(Note { event, id: id.to_owned() }).is_err() {
-            lost("too many approvals change at once");
+        // Nobody may.
+        let _ = self.0.send(Note { event, id: id.to_owned() });
+    }
+
+    pub(super) fn read(&self) -> broadcast::Receiver<Note> {
+        self.0.subscribe()
+    }
+}
+
+/// The next note; none when there will be no more. What came faster than it was read is lost, which is counted and logged.
+pub async fn next(notes: &mut broadcast::Receiver<Note>) -> Option<Note> {
+    loop {
+        match notes.recv().await {
+            Ok(note) => return Some(note),
+            Err(RecvError::Lagged(_)) => lost("too many approvals change at once"),
+            Err(RecvError::Closed) => return None,
         }
     }
 }
@@ -88,8 +111,7 @@ fn lost(why: &str) {
 
 /// Notifies for as long as there is something to stop it: those that wait at the start first.
 pub async fn run(approvals: Arc<Approvals>, stop: CancellationToken) {
-    let (sender, mut notes) = mpsc::channel(NOTES);
-    approvals.noted(Notes(sender));
+    let mut notes = approvals.notes();
     let room = Arc::new(Semaphore::new(MESSAGES));
     let (sender, disabled) = (Sender::new(), Arc::new(Disabled::default()));
     let deliver = |webhooks: &[Webhook], note: Note| {
@@ -122,7 +144,7 @@ pub async fn run(approvals: Arc<Approvals>, stop: CancellationToken) {
     loop {
         let note = tokio::select! {
             () = stop.cancelled() => return,
-            note = notes.recv() => note,
+            note = next(&mut notes) => note,
             _ = look.tick() => {
                 if !approvals.settings().webhooks.is_empty() {
                     // Those that ended leave notes themselves.

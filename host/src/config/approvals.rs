@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Webhook;
+use super::{Telegram, Webhook};
 
 /// How people are asked before a call may go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Approvals {
     pub http: bool,
     /// Who hears what happens to them.
     pub webhooks: Vec<Webhook>,
+    /// A bot that shows them and takes decisions.
+    pub telegram: Option<Telegram>,
 }
 
 impl Default for Approvals {
@@ -53,6 +55,7 @@ impl Default for Approvals {
             keep: Duration::from_secs(30 * 86_400),
             http: false,
             webhooks: Vec::new(),
+            telegram: None,
         }
     }
 }

@@ -24,7 +24,7 @@ pub struct Change {
 
 /// Keys of parts that are opened once, when the gateway starts: the addresses it listens on, the record and its
 /// database, the state, the approvals, the engine of the plugins, the way to a collector of telemetry.
-const RESTART: [&str; 12] = [
+const RESTART: [&str; 13] = [
     "gateway.listen",
     "gateway.health_listen",
     "gateway.control_dir",
@@ -36,6 +36,7 @@ const RESTART: [&str; 12] = [
     "postgres",
     "state",
     "approvals.path",
+    "approvals.telegram",
     "telemetry",
 ];
 
@@ -180,6 +181,7 @@ impl Config {
         self.audit = super::Audit { enabled, mode, dir, store, ..self.audit };
         self.state.clone_from(&in_force.state);
         self.approvals.path.clone_from(&in_force.approvals.path);
+        self.approvals.telegram.clone_from(&in_force.approvals.telegram);
         self.telemetry.clone_from(&in_force.telemetry);
         self.typed = Typed::with(&self.typed, &in_force.typed, &held);
         self

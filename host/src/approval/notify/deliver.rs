@@ -34,21 +34,7 @@ pub(super) struct Sender(Option<Client>);
 
 impl Sender {
     pub(super) fn new() -> Self {
-        // An error means that a provider is installed already, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = || {
-            Client::builder()
-                .user_agent(concat!("sentinel-gateway/", env!("CARGO_PKG_VERSION")))
-                // A redirect would carry the message to somebody else.
-                .redirect(reqwest::redirect::Policy::none())
-                .no_proxy()
-                .referer(false)
-                .connect_timeout(Duration::from_secs(5))
-                .timeout(PATIENCE)
-                .pool_max_idle_per_host(1)
-        };
-        // Without a certificate store on the system plain HTTP works.
-        let client = builder().build().or_else(|_| builder().tls_certs_only([]).build());
+        let client = client(PATIENCE);
         if let Err(error) = &client {
             tracing::error!("nobody is notified of approvals, because there is no HTTP client: {error}");
         }
@@ -111,6 +97,28 @@ impl Sender {
         }
         lost(&format!("{} was not reached in {} attempts: {why}", webhook.name, PAUSES.len()));
     }
+}
+
+/// A client for those who hear of approvals, whose requests take so long at most.
+///
+/// # Errors
+/// The system has no random numbers, or the like.
+pub(crate) fn client(patience: Duration) -> reqwest::Result<Client> {
+    // An error means that a provider is installed already, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = || {
+        Client::builder()
+            .user_agent(concat!("sentinel-gateway/", env!("CARGO_PKG_VERSION")))
+            // A redirect would carry the message to somebody else.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(patience)
+            .pool_max_idle_per_host(1)
+    };
+    // Without a certificate store on the system plain HTTP works.
+    builder().build().or_else(|_| builder().tls_certs_only([]).build())
 }
 
 /// A number below ten.
