@@ -34,7 +34,6 @@ mod view;
 
 pub use flights::{Flight, Flights};
 pub use generation::Generation;
-pub use granting::Grant;
 pub use lists::{BackendState, Readiness};
 pub use operate::Operation;
 pub use outcome::Failure;
@@ -68,7 +67,7 @@ pub use crate::state::once::Once;
 use crate::state::once::Ticket;
 use crate::telemetry::context::Carried;
 use crate::telemetry::trace;
-pub use locate::{Destination, Locate};
+pub use locate::{Destination, Grant, Locate};
 
 /// Everything a call passes through.
 #[derive(Debug)]

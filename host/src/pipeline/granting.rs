@@ -10,31 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::approving::{Asking, Ready, denied};
 use super::context::CallContext;
+use super::locate::Grant;
 use super::{Answer, Destination, Failure, Pipeline, outcome};
 use crate::approval::{Approval, Approvals, State, Waiting};
 use crate::audit::{Closing, Entry};
 use crate::backend::exec::Resolved;
 use crate::call::{Call, Denial, DenialKind};
 use crate::capability::LONGEST;
-
-/// What is wanted instead of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grant {
-    /// That people are asked about it. Nobody waits for them.
-    Approval,
-    /// A capability token for it, once it is approved.
-    Token,
-}
-
-impl Grant {
-    /// What the record calls it.
-    fn method(self) -> &'static str {
-        match self {
-            Self::Approval => "approvals/request",
-            Self::Token => "gateway/token",
-        }
-    }
-}
 
 /// A call that may be made, and by which approval.
 struct Granted<'p> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::tasks::is_task_method;
-use super::{CallRequest, Failure, Generation, Grant, Pipeline};
+use super::{CallRequest, Failure, Generation, Pipeline};
 use crate::backend::{Backend, START_PATIENCE, Server};
 use crate::call::{Definition, Principal, Target, TargetKind};
 use crate::mcp::catalog::List;
@@ -31,6 +31,25 @@ pub trait Locate: std::fmt::Debug + Send + Sync {
     /// What its sender says about the request beside it, for the record alone.
     fn notes(&self) -> &[(String, String)] {
         &[]
+    }
+}
+
+/// What is wanted instead of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// That people are asked about it. Nobody waits for them.
+    Approval,
+    /// A capability token for it, once it is approved.
+    Token,
+}
+
+impl Grant {
+    /// What the record calls it.
+    pub(super) fn method(self) -> &'static str {
+        match self {
+            Self::Approval => "approvals/request",
+            Self::Token => "gateway/token",
+        }
     }
 }
 

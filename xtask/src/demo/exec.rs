@@ -63,7 +63,7 @@ fn play(show: &mut Show, scene: &mut Scene) -> anyhow::Result<()> {
     show.step("The same approval once more: it is used up", |by| {
         let named = json!({"name": "plan", "arguments": {"file": "plan"}, "_meta": {"sentinel-gateway/approval": first}});
         let answer = client.request("tools/call", &named, by)?;
-        refused(answer, "consumed")
+        refused(&answer, "consumed")
     })?;
     show.step("It asks again, and while the person thinks the file is edited", |by| {
         let (answer, _) =
@@ -72,7 +72,7 @@ fn play(show: &mut Show, scene: &mut Scene) -> anyhow::Result<()> {
                 scene.person(&["approve", id, "--digest", digest], by)
             })?;
         fs::write(scene.path("data/plan"), stage::PLAN)?;
-        refused(answer, "changed")
+        refused(&answer, "changed")
     })?;
     show.step("The agent approves its own request, with a role that may decide", |by| {
         let (answer, said) =
@@ -84,7 +84,7 @@ fn play(show: &mut Show, scene: &mut Scene) -> anyhow::Result<()> {
                 Ok(String::from_utf8_lossy(&tried.stderr).trim().to_owned())
             })?;
         ensure!(said.contains("nobody decides on their own request"), "refused for another reason: {said}");
-        Ok(format!("{}\n{}", said.lines().last().unwrap_or_default(), refused(answer, "rejected")?))
+        Ok(format!("{}\n{}", said.lines().last().unwrap_or_default(), refused(&answer, "rejected")?))
     })?;
     show.step("The agent hangs up; the gateway's record says who, what and when", |by| {
         client.hang_up(by)?;
@@ -128,7 +128,7 @@ fn tools(client: &mut Client, by: Deadline) -> anyhow::Result<String> {
 }
 
 /// A refusal for this reason.
-fn refused(answer: Answer, reason: &str) -> anyhow::Result<String> {
+fn refused(answer: &Answer, reason: &str) -> anyhow::Result<String> {
     ensure!(
         answer.data("reason").is_some_and(|found| found == reason),
         "{reason} was expected, not {answer}"

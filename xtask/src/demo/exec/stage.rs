@@ -118,7 +118,9 @@ allowed_environments = ["dev"]
 
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.gateway);
-        FOREIGN.iter().for_each(|name| drop(command.env_remove(name)));
+        for name in FOREIGN {
+            command.env_remove(name);
+        }
         command.env("JWT_SECRET_KEY", &self.secret).current_dir(self.dir.path());
         command.arg("--config").arg(self.path("sentinel.toml"));
         command
