@@ -44,7 +44,7 @@ pub(in crate::config) struct RawApprovals {
     #[schemars(range(min = 1, max = 3_650))]
     pub(in crate::config) keep_days: u32,
     /// Whether they can be asked for and decided over HTTP: `/approvals/…` for people and programs that decide, and
-    /// `/approvals/request`, `/gateway/token` and `/gateway/execute` for those who want a command run. Everybody needs a
+    /// `/approvals/request`, `/gateway/token`, `/gateway/execute` and `/commands/…` for those who want a command run. Everybody needs a
     /// credential and the permission for what they do.
     pub(in crate::config) http: bool,
     /// Who hears what happens to them. A webhook is never waited for.
