@@ -19,6 +19,7 @@ mod desk;
 mod display;
 mod machine;
 mod need;
+pub mod notify;
 mod store;
 mod waiting;
 

@@ -9,5 +9,6 @@ pub mod health;
 pub mod mcp;
 pub mod rest;
 pub mod server;
+pub mod telegram;
 
 mod log_limit;

@@ -11,6 +11,8 @@ mod crashing;
 mod deciding;
 mod http;
 mod rules;
+mod telegram;
+mod webhooks;
 
 /// Notes the arguments of each call in the file `ran`, as it was given them.
 const DEPLOYS: &str = "tools = [\n\

@@ -6,6 +6,7 @@ mod corpus;
 mod direct;
 mod drift;
 mod over_http;
+mod plans;
 mod scene;
 mod through;
 mod within;

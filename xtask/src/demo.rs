@@ -1,7 +1,7 @@
 //! The demo: a client talks to a gateway in front of four servers, and sees every policy at work. Each step
 //! checks what it shows; a demo that only prints is no proof.
 
-mod client;
+pub(crate) mod client;
 pub(crate) mod exec;
 mod scene;
 mod show;

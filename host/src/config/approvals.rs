@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::{Telegram, Webhook};
+
 /// How people are asked before a call may go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approvals {
@@ -30,6 +32,10 @@ pub struct Approvals {
     pub keep: Duration,
     /// Whether they can be asked for and decided over HTTP.
     pub http: bool,
+    /// Who hears what happens to them.
+    pub webhooks: Vec<Webhook>,
+    /// A bot that shows them and takes decisions.
+    pub telegram: Option<Telegram>,
 }
 
 impl Default for Approvals {
@@ -48,6 +54,8 @@ impl Default for Approvals {
             max_pending_per_target: 3,
             keep: Duration::from_secs(30 * 86_400),
             http: false,
+            webhooks: Vec::new(),
+            telegram: None,
         }
     }
 }

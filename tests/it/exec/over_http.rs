@@ -45,6 +45,7 @@ commands = ["show"]
 risk = "HIGH"
 [approvals]
 http = true
+wait_secs = 0
 max_pending_per_target = 20
 "#;
 
@@ -399,6 +400,35 @@ fn a_request_over_mcp_and_one_over_http_are_the_same() {
     assert_eq!(answer["result"]["structuredContent"]["stdout"], "said: -- hello\n", "{answer}");
     assert_eq!(text(&ann.ask("GET", &format!("/approvals/{id}")), "status"), "consumed");
     assert_eq!(stage.intents().len(), 1);
+}
+
+#[test]
+fn each_command_has_an_address_of_its_own_and_the_same_request_continues_what_waits() {
+    let stage = Stage::set();
+    let ann = stage.ann();
+    let say = |words: &str| post(&ann, "/commands/say", &json!({ "words": words }));
+    let free = post(&ann, "/commands/free", &json!({}));
+    assert_eq!((free.status, text(&free, "output")), (200, "free\n".into()), "{}", free.json());
+    assert_eq!(ann.ask("POST", "/commands/free").status, 200, "without a body");
+    let waits = say("hello");
+    assert_eq!(waits.refusal(), (202, "pending_approval".into()));
+    let id = text(&waits, "approval_id");
+    assert_eq!(waits.header("location"), Some(format!("/approvals/{id}").as_str()));
+    assert!(waits.header("retry-after").is_some());
+    assert_eq!(text(&say("hello"), "approval_id"), id);
+    assert_eq!(post(&stage.lea(), &format!("/approvals/{id}/approve"), &json!({})).status, 200);
+    assert_eq!(text(&say("hello"), "output"), "said: -- hello\n");
+    assert_ne!(text(&say("hello"), "approval_id"), id, "once");
+    let refused = say("UP");
+    assert_eq!(
+        (refused.refusal(), text(&refused, "slot")),
+        ((400, "argument_refused".into()), "words".into())
+    );
+    assert_eq!(post(&ann, "/commands/gone", &json!({})).refusal(), (404, "not_found".into()));
+    assert_eq!(ann.ask("GET", "/commands/free").refusal().0, 405);
+    assert_eq!(post(&stage.lea(), "/commands/free", &json!({})).refusal(), (403, "permission_denied".into()));
+    assert_eq!(post(&Caller::of(&stage.door), "/commands/free", &json!({})).refusal().0, 401);
+    assert_eq!(stage.intents().len(), 3);
 }
 
 #[test]

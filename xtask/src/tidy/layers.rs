@@ -65,7 +65,7 @@ const LAYERS: [(&str, &[&str]); 29] = [
     ("door", &["queue", "pipeline", "session", "control", "route", "approval", "capability"]),
     // A process of its own: it knows nothing of calls, plugins and doors.
     ("executor", &["command", "capability", "sandbox"]),
-    ("cli", &["app", "audit", "plugin", "confined", "control", "executor", "capability"]),
+    ("cli", &["app", "audit", "plugin", "confined", "control", "executor", "capability", "command"]),
     ("main", &["cli", "app"]),
 ];
 

@@ -7,6 +7,8 @@
 //! POST /approvals/{id}/approve, /reject, /cancel                     a person's decision
 //! POST /gateway/token          a capability token for an approved command
 //! POST /gateway/execute        runs it, once
+//! POST /commands/{name}        the same in one request, with the arguments as its body: 202 while it waits, and the same again
+//!                              continues it
 //! ```
 //!
 //! A command is the tool that MCP clients call: the same rules, the same approvals, the same record.
@@ -47,6 +49,7 @@ pub(super) enum Page<'p> {
     Cancel(&'p str),
     Token,
     Execute,
+    Run(&'p str),
 }
 
 impl<'p> Page<'p> {
@@ -58,6 +61,9 @@ impl<'p> Page<'p> {
             "/gateway/token" => return Some(Self::Token),
             "/gateway/execute" => return Some(Self::Execute),
             _ => {}
+        }
+        if let Some(name) = path.strip_prefix("/commands/") {
+            return Some(Self::Run(name)).filter(|_| crate::command::is_name(name));
         }
         let rest = path.strip_prefix("/approvals/")?;
         let (id, deed) = match rest.split_once('/') {
@@ -79,7 +85,9 @@ impl<'p> Page<'p> {
     fn method(self) -> Method {
         match self {
             Self::Pending | Self::One(_) => Method::GET,
-            Self::Ask | Self::Decide(..) | Self::Cancel(_) | Self::Token | Self::Execute => Method::POST,
+            Self::Ask | Self::Decide(..) | Self::Cancel(_) | Self::Token | Self::Execute | Self::Run(_) => {
+                Method::POST
+            }
         }
     }
 
@@ -94,6 +102,7 @@ impl<'p> Page<'p> {
             Self::Cancel(_) => "control/approvals.cancel",
             Self::Token => "gateway/token",
             Self::Execute => "gateway/execute",
+            Self::Run(_) => "tools/call",
         }
     }
 }
@@ -133,6 +142,7 @@ impl Exchange<'_> {
             Page::Ask => self.ask_approval(known, body, cancelled).await,
             Page::Token => self.token(known, body, cancelled).await,
             Page::Execute => self.execute(known, body, cancelled).await,
+            Page::Run(name) => self.run_named(known, name, body, cancelled).await,
             Page::Pending => self.pending(known).await,
             Page::One(id) => self.one(known, id).await,
             Page::Decide(id, vote) => self.decide(known, id, vote, body).await,
@@ -251,6 +261,8 @@ mod tests {
         let at = |end: &str| format!("/approvals/{id}{end}");
         assert_eq!(Page::at("/approvals/request"), Some(Page::Ask));
         assert_eq!(Page::at("/approvals/pending"), Some(Page::Pending));
+        assert_eq!(Page::at("/commands/say"), Some(Page::Run("say")));
+        assert_eq!((Page::at("/commands/"), Page::at("/commands/a/b")), (None, None));
         assert_eq!(Page::at(&at("")), Some(Page::One(id)));
         assert_eq!(Page::at(&at("/approve")), Some(Page::Decide(id, Vote::Approve)));
         assert_eq!(Page::at(&at("/reject")), Some(Page::Decide(id, Vote::Reject)));

@@ -10,8 +10,8 @@ use super::super::refusal::Refusal;
 use super::super::{DOOR, Exchange, respond};
 use super::{Known, page};
 use crate::approval::{Risk, Vote, time};
-use crate::call::Json;
 use crate::control::{ApprovalSummary, Command, ControlError, Report, Request, ShownApproval, VERSION};
+use crate::door::control;
 use crate::mcp::Params;
 use crate::pipeline::Operation;
 use crate::route::problem::Problem;
@@ -128,12 +128,12 @@ impl Exchange<'_> {
             return Err(respond::busy("the gateway starts or stops: ask again in a moment"));
         };
         let (name, method) = command.names();
-        let params = arguments(&command, note)
+        let request = Request { version: VERSION, command, reason: note.to_owned(), token: None };
+        let params = control::params(&request)
             .and_then(|json| Params::read(method, json).map_err(|error| error.to_string()));
         let params = params.map_err(|detail| {
             Refusal::misfits(vec![Misfit { place: Place::Pointer(String::new()), detail }])
         })?;
-        let request = Request { version: VERSION, command, reason: note.to_owned(), token: None };
         let operation = Operation { caller: known.caller, door: DOOR, name, method, params: &params };
         match self.front.pipeline.operate(operation, &request, &*plane).await {
             Ok(Ok(report)) => Ok(report),
@@ -141,18 +141,6 @@ impl Exchange<'_> {
             Err(failure) => Err(respond::failed(&failure, self.front.dev)),
         }
     }
-}
-
-/// What the guards and the record see of a command.
-fn arguments(command: &Command, note: &str) -> Result<Json, String> {
-    let mut arguments = match serde_json::to_value(command).map_err(|error| error.to_string())? {
-        Value::Object(mut of) => of.iter_mut().next().map_or_else(|| json!({}), |(_, inner)| inner.take()),
-        _ => json!({}),
-    };
-    if !note.is_empty() {
-        arguments["reason"] = note.into();
-    }
-    Ok(Json::from(json!({ "arguments": arguments }).to_string()))
 }
 
 /// A command that was not done, which is on record.

@@ -131,6 +131,22 @@ impl Exchange<'_> {
         Ok(page(StatusCode::OK, &ran(&read(&answer)["structuredContent"])))
     }
 
+    /// Runs a command that is named, once it may be run.
+    pub(super) async fn run_named(
+        &self,
+        known: Known<'_>,
+        name: &str,
+        body: Body,
+        cancelled: &CancellationToken,
+    ) -> Result<Response, Box<Refusal>> {
+        let arguments: Map<String, Value> = self.said(known, body).await?.unwrap_or_default();
+        let meant = Meant::named(&self.front.pipeline.current(), name, arguments)?;
+        let wanted = Wanted { meant: &meant, grant: None, brought: None, notes: Vec::new() };
+        let answer = self.run(known, &wanted, None, cancelled).await?;
+        let answer = answer.map_err(|failure| self.failed(&failure))?;
+        Ok(page(StatusCode::OK, &ran(&read(&answer)["structuredContent"])))
+    }
+
     fn meant(&self, environment: &str, line: &str, arguments: Option<&Value>) -> Result<Meant, Box<Refusal>> {
         Meant::find(&self.front.pipeline.current(), environment, line, arguments)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::super::refusal::Refusal;
 use crate::call::{Denial, DenialKind, Target, TargetKind};
@@ -86,6 +86,24 @@ impl Meant {
             problem.facts.insert("slot".to_owned(), why.slot.into());
         }
         Err(Refusal::new(problem))
+    }
+}
+
+impl Meant {
+    /// The command of this name; no two have the same.
+    pub(super) fn named(
+        generation: &Generation,
+        command: &str,
+        arguments: Map<String, Value>,
+    ) -> Result<Self, Box<Refusal>> {
+        let knows = |backend: &Backend| matches!(backend, Backend::Exec(client) if client.knows(command));
+        let Some(backend) = generation.backends().find(knows) else {
+            let text = "there is no command of this name";
+            return Err(Refusal::new(Problem::new(StatusCode::NOT_FOUND, "not_found", text)));
+        };
+        let name = shown(generation, backend.name(), command).unwrap_or_else(|| command.into());
+        let (backend, command) = (backend.name().clone(), command.to_owned());
+        Ok(Self { backend, command, name, arguments: Value::Object(arguments) })
     }
 }
 
