@@ -9,7 +9,7 @@ use super::scene::{Executor, Scene};
 use crate::approvals::ROLES;
 use crate::http_door::client::Door;
 use crate::rest::stage::{Caller, Reply};
-use crate::support::{Setup, eventually};
+use crate::support::{Setup, eventually, free_address, get};
 
 const COMMANDS: &str = r#"
 [[commands]]
@@ -449,7 +449,9 @@ fn nothing_of_it_is_there_unless_it_is_wanted() {
 
 #[test]
 fn health_ready_and_status_say_whether_the_executor_is_there() {
-    let mut scene = Scene::with(Setup::new().roles(ROLES), COMMANDS);
+    let port = free_address();
+    let setup = Setup::new().roles(ROLES).gateway(&format!("health_listen = {port:?}"));
+    let mut scene = Scene::with(setup.env("HEALTH_TOKEN", "let-me-see"), COMMANDS);
     let executor = scene.start();
     let door = Door::open(std::mem::replace(&mut scene.setup, Setup::new()), "");
     let anyone = Caller::of(&door);
@@ -466,9 +468,18 @@ fn health_ready_and_status_say_whether_the_executor_is_there() {
         })
     };
     assert_eq!(status("ready")["starts"], 1);
+    let ready = || get(&port, "/ready", Some("let-me-see")).unwrap();
+    assert_eq!(
+        (ready().status, &ready().json()["backends"][0]["up"]),
+        (200, &json!(true)),
+        "{}",
+        ready().body
+    );
     drop(executor);
     eventually("it is gone", || (health().status == 503).then_some(()));
     assert_eq!(health().json()["executors"][0]["status"], "away");
+    assert_eq!(ready().status, 503, "{}", ready().body);
+    assert!(ready().body.contains("backend exec"), "{}", ready().body);
     let down = status("down");
     assert!(down["why"].as_str().unwrap().contains("nobody listens"), "{down}");
     door.gateway.await_log("the executor is away", 1);
