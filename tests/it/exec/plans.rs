@@ -14,7 +14,7 @@ const COMMANDS: &str = r#"
 [[commands]]
 name = "say"
 executable = "/usr/bin/echo"
-argv = ["said:", "{word}"]
+argv = ["said:", "--", "{word}"]
 slots = { word = { type = "text", pattern = "[a-z0-9]{1,40}" } }
 [[commands]]
 name = "look"
@@ -107,17 +107,17 @@ name = "deploy"
 environment = "dev"
 [[stages]]
 name = "A"
-commands = ["say said: stop"]
-rollback = ["say said: unstop"]
+commands = ["say said: -- stop"]
+rollback = ["say said: -- unstop"]
 [[stages]]
 name = "B"
-commands = ["say said: build", "say said: start"]
+commands = ["say said: -- build", "say said: -- start"]
 validate = ["look -- {dir}/ready"]
-rollback = ["say said: down"]
+rollback = ["say said: -- down"]
 [[stages]]
 name = "C"
-commands = ["say said: last"]
-rollback = ["say said: never"]
+commands = ["say said: -- last"]
+rollback = ["say said: -- never"]
 "#;
 
 #[test]
@@ -222,7 +222,8 @@ fn what_may_have_run_is_not_run_again_unless_somebody_says_so() {
 
 #[test]
 fn a_plan_with_mistakes_names_all_of_them_and_one_that_changed_does_not_go_on() {
-    let stage = Stage::set(&PLAN.replace("said: build", "said: BUILD").replace("said: last", "LAST"));
+    let stage =
+        Stage::set(&PLAN.replace("said: -- build", "said: -- BUILD").replace("said: -- last", "LAST"));
     let (code, said) = stage.door.gateway.setup.refused(&["plan", "check", stage.plan.to_str().unwrap()]);
     assert_eq!(code, Some(2), "{said}");
     for part in ["B.commands[0]", "word: it does not fit the pattern", "C.commands[0]"] {
@@ -238,7 +239,7 @@ fn a_plan_with_mistakes_names_all_of_them_and_one_that_changed_does_not_go_on() 
     eventually("it is kept", || stage.status().contains("waiting").then_some(()));
     run.kill().unwrap();
     run.wait().unwrap();
-    std::fs::write(&stage.plan, plan.replace("said: stop", "said: other")).unwrap();
+    std::fs::write(&stage.plan, plan.replace("said: -- stop", "said: -- other")).unwrap();
     let (code, said) = ends(stage.begin("run", &[]));
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("has changed since it was begun"), "{said}");
