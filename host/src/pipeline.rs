@@ -16,6 +16,7 @@ mod approving;
 mod context;
 mod flights;
 mod generation;
+mod granting;
 mod links;
 mod lists;
 mod locate;
@@ -50,10 +51,10 @@ use self::rewritten::{prepare, quieted, unreadable};
 use crate::approval::Approvals;
 pub use crate::approval::Waiting;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
-pub use crate::backend::Backend;
 pub use crate::backend::{
     Answer, AnswerKind, BackendError, Body, Chunks, HttpHead, ListChanged, tried_again, whole,
 };
+pub use crate::backend::{Backend, Status as BackendStatus};
 use crate::backend::{Registry, Request, ServerFleet};
 use crate::call::shares::Shares;
 use crate::call::{Call, Denial, Principal, Share};
@@ -66,7 +67,7 @@ pub use crate::state::once::Once;
 use crate::state::once::Ticket;
 use crate::telemetry::context::Carried;
 use crate::telemetry::trace;
-pub use locate::{Destination, Locate};
+pub use locate::{Destination, Grant, Locate};
 
 /// Everything a call passes through.
 #[derive(Debug)]
@@ -306,7 +307,9 @@ impl Pipeline {
             Decision::Ask(pending) => Ready::Ask(pending),
         });
         let (permitted, mut prepared, resolved) = match ready {
-            Ok(Ready::Now(permitted, prepared)) if !destination.backend.judges_arguments() => {
+            Ok(Ready::Now(permitted, prepared))
+                if !destination.backend.judges_arguments() && !context.wants_grant() =>
+            {
                 (permitted, prepared, None)
             }
             // What is rare in a call takes no room in the futures of others.
@@ -401,13 +404,18 @@ impl Pipeline {
         }
         let message = failure.to_string();
         let latency = context.since.elapsed();
-        let notes = outcome::decided(&failure);
-        let closing = Closing {
-            status: outcome::refused_status(&failure),
-            error: Some(&message),
-            latency,
-            notes: notes.as_slice(),
+        let decided = outcome::decided(&failure);
+        let noted = context.request.locate.map_or(&[][..], Locate::notes);
+        let both: Vec<(String, String)>;
+        let notes = match noted {
+            [] => decided.as_slice(),
+            noted => {
+                both = noted.iter().cloned().chain(decided).collect();
+                &both
+            }
         };
+        let closing =
+            Closing { status: outcome::refused_status(&failure), error: Some(&message), latency, notes };
         let entry = context.entry(principal.map(|principal| &**principal), call);
         self.refused(context.generation.policy(), context.request.door, &entry, &closing);
         let recorded = if outcome::comes_often(&failure) {

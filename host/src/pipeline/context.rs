@@ -78,6 +78,11 @@ impl CallContext<'_> {
         }
     }
 
+    /// Whether something else is wanted than the call itself.
+    pub(super) fn wants_grant(&self) -> bool {
+        self.request.locate.is_some_and(|locate| locate.grant().is_some())
+    }
+
     /// The arguments as the backend gets them, if a rewriter changed them.
     pub(super) fn sent<'b>(&self, prepared: &'b Prepared) -> Option<&'b str> {
         let sent = arguments(prepared.params.as_ref()?.get());
