@@ -20,7 +20,6 @@ mod files;
 mod judge;
 pub mod names;
 mod once;
-mod otlp;
 pub mod plugins;
 mod reload;
 mod resident;
@@ -35,18 +34,17 @@ pub mod trial;
 
 use self::doors::{Door, Everybody, Sole};
 use self::plugins::Loaded;
-use self::resident::{Activity, Resident};
+use self::resident::Resident;
 use self::running::{Prepared, RunningEndpoint};
 use self::started::Started;
-use crate::approval::Approvals;
 use crate::audit::{self, Audit};
 use crate::backend;
 use crate::config::{self, Config, Problem, Problems};
 use crate::door::health::{self, Health, Watched};
-use crate::files::narrow_umask;
+use crate::files::{narrow_umask, users};
 use crate::mcp::schema::apart;
 use crate::redact::Words;
-use crate::state::{Clock, Kept, Store};
+use crate::state::{Clock, Store};
 use crate::telemetry;
 
 pub use self::judge::{Verdict, caller};
@@ -90,33 +88,16 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
     config.warnings.iter().for_each(|warning| tracing::warn!("{}: {}", warning.key, warning.message));
     narrow_umask();
     survive_file_limit()?;
-    let watch = otlp::watch(config)?;
+    let collector = config.telemetry.otlp.as_ref().map(|otlp| &otlp.settings);
+    let watch = telemetry::watch(collector, &config.redaction)?;
     // Listening comes before reading: who gives an order in between finds this gateway, or has written it down.
     let socket = control::listen(config).await;
     let orders = control::orders(config).await?;
     files::tighten(config);
     let open = files::problems(config);
-    // If others may have changed the kept state, it is not used.
-    let state = if open.is_empty() { state::open(config) } else { Kept::in_memory() };
-    let resident = Resident {
-        engine: resident::engine(config)?,
-        store: state.store.clone(),
-        clock: state.clock.clone(),
-        audit: Audit::disabled(),
-        approvals: Approvals::new(
-            config.approvals.clone(),
-            config.gateway.trust.clone(),
-            state.clock.clone(),
-            config.redaction.clone(),
-        ),
-        redaction: config.redaction.clone(),
-        orders,
-        activity: Activity::default(),
-        stop: CancellationToken::new(),
-        over_http: config.http.is_some(),
-        level,
-        grace_ms: Arc::default(),
-    };
+    let state = state::open(config, &open);
+    let resident = Resident::new(config, &state, orders)?;
+    let resident = Resident { over_http: config.http.is_some(), level, ..resident };
     let prepared = Prepared::load(&resident, config, None);
     let prepared = files::together(config, open, prepared)?;
     let mounted = config.mounts().map(|mount| Prepared::load(&resident, &mount.config, Some(&mount.path)));
@@ -127,8 +108,7 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
     {
         verdict.log();
     }
-    let resident = Resident { audit: open_audit(config).await?, ..resident };
-    resident.bound(config);
+    let resident = resident.recording(open_audit(config).await?, config);
     let (audit, stop) = (resident.audit.clone(), resident.stop.clone());
     let mut running = vec![prepared.start(&resident, config, config, None)?];
     for (mount, prepared) in config.mounts().zip(mounted) {
@@ -314,15 +294,10 @@ fn audit_settings(config: &Config) -> audit::Settings {
     }
 }
 
-/// The name of a user from the system's table; `uid:N` without one. The environment is not asked: it can say anything.
+/// The name of a user; `uid:N` for one who has none.
 fn user_name(uid: u32) -> String {
-    let table = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let named = table.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == uid.to_string()).then(|| name.to_owned())
-    });
-    named.unwrap_or_else(|| format!("uid:{uid}"))
+    let user = users::find(|user| user.uid == uid).ok().flatten();
+    user.map_or_else(|| format!("uid:{uid}"), |user| user.name)
 }
 
 async fn health_server(

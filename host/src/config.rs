@@ -659,8 +659,7 @@ impl Config {
             holders.push(url);
         }
         if let Some(otlp) = &self.telemetry.otlp {
-            holders.push(&otlp.endpoint);
-            holders.extend(otlp.headers.iter().map(|(_, value)| value));
+            holders.extend(&otlp.secrets);
         }
         for backend in &self.backends {
             let (TransportSettings::Stdio { env: pairs, .. }

@@ -10,4 +10,5 @@ pub mod mcp;
 pub mod rest;
 pub mod server;
 
+mod cors;
 mod log_limit;

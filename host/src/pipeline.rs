@@ -308,7 +308,7 @@ impl Pipeline {
             Decision::Ask(pending) => Ok(Ready::Ask(pending)),
         });
         let (permitted, mut prepared, resolved) = match ready {
-            Ok(Ready::Now(permitted, prepared)) if !destination.backend.judges_arguments() => {
+            Ok(Ready::Now(permitted, prepared)) if !destination.backend.prepares() => {
                 (permitted, prepared, None)
             }
             // What is rare in a call takes no room in the futures of others.

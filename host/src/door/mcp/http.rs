@@ -4,7 +4,6 @@
 
 mod caller;
 mod challenge;
-mod cors;
 mod events;
 mod kin;
 pub(in crate::door) mod local;
@@ -39,6 +38,7 @@ use self::work::Work;
 use super::conversation::{Conversation, Dispatch, Endpoint, Noticed};
 use super::line::{self, Out, Outbound, Outbox};
 use crate::call::{self, Denial, Json, Principal};
+use crate::door::cors;
 use crate::door::guard::{self, Form, Hosts, Origins};
 use crate::door::server::{self, Limits, Peer};
 use crate::mcp::envelope::{self, Message};
@@ -49,6 +49,11 @@ use crate::telemetry::context::Carried;
 
 const SESSION: &str = "mcp-session-id";
 const VERSION: &str = "mcp-protocol-version";
+/// What a page may be allowed to do here.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE");
+/// The headers of an answer that a page may read, besides those that every page may.
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate, MCP-Protocol-Version, Retry-After");
 
 /// One MCP endpoint.
 #[derive(Debug)]
@@ -165,7 +170,7 @@ impl Mount {
             // What is rare is on the heap, so that the future of every request stays small: it is copied on its way.
             Err(refused) => Box::pin(self.turn_away(refused, parts, peer, since)).await,
         };
-        self.readable(&parts.headers, response)
+        cors::readable(&parts.headers, &self.origins, EXPOSED, response)
     }
 
     /// What holds for every request.
@@ -183,7 +188,7 @@ impl Mount {
     ) -> Response {
         let since = Instant::now();
         let answer = self.head(parts).and_then(|()| {
-            if cors::is_preflight(parts) { Ok(cors::preflight(parts)) } else { Err(refused()) }
+            if cors::is_preflight(parts) { Ok(cors::preflight(parts, METHODS)) } else { Err(refused()) }
         });
         self.answer(answer, parts, peer, since).await
     }
