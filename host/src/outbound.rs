@@ -8,7 +8,6 @@ use crate::text;
 
 /// The beginning of a client. It follows no redirect, because that would carry its headers to another host, and asks no proxy
 /// but one that is named.
-#[must_use]
 pub fn builder() -> ClientBuilder {
     // An error means that a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();

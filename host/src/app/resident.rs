@@ -109,7 +109,7 @@ pub(super) struct Activity {
 ///
 /// # Errors
 /// The machine lacks what it needs.
-fn engine(config: &Config) -> Result<Engine, Problems> {
+pub(super) fn engine(config: &Config) -> Result<Engine, Problems> {
     let engine = Engine::bounded(config.gateway.plugin_bounds).map_err(|error| {
         let text = format!("the WebAssembly engine cannot start: {error:#}");
         let hint = "where a process may not have so many addresses (ulimit -v), write \"checked\"";

@@ -212,6 +212,24 @@ impl Mount {
         events::Ways { form, stopping: &self.endpoint.stopping, keep_alive: self.keep_alive }
     }
 
+    /// A conversation for one request of the stateless era.
+    fn of_its_own(
+        &self,
+        parts: &Parts,
+        peer: &Peer,
+        method: &str,
+        who: &Principal,
+    ) -> Result<Arc<Conversation>, Refused> {
+        if method == "subscriptions/listen" {
+            guard::accept_events(&parts.headers).map_err(|rejection| rejected(&rejection))?;
+            if !peer.held(who.share()) {
+                return Err(too_many_connections(Era::Stateless));
+            }
+        }
+        let session = Session::new("stateless", self.max_in_flight);
+        Ok(Conversation::new(self.endpoint.clone(), session))
+    }
+
     /// The conversation a request belongs to; 404 for another's as for none, so that ids cannot be tried out.
     fn session(&self, parts: &Parts, who: &Principal) -> Result<Arc<Conversation>, Refused> {
         let Some(id) = parts.headers.get(SESSION).and_then(|id| id.to_str().ok()) else {
@@ -259,8 +277,9 @@ async fn taken(
     (caller, who): (&Arc<Caller>, &Arc<Principal>),
     body: Body,
 ) -> Result<Response, Refused> {
-    guard::content_type_json(&parts.headers).map_err(|rejection| rejected(&rejection))?;
-    let form = guard::accept_rpc(&parts.headers).map_err(|rejection| rejected(&rejection))?;
+    let bad = |rejection: guard::Rejection| rejected(&rejection);
+    guard::content_type_json(&parts.headers).map_err(bad)?;
+    let form = guard::accept_rpc(&parts.headers).map_err(bad)?;
     let held = mount.room.take(&body, &mount.limits, who.share());
     let held = held.map_err(|full| overloaded(full.text(), era_of(parts)).closing())?;
     let body = server::read_body(body, &mount.limits).await.map_err(|error| {
@@ -273,39 +292,30 @@ async fn taken(
         Ok(Message::Request { id, method, params }) => {
             let params = params.map(|params| Json::shared(&body, params));
             let text = params.as_ref().map_or("{}", Json::get);
-            if says_stateless || era::is_stateless(Some(text)) || method == "server/discover" {
+            let (conversation, guard, work, reply) = if says_stateless
+                || era::is_stateless(Some(text))
+                || method == "server/discover"
+            {
                 mirror::check(mount, parts, id, &method, text).map_err(|refused| refused.asking(&method))?;
-                if method == "subscriptions/listen" {
-                    guard::accept_events(&parts.headers).map_err(|rejection| rejected(&rejection))?;
-                    if !peer.held(who.share()) {
-                        return Err(too_many_connections(Era::Stateless));
-                    }
-                }
-                let session = Session::new("stateless", mount.max_in_flight);
-                let conversation = Conversation::new(mount.endpoint.clone(), session);
+                let conversation = mount.of_its_own(parts, peer, &method, who)?;
                 // A connection that is closed is a request that is cancelled (2026-07-28, "Cancellation").
                 let guard = events::CancelOnDrop(conversation.clone());
-                if let Some(reply) = conversation.receive_stateless(id, &method, params, &out) {
-                    Box::pin(mount.refused_call(&method, &reply, parts, peer, who)).await;
-                    // The first message of an empty queue.
-                    let _infallible = out.try_send(reply);
-                }
-                drop(out);
-                return Ok(mount.answered(queue, &conversation, Some(guard), (None, form)).await);
-            }
-            if method == "initialize" && !parts.headers.contains_key(SESSION) {
+                let reply = conversation.receive_stateless(id, &method, params, &out);
+                (conversation, Some(guard), None, reply)
+            } else if method == "initialize" && !parts.headers.contains_key(SESSION) {
                 return Box::pin(initialize(mount, caller, who, &body, form)).await;
-            }
-            if method == "ping" && !parts.headers.contains_key(SESSION) {
+            } else if method == "ping" && !parts.headers.contains_key(SESSION) {
                 // Allowed before `initialize` is done.
                 return Ok(events::at_once(form, message::result(id.get(), "{}")));
-            }
-            let conversation = mount.session(parts, who).map_err(|refused| refused.asking(&method))?;
-            // Nothing is awaited while the work is at hand: it would be part of this future, too.
-            let (work, reply) = match conversation.dispatch(id, &method, params, &out) {
-                Dispatch::Run(work) => (Some(Work::new(work, conversation.tasks())), None),
-                Dispatch::Spawned => (None, None),
-                Dispatch::Reply(reply) => (None, Some(reply)),
+            } else {
+                let conversation = mount.session(parts, who).map_err(|refused| refused.asking(&method))?;
+                // Nothing is awaited while the work is at hand: it would be part of this future, too.
+                let (work, reply) = match conversation.dispatch(id, &method, params, &out) {
+                    Dispatch::Run(work) => (Some(Work::new(work, conversation.tasks())), None),
+                    Dispatch::Spawned => (None, None),
+                    Dispatch::Reply(reply) => (None, Some(reply)),
+                };
+                (conversation, None, work, reply)
             };
             if let Some(reply) = reply {
                 Box::pin(mount.refused_call(&method, &reply, parts, peer, who)).await;
@@ -313,7 +323,7 @@ async fn taken(
                 let _infallible = out.try_send(reply);
             }
             drop(out);
-            Ok(mount.answered(queue, &conversation, None, (work, form)).await)
+            Ok(mount.answered(queue, &conversation, guard, (work, form)).await)
         }
         Ok(Message::Notification { method, params }) if says_stateless => {
             Box::pin(noticed(mount, parts, caller, &method, params)).await
