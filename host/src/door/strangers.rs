@@ -153,7 +153,8 @@ mod tests {
         drop(waiting.remove(0));
         go.send(()).unwrap();
         assert!(first.await.unwrap().unwrap());
-        let all = tokio::time::timeout(Duration::from_secs(20), futures_util::future::join_all(waiting)).await;
+        let all =
+            tokio::time::timeout(Duration::from_secs(20), futures_util::future::join_all(waiting)).await;
         assert!(all.unwrap().into_iter().all(|verified| verified.unwrap()));
         assert!(other.await.unwrap().unwrap());
         assert_eq!(strangers.waiting.taken(), 0);
