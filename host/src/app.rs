@@ -52,7 +52,7 @@ use crate::telemetry;
 
 pub use self::judge::{Verdict, caller};
 pub use self::once::{Once, call_once};
-pub use self::reload::Reloader;
+pub(crate) use self::reload::Reloader;
 pub use self::shield::shield;
 pub use self::surroundings::{Surroundings, look};
 pub use crate::backend::serve_as_keeper_if_asked;
@@ -397,7 +397,7 @@ fn stop_signals(stop: CancellationToken) -> anyhow::Result<JoinHandle<()>> {
 
 /// The folders in which shipped plugins are looked for, most wanted first.
 #[must_use]
-pub fn plugin_folders(configured: Option<&PathBuf>) -> Vec<PathBuf> {
+pub(crate) fn plugin_folders(configured: Option<&PathBuf>) -> Vec<PathBuf> {
     let exe = std::env::current_exe().ok();
     let beside = exe.as_deref().and_then(Path::parent);
     let mut folders: Vec<PathBuf> = configured.cloned().into_iter().collect();

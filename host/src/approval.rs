@@ -27,9 +27,9 @@ mod waiting;
 mod tests;
 
 pub(crate) use self::action::NAMED;
-pub use self::action::{Action, Draft, MAX_ACTION, named};
+pub use self::action::{Action, Draft, named};
 pub(crate) use self::desk::unknown;
-pub use self::desk::{Approvals, Asked, Shown, Stored};
+pub use self::desk::{Approvals, Asked, Shown};
 pub(crate) use self::display::time;
 pub use self::machine::{Approval, Person, Review, State, Vote};
 pub use self::need::{Group, Need};

@@ -48,7 +48,7 @@ use space::Space;
 use tally::{Place, Shared as SharedRow, Tally};
 
 pub use error::AuditError;
-pub use folder::open_to_others;
+pub(crate) use folder::open_to_others;
 pub use settings::{Keep, Mode, Settings, StoreSettings, WhenFull};
 pub use words::{CallId, Closing, Entry, Health, Status};
 
@@ -205,7 +205,7 @@ impl Audit {
     ///
     /// # Errors
     /// The refusal is not on record.
-    pub async fn refused_often(
+    pub(crate) async fn refused_often(
         &self,
         id: CallId,
         source: &str,

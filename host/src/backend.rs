@@ -21,14 +21,14 @@ use std::sync::Arc;
 
 #[cfg(feature = "fuzz")]
 pub use mcp::fuzz;
-pub use mcp::{
-    Common, Fixed, History, Lineup, ListChanged, Memory, Registry, START_PATIENCE, Server, ServerFleet,
-};
+pub use mcp::{Common, Fixed, Lineup, ListChanged, Memory, Registry, Server};
+pub(crate) use mcp::{START_PATIENCE, ServerFleet};
 
 pub use answer::{Answer, AnswerKind, HttpHead};
 pub use body::{Body, Chunks};
-pub use error::{BackendError, Status, tried_again};
-pub use fleet::Fleet;
+pub(crate) use error::tried_again;
+pub use error::{BackendError, Status};
+pub(crate) use fleet::Fleet;
 pub use process::keeper::serve_if_asked as serve_as_keeper_if_asked;
 pub use process::kin::settle;
 pub use spool::{Spool, whole};
@@ -99,7 +99,7 @@ impl Backend {
 
     /// What it does while it starts.
     #[must_use]
-    pub fn starting(&self) -> String {
+    pub(crate) fn starting(&self) -> String {
         match self {
             Self::Mcp(server) => server.starting(),
             Self::Http(_) | Self::Engine(_) => String::new(),
@@ -194,7 +194,7 @@ impl Backend {
 
     /// Whether it judges the arguments of its calls itself.
     #[must_use]
-    pub fn judges_arguments(&self) -> bool {
+    pub(crate) fn judges_arguments(&self) -> bool {
         match self {
             Self::Mcp(_) | Self::Http(_) | Self::Engine(_) => false,
             // Slot by slot, and it names the slot.
@@ -204,7 +204,7 @@ impl Backend {
 
     /// Whether it has to say what a call would do before the call is done; see [`Self::prepare`].
     #[must_use]
-    pub fn prepares(&self) -> bool {
+    pub(crate) fn prepares(&self) -> bool {
         match self {
             Self::Mcp(_) | Self::Http(_) | Self::Engine(_) => false,
             Self::Exec(_) => true,

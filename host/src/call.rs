@@ -133,7 +133,7 @@ impl Credential {
 
     /// A fact by its key.
     #[must_use]
-    pub fn attr(&self, key: &str) -> Option<&str> {
+    pub(crate) fn attr(&self, key: &str) -> Option<&str> {
         self.attrs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
@@ -240,14 +240,14 @@ impl Denial {
 
     /// A refusal because the caller's own share is used up, or because nothing is left for anybody.
     #[must_use]
-    pub fn overloaded(message: impl Into<String>) -> Self {
+    pub(crate) fn overloaded(message: impl Into<String>) -> Self {
         let retry_after = Some(Duration::from_secs(1));
         Self { retry_after, ..Self::new(DenialKind::RateLimited, "overloaded", message) }
     }
 
     /// The scopes a caller lacks who was refused for that (RFC 6750, section 3.1); empty if the policy names none.
     #[must_use]
-    pub fn lacks_scopes(&self) -> Option<&str> {
+    pub(crate) fn lacks_scopes(&self) -> Option<&str> {
         let scope = self.details.iter().find(|(name, _)| name == "scope").map(|(_, value)| value.as_str());
         (self.reason == "insufficient_scope").then(|| scope.unwrap_or(""))
     }

@@ -220,7 +220,7 @@ impl Token {
 
     /// One that was received as text; none if it is no text of a token.
     #[must_use]
-    pub fn from_text(text: &str) -> Option<Self> {
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
         let rest = text.strip_prefix(TEXT).filter(|rest| rest.len() <= 2 * MOST)?;
         URL_SAFE_NO_PAD.decode(rest).ok().map(Self)
     }
@@ -233,7 +233,7 @@ impl Token {
 
     /// As it stands in a header.
     #[must_use]
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         format!("{TEXT}{}", URL_SAFE_NO_PAD.encode(&self.0))
     }
 

@@ -26,9 +26,10 @@ pub mod socket;
 mod tests;
 
 pub use argv::Word;
-pub use check::{Mistake, check, is_name};
+pub(crate) use check::is_name;
+pub use check::{Mistake, check};
 pub use fill::{Filled, Given, Value};
-pub use launcher::{DIRECTORIES as LAUNCHER_DIRECTORIES, NAMES as LAUNCHER_NAMES, is_launcher};
+pub(crate) use launcher::{DIRECTORIES as LAUNCHER_DIRECTORIES, is_launcher};
 pub use path::{Unclean, clean};
 pub use raw::{RawCommand, RawExamples, RawSlot, RawSlotType, RawStdin};
 
@@ -37,7 +38,7 @@ pub const TOKEN: usize = 4_096;
 /// The most tokens of a command line.
 pub const TOKENS: usize = 256;
 /// The longest text that a command may be given on its stdin, in bytes.
-pub const STDIN: usize = 64 << 10;
+pub(crate) const STDIN: usize = 64 << 10;
 
 /// A program that may be run, and how.
 #[derive(Clone, Debug)]

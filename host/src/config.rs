@@ -38,10 +38,11 @@ pub use backend::{Backend, BackendEra, Route, TransportSettings};
 pub use control::control_folder;
 pub use diff::{Change, Effect, diff};
 pub use executor::Executor;
-pub use inherited::is_inherited;
+pub(crate) use inherited::is_inherited;
 pub use network::{Hops, Network};
 pub use plugin::{Bounds, CompileLimits, HttpGrant, Isolation, Limits, OnFailure, Plugin, Stage};
-pub use problem::{Problem, Problems, nearest};
+pub(crate) use problem::nearest;
+pub use problem::{Problem, Problems};
 pub use sandbox::Sandbox;
 pub use schema::schema_json;
 pub use secret::Secret;
@@ -369,7 +370,7 @@ impl PartialEq for Config {
 
 impl Config {
     /// The further endpoints.
-    pub fn mounts(&self) -> impl Iterator<Item = &Mount> {
+    pub(crate) fn mounts(&self) -> impl Iterator<Item = &Mount> {
         self.http.iter().flat_map(|http| &http.mounts)
     }
 
@@ -383,7 +384,7 @@ impl Config {
 
     /// The same, with the redaction that is in use already.
     #[must_use]
-    pub fn redacted_by(mut self, redaction: &Redaction) -> Self {
+    pub(crate) fn redacted_by(mut self, redaction: &Redaction) -> Self {
         self.redaction = redaction.clone();
         for mount in self.http.iter_mut().flat_map(|http| &mut http.mounts) {
             mount.config.redaction = redaction.clone();
@@ -403,7 +404,7 @@ impl Config {
 
     /// Every value that must not appear in a record, of at least 4 bytes: shorter ones occur everywhere.
     #[must_use]
-    pub fn secret_values(&self) -> Vec<Secret> {
+    pub(crate) fn secret_values(&self) -> Vec<Secret> {
         let mut holders: Vec<&Secret> = self.gateway.health_token.iter().collect();
         if let Auth::Jwt { token } | Auth::Plugins { token } = &self.auth {
             holders.extend(token);

@@ -36,7 +36,7 @@ pub struct Limits {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfinedError {
+pub(crate) enum ConfinedError {
     #[error("there is no sentinel-gateway beside this program that could do `{0}` in a process of its own")]
     NoProgram(String),
     #[error("the process that does `{work}` cannot be started: {source}")]
@@ -55,7 +55,7 @@ pub enum ConfinedError {
 }
 
 /// Names the program whose hidden command does the work; the first who names one decides.
-pub fn use_program(path: impl Into<PathBuf>) {
+pub(crate) fn use_program(path: impl Into<PathBuf>) {
     let _ = PROGRAM.set(path.into());
 }
 
@@ -77,7 +77,7 @@ fn program() -> Option<PathBuf> {
 
 /// A child that waits for questions of one kind. Dropped, it is killed and reaped.
 #[derive(Debug)]
-pub struct Worker {
+pub(crate) struct Worker {
     work: String,
     child: Child,
     pipes: Option<Pipes>,
@@ -89,7 +89,7 @@ impl Worker {
     ///
     /// # Errors
     /// There is no program, or no process can be made.
-    pub fn spawn(work: &str, limits: &Limits) -> Result<Self, ConfinedError> {
+    pub(crate) fn spawn(work: &str, limits: &Limits) -> Result<Self, ConfinedError> {
         let program = program().ok_or_else(|| ConfinedError::NoProgram(work.to_owned()))?;
         Self::of(&program, &["confined", work], work, limits)
     }
@@ -109,7 +109,7 @@ impl Worker {
     ///
     /// # Errors
     /// See [`ConfinedError`]; after [`ConfinedError::Refused`] it can be asked again.
-    pub fn ask(&mut self, question: &[u8], deadline: Duration) -> Result<Vec<u8>, ConfinedError> {
+    pub(crate) fn ask(&mut self, question: &[u8], deadline: Duration) -> Result<Vec<u8>, ConfinedError> {
         let Some(pipes) = &mut self.pipes else {
             return Err(ConfinedError::Crash(format!("`{}` had ended before it was asked", self.work)));
         };
@@ -129,12 +129,6 @@ impl Worker {
             Broken::Ended => ConfinedError::Crash(child::words(status, &said)),
             Broken::Io(error) => ConfinedError::Crash(format!("its pipes failed: {error}")),
         })
-    }
-
-    /// Whether it can be asked.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        self.pipes.is_some()
     }
 }
 

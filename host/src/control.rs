@@ -19,15 +19,16 @@ pub use self::status::{
     Status, Time,
 };
 pub use self::text::{approvals as approvals_text, changes as changes_text, status as status_text};
-pub use crate::approval::{State as ApprovalState, Summary as ApprovalSummary, Vote};
+pub use crate::approval::Vote;
+pub(crate) use crate::approval::{State as ApprovalState, Summary as ApprovalSummary};
 pub use crate::policy::{Permitted, Switch};
 
 /// The layout of requests and answers. A gateway refuses another one.
 pub const VERSION: u32 = 1;
 /// Longest request, in bytes.
-pub const MAX_REQUEST: usize = 64 << 10;
+pub(crate) const MAX_REQUEST: usize = 64 << 10;
 /// Longest answer, in bytes.
-pub const MAX_ANSWER: usize = 8 << 20;
+pub(crate) const MAX_ANSWER: usize = 8 << 20;
 
 /// Does what operators want.
 pub trait ControlPlane: Send + Sync + fmt::Debug {
@@ -146,7 +147,7 @@ impl Command {
     /// Whether it changes something that another such command must not change at the same time. Switching off is not among
     /// them: it must never wait for a new configuration to be compiled, and it only ever makes less possible.
     #[must_use]
-    pub fn is_exclusive(&self) -> bool {
+    pub(crate) fn is_exclusive(&self) -> bool {
         match self {
             Self::Revive { .. } | Self::Backend { .. } | Self::ConfigApply => true,
             Self::Status

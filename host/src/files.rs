@@ -29,8 +29,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-pub use program::{is_emulated, this_program};
-pub use umask::{narrow_umask, umask_of_children};
+pub(crate) use program::{is_emulated, this_program};
+pub(crate) use umask::{narrow_umask, umask_of_children};
 use walk::Way;
 
 /// Something that is open to others, and what closes it.
@@ -73,7 +73,7 @@ impl FileError {
 
     /// Whether the file is not there.
     #[must_use]
-    pub fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Unusable { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
@@ -92,7 +92,7 @@ pub struct Trust {
 
 /// Whether the last part of a path may be a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Links {
+pub(crate) enum Links {
     /// A person named it.
     Followed,
     /// The gateway made it, so a link is not what it made.
@@ -153,7 +153,7 @@ impl Trust {
     ///
     /// # Errors
     /// It cannot be made, or others have access to it, or may change the way to it.
-    pub fn private_dir(&self, path: &Path, links: Links) -> Result<PathBuf, FileError> {
+    pub(crate) fn private_dir(&self, path: &Path, links: Links) -> Result<PathBuf, FileError> {
         let way = self.way_to_private(path, links)?;
         let mut findings = way.findings(self);
         if way.is_missing() {
@@ -186,7 +186,7 @@ impl Trust {
     ///
     /// # Errors
     /// The way cannot be seen, or something else stands in its place.
-    pub fn inspect_private_dir(&self, path: &Path, links: Links) -> Result<Vec<Finding>, FileError> {
+    pub(crate) fn inspect_private_dir(&self, path: &Path, links: Links) -> Result<Vec<Finding>, FileError> {
         let way = self.way_to_private(path, links)?;
         let mut findings = way.findings(self);
         if !way.is_missing() {
@@ -217,7 +217,7 @@ impl Trust {
 ///
 /// # Errors
 /// It cannot be made, or something has its name.
-pub fn create_private(path: &Path) -> io::Result<File> {
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create_new(true).mode(0o600).custom_flags(flag(OFlags::NOFOLLOW)).open(path)
 }
@@ -226,7 +226,7 @@ pub fn create_private(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// It cannot be opened, is a link or no file, or others have access to it.
-pub fn open_private(path: &Path) -> Result<File, FileError> {
+pub(crate) fn open_private(path: &Path) -> Result<File, FileError> {
     if let Some(finding) = link(path) {
         return Err(FileError::Open(vec![finding]));
     }
@@ -245,7 +245,7 @@ pub fn open_private(path: &Path) -> Result<File, FileError> {
 ///
 /// # Errors
 /// It cannot be seen, or is no file.
-pub fn inspect_private_file(path: &Path) -> Result<Vec<Finding>, FileError> {
+pub(crate) fn inspect_private_file(path: &Path) -> Result<Vec<Finding>, FileError> {
     match path.symlink_metadata() {
         Ok(meta) => judge_private_file(path, &meta),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -257,7 +257,7 @@ pub fn inspect_private_file(path: &Path) -> Result<Vec<Finding>, FileError> {
 ///
 /// # Errors
 /// It cannot be seen, or is no folder.
-pub fn inspect_private_folder(path: &Path) -> Result<Vec<Finding>, FileError> {
+pub(crate) fn inspect_private_folder(path: &Path) -> Result<Vec<Finding>, FileError> {
     if let Some(finding) = link(path) {
         return Ok(vec![finding]);
     }
@@ -267,7 +267,7 @@ pub fn inspect_private_folder(path: &Path) -> Result<Vec<Finding>, FileError> {
 
 /// Takes from everybody else what they may read of a folder of the gateway's own; one that others may write to stays as
 /// it is, to be refused.
-pub fn tighten(path: &Path) {
+pub(crate) fn tighten(path: &Path) {
     if let Ok(meta) = path.symlink_metadata()
         && meta.is_dir()
         && meta.uid() == owner::me()

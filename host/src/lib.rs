@@ -19,7 +19,7 @@ pub mod telemetry;
 // 2: organs
 pub mod confined;
 pub mod plugin;
-pub mod queue;
+pub(crate) mod queue;
 pub mod route;
 mod sandbox;
 pub mod session;

@@ -39,7 +39,7 @@ pub use operation::{Body, Media, Operation, Parameter, Place, Requirement, Respo
 pub use operations::{Imported, operations};
 pub use pick::Pick;
 pub use read::{Document, MAX_BYTES, ReadError, Version, read};
-pub use routes::{Served, described, served};
+pub use routes::{Served, served};
 pub use size::Sizes;
 pub use tool::tool;
 pub use usable::unusable;

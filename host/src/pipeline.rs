@@ -32,15 +32,15 @@ mod tasks;
 mod turned_away;
 mod view;
 
-pub use flights::{Flight, Flights};
+pub(crate) use flights::Flights;
 pub use generation::Generation;
-pub use lists::{BackendState, Readiness};
+pub(crate) use lists::BackendState;
 pub use operate::Operation;
 pub use outcome::Failure;
-pub use refusals::{LastRefusal, Refusals};
+pub(crate) use refusals::{LastRefusal, Refusals};
 pub use repeat::Repeat;
-pub use tasks::EXTENSION as TASKS;
-pub use turned_away::TurnedAway;
+pub(crate) use tasks::EXTENSION as TASKS;
+pub(crate) use turned_away::TurnedAway;
 pub use view::{Digest, View};
 
 use self::approving::{Approved, Ready};
@@ -51,9 +51,8 @@ use self::rewritten::{quieted, unreadable};
 use crate::approval::Approvals;
 pub use crate::approval::Waiting;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
-pub use crate::backend::{
-    Answer, AnswerKind, BackendError, Body, Chunks, HttpHead, ListChanged, tried_again, whole,
-};
+pub(crate) use crate::backend::tried_again;
+pub use crate::backend::{Answer, AnswerKind, BackendError, Body, Chunks, HttpHead, ListChanged, whole};
 pub use crate::backend::{Backend, Status as BackendStatus};
 use crate::backend::{Registry, ServerFleet};
 use crate::call::shares::Shares;
@@ -167,19 +166,19 @@ impl Pipeline {
 
     /// The same, in which people are asked what guards want them to be asked; `endpoint` is its path, empty for the main one.
     #[must_use]
-    pub fn approving(self, approvals: Arc<Approvals>, endpoint: &str) -> Self {
+    pub(crate) fn approving(self, approvals: Arc<Approvals>, endpoint: &str) -> Self {
         Self { people: Some(approving::People::new(approvals, endpoint)), ..self }
     }
 
     /// The same, telling these of its calls: operators ask all endpoints at once.
     #[must_use]
-    pub fn watched(self, flights: Arc<Flights>, refusals: Arc<Refusals>) -> Self {
+    pub(crate) fn watched(self, flights: Arc<Flights>, refusals: Arc<Refusals>) -> Self {
         Self { flights, refusals, ..self }
     }
 
     /// The generation in force.
     #[must_use]
-    pub fn current(&self) -> Arc<Generation> {
+    pub(crate) fn current(&self) -> Arc<Generation> {
         self.live.load()
     }
 

@@ -37,11 +37,13 @@ pub use allowance::Fuel;
 pub use artifact::{
     Artifact, ArtifactError, Grant, Manifest, Wasi, digest, load as load_artifact, precompile,
 };
-pub use bindings::{Mismatch, Roles};
+pub use bindings::Mismatch;
+pub(crate) use bindings::Roles;
 pub use compile::compile_here;
 pub use engine::Engine;
 pub use load::LoadError;
-pub use overheard::{Step, overhear, overheard};
+pub use overheard::Step;
+pub(crate) use overheard::{overhear, overheard};
 pub(crate) use pool::blocking;
 pub use subject::{BackendResponse, CatalogEdit, Edits};
 pub use verdict::{ApprovalRequest, Risk, Threshold, Verdict};

@@ -23,7 +23,8 @@ pub use kill::KillSwitch;
 pub use order::{Order, Switch};
 pub use orders::{Orders, OrdersError, OrdersFile};
 pub use permit::Permitted;
-pub use weighed::{Decision, Pending};
+pub(crate) use weighed::Decision;
+pub use weighed::Pending;
 
 use self::caller::Moment;
 use self::judges::Judges;
@@ -64,7 +65,7 @@ impl Policy {
 
     /// Whether callers who are known to the other one are known to this one.
     #[must_use]
-    pub fn knows_those_of(&self, other: &Self) -> bool {
+    pub(crate) fn knows_those_of(&self, other: &Self) -> bool {
         self.epoch == other.epoch
     }
 
@@ -124,7 +125,7 @@ impl Policy {
     ///
     /// # Errors
     /// The first refusal.
-    pub fn weigh<T>(
+    pub(crate) fn weigh<T>(
         &self,
         call: &Arc<Call>,
         also: &[Target],
@@ -185,7 +186,7 @@ impl Policy {
     ///
     /// # Errors
     /// The first refusal.
-    pub fn decide_control(&self, call: &Arc<Call>) -> Result<Permitted, Denial> {
+    pub(crate) fn decide_control(&self, call: &Arc<Call>) -> Result<Permitted, Denial> {
         let mut permits = Permits::new(call.clone());
         self.chain.admit_alone(call, &self.chain.guards, &mut permits)?;
         Ok(Permitted::new(permits, Vec::new()))
@@ -198,7 +199,7 @@ impl Policy {
     ///
     /// # Errors
     /// It is too often, or that cannot be told.
-    pub fn once_more(&self, call: &Arc<Call>) -> Result<(), Denial> {
+    pub(crate) fn once_more(&self, call: &Arc<Call>) -> Result<(), Denial> {
         // Permits are settled as cancelled when this returns: nothing will be done.
         self.chain.bear(call, &mut Permits::new(call.clone()))
     }
@@ -217,7 +218,12 @@ impl Policy {
     ///
     /// # Errors
     /// They do not fit, or that cannot be told.
-    pub fn still_fits(&self, call: &Call, params: &Json, schema: &ArgumentSchema) -> Result<(), Denial> {
+    pub(crate) fn still_fits(
+        &self,
+        call: &Call,
+        params: &Json,
+        schema: &ArgumentSchema,
+    ) -> Result<(), Denial> {
         self.arguments_fit(call, params, schema.of_server())
     }
 

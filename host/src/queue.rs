@@ -55,7 +55,7 @@ impl<T> Held<T> {
 }
 
 /// A queue of so many messages, whose bytes are counted in this budget.
-pub fn bounded<T>(places: usize, budget: Budget) -> (Sender<T>, Receiver<T>) {
+pub(crate) fn bounded<T>(places: usize, budget: Budget) -> (Sender<T>, Receiver<T>) {
     let (queue, rest) = mpsc::channel(places);
     (Sender { queue, budget }, Receiver { rest })
 }
@@ -94,7 +94,7 @@ impl<T: Weight> Sender<T> {
     ///
     /// # Errors
     /// As [`Self::try_send`].
-    pub fn try_reserve(&self, weight: usize) -> Result<Place<'_, T>, TrySendError<()>> {
+    pub(crate) fn try_reserve(&self, weight: usize) -> Result<Place<'_, T>, TrySendError<()>> {
         let place = self.queue.try_reserve().map_err(|error| match error {
             TrySendError::Full(()) => TrySendError::Full(()),
             TrySendError::Closed(()) => TrySendError::Closed(()),
@@ -137,7 +137,7 @@ impl<T: Weight> Sender<T> {
 impl<T> Sender<T> {
     /// Whether the receiver is gone.
     #[must_use]
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
 
@@ -149,13 +149,13 @@ impl<T> Sender<T> {
 
 /// Room for one message.
 #[derive(Debug)]
-pub struct Place<'a, T> {
+pub(crate) struct Place<'a, T> {
     place: mpsc::Permit<'a, Held<T>>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl<T> Place<'_, T> {
-    pub fn send(self, item: T) {
+    pub(crate) fn send(self, item: T) {
         self.place.send(Held { item, permit: self.permit });
     }
 }

@@ -18,7 +18,7 @@ mod shapes;
 mod tests;
 mod values;
 
-pub use json::is_json;
+pub(crate) use json::is_json;
 pub use keys::names_a_secret;
 
 use self::keys::{Keys, Verdict};
@@ -27,7 +27,7 @@ use self::values::Values;
 use crate::text;
 
 /// The text in place of a secret.
-pub const REDACTED: &str = "[redacted]";
+pub(crate) const REDACTED: &str = "[redacted]";
 
 /// How far a text is searched.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +121,7 @@ impl Redaction {
 
     /// The rules as they are now, for code that applies them many times at once.
     #[must_use]
-    pub fn current(&self) -> arc_swap::Guard<Arc<Redactor>> {
+    pub(crate) fn current(&self) -> arc_swap::Guard<Arc<Redactor>> {
         self.0.current.load()
     }
 
@@ -133,25 +133,19 @@ impl Redaction {
 
     /// See [`Redactor::without_known`].
     #[must_use]
-    pub fn without_known(&self, raw: &str) -> Option<String> {
+    pub(crate) fn without_known(&self, raw: &str) -> Option<String> {
         self.current().without_known(raw)
-    }
-
-    /// See [`Redactor::is_secret_key`].
-    #[must_use]
-    pub fn is_secret_key(&self, key: &str) -> bool {
-        self.current().is_secret_key(key)
     }
 
     /// See [`Redactor::unsure`].
     #[must_use]
-    pub fn unsure(&self, cut: &str) -> String {
+    pub(crate) fn unsure(&self, cut: &str) -> String {
         self.current().unsure(cut)
     }
 
     /// See [`Redactor::excerpt`].
     #[must_use]
-    pub fn excerpt(&self, said: &str, limit: usize) -> String {
+    pub(crate) fn excerpt(&self, said: &str, limit: usize) -> String {
         self.current().excerpt(said, limit)
     }
 
@@ -171,7 +165,7 @@ impl Default for Redaction {
 }
 
 /// The compiled rules.
-pub struct Redactor {
+pub(crate) struct Redactor {
     values: Values,
     keys: Keys,
     shapes: Shapes,
@@ -195,12 +189,12 @@ impl Redactor {
 
     /// A text without its secrets.
     #[must_use]
-    pub fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+    pub(crate) fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
         self.within(text, Depth::FULL)
     }
 
     /// Writes valid JSON without its secrets and without white space.
-    pub fn json(&self, raw: &str, out: &mut Vec<u8>) {
+    pub(crate) fn json(&self, raw: &str, out: &mut Vec<u8>) {
         out.reserve(raw.len());
         self.rewrite(raw, Depth::FULL, out);
     }
@@ -208,7 +202,7 @@ impl Redactor {
     /// JSON in which only the known values are replaced, for a message that is passed on as it is otherwise; none if
     /// there are none in it.
     #[must_use]
-    pub fn without_known(&self, raw: &str) -> Option<String> {
+    pub(crate) fn without_known(&self, raw: &str) -> Option<String> {
         let mut out = Vec::with_capacity(raw.len());
         let redacted = self.rewrite(raw, Depth::KNOWN, &mut out);
         // What comes out is put together of pieces of the text, which end where characters do.
@@ -217,7 +211,7 @@ impl Redactor {
 
     /// Whether values under this key are secret.
     #[must_use]
-    pub fn is_secret_key(&self, key: &str) -> bool {
+    pub(crate) fn is_secret_key(&self, key: &str) -> bool {
         self.keys.judge(key) != Verdict::Plain
     }
 
@@ -226,7 +220,7 @@ impl Redactor {
     /// Where a text is cut the beginning of a secret may be left, which nobody recognises. So nothing is kept of the last
     /// word, and of as many bytes as the longest secret has.
     #[must_use]
-    pub fn head<'t>(&self, text: &'t str, limit: usize) -> (Cow<'t, str>, bool) {
+    pub(crate) fn head<'t>(&self, text: &'t str, limit: usize) -> (Cow<'t, str>, bool) {
         let longest = self.values.longest();
         let window = limit.saturating_mul(WINDOW).max(MIN_WINDOW).saturating_add(longest);
         if text.len() <= window {
@@ -237,7 +231,7 @@ impl Redactor {
 
     /// A text that was cut at its end, without its secrets and without what may be the beginning of one.
     #[must_use]
-    pub fn unsure(&self, cut: &str) -> String {
+    pub(crate) fn unsure(&self, cut: &str) -> String {
         let mut clean = self.text(cut).into_owned();
         let sure = clean.floor_char_boundary(clean.len().saturating_sub(self.values.longest()));
         let word = clean[..sure].rfind(char::is_whitespace).unwrap_or(0);
@@ -250,14 +244,14 @@ impl Redactor {
 
     /// Foreign text on one line: without secrets and harmful characters, and at most `limit` bytes of it.
     #[must_use]
-    pub fn excerpt(&self, said: &str, limit: usize) -> String {
+    pub(crate) fn excerpt(&self, said: &str, limit: usize) -> String {
         let (clean, whole) = self.head(said, limit);
         text::beginning(clean.as_bytes(), limit, if whole { clean.len() } else { said.len() })
     }
 
     /// The same as a value that can be kept and shown anywhere.
     #[must_use]
-    pub fn words(&self, said: &str) -> Words {
+    pub(crate) fn words(&self, said: &str) -> Words {
         Words(self.excerpt(said, text::SHORT).into())
     }
 
@@ -312,7 +306,7 @@ impl fmt::Display for Words {
 }
 
 /// Writes a JSON string.
-pub fn quote(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn quote(text: &str, out: &mut Vec<u8>) {
     // Writing a string into memory cannot fail.
     let _infallible = serde_json::to_writer(out, text);
 }

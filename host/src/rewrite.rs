@@ -10,7 +10,7 @@ mod edits;
 mod sieved;
 
 use self::edits::{checked, fits, is_json, pointer_of, valid_json};
-pub use self::sieved::sieved;
+pub(crate) use self::sieved::sieved;
 use crate::call::{Call, Denial, DenialKind, Json, TargetKind};
 use crate::mcp::catalog::{List, Offer};
 use crate::mcp::message;
@@ -56,7 +56,7 @@ pub struct Prepared {
 impl Prepared {
     /// A call as it is sent. It is made anew where a rewriter changed it, so only those ask who have a use for it.
     #[must_use]
-    pub fn as_sent(&self, call: &Arc<Call>) -> Arc<Call> {
+    pub(crate) fn as_sent(&self, call: &Arc<Call>) -> Arc<Call> {
         match &self.params {
             Some(params) => Arc::new(Call { params: params.clone(), ..Call::clone(call) }),
             None => call.clone(),
@@ -65,7 +65,7 @@ impl Prepared {
 
     /// What is said where the arguments that the rewriters made do not fit: it is not the client's mistake.
     #[must_use]
-    pub fn misfit(&self, why: &Denial) -> Denial {
+    pub(crate) fn misfit(&self, why: &Denial) -> Denial {
         let names: Vec<String> = self.by.iter().map(|plugin| format!("`{}`", plugin.name())).collect();
         let names = names.join(", ");
         let message = format!(
@@ -97,7 +97,7 @@ impl Rewriters {
 
     /// The same rewriters, whose words to clients go through this.
     #[must_use]
-    pub fn with_redaction(self, redaction: Redaction) -> Self {
+    pub(crate) fn with_redaction(self, redaction: Redaction) -> Self {
         Self { redaction, ..self }
     }
 
@@ -114,7 +114,7 @@ impl Rewriters {
 
     /// Whether any wants to see what is sent to a backend.
     #[must_use]
-    pub fn see_requests(&self, backend: &str) -> bool {
+    pub(crate) fn see_requests(&self, backend: &str) -> bool {
         self.of(backend, |hooks| hooks.request).next().is_some()
     }
 
@@ -126,7 +126,7 @@ impl Rewriters {
 
     /// Whether the lists of a backend come out of these as of the others: the same plugins see them.
     #[must_use]
-    pub fn list_as(&self, other: &Self, backend: &str) -> bool {
+    pub(crate) fn list_as(&self, other: &Self, backend: &str) -> bool {
         let (mut own, mut theirs) =
             (self.of(backend, |hooks| hooks.catalog), other.of(backend, |hooks| hooks.catalog));
         loop {
@@ -252,7 +252,7 @@ impl Rewriters {
 
     /// Whether any looks at what a backend says beside its results.
     #[must_use]
-    pub fn sieves(&self, backend: &str) -> bool {
+    pub(crate) fn sieves(&self, backend: &str) -> bool {
         self.sieving(backend).next().is_some()
     }
 

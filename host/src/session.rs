@@ -1,4 +1,4 @@
-//! One client's conversation: its revision, its abilities, and which of its requests are under way.
+//! One client's conversation: which of its requests are under way, to be cancelled by their ids.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-use crate::mcp::client::ClientInfo;
 use crate::mcp::{method, params, splice};
 
 /// What the client said when it cancelled a request: the params of its `notifications/cancelled`.
@@ -21,7 +20,6 @@ const MAX_SAID: usize = 4 << 10;
 #[derive(Debug)]
 pub struct Session {
     id: Arc<str>,
-    client_info: OnceLock<ClientInfo>,
     in_flight: Mutex<Table>,
     max_in_flight: AtomicUsize,
     /// Something was asked in it since it was opened.
@@ -45,7 +43,7 @@ struct Entry {
 
 /// Why a request is not taken up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AdmitError {
+pub(crate) enum AdmitError {
     #[error("a request with this id is still under way")]
     Doubled,
     #[error("too many requests are under way")]
@@ -54,7 +52,7 @@ pub enum AdmitError {
 
 /// A request under way; leaves the table when it is dropped.
 #[derive(Debug)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     session: Arc<Session>,
     id: Box<str>,
     /// Cancelled when the client sends `notifications/cancelled` for it.
@@ -71,7 +69,6 @@ impl Session {
         let used = AtomicBool::new(false);
         Arc::new(Self {
             id: id.into(),
-            client_info: OnceLock::new(),
             in_flight: Mutex::default(),
             max_in_flight: AtomicUsize::new(max_in_flight),
             used,
@@ -81,17 +78,6 @@ impl Session {
     #[must_use]
     pub fn id(&self) -> &Arc<str> {
         &self.id
-    }
-
-    /// The result of `initialize`; `None` before it.
-    #[must_use]
-    pub fn client_info(&self) -> Option<&ClientInfo> {
-        self.client_info.get()
-    }
-
-    /// Settles the session. False if it had been settled before (a second `initialize`).
-    pub fn greet(&self, client_info: ClientInfo) -> bool {
-        self.client_info.set(client_info).is_ok()
     }
 
     /// From now on so many requests may be under way in it at once.
@@ -109,7 +95,7 @@ impl Session {
     ///
     /// # Errors
     /// Its id is in use, or the table is full.
-    pub fn admit(self: &Arc<Self>, id: &RawValue) -> Result<InFlight, AdmitError> {
+    pub(crate) fn admit(self: &Arc<Self>, id: &RawValue) -> Result<InFlight, AdmitError> {
         let mut in_flight = self.in_flight.lock();
         if in_flight.by_id.len() >= self.max_in_flight.load(Ordering::Relaxed) {
             return Err(AdmitError::Full);
@@ -128,7 +114,7 @@ impl Session {
 
     /// Whether a request is still under way that was taken up before the one with this number.
     #[must_use]
-    pub fn has_earlier(&self, number: u64) -> bool {
+    pub(crate) fn has_earlier(&self, number: u64) -> bool {
         self.in_flight.lock().by_id.values().any(|entry| entry.number < number)
     }
 

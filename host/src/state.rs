@@ -37,7 +37,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use self::bytes::Reader;
-pub use self::clock::{Clock, ManualClock};
+pub use self::clock::Clock;
+pub(crate) use self::clock::ManualClock;
 pub use self::document::{Document, DocumentError, Stamp};
 use self::gcra::Spent;
 pub use self::kept::{Kept, Settings};
@@ -157,7 +158,7 @@ impl Store {
     /// A namespace for as long as the plugin is configured like this, which is never written down. It is for what a plugin
     /// trusts, such as keys that it fetched: no other configuration and no other start may find them.
     #[must_use]
-    pub fn passing_namespace(&self, plugin: &str, config: &str, quota: Quota) -> Namespace {
+    pub(crate) fn passing_namespace(&self, plugin: &str, config: &str, quota: Quota) -> Namespace {
         let digest = blake3::hash(config.as_bytes()).to_hex();
         let namespace =
             self.named(&format!("{} {digest}{PASSING}", space_name(&self.endpoint, plugin)), quota);

@@ -126,7 +126,7 @@ const PLUGIN_BUCKETS: [f64; BOUNDS] = [
 ];
 
 /// The metric that has them.
-pub const PLUGIN_DURATION: &str = "sentinel_plugin_duration_seconds";
+pub(crate) const PLUGIN_DURATION: &str = "sentinel_plugin_duration_seconds";
 
 /// The buckets of a metric.
 fn buckets(name: &str) -> &'static [f64; BOUNDS] {

@@ -8,12 +8,12 @@ use std::error::Error;
 use std::fmt::{self, Write as _};
 
 /// Most bytes of a foreign name or sentence in a log line or a message.
-pub const SHORT: usize = 300;
+pub(crate) const SHORT: usize = 300;
 
 /// Whether a character steers whatever shows it, instead of being shown: control characters, line and paragraph
 /// separators, marks that change the direction of reading, and those that are invisible.
 #[must_use]
-pub fn is_harmful(character: char) -> bool {
+pub(crate) fn is_harmful(character: char) -> bool {
     match character {
         '\u{20}'..='\u{7e}' => false,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' => true,
@@ -61,7 +61,7 @@ fn escaped(text: &str, harmful: impl Fn(char) -> bool, escape: impl Fn(char, &mu
 /// The beginning of a foreign text on one line: at most `limit` bytes, and how long the whole is if it is longer.
 /// Bytes that are no UTF-8 become `\xff`.
 #[must_use]
-pub fn excerpt(text: &[u8], limit: usize) -> String {
+pub(crate) fn excerpt(text: &[u8], limit: usize) -> String {
     beginning(text, limit, text.len())
 }
 
@@ -103,7 +103,7 @@ pub fn beginning(text: &[u8], limit: usize, whole: usize) -> String {
 
 /// An error with its causes, one after the other; a cause that was said already is left out.
 #[must_use]
-pub fn with_causes(error: &dyn Error) -> String {
+pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -37,7 +37,7 @@ pub struct Report {
 
 /// Why a file was not applied. The generation that was in force serves on.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum ApplyError {
+pub(crate) enum ApplyError {
     /// Everything that is wrong with it: the file, a plugin, a server that does not come up.
     #[error("{0}")]
     Refused(#[source] Problems),
@@ -52,7 +52,7 @@ pub enum ApplyError {
 impl Report {
     /// Whether the file said what was in force already.
     #[must_use]
-    pub fn is_unchanged(&self) -> bool {
+    pub(crate) fn is_unchanged(&self) -> bool {
         self.applied.is_empty() && self.refused.is_empty()
     }
 
@@ -82,7 +82,7 @@ impl Report {
 
 impl ApplyError {
     /// Writes it into the log.
-    pub fn log(&self) {
+    pub(crate) fn log(&self) {
         match self {
             Self::Refused(problems) => {
                 tracing::error!("the old configuration stays in force, for these reasons:");

@@ -35,7 +35,7 @@ const START: Duration = Duration::from_secs(120);
 const HIDDEN: usize = 4;
 
 /// Applies configurations, one after the other.
-pub struct Reloader {
+pub(crate) struct Reloader {
     path: PathBuf,
     resident: Resident,
     door: Door,
@@ -104,7 +104,7 @@ impl Reloader {
 
     /// The number of the generation in force.
     #[must_use]
-    pub fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
@@ -126,7 +126,7 @@ impl Reloader {
 
     /// The generations of the main endpoint that are alive, oldest first, with how many hold each.
     #[must_use]
-    pub fn generations(&self) -> Vec<(u64, usize)> {
+    pub(crate) fn generations(&self) -> Vec<(u64, usize)> {
         self.endpoints.load().first().map_or_else(Vec::new, |main| main.pipeline.generations())
     }
 
@@ -138,7 +138,7 @@ impl Reloader {
     ///
     /// # Errors
     /// What is wrong with the file.
-    pub async fn diff(&self) -> Result<Difference, ApplyError> {
+    pub(crate) async fn diff(&self) -> Result<Difference, ApplyError> {
         let read = self.read().await?;
         let state = self.state.lock().await;
         Ok(Difference { generation: self.generation(), changes: config::diff(&state.config, &read) })
@@ -148,7 +148,7 @@ impl Reloader {
     ///
     /// # Errors
     /// Why not; then everything is as it was.
-    pub async fn apply(&self, by: &str) -> Result<Report, ApplyError> {
+    pub(crate) async fn apply(&self, by: &str) -> Result<Report, ApplyError> {
         let Ok(mut state) = self.state.try_lock() else {
             let busy = self.busy.lock();
             let (by, since) = busy.as_ref().map_or(("somebody", Instant::now()), |(by, since)| (by, *since));

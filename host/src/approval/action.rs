@@ -8,7 +8,7 @@ use crate::call::{Call, Target};
 use crate::mcp::splice::{self, Edit};
 
 /// The longest action. Nobody can read more than that before deciding, and all that wait are kept.
-pub const MAX_ACTION: usize = 256 << 10;
+pub(crate) const MAX_ACTION: usize = 256 << 10;
 /// The member of `_meta` by which a caller names the approval that it continues.
 pub(crate) const NAMED: &str = "sentinel-gateway/approval";
 /// Members of `_meta` that differ from one request to the next although the same is wanted: they are not approved, and the
@@ -91,7 +91,7 @@ impl Action {
 
     /// The canonical text.
     #[must_use]
-    pub fn canonical(&self) -> &str {
+    pub(crate) fn canonical(&self) -> &str {
         &self.canonical
     }
 

@@ -60,7 +60,7 @@ pub struct Asked {
 
 /// What runs: the stored params with what belongs to the present request, and who approved it.
 #[derive(Clone, Debug)]
-pub struct Stored {
+pub(crate) struct Stored {
     pub params: String,
     pub approval: Approval,
 }
@@ -147,7 +147,7 @@ impl Approvals {
 
     /// What a guard wants, in words that may be kept and shown.
     #[must_use]
-    pub fn need(&self, guard: &str, request: &crate::plugin::ApprovalRequest) -> Need {
+    pub(crate) fn need(&self, guard: &str, request: &crate::plugin::ApprovalRequest) -> Need {
         Need::new(guard, request, &self.settings.load(), &self.redaction)
     }
 
@@ -252,7 +252,7 @@ impl Approvals {
     ///
     /// # Errors
     /// See [`Approval::hand_out`]; `unknown_approval`.
-    pub async fn hand_out(self: &Arc<Self>, id: &str, most: Duration) -> Result<u64, Refusal> {
+    pub(crate) async fn hand_out(self: &Arc<Self>, id: &str, most: Duration) -> Result<u64, Refusal> {
         let now_ms = self.clock.unix_ms();
         let most_ms = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
         let changed = self.change(id, move |approval| approval.hand_out(most_ms, now_ms)).await?;
@@ -273,7 +273,7 @@ impl Approvals {
     ///
     /// # Errors
     /// See [`Approval::consume`].
-    pub async fn consume(
+    pub(crate) async fn consume(
         self: &Arc<Self>,
         id: &str,
         digest: &str,

@@ -44,7 +44,7 @@ impl State {
 
     /// Whether nothing can become of it any more.
     #[must_use]
-    pub fn is_final(self) -> bool {
+    pub(crate) fn is_final(self) -> bool {
         !matches!(self, Self::Pending | Self::Approved)
     }
 }
@@ -147,13 +147,13 @@ impl Approval {
 
     /// When the present state ends by itself, or, of a rejection, until when it holds.
     #[must_use]
-    pub fn ends_ms(&self) -> u64 {
+    pub(crate) fn ends_ms(&self) -> u64 {
         self.execute_by_ms.filter(|_| self.state == State::Approved).unwrap_or(self.decide_by_ms)
     }
 
     /// Those whose approvals count, each once.
     #[must_use]
-    pub fn approvers(&self) -> Vec<&str> {
+    pub(crate) fn approvers(&self) -> Vec<&str> {
         self.last_words()
             .filter(|review| review.vote == Vote::Approve)
             .map(|review| review.by.subject.as_str())
@@ -161,7 +161,7 @@ impl Approval {
     }
 
     /// Ends it if its time is over. True if that changed something.
-    pub fn tick(&mut self, now_ms: u64) -> bool {
+    pub(crate) fn tick(&mut self, now_ms: u64) -> bool {
         let over = !self.state.is_final() && now_ms >= self.ends_ms();
         if over {
             self.state = State::Expired;
@@ -247,7 +247,13 @@ impl Approval {
     ///
     /// # Errors
     /// It is not approved, or not any more, or not for this.
-    pub fn consume(&mut self, digest: &str, needs: &[Need], call: &str, now_ms: u64) -> Result<(), Refusal> {
+    pub(crate) fn consume(
+        &mut self,
+        digest: &str,
+        needs: &[Need],
+        call: &str,
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
         self.tick(now_ms);
         if digest != self.digest {
             return Err(Refusal::new(
@@ -282,7 +288,7 @@ impl Approval {
     ///
     /// # Errors
     /// It is not approved, or a token for it holds still.
-    pub fn hand_out(&mut self, most_ms: u64, now_ms: u64) -> Result<u64, Refusal> {
+    pub(crate) fn hand_out(&mut self, most_ms: u64, now_ms: u64) -> Result<u64, Refusal> {
         self.tick(now_ms);
         match self.state {
             State::Approved => {}
@@ -322,7 +328,7 @@ impl Approval {
     /// Whether a decision about this is one about these needs as well: they see no higher risk, and people who are enough for
     /// this are enough for them.
     #[must_use]
-    pub fn covers(&self, needs: &[Need]) -> bool {
+    pub(crate) fn covers(&self, needs: &[Need]) -> bool {
         let enough = |own: &Need, new: &Need| {
             own.groups.iter().all(|own| new.groups.iter().any(|group| own.is_as_strict_as(group)))
         };

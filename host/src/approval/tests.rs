@@ -299,7 +299,7 @@ fn every_field_of_an_action_is_in_its_digest() {
     ] {
         assert_eq!(Action::new(&Draft { params, ..base }).unwrap_err().reason, reason, "{params}");
     }
-    let long = format!("{{\"arguments\":{{\"a\":{:?}}}}}", "x".repeat(MAX_ACTION));
+    let long = format!("{{\"arguments\":{{\"a\":{:?}}}}}", "x".repeat(super::action::MAX_ACTION));
     assert_eq!(Action::new(&Draft { params: &long, ..base }).unwrap_err().reason, "too_large");
 }
 

@@ -48,13 +48,13 @@ impl Waiting {
 
     /// Until when people may decide, as RFC 3339.
     #[must_use]
-    pub fn decide_by(&self) -> String {
+    pub(crate) fn decide_by(&self) -> String {
         super::display::time(self.decide_by_ms)
     }
 
     /// The facts for programs.
     #[must_use]
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         json!({
             "status": "pending_approval",
             "reason": "pending_approval",

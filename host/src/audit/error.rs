@@ -85,7 +85,7 @@ pub enum AuditError {
 impl AuditError {
     /// The text for callers: whether it helps to try again, and who has to do something.
     #[must_use]
-    pub fn for_callers(&self) -> &'static str {
+    pub(crate) fn for_callers(&self) -> &'static str {
         match self {
             Self::Together(error) => error.for_callers(),
             Self::Space { .. } => {

@@ -13,7 +13,7 @@ use crate::files::{self, FileError, Links, Trust};
 
 /// All existing files and folders of a record that are open to others.
 #[must_use]
-pub fn open_to_others(dir: &Path, store: &StoreSettings, trust: &Trust) -> Vec<files::Finding> {
+pub(crate) fn open_to_others(dir: &Path, store: &StoreSettings, trust: &Trust) -> Vec<files::Finding> {
     let mut all = Vec::new();
     // A file that cannot be inspected is reported when it is used.
     let mut add = |inspected: Result<Vec<files::Finding>, FileError>| {

@@ -70,7 +70,7 @@ pub enum BackendError {
 
 /// When a backend that is down is tried again, as the end of a sentence.
 #[must_use]
-pub fn tried_again(again: Option<Duration>) -> String {
+pub(crate) fn tried_again(again: Option<Duration>) -> String {
     again.map_or_else(String::new, |again| format!("; it is tried again within {} s", again.as_secs() + 1))
 }
 

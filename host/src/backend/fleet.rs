@@ -9,7 +9,7 @@ use super::Backend;
 
 /// Backends by their name and the digest of their settings.
 #[derive(Debug, Default)]
-pub struct Fleet(Mutex<Vec<Kept>>);
+pub(crate) struct Fleet(Mutex<Vec<Kept>>);
 
 #[derive(Debug)]
 struct Kept {
@@ -20,7 +20,7 @@ struct Kept {
 
 impl Fleet {
     /// The backend of this name with these settings: the one that runs, or a new one.
-    pub fn adopt(&self, name: &str, digest: [u8; 32], make: impl FnOnce() -> Backend) -> Backend {
+    pub(crate) fn adopt(&self, name: &str, digest: [u8; 32], make: impl FnOnce() -> Backend) -> Backend {
         let mut kept = self.0.lock();
         let same = kept.iter().find(|kept| *kept.name == *name && kept.digest == digest);
         if let Some(same) = same {
@@ -46,7 +46,7 @@ impl Fleet {
     }
 
     /// Stops all of them and waits for them.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         let all: Vec<_> = self.0.lock().drain(..).map(|kept| (kept.name, kept.backend)).collect();
         self.end(all).await;
     }

@@ -57,13 +57,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use fixed::Fixed;
-pub use fleet::{ListChanged, ServerFleet};
+pub use fleet::ListChanged;
+pub(crate) use fleet::ServerFleet;
 pub use lineup::Lineup;
 pub use memory::Memory;
 pub use open::Common;
-pub use peer::PeerError;
+pub(crate) use peer::PeerError;
 pub use registry::Registry;
-pub use wanted::History;
 
 use self::dedicated::DedicatedConnections;
 use self::memory::Remembered;
@@ -84,7 +84,7 @@ use crate::mcp::payload::Payload;
 use crate::redact::Words;
 
 /// A call for a name that nobody offers yet waits this long while a backend is starting that may offer it.
-pub const START_PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const START_PATIENCE: Duration = Duration::from_secs(10);
 /// A server that is down is waited for as well if it is started again within this time of a call's arrival.
 const PAUSE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -193,7 +193,7 @@ impl Server {
 
     /// What it does while it starts.
     #[must_use]
-    pub fn starting(&self) -> String {
+    pub(crate) fn starting(&self) -> String {
         match self.progress.stage().waited_for() {
             Some(what) => format!("starting, waiting for {what}"),
             None => "starting".to_owned(),
@@ -250,7 +250,7 @@ fn share_of(call: &Call) -> Share {
 
 /// A message of a backend's own accord.
 #[derive(Clone, Debug)]
-pub enum Spontaneous {
+pub(crate) enum Spontaneous {
     Notification {
         method: String,
         message: Bytes,

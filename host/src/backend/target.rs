@@ -58,7 +58,7 @@ impl<T> Target<T> {
 
 /// The upstreams and engines of a configuration; those whose settings are the same go on.
 #[must_use]
-pub fn adopt(fleet: &Fleet, config: &Config) -> Vec<Backend> {
+pub(crate) fn adopt(fleet: &Fleet, config: &Config) -> Vec<Backend> {
     let redaction = &config.redaction;
     let upstreams = config.upstreams.iter().map(|settings| {
         let rest::Upstream { url, headers, way, .. } = settings;

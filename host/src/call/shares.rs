@@ -30,7 +30,7 @@ pub struct Share(u64);
 
 impl Share {
     /// The one client of a gateway on stdio: there is nobody to share with.
-    pub const SOLE: Self = Self(0);
+    pub(crate) const SOLE: Self = Self(0);
 
     /// The share of somebody with this name, for tests.
     #[cfg(test)]
@@ -68,7 +68,7 @@ impl Principal {
 /// Whether a caller with `held` of `most` places may have `more` of the `free` ones. The first is refused only if there
 /// is none: the last √(`most` / 2) places are for those who have nothing yet.
 #[must_use]
-pub fn may_have(held: usize, more: usize, free: usize, most: usize) -> bool {
+pub(crate) fn may_have(held: usize, more: usize, free: usize, most: usize) -> bool {
     if more > free {
         return false;
     }
@@ -142,7 +142,7 @@ impl Shares {
     }
 
     /// From now on there are so many places. Those that are taken stay so until they are given back.
-    pub fn resize(&self, most: usize) {
+    pub(crate) fn resize(&self, most: usize) {
         self.most.store(most, Ordering::Relaxed);
     }
 

@@ -61,7 +61,7 @@ const LOADING: [&str; 26] = [
 
 /// Whether a text can be the name of a command, an executor or a slot.
 #[must_use]
-pub fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     !text.is_empty() && text.len() <= 48 && text.bytes().all(letter)
 }

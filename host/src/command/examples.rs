@@ -6,7 +6,7 @@ use super::{Command, line};
 impl Command {
     /// The examples that do not come out as they should, each with its place among those of its kind.
     #[must_use]
-    pub fn failing_examples(&self) -> Vec<(&'static str, usize, String)> {
+    pub(crate) fn failing_examples(&self) -> Vec<(&'static str, usize, String)> {
         let mut failing = Vec::new();
         for (index, words) in self.allow.iter().enumerate() {
             if let Err(refused) = self.recognise(words) {

@@ -7,7 +7,7 @@ use super::{TOKEN, TOKENS};
 /// The longest message, in bytes.
 pub const FRAME: usize = 128 << 10;
 /// The longest piece of output in one message, in bytes.
-pub const PIECE: usize = 32 << 10;
+pub(crate) const PIECE: usize = 32 << 10;
 /// What every message begins with: the protocol and its version.
 const MAGIC: [u8; 4] = *b"SGX1";
 

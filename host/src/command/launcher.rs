@@ -4,12 +4,12 @@
 use std::path::Path;
 
 /// Where the system's programs lie; a copy of a launcher is recognised by comparing it with those.
-pub const DIRECTORIES: [&str; 6] =
+pub(crate) const DIRECTORIES: [&str; 6] =
     ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/local/sbin"];
 
 /// Shells, interpreters, wrappers, editors with a way out, and tools with an option that runs something. A version behind a
 /// name (`python3.11`, `lua-5.4`, `gawk-5`) is left out of the comparison.
-pub const NAMES: &[&str] = &[
+pub(crate) const NAMES: &[&str] = &[
     // shells and collections of programs
     "sh",
     "ash",
@@ -223,7 +223,7 @@ pub const NAMES: &[&str] = &[
 
 /// Whether a file of this name is one, as far as its name tells.
 #[must_use]
-pub fn is_launcher(program: &Path) -> bool {
+pub(crate) fn is_launcher(program: &Path) -> bool {
     let Some(name) = program.file_name().and_then(|name| name.to_str()) else { return true };
     let name = name.to_ascii_lowercase();
     let mut bare = name.as_str();

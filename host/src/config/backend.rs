@@ -68,7 +68,7 @@ impl Backend {
 
     /// The longest time that any call may take.
     #[must_use]
-    pub fn most_patient(&self) -> Duration {
+    pub(crate) fn most_patient(&self) -> Duration {
         self.tools.most.max(self.longest).max(self.timeout)
     }
 

@@ -162,7 +162,7 @@ fn differs(before: &[Backend], now: &Backend) -> bool {
 impl Config {
     /// The same, but for what needs a restart: that stays as it is in force.
     #[must_use]
-    pub fn holding(mut self, in_force: &Self) -> Self {
+    pub(crate) fn holding(mut self, in_force: &Self) -> Self {
         let mut held = RESTART.to_vec();
         if self.http.is_some() != in_force.http.is_some() {
             held.push("http");

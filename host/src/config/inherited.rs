@@ -41,7 +41,7 @@ const CERTIFICATES: [&str; 13] = [
 
 /// Whether every server gets this variable.
 #[must_use]
-pub fn is_inherited(name: &str) -> bool {
+pub(crate) fn is_inherited(name: &str) -> bool {
     HOME.contains(&name)
         || FOLDERS.contains(&name)
         || CERTIFICATES.contains(&name)

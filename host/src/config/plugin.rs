@@ -66,7 +66,7 @@ pub struct Plugin {
 impl Plugin {
     /// Whether it is one of the gateway's own, in its own artifact.
     #[must_use]
-    pub fn is_shipped(&self) -> bool {
+    pub(crate) fn is_shipped(&self) -> bool {
         self.wasm.is_none()
     }
 }

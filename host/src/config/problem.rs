@@ -104,7 +104,7 @@ impl std::error::Error for Problems {}
 
 /// The word among `known` that was probably meant by `typed`.
 #[must_use]
-pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = typed.to_lowercase();
     known
         .into_iter()

@@ -55,7 +55,7 @@ pub struct Template(String);
 
 /// A part of a [`Template`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Segment<'a> {
+pub(crate) enum Segment<'a> {
     /// Text that a path has in this place.
     Text(&'a str),
     /// Any one segment.
@@ -121,7 +121,7 @@ impl Template {
     }
 
     /// Its segments; a slash at the end is an empty text.
-    pub fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
+    pub(crate) fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
         self.0.get(1..).unwrap_or_default().split('/').map(segment)
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// The rights and scopes that a sandbox is made of: those of Linux 6.12. Newer ones are taken up here, with their tests;
 /// an older system cannot hold one of the promises (files cannot be truncated, others cannot be signalled, …).
-pub const ABI_NEEDED: ABI = ABI::V6;
+pub(crate) const ABI_NEEDED: ABI = ABI::V6;
 
 /// The walls around a server, and all it starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

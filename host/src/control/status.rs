@@ -18,13 +18,13 @@ impl Time {
 
     /// From milliseconds since 1970; what no calendar has is its end.
     #[must_use]
-    pub fn from_ms(ms: i64) -> Self {
+    pub(crate) fn from_ms(ms: i64) -> Self {
         Self(jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX))
     }
 
     /// So long ago, seen from `now`.
     #[must_use]
-    pub fn ago(self, age: Duration) -> Self {
+    pub(crate) fn ago(self, age: Duration) -> Self {
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         Self::from_ms(self.0.as_millisecond().saturating_sub(age))
     }

@@ -26,7 +26,7 @@ use crate::mcp::Params;
 use crate::pipeline::{Caller, Failure, Operation, Pipeline, TurnedAway};
 
 /// The name of the door, for authenticators, rules and the record.
-pub const DOOR: &str = "control";
+pub(crate) const DOOR: &str = "control";
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 16;
 /// How long a request may take to arrive, and an answer to be taken.

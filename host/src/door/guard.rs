@@ -14,7 +14,8 @@ use std::net::IpAddr;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 
-pub use media::{Form, accept_events, accept_rpc, content_type_json};
+pub use media::Form;
+pub(crate) use media::{accept_events, accept_rpc, content_type_json};
 pub use names::{Hosts, ListError, Origins};
 
 /// Headers that may appear once only. All `Mcp-*` headers and all that bring credentials belong to them too: see
@@ -71,7 +72,7 @@ pub fn head(
 ///
 /// # Errors
 /// 400, naming the header.
-pub fn singles(headers: &HeaderMap, credentials: &[String]) -> Result<(), Rejection> {
+pub(crate) fn singles(headers: &HeaderMap, credentials: &[String]) -> Result<(), Rejection> {
     // A map with as many values as names, which is nearly every one, repeats nothing.
     if headers.len() == headers.keys_len() {
         return Ok(());
@@ -163,7 +164,7 @@ pub fn host(parts: &Parts, allowed: &Hosts) -> Result<(), Rejection> {
 
 /// Whether a request is addressed to a name of the loopback, whatever other names are allowed.
 #[must_use]
-pub fn by_loopback_name(parts: &Parts) -> bool {
+pub(crate) fn by_loopback_name(parts: &Parts) -> bool {
     let host = parts.headers.get(header::HOST).map(trimmed);
     host.and_then(names::Authority::parse).is_some_and(|host| host.loopback())
 }
@@ -173,7 +174,11 @@ pub fn by_loopback_name(parts: &Parts) -> bool {
 ///
 /// # Errors
 /// As for [`host`].
-pub fn host_or_address(parts: &Parts, allowed: &Hosts, local: Option<IpAddr>) -> Result<(), Rejection> {
+pub(crate) fn host_or_address(
+    parts: &Parts,
+    allowed: &Hosts,
+    local: Option<IpAddr>,
+) -> Result<(), Rejection> {
     let refused = match host(parts, allowed) {
         Err(refused) if refused.status == StatusCode::FORBIDDEN => refused,
         settled => return settled,

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use body::{BodyError, read_body};
 pub use places::Peer;
-pub use tls::Tls;
+pub(crate) use tls::Tls;
 pub use unparsed::{Hears, NoRequest};
 
 use super::log_limit::LogLimit;
@@ -129,7 +129,7 @@ impl App {
     }
 
     /// From now on new connections begin with a handshake, with this certificate; or with none.
-    pub fn secure(&self, tls: Option<Tls>) {
+    pub(crate) fn secure(&self, tls: Option<Tls>) {
         self.0.tls.store(tls.map(Arc::new));
     }
 

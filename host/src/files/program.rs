@@ -8,7 +8,7 @@ const RUNNING: &str = "/proc/self/exe";
 
 /// The file to start for another process of this program.
 #[must_use]
-pub fn this_program() -> PathBuf {
+pub(crate) fn this_program() -> PathBuf {
     let running = Path::new(RUNNING);
     match std::env::current_exe() {
         Ok(named) if !running.exists() || is_another(running, &named) => named,
@@ -18,7 +18,7 @@ pub fn this_program() -> PathBuf {
 
 /// Whether an emulator runs this program, which then writes files of its own.
 #[must_use]
-pub fn is_emulated() -> bool {
+pub(crate) fn is_emulated() -> bool {
     std::env::current_exe().is_ok_and(|named| is_another(Path::new(RUNNING), &named))
 }
 

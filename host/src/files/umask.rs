@@ -9,7 +9,7 @@ use rustix::process::umask;
 static GIVEN: OnceLock<Mode> = OnceLock::new();
 
 /// From here on what this process makes is closed to everybody else.
-pub fn narrow_umask() {
+pub(crate) fn narrow_umask() {
     let given = umask(Mode::RWXG | Mode::RWXO);
     // A second call would find what the first one set.
     let _first_only = GIVEN.set(given);
@@ -17,6 +17,6 @@ pub fn narrow_umask() {
 
 /// The umask for a child: the one the gateway was started with. None if this process has never changed its own.
 #[must_use]
-pub fn umask_of_children() -> Option<Mode> {
+pub(crate) fn umask_of_children() -> Option<Mode> {
     GIVEN.get().copied()
 }

@@ -6,19 +6,19 @@ use serde_json::value::RawValue;
 use super::splice;
 
 /// Longest id of a request, as it is spelled, in bytes.
-pub const ID: usize = 1 << 10;
+pub(crate) const ID: usize = 1 << 10;
 /// Longest method.
-pub const METHOD: usize = 256;
+pub(crate) const METHOD: usize = 256;
 /// Longest progress token, as it is spelled.
-pub const TOKEN: usize = 1 << 10;
+pub(crate) const TOKEN: usize = 1 << 10;
 /// Longest name of a tool, a prompt or a task.
-pub const NAME: usize = 1 << 10;
+pub(crate) const NAME: usize = 1 << 10;
 /// Longest URI of a resource.
-pub const URI: usize = 8 << 10;
+pub(crate) const URI: usize = 8 << 10;
 
 /// What is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TooLong {
+pub(crate) enum TooLong {
     #[error("the id of a request may have {ID} bytes at most")]
     Id,
     #[error("no method has a name of more than {METHOD} bytes")]
@@ -31,7 +31,7 @@ pub enum TooLong {
 ///
 /// # Errors
 /// The first part that is too long.
-pub fn check(id: &RawValue, method: &str, params: Option<&str>) -> Result<(), TooLong> {
+pub(crate) fn check(id: &RawValue, method: &str, params: Option<&str>) -> Result<(), TooLong> {
     if id.get().len() > ID {
         return Err(TooLong::Id);
     }

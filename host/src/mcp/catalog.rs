@@ -121,7 +121,7 @@ impl Offers {
 
     /// Whether it is the same in any order: some servers list in another order every time.
     #[must_use]
-    pub fn same_as(&self, other: &Self) -> bool {
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
         List::ALL.into_iter().all(|list| {
             let (one, other) = (self.get(list), other.get(list));
             one.len() == other.len() && sorted_items(one) == sorted_items(other)
@@ -232,7 +232,7 @@ impl Catalog {
     /// several backends the one that had its template first has it, so that none is shadowed by a longer one; within
     /// a backend it is the one with the longest literal beginning.
     #[must_use]
-    pub fn find_template(&self, uri: &str) -> Option<&Arc<Entry>> {
+    pub(crate) fn find_template(&self, uri: &str) -> Option<&Arc<Entry>> {
         let fitting = |least: usize| {
             let all = self.list(List::Templates).iter().zip(&self.since);
             all.filter_map(move |(entry, since)| {

@@ -142,13 +142,13 @@ impl ServerRequest {
 
     /// The server's own token, if it wants to hear how far the client is.
     #[must_use]
-    pub fn progress_token(&self) -> Option<&str> {
+    pub(crate) fn progress_token(&self) -> Option<&str> {
         splice::get(self.params.as_deref()?.get(), "/_meta/progressToken")
     }
 
     /// Whether the server lets the client answer with a task (2025-11-25, "Tasks").
     #[must_use]
-    pub fn may_be_task(&self) -> bool {
+    pub(crate) fn may_be_task(&self) -> bool {
         self.params.as_deref().is_some_and(|params| splice::get(params.get(), "/task").is_some())
     }
 

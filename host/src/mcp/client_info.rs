@@ -69,7 +69,7 @@ impl ClientInfo {
 
     /// Whether it can answer any question at all.
     #[must_use]
-    pub fn answers_any(&self) -> bool {
+    pub(crate) fn answers_any(&self) -> bool {
         ["sampling/createMessage", "elicitation/create", "roots/list"]
             .iter()
             .any(|method| self.answers(method))

@@ -157,7 +157,7 @@ pub fn parse(text: &[u8]) -> Result<Message<'_>, EnvelopeError<'_>> {
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_generously(text: &[u8]) -> Result<Message<'_>, EnvelopeError<'_>> {
+pub(crate) fn parse_generously(text: &[u8]) -> Result<Message<'_>, EnvelopeError<'_>> {
     let mut raw = raw(text)?;
     let absent = |member: &mut Option<&RawValue>| {
         member.take_if(|value| value.get() == "null");

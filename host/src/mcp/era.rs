@@ -24,7 +24,7 @@ const SERVER_INFO: &str = "/_meta/io.modelcontextprotocol~1serverInfo";
 ///
 /// # Errors
 /// The code and the text of what is wrong with it: a missing member, or a revision not spoken here.
-pub fn read_meta(params: &str) -> Result<ClientInfo, (i64, String)> {
+pub(crate) fn read_meta(params: &str) -> Result<ClientInfo, (i64, String)> {
     let missing = |what: &str| {
         let text = format!("`params._meta` needs `io.modelcontextprotocol/{what}` (2026-07-28)");
         (code::INVALID_PARAMS, text)
@@ -68,7 +68,7 @@ pub fn server_info() -> String {
 
 /// A request for a server of the stateless era, with what it must say of its sender.
 #[must_use]
-pub fn request_to_stateless(params: &str, client_info: &ClientInfo) -> String {
+pub(crate) fn request_to_stateless(params: &str, client_info: &ClientInfo) -> String {
     let set = |pointer: &str, json: &str| Edit::Set { pointer: pointer.to_owned(), json: json.to_owned() };
     let own = server_info();
     let mut edits = vec![
@@ -87,7 +87,7 @@ pub fn request_to_stateless(params: &str, client_info: &ClientInfo) -> String {
 
 /// A request of the stateless era for a server that shook hands.
 #[must_use]
-pub fn request_to_handshake(params: &str) -> String {
+pub(crate) fn request_to_handshake(params: &str) -> String {
     let remove = |pointer: &str| Edit::Remove { pointer: pointer.to_owned() };
     let mut edits = vec![remove(VERSION), remove(CAPABILITIES), remove(INFO), remove(LOG_LEVEL)];
     edits.extend([remove("/requestState"), remove("/inputResponses")]);
@@ -96,7 +96,7 @@ pub fn request_to_handshake(params: &str) -> String {
 
 /// Takes the object at a pointer out if nothing is left in it: a `_meta` that held only what was taken off.
 #[must_use]
-pub fn without_empty(json: String, pointer: &str) -> String {
+pub(crate) fn without_empty(json: String, pointer: &str) -> String {
     if splice::get(&json, pointer).is_none_or(|held| !held.trim_matches(['{', '}', ' ']).is_empty()) {
         return json;
     }
@@ -108,7 +108,7 @@ const UNCACHED: [(&str, &str); 2] = [("/ttlMs", "0"), ("/cacheScope", "\"private
 
 /// A result of a server that shook hands, for a stateless client.
 #[must_use]
-pub fn result_to_stateless(method: &str, result: &str, server: &str) -> String {
+pub(crate) fn result_to_stateless(method: &str, result: &str, server: &str) -> String {
     let default =
         |pointer: &str, json: &str| Edit::Default { pointer: pointer.to_owned(), json: json.to_owned() };
     let mut edits = vec![default("/resultType", "\"complete\"")];
@@ -123,7 +123,7 @@ pub fn result_to_stateless(method: &str, result: &str, server: &str) -> String {
 
 /// Whether results of a method carry `ttlMs` and `cacheScope`.
 #[must_use]
-pub fn is_cacheable(method: &str) -> bool {
+pub(crate) fn is_cacheable(method: &str) -> bool {
     matches!(
         method,
         "server/discover"
@@ -137,7 +137,7 @@ pub fn is_cacheable(method: &str) -> bool {
 
 /// A complete result of a stateless server, for a client that shook hands.
 #[must_use]
-pub fn result_to_handshake(result: &str) -> String {
+pub(crate) fn result_to_handshake(result: &str) -> String {
     let edits = ["/resultType", "/ttlMs", "/cacheScope", SERVER_INFO]
         .map(|pointer| Edit::Remove { pointer: pointer.to_owned() });
     let bare = splice::apply(result, &edits).unwrap_or_else(|_| result.to_owned());
@@ -147,7 +147,7 @@ pub fn result_to_handshake(result: &str) -> String {
 
 /// An error object of a server that shook hands, for a stateless client: its codes were given out anew.
 #[must_use]
-pub fn error_to_stateless(error: &str, params: &str) -> String {
+pub(crate) fn error_to_stateless(error: &str, params: &str) -> String {
     match code_of(error) {
         Some(code::RESOURCE_NOT_FOUND) => {
             let code = Edit::Set { pointer: "/code".to_owned(), json: code::INVALID_PARAMS.to_string() };
@@ -168,7 +168,7 @@ pub fn error_to_stateless(error: &str, params: &str) -> String {
 /// The question for a stateless client when a server of the handshake era refuses with -32042: to visit URLs and to
 /// repeat the request (2025-11-25, "URL Elicitation Required"). `None` for any other error.
 #[must_use]
-pub fn url_elicitation(error: &str) -> Option<String> {
+pub(crate) fn url_elicitation(error: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Elicitation<'a> {
         #[serde(borrow)]
@@ -198,7 +198,7 @@ pub fn url_elicitation(error: &str) -> Option<String> {
 
 /// An error object of a stateless server, for a client that shook hands and does not know its codes.
 #[must_use]
-pub fn error_to_handshake(error: &str) -> String {
+pub(crate) fn error_to_handshake(error: &str) -> String {
     let known = match code_of(error) {
         Some(code::HEADER_MISMATCH | code::UNSUPPORTED_VERSION) => code::INTERNAL_ERROR,
         Some(code::MISSING_CAPABILITY) => code::INVALID_REQUEST,
@@ -210,19 +210,19 @@ pub fn error_to_handshake(error: &str) -> String {
 
 /// The code of an error object.
 #[must_use]
-pub fn code_of(error: &str) -> Option<i64> {
+pub(crate) fn code_of(error: &str) -> Option<i64> {
     splice::get(error, "/code")?.parse().ok()
 }
 
 /// The kind of a stateless result; absent means complete (2026-07-28, "Results").
 #[must_use]
-pub fn result_type(result: &str) -> &str {
+pub(crate) fn result_type(result: &str) -> &str {
     splice::get(result, "/resultType").map_or("complete", |kind| kind.trim_matches('"'))
 }
 
 /// All revisions the gateway speaks, newest first.
 #[must_use]
-pub fn all_revisions() -> Vec<&'static str> {
+pub(crate) fn all_revisions() -> Vec<&'static str> {
     std::iter::once(STATELESS).chain(REVISIONS).collect()
 }
 

@@ -11,7 +11,7 @@ use memchr::memchr2;
 use super::payload::{Payload, Placeholder, Source};
 
 /// A string longer than this goes, in bytes.
-pub const LARGE: usize = 64 << 10;
+pub(crate) const LARGE: usize = 64 << 10;
 /// A byte that no JSON text contains: it makes the parser refuse the message.
 const SPOILED: u8 = 0x01;
 
@@ -29,7 +29,7 @@ enum State {
 
 /// Takes the large strings out of one message, piece by piece as it arrives.
 #[derive(Debug)]
-pub struct Cutter {
+pub(crate) struct Cutter {
     text: Vec<u8>,
     state: State,
     /// The string being cut out.
@@ -62,30 +62,30 @@ impl Default for Cutter {
 impl Cutter {
     /// The bytes that stay, so far.
     #[must_use]
-    pub fn kept(&self) -> usize {
+    pub(crate) fn kept(&self) -> usize {
         self.text.len()
     }
 
     /// The beginning of what stays.
     #[must_use]
-    pub fn head(&self) -> &[u8] {
+    pub(crate) fn head(&self) -> &[u8] {
         &self.text
     }
 
     /// The bytes that were cut out, so far.
     #[must_use]
-    pub fn cut(&self) -> u64 {
+    pub(crate) fn cut(&self) -> u64 {
         self.taken + self.cut.len() as u64
     }
 
     /// The bytes waiting to be taken.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.cut.len()
     }
 
     /// The next bytes of the message.
-    pub fn push(&mut self, mut piece: &[u8]) {
+    pub(crate) fn push(&mut self, mut piece: &[u8]) {
         while let Some(first) = piece.first() {
             match self.state {
                 State::Outside => {
@@ -177,7 +177,7 @@ impl Cutter {
     }
 
     /// Takes what was cut, to be put behind what was taken before.
-    pub fn take(&mut self) -> Vec<u8> {
+    pub(crate) fn take(&mut self) -> Vec<u8> {
         self.verify();
         let rest = self.cut.split_off(self.verified);
         self.verified = 0;
@@ -187,7 +187,7 @@ impl Cutter {
 
     /// The message; everything that was cut must have been taken. `limit`: see [`Payload::whole`].
     #[must_use]
-    pub fn finish(mut self, source: Arc<dyn Source>, limit: usize) -> Payload {
+    pub(crate) fn finish(mut self, source: Arc<dyn Source>, limit: usize) -> Payload {
         if self.spoiled || self.open.is_some() || !self.cut.is_empty() {
             self.text.push(SPOILED);
         }

@@ -11,14 +11,14 @@ use super::{STATELESS, splice};
 
 /// A header that repeats one argument of a tool: its name and the argument's JSON pointer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mirrored {
+pub(crate) struct Mirrored {
     pub header: String,
     pub pointer: String,
 }
 
 /// The JSON pointer to the target of a request in its params.
 #[must_use]
-pub fn name_pointer(method: &str) -> Option<&'static str> {
+pub(crate) fn name_pointer(method: &str) -> Option<&'static str> {
     Some(match method {
         "tools/call" | "prompts/get" => "/name",
         "resources/read" => "/uri",
@@ -29,7 +29,7 @@ pub fn name_pointer(method: &str) -> Option<&'static str> {
 
 /// The headers that repeat a request's body.
 #[must_use]
-pub fn of_request(method: &str, params: &str, mirrored: &[Mirrored]) -> Vec<(String, String)> {
+pub(crate) fn of_request(method: &str, params: &str, mirrored: &[Mirrored]) -> Vec<(String, String)> {
     let mut headers = vec![
         ("mcp-protocol-version".to_owned(), STATELESS.to_owned()),
         ("mcp-method".to_owned(), encode(method)),
@@ -46,7 +46,7 @@ pub fn of_request(method: &str, params: &str, mirrored: &[Mirrored]) -> Vec<(Str
 
 /// A string, integer or boolean as the text a header has for it; none for null and what cannot be one.
 #[must_use]
-pub fn text_at(params: &str, pointer: &str) -> Option<String> {
+pub(crate) fn text_at(params: &str, pointer: &str) -> Option<String> {
     let json = splice::get(params, pointer)?;
     match json.as_bytes().first()? {
         b'"' => serde_json::from_str(json).ok(),
@@ -103,7 +103,7 @@ pub fn decode(value: &[u8]) -> Result<String, Unreadable> {
 ///
 /// # Errors
 /// What is wrong with an annotation; a client over HTTP must not offer such a tool.
-pub fn mirrored(schema: &RawValue) -> Result<Vec<Mirrored>, String> {
+pub(crate) fn mirrored(schema: &RawValue) -> Result<Vec<Mirrored>, String> {
     // Most schemas have none, and are not read for it.
     if !schema.get().contains("x-mcp-header") {
         return Ok(Vec::new());

@@ -15,7 +15,7 @@ use super::splice::{self, Edit};
 use super::{message, schema};
 
 /// Longest item. A list of items this long would not fit a model anyway.
-pub const MAX_ITEM: usize = 1 << 20;
+pub(crate) const MAX_ITEM: usize = 1 << 20;
 
 /// The result of looking at an item.
 #[derive(Debug, PartialEq, Eq)]

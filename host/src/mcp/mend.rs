@@ -23,21 +23,21 @@ const HEAD: usize = 4096;
 
 /// The faults of a text, one bit each, so that the faults that were logged for a connection can be remembered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Oddities(u32);
+pub(crate) struct Oddities(u32);
 
 impl Oddities {
-    pub const BYTES: Self = Self(1);
-    pub const MARK: Self = Self(2);
-    pub const NUMBER: Self = Self(4);
-    pub const COMMA: Self = Self(8);
-    pub const HALF: Self = Self(16);
-    pub const ESCAPE: Self = Self(32);
-    pub const AROUND: Self = Self(64);
-    pub const SEVERAL: Self = Self(128);
-    pub const PYTHON: Self = Self(256);
-    pub const FRAME: Self = Self(512);
-    pub const ID: Self = Self(1024);
-    pub const ERROR: Self = Self(2048);
+    pub(crate) const BYTES: Self = Self(1);
+    pub(crate) const MARK: Self = Self(2);
+    pub(crate) const NUMBER: Self = Self(4);
+    pub(crate) const COMMA: Self = Self(8);
+    pub(crate) const HALF: Self = Self(16);
+    pub(crate) const ESCAPE: Self = Self(32);
+    pub(crate) const AROUND: Self = Self(64);
+    pub(crate) const SEVERAL: Self = Self(128);
+    pub(crate) const PYTHON: Self = Self(256);
+    pub(crate) const FRAME: Self = Self(512);
+    pub(crate) const ID: Self = Self(1024);
+    pub(crate) const ERROR: Self = Self(2048);
 
     /// Each fault in words, with what the gateway does about it.
     const WORDS: [(Self, &str); 12] = [
@@ -56,12 +56,12 @@ impl Oddities {
     ];
 
     #[must_use]
-    pub fn bits(self) -> u32 {
+    pub(crate) fn bits(self) -> u32 {
         self.0
     }
 
     #[must_use]
-    pub fn from_bits(bits: u32) -> Self {
+    pub(crate) fn from_bits(bits: u32) -> Self {
         Self(bits)
     }
 
@@ -70,7 +70,7 @@ impl Oddities {
     }
 
     #[must_use]
-    pub fn has(self, other: Self) -> bool {
+    pub(crate) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 }
@@ -89,7 +89,7 @@ impl fmt::Display for Oddities {
 
 /// The messages that could be read out of a text.
 #[derive(Debug, Default)]
-pub struct Mended {
+pub(crate) struct Mended {
     /// Messages, or what looks like some, in their order.
     pub texts: Vec<Bytes>,
     pub oddities: Oddities,
@@ -99,7 +99,7 @@ pub struct Mended {
 
 /// Reads a text of a server that is no message as it stands. None if nothing in it can be read.
 #[must_use]
-pub fn mend(text: &[u8]) -> Option<Mended> {
+pub(crate) fn mend(text: &[u8]) -> Option<Mended> {
     let mut mended = Mended::default();
     let text = String::from_utf8_lossy(text);
     if matches!(text, std::borrow::Cow::Owned(_)) {
@@ -178,14 +178,14 @@ fn split(mended: &mut Mended, text: String) {
 
 /// Whether a text that is no JSON was certainly meant to be an answer.
 #[must_use]
-pub fn is_like_an_answer(text: &[u8]) -> bool {
+pub(crate) fn is_like_an_answer(text: &[u8]) -> bool {
     let has = |member: &str| memchr::memmem::find(text, member.as_bytes()).is_some();
     has("\"jsonrpc\"") && (has("\"result\"") || has("\"error\""))
 }
 
 /// The id that a message begins with; servers write it before the large part.
 #[must_use]
-pub fn head_id(text: &[u8]) -> Option<u64> {
+pub(crate) fn head_id(text: &[u8]) -> Option<u64> {
     // The end may be in the middle of a character.
     let head = text.get(..HEAD).unwrap_or(text);
     let head = head.utf8_chunks().next()?.valid();
@@ -195,7 +195,7 @@ pub fn head_id(text: &[u8]) -> Option<u64> {
 /// Whether a text that is JSON otherwise has half of a surrogate pair. Many readers (Python's among them) refuse the
 /// whole message for it, and servers that cut strings at a length produce it easily.
 #[must_use]
-pub fn has_half_pair(text: &[u8]) -> bool {
+pub(crate) fn has_half_pair(text: &[u8]) -> bool {
     static LOWER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\ud"));
     static UPPER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\uD"));
     [&LOWER, &UPPER].iter().any(|finder| finder.find_iter(text).any(|at| is_half(text, at)))

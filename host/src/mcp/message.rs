@@ -11,7 +11,7 @@ pub fn result(id: &str, result: &str) -> Bytes {
 
 /// `{"jsonrpc":"2.0","id":…,"error":…}` with an error object that is already JSON.
 #[must_use]
-pub fn error_object(id: &str, error: &str) -> Bytes {
+pub(crate) fn error_object(id: &str, error: &str) -> Bytes {
     join(&["{\"jsonrpc\":\"2.0\",\"id\":", id, ",\"error\":", error, "}"])
 }
 

@@ -49,11 +49,11 @@ static NOTIFICATIONS: [(&str, &Level); 13] = [
     ("notifications/tools/list_changed", &members::BARE),
 ];
 
-pub const CANCELLED: &str = "notifications/cancelled";
-pub const INITIALIZED: &str = "notifications/initialized";
-pub const PROGRESS: &str = "notifications/progress";
-pub const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
-pub const TASK_STATUS: &str = "notifications/tasks/status";
+pub(crate) const CANCELLED: &str = "notifications/cancelled";
+pub(crate) const INITIALIZED: &str = "notifications/initialized";
+pub(crate) const PROGRESS: &str = "notifications/progress";
+pub(crate) const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
+pub(crate) const TASK_STATUS: &str = "notifications/tasks/status";
 
 /// The kinds of notifications that a client may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,14 +92,14 @@ impl Notice {
 /// Whether a request's method is one of MCP's, of any revision and from either side, or reads like one. JSON-RPC keeps
 /// `rpc.` for itself, and what begins with `notifications/` is no request.
 #[must_use]
-pub fn is_of_protocol(method: &str) -> bool {
+pub(crate) fn is_of_protocol(method: &str) -> bool {
     let begins = |with: &str| method.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
     !is_custom(method) || begins("notifications/")
 }
 
 /// Whether a method is not MCP's and could not be taken for one of MCP's either, by a server that ignores case, say.
 #[must_use]
-pub fn is_custom(method: &str) -> bool {
+pub(crate) fn is_custom(method: &str) -> bool {
     // Nearly every method is one of these.
     if REQUESTS.iter().any(|(name, _)| *name == method) {
         return false;

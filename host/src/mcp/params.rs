@@ -76,7 +76,7 @@ pub(super) fn check_answer(method: &str, answer: Result<&RawValue, &RawValue>) -
 ///
 /// # Errors
 /// A member that two readers could read differently.
-pub fn check_item(list: super::catalog::List, item: &str) -> Result<(), Ambiguous> {
+pub(crate) fn check_item(list: super::catalog::List, item: &str) -> Result<(), Ambiguous> {
     duplicate_keys::check(item, method::item(list))
 }
 
@@ -84,7 +84,7 @@ pub fn check_item(list: super::catalog::List, item: &str) -> Result<(), Ambiguou
 ///
 /// # Errors
 /// A member that two readers could read differently.
-pub fn check_task(task: &str) -> Result<(), Ambiguous> {
+pub(crate) fn check_task(task: &str) -> Result<(), Ambiguous> {
     duplicate_keys::check(task, &members::TASK)
 }
 

@@ -73,7 +73,7 @@ impl Placeholder {
 
     /// The text in the place of the string.
     #[must_use]
-    pub fn placeholder(&self) -> String {
+    pub(crate) fn placeholder(&self) -> String {
         format!("{}:{:016x}", *MARK, self.serial)
     }
 }
@@ -95,7 +95,7 @@ pub struct Payload {
 
 /// A part of a message as it is written out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Segment {
+pub(crate) enum Segment {
     /// This range of the text.
     Text(Range<usize>),
     /// This range of the source.
@@ -150,7 +150,7 @@ impl Payload {
 
     /// Another text around the same strings.
     #[must_use]
-    pub fn reworded(&self, text: impl Into<Bytes>) -> Self {
+    pub(crate) fn reworded(&self, text: impl Into<Bytes>) -> Self {
         Self { text: text.into(), holes: self.holes.clone() }
     }
 
@@ -174,7 +174,7 @@ impl Payload {
 
     /// The message in the order it is written.
     #[must_use]
-    pub fn segments(&self) -> Vec<Segment> {
+    pub(crate) fn segments(&self) -> Vec<Segment> {
         let Some(holes) = &self.holes else { return vec![Segment::Text(0..self.text.len())] };
         let mut open: Vec<&Placeholder> = holes.list.iter().collect();
         let (mut segments, mut written) = (Vec::with_capacity(open.len() * 2 + 1), 0);

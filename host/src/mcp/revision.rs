@@ -4,11 +4,11 @@
 pub const REVISIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
 /// The only revision that allows JSON-RPC batches (2025-03-26 "Batching"; removed in 2025-06-18).
-pub const BATCH_REVISION: &str = "2025-03-26";
+pub(crate) const BATCH_REVISION: &str = "2025-03-26";
 
 /// The revision to answer `initialize` with: the requested one if the gateway speaks it, else its newest.
 #[must_use]
-pub fn negotiate(requested: &str) -> &'static str {
+pub(crate) fn negotiate(requested: &str) -> &'static str {
     REVISIONS.iter().find(|known| **known == requested).copied().unwrap_or(REVISIONS[0])
 }
 

@@ -9,7 +9,7 @@ const SENTENCES: [&str; 6] =
 
 /// A JSON-RPC error object: its code and its message.
 #[must_use]
-pub fn in_error(error: &str) -> String {
+pub(crate) fn in_error(error: &str) -> String {
     let code = splice::get(error, "/code").unwrap_or_default();
     let message = string_at(error, "/message").unwrap_or_default();
     match (code, message.as_str()) {
@@ -22,7 +22,7 @@ pub fn in_error(error: &str) -> String {
 
 /// An error that is no JSON-RPC error object, as one: clients refuse the whole message for it, and wait. None if it is one.
 #[must_use]
-pub fn as_error(error: &str) -> Option<String> {
+pub(crate) fn as_error(error: &str) -> Option<String> {
     let number = |text: &str| text.trim_matches('"').parse::<i64>().ok();
     let code = splice::get(error, "/code");
     let message = splice::get(error, "/message").filter(|message| message.starts_with('"'));
@@ -43,7 +43,7 @@ pub fn as_error(error: &str) -> Option<String> {
 
 /// A result that says `isError`: its texts, or what else it holds.
 #[must_use]
-pub fn in_result(result: &str) -> String {
+pub(crate) fn in_result(result: &str) -> String {
     let texts: Vec<String> = (0..MAX_TEXTS)
         .map_while(|index| splice::get(result, &format!("/content/{index}")))
         .filter_map(|item| string_at(item, "/text"))
@@ -61,7 +61,7 @@ const MAX_TEXTS: usize = 4;
 /// The body of an HTTP error: the sentence of a JSON document, or the text itself. Nothing of a web page: its first
 /// bytes say nothing.
 #[must_use]
-pub fn in_body(body: &[u8]) -> String {
+pub(crate) fn in_body(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body.trim_ascii());
     match text.as_bytes().first() {
         Some(b'<') => String::new(),

@@ -8,7 +8,7 @@ const SHORT: usize = 16;
 
 /// The position after the closing quote of the string whose opening quote is at `start`; none if it does not end.
 #[must_use]
-pub fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
+pub(crate) fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
     let mut at = start + 1;
     let mut near = at + SHORT;
     loop {

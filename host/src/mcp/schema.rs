@@ -155,25 +155,25 @@ impl ArgumentSchema {
 
     /// A schema that is not applied.
     #[must_use]
-    pub fn unchecked(text: Option<Box<RawValue>>) -> Self {
+    pub(crate) fn unchecked(text: Option<Box<RawValue>>) -> Self {
         Self::of(text, Kind::Open)
     }
 
     /// The same, but arguments that do not fit are only logged.
     #[must_use]
-    pub fn advising(self) -> Self {
+    pub(crate) fn advising(self) -> Self {
         Self { missed: Some(AtomicU64::new(0)), ..self }
     }
 
     /// The same, shown to clients in the place of the server's own.
     #[must_use]
-    pub fn in_place_of(self, own: Arc<Self>) -> Self {
+    pub(crate) fn in_place_of(self, own: Arc<Self>) -> Self {
         Self { own: Some(own), ..self }
     }
 
     /// Whether clients are shown another schema than the server's.
     #[must_use]
-    pub fn is_edited(&self) -> bool {
+    pub(crate) fn is_edited(&self) -> bool {
         self.own.is_some()
     }
 
@@ -186,7 +186,7 @@ impl ArgumentSchema {
     /// Counts arguments that do not fit and are passed on: how often that was, this time included. `None` where such
     /// arguments are refused.
     #[must_use]
-    pub fn misses(&self) -> Option<u64> {
+    pub(crate) fn misses(&self) -> Option<u64> {
         self.missed.as_ref().map(|missed| missed.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
@@ -252,14 +252,14 @@ impl ArgumentSchema {
 
     /// Whether judging by it failed for the first time.
     #[must_use]
-    pub fn fails_first(&self) -> bool {
+    pub(crate) fn fails_first(&self) -> bool {
         !self.told.swap(true, Ordering::Relaxed)
     }
 }
 
 /// Why validators of clients refuse to compile a schema, if they do. Some of them refuse a whole list for it.
 #[must_use]
-pub fn refused_by_clients(text: &str) -> Option<String> {
+pub(crate) fn refused_by_clients(text: &str) -> Option<String> {
     match lower::lower(text) {
         Ok(lowered) => lowered.flaws.refused().map(str::to_owned),
         // Clients can read numbers that no Rust type holds.

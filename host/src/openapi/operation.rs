@@ -55,7 +55,7 @@ impl Place {
 
     /// How values are written unless the document says otherwise.
     #[must_use]
-    pub const fn default_style(self) -> &'static str {
+    pub(crate) const fn default_style(self) -> &'static str {
         match self {
             Self::Path | Self::Header => "simple",
             Self::Query | Self::Cookie => "form",
@@ -80,7 +80,7 @@ pub struct Parameter {
 impl Parameter {
     /// Whether style and explode are what the specification assumes where nothing is said.
     #[must_use]
-    pub fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         self.style == self.place.default_style() && self.explode == (self.style == "form")
     }
 }
@@ -112,7 +112,7 @@ pub struct Media {
 impl Media {
     /// Whether it is `application/json` or ends in `+json`.
     #[must_use]
-    pub fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.name == "application/json" || self.name.ends_with("+json")
     }
 }

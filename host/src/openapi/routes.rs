@@ -32,7 +32,7 @@ pub fn served(config: &Config) -> Served {
 
 /// A route with what its callers should know.
 #[must_use]
-pub fn described(route: &rest::Route) -> Described {
+pub(crate) fn described(route: &rest::Route) -> Described {
     let body = route.body.as_ref().map(|body| Body {
         required: body.required,
         description: None,

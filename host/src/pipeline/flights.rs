@@ -14,7 +14,7 @@ const ROOM: usize = 64;
 
 /// All calls under way.
 #[derive(Debug)]
-pub struct Flights(Mutex<Table>);
+pub(crate) struct Flights(Mutex<Table>);
 
 #[derive(Debug)]
 struct Table {
@@ -24,7 +24,7 @@ struct Table {
 
 /// A call under way.
 #[derive(Clone, Debug)]
-pub struct Flight {
+pub(crate) struct Flight {
     pub call: Arc<Call>,
     pub since: Instant,
 }
@@ -61,14 +61,14 @@ impl Flights {
 
     /// How many there are.
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         let table = self.0.lock();
         table.places.len() - table.free.len()
     }
 
     /// Those that began first, at most so many.
     #[must_use]
-    pub fn oldest(&self, most: usize) -> Vec<Flight> {
+    pub(crate) fn oldest(&self, most: usize) -> Vec<Flight> {
         let mut all: Vec<Flight> = self.0.lock().places.iter().flatten().cloned().collect();
         all.sort_by_key(|flight| flight.since);
         all.truncate(most);

@@ -62,13 +62,13 @@ impl Generation {
 
     /// The same with backends that are no MCP servers. No two backends of a generation have one name.
     #[must_use]
-    pub fn with_backends(self, others: Vec<Backend>) -> Self {
+    pub(crate) fn with_backends(self, others: Vec<Backend>) -> Self {
         Self { others, ..self }
     }
 
     /// The same with these routes of the HTTP API.
     #[must_use]
-    pub fn with_routes(self, routes: Arc<Table>) -> Self {
+    pub(crate) fn with_routes(self, routes: Arc<Table>) -> Self {
         Self { routes, ..self }
     }
 

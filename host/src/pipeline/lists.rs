@@ -20,7 +20,7 @@ use crate::mcp::{message, splice};
 
 /// How the parts of an endpoint are, for `/ready`.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     /// Why this endpoint cannot serve anybody.
     pub reasons: Vec<String>,
     /// The backends that are not switched off.
@@ -29,7 +29,7 @@ pub struct Readiness {
 
 /// How a backend is.
 #[derive(Clone, Debug)]
-pub struct BackendState {
+pub(crate) struct BackendState {
     pub name: Arc<str>,
     /// Why it is not up; none if it is.
     pub down: Option<String>,
@@ -153,7 +153,7 @@ impl Pipeline {
 
     /// The extensions that stateless backends offer, a JSON object; of two with one name the first counts, as its server spells it.
     #[must_use]
-    pub fn extensions(&self) -> BTreeMap<String, Box<RawValue>> {
+    pub(crate) fn extensions(&self) -> BTreeMap<String, Box<RawValue>> {
         let mut all = BTreeMap::new();
         for (name, settings) in self.current().registry().extensions() {
             all.entry(name).or_insert(settings);
@@ -263,7 +263,7 @@ impl Pipeline {
     /// The state of the backends that are not switched off, and what keeps the endpoint from serving: the record, or a
     /// backend that is `required`.
     #[must_use]
-    pub fn readiness(&self) -> Readiness {
+    pub(crate) fn readiness(&self) -> Readiness {
         let (mut readiness, generation) = (Readiness::default(), self.current());
         for backend in generation.backends() {
             if generation.policy().kill().is_off(backend.name()) {

@@ -74,7 +74,7 @@ impl Destination {
 
     /// The same with its entry in the list, for plugins.
     #[must_use]
-    pub fn described(self, definition: Arc<dyn Definition>) -> Self {
+    pub(crate) fn described(self, definition: Arc<dyn Definition>) -> Self {
         Self { definition: Some(definition), ..self }
     }
 

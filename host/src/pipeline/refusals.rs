@@ -12,11 +12,11 @@ const KEPT: usize = 16;
 
 /// The last refusals.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<VecDeque<LastRefusal>>);
+pub(crate) struct Refusals(Mutex<VecDeque<LastRefusal>>);
 
 /// One refusal, in words that may be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastRefusal {
+pub(crate) struct LastRefusal {
     /// In milliseconds since 1970.
     pub at_ms: i64,
     /// Empty for a caller who is not known.
@@ -51,7 +51,7 @@ impl Refusals {
 
     /// The newest first.
     #[must_use]
-    pub fn newest(&self) -> Vec<LastRefusal> {
+    pub(crate) fn newest(&self) -> Vec<LastRefusal> {
         self.0.lock().iter().rev().cloned().collect()
     }
 }

@@ -22,7 +22,7 @@ const MAX_TASKS: usize = 10_000;
 const MAX_ID: usize = 512;
 
 /// The extension's name among the capabilities.
-pub const EXTENSION: &str = "io.modelcontextprotocol/tasks";
+pub(crate) const EXTENSION: &str = "io.modelcontextprotocol/tasks";
 
 #[derive(Debug, Default)]
 pub(super) struct Tasks(Mutex<Known>);

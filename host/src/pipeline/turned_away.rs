@@ -8,7 +8,7 @@ use crate::call::{Denial, Principal};
 
 /// A request that never became a call.
 #[derive(Clone, Copy, Debug)]
-pub struct TurnedAway<'a> {
+pub(crate) struct TurnedAway<'a> {
     pub door: &'static str,
     /// Who sent it, if that is known.
     pub who: Option<&'a Principal>,
@@ -26,7 +26,7 @@ pub struct TurnedAway<'a> {
 impl Pipeline {
     /// Records a request that a door refused before it could be read as a call: of each source the first few within a
     /// minute, and how many more there were.
-    pub async fn turned_away(&self, request: TurnedAway<'_>, denial: &Denial) {
+    pub(crate) async fn turned_away(&self, request: TurnedAway<'_>, denial: &Denial) {
         let failure = Failure::Denied(denial.clone());
         let status = outcome::refused_status(&failure);
         let entry = Entry {

@@ -65,7 +65,7 @@ impl Plugin {
     ///
     /// # Errors
     /// As for [`Self::load`].
-    pub fn load_counted(
+    pub(crate) fn load_counted(
         engine: &Engine,
         wasm: &Path,
         settings: &config::Plugin,

@@ -22,13 +22,13 @@ pub struct Step {
 }
 
 /// From now on every question is remembered. A process that serves clients never does this.
-pub fn overhear() {
+pub(crate) fn overhear() {
     STEPS.get_or_init(Mutex::default);
 }
 
 /// The questions since the last time, in their order; empty unless [`overhear`] was called.
 #[must_use]
-pub fn overheard() -> Vec<Step> {
+pub(crate) fn overheard() -> Vec<Step> {
     STEPS.get().map(|steps| std::mem::take(&mut *steps.lock())).unwrap_or_default()
 }
 

@@ -78,7 +78,7 @@ impl Caller {
 
     /// Whether the credential is no longer at hand, and only who the caller is.
     #[must_use]
-    pub fn is_remembered(&self) -> bool {
+    pub(crate) fn is_remembered(&self) -> bool {
         self.credential.load().is_none()
     }
 
@@ -90,7 +90,7 @@ impl Caller {
 
     /// The same caller, with unread messages counted in this budget: that of the same person with another token.
     #[must_use]
-    pub fn counted_in(self, unread: &Budget) -> Self {
+    pub(crate) fn counted_in(self, unread: &Budget) -> Self {
         Self { unread: unread.clone(), ..self }
     }
 

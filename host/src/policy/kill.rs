@@ -37,7 +37,7 @@ impl KillSwitch {
 
     /// A switch under these orders, which other endpoints may share.
     #[must_use]
-    pub fn under(settings: &config::KillSwitch, orders: Arc<Orders>) -> Self {
+    pub(crate) fn under(settings: &config::KillSwitch, orders: Arc<Orders>) -> Self {
         Self { configured: ArcSwap::from_pointee(configured(settings)), orders }
     }
 
@@ -68,7 +68,7 @@ impl KillSwitch {
     ///
     /// # Errors
     /// A denial that says what is off.
-    pub fn check_caller(&self, who: &Principal) -> Result<(), Denial> {
+    pub(crate) fn check_caller(&self, who: &Principal) -> Result<(), Denial> {
         self.orders.off().refuse_caller(who)
     }
 
@@ -94,7 +94,7 @@ impl KillSwitch {
 
     /// Whether a whole backend is off.
     #[must_use]
-    pub fn is_off(&self, backend: &str) -> bool {
+    pub(crate) fn is_off(&self, backend: &str) -> bool {
         let ordered = self.orders.off();
         ordered.is_off(backend) || self.configured.load().off.is_off(backend)
     }
@@ -105,7 +105,7 @@ impl KillSwitch {
     }
 
     /// The same for a caller whose call has no target yet.
-    pub async fn caller_killed(&self, who: &Principal) -> Denial {
+    pub(crate) async fn caller_killed(&self, who: &Principal) -> Denial {
         self.until_refused(|| self.check_caller(who)).await
     }
 

@@ -139,7 +139,7 @@ impl Orders {
     ///
     /// # Errors
     /// The file cannot be written; the order stays in force.
-    pub fn lift(&self, what: &Switch) -> Result<Option<Order>, OrdersError> {
+    pub(crate) fn lift(&self, what: &Switch) -> Result<Option<Order>, OrdersError> {
         let mut keeping = self.keeping.lock();
         let known = self.kept.load().list.iter().find(|order| order.what == *what).cloned();
         let mut lifted = None;
@@ -171,7 +171,7 @@ impl Orders {
     ///
     /// # Errors
     /// It cannot be read; what is off stays off.
-    pub fn look_again(&self) -> Result<(), OrdersError> {
+    pub(crate) fn look_again(&self) -> Result<(), OrdersError> {
         let keeping = self.keeping.lock();
         if let Some(file) = &keeping.file {
             let mut list = file.read()?;

@@ -8,7 +8,7 @@ use crate::plugin::{ApprovalRequest, Plugin};
 
 /// Whether a call may go on now, with what was made ready for it, or once people have approved it.
 #[derive(Debug)]
-pub enum Decision<T> {
+pub(crate) enum Decision<T> {
     Permitted(Permitted, T),
     Ask(Box<Pending>),
 }

@@ -81,7 +81,7 @@ impl Redactor {
 
 /// Valid JSON of any depth: this check does not recurse.
 #[must_use]
-pub fn is_json(raw: &str) -> bool {
+pub(crate) fn is_json(raw: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(raw).is_ok()
 }
 

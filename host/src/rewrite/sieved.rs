@@ -15,7 +15,7 @@ use crate::mcp::{code, message};
 
 /// The client behind the rewriters that look at what a backend says beside its results; none if there are no such.
 #[must_use]
-pub fn sieved(
+pub(crate) fn sieved(
     rewriters: &Arc<Rewriters>,
     call: &Arc<Call>,
     prepared: &Prepared,

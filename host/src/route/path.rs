@@ -4,9 +4,9 @@
 //! Rule: RFC 3986, sections 2.3 (characters that need no escape), 3.3 (path) and 6.2.2.3 (dot segments).
 
 /// Longest path, in bytes.
-pub const MAX_PATH: usize = 8 << 10;
+pub(crate) const MAX_PATH: usize = 8 << 10;
 /// Longest query, in bytes.
-pub const MAX_QUERY: usize = 16 << 10;
+pub(crate) const MAX_QUERY: usize = 16 << 10;
 
 /// Why a path or a query is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,7 +92,7 @@ fn segment(text: &str) -> Result<(), PathError> {
 ///
 /// # Errors
 /// What no query may have.
-pub fn check_query(query: &str) -> Result<(), PathError> {
+pub(crate) fn check_query(query: &str) -> Result<(), PathError> {
     if query.len() > MAX_QUERY {
         return Err(PathError::TooLong(MAX_QUERY));
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::read::Misfit;
 
 /// The media type of a problem.
-pub const MEDIA_TYPE: &str = "application/problem+json";
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// Most members of `errors` in one document.
 const ERRORS: usize = 32;

@@ -8,7 +8,8 @@ use super::{path, value};
 use crate::config::rest::{Parameter, Place as In, Route};
 use crate::mcp::schema::ArgumentSchema;
 
-pub use value::{plain, write_query};
+pub use value::plain;
+pub(crate) use value::write_query;
 
 /// A part of a request that cannot be taken, in words for its sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub enum Place {
 impl Place {
     /// The place that a pointer into `arguments` means.
     #[must_use]
-    pub fn of_arguments(pointer: &str) -> Self {
+    pub(crate) fn of_arguments(pointer: &str) -> Self {
         let mut parts = pointer.splitn(4, '/').skip(1);
         let name = |part: Option<&str>| part.unwrap_or_default().replace("~1", "/").replace("~0", "~");
         match parts.next() {
@@ -272,7 +273,7 @@ pub(super) fn schema(route: &Route) -> Option<Value> {
 
 /// Whether a media type is JSON's (RFC 6839, section 3.1).
 #[must_use]
-pub fn is_json(media: &str) -> bool {
+pub(crate) fn is_json(media: &str) -> bool {
     media == "application/json"
         || media == "text/json"
         || media.starts_with("application/") && media.ends_with("+json")

@@ -224,7 +224,7 @@ pub fn plain(value: &Value) -> String {
 }
 
 /// Writes a parameter into a query that is being made.
-pub fn write_query(parameter: Option<&Parameter>, name: &str, value: &Value, out: &mut String) {
+pub(crate) fn write_query(parameter: Option<&Parameter>, name: &str, value: &Value, out: &mut String) {
     let style = parameter.map_or(Style::Form, |parameter| parameter.style);
     let explode = parameter.is_none_or(|parameter| parameter.explode);
     match (value, style) {

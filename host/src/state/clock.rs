@@ -43,7 +43,7 @@ impl Clock {
 
     /// A clock that stands at zero until its other half moves it.
     #[must_use]
-    pub fn manual() -> (Self, ManualClock) {
+    pub(crate) fn manual() -> (Self, ManualClock) {
         let hands = Arc::new(Hands::default());
         (Self(Source::Manual(Arc::clone(&hands))), ManualClock { hands })
     }
@@ -69,7 +69,7 @@ impl Clock {
 
     /// Milliseconds since 1970; 0 on a machine whose clock stands before that.
     #[must_use]
-    pub fn unix_ms(&self) -> u64 {
+    pub(crate) fn unix_ms(&self) -> u64 {
         match &self.0 {
             Source::Real { .. } => unix_ns() / 1_000_000,
             Source::Manual(hands) => hands.unix_ms.load(Ordering::Acquire),
@@ -92,13 +92,13 @@ pub(super) fn unix_ns() -> u64 {
 
 /// The half of a manual clock that a test keeps.
 #[derive(Debug)]
-pub struct ManualClock {
+pub(crate) struct ManualClock {
     hands: Arc<Hands>,
 }
 
 impl ManualClock {
     /// Lets time pass on both scales.
-    pub fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         let ns = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.hands.ns.fetch_add(ns, Ordering::AcqRel);
@@ -106,12 +106,12 @@ impl ManualClock {
     }
 
     /// Puts the monotonic scale anywhere, also backwards.
-    pub fn set_ns(&self, ns: u64) {
+    pub(crate) fn set_ns(&self, ns: u64) {
         self.hands.ns.store(ns, Ordering::Release);
     }
 
     /// Puts the calendar anywhere.
-    pub fn set_unix_ms(&self, unix_ms: u64) {
+    pub(crate) fn set_unix_ms(&self, unix_ms: u64) {
         self.hands.unix_ms.store(unix_ms, Ordering::Release);
     }
 }

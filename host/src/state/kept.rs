@@ -59,7 +59,7 @@ pub struct Kept {
 impl Kept {
     /// A state that ends with the process.
     #[must_use]
-    pub fn in_memory() -> Self {
+    pub(crate) fn in_memory() -> Self {
         Self { store: Store::new(), clock: Clock::real(), writer: None }
     }
 

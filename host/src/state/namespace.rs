@@ -72,7 +72,13 @@ impl Namespace {
     ///
     /// # Errors
     /// [`Failure::QuotaExceeded`] if the key is new and there is no room for it.
-    pub fn window_add(&self, key: &str, delta: u32, window_ms: u32, now_ns: u64) -> Result<u64, Failure> {
+    pub(crate) fn window_add(
+        &self,
+        key: &str,
+        delta: u32,
+        window_ms: u32,
+        now_ns: u64,
+    ) -> Result<u64, Failure> {
         let usage = &self.space.usage;
         let window = u64::from(window_ms.max(1)) * MS;
         let shard = self.space.shard(&self.space.windows, key);
@@ -108,7 +114,7 @@ impl Namespace {
     ///
     /// # Errors
     /// [`Failure::QuotaExceeded`] if the key is new and there is no room for it.
-    pub fn gauge_add(&self, key: &str, delta: i64, ttl_ms: u32, now_ns: u64) -> Result<i64, Failure> {
+    pub(crate) fn gauge_add(&self, key: &str, delta: i64, ttl_ms: u32, now_ns: u64) -> Result<i64, Failure> {
         let usage = &self.space.usage;
         let shard = self.space.shard(&self.space.gauges, key);
         let attempt = || {

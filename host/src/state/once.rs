@@ -15,9 +15,9 @@ use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 
 /// How long a key is remembered.
-pub const KEPT: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// The longest result that is kept, in bytes.
-pub const MAX_RESULT: usize = 1 << 20;
+pub(crate) const MAX_RESULT: usize = 1 << 20;
 /// Keys at once; a further one is refused instead of forgetting one that may be asked for.
 const MAX_KEYS: usize = 100_000;
 
@@ -79,7 +79,7 @@ impl Once {
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn forget_old(&self, now: SystemTime) -> io::Result<()> {
+    pub(crate) fn forget_old(&self, now: SystemTime) -> io::Result<()> {
         let mut count = 0;
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
@@ -173,7 +173,7 @@ impl Once {
 
 impl Ticket {
     /// From now on the work may have had an effect.
-    pub fn dispatched(&mut self) {
+    pub(crate) fn dispatched(&mut self) {
         self.begun = true;
     }
 

@@ -11,9 +11,9 @@ use http::HeaderMap;
 use crate::mcp::splice;
 
 /// Their names, as headers and as members of `_meta` (MCP, "Distributed Tracing Conventions").
-pub const TRACEPARENT: &str = "traceparent";
-pub const TRACESTATE: &str = "tracestate";
-pub const BAGGAGE: &str = "baggage";
+pub(crate) const TRACEPARENT: &str = "traceparent";
+pub(crate) const TRACESTATE: &str = "tracestate";
+pub(crate) const BAGGAGE: &str = "baggage";
 
 /// `00-` 32 digits `-` 16 digits `-` 2 digits. Later versions may have more after that.
 const LENGTH: usize = 55;
@@ -36,7 +36,7 @@ pub struct Parent {
 impl Parent {
     /// Whether its trace is recorded there.
     #[must_use]
-    pub fn is_sampled(self) -> bool {
+    pub(crate) fn is_sampled(self) -> bool {
         self.flags & 1 == 1
     }
 }
@@ -53,7 +53,7 @@ pub struct Carried {
 impl Carried {
     /// The trace context in the headers of a request; `None` if there is none that is valid.
     #[must_use]
-    pub fn of_headers(headers: &HeaderMap) -> Option<Arc<Self>> {
+    pub(crate) fn of_headers(headers: &HeaderMap) -> Option<Arc<Self>> {
         let traceparent = headers.get(TRACEPARENT).is_some().then(|| only(headers, TRACEPARENT)).flatten();
         let traceparent = traceparent.filter(|text| parent(text).is_some());
         // Without the one the other says nothing.
@@ -75,13 +75,13 @@ impl Carried {
 
     /// What else the systems on the way wrote about the trace.
     #[must_use]
-    pub fn tracestate(&self) -> Option<&str> {
+    pub(crate) fn tracestate(&self) -> Option<&str> {
         self.tracestate.as_deref()
     }
 
     /// What the client tells everybody on the way.
     #[must_use]
-    pub fn baggage(&self) -> Option<&str> {
+    pub(crate) fn baggage(&self) -> Option<&str> {
         self.baggage.as_deref()
     }
 

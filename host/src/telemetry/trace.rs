@@ -80,7 +80,7 @@ impl Tracing {
 
 /// Whether any call is recorded.
 #[must_use]
-pub fn is_on() -> bool {
+pub(crate) fn is_on() -> bool {
     TRACING.get().is_some()
 }
 
@@ -117,13 +117,13 @@ pub struct Request<'a> {
 
 /// The span of a call; it records nothing if the call is not to be recorded. One that is dropped early was cancelled.
 #[derive(Debug)]
-pub struct CallSpan(Option<Arc<Recorded>>);
+pub(crate) struct CallSpan(Option<Arc<Recorded>>);
 
 impl CallSpan {
     /// Begins it, if the call is to be recorded. The parent is what `_meta` names, which belongs to the message, and else
     /// what the headers name, which belong to the HTTP request and may be of a proxy.
     #[must_use]
-    pub fn begin(request: &Request<'_>) -> Self {
+    pub(crate) fn begin(request: &Request<'_>) -> Self {
         let Some(tracing) = TRACING.get() else { return Self(None) };
         let told = request.meta.and_then(context::of_meta);
         let carried = request.carried.and_then(|carried| Some((carried.parent()?, carried)));
@@ -156,17 +156,17 @@ impl CallSpan {
 
     /// One that records nothing.
     #[must_use]
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self(None)
     }
 
     #[must_use]
-    pub fn is_recorded(&self) -> bool {
+    pub(crate) fn is_recorded(&self) -> bool {
         self.0.is_some()
     }
 
     /// Does a call's work, with its span at hand for all parts of it.
-    pub async fn over<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn over<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         std::future::poll_fn(|context| {
             let _entered = self.0.as_ref().map(Entered::of);
@@ -176,7 +176,7 @@ impl CallSpan {
     }
 
     /// Says how it ended.
-    pub fn end(mut self, problem: Option<&Problem>) {
+    pub(crate) fn end(mut self, problem: Option<&Problem>) {
         if let Some(call) = self.0.take() {
             let mut span = call.span.lock();
             close(&mut span, problem);

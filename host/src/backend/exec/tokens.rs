@@ -19,7 +19,7 @@ pub(super) struct Brought {
 impl Client {
     /// The same for one call that brings this token and names this approval.
     #[must_use]
-    pub fn bearing(&self, token: Token, approval: Option<String>) -> Self {
+    pub(crate) fn bearing(&self, token: Token, approval: Option<String>) -> Self {
         Self { brought: Some(Brought { token, approval }), ..self.clone() }
     }
 

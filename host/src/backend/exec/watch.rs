@@ -86,7 +86,7 @@ impl Client {
 
     /// Calls under way.
     #[must_use]
-    pub fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.slots.taken()
     }
 

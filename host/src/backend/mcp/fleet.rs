@@ -52,7 +52,7 @@ impl ListChanged {
 }
 
 /// All servers of one endpoint.
-pub struct ServerFleet {
+pub(crate) struct ServerFleet {
     /// What the client declared; none until it said hello.
     pub(super) client: watch::Sender<Option<Arc<str>>>,
     /// The one client of a gateway on stdio: what servers say over the shared connections is for it.
@@ -150,7 +150,7 @@ impl ServerFleet {
 
     /// Where clients hear that lists have changed; for code that has another reason to say so.
     #[must_use]
-    pub fn changes(&self) -> mpsc::Sender<ListChanged> {
+    pub(crate) fn changes(&self) -> mpsc::Sender<ListChanged> {
         self.changes.clone()
     }
 
@@ -169,7 +169,7 @@ impl ServerFleet {
     }
 
     /// A session is over.
-    pub fn forget(&self, session: &Arc<str>) {
+    pub(crate) fn forget(&self, session: &Arc<str>) {
         let running = self.running.lock().clone();
         running.iter().for_each(|backend| backend.forget(session));
     }
@@ -235,7 +235,7 @@ impl ServerFleet {
     }
 
     /// Stops all servers and waits for their processes to be gone.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;

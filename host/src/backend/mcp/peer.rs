@@ -47,7 +47,7 @@ struct Pending {
 
 /// Why a request on one connection got no answer.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum PeerError {
+pub(crate) enum PeerError {
     #[error("no answer within {} s", .after.as_secs())]
     Timeout {
         after: Duration,

@@ -248,7 +248,7 @@ impl Registry {
 
     /// The extensions of the stateless backends, in the file's order.
     #[must_use]
-    pub fn extensions(&self) -> Vec<(String, Box<RawValue>)> {
+    pub(crate) fn extensions(&self) -> Vec<(String, Box<RawValue>)> {
         let of = |backend: &Arc<Server>| {
             let said = backend.said.lock();
             let info = said.info.as_ref().filter(|info| info.version == STATELESS)?;

@@ -110,7 +110,7 @@ pub(super) fn incoming() -> (queue::Sender<Incoming>, queue::Receiver<Incoming>)
 
 /// Why a message could not be sent, or a request not be answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TransportError {
+pub(crate) enum TransportError {
     /// No connection or no process came to be: the server certainly did not see the message.
     #[error("cannot reach the server: {0}")]
     Unreachable(String),

@@ -71,7 +71,7 @@ impl Wanted {
 
 /// What happened to a backend so far.
 #[derive(Clone, Debug)]
-pub struct History {
+pub(crate) struct History {
     /// Since when it is as it is.
     pub since: Instant,
     /// Of its process, if it has one.
@@ -146,13 +146,13 @@ impl Server {
 
     /// What happened to it so far.
     #[must_use]
-    pub fn history(&self) -> History {
+    pub(crate) fn history(&self) -> History {
         self.story.0.lock().clone()
     }
 
     /// Calls under way.
     #[must_use]
-    pub fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.slots.taken()
     }
 

@@ -89,12 +89,12 @@ impl<G: Copy + Ord + Hash, T> Crowd<G, T> {
 
     /// How many have any.
     #[must_use]
-    pub fn holders(&self) -> usize {
+    pub(crate) fn holders(&self) -> usize {
         self.holders.len()
     }
 
     /// Who has how many, those with the most first.
-    pub fn largest(&self) -> impl Iterator<Item = (usize, G)> {
+    pub(crate) fn largest(&self) -> impl Iterator<Item = (usize, G)> {
         self.sizes.iter().rev().copied()
     }
 

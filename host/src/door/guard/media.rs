@@ -13,7 +13,7 @@ const BOTH: &[u8] = b"application/json, text/event-stream";
 ///
 /// # Errors
 /// 415.
-pub fn content_type_json(headers: &HeaderMap) -> Result<(), Rejection> {
+pub(crate) fn content_type_json(headers: &HeaderMap) -> Result<(), Rejection> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     if let (Some(value), None) = (values.next(), values.next()) {
         let essence = trimmed(value).split(|byte| *byte == b';').next().unwrap_or_default();
@@ -41,7 +41,7 @@ pub enum Form {
 ///
 /// # Errors
 /// 406 for one that can read neither.
-pub fn accept_rpc(headers: &HeaderMap) -> Result<Form, Rejection> {
+pub(crate) fn accept_rpc(headers: &HeaderMap) -> Result<Form, Rejection> {
     // As the specification writes it, and nearly every client.
     if headers.get(header::ACCEPT).is_some_and(|value| value.as_bytes() == BOTH)
         && headers.get_all(header::ACCEPT).iter().nth(1).is_none()
@@ -67,7 +67,7 @@ pub fn accept_rpc(headers: &HeaderMap) -> Result<Form, Rejection> {
 ///
 /// # Errors
 /// 406; also without the header.
-pub fn accept_events(headers: &HeaderMap) -> Result<(), Rejection> {
+pub(crate) fn accept_events(headers: &HeaderMap) -> Result<(), Rejection> {
     if admits(headers, EVENTS) {
         return Ok(());
     }

@@ -18,7 +18,7 @@ use crate::pipeline::ListChanged;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// A client, or a stream of one, that wants to hear of changes.
-pub trait Listener: Send + Sync + std::fmt::Debug {
+pub(crate) trait Listener: Send + Sync + std::fmt::Debug {
     /// These lists may have changed. Called where blocking is allowed.
     fn hear_of(&self, lists: &[List]);
 
@@ -42,7 +42,7 @@ struct Listeners {
 
 /// A listener is told of changes while this is held.
 #[derive(Debug)]
-pub struct Subscription {
+pub(crate) struct Subscription {
     subscribers: Arc<Subscribers>,
     number: u64,
 }
@@ -56,7 +56,7 @@ impl Subscribers {
 
     /// Begins to listen.
     #[must_use]
-    pub fn subscribe(self: &Arc<Self>, listener: &Arc<dyn Listener>) -> Subscription {
+    pub(crate) fn subscribe(self: &Arc<Self>, listener: &Arc<dyn Listener>) -> Subscription {
         let mut listeners = self.listeners.lock();
         listeners.next += 1;
         let number = listeners.next;

@@ -343,7 +343,7 @@ impl Peer {
 
     /// Whether the connection began with a handshake of TLS.
     #[must_use]
-    pub fn is_secure(&self) -> bool {
+    pub(crate) fn is_secure(&self) -> bool {
         self.secure
     }
 

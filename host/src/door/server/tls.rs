@@ -11,7 +11,7 @@ use tokio_rustls::server::TlsStream;
 
 /// A certificate and its key, ready for handshakes.
 #[derive(Clone)]
-pub struct Tls(TlsAcceptor);
+pub(crate) struct Tls(TlsAcceptor);
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -24,7 +24,7 @@ impl Tls {
     ///
     /// # Errors
     /// They cannot be read, or do not belong together.
-    pub fn new(pem: &str) -> Result<Self, String> {
+    pub(crate) fn new(pem: &str) -> Result<Self, String> {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
         let chain = chain.map_err(|error| error.to_string())?;
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| error.to_string())?;

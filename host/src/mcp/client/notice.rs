@@ -16,7 +16,7 @@ pub struct ClientNotice {
 impl ClientNotice {
     /// The client's roots have changed. None if it did not declare that it has any.
     #[must_use]
-    pub fn roots_changed(client_info: &ClientInfo, params: Option<&Params>) -> Option<Self> {
+    pub(crate) fn roots_changed(client_info: &ClientInfo, params: Option<&Params>) -> Option<Self> {
         let declared = splice::get(client_info.capabilities.get(), "/roots").is_some();
         let params = params.map(|params| params.get().to_owned());
         declared.then_some(Self { method: method::ROOTS_CHANGED, params })
@@ -33,7 +33,7 @@ impl ClientNotice {
 
     /// The state of a task with which the client answered a question. `None` if the server did not allow a task.
     #[must_use]
-    pub fn task_status(question: &ServerRequest, params: &Params) -> Option<Self> {
+    pub(crate) fn task_status(question: &ServerRequest, params: &Params) -> Option<Self> {
         let params = Some(params.get().to_owned());
         question.may_be_task().then_some(Self { method: method::TASK_STATUS, params })
     }

@@ -57,7 +57,7 @@ struct Content {
 impl OrdersFile {
     /// The file in a folder of the gateway's own, which is made when there is something to write.
     #[must_use]
-    pub fn in_folder(folder: &Path, trust: &Trust) -> Self {
+    pub(crate) fn in_folder(folder: &Path, trust: &Trust) -> Self {
         Self { folder: folder.to_owned(), trust: trust.clone() }
     }
 

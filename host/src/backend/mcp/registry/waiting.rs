@@ -73,7 +73,7 @@ impl Registry {
 
     /// The backends that have not said since the start what they offer, in the file's order.
     #[must_use]
-    pub fn unlisted(&self) -> Vec<Arc<Server>> {
+    pub(crate) fn unlisted(&self) -> Vec<Arc<Server>> {
         self.backends.iter().filter(|backend| !backend.has_spoken()).cloned().collect()
     }
 
