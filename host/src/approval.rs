@@ -17,9 +17,11 @@
 mod action;
 mod desk;
 mod display;
+mod keeper;
 mod machine;
 mod need;
 pub mod notify;
+mod postgres;
 mod store;
 mod waiting;
 
