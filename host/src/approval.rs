@@ -20,6 +20,7 @@ mod display;
 mod keeper;
 mod machine;
 mod need;
+pub mod notes;
 pub mod notify;
 mod postgres;
 mod store;

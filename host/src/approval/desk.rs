@@ -12,7 +12,7 @@ use tokio::sync::{Notify, broadcast};
 
 use super::action::{self, Action, Draft};
 use super::keeper::Keeper;
-use super::notify::{Event, Note, Notes};
+use super::notes::{Event, Note, Notes};
 use super::postgres::Postgres;
 use super::store::{Caps, Changed, Store, StoreError, Summary};
 use super::{Approval, Need, Person, Refusal, Review, State, Vote, display};
