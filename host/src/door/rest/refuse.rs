@@ -6,12 +6,12 @@ use axum::http::header;
 use axum::response::Response;
 use tokio_util::sync::CancellationToken;
 
-use super::client::network;
 use super::locate::Refused;
 use super::refusal::Refusal;
 use super::{DOOR, Exchange, Front, execution, respond};
 use crate::call::{Denial, DenialKind};
 use crate::door::server::NoRequest;
+use crate::door::strangers::network;
 use crate::pipeline::{CallRequest, Caller, Failure, TurnedAway};
 use crate::route::Entry;
 use crate::route::problem::Problem;

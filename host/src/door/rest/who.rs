@@ -5,13 +5,13 @@ use std::sync::Arc;
 use axum::http::{StatusCode, header};
 
 use super::challenge::challenge;
-use super::client::network;
 use super::refusal::Refusal;
 use super::{Exchange, respond};
 use crate::call::{Credential, Denial, DenialKind, Principal};
 use crate::config::rest::RouteAuth;
 use crate::door::guard;
-use crate::door::mcp::http::{Brought, MAX_CREDENTIAL, local};
+use crate::door::mcp::http::{Brought, MAX_CREDENTIAL, is_crowded, local};
+use crate::door::strangers::network;
 use crate::pipeline::{Caller, Failure};
 use crate::route::problem::Problem;
 
@@ -62,12 +62,13 @@ impl Exchange<'_> {
                 true,
             ));
         }
-        match front.callers.identify(&brought, &generation) {
+        match front.callers.identify(&brought, &generation).await {
             Ok((_, who)) if !self.peer.known(who.share()) => {
                 let text = "too many connections of yours are open: wait for a call on one to end";
                 Err(respond::busy(text).closing())
             }
             Ok(known) => Ok(known),
+            Err(denial) if is_crowded(&denial) => Err(respond::busy(&denial.message)),
             Err(denial) => {
                 let came = bearer.is_some() || front.callers.brought(&parts.headers);
                 Err(self.not_known(auth, denial, came))
