@@ -21,9 +21,8 @@ impl Checker<'_> {
             let text = "approvals cannot be decided over HTTP, because the gateway does not listen there";
             self.problem("/approvals/http", text, "add [http], or leave this out");
         }
-        let beside = || {
-            (raw.audit.dir.is_some() || self.state_home().is_some()).then(|| audit.dir.join("approvals.db"))
-        };
+        let beside =
+            (raw.audit.dir.is_some() || self.state_home().is_some()).then(|| audit.dir.join("approvals.db"));
         let postgres = match (own.store, &audit.store) {
             (RawApprovalStore::Postgres, Store::Postgres { url, .. }) if !mounted => Some(url.clone()),
             (RawApprovalStore::Postgres, _) if !mounted => {
@@ -43,7 +42,7 @@ impl Checker<'_> {
         let path = match &own.path {
             _ if mounted || own.store == RawApprovalStore::Postgres => None,
             Some(typed) => Some(self.path(typed)),
-            None => beside(),
+            None => beside,
         };
         let seconds = |secs: u32| Duration::from_secs(u64::from(secs));
         Approvals {
