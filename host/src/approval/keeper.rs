@@ -23,7 +23,7 @@ impl Keeper {
     ) -> Result<Result<Approval, Refusal>, StoreError> {
         match self {
             Self::Sqlite(store) => store.ask(action, place, caps, approval, now_ms),
-            Self::Postgres(store) => store.ask(action, place, caps, approval, now_ms),
+            Self::Postgres(store) => store.ask(action, place, caps, &approval, now_ms),
         }
     }
 

@@ -74,7 +74,7 @@ impl Postgres {
         action: &Action,
         (backend, target): (&str, &str),
         caps: Caps,
-        approval: Approval,
+        approval: &Approval,
         now_ms: u64,
     ) -> Result<Result<Approval, Refusal>, StoreError> {
         let answers = |known: &Approval| known.state != State::Pending || known.covers(&approval.needs);
@@ -102,7 +102,7 @@ impl Postgres {
             if let Err(refusal) = has_room(&mut transaction, requester, (backend, target), caps).await? {
                 return Ok(Err(refusal));
             }
-            insert(&mut transaction, &approval, action, (backend, target)).await?;
+            insert(&mut transaction, approval, action, (backend, target)).await?;
             transaction.commit().await?;
             self.ended.lock().append(&mut ended);
             Ok(Ok(approval.clone()))
