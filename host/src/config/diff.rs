@@ -24,7 +24,7 @@ pub struct Change {
 
 /// Keys of parts that are opened once, when the gateway starts: the addresses it listens on, the record and its
 /// database, the state, the approvals, the engine of the plugins, the way to a collector of telemetry.
-const RESTART: [&str; 13] = [
+const RESTART: [&str; 14] = [
     "gateway.listen",
     "gateway.health_listen",
     "gateway.control_dir",
@@ -36,6 +36,7 @@ const RESTART: [&str; 13] = [
     "postgres",
     "state",
     "approvals.path",
+    "approvals.store",
     "approvals.telegram",
     "telemetry",
 ];
@@ -181,6 +182,7 @@ impl Config {
         self.audit = super::Audit { enabled, mode, dir, store, ..self.audit };
         self.state.clone_from(&in_force.state);
         self.approvals.path.clone_from(&in_force.approvals.path);
+        self.approvals.postgres.clone_from(&in_force.approvals.postgres);
         self.approvals.telegram.clone_from(&in_force.approvals.telegram);
         self.telemetry.clone_from(&in_force.telemetry);
         self.typed = Typed::with(&self.typed, &in_force.typed, &held);
