@@ -132,6 +132,14 @@ pub struct Gateway {
     pub safe_names: bool,
 }
 
+impl Gateway {
+    /// Whether answers that are too long for memory go to files.
+    #[must_use]
+    pub(crate) fn spools(&self) -> bool {
+        self.max_result_bytes > self.max_message_bytes as u64
+    }
+}
+
 /// The HTTP door. Its address is [`Gateway::listen`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Http {
@@ -356,6 +364,18 @@ pub struct Backend {
     pub required: bool,
     /// For an optional backend that cannot be started: what is missing. It stays down, and keeps its names.
     pub absent: Option<String>,
+}
+
+impl Backend {
+    /// Whether a server that was started or connected to with these settings serves on as it is with others: what differs is
+    /// nothing that its process or its address sees.
+    #[must_use]
+    pub(crate) fn connects_as(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.transport == other.transport
+            && self.era == other.era
+            && self.absent == other.absent
+    }
 }
 
 /// How a server speaks (MCP "Versioning").

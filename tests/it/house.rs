@@ -2,5 +2,6 @@
 
 mod control;
 mod generations;
+mod live;
 mod state;
 mod telemetry;

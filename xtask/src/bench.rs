@@ -53,7 +53,9 @@ enum Layer {
     Counts,
     /// Good calls beside a thousand hostile clients
     Hostile,
-    /// Micro, peers, growth, counts and hostile, and then the report
+    /// Good calls while the configuration is changed, and how long a change takes to be in force
+    Reload,
+    /// Micro, peers, growth, counts, hostile and reload, and then the report
     All,
     /// tests/BENCHMARKS.md and the chart from what was measured last
     Report,
@@ -118,7 +120,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         Layer::Growth => &["growth"],
         Layer::Counts => &["counts"],
         Layer::Hostile => &["hostile"],
-        Layer::All => &["peers", "growth", "counts", "hostile"],
+        Layer::Reload => &["reload"],
+        Layer::All => &["peers", "growth", "counts", "hostile", "reload"],
     };
     if !parts.is_empty() {
         let mut command = Command::new(&tool);

@@ -320,6 +320,7 @@ impl RunningEndpoint {
         self.pipeline().bears(next.max_in_flight);
         let same_callers = next.generation.policy().knows_those_of(old.policy());
         self.pipeline().swap(next.generation);
+        self.pipeline().current().registry().takes_effect();
         if !same_callers {
             self.endpoint.subscribers.judge_anew();
         }

@@ -69,6 +69,14 @@ impl Backend {
         self.tools.most.max(self.longest).max(self.timeout)
     }
 
+    /// Whether the same schemas of tools are read in the same way under these settings and under others.
+    #[must_use]
+    pub(crate) fn checks_as(&self, other: &Self) -> bool {
+        self.arguments == other.arguments
+            && self.tools.arguments == other.tools.arguments
+            && self.strict_schemas == other.strict_schemas
+    }
+
     /// What becomes of arguments that do not fit this tool's schema.
     #[must_use]
     pub fn arguments(&self, tool: &Names<'_>) -> Arguments {

@@ -8,6 +8,7 @@ use super::fleet::ServerFleet;
 use super::open::{Common, Opener};
 use super::progress::Stage;
 use super::{Server, Status, supervisor};
+use crate::config;
 use crate::redact::Words;
 
 /// The servers of a generation that is being prepared: those that stay, and those that were started for it. The latter are
@@ -15,7 +16,8 @@ use crate::redact::Words;
 #[derive(Debug)]
 pub struct Lineup {
     pub(super) fleet: Arc<ServerFleet>,
-    pub(super) backends: Vec<Arc<Server>>,
+    /// Each with the settings that it has in this generation.
+    pub(super) backends: Vec<(Arc<Server>, Arc<config::Backend>)>,
     pub(super) common: Common,
     pub(super) opener: Arc<Opener>,
     started: Vec<Arc<Server>>,
@@ -29,7 +31,7 @@ impl Lineup {
         fleet: Arc<ServerFleet>,
         opener: Arc<Opener>,
         common: Common,
-        (backends, started): (Vec<Arc<Server>>, Vec<Arc<Server>>),
+        (backends, started): (Vec<(Arc<Server>, Arc<config::Backend>)>, Vec<Arc<Server>>),
     ) -> Self {
         started.iter().for_each(|server| supervisor::launch(&fleet, server));
         Self { fleet, backends, common, opener, started, fixed: Vec::new() }
@@ -59,9 +61,9 @@ impl Lineup {
     pub async fn up(&self, patience: Duration) -> Vec<(Arc<str>, Words)> {
         /// A server that is silent is given up by its supervisor first, which knows what was waited for.
         const SLACK: Duration = Duration::from_secs(2);
-        let waits =
-            self.started.iter().filter(|backend| backend.settings.absent.is_none()).map(|backend| async {
-                let patience = patience.min(backend.settings.start_timeout + SLACK);
+        let waits = self.started.iter().filter(|backend| backend.settings.load().absent.is_none()).map(
+            |backend| async {
+                let patience = patience.min(backend.settings.load().start_timeout + SLACK);
                 let tried = tokio::time::timeout(patience, backend.came_up()).await;
                 match tried {
                     Ok(Ok(())) => None,
@@ -72,7 +74,8 @@ impl Lineup {
                         Some((backend.name.clone(), backend.words(&text)))
                     }
                 }
-            });
+            },
+        );
         futures_util::future::join_all(waits).await.into_iter().flatten().collect()
     }
 
@@ -83,7 +86,7 @@ impl Lineup {
     }
 
     /// It became a generation.
-    pub(super) fn settled(mut self) -> Vec<Arc<Server>> {
+    pub(super) fn settled(mut self) -> Vec<(Arc<Server>, Arc<config::Backend>)> {
         self.started.clear();
         std::mem::take(&mut self.backends)
     }

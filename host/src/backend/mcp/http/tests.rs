@@ -135,11 +135,10 @@ fn spec(url: &str) -> HttpSpec {
         url: url.to_owned(),
         headers,
         route: Route::default(),
-        max_body: 1000,
+        max_body: 1000.into(),
         redaction: Redaction::default(),
         spool: None,
-        timeout: LONG,
-        longest: LONG,
+        times: Arc::new(Times::new(LONG, LONG)),
     }
 }
 
