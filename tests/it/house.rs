@@ -3,5 +3,7 @@
 mod control;
 mod generations;
 mod live;
+mod reloads;
+mod standing;
 mod state;
 mod telemetry;

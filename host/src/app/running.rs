@@ -350,6 +350,11 @@ impl RunningEndpoint {
         ended
     }
 
+    /// Has everything judged anew that stands for clients without a request.
+    pub(super) async fn judge_standing(&self) {
+        self.view().judge_standing().await;
+    }
+
     /// Tells the clients whose lists have changed.
     pub(super) fn tell(&self) {
         for list in List::ALL {

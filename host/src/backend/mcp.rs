@@ -37,6 +37,7 @@ mod server_info;
 mod settings;
 mod spontaneous;
 mod sse;
+mod standing;
 mod stdio;
 mod subscribe;
 mod supervisor;
@@ -117,6 +118,8 @@ pub struct Server {
     pub(self) story: Story,
     /// When a call may have a server tried again that is down.
     pub(self) soonest: Mutex<Instant>,
+    /// Nothing that it says of its own accord reaches a client, because it is switched off.
+    pub(self) muted: AtomicBool,
     /// Calls under way, by caller.
     pub(self) slots: Arc<Shares>,
     pub(self) opener: Arc<Opener>,
@@ -162,6 +165,7 @@ impl Server {
             wanted: Wanted::default(),
             story: Story::default(),
             soonest: Mutex::new(Instant::now()),
+            muted: AtomicBool::new(false),
             slots: Shares::new(settings.max_in_flight),
             reached: reached(&settings.transport),
             settings: Settings::new(settings),

@@ -10,6 +10,7 @@ use crate::support::{Gateway, Setup, code, eventually, reason};
 mod backends;
 mod door;
 mod kills;
+mod timed;
 
 /// What a command came to.
 struct Said {

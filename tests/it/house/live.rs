@@ -81,8 +81,8 @@ fn what_the_process_of_a_server_does_not_see_changes_while_it_runs() {
     next(&mut gateway, "count", wrong.clone());
     live(
         &mut gateway.setup,
-        "\"off\"",
-        "\"refuse\"\nargument_check = \"strict\"",
+        "arguments = \"off\"",
+        "arguments = \"refuse\"\nargument_check = \"strict\"",
         &[&key("arguments"), &key("argument_check")],
     );
     assert_eq!(reason(&gateway.call("count", wrong)), "invalid_arguments");

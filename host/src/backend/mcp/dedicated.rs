@@ -225,6 +225,14 @@ impl DedicatedConnections {
         held.get(&Affinity::Session(session.clone()))?.first()?.peer.get().cloned()
     }
 
+    /// A session's connection, over which it subscribed to this (as JSON) and is not to hear of it any more.
+    pub(super) fn unsubscribed(&self, session: &Arc<str>, uri: &str) -> Option<Arc<Peer>> {
+        let held = self.held.lock();
+        let slots = held.get(&Affinity::Session(session.clone()))?;
+        let slot = slots.iter().find(|slot| slot.subscribed.lock().remove(uri))?;
+        slot.peer.get().cloned()
+    }
+
     /// Runs something that ends with the backend.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
@@ -426,6 +434,7 @@ fn looks(idle: Duration) -> tokio::time::Interval {
 fn hear(backend: &Arc<Server>, slot: &Slot, peer: &Arc<Peer>, raw: &Payload, about: Option<u64>) {
     peer.receive(raw, about, |message, client| {
         let client = client.or_else(|| peer.newest()).or_else(|| slot.owner.lock().clone());
+        let client = client.filter(|_| !backend.is_muted());
         // What is offered is read over the shared connection, which hears of it too.
         if !super::forward::is_list_change(&message) {
             super::forward::pass_on(&backend.name, peer, client, message);

@@ -166,6 +166,11 @@ impl ServerFleet {
         }
     }
 
+    /// Every server that has not ended.
+    pub(super) fn running(&self) -> Vec<Arc<Server>> {
+        self.running.lock().clone()
+    }
+
     /// There is one client only; the shared connections are its own.
     pub(crate) fn sole_client(&self, client: Arc<dyn Client>) {
         // A second one would be a second stdin.

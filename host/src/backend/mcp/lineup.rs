@@ -11,13 +11,15 @@ use super::{Server, Status, supervisor};
 use crate::config;
 use crate::redact::Words;
 
+/// A server with the settings that it has in a generation.
+pub(super) type WithSettings = (Arc<Server>, Arc<config::Backend>);
+
 /// The servers of a generation that is being prepared: those that stay, and those that were started for it. The latter are
 /// stopped if nothing comes of it.
 #[derive(Debug)]
 pub struct Lineup {
     pub(super) fleet: Arc<ServerFleet>,
-    /// Each with the settings that it has in this generation.
-    pub(super) backends: Vec<(Arc<Server>, Arc<config::Backend>)>,
+    pub(super) backends: Vec<WithSettings>,
     pub(super) common: Common,
     pub(super) opener: Arc<Opener>,
     started: Vec<Arc<Server>>,
@@ -31,7 +33,7 @@ impl Lineup {
         fleet: Arc<ServerFleet>,
         opener: Arc<Opener>,
         common: Common,
-        (backends, started): (Vec<(Arc<Server>, Arc<config::Backend>)>, Vec<Arc<Server>>),
+        (backends, started): (Vec<WithSettings>, Vec<Arc<Server>>),
     ) -> Self {
         started.iter().for_each(|server| supervisor::launch(&fleet, server));
         Self { fleet, backends, common, opener, started, fixed: Vec::new() }
@@ -86,7 +88,7 @@ impl Lineup {
     }
 
     /// It became a generation.
-    pub(super) fn settled(mut self) -> Vec<(Arc<Server>, Arc<config::Backend>)> {
+    pub(super) fn settled(mut self) -> Vec<WithSettings> {
         self.started.clear();
         std::mem::take(&mut self.backends)
     }

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use super::arguments::Owner;
 use super::fixed::Fixed;
 use super::fleet::{ListChanged, Lists, ServerFleet};
+use super::lineup::WithSettings;
 use super::open::{Common, Opener};
 use super::{Server, Status};
 use super::{arguments, items, supervisor};
@@ -142,7 +143,7 @@ impl Registry {
 
     fn new(
         fleet: &Arc<ServerFleet>,
-        (servers, fixed): (Vec<(Arc<Server>, Arc<config::Backend>)>, Vec<Fixed>),
+        (servers, fixed): (Vec<WithSettings>, Vec<Fixed>),
         (opener, common): (Arc<Opener>, Common),
         reshape: Reshape,
         merging: Merging,

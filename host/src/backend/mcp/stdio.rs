@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::transport::{
     self, Control, Driver, End, Incoming, OpenError, Outgoing, Receiver, Sender, Transport, TransportError,
 };
+use crate::backend::limit::MessageLimit;
 use crate::backend::process::{self, ChildHandle, ChildSpec, Running, Watcher};
 use crate::backend::spool::{Gather, Spool, TooLong, WINDOW};
 use crate::config::Sandbox;

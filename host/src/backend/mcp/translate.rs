@@ -14,7 +14,6 @@ use super::peer::Peer;
 use super::reply::Reply;
 use super::{PeerError, Server};
 use crate::call::{Call, Target, TargetKind};
-use crate::config::TransportSettings;
 use crate::mcp::client::{Answered, Client, ServerRequest};
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, code, era, header, is_custom, message};
