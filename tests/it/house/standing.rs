@@ -96,6 +96,11 @@ fn the_streams_of_a_caller_who_is_switched_off_end_and_those_of_others_go_on() {
     );
     let mut listening = modern.follow(&wish);
     until(&mut listening, UPDATED);
+    let (plain, lists) = door
+        .client("ann")
+        .modern("subscriptions/listen", &json!({"notifications": {"toolsListChanged": true}}));
+    let mut of_lists = plain.follow(&lists);
+    of_lists.next().unwrap();
     let pids: Vec<i32> = heard(&door.gateway.setup, "one")
         .iter()
         .map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
@@ -107,6 +112,7 @@ fn the_streams_of_a_caller_who_is_switched_off_end_and_those_of_others_go_on() {
     let since = Instant::now();
     let [own, bobs] = &mut streams;
     assert!(ended(own, since) < AT_ONCE && ended(&mut listening, since) < AT_ONCE, "{:?}", since.elapsed());
+    assert!(ended(&mut of_lists, since) < AT_ONCE, "{:?}", since.elapsed());
     for pid in [pids[0], pids[2]] {
         eventually("the end of a connection of ann's", || (!alive(pid)).then_some(()));
     }

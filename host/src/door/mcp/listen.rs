@@ -173,8 +173,9 @@ impl Conversation {
         let _subscription = self.endpoint.subscribers.subscribe(&listener);
         // Something may have changed in between.
         wanted.iter().for_each(|list| self.endpoint.subscribers.look_again(*list));
-        let judged = tokio::task::spawn_blocking(move || listener.judge_standing());
-        drop(judged);
+        // So may what its caller may hear of, or its caller be switched off. The stream itself ends then.
+        let judged = listener.clone();
+        drop(tokio::task::spawn_blocking(move || judged.judge_standing()));
         let ended = async {
             tokio::select! {
                 () = self.endpoint.stopping.cancelled() => {}

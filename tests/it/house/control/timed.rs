@@ -82,11 +82,13 @@ fn what_is_switched_off_under_load_is_off_at_once() {
         let (ended, when) = slow.join().unwrap();
         assert_eq!(reason(&ended), "killed", "{ended}");
         eventually("refusals", || {
-            let refused = |caller: &Caller| caller.calls.lock().unwrap().iter().rev().take(2).all(|(_, good)| !good);
+            let refused =
+                |caller: &Caller| caller.calls.lock().unwrap().iter().rev().take(2).all(|(_, good)| !good);
             callers.iter().all(refused).then_some(())
         });
         let calls: Vec<(Instant, bool)> = callers.into_iter().flat_map(Caller::end).collect();
-        let last = calls.iter().filter(|(began, good)| *good && *began > since).map(|(began, _)| *began).max();
+        let last =
+            calls.iter().filter(|(began, good)| *good && *began > since).map(|(began, _)| *began).max();
         // What begins when the command is answered is refused, whatever the machine does besides.
         assert!(last.is_none_or(|last| last <= answered), "a call passed after the answer");
         let new = last.map_or(Duration::ZERO, |last| last - since);
