@@ -15,6 +15,8 @@ use crate::mcp::client::ServerRequest;
 use crate::mcp::{Params, code, message, method, splice};
 use crate::pipeline::{Answer, CallRequest, Caller, Failure};
 
+/// Resources that one session may be subscribed to.
+const MAX_SUBSCRIBED: usize = 4_096;
 /// Resources that are remembered because they must not be heard of any more, for as long as their server may not have heard
 /// that.
 const MAX_ENDED: usize = 1_024;
@@ -55,6 +57,8 @@ struct Subscribed {
     all: HashMap<String, (Arc<Principal>, Arc<str>)>,
     /// What must not be heard of any more.
     ended: HashSet<String>,
+    /// There is more of that than is remembered, so only what is subscribed to is heard of.
+    overfull: bool,
 }
 
 impl Standing {
@@ -67,7 +71,22 @@ impl Subscribed {
     /// Whether a change of this resource must not be heard of. A server may also name a part of what was subscribed to.
     fn has_ended(&self, uri: &str) -> bool {
         let covers = |whole: &String| uri.starts_with(whole.as_str());
-        self.ended.contains(uri) || (self.ended.iter().any(covers) && !self.all.keys().any(covers))
+        let ended = || self.overfull || self.ended.iter().any(covers);
+        self.ended.contains(uri) || (ended() && !self.all.keys().any(covers))
+    }
+
+    fn end(&mut self, uri: &str) {
+        self.all.remove(uri);
+        if self.ended.len() < MAX_ENDED {
+            self.ended.insert(uri.to_owned());
+        } else {
+            self.overfull = true;
+        }
+    }
+
+    /// Whether there is no room for one more.
+    fn is_full_for(&self, uri: &str) -> bool {
+        self.all.len() >= MAX_SUBSCRIBED && !self.all.contains_key(uri)
     }
 }
 
@@ -98,24 +117,37 @@ impl Conversation {
     ) -> Result<Answer, Failure> {
         let uri = request.params.and_then(|params| splice::get(Params::get(params), "/uri"));
         let uri = uri.and_then(|uri| serde_json::from_str::<String>(uri).ok());
-        let ends = request.method == UNSUBSCRIBE;
-        // Noted before: what is switched off while it is under way is found when it is looked what stands.
-        let new = uri.as_ref().filter(|_| !ends).is_some_and(|uri| self.notes(request.caller, uri));
+        if let Some(uri) = &uri
+            && request.method != UNSUBSCRIBE
+            && self.stands.subscribed.lock().is_full_for(uri)
+        {
+            let text = format!("one session may be subscribed to {MAX_SUBSCRIBED} resources at most");
+            return Err(Failure::Params(text));
+        }
         let answer = self.pipeline().handle(request, cancelled).await;
-        let good = answer.as_ref().is_ok_and(|answer| !answer.is_rpc_error());
-        if let Some(uri) = uri.filter(|_| if ends { good } else { new && !good }) {
+        let Some(uri) = uri.filter(|_| answer.as_ref().is_ok_and(|answer| !answer.is_rpc_error())) else {
+            return answer;
+        };
+        if request.method == UNSUBSCRIBE {
             self.stands.subscribed.lock().all.remove(&uri);
+        } else if let Ok(who) = self.pipeline().identify(request.caller)
+            && let Some(backend) = self.pipeline().home_of(&who, &uri)
+        {
+            let mut subscribed = self.stands.subscribed.lock();
+            subscribed.ended.remove(&uri);
+            subscribed.all.insert(uri.clone(), (who.clone(), backend.clone()));
+            drop(subscribed);
+            // Something may have been switched off while it was under way.
+            self.judge_subscription(&uri, &who, &backend);
         }
         answer
     }
 
-    /// Notes a subscription; whether it is a new one.
-    fn notes(&self, caller: &Caller, uri: &str) -> bool {
-        let Ok(who) = self.pipeline().identify(caller) else { return false };
-        let Some(backend) = self.pipeline().home_of(&who, uri) else { return false };
-        let mut subscribed = self.stands.subscribed.lock();
-        subscribed.ended.remove(uri);
-        subscribed.all.insert(uri.to_owned(), (who, backend)).is_none()
+    fn judge_subscription(&self, uri: &str, who: &Arc<Principal>, backend: &Arc<str>) {
+        let looker = (who, self.session.id(), self.endpoint.door);
+        if self.stands.is_off() || !self.pipeline().may_hear_of(looker, backend, uri) {
+            self.end_subscription(uri, backend);
+        }
     }
 
     /// Whether the client must not hear this.
@@ -143,11 +175,8 @@ impl Conversation {
             self.stands.off.store(false, Ordering::Release);
         }
         let all: Vec<_> = self.stands.subscribed.lock().all.clone().into_iter().collect();
-        let (session, door) = (self.session.id(), self.endpoint.door);
         for (uri, (who, backend)) in all {
-            if off || !self.pipeline().may_hear_of((&who, session, door), &backend, &uri) {
-                self.end_subscription(&uri, &backend);
-            }
+            self.judge_subscription(&uri, &who, &backend);
         }
     }
 
@@ -174,12 +203,7 @@ impl Conversation {
 
     fn end_subscription(&self, uri: &str, backend: &Arc<str>) {
         tracing::info!(backend = %backend, uri, "a subscription has ended: its caller may not hear of the resource any more");
-        let mut subscribed = self.stands.subscribed.lock();
-        subscribed.all.remove(uri);
-        if subscribed.ended.len() < MAX_ENDED {
-            subscribed.ended.insert(uri.to_owned());
-        }
-        drop(subscribed);
+        self.stands.subscribed.lock().end(uri);
         self.stands.ends.store(true, Ordering::Release);
         self.pipeline().unsubscribe((self.session.id(), self.endpoint.sole), backend, uri);
     }
@@ -195,7 +219,34 @@ mod tests {
         subscribed.ended.insert("file:///a/".to_owned());
         assert!(subscribed.has_ended("file:///a/") && subscribed.has_ended("file:///a/b"));
         assert!(!subscribed.has_ended("file:///c") && !subscribed.has_ended("file:///"));
-        let who = Principal {
+        let (who, backend) = (Arc::new(principal()), "one".into());
+        subscribed.all.insert("file:///a/b/".to_owned(), (who, backend));
+        assert!(!subscribed.has_ended("file:///a/b/c"), "it is subscribed to by itself");
+        assert!(subscribed.has_ended("file:///a/"));
+        // When there is too much to be remembered, only what is subscribed to is heard of.
+        for number in 0..MAX_ENDED {
+            subscribed.end(&format!("test://{number}"));
+        }
+        assert!(subscribed.has_ended("test://0") && subscribed.has_ended("other://"));
+        assert!(!subscribed.has_ended("file:///a/b/c"));
+    }
+
+    #[test]
+    fn a_session_is_subscribed_to_so_much_and_no_more() {
+        let who = Arc::new(principal());
+        let mut subscribed = Subscribed::default();
+        for number in 0..MAX_SUBSCRIBED {
+            let uri = format!("test://{number}");
+            assert!(!subscribed.is_full_for(&uri));
+            subscribed.all.insert(uri, (who.clone(), "one".into()));
+        }
+        assert!(subscribed.is_full_for("test://more") && !subscribed.is_full_for("test://0"));
+        subscribed.end("test://0");
+        assert!(!subscribed.is_full_for("test://more"));
+    }
+
+    fn principal() -> Principal {
+        Principal {
             subject: "ann".to_owned(),
             role: "user".to_owned(),
             issuer: None,
@@ -203,10 +254,6 @@ mod tests {
             token_id: None,
             expires_at: None,
             claims: Vec::new(),
-        };
-        let (who, backend) = (Arc::new(who), "one".into());
-        subscribed.all.insert("file:///a/b/".to_owned(), (who, backend));
-        assert!(!subscribed.has_ended("file:///a/b/c"), "it is subscribed to by itself");
-        assert!(subscribed.has_ended("file:///a/"));
+        }
     }
 }
