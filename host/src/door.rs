@@ -9,5 +9,8 @@ pub mod health;
 pub mod mcp;
 pub mod rest;
 pub mod server;
+pub mod telegram;
 
+mod cors;
 mod log_limit;
+mod strangers;

@@ -38,6 +38,11 @@ impl Share {
         Self::of(["", "", subject])
     }
 
+    /// The share of strangers from a network, whoever they are.
+    pub(crate) fn of_network(network: &str) -> Self {
+        Self::of(["network", "", network])
+    }
+
     /// The share of the caller with this identity.
     fn of(identity: [&str; 3]) -> Self {
         static SEED: OnceLock<RandomState> = OnceLock::new();
@@ -252,13 +257,8 @@ mod tests {
     #[test]
     fn a_caller_is_the_same_with_every_token() {
         let principal = |subject: &str, token: &str| Principal {
-            subject: subject.to_owned(),
-            role: "r".to_owned(),
-            issuer: None,
-            audience: None,
             token_id: Some(token.to_owned()),
-            expires_at: None,
-            claims: Vec::new(),
+            ..super::super::sample::principal(subject, "r")
         };
         assert_eq!(principal("ann", "1").share(), principal("ann", "2").share());
         assert_ne!(principal("ann", "1").share(), principal("bob", "1").share());

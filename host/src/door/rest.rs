@@ -10,7 +10,7 @@
 mod body;
 mod challenge;
 mod client;
-mod cors;
+mod execution;
 mod health;
 mod locate;
 mod media;
@@ -22,7 +22,7 @@ mod unbroken;
 mod who;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use axum::Router;
@@ -38,13 +38,15 @@ use tokio_util::task::TaskTracker;
 use self::locate::Route;
 use self::refusal::Refusal;
 use self::unbroken::Unbroken;
+use super::cors;
 use super::guard::{self, Hosts, Origins};
 use super::server::{Hears, Limits, Peer};
 use crate::call::Json;
 use crate::config::Hops;
+use crate::control::ControlPlane;
 use crate::mcp::Params;
 use crate::mcp::client::{Client, Nobody};
-use crate::pipeline::{CallRequest, Once, Pipeline};
+use crate::pipeline::{Backend, BackendStatus, CallRequest, Once, Pipeline};
 use crate::route::problem::Problem;
 use crate::route::{Asked, Found, From, Matched, Read, Table, path};
 use crate::telemetry::context::Carried;
@@ -53,6 +55,11 @@ use super::mcp::http::{Callers, Room};
 
 /// The name of this door for guards and the record.
 const DOOR: &str = "rest";
+
+/// The headers of an answer that a page may read, besides those that every page may.
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "WWW-Authenticate, Retry-After, RateLimit, RateLimit-Policy, X-Request-Id, traceparent, Idempotent-Replayed, ETag, Location, Deprecation, Sunset",
+);
 
 /// What the routes of a gateway are served with.
 #[derive(Debug)]
@@ -80,9 +87,20 @@ pub struct Front {
     pub once: Option<Arc<Once>>,
     /// No session.
     pub session: Arc<str>,
+    /// Carries out what people decide about approvals; none where that is not done over HTTP.
+    pub plane: Option<Arc<OnceLock<Weak<dyn ControlPlane>>>>,
 }
 
 impl Front {
+    /// The executors, and whether each was there of late.
+    fn executors(&self) -> Vec<(String, bool)> {
+        let generation = self.pipeline.current();
+        let executors = generation.backends().filter(|backend| matches!(backend, Backend::Exec(_)));
+        executors
+            .map(|backend| (backend.name().to_string(), backend.status() == BackendStatus::Ready))
+            .collect()
+    }
+
     /// The client of every call, and the session: there is none.
     #[must_use]
     pub fn nobody() -> (Arc<dyn Client>, Arc<str>) {
@@ -150,7 +168,8 @@ async fn served(front: Arc<Front>, peer: Peer, request: Request, cancelled: Canc
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", id);
     }
-    front.readable(&parts.headers, response)
+    cors::forget(response.headers_mut());
+    cors::readable(&parts.headers, &front.origins, EXPOSED, response)
 }
 
 impl Exchange<'_> {
@@ -167,7 +186,7 @@ impl Exchange<'_> {
         if cors::is_preflight(parts)
             && let Some(allow) = table.allowed(sent)
         {
-            return Ok(cors::preflight(parts, allow));
+            return Ok(cors::preflight(parts, allow.clone()));
         }
         let matched = match table.find(&parts.method, sent) {
             Found::Route(matched) => matched,
@@ -176,7 +195,13 @@ impl Exchange<'_> {
                 let text = "after its escapes are read, the path would be another route's: write the characters themselves";
                 return Err(Refusal::new(Problem::new(StatusCode::BAD_REQUEST, "ambiguous_path", text)));
             }
-            Found::Nothing => return self.own_page(table),
+            Found::Nothing => {
+                let page = execution::Page::at(sent).filter(|_| front.plane.is_some());
+                return match page {
+                    Some(page) => Box::pin(self.execution(page, body, cancelled)).await,
+                    None => self.own_page(table),
+                };
+            }
         };
         self.route(&matched, query, body, cancelled).await
     }
@@ -209,9 +234,9 @@ impl Exchange<'_> {
         let path = self.parts.uri.path();
         let reads = matches!(self.parts.method, Method::GET | Method::HEAD);
         let page = match path {
-            _ if table.is_empty() => None,
+            _ if table.is_empty() && self.front.plane.is_none() => None,
             "/openapi.json" => self.front.document.as_ref().map(|document| self.document(document)),
-            "/health" => Some(health::health(&self.front.programs, self.front.dev)),
+            "/health" => Some(health::health(&self.front.programs, &self.front.executors(), self.front.dev)),
             "/health/shallow" => Some(health::shallow()),
             _ => None,
         };
@@ -248,7 +273,7 @@ impl Exchange<'_> {
     ) -> Result<Response, Box<Refusal>> {
         let (front, parts, entry) = (self.front, self.parts, matched.entry);
         media::accept(&entry.route, &parts.headers)?;
-        let (caller, who) = self.caller(&entry.route).await?;
+        let (caller, who) = self.caller(entry.route.auth).await?;
         // From here on the caller is known, so the guards count whatever becomes of the request.
         let known = refuse::Known { caller: &caller, entry };
         let taken = match self.take(entry, body, &who).await {

@@ -6,7 +6,10 @@ use std::time::Instant;
 use super::locate::{self, Destination};
 use super::{CallRequest, Generation};
 use crate::audit::{CallId, Entry};
+use crate::backend::Request;
+use crate::backend::exec::Resolved;
 use crate::call::{About, Call, Json, Principal, Target, TargetKind};
+use crate::mcp::client::Client;
 use crate::mcp::{Params, splice};
 use crate::rewrite::Prepared;
 
@@ -72,17 +75,44 @@ impl CallContext<'_> {
             tool: name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end]),
             backend: call.map_or("", |call| &call.target.backend),
             session: self.request.session,
-            arguments: arguments(params),
+            arguments: own_arguments(self.request.params),
             sent: None,
             generation: self.generation.id(),
+        }
+    }
+
+    /// Whether something else is wanted than the call itself.
+    pub(super) fn wants_grant(&self) -> bool {
+        self.request.locate.is_some_and(|locate| locate.grant().is_some())
+    }
+
+    /// What its backend gets; `sieved` is the way back through the rewriters, if there are any.
+    pub(super) fn sending<'b>(
+        &'b self,
+        prepared: &'b mut Prepared,
+        resolved: Option<&'b Resolved>,
+        sieved: Option<&'b Arc<dyn Client>>,
+    ) -> Request<'b> {
+        Request {
+            headers: std::mem::take(&mut prepared.headers),
+            params: prepared.params.as_ref(),
+            resolved,
+            body: self.request.body,
+            client: sieved.unwrap_or(self.request.client),
+            answered: self.request.is_answered(),
         }
     }
 
     /// The arguments as the backend gets them, if a rewriter changed them.
     pub(super) fn sent<'b>(&self, prepared: &'b Prepared) -> Option<&'b str> {
         let sent = arguments(prepared.params.as_ref()?.get());
-        (sent != arguments(self.request.params.map_or("", Params::get))).then_some(sent)
+        (sent != own_arguments(self.request.params)).then_some(sent)
     }
+}
+
+/// The arguments as the client sent them; empty if there are none.
+fn own_arguments(params: Option<&Params>) -> &str {
+    params.and_then(Params::arguments).unwrap_or("")
 }
 
 /// The arguments in the params of a call; empty if there are none.
