@@ -54,9 +54,11 @@ enum Layer {
     Counts,
     /// Good calls beside a thousand hostile clients
     Hostile,
+    /// Good calls while the configuration is changed, and how long a change takes to be in force
+    Reload,
     /// Approvals and commands: a refusal, a call that waits, a decision, a command, a long list
     Exec,
-    /// Micro, peers, growth, counts and hostile, and then the report
+    /// Micro, peers, growth, counts, hostile and reload, and then the report
     All,
     /// tests/BENCHMARKS.md and the chart from what was measured last
     Report,
@@ -127,7 +129,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         Layer::Growth => &["growth"],
         Layer::Counts => &["counts"],
         Layer::Hostile => &["hostile"],
-        Layer::All => &["peers", "growth", "counts", "hostile"],
+        Layer::Reload => &["reload"],
+        Layer::All => &["peers", "growth", "counts", "hostile", "reload"],
     };
     if !parts.is_empty() {
         let mut command = Command::new(&tool);

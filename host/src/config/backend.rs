@@ -77,6 +77,24 @@ impl Backend {
     pub fn arguments(&self, tool: &Names<'_>) -> Arguments {
         self.tools.arguments.get(tool).copied().unwrap_or(self.arguments)
     }
+
+    /// Whether the same schemas of tools are read in the same way under these settings and under others.
+    #[must_use]
+    pub(crate) fn checks_as(&self, other: &Self) -> bool {
+        self.arguments == other.arguments
+            && self.tools.arguments == other.tools.arguments
+            && self.strict_schemas == other.strict_schemas
+    }
+
+    /// Whether a server that was started or connected to with these settings serves on as it is with others: what differs is
+    /// nothing that its process or its address sees.
+    #[must_use]
+    pub(crate) fn connects_as(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.transport == other.transport
+            && self.era == other.era
+            && self.absent == other.absent
+    }
 }
 
 /// How a server speaks (MCP "Versioning").
