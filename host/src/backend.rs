@@ -94,7 +94,11 @@ impl Backend {
             // Whether it is well shows in its calls.
             Self::Http(_) | Self::Engine(_) => Status::Ready,
             // Its process is the operator's; it is asked now and then.
-            Self::Exec(client) => client.seen().status,
+            Self::Exec(client) => match client.seen().status {
+                // Until it was asked, its operator is taken at their word.
+                Status::Starting => Status::Ready,
+                status => status,
+            },
         }
     }
 
@@ -104,7 +108,7 @@ impl Backend {
         match self {
             Self::Mcp(server) => server.starting(),
             Self::Http(_) | Self::Engine(_) => String::new(),
-            Self::Exec(_) => "it has not been asked yet".to_owned(),
+            Self::Exec(_) => String::new(),
         }
     }
 

@@ -71,7 +71,6 @@ fn play(show: &mut Show, scene: &mut Scene) -> anyhow::Result<()> {
                 fs::write(scene.path("data/plan"), EDITED)?;
                 scene.person(&["approve", id, "--digest", digest], by)
             })?;
-        fs::write(scene.path("data/plan"), stage::PLAN)?;
         refused(&answer, "changed")
     })?;
     show.step("The agent approves its own request, with a role that may decide", |by| {
