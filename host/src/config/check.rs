@@ -32,6 +32,7 @@ mod commands;
 mod grant;
 mod http;
 mod issuers;
+mod legacy;
 mod names;
 mod plugins;
 mod roles;

@@ -31,7 +31,7 @@ pub(super) use command::{RawCommandPolicy, RawDefault, RawExecutor};
 pub(super) use http::{RawClientAddress, RawHttp, RawHttpTls, RawOauth};
 pub(super) use plugin::{RawHttpGrant, RawIsolation, RawLimits, RawOnFailure, RawPlugin, RawStage};
 pub(super) use rest::{
-    RawBody, RawEngine, RawEngineInput, RawEngineMode, RawIdempotency, RawParameter, RawPlace, RawResponse,
+    RawBody, RawEngine, RawEngineInput, RawEngineMode, RawIdempotency, RawLegacyPath, RawParameter, RawPlace, RawResponse,
     RawRoute, RawRouteAuth, RawStyle, RawTarget, RawUpstream,
 };
 pub(super) use state::RawState;

@@ -40,7 +40,7 @@ use self::refusal::Refusal;
 use self::unbroken::Unbroken;
 use super::guard::{self, Hosts, Origins};
 use super::server::{Hears, Limits, Peer};
-use crate::call::Json;
+use crate::call::{About, Json, Told};
 use crate::config::Hops;
 use crate::mcp::Params;
 use crate::mcp::client::{Client, Nobody};
@@ -127,6 +127,8 @@ struct Exchange<'a> {
     peer: &'a Peer,
     /// Where it came from.
     address: IpAddr,
+    /// What plugins may know of it besides.
+    about: About,
     id: Arc<str>,
     since: Instant,
 }
@@ -135,8 +137,14 @@ async fn served(front: Arc<Front>, peer: Peer, request: Request, cancelled: Canc
     let (parts, body) = request.into_parts();
     let id: Arc<str> = uuid::Uuid::now_v7().to_string().into();
     let address = client::address(peer.address().ip(), &parts.headers, &front.hops);
+    let told = Arc::new(Told::default());
     let exchange = Exchange {
         address,
+        about: About {
+            address: Some(address.to_canonical().to_string().into()),
+            told: Some(told.clone()),
+            definition: None,
+        },
         front: &front,
         parts: &parts,
         peer: &peer,
@@ -150,6 +158,7 @@ async fn served(front: Arc<Front>, peer: Peer, request: Request, cancelled: Canc
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", id);
     }
+    respond::tell(&told, response.headers_mut());
     front.readable(&parts.headers, response)
 }
 
@@ -247,6 +256,9 @@ impl Exchange<'_> {
         cancelled: &CancellationToken,
     ) -> Result<Response, Box<Refusal>> {
         let (front, parts, entry) = (self.front, self.parts, matched.entry);
+        if let (Some(farewell), Some(told)) = (&entry.farewell, &self.about.told) {
+            farewell.tell(told, &entry.route, &matched.values);
+        }
         media::accept(&entry.route, &parts.headers)?;
         let (caller, who) = self.caller(&entry.route).await?;
         // From here on the caller is known, so the guards count whatever becomes of the request.
@@ -282,7 +294,7 @@ impl Exchange<'_> {
             request_id: self.id.clone(),
         };
         let trace = Carried::of_headers(&parts.headers);
-        let route = Route::new(Arc::new(asked), parts.uri.path());
+        let route = Route::new(Arc::new(asked), parts.uri.path(), self.about.clone());
         let (body, over) = taken.parts();
         let request = CallRequest {
             params: Some(&params),

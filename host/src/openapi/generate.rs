@@ -37,6 +37,9 @@ pub struct Described {
     pub operation: Operation,
     pub auth: Auth,
     pub scopes: Vec<String>,
+    /// Since when callers should not use it, and when it ends (RFC 3339).
+    pub deprecated_since: Option<String>,
+    pub sunset: Option<String>,
     /// Longest body in bytes.
     pub max_body: usize,
     /// Seconds until the answer is there or the caller hears 504.
@@ -58,7 +61,7 @@ const ANSWERS: [(&str, &str, &[&str]); 15] = [
     ("414", "The path or the query is too long.", &[]),
     ("415", "The body is of a media type that the route does not take.", &[]),
     ("421", "The request was meant for another host.", &[]),
-    ("429", "Too many requests.", &["Retry-After"]),
+    ("429", "Too many requests.", &["Retry-After", "RateLimit-Policy", "RateLimit"]),
     ("431", "The headers are too long.", &[]),
     ("502", "The API behind the route cannot be reached or did not answer properly.", &[]),
     ("503", "The route is switched off or saturated.", &["Retry-After"]),
@@ -136,6 +139,11 @@ fn operation(route: &Described, shelf: &mut Shelf) -> Value {
     }
     if operation.deprecated {
         out["deprecated"] = json!(true);
+    }
+    for (key, date) in [("x-sentinel-deprecated-since", &route.deprecated_since), ("x-sentinel-sunset", &route.sunset)] {
+        if let Some(date) = date {
+            out[key] = json!(date);
+        }
     }
     // Always there, so that no default of the document can make a route open or closed by accident.
     out["security"] = match scheme(route.auth) {
@@ -262,6 +270,8 @@ fn responses() -> Value {
 fn headers() -> Value {
     json!({
         "Allow": {"description": "The methods that the path has.", "required": true, "schema": {"type": "string"}},
+        "RateLimit": {"description": "What is left of each limit (draft-ietf-httpapi-ratelimit-headers).", "schema": {"type": "string"}},
+        "RateLimit-Policy": {"description": "The limits that hold for the caller (draft-ietf-httpapi-ratelimit-headers).", "schema": {"type": "string"}},
         "Retry-After": {"description": "Seconds after which another try makes sense.", "schema": {"type": "string", "pattern": "^[0-9]+$"}},
         "WWW-Authenticate": {"description": "How to authenticate (RFC 6750).", "required": true, "schema": {"type": "string"}},
     })

@@ -60,6 +60,8 @@ pub fn described(route: &rest::Route) -> Described {
             rest::RouteAuth::None => Auth::None,
         },
         scopes: route.scopes.clone(),
+        deprecated_since: route.deprecation.since.map(|since| since.to_string()),
+        sunset: route.deprecation.sunset.map(|sunset| sunset.to_string()),
         max_body: route.max_body,
         timeout_secs: route.timeout.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX),
         idempotency: match route.idempotency {

@@ -56,22 +56,27 @@ impl Checker<'_> {
         let mut shapes: HashMap<(Method, String), usize> = HashMap::new();
         let mut table = matchit::Router::new();
         let mut inserted: HashMap<String, usize> = HashMap::new();
-        for (index, route) in routes {
-            let at = format!("/routes/{index}/path");
-            let shape = route.path.shape();
-            if let Some(other) = shapes.insert((route.method.clone(), shape.clone()), *index) {
-                let message =
-                    format!("{} {} is answered by routes[{other}] already", route.method, route.path);
+        let paths = routes.iter().flat_map(|(index, route)| {
+            let own = (format!("/routes/{index}/path"), *index, route, &route.path);
+            let older = route.legacy.iter().enumerate().map(move |(number, legacy)| {
+                (format!("/routes/{index}/legacy_paths/{number}/path"), *index, route, &legacy.path)
+            });
+            std::iter::once(own).chain(older)
+        });
+        for (at, index, route, path) in paths {
+            let shape = path.shape();
+            if let Some(other) = shapes.insert((route.method.clone(), shape.clone()), index) {
+                let message = format!("{} {path} is answered by routes[{other}] already", route.method);
                 self.problem(&at, message, "take one of them out: the names in braces make no difference");
             } else if let Entry::Vacant(free) = inserted.entry(shape) {
-                if let Err(error) = table.insert(free.key().clone(), *index) {
-                    let message = format!("{} is in the way of another route ({error})", route.path);
+                if let Err(error) = table.insert(free.key().clone(), index) {
+                    let message = format!("{path} is in the way of another route ({error})");
                     self.problem(&at, message, "a path that ends in {*rest} takes all that follow");
                 }
-                free.insert(*index);
+                free.insert(index);
             }
             for taken in self.paths_of_mcp(raw) {
-                if route.path.as_str() == taken {
+                if path.as_str() == taken {
                     let message = format!("{taken} is served by the gateway itself");
                     self.problem(&at, message, "give the route another path, or [http] path another one");
                 }
@@ -106,6 +111,8 @@ impl Checker<'_> {
         let path = self.template(&format!("{at}/path"), raw.path.as_deref());
         let target = self.target(at, raw, path.as_ref(), around);
         let parameters = self.parameters(at, &raw.parameters, path.as_ref());
+        let deprecation = self.deprecation(at, raw);
+        let legacy = self.legacy_paths(at, &raw.legacy_paths, path.as_ref());
         let body = raw.body.as_ref().map(|body| self.body(&format!("{at}/body"), body));
         let responses = self.responses(&format!("{at}/responses"), &raw.responses);
         let auth = match raw.auth {
@@ -178,7 +185,9 @@ impl Checker<'_> {
             summary: raw.summary.clone(),
             description: raw.description.clone(),
             tags: raw.tags.clone(),
-            deprecated: raw.deprecated,
+            deprecated: raw.deprecated || raw.deprecated_since.is_some(),
+            deprecation,
+            legacy,
             auth,
             scopes: raw.scopes.clone(),
             target,
@@ -211,7 +220,7 @@ impl Checker<'_> {
         None
     }
 
-    fn template(&mut self, at: &str, typed: Option<&str>) -> Option<Template> {
+    pub(super) fn template(&mut self, at: &str, typed: Option<&str>) -> Option<Template> {
         let Some(typed) = typed else {
             self.problem(at, "a route needs a path", "path = \"/pets/{petId}\"");
             return None;
