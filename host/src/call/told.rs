@@ -36,8 +36,8 @@ impl Told {
             return false;
         }
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = entries.iter_mut().find(|entry| entry.header == header && entry.plugin == *plugin);
-        match known {
+        let known = entries.iter().position(|entry| entry.header == header && entry.plugin == *plugin);
+        match known.and_then(|place| entries.get_mut(place)) {
             Some(entry) => value.clone_into(&mut entry.value),
             None if entries.len() >= MAX_ENTRIES => return false,
             None => entries.push(Entry { plugin: plugin.clone(), header, value: value.to_owned() }),

@@ -10,6 +10,7 @@
 mod body;
 mod challenge;
 mod client;
+mod compress;
 mod cors;
 mod health;
 mod locate;
@@ -68,6 +69,8 @@ pub struct Front {
     pub room: Room,
     /// Refusals say more, for whoever develops an API; only on a loopback address.
     pub dev: bool,
+    /// Whether answers are compressed for clients that accept it.
+    pub compression: bool,
     /// The OpenAPI document of the routes, and its tag.
     pub document: Option<(Bytes, HeaderValue)>,
     /// Programs of engines, by name, for `/health`.
@@ -92,7 +95,9 @@ impl Front {
 
 /// Serves every request that no other router takes.
 pub fn router(front: Arc<Front>) -> Router {
-    Router::new().fallback(api).with_state(front)
+    let compression = front.compression;
+    let router = Router::new().fallback(api).with_state(front);
+    if compression { router.layer(compress::layer()) } else { router }
 }
 
 async fn api(
@@ -118,6 +123,13 @@ async fn serve(front: Arc<Front>, peer: Peer, request: Request) -> Response {
     let left = front.left.clone();
     let work = Box::pin(served(front, peer, request, cancelled.clone()));
     Unbroken::new(work, cancelled, left).await
+}
+
+/// Whether an entity tag is in a list of such, or the list is of all (RFC 9110, section 13.1.2: the weak comparison).
+fn is_among(list: &HeaderValue, tag: &HeaderValue) -> bool {
+    let opaque = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
+    let (Ok(list), Ok(tag)) = (list.to_str(), tag.to_str()) else { return false };
+    list.split(',').map(str::trim).any(|known| known == "*" || opaque(known) == opaque(tag))
 }
 
 /// One request, with what its record and its answer need.
@@ -236,7 +248,8 @@ impl Exchange<'_> {
     }
 
     fn document(&self, (bytes, tag): &(Bytes, HeaderValue)) -> Response {
-        let known = self.parts.headers.get_all(header::IF_NONE_MATCH).iter().any(|known| known == tag);
+        let known =
+            self.parts.headers.get_all(header::IF_NONE_MATCH).iter().any(|known| is_among(known, tag));
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
@@ -245,7 +258,9 @@ impl Exchange<'_> {
         if known {
             return (StatusCode::NOT_MODIFIED, headers).into_response();
         }
-        (StatusCode::OK, headers, Body::from(bytes.clone())).into_response()
+        let mut response = (StatusCode::OK, headers, Body::from(bytes.clone())).into_response();
+        response.extensions_mut().insert(compress::Whole);
+        response
     }
 
     async fn route(

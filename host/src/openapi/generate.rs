@@ -93,7 +93,8 @@ pub fn generate(info: &Info, routes: &[Described]) -> Value {
     schemas.extend(shelf.into_definitions());
     let schemes: Map<String, Value> =
         auths.into_iter().map(|name| (name.to_owned(), described_scheme(name))).collect();
-    let mut components = json!({"schemas": schemas, "headers": headers(), "responses": responses()});
+    let (responses, headers) = shared(&paths);
+    let mut components = json!({"schemas": schemas, "headers": headers, "responses": responses});
     if !schemes.is_empty() {
         components["securitySchemes"] = Value::Object(schemes);
     }
@@ -140,7 +141,9 @@ fn operation(route: &Described, shelf: &mut Shelf) -> Value {
     if operation.deprecated {
         out["deprecated"] = json!(true);
     }
-    for (key, date) in [("x-sentinel-deprecated-since", &route.deprecated_since), ("x-sentinel-sunset", &route.sunset)] {
+    for (key, date) in
+        [("x-sentinel-deprecated-since", &route.deprecated_since), ("x-sentinel-sunset", &route.sunset)]
+    {
         if let Some(date) = date {
             out[key] = json!(date);
         }
@@ -245,6 +248,25 @@ fn answer(response: &Response, shelf: &mut Shelf) -> Value {
         out["content"] = content(&response.content, shelf);
     }
     out
+}
+
+/// The answers of the gateway that some route may give, and the headers of those.
+fn shared(paths: &Map<String, Value>) -> (Value, Value) {
+    let operations = paths.values().filter_map(Value::as_object).flat_map(Map::values);
+    let answers = operations.filter_map(|operation| operation["responses"].as_object()).flatten();
+    let used: BTreeSet<&str> =
+        answers.filter(|(_, answer)| answer["$ref"].is_string()).map(|(status, _)| status.as_str()).collect();
+    let (mut responses, mut headers) = (responses(), headers());
+    if let (Some(responses), Some(headers)) = (responses.as_object_mut(), headers.as_object_mut()) {
+        responses.retain(|status, _| used.contains(status.as_str()));
+        let named: BTreeSet<String> = responses
+            .values()
+            .filter_map(|response| response["headers"].as_object())
+            .flat_map(|named| named.keys().cloned())
+            .collect();
+        headers.retain(|name, _| named.contains(name));
+    }
+    (responses, headers)
 }
 
 fn responses() -> Value {

@@ -12,7 +12,7 @@ use crate::config::rest;
 pub struct Served {
     /// The document.
     pub bytes: Bytes,
-    /// Its digest, as an entity tag with its quotes.
+    /// Its digest, as a weak entity tag: the document may be sent compressed.
     pub etag: http::HeaderValue,
 }
 
@@ -26,8 +26,8 @@ pub fn served(config: &Config) -> Served {
     info.version = digest.as_str().chars().take(16).collect();
     let bytes = Bytes::from(generate(&info, &routes).to_string());
     // Hexadecimal digits in quotes are a header's value.
-    let etag = http::HeaderValue::from_str(&format!("\"{}\"", info.version));
-    Served { bytes, etag: etag.unwrap_or_else(|_| http::HeaderValue::from_static("\"\"")) }
+    let etag = http::HeaderValue::from_str(&format!("W/\"{}\"", info.version));
+    Served { bytes, etag: etag.unwrap_or_else(|_| http::HeaderValue::from_static("W/\"\"")) }
 }
 
 /// A route with what its callers should know.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use http::{HeaderValue, Method};
 use smallvec::SmallVec;
 
-use super::path;
 use super::farewell::Farewell;
+use super::path;
 use crate::config::rest::{Route, Template};
 use crate::mcp::schema::ArgumentSchema;
 

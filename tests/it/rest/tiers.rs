@@ -86,7 +86,10 @@ fn items(field: &str) -> Vec<(String, Vec<(String, String)>)> {
         let name = parts.next().unwrap().strip_prefix('"').unwrap().strip_suffix('"').unwrap().to_owned();
         let parameter = |part: &str| {
             let (key, value) = part.split_once('=').unwrap();
-            assert!(value.parse::<u64>().is_ok() || value.starts_with('"') && value.ends_with('"'), "{field}");
+            assert!(
+                value.parse::<u64>().is_ok() || value.starts_with('"') && value.ends_with('"'),
+                "{field}"
+            );
             (key.to_owned(), value.to_owned())
         };
         (name, parts.map(parameter).collect())
@@ -123,7 +126,10 @@ fn every_answer_of_a_route_says_what_is_left_and_a_refusal_when_to_come_back() {
         let said = ann.ask("GET", "/pets/7");
         assert_eq!(said.status, 200, "{said:?}");
         let (policy, limit) = (said.header("ratelimit-policy").unwrap(), said.header("ratelimit").unwrap());
-        assert_eq!(policy, r#""minute";q=3;w=60, "day";q=50;w=86400, "concurrent";q=4;qu="concurrent-requests""#);
+        assert_eq!(
+            policy,
+            r#""minute";q=3;w=60, "day";q=50;w=86400, "concurrent";q=4;qu="concurrent-requests""#
+        );
         assert_eq!(number(limit, "minute", "r"), Some(left), "{limit}");
         assert_eq!(number(limit, "day", "r"), Some(left + 47), "{limit}");
         assert_eq!(number(limit, "concurrent", "r"), Some(3), "this one was under way: {limit}");
@@ -158,7 +164,8 @@ fn every_answer_of_a_route_says_what_is_left_and_a_refusal_when_to_come_back() {
     let stranger = Caller::of(&door).ask("GET", "/pets/7");
     assert_eq!((stranger.status, stranger.header("ratelimit")), (401, None));
     // Who needs no token is known by the address: of IPv6 by its network.
-    let from = |address: &str| Caller::of(&door).with("X-Forwarded-For", address).ask("GET", "/open/x").status;
+    let from =
+        |address: &str| Caller::of(&door).with("X-Forwarded-For", address).ask("GET", "/open/x").status;
     assert_eq!([(); 3].map(|()| from("192.0.2.1")), [200, 200, 429]);
     assert_eq!(from("192.0.2.2"), 200, "another client");
     assert_eq!([from("2001:db8::1"), from("2001:db8::2"), from("2001:db8::3")], [200, 200, 429]);
@@ -170,11 +177,17 @@ fn every_answer_of_a_route_says_what_is_left_and_a_refusal_when_to_come_back() {
 #[test]
 fn callers_with_tokens_can_be_counted_by_their_address() {
     let upstream = Upstream::start();
-    let setup = Setup::echo().more(&TIERS.replace("[plugins.config.tiers]", "[plugins.config]\nby = \"client\"\n[plugins.config.tiers]"));
+    let setup = Setup::echo().more(
+        &TIERS.replace("[plugins.config.tiers]", "[plugins.config]\nby = \"client\"\n[plugins.config.tiers]"),
+    );
     let door = gateway(&upstream, setup, "trusted_proxies = [\"127.0.0.1\"]\n");
     let ask = |subject: &str, address: &str| {
         let bearer = format!("Bearer {}", token(subject, None));
-        Caller::of(&door).with("Authorization", &bearer).with("X-Forwarded-For", address).ask("GET", "/pets/7").status
+        Caller::of(&door)
+            .with("Authorization", &bearer)
+            .with("X-Forwarded-For", address)
+            .ask("GET", "/pets/7")
+            .status
     };
     assert_eq!(["a", "b", "c", "d"].map(|subject| ask(subject, "192.0.2.1")), [200, 200, 200, 429]);
     assert_eq!(ask("d", "192.0.2.2"), 200);

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 
 use super::challenge::challenge;
+use super::compress::Whole;
 use super::refusal::Refusal;
 use crate::call::{Denial, DenialKind, Told};
 use crate::config::rest::RouteAuth;
@@ -29,11 +30,14 @@ pub(super) fn answer(answer: Result<Answer, Failure>, dev: bool) -> Result<Respo
             )));
         }
     };
-    let body = match head.streamed.and_then(|body| body.take()) {
-        Some(rest) => Body::from_stream(rest),
-        None => Body::from(payload.text().clone()),
+    let mut response = match head.streamed.and_then(|body| body.take()) {
+        Some(rest) => Response::new(Body::from_stream(rest)),
+        None => {
+            let mut response = Response::new(Body::from(payload.text().clone()));
+            response.extensions_mut().insert(Whole);
+            response
+        }
     };
-    let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
     Ok(response)

@@ -237,9 +237,12 @@ fn transport(target: &Target, error: reqwest::Error) -> TransportError {
     }
     // With TLS 1.3 the server judges our certificate when for us the handshake is over. What it says of it is lost where the
     // connection ends before it was read.
-    let ended = ["connection closed", "Connection reset", "Broken pipe"].iter().any(|sign| text.contains(sign));
+    let ended =
+        ["connection closed", "Connection reset", "Broken pipe"].iter().any(|sign| text.contains(sign));
     if target.is_nameless && ended {
-        text.push_str(" (servers that ask for a certificate end it so: the gateway's own is named by tls.cert_file)");
+        text.push_str(
+            " (servers that ask for a certificate end it so: the gateway's own is named by tls.cert_file)",
+        );
     }
     if let Some(proxy) = &target.proxy {
         text = format!("{text}, through the proxy {proxy}");
