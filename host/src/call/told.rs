@@ -37,9 +37,11 @@ impl Told {
         }
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = entries.iter().position(|entry| entry.header == header && entry.plugin == *plugin);
+        if known.is_none() && entries.len() >= MAX_ENTRIES {
+            return false;
+        }
         match known.and_then(|place| entries.get_mut(place)) {
             Some(entry) => value.clone_into(&mut entry.value),
-            None if entries.len() >= MAX_ENTRIES => return false,
             None => entries.push(Entry { plugin: plugin.clone(), header, value: value.to_owned() }),
         }
         true

@@ -41,10 +41,8 @@ pub(super) fn run(asked: &Asked<'_>) -> anyhow::Result<()> {
     let file = asked.scratch.join("sentinel.toml");
     let mut settings = prepared(asked, &address)?;
     fs::write(&file, settings.to_string())?;
-    let _upstream = match tables(&mut settings, "upstreams").next() {
-        Some(_) => Some(upstream(asked, &file, &mut settings)?),
-        None => None,
-    };
+    let calls_others = settings.contains_key("upstreams");
+    let _upstream = calls_others.then(|| upstream(asked, &file, &mut settings)).transpose()?;
     let log = asked.scratch.join("gateway.log");
     let mut gateway = Command::new(asked.gateway);
     gateway.arg("--config").arg(&file).env("JWT_SECRET_KEY", SECRET).current_dir(&asked.scratch);
