@@ -165,7 +165,11 @@ fn operation(route: &Described, shelf: &mut Shelf) -> Value {
         out["parameters"] = Value::Array(parameters);
     }
     if let Some(body) = &operation.body {
-        out["requestBody"] = json!({"required": body.required, "content": content(&body.content, shelf)});
+        let mut content = content(&body.content, shelf);
+        if body.required {
+            not_empty(&mut content);
+        }
+        out["requestBody"] = json!({"required": body.required, "content": content});
         if let Some(text) = &body.description {
             out["requestBody"]["description"] = json!(text);
         }
@@ -200,6 +204,14 @@ fn content(media: &[Media], shelf: &mut Shelf) -> Value {
         (media.name.clone(), described)
     };
     Value::Object(media.iter().map(entry).collect())
+}
+
+/// A text that is required has something in it: over HTTP an empty body is none.
+fn not_empty(content: &mut Value) {
+    let texts = content.as_object_mut().into_iter().flatten();
+    for (_, media) in texts.filter(|(name, media)| name.starts_with("text/") && media["schema"].is_null()) {
+        media["schema"] = json!({"type": "string", "minLength": 1});
+    }
 }
 
 /// The answers of the API, and those of the gateway at the statuses it may refuse with.

@@ -299,8 +299,8 @@ target = { upstream = "api" }
 legacy_paths = [{ path = "/a/{z}", since = "2026-01-01" }]
 "#,
     );
-    let (code, _, said) = setup.bare(&["check"]);
-    assert_eq!(code, Some(2), "{said}");
+    let (code, said) = setup.refused(&["check"]);
+    assert_ne!(code, Some(0));
     for what in [
         "\"soon\" is no date",
         "/b/{y} has other names than /a/{x}",
