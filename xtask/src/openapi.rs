@@ -30,6 +30,9 @@ pub(crate) struct Options {
     only: Option<String>,
 }
 
+/// The secret of tokens in these runs.
+const SECRET: &str = "0123456789abcdef0123456789abcdef-tests-only";
+
 /// The documents, below node_modules. Swagger 2.0 is among them, and must be refused by name.
 const DOCUMENTS: [&str; 24] = [
     "@octokit/openapi/generated/api.github.com.json",
@@ -86,10 +89,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     }
     if options.only.is_none() {
         let venv = fixtures::openapi_tools(workspace)?;
-        for config in [
-            workspace.root.join("config/profit-sentinel.toml"),
-            petstore(&gateway, workspace, scratch.path())?,
-        ] {
+        let petstore = petstore(&gateway, workspace, scratch.path())?;
+        for config in [workspace.root.join("config/profit-sentinel.toml"), petstore.clone()] {
             wrong.extend(
                 lint(&gateway, &config, &folder, &venv, scratch.path())
                     .err()
@@ -99,6 +100,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         for (name, config) in [
             ("profit", workspace.root.join("config/profit-sentinel.toml")),
             ("everything", workspace.root.join("tests/fixtures/openapi/everything.toml")),
+            ("petstore", petstore),
         ] {
             let scratch = scratch.path().join(name);
             let asked = ask::Asked { gateway: &gateway, config, scratch, venv: &venv, cases: options.cases };
@@ -164,20 +166,19 @@ fn petstore(gateway: &Path, workspace: &Workspace, scratch: &Path) -> anyhow::Re
     let file = scratch.join("petstore.toml");
     fs::write(
         &file,
-        "[auth]\nmode = \"local\"\nrole = \"admin\"\n\n[rbac.roles.admin]\npermissions = [\"*\"]\n\n[http]\nallow_local = true\n",
+        "[gateway]\nlisten = \"127.0.0.1:9320\"\n\n[auth]\nmode = \"jwt\"\n\n[rbac.roles.admin]\npermissions = [\"*\"]\n\n[http]\n",
     )?;
     let document = workspace.root.join("tests/fixtures/openapi/petstore.yaml");
-    shell::run(Command::new(gateway).args(["openapi", "import"]).arg(document).arg("--out").arg(&file))?;
+    let mut import = Command::new(gateway);
+    import.args(["openapi", "import"]).arg(document).arg("--out").arg(&file).env("JWT_SECRET_KEY", SECRET);
+    shell::run(&mut import)?;
     Ok(file)
 }
 
 /// Shows the document of a configuration to a validator and to both linters.
 fn lint(gateway: &Path, config: &Path, folder: &Path, venv: &Path, scratch: &Path) -> anyhow::Result<()> {
     let mut routes = Command::new(gateway);
-    routes
-        .args(["routes", "--openapi", "--config"])
-        .arg(config)
-        .env("JWT_SECRET_KEY", "0123456789abcdef0123456789abcdef-tests-only");
+    routes.args(["routes", "--openapi", "--config"]).arg(config).env("JWT_SECRET_KEY", SECRET);
     let file = scratch.join("openapi.json");
     fs::write(&file, shell::output(&mut routes)?)?;
     shell::run(Command::new(venv.join("bin/openapi-spec-validator")).arg(&file))?;

@@ -34,6 +34,7 @@ mod http;
 mod issuers;
 mod legacy;
 mod names;
+mod parameters;
 mod plugins;
 mod roles;
 mod route;

@@ -330,6 +330,19 @@ mod tests {
         assert_eq!(one(json!({"type": "integer"}), "p=5"), Some(json!(5)));
         assert_eq!(one(json!({"type": "integer"}), "p=05"), Some(json!("05")), "its schema refuses it");
         assert_eq!(one(json!({"type": "integer"}), "p=1e400"), Some(json!("1e400")));
+        assert_eq!(one(json!({"type": "number"}), "p=-1.50"), Some(json!(-1.5)));
+        assert_eq!(one(json!({"type": "number"}), "p=2.0"), Some(json!(2.0)));
+        assert_eq!(
+            one(json!({"type": "integer"}), "p=2.0"),
+            Some(json!("2.0")),
+            "not as it would be written"
+        );
+        let long = "0.10000000000000000000001";
+        assert_eq!(
+            one(json!({"type": "number"}), &format!("p={long}")),
+            Some(json!(long)),
+            "more than a number holds"
+        );
         assert_eq!(one(json!({"type": "string"}), "p=5"), Some(json!("5")));
         assert_eq!(one(json!({"type": ["boolean", "null"]}), "p=true&q=1"), Some(json!(true)));
         assert_eq!(
