@@ -243,7 +243,8 @@ pub(in crate::config) struct RawUpstream {
     /// Headers of requests that are passed on besides `Accept`, `Accept-Language`, `Content-Type`, `Content-Language`,
     /// `If-*`, `Range`, `User-Agent`, `Prefer` and those that routes name as parameters.
     pub(in crate::config) pass_headers: Vec<String>,
-    /// The longest answer that is read whole, in bytes; longer ones need `stream` at the route.
+    /// The longest answer that is read whole, in bytes; longer ones need `stream` at the route. It is held in memory until its
+    /// client has taken it, so http.max_connections times this is what clients that take their time can hold together.
     #[schemars(range(min = 1_024, max = 1_073_741_824))]
     pub(in crate::config) max_answer_bytes: usize,
 }
