@@ -38,11 +38,12 @@ use self::plugins::Loaded;
 use self::resident::{Activity, Resident};
 use self::running::{Prepared, RunningEndpoint};
 use self::started::Started;
-use crate::approval::Approvals;
+use crate::approval::{self, Approvals};
 use crate::audit::{self, Audit};
 use crate::backend;
 use crate::config::{self, Config, Problem, Problems};
 use crate::door::health::{self, Health, Watched};
+use crate::door::telegram;
 use crate::files::narrow_umask;
 use crate::mcp::schema::apart;
 use crate::redact::Words;
@@ -129,7 +130,8 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
     }
     let resident = Resident { audit: open_audit(config).await?, ..resident };
     resident.bound(config);
-    let (audit, stop) = (resident.audit.clone(), resident.stop.clone());
+    let (audit, stop, approvals) =
+        (resident.audit.clone(), resident.stop.clone(), resident.approvals.clone());
     let mut running = vec![prepared.start(&resident, config, config, None)?];
     for (mount, prepared) in config.mounts().zip(mounted) {
         running.push(prepared.start(&resident, config, &mount.config, Some(&mount.path))?);
@@ -159,6 +161,16 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
     let reloader = Reloader::new(resident, config.clone(), running, door, watched);
     let reload = tokio::spawn(reload::on_sighup(reloader.clone())?);
     let plane = control::Plane::new(config, reloader.clone(), address);
+    let notifying = tokio::spawn(approval::notify::run(approvals.clone(), stop.clone()));
+    let operated: Arc<dyn crate::control::ControlPlane> = plane.clone();
+    let telegram = config.approvals.telegram.clone().and_then(|settings| {
+        let pipeline = endpoint.as_ref()?.pipeline.clone();
+        let bot = telegram::Bot { settings, approvals, pipeline, plane: operated.clone() };
+        Some(tokio::spawn(telegram::serve(bot, stop.clone())))
+    });
+    if let Door::Http(door) = reloader.door() {
+        door.operated(&operated);
+    }
     let control = socket.and_then(|socket| Some(tokio::spawn(plane.serve(socket, stop.clone())?)));
     let served = match (reloader.door(), listener, endpoint) {
         (Door::Http(door), Some(listener), _) => {
@@ -178,6 +190,11 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
     reload.abort();
     if let Some(control) = control {
         let _ = control.await;
+    }
+    drop(operated);
+    notifying.abort();
+    if let Some(telegram) = telegram {
+        let _ = telegram.await;
     }
     reloader.end().await;
     // Every call has been settled: nothing changes any more.

@@ -19,14 +19,18 @@ mod desk;
 mod display;
 mod machine;
 mod need;
+pub mod notify;
 mod store;
 mod waiting;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::action::NAMED;
 pub use self::action::{Action, Draft, MAX_ACTION, named};
+pub(crate) use self::desk::unknown;
 pub use self::desk::{Approvals, Asked, Shown, Stored};
+pub(crate) use self::display::time;
 pub use self::machine::{Approval, Person, Review, State, Vote};
 pub use self::need::{Group, Need};
 pub use self::store::Summary;
@@ -39,7 +43,7 @@ pub use crate::plugin::Risk;
 pub struct Refusal {
     /// A stable word for programs: `self_approval`, `changed`, `consumed`, `expired`, `rejected`, `cancelled`,
     /// `stale_policy`, `not_reviewer`, `already_decided`, `unknown_approval`, `too_many_pending`, `too_large`, `not_exact`,
-    /// `approvals_unavailable`.
+    /// `token_issued`, `approvals_unavailable`.
     pub reason: &'static str,
     /// One sentence for whom it concerns.
     pub message: String,

@@ -36,7 +36,8 @@ pub use spool::{Spool, whole};
 use self::engine::Engine;
 use self::target::Target;
 use self::upstream::Upstream;
-use crate::call::{Call, Json};
+use crate::call::{Call, Denial, DenialKind, Json};
+use crate::capability::Token;
 use crate::mcp::client::Client;
 use crate::mcp::payload::Payload;
 use crate::policy::Permitted;
@@ -91,8 +92,8 @@ impl Backend {
             Self::Mcp(server) => server.status(),
             // Whether it is well shows in its calls.
             Self::Http(_) | Self::Engine(_) => Status::Ready,
-            // Its process is the operator's; whether it is there shows when it is asked.
-            Self::Exec(_) => Status::Ready,
+            // Its process is the operator's; it is asked now and then.
+            Self::Exec(client) => client.seen().status,
         }
     }
 
@@ -102,7 +103,7 @@ impl Backend {
         match self {
             Self::Mcp(server) => server.starting(),
             Self::Http(_) | Self::Engine(_) => String::new(),
-            Self::Exec(_) => String::new(),
+            Self::Exec(_) => "it has not been asked yet".to_owned(),
         }
     }
 
@@ -166,6 +167,28 @@ impl Backend {
         match self {
             Self::Mcp(_) | Self::Http(_) | Self::Engine(_) => Ok(None),
             Self::Exec(client) => Box::pin(client.prepare(call, params)).await.map(Some),
+        }
+    }
+
+    /// Makes a capability token for what was prepared, which holds for so many seconds; `of` is the approval or the call that it
+    /// belongs to.
+    ///
+    /// # Errors
+    /// It is nothing that a token could permit.
+    pub(crate) fn mint(
+        &self,
+        call: &Call,
+        resolved: &exec::Resolved,
+        of: &str,
+        seconds: u64,
+    ) -> Result<Token, BackendError> {
+        match self {
+            Self::Exec(client) => client.mint(call, resolved, of, seconds),
+            Self::Mcp(_) | Self::Http(_) | Self::Engine(_) => {
+                let text = "there are capability tokens for commands only";
+                let denial = Denial::new(DenialKind::InvalidArguments, "not_a_command", text);
+                Err(BackendError::Refused(Box::new(denial)))
+            }
         }
     }
 

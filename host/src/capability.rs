@@ -140,6 +140,12 @@ impl Key {
         key
     }
 
+    /// The same, to check tokens of this key with.
+    #[must_use]
+    pub(crate) fn verifier(&self) -> PublicKey {
+        PublicKey(self.public())
+    }
+
     /// Makes a token that holds from `now` on, for `seconds`, of which [`LONGEST`] count.
     ///
     /// # Errors

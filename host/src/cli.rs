@@ -20,6 +20,7 @@ mod import;
 mod init;
 mod openapi;
 mod place;
+mod plan;
 mod plugin;
 mod routes;
 mod token;
@@ -108,6 +109,8 @@ enum Command {
     /// The process that runs commands for gateways, with a file, a user and a record of its own
     #[command(subcommand)]
     Executor(executor::Command),
+    /// Several commands in stages, each of which people approve, with validation and a way back
+    Plan(plan::Options),
     /// About the configuration file: its schema, and what of it is in force
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -188,6 +191,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Routes(options)) => routes::execute(&path, &options),
         Some(Command::Openapi(command)) => openapi::execute(&command),
         Some(Command::Client(command)) => client::execute(&path, &command),
+        Some(Command::Plan(command)) => plan::execute(&path, command),
         Some(Command::Executor(command)) => executor::execute(command, cli.common.log_level.as_deref()),
         Some(Command::Config(ConfigCommand::Schema)) => say_json(&config::schema_json()),
         Some(Command::Config(ConfigCommand::Diff(options))) => control::diff(&path, &options),

@@ -23,12 +23,14 @@ pub mod rest;
 pub mod sandbox;
 mod schema;
 mod secret;
+mod telegram;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod tools;
 mod typed;
+mod webhook;
 
 pub use approvals::Approvals;
 pub use control::control_folder;
@@ -40,10 +42,12 @@ pub use problem::{Problem, Problems, nearest};
 pub use sandbox::Sandbox;
 pub use schema::schema_json;
 pub use secret::Secret;
+pub use telegram::{Telegram, TelegramUser};
 pub use telemetry::{Otlp, Telemetry};
 pub use tls::{ClientCertificates, DoorTls};
 pub use tools::{Arguments, Patience, ToolRules};
 pub use typed::Typed;
+pub use webhook::{Webhook, WebhookKey};
 
 use crate::files::Trust;
 use crate::redact::{Redaction, Secrets};
@@ -688,6 +692,10 @@ impl Config {
             holders.extend(engine.args.iter().chain(engine.env.iter().map(|(_, value)| value)));
         }
         holders.extend(self.executors.iter().map(|executor| &executor.secret));
+        for webhook in &self.approvals.webhooks {
+            holders.extend([&webhook.url, &webhook.secret]);
+        }
+        holders.extend(self.approvals.telegram.iter().map(|telegram| &telegram.token));
         holders.extend(&self.inherited);
         holders.extend(self.plugins.iter().flat_map(|plugin| &plugin.secrets).map(|(_, value)| value));
         let mounted: Vec<Secret> = self.mounts().flat_map(|mount| mount.config.secret_values()).collect();

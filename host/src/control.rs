@@ -95,6 +95,8 @@ pub enum Command {
     },
     /// Everything about one approval.
     ApprovalsShow { id: String },
+    /// How a request of the caller's own stands.
+    ApprovalsOwn { id: String },
     /// A person's decision.
     ApprovalsReview {
         id: String,
@@ -130,6 +132,7 @@ impl Command {
             Self::ConfigApply => ("config.apply", "control/config.apply"),
             Self::ApprovalsList { .. } => ("approvals.list", "control/approvals.list"),
             Self::ApprovalsShow { .. } => ("approvals.show", "control/approvals.show"),
+            Self::ApprovalsOwn { .. } => ("approvals.own", "control/approvals.own"),
             Self::ApprovalsReview { vote: Vote::Approve, .. } => {
                 ("approvals.approve", "control/approvals.approve")
             }
@@ -151,6 +154,7 @@ impl Command {
             | Self::ConfigDiff
             | Self::ApprovalsList { .. }
             | Self::ApprovalsShow { .. }
+            | Self::ApprovalsOwn { .. }
             | Self::ApprovalsReview { .. }
             | Self::ApprovalsCancel { .. } => false,
         }
@@ -176,8 +180,35 @@ pub struct ShownApproval {
     pub id: String,
     pub state: ApprovalState,
     pub digest: String,
-    /// Every character of it can be seen; the same on every channel.
+    /// Every character of it can be seen; the same on every channel. Empty for who asked.
     pub text: String,
+    /// `low`, `medium` or `high`.
+    #[serde(default)]
+    pub risk: String,
+    /// Who asked.
+    #[serde(default)]
+    pub requester: String,
+    /// What would be called.
+    #[serde(default)]
+    pub target: String,
+    /// Where.
+    #[serde(default)]
+    pub backend: String,
+    /// Milliseconds since 1970.
+    #[serde(default)]
+    pub created_ms: u64,
+    /// When the state ends by itself, in milliseconds since 1970.
+    #[serde(default)]
+    pub ends_ms: u64,
+    /// Who approved it so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvers: Vec<String>,
+    /// The call that used it up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumed_by: Option<String>,
+    /// Why nothing becomes of it, for one that has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// The differences between the file and the configuration in force.

@@ -9,5 +9,7 @@ pub mod health;
 pub mod mcp;
 pub mod rest;
 pub mod server;
+pub mod telegram;
 
 mod log_limit;
+mod strangers;

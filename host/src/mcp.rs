@@ -25,6 +25,7 @@ mod revision;
 pub mod said;
 pub mod scan;
 pub mod schema;
+pub(crate) mod seldom;
 mod spelling;
 pub mod splice;
 

@@ -1,8 +1,8 @@
 //! READ FIRST. One call from its arrival to its reply; every door comes through here.
 //!
 //! ```text
-//! arrive → who? → where to? → kill switch → rate limit → RBAC → arguments fit? → (a person, if a guard asks) → breaker
-//!        → rewrite → intent on record → BACKEND → rewrite → settle guards → outcome on record → reply
+//! arrive → who? → where to? → kill switch → rate limit → RBAC → rewrite → arguments fit? → (a person, if a guard asks)
+//!        → breaker → intent on record → BACKEND → rewrite → settle guards → outcome on record → reply
 //! ```
 //!
 //! Nothing has an effect before its intent is on record, and nobody gets an answer before the outcome is.
@@ -16,6 +16,7 @@ mod approving;
 mod context;
 mod flights;
 mod generation;
+mod granting;
 mod links;
 mod lists;
 mod locate;
@@ -50,10 +51,10 @@ use self::rewritten::{prepare, quieted, unreadable};
 use crate::approval::Approvals;
 pub use crate::approval::Waiting;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
-pub use crate::backend::Backend;
 pub use crate::backend::{
     Answer, AnswerKind, BackendError, Body, Chunks, HttpHead, ListChanged, tried_again, whole,
 };
+pub use crate::backend::{Backend, Status as BackendStatus};
 use crate::backend::{Registry, Request, ServerFleet};
 use crate::call::shares::Shares;
 use crate::call::{Call, Denial, Principal, Share};
@@ -66,7 +67,7 @@ pub use crate::state::once::Once;
 use crate::state::once::Ticket;
 use crate::telemetry::context::Carried;
 use crate::telemetry::trace;
-pub use locate::{Destination, Locate};
+pub use locate::{Destination, Grant, Locate};
 
 /// Everything a call passes through.
 #[derive(Debug)]
@@ -297,18 +298,18 @@ impl Pipeline {
         let call = Arc::new(context.call(principal, &destination));
         let _aloft = self.flights.take_off(&call, context.since);
         trace::about(&call, context.generation.id());
-        // May it? Kill switch, guards, arguments, breaker. Then the rewriters edit the request. Where a guard wants a person to
+        // May it? Kill switch, guards, what the rewriters make of it, arguments, breaker. Where a guard wants a person to
         // approve it, the breaker comes after that.
-        let weighed = policy.weigh(&call, &destination.also, destination.schema());
-        let ready = weighed.and_then(|decision| match decision {
-            Decision::Permitted(permitted) => {
-                let prepared = prepare(policy, rewriters, &call, &destination)?;
-                Ok(Ready::Now(permitted, prepared))
-            }
-            Decision::Ask(pending) => Ok(Ready::Ask(pending)),
+        let schema = destination.schema_of_client(rewriters);
+        let ready = || prepare(policy, rewriters, &call, &destination);
+        let ready = policy.weigh(&call, &destination.also, schema, ready).map(|decision| match decision {
+            Decision::Permitted(permitted, prepared) => Ready::Now(permitted, prepared),
+            Decision::Ask(pending) => Ready::Ask(pending),
         });
         let (permitted, mut prepared, resolved) = match ready {
-            Ok(Ready::Now(permitted, prepared)) if !destination.backend.judges_arguments() => {
+            Ok(Ready::Now(permitted, prepared))
+                if !destination.backend.judges_arguments() && !context.wants_grant() =>
+            {
                 (permitted, prepared, None)
             }
             // What is rare in a call takes no room in the futures of others.
@@ -403,13 +404,18 @@ impl Pipeline {
         }
         let message = failure.to_string();
         let latency = context.since.elapsed();
-        let notes = outcome::decided(&failure);
-        let closing = Closing {
-            status: outcome::refused_status(&failure),
-            error: Some(&message),
-            latency,
-            notes: notes.as_slice(),
+        let decided = outcome::decided(&failure);
+        let noted = context.request.locate.map_or(&[][..], Locate::notes);
+        let both: Vec<(String, String)>;
+        let notes = match noted {
+            [] => decided.as_slice(),
+            noted => {
+                both = noted.iter().cloned().chain(decided).collect();
+                &both
+            }
         };
+        let closing =
+            Closing { status: outcome::refused_status(&failure), error: Some(&message), latency, notes };
         let entry = context.entry(principal.map(|principal| &**principal), call);
         self.refused(context.generation.policy(), context.request.door, &entry, &closing);
         let recorded = if outcome::comes_often(&failure) {

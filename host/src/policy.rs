@@ -113,22 +113,24 @@ impl Policy {
         also: &[Target],
         schema: Option<&ArgumentSchema>,
     ) -> Result<Permitted, Denial> {
-        match self.weigh(call, also, schema)? {
-            Decision::Permitted(permitted) => Ok(permitted),
+        match self.weigh(call, also, schema, || Ok(()))? {
+            Decision::Permitted(permitted, ()) => Ok(permitted),
             Decision::Ask(pending) => Err(self.nobody_to_ask(&pending)),
         }
     }
 
-    /// The same where people can be asked.
+    /// The same where people can be asked. What has to be made ready for a call that may go on now is made before the breakers
+    /// are asked, which come last, so that no refusal elsewhere can use up their only probe.
     ///
     /// # Errors
     /// The first refusal.
-    pub fn weigh(
+    pub fn weigh<T>(
         &self,
         call: &Arc<Call>,
         also: &[Target],
         schema: Option<&ArgumentSchema>,
-    ) -> Result<Decision, Denial> {
+        ready: impl FnOnce() -> Result<T, Denial>,
+    ) -> Result<Decision<T>, Denial> {
         self.kill.check(call, also)?;
         let chain = &self.chain;
         let mut permits = Permits::new(call.clone());
@@ -147,7 +149,8 @@ impl Policy {
         if !asks.is_empty() {
             return Ok(Decision::Ask(Box::new(Pending { permits, others, asks })));
         }
-        self.past_breakers(permits, others).map(Decision::Permitted)
+        let ready = ready()?;
+        self.past_breakers(permits, others).map(|permitted| Decision::Permitted(permitted, ready))
     }
 
     /// Lets a call go on whose approvals are there. Only now the breakers are asked: no probe of theirs waits for a person.

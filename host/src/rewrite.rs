@@ -112,6 +112,12 @@ impl Rewriters {
         self.anywhere.iter().map(|(plugin, _)| plugin)
     }
 
+    /// Whether any wants to see what is sent to a backend.
+    #[must_use]
+    pub fn see_requests(&self, backend: &str) -> bool {
+        self.of(backend, |hooks| hooks.request).next().is_some()
+    }
+
     /// Whether any wants to see a backend's answers.
     #[must_use]
     pub fn see_responses(&self, backend: &str) -> bool {

@@ -11,6 +11,8 @@ mod crashing;
 mod deciding;
 mod http;
 mod rules;
+mod telegram;
+mod webhooks;
 
 /// Notes the arguments of each call in the file `ran`, as it was given them.
 const DEPLOYS: &str = "tools = [\n\
@@ -21,7 +23,7 @@ const DEPLOYS: &str = "tools = [\n\
     \x20   while os.path.exists(\"hold\"):\n\x20       time.sleep(0.01)\n\
     \x20   text(id, \"deployed\")\n";
 
-const ROLES: &str = "[rbac.roles.agent]\npermissions = [\"tools.execute\"]\n\
+pub(crate) const ROLES: &str = "[rbac.roles.agent]\npermissions = [\"tools.execute\"]\n\
     [rbac.roles.lead]\npermissions = [\"approvals.decide\"]\n\
     [rbac.roles.viewer]\npermissions = [\"approvals.read\"]\n\
     [rbac.roles.ops]\npermissions = [\"control\"]\n\
@@ -43,14 +45,14 @@ fn waiting(secs: u32) -> Setup {
 
 /// What a command came to.
 #[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// `approvals` as this person, or as the user who runs the gateway.
-fn run(setup: &Setup, who: Option<(&str, &str)>, args: &[&str]) -> Said {
+pub(crate) fn run(setup: &Setup, who: Option<(&str, &str)>, args: &[&str]) -> Said {
     let mut words = vec!["approvals"];
     words.extend(args);
     let mut command: Command = setup.command(&words);
@@ -62,17 +64,17 @@ fn run(setup: &Setup, who: Option<(&str, &str)>, args: &[&str]) -> Said {
     Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
-const LEA: Option<(&str, &str)> = Some(("lea", "lead"));
+pub(crate) const LEA: Option<(&str, &str)> = Some(("lea", "lead"));
 
 /// A command that is done.
-fn done(setup: &Setup, who: Option<(&str, &str)>, args: &[&str]) -> String {
+pub(crate) fn done(setup: &Setup, who: Option<(&str, &str)>, args: &[&str]) -> String {
     let said = run(setup, who, args);
     assert_eq!(said.code, Some(0), "{args:?}: {said:?}");
     said.out
 }
 
 /// Why a command is refused: its stable word, as `--json` has it.
-fn reason(setup: &Setup, who: Option<(&str, &str)>, args: &[&str]) -> String {
+pub(crate) fn reason(setup: &Setup, who: Option<(&str, &str)>, args: &[&str]) -> String {
     let mut args = args.to_vec();
     args.push("--json");
     let said = run(setup, who, &args);
@@ -82,14 +84,14 @@ fn reason(setup: &Setup, who: Option<(&str, &str)>, args: &[&str]) -> String {
 }
 
 /// Every request, the newest first.
-fn list(setup: &Setup, who: Option<(&str, &str)>) -> Vec<Value> {
+pub(crate) fn list(setup: &Setup, who: Option<(&str, &str)>) -> Vec<Value> {
     let out = done(setup, who, &["list", "--all", "--json"]);
     let line: Value = serde_json::from_str(out.trim()).unwrap();
     line["answer"]["ok"]["approvals"].as_array().unwrap_or_else(|| panic!("{line}")).clone()
 }
 
 /// The request that waits, as soon as there is one: its id and its digest.
-fn pending(setup: &Setup) -> (String, String) {
+pub(crate) fn pending(setup: &Setup) -> (String, String) {
     eventually("a request that waits", || {
         let list = list(setup, LEA);
         let found = list.iter().find(|approval| approval["state"] == "pending")?;
@@ -98,7 +100,7 @@ fn pending(setup: &Setup) -> (String, String) {
     })
 }
 
-fn approve(setup: &Setup, who: Option<(&str, &str)>, (id, digest): &(String, String)) -> String {
+pub(crate) fn approve(setup: &Setup, who: Option<(&str, &str)>, (id, digest): &(String, String)) -> String {
     done(setup, who, &["approve", id, "--digest", digest])
 }
 
@@ -136,7 +138,7 @@ fn ran(setup: &Setup) -> Vec<String> {
 }
 
 /// The facts of an answer that says that the call waits.
-fn waits(answer: &Value) -> &Value {
+pub(crate) fn waits(answer: &Value) -> &Value {
     let facts = &answer["result"]["_meta"]["sentinel-gateway/approval"];
     assert_eq!(facts["status"], "pending_approval", "{answer}");
     assert_eq!(answer["result"]["isError"], true, "{answer}");
@@ -149,7 +151,7 @@ fn ready(setup: Setup) -> Gateway {
     gateway
 }
 
-fn text(answer: &Value) -> &str {
+pub(crate) fn text(answer: &Value) -> &str {
     answer["result"]["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{answer}"))
 }
 

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: builds what is measured and what measures it, and starts the latter. Everything else is in
 //! `tests/bench`, which is a program of its own so that this one stays quick to build.
 
+mod exec;
 mod peers;
 
 use std::path::PathBuf;
@@ -55,6 +56,8 @@ enum Layer {
     Hostile,
     /// The HTTP API beside nginx and Caddy as plain proxies; installs them and wrk where they are missing
     Rest,
+    /// Approvals and commands: a refusal, a call that waits, a decision, a command, a long list
+    Exec,
     /// Micro, peers, growth, counts and hostile, and then the report
     All,
     /// tests/BENCHMARKS.md and the chart from what was measured last
@@ -74,6 +77,12 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         bail!("the debug build is not worth measuring; with --quick it proves the harness");
     }
     let host = if debug { Host::Debug } else { Host::Release };
+    if layer == Layer::Exec {
+        if !no_build {
+            build::run(workspace, &Plan { host, guests: false })?;
+        }
+        return exec::run(workspace, host, quick);
+    }
     // Cargo builds the load generator together with the tests, or optimised in a folder of its own.
     let folder = if debug { "debug" } else { "tools" };
     if !no_build {
@@ -126,7 +135,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         return shell::run(command.args(&options.rest));
     }
     let parts: &[&str] = match layer {
-        Layer::Micro | Layer::Report | Layer::Rest => &[],
+        Layer::Micro | Layer::Report | Layer::Rest | Layer::Exec => &[],
         Layer::Whole => &["whole"],
         Layer::Peers => &["peers"],
         Layer::Growth => &["growth"],

@@ -1,7 +1,8 @@
 //! The demo: a client talks to a gateway in front of four servers, and sees every policy at work. Each step
 //! checks what it shows; a demo that only prints is no proof.
 
-mod client;
+pub(crate) mod client;
+pub(crate) mod exec;
 mod scene;
 mod show;
 
@@ -15,6 +16,13 @@ use crate::workspace::Workspace;
 use self::client::{Answer, Client, Deadline};
 use self::scene::Scene;
 use self::show::Show;
+
+/// The demos beside the usual one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// An agent asks for a command, a person approves it, an executor runs it
+    Exec,
+}
 
 /// What the client must see of the four servers; `add_note` is denied to its role and therefore not listed.
 const LISTED: [&str; 6] = ["echo", "flaky", "forecast", "list_products", "order", "read_notes"];

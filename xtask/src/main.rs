@@ -60,8 +60,11 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Build, then watch the gateway allow, refuse, limit, break, kill and record
+    /// Build, then watch the gateway allow, refuse, limit, break, kill and record; with `exec`, a command that a person approves
     Demo {
+        /// Another demo than the usual one
+        #[arg(value_enum)]
+        part: Option<demo::Part>,
         /// Use what the last build left
         #[arg(long)]
         no_build: bool,
@@ -119,11 +122,14 @@ fn perform(task: Task, workspace: &Workspace) -> anyhow::Result<()> {
             build::run(workspace, &Plan { host, guests: false })?;
             Err(shell::replace(&workspace.gateway(host), &args))
         }
-        Task::Demo { no_build } => {
+        Task::Demo { part, no_build } => {
             if !no_build {
                 build::run(workspace, &Plan { host: Host::Debug, guests: false })?;
             }
-            demo::run(workspace)
+            match part {
+                None => demo::run(workspace),
+                Some(demo::Part::Exec) => demo::exec::run(workspace),
+            }
         }
         Task::Test { no_fixtures } => test::run(workspace, !no_fixtures),
         Task::Conformance(options) => conformance::run(workspace, &options),

@@ -177,6 +177,7 @@ impl Plane {
             }
             Command::ApprovalsList { all, limit } => self.list_approvals(*all, *limit).await,
             Command::ApprovalsShow { id } => self.show_approval(id).await,
+            Command::ApprovalsOwn { id } => self.own_approval(permitted, id).await,
             Command::ApprovalsReview { id, vote, digest } => {
                 self.review_approval(permitted, id, *vote, digest, &request.reason).await
             }
@@ -201,7 +202,8 @@ impl ControlPlane for Plane {
                     Command::Status
                     | Command::ConfigDiff
                     | Command::ApprovalsList { .. }
-                    | Command::ApprovalsShow { .. },
+                    | Command::ApprovalsShow { .. }
+                    | Command::ApprovalsOwn { .. },
                 ) => {}
                 (Ok(_), _) => {
                     tracing::info!(who, why = request.reason, "an operator's command was done: {command}")

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,6 +18,7 @@ use super::user_name;
 use crate::call::Credential;
 use crate::config::rest::Idempotency;
 use crate::config::{Auth, Config, Http};
+use crate::control::ControlPlane;
 use crate::door::guard::{Hosts, Origins};
 use crate::door::mcp::conversation::Endpoint;
 use crate::door::mcp::http::{self, Callers, Mount, Resource, Room, Sessions};
@@ -54,6 +55,8 @@ pub(super) struct Everybody {
     left: TaskTracker,
     /// What was done under an `Idempotency-Key`.
     once: Mutex<Option<Arc<Once>>>,
+    /// Carries out what people decide over HTTP, once it is there.
+    plane: Arc<OnceLock<Weak<dyn ControlPlane>>>,
 }
 
 /// The callers of late at the endpoint of this path, known by these headers.
@@ -186,6 +189,7 @@ impl Everybody {
             callers: Mutex::default(),
             left: TaskTracker::new(),
             once: Mutex::default(),
+            plane: Arc::default(),
         };
         Ok((door, listener))
     }
@@ -210,7 +214,7 @@ impl Everybody {
         started.at(&urls);
         super::stray::listen(format!("{scheme}://{}{}", self.bound, settings.path), stop.clone());
         let api = self.api(config, settings, running)?;
-        if api.is_some() {
+        if !config.routes.is_empty() {
             tracing::info!(
                 routes = config.routes.len(),
                 "the HTTP API is served at {scheme}://{}",
@@ -222,6 +226,12 @@ impl Everybody {
         self.app.behind(&settings.hops.proxied);
         self.app.replace(http::router(mounts, api.map(rest::router)));
         Ok(())
+    }
+
+    /// From now on people who decide over HTTP are heard.
+    pub(super) fn operated(&self, plane: &Arc<dyn ControlPlane>) {
+        // It is given once, at the start.
+        let _ = self.plane.set(Arc::downgrade(plane));
     }
 
     /// Serves everybody who comes over HTTP, until `stop`.
@@ -268,7 +278,8 @@ impl Everybody {
         running: &[&RunningEndpoint],
     ) -> anyhow::Result<Option<Arc<rest::Front>>> {
         let main = running.iter().find(|endpoint| endpoint.mount.is_none());
-        let Some(main) = main.filter(|_| !config.routes.is_empty()) else { return Ok(None) };
+        let wanted = !config.routes.is_empty() || config.approvals.http;
+        let Some(main) = main.filter(|_| wanted) else { return Ok(None) };
         let ip = config.gateway.listen.ip();
         let (nobody, session) = rest::Front::nobody();
         let document = openapi::served(config);
@@ -285,6 +296,7 @@ impl Everybody {
             compression: settings.compression,
             document: Some((document.bytes, document.etag)),
             once: self.once(config)?,
+            plane: config.approvals.http.then(|| self.plane.clone()),
             programs: programs.collect(),
             left: self.left.clone(),
             nobody,

@@ -137,7 +137,9 @@ fn fixed(config: &Config) -> Vec<Fixed> {
 fn others(config: &Config, fleet: &Fleet) -> Vec<Backend> {
     let adopt = |executor: &config::Executor| {
         fleet.adopt(&executor.name, executor.digest, || {
-            Backend::Exec(Arc::new(exec::Client::new(executor.clone(), config.redaction.clone())))
+            let client = exec::Client::new(executor.clone(), config.redaction.clone());
+            client.watch();
+            Backend::Exec(Arc::new(client))
         })
     };
     let mut others = target::adopt(fleet, config);

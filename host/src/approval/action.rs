@@ -10,7 +10,7 @@ use crate::mcp::splice::{self, Edit};
 /// The longest action. Nobody can read more than that before deciding, and all that wait are kept.
 pub const MAX_ACTION: usize = 256 << 10;
 /// The member of `_meta` by which a caller names the approval that it continues.
-const NAMED: &str = "sentinel-gateway/approval";
+pub(crate) const NAMED: &str = "sentinel-gateway/approval";
 /// Members of `_meta` that differ from one request to the next although the same is wanted: they are not approved, and the
 /// call that runs brings its own.
 const OF_ONE_REQUEST: [&str; 5] = ["progressToken", "traceparent", "tracestate", "baggage", NAMED];

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 
 use super::action::{self, Action, Draft};
+use super::notify::{Event, Note, Notes};
 use super::store::{Caps, Changed, Store, StoreError, Summary};
 use super::{Approval, Need, Person, Refusal, Review, State, Vote, display};
 use crate::config;
@@ -40,6 +41,8 @@ pub struct Approvals {
     /// The calls that wait, by approval.
     waiting: Mutex<HashMap<String, Waiters>>,
     swept_ms: AtomicU64,
+    /// Where notes are left for those outside.
+    notes: Notes,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +71,10 @@ pub struct Shown {
     pub approval: Approval,
     /// The canonical text; see [`display`].
     pub text: String,
+    /// What would be called.
+    pub target: String,
+    /// Where.
+    pub backend: String,
 }
 
 /// A call that waits; counted until it is dropped.
@@ -102,7 +109,29 @@ impl Approvals {
             store: Mutex::default(),
             waiting: Mutex::default(),
             swept_ms: AtomicU64::new(0),
+            notes: Notes::default(),
         })
+    }
+
+    /// What happens to approvals from now on.
+    #[must_use]
+    pub fn notes(&self) -> broadcast::Receiver<Note> {
+        self.notes.read()
+    }
+
+    /// The moment, in milliseconds since 1970.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.unix_ms()
+    }
+
+    fn note(&self, event: Event, id: &str) {
+        self.notes.leave(event, id);
+    }
+
+    /// Ends what is over. Otherwise that happens when somebody asks next.
+    pub(super) async fn end_overdue(self: &Arc<Self>) -> Result<(), Refusal> {
+        let now_ms = self.clock.unix_ms();
+        self.with(move |store| store.expire(now_ms)).await
     }
 
     /// Puts other limits in force; the file stays.
@@ -151,6 +180,7 @@ impl Approvals {
         let keep = u64::try_from(settings.keep.as_millis()).unwrap_or(u64::MAX);
         let sweep = self.is_time_to_sweep(now_ms).then(|| now_ms.saturating_sub(keep));
         drop(settings);
+        let this = self.clone();
         let asked = self.with(move |store| {
             if let Some(before_ms) = sweep {
                 let removed = store.forget(before_ms)?;
@@ -166,6 +196,7 @@ impl Approvals {
             let asked = store.ask(&action, (&target.0, &target.1), caps, new, now_ms)?;
             if asked.as_ref().is_ok_and(|asked| asked.id == own) {
                 count("requested");
+                this.note(Event::Requested, &own);
             }
             Ok(asked.map(|approval| Asked { approval, action }))
         });
@@ -216,6 +247,18 @@ impl Approvals {
         changed.result.map(|_| changed.approval)
     }
 
+    /// Notes that a capability token for an approval is handed out; gives the moment until which it holds, in milliseconds
+    /// since 1970.
+    ///
+    /// # Errors
+    /// See [`Approval::hand_out`]; `unknown_approval`.
+    pub async fn hand_out(self: &Arc<Self>, id: &str, most: Duration) -> Result<u64, Refusal> {
+        let now_ms = self.clock.unix_ms();
+        let most_ms = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+        let changed = self.change(id, move |approval| approval.hand_out(most_ms, now_ms)).await?;
+        changed.result
+    }
+
     /// Takes a request back.
     ///
     /// # Errors
@@ -261,7 +304,11 @@ impl Approvals {
     pub async fn show(self: &Arc<Self>, id: &str) -> Result<Shown, Refusal> {
         let (approval, action, ran) = self.find(id).await?;
         let text = display::text(&approval, &action, ran, |raw| self.redaction.without_known(raw));
-        Ok(Shown { approval, text })
+        let stored: serde_json::Value = serde_json::from_str(&action).unwrap_or_default();
+        let at = |pointer: &str| {
+            stored.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+        };
+        Ok(Shown { approval, text, target: at("/target/name"), backend: at("/target/backend") })
     }
 
     /// What waits, oldest first; or the newest of all.
@@ -292,8 +339,9 @@ impl Approvals {
     ) -> Result<Changed<T>, Refusal> {
         let wanted = checked(id)?;
         let changed = self.with(move |store| store.change(&wanted, change)).await?;
-        if let Some(Changed { approval, result: Ok(_), .. }) = &changed {
+        if let Some(Changed { approval, moved: true, result: Ok(_), .. }) = &changed {
             count(approval.state.as_str());
+            self.note(Event::of(approval.state), &approval.id);
         }
         // Also if nothing changed: another gateway may have changed it, and its decision is repeated here.
         if let Some(waiters) = self.waiting.lock().get(id) {
@@ -310,7 +358,12 @@ impl Approvals {
         let this = self.clone();
         let done = tokio::task::spawn_blocking(move || {
             let store = this.open()?;
-            work(&store).map_err(|error| Refusal::unavailable(crate::text::with_causes(&error)))
+            let done = work(&store).map_err(|error| Refusal::unavailable(crate::text::with_causes(&error)));
+            for id in store.ended() {
+                count("expired");
+                this.note(Event::Expired, &id);
+            }
+            done
         });
         done.await.map_err(Refusal::unavailable)?
     }
@@ -385,7 +438,8 @@ fn checked(id: &str) -> Result<String, Refusal> {
     }
 }
 
-fn unknown(id: &str) -> Refusal {
+/// The refusal of an id that is none.
+pub(crate) fn unknown(id: &str) -> Refusal {
     let id: String = id.chars().take(64).collect();
     Refusal::new("unknown_approval", format!("there is no approval {id:?}"))
 }

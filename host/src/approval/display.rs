@@ -15,7 +15,7 @@ const LONG: usize = 256;
 const END: usize = 128;
 
 /// A time of RFC 3339, in whole seconds.
-pub(super) fn time(ms: u64) -> String {
+pub(crate) fn time(ms: u64) -> String {
     let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds).map_or_else(|_| "never".to_owned(), |time| time.to_string())
 }

@@ -105,6 +105,9 @@ pub struct Approval {
     pub consumed_by: Option<String>,
     /// Why it was cancelled.
     pub ended_because: Option<String>,
+    /// Until when the capability token holds that was handed out for it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_until_ms: Option<u64>,
 }
 
 impl Approval {
@@ -132,6 +135,7 @@ impl Approval {
             reviews: Vec::new(),
             consumed_by: None,
             ended_because: None,
+            token_until_ms: None,
         }
     }
 
@@ -271,6 +275,34 @@ impl Approval {
         self.state = State::Consumed;
         self.consumed_by = Some(call.to_owned());
         Ok(())
+    }
+
+    /// Notes that a capability token for it is handed out, and gives the moment until which that holds: `most_ms` from now,
+    /// and no longer than the approval. There is one such token at a time.
+    ///
+    /// # Errors
+    /// It is not approved, or a token for it holds still.
+    pub fn hand_out(&mut self, most_ms: u64, now_ms: u64) -> Result<u64, Refusal> {
+        self.tick(now_ms);
+        match self.state {
+            State::Approved => {}
+            State::Pending => {
+                let text = format!("{} waits for a decision", self.id);
+                return Err(Refusal::new("pending_approval", text));
+            }
+            State::Expired | State::Rejected | State::Cancelled | State::Consumed => return Err(self.over()),
+        }
+        if let Some(until_ms) = self.token_until_ms.filter(|until_ms| *until_ms > now_ms) {
+            let left = (until_ms - now_ms).div_ceil(1_000);
+            let text = format!(
+                "a capability token for {} was handed out, and holds for {left} s more: use that one, or come again then",
+                self.id
+            );
+            return Err(Refusal::new("token_issued", text));
+        }
+        let until_ms = now_ms.saturating_add(most_ms).min(self.ends_ms());
+        self.token_until_ms = Some(until_ms);
+        Ok(until_ms)
     }
 
     /// Takes it back.

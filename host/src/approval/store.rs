@@ -80,7 +80,7 @@ pub(super) enum StoreError {
 
 /// The database.
 #[derive(Debug)]
-pub(super) struct Store(Mutex<Connection>);
+pub(super) struct Store(Mutex<Connection>, Mutex<Vec<String>>);
 
 impl Store {
     /// Opens the file, or makes it for this user alone.
@@ -120,7 +120,7 @@ impl Store {
             newer => return Err(StoreError::Newer(newer)),
         }
         transaction.commit()?;
-        Ok(Self(Mutex::new(connection)))
+        Ok(Self(Mutex::new(connection), Mutex::default()))
     }
 
     /// The approval that holds for this action, or a new one.
@@ -150,13 +150,14 @@ impl Store {
                 update(&transaction, &known)?;
             }
         }
-        expire(&transaction, now_ms)?;
+        let mut ended = expire(&transaction, now_ms)?;
         let requester = &approval.requester.subject;
         if let Err(refusal) = has_room(&transaction, requester, (backend, target), caps)? {
             return Ok(Err(refusal));
         }
         insert(&transaction, &approval, action, (backend, target))?;
         transaction.commit()?;
+        self.1.lock().append(&mut ended);
         Ok(Ok(approval))
     }
 
@@ -196,7 +197,8 @@ impl Store {
             update(&transaction, &approval)?;
             transaction.commit()?;
         }
-        Ok(Some(Changed { approval, params, result }))
+        let moved = approval.state != before.state;
+        Ok(Some(Changed { approval, params, moved, result }))
     }
 
     /// What waits, oldest first, or the newest of all.
@@ -231,6 +233,21 @@ impl Store {
         transaction.commit().expect("a disk");
     }
 
+    /// Ends what is over, a thousand at a time.
+    pub(super) fn expire(&self, now_ms: u64) -> Result<(), StoreError> {
+        let mut connection = self.0.lock();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut ended = expire(&transaction, now_ms)?;
+        transaction.commit()?;
+        self.1.lock().append(&mut ended);
+        Ok(())
+    }
+
+    /// Those that ended by themselves since this was asked last.
+    pub(super) fn ended(&self) -> Vec<String> {
+        std::mem::take(&mut self.1.lock())
+    }
+
     /// Removes what ended before this moment. Says how many.
     pub(super) fn forget(&self, before_ms: u64) -> Result<usize, StoreError> {
         let connection = self.0.lock();
@@ -248,6 +265,8 @@ pub(super) struct Changed<T> {
     pub(super) approval: Approval,
     /// What is sent when it runs.
     pub(super) params: String,
+    /// It is in another state than before.
+    pub(super) moved: bool,
     pub(super) result: Result<T, Refusal>,
 }
 
@@ -290,20 +309,22 @@ fn holding(connection: &Connection, digest: &str, now_ms: u64) -> Result<Option<
     Ok(found.map(|document| serde_json::from_str(&document)).transpose()?)
 }
 
-/// Ends what is over.
-fn expire(transaction: &Transaction<'_>, now_ms: u64) -> Result<(), StoreError> {
+/// Ends what is over. Says which that was.
+fn expire(transaction: &Transaction<'_>, now_ms: u64) -> Result<Vec<String>, StoreError> {
     let over: Vec<String> = transaction
         .prepare_cached(
             "SELECT document FROM approvals WHERE state IN ('pending', 'approved') AND ends <= ?1 LIMIT 1000",
         )?
         .query_map([signed(now_ms)], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
+    let mut ended = Vec::new();
     for document in over {
         let mut approval: Approval = serde_json::from_str(&document)?;
         approval.tick(now_ms);
         update(transaction, &approval)?;
+        ended.push(approval.id);
     }
-    Ok(())
+    Ok(ended)
 }
 
 /// Writes an approval back.

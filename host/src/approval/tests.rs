@@ -573,3 +573,25 @@ async fn without_a_place_or_with_one_that_cannot_be_used_nobody_is_asked() {
         assert!(!refused.message.contains("/proc"), "the cause is in the log: {refused}");
     }
 }
+
+#[test]
+fn a_token_is_handed_out_for_what_is_approved_one_at_a_time_and_for_no_longer() {
+    let action = action("{\"to\":\"prod\"}");
+    let mut approval = fresh(&action, vec![need(Risk::Low, vec![group(&[], 1, 1)])], 1_000);
+    assert_eq!(approval.hand_out(120_000, 1_001).unwrap_err().reason, "pending_approval");
+    approval.review(review("lea", "lead", Vote::Approve, action.digest(), 1_100)).unwrap();
+    // It may run for 500 ms after the approval, so no token holds longer.
+    assert_eq!(approval.hand_out(120_000, 1_200).unwrap(), 1_600);
+    assert_eq!(approval.hand_out(120_000, 1_300).unwrap_err().reason, "token_issued");
+    assert_eq!(approval.hand_out(120_000, 1_600).unwrap_err().reason, "expired");
+    let mut approval = fresh(&action, vec![need(Risk::Low, vec![group(&[], 1, 1)])], 1_000);
+    approval.review(review("lea", "lead", Vote::Approve, action.digest(), 1_100)).unwrap();
+    assert_eq!(approval.hand_out(100, 1_100).unwrap(), 1_200);
+    assert_eq!(approval.hand_out(100, 1_200).unwrap(), 1_300, "the one before has ended");
+    // What an older gateway has written has no such field, and is read all the same.
+    let mut old = serde_json::to_value(&approval).unwrap();
+    old.as_object_mut().unwrap().remove("token_until_ms");
+    assert_eq!(serde_json::from_value::<Approval>(old).unwrap().token_until_ms, None);
+    approval.consume(action.digest(), &[], "call", 1_250).unwrap();
+    assert_eq!(approval.hand_out(100, 1_350).unwrap_err().reason, "consumed");
+}

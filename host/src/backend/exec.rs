@@ -6,14 +6,16 @@
 
 mod link;
 mod output;
+mod said;
+mod tokens;
+mod watch;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::{Answer, BackendError, Request};
 use crate::call::shares::{Full, Shares};
 use crate::call::{Call, Denial, DenialKind, Json, Share};
-use crate::capability::Purpose;
 use crate::command::frames::{self, Ended, Question, Reply, Stream};
 use crate::command::{Command, Refused};
 use crate::config;
@@ -25,6 +27,9 @@ use crate::redact::Redaction;
 
 use self::link::{Link, LinkError};
 use self::output::Output;
+use self::tokens::Brought;
+use self::watch::Health;
+pub use self::watch::Seen;
 
 /// How long a token holds, in seconds: until its command is started, which is at once.
 const TOKEN: u64 = 30;
@@ -34,13 +39,17 @@ const PREPARE: Duration = Duration::from_secs(30);
 const AFTER: Duration = Duration::from_secs(10);
 
 /// The commands of one executor.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
     name: Arc<str>,
     settings: config::Executor,
     redaction: Redaction,
     /// Calls under way, by caller.
     slots: Arc<Shares>,
+    /// The token that the caller brought; otherwise one is made when it is needed.
+    brought: Option<Brought>,
+    /// Whether it is there.
+    health: Arc<Health>,
 }
 
 /// What a call will run, as the executor found it before anybody was asked.
@@ -58,11 +67,12 @@ impl Client {
     #[must_use]
     pub fn new(settings: config::Executor, redaction: Redaction) -> Self {
         let (name, slots) = (settings.name.as_str().into(), Shares::new(settings.max_in_flight));
-        Self { name, slots, settings, redaction }
+        Self { name, slots, settings, redaction, brought: None, health: Health::new() }
     }
 
+    /// Its name in the configuration.
     #[must_use]
-    pub(super) fn name(&self) -> &Arc<str> {
+    pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
@@ -89,13 +99,28 @@ impl Client {
     /// A slot does not take its value, a file is not there, or the executor is away.
     pub async fn prepare(&self, call: &Call, params: Option<&Json>) -> Result<Resolved, BackendError> {
         let asked = self.asked(call, params).map_err(BackendError::Refused)?;
+        let permitted = match &self.brought {
+            Some(brought) => Some(self.checked(brought, call, &asked.command)?),
+            None => None,
+        };
         let question = Question::Prepare(asked).encode();
         let reply = async {
             let link = Link::ask(&self.settings.socket, &question).await?;
             link.next().await
         };
         let reply = tokio::time::timeout(PREPARE, reply).await;
+        if let Ok(Ok(Some(_))) = &reply {
+            self.health.up();
+        }
         match reply {
+            // The token is used with the call; until then it has not lost anything.
+            Ok(Ok(Some(Reply::Prepared { digest, .. })))
+                if permitted.is_some_and(|known| known != digest) =>
+            {
+                let text = "what would run now is not what the capability token is for: the program, a file or an argument has \
+                            changed";
+                Err(BackendError::Refused(Box::new(Denial::new(DenialKind::Forbidden, "changed", text))))
+            }
             Ok(Ok(Some(Reply::Prepared { digest, action }))) => {
                 Ok(Resolved { action: action.into(), digest })
             }
@@ -127,19 +152,10 @@ impl Client {
         let _place = place.map_err(|full| self.full(full))?;
         let asked = self.asked(call, request.params).map_err(BackendError::Refused)?;
         let Some(command) = self.settings.commands.find(&asked.command) else { return Err(self.garbled()) };
-        let purpose = Purpose {
-            audience: &self.name,
-            environment: &self.settings.environment,
-            command: &command.name,
-            subject: &call.principal.subject,
-            call: &call.id,
-            digest: resolved.digest,
+        let token = match &self.brought {
+            Some(Brought { token, .. }) => token.clone(),
+            None => self.mint(call, resolved, &call.id, TOKEN)?,
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let token = self.settings.key.mint(&purpose, now, TOKEN).map_err(|error| {
-            let denial = Denial::new(DenialKind::Unavailable, "unavailable", error.to_string());
-            BackendError::Refused(Box::new(denial))
-        })?;
         let question = Question::Run { call: asked, token: token.bytes().to_vec() }.encode();
         let most = command.timeout + AFTER;
         match tokio::time::timeout(most, self.run(command, &question)).await {
@@ -213,6 +229,7 @@ impl Client {
                     self.settings.socket.display()
                 );
                 tracing::warn!(executor = %self.name, "{reason}");
+                self.health.away(self.redaction.words(&reason));
                 self.unreachable(&reason, true)
             }
             LinkError::Lost(error) => {

@@ -38,6 +38,11 @@ impl Share {
         Self::of(["", "", subject])
     }
 
+    /// The share of strangers from a network, whoever they are.
+    pub(crate) fn of_network(network: &str) -> Self {
+        Self::of(["network", "", network])
+    }
+
     /// The share of the caller with this identity.
     fn of(identity: [&str; 3]) -> Self {
         static SEED: OnceLock<RandomState> = OnceLock::new();

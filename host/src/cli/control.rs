@@ -190,6 +190,7 @@ impl Order {
             | Command::Revive { .. }
             | Command::ApprovalsList { .. }
             | Command::ApprovalsShow { .. }
+            | Command::ApprovalsOwn { .. }
             | Command::ApprovalsReview { .. }
             | Command::ApprovalsCancel { .. } => PATIENCE,
         }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::{Telegram, Webhook};
+
 /// How people are asked before a call may go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approvals {
@@ -28,6 +30,12 @@ pub struct Approvals {
     pub max_pending_per_target: u32,
     /// How long approvals are kept that have ended.
     pub keep: Duration,
+    /// Whether they can be asked for and decided over HTTP.
+    pub http: bool,
+    /// Who hears what happens to them.
+    pub webhooks: Vec<Webhook>,
+    /// A bot that shows them and takes decisions.
+    pub telegram: Option<Telegram>,
 }
 
 impl Default for Approvals {
@@ -45,6 +53,9 @@ impl Default for Approvals {
             max_pending_per_caller: 20,
             max_pending_per_target: 3,
             keep: Duration::from_secs(30 * 86_400),
+            http: false,
+            webhooks: Vec::new(),
+            telegram: None,
         }
     }
 }

@@ -24,7 +24,7 @@ pub struct Change {
 
 /// Keys of parts that are opened once, when the gateway starts: the addresses it listens on, the record and its
 /// database, the state, the approvals, the engine of the plugins, the way to a collector of telemetry.
-const RESTART: [&str; 12] = [
+const RESTART: [&str; 13] = [
     "gateway.listen",
     "gateway.health_listen",
     "gateway.control_dir",
@@ -36,6 +36,7 @@ const RESTART: [&str; 12] = [
     "postgres",
     "state",
     "approvals.path",
+    "approvals.telegram",
     "telemetry",
 ];
 
@@ -180,6 +181,7 @@ impl Config {
         self.audit = super::Audit { enabled, mode, dir, store, ..self.audit };
         self.state.clone_from(&in_force.state);
         self.approvals.path.clone_from(&in_force.approvals.path);
+        self.approvals.telegram.clone_from(&in_force.approvals.telegram);
         self.telemetry.clone_from(&in_force.telemetry);
         self.typed = Typed::with(&self.typed, &in_force.typed, &held);
         self
@@ -306,7 +308,7 @@ mod tests {
     /// A key that is in no list here must not be taken for one that applies live.
     #[test]
     fn every_key_of_the_process_has_been_decided() {
-        const LIVE: [&str; 46] = [
+        const LIVE: [&str; 48] = [
             "gateway.log_level",
             "gateway.shutdown_grace_secs",
             "http.max_connections",
@@ -347,6 +349,8 @@ mod tests {
             "approvals.max_pending_per_caller",
             "approvals.max_pending_per_target",
             "approvals.keep_days",
+            "approvals.http",
+            "approvals.webhooks",
             "http.expected_routes",
             "http.dev_mode",
             "http.compression",

@@ -251,7 +251,7 @@ impl Control {
 }
 
 /// What the guards and the record see of a request.
-fn params(request: &Request) -> Result<Json, String> {
+pub(super) fn params(request: &Request) -> Result<Json, String> {
     let mut arguments = match serde_json::to_value(&request.command) {
         // A command without anything beside its name.
         Ok(serde_json::Value::String(_)) => serde_json::json!({}),

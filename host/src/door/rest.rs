@@ -12,6 +12,7 @@ mod challenge;
 mod client;
 mod compress;
 mod cors;
+mod execution;
 mod health;
 mod locate;
 mod media;
@@ -23,7 +24,7 @@ mod unbroken;
 mod who;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use axum::Router;
@@ -43,9 +44,10 @@ use super::guard::{self, Hosts, Origins};
 use super::server::{Hears, Limits, Peer};
 use crate::call::{About, Json, Told};
 use crate::config::Hops;
+use crate::control::ControlPlane;
 use crate::mcp::Params;
 use crate::mcp::client::{Client, Nobody};
-use crate::pipeline::{CallRequest, Once, Pipeline};
+use crate::pipeline::{Backend, BackendStatus, CallRequest, Once, Pipeline};
 use crate::route::problem::Problem;
 use crate::route::{Asked, Found, From, Matched, Read, Table, path};
 use crate::telemetry::context::Carried;
@@ -83,9 +85,20 @@ pub struct Front {
     pub once: Option<Arc<Once>>,
     /// No session.
     pub session: Arc<str>,
+    /// Carries out what people decide about approvals; none where that is not done over HTTP.
+    pub plane: Option<Arc<OnceLock<Weak<dyn ControlPlane>>>>,
 }
 
 impl Front {
+    /// The executors, and whether each was there of late.
+    fn executors(&self) -> Vec<(String, bool)> {
+        let generation = self.pipeline.current();
+        let executors = generation.backends().filter(|backend| matches!(backend, Backend::Exec(_)));
+        executors
+            .map(|backend| (backend.name().to_string(), backend.status() == BackendStatus::Ready))
+            .collect()
+    }
+
     /// The client of every call, and the session: there is none.
     #[must_use]
     pub fn nobody() -> (Arc<dyn Client>, Arc<str>) {
@@ -197,7 +210,13 @@ impl Exchange<'_> {
                 let text = "after its escapes are read, the path would be another route's: write the characters themselves";
                 return Err(Refusal::new(Problem::new(StatusCode::BAD_REQUEST, "ambiguous_path", text)));
             }
-            Found::Nothing => return self.own_page(table),
+            Found::Nothing => {
+                let page = execution::Page::at(sent).filter(|_| front.plane.is_some());
+                return match page {
+                    Some(page) => Box::pin(self.execution(page, body, cancelled)).await,
+                    None => self.own_page(table),
+                };
+            }
         };
         self.route(&matched, query, body, cancelled).await
     }
@@ -230,9 +249,9 @@ impl Exchange<'_> {
         let path = self.parts.uri.path();
         let reads = matches!(self.parts.method, Method::GET | Method::HEAD);
         let page = match path {
-            _ if table.is_empty() => None,
+            _ if table.is_empty() && self.front.plane.is_none() => None,
             "/openapi.json" => self.front.document.as_ref().map(|document| self.document(document)),
-            "/health" => Some(health::health(&self.front.programs, self.front.dev)),
+            "/health" => Some(health::health(&self.front.programs, &self.front.executors(), self.front.dev)),
             "/health/shallow" => Some(health::shallow()),
             _ => None,
         };
@@ -275,7 +294,7 @@ impl Exchange<'_> {
             farewell.tell(told, &entry.route, &matched.values);
         }
         media::accept(&entry.route, &parts.headers)?;
-        let (caller, who) = self.caller(&entry.route).await?;
+        let (caller, who) = self.caller(entry.route.auth).await?;
         // From here on the caller is known, so the guards count whatever becomes of the request.
         let known = refuse::Known { caller: &caller, entry };
         let taken = match self.take(entry, body, &who).await {

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::ops::Range;
 
 use smallvec::SmallVec;
 
@@ -45,6 +46,17 @@ const FEW: usize = 8;
 /// # Errors
 /// The first key that stands twice, however it is spelled, or that could be taken for another; or too much nesting.
 pub(super) fn check(text: &str, level: &'static Level) -> Result<(), Ambiguous> {
+    check_noting(text, level, &mut [])
+}
+
+/// The same, which also says where the values of some members of the outermost object stand.
+pub(super) fn check_noting(
+    text: &str,
+    level: &'static Level,
+    wanted: &mut [(&str, Option<Range<usize>>)],
+) -> Result<(), Ambiguous> {
+    // The one of them whose value is being read, and where its key ended.
+    let mut noting: Option<(usize, usize)> = None;
     let mut open: SmallVec<[Open<'_>; 8]> = SmallVec::new();
     // The keys of all open objects, the outermost first.
     let mut keys: SmallVec<[Cow<'_, str>; 24]> = SmallVec::new();
@@ -61,18 +73,26 @@ pub(super) fn check(text: &str, level: &'static Level) -> Result<(), Ambiguous> 
                 open.push(Open { keys: key_next.then_some(keys.len()), level: next, many: None });
             }
             b'}' | b']' => {
+                if open.len() == 1 {
+                    note(text, &mut noting, at, wanted);
+                }
                 if let Some(Open { keys: Some(start), .. }) = open.pop() {
                     keys.truncate(start);
                 }
                 key_next = false;
             }
             b',' => match open.last() {
-                Some(Open { keys: Some(_), .. }) => key_next = true,
+                Some(Open { keys: Some(_), .. }) => {
+                    if open.len() == 1 {
+                        note(text, &mut noting, at, wanted);
+                    }
+                    key_next = true;
+                }
                 Some(array) => (key_next, next) = (false, array.level),
                 None => key_next = false,
             },
             b'"' => {
-                let start = at;
+                let (start, outermost) = (at, open.len() == 1);
                 // A string without an end goes to the end of the text.
                 at = scan::string_end(bytes, at).map_or(bytes.len(), |end| end - 1);
                 if std::mem::take(&mut key_next)
@@ -86,6 +106,10 @@ pub(super) fn check(text: &str, level: &'static Level) -> Result<(), Ambiguous> 
                     if !object.is_new(&keys, &key) {
                         return Err(Ambiguous::Doubled(short(&key)));
                     }
+                    if outermost {
+                        noting =
+                            wanted.iter().position(|(name, _)| *name == key).map(|which| (which, at + 1));
+                    }
                     if let Some(many) = &mut object.many {
                         many.insert(key.clone());
                     }
@@ -97,6 +121,23 @@ pub(super) fn check(text: &str, level: &'static Level) -> Result<(), Ambiguous> 
         at += 1;
     }
     Ok(())
+}
+
+/// Writes down where a value ends that began after the key and its colon.
+fn note(
+    text: &str,
+    noting: &mut Option<(usize, usize)>,
+    end: usize,
+    wanted: &mut [(&str, Option<Range<usize>>)],
+) {
+    let Some((which, key_end)) = noting.take() else { return };
+    let Some(value) = text.get(key_end..end).and_then(|rest| rest.trim_start().strip_prefix(':')) else {
+        return;
+    };
+    let start = end - value.trim_start().len();
+    if let Some((_, place)) = wanted.get_mut(which) {
+        *place = Some(start..start + value.trim().len());
+    }
 }
 
 impl<'a> Open<'a> {
@@ -153,6 +194,27 @@ mod tests {
             assert_eq!(check(text), Ok(()), "{text}");
         }
         assert_eq!(check(&"[".repeat(70_000)), Err(Ambiguous::Deep));
+    }
+
+    #[test]
+    fn the_members_that_are_wanted_are_where_the_splicer_finds_them() {
+        for text in [
+            r#"{"arguments":{"arguments":1,"_meta":[2]},"name":"x","_meta":{"a":"}"}}"#,
+            r#" { "_meta" : {} , "arguments" : "a,b" } "#,
+            r#"{"argument\u0073":[1,{"b":2}] , "x":{"_meta":1}}"#,
+            r#"{"arguments":7}"#,
+            r#"{"arguments":null,"a":"_meta"}"#,
+            r#"["arguments",{"_meta":1}]"#,
+            "{}",
+            "7",
+        ] {
+            let mut wanted = [("arguments", None), ("_meta", None)];
+            check_noting(text, &FREE, &mut wanted).unwrap();
+            for (name, place) in wanted {
+                let found = place.map(|place| &text[place]);
+                assert_eq!(found, crate::mcp::splice::get(text, &format!("/{name}")), "{name} in {text}");
+            }
+        }
     }
 
     proptest! {

@@ -4,10 +4,12 @@
 //! every request says it in `_meta`, and every result says what kind it is. Only members of the protocol itself are
 //! touched here; everything else is copied byte for byte.
 
+use memchr::memmem::Finder;
 use serde_json::value::RawValue;
 
 use super::client_info::{self, ClientInfo};
 use super::revision::{REVISIONS, STATELESS};
+use super::seldom::Seldom;
 use super::splice::{self, Edit};
 use super::{code, message};
 
@@ -53,7 +55,8 @@ pub fn read_meta(params: &str) -> Result<ClientInfo, (i64, String)> {
 /// Whether a request's params say that it is of the stateless era.
 #[must_use]
 pub fn is_stateless(params: Option<&str>) -> bool {
-    params.is_some_and(|params| splice::get(params, VERSION).is_some())
+    static NAME: Seldom = Seldom::new(|| Finder::new("io.modelcontextprotocol/protocolVersion"));
+    params.is_some_and(|params| !NAME.is_missing(params) && splice::get(params, VERSION).is_some())
 }
 
 /// How the gateway names itself.

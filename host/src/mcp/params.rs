@@ -1,5 +1,7 @@
 //! The params of a message, read once, where it comes in: a [`Params`] is the proof that every reader reads them alike.
 
+use std::ops::Range;
+
 use serde_json::value::RawValue;
 
 use super::duplicate_keys::{self, Ambiguous};
@@ -8,7 +10,12 @@ use crate::call::Json;
 
 /// Params that have one meaning. Nothing else is taken into the pipeline or passed on to a server.
 #[derive(Clone, Debug)]
-pub struct Params(Json);
+pub struct Params {
+    json: Json,
+    /// Where these two stand, which every step of a call asks for.
+    arguments: Option<Range<usize>>,
+    meta: Option<Range<usize>>,
+}
 
 impl Params {
     /// Reads the params of a message of this method.
@@ -16,19 +23,33 @@ impl Params {
     /// # Errors
     /// A member that two readers could read differently.
     pub fn read(method: &str, json: Json) -> Result<Self, Ambiguous> {
-        check(method, json.get())?;
-        Ok(Self(json))
+        let mut found = [("arguments", None), ("_meta", None)];
+        duplicate_keys::check_noting(json.get(), method::params(method), &mut found)?;
+        let [(_, arguments), (_, meta)] = found;
+        Ok(Self { json, arguments, meta })
     }
 
     /// The text.
     #[must_use]
     pub fn get(&self) -> &str {
-        self.0.get()
+        self.json.get()
+    }
+
+    /// `arguments`, as they are spelled.
+    #[must_use]
+    pub fn arguments(&self) -> Option<&str> {
+        self.get().get(self.arguments.clone()?)
+    }
+
+    /// `_meta`, as it is spelled.
+    #[must_use]
+    pub fn meta(&self) -> Option<&str> {
+        self.get().get(self.meta.clone()?)
     }
 
     #[must_use]
     pub fn json(&self) -> &Json {
-        &self.0
+        &self.json
     }
 }
 

@@ -171,6 +171,12 @@ impl ArgumentSchema {
         Self { own: Some(own), ..self }
     }
 
+    /// Whether clients are shown another schema than the server's.
+    #[must_use]
+    pub fn is_edited(&self) -> bool {
+        self.own.is_some()
+    }
+
     /// What the server itself asks for.
     #[must_use]
     pub fn of_server(&self) -> &Self {

@@ -11,12 +11,12 @@ use tokio_util::sync::CancellationToken;
 use super::context::CallContext;
 use super::repeat::Begin;
 use super::rewritten::prepare;
-use super::{Answer, Body, Destination, Failure, Pipeline};
-use crate::approval::{Approval, Approvals, Draft, Need, Refusal, State, Waiting};
+use super::{Answer, Body, Destination, Failure, Generation, Locate, Pipeline};
+use crate::approval::{Approval, Approvals, Asked, Draft, Need, Refusal, State, Waiting};
 use crate::backend::exec::Resolved;
 use crate::call::{Call, Denial, DenialKind, Json, TargetKind};
 use crate::mcp::{Params, splice};
-use crate::policy::{Decision, Pending, Permitted, Policy};
+use crate::policy::{Decision, Pending, Permitted};
 use crate::rewrite::Prepared;
 
 /// Between two notifications about the progress of a call that waits.
@@ -38,10 +38,21 @@ pub(super) enum Approved {
     End(Result<Answer, Failure>),
 }
 
+/// A call about which people are asked.
+pub(super) struct Asking<'p> {
+    pub(super) people: &'p People,
+    call: Arc<Call>,
+    prepared: Prepared,
+    params: Json,
+    needs: Vec<Need>,
+    pub(super) resolved: Option<Resolved>,
+    pub(super) asked: Asked,
+}
+
 /// Where people are asked.
 #[derive(Debug)]
 pub(super) struct People {
-    approvals: Arc<Approvals>,
+    pub(super) approvals: Arc<Approvals>,
     /// The path of the endpoint; empty for the main one.
     endpoint: Arc<str>,
 }
@@ -60,7 +71,7 @@ impl People {
 
 impl Pipeline {
     /// What a command will run, which is known before anybody is asked about it.
-    async fn resolved(
+    pub(super) async fn resolved(
         &self,
         call: &Call,
         destination: &Destination,
@@ -84,6 +95,9 @@ impl Pipeline {
         destination: &Destination,
         cancelled: &CancellationToken,
     ) -> Approved {
+        if let Some(grant) = context.request.locate.and_then(Locate::grant) {
+            return Approved::End(self.grant(grant, context, ready, call, (destination, cancelled)).await);
+        }
         let failure = match ready {
             Ok(Ready::Now(permitted, prepared)) => {
                 match self.resolved(call, destination, prepared.params.as_ref(), cancelled).await {
@@ -143,26 +157,10 @@ impl Pipeline {
         destination: &Destination,
         cancelled: &CancellationToken,
     ) -> Result<(Permitted, Prepared, Option<Resolved>), Failure> {
-        let (policy, call) = (context.generation.policy(), pending.call().clone());
-        let Some(people) = self.people.as_ref().filter(|_| context.request.is_answered()) else {
-            return Err(policy.nobody_to_ask(&pending).into());
-        };
+        let policy = context.generation.policy();
+        let Asking { people, call, mut prepared, params, mut needs, mut resolved, asked } =
+            self.ask(context, &pending, destination, cancelled).await?;
         let approvals = &people.approvals;
-        let mut prepared = prepare(policy, context.generation.rewriters(), &call, destination)?;
-        let mut needs = people.needs(&pending);
-        let params = prepared.params.clone().unwrap_or_else(|| call.params.clone());
-        let mut resolved = self.resolved(&call, destination, Some(&params), cancelled).await?;
-        let draft = Draft {
-            endpoint: &people.endpoint,
-            call: &call,
-            also: &destination.also,
-            params: params.get(),
-            headers: &prepared.headers,
-            body: approvable(context.request.body)?,
-            resolved: resolved.as_ref().map(|resolved| &*resolved.action),
-        };
-        let asked = approvals.ask(&draft, needs.clone(), context.generation.id()).await;
-        let asked = asked.map_err(|refusal| denied(&refusal, None))?;
         let id = asked.approval.id.clone();
         let refused = |refusal: Refusal| Failure::from(denied(&refusal, Some(&id)));
         let approval = match asked.approval.state {
@@ -195,7 +193,7 @@ impl Pipeline {
         // The rules may have changed, too.
         let now = self.live.load();
         if now.id() != context.generation.id() {
-            needs = match judged_again(now.policy(), people, &call, destination) {
+            needs = match judged_again(&now, people, &call, destination) {
                 Ok(needs) => needs,
                 Err(why) => {
                     let _ended_already = approvals.cancel(&id, &format!("the rules changed: {why}")).await;
@@ -215,6 +213,46 @@ impl Pipeline {
             ("action_digest".to_owned(), stored.approval.digest),
         ]);
         Ok((permitted, prepared, resolved))
+    }
+
+    /// Whether this is an approval that this person asked for.
+    pub(crate) async fn asked_by(&self, id: &str, subject: &str) -> bool {
+        match &self.people {
+            Some(people) => {
+                people.approvals.get(id).await.is_ok_and(|approval| approval.requester.subject == subject)
+            }
+            None => false,
+        }
+    }
+
+    /// Asks for an approval of a call, as it would be sent. Nobody waits yet.
+    pub(super) async fn ask(
+        &self,
+        context: &CallContext<'_>,
+        pending: &Pending,
+        destination: &Destination,
+        cancelled: &CancellationToken,
+    ) -> Result<Asking<'_>, Failure> {
+        let (policy, call) = (context.generation.policy(), pending.call().clone());
+        let Some(people) = self.people.as_ref().filter(|_| context.request.is_answered()) else {
+            return Err(policy.nobody_to_ask(pending).into());
+        };
+        let prepared = prepare(policy, context.generation.rewriters(), &call, destination)?;
+        let needs = people.needs(pending);
+        let params = prepared.params.clone().unwrap_or_else(|| call.params.clone());
+        let resolved = self.resolved(&call, destination, Some(&params), cancelled).await?;
+        let draft = Draft {
+            endpoint: &people.endpoint,
+            call: &call,
+            also: &destination.also,
+            params: params.get(),
+            headers: &prepared.headers,
+            body: approvable(context.request.body)?,
+            resolved: resolved.as_ref().map(|resolved| &*resolved.action),
+        };
+        let asked = people.approvals.ask(&draft, needs.clone(), context.generation.id()).await;
+        let asked = asked.map_err(|refusal| denied(&refusal, None))?;
+        Ok(Asking { people, call, prepared, params, needs, resolved, asked })
     }
 
     /// Waits for a decision as long as the operator wants a call to wait, and says so to the client meanwhile.
@@ -251,13 +289,14 @@ impl Pipeline {
 
 /// What the guards of the present rules want of a call, or why they refuse it.
 fn judged_again(
-    policy: &Policy,
+    generation: &Generation,
     people: &People,
     call: &Arc<Call>,
     destination: &Destination,
 ) -> Result<Vec<Need>, String> {
-    match policy.weigh(call, &destination.also, destination.schema()) {
-        Ok(Decision::Permitted(_)) => Ok(Vec::new()),
+    let schema = destination.schema_of_client(generation.rewriters());
+    match generation.policy().weigh(call, &destination.also, schema, || Ok(())) {
+        Ok(Decision::Permitted(..)) => Ok(Vec::new()),
         Ok(Decision::Ask(pending)) => Ok(people.needs(&pending)),
         Err(denial) => Err(denial.message),
     }
@@ -298,7 +337,7 @@ fn approvable(body: Option<&Body>) -> Result<Option<&[u8]>, Denial> {
 }
 
 /// A refusal about an approval, as callers hear it.
-fn denied(refusal: &Refusal, id: Option<&str>) -> Denial {
+pub(super) fn denied(refusal: &Refusal, id: Option<&str>) -> Denial {
     let kind = match refusal.reason {
         "approvals_unavailable" => DenialKind::Unavailable,
         "too_many_pending" => DenialKind::RateLimited,

@@ -76,17 +76,27 @@ impl CallContext<'_> {
             tool: name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end]),
             backend: call.map_or("", |call| &call.target.backend),
             session: self.request.session,
-            arguments: arguments(params),
+            arguments: own_arguments(self.request.params),
             sent: None,
             generation: self.generation.id(),
         }
     }
 
+    /// Whether something else is wanted than the call itself.
+    pub(super) fn wants_grant(&self) -> bool {
+        self.request.locate.is_some_and(|locate| locate.grant().is_some())
+    }
+
     /// The arguments as the backend gets them, if a rewriter changed them.
     pub(super) fn sent<'b>(&self, prepared: &'b Prepared) -> Option<&'b str> {
         let sent = arguments(prepared.params.as_ref()?.get());
-        (sent != arguments(self.request.params.map_or("", Params::get))).then_some(sent)
+        (sent != own_arguments(self.request.params)).then_some(sent)
     }
+}
+
+/// The arguments as the client sent them; empty if there are none.
+fn own_arguments(params: Option<&Params>) -> &str {
+    params.and_then(Params::arguments).unwrap_or("")
 }
 
 /// The arguments in the params of a call; empty if there are none.

@@ -27,6 +27,35 @@ pub trait Locate: std::fmt::Debug + Send + Sync {
     fn about(&self) -> About {
         About::default()
     }
+
+    /// What is wanted instead of the call itself, if anything is.
+    fn grant(&self) -> Option<Grant> {
+        None
+    }
+
+    /// What its sender says about the request beside it, for the record alone.
+    fn notes(&self) -> &[(String, String)] {
+        &[]
+    }
+}
+
+/// What is wanted instead of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// That people are asked about it. Nobody waits for them.
+    Approval,
+    /// A capability token for it, once it is approved.
+    Token,
+}
+
+impl Grant {
+    /// What the record calls it.
+    pub(super) fn method(self) -> &'static str {
+        match self {
+            Self::Approval => "approvals/request",
+            Self::Token => "gateway/token",
+        }
+    }
 }
 
 /// A target with the backend that serves it.

@@ -9,12 +9,22 @@ use super::{Answer, AnswerKind, BackendError, Failure, Pipeline};
 use crate::call::{Call, Denial, Outcome};
 use crate::mcp::message;
 use crate::mcp::payload::PayloadError;
+use crate::mcp::schema::ArgumentSchema;
 use crate::plugin::BackendResponse;
 use crate::policy::{Permitted, Policy};
 use crate::redact::Words;
 use crate::rewrite::{Prepared, Rewriters};
 
-/// What the rewriters make of a call. What they make of its arguments is judged as what the client sent was.
+impl Destination {
+    /// The schema by which the arguments are judged as the client sent them. None where rewriters see them next and the server
+    /// shows the schema that it goes by: it will read what they make of the arguments, so that is judged, and only once.
+    pub(super) fn schema_of_client(&self, rewriters: &Rewriters) -> Option<&ArgumentSchema> {
+        let is_rewritten = || rewriters.see_requests(self.backend.name());
+        self.schema().filter(|schema| schema.is_edited() || !is_rewritten())
+    }
+}
+
+/// What the rewriters make of a call. What they make of its arguments is judged as what a client sends is.
 pub(super) fn prepare(
     policy: &Policy,
     rewriters: &Rewriters,
@@ -22,11 +32,20 @@ pub(super) fn prepare(
     destination: &Destination,
 ) -> Result<Prepared, Denial> {
     let prepared = rewriters.prepare(call)?;
-    if let Some(params) = &prepared.params
-        && let Some(schema) = destination.schema()
-        && let Err(denial) = policy.still_fits(call, params, schema)
-    {
-        return Err(prepared.misfit(&denial));
+    let Some(schema) = destination.schema() else { return Ok(prepared) };
+    let is_judged = destination.schema_of_client(rewriters).is_some();
+    match &prepared.params {
+        Some(params) => {
+            if let Err(denial) = policy.still_fits(call, params, schema) {
+                // The mistake may have been there before.
+                if !is_judged {
+                    policy.still_fits(call, &call.params, schema)?;
+                }
+                return Err(prepared.misfit(&denial));
+            }
+        }
+        None if !is_judged => policy.still_fits(call, &call.params, schema)?,
+        None => {}
     }
     Ok(prepared)
 }

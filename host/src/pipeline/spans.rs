@@ -43,7 +43,7 @@ fn begin(request: &CallRequest<'_>) -> CallSpan {
         session: request.session,
         door: request.door,
         version: request.client.client_info().version,
-        meta: request.params.map(Params::get).and_then(|params| splice::get(params, "/_meta")),
+        meta: request.params.and_then(Params::meta),
         carried: request.trace,
     })
 }

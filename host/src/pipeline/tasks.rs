@@ -7,10 +7,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
 use parking_lot::Mutex;
 
 use crate::call::shares::Crowd;
 use crate::call::{Call, Principal, Share, Target, TargetKind};
+use crate::mcp::seldom::Seldom;
 use crate::mcp::{era, splice};
 
 /// How many tasks are remembered. Beyond them the oldest of the caller who began most goes first, so that nobody's tasks
@@ -42,7 +44,8 @@ struct Begun {
 impl Tasks {
     /// Remembers the task that a result announces, if it does.
     pub(super) fn note(&self, call: &Call, result: &str) {
-        if call.target.kind != TargetKind::Tool {
+        static ID: Seldom = Seldom::new(|| Finder::new("taskId"));
+        if call.target.kind != TargetKind::Tool || ID.is_missing(result) {
             return;
         }
         // 2025-11-25 has it one level down.

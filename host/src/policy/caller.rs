@@ -56,6 +56,12 @@ impl Caller {
         Self { known: ArcSwapOption::from_pointee(known), ..Self::new(credential) }
     }
 
+    /// A caller whom a door knows by another proof than a credential, as the operator's file says.
+    #[must_use]
+    pub(crate) fn vouched(credential: Credential, principal: Principal) -> Self {
+        Self::anonymous(credential, principal)
+    }
+
     /// A caller whom an authenticator has accepted for ever.
     #[cfg(test)]
     pub(crate) fn accepted(credential: Credential, principal: Principal) -> Self {

@@ -6,10 +6,10 @@ use super::permit::{Permits, Permitted};
 use crate::call::Call;
 use crate::plugin::{ApprovalRequest, Plugin};
 
-/// Whether a call may go on now, or once people have approved it.
+/// Whether a call may go on now, with what was made ready for it, or once people have approved it.
 #[derive(Debug)]
-pub enum Decision {
-    Permitted(Permitted),
+pub enum Decision<T> {
+    Permitted(Permitted, T),
     Ask(Box<Pending>),
 }
 

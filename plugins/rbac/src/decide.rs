@@ -369,6 +369,8 @@ impl Roles {
                 Some("list" | "show") => {
                     (rule.see_approvals || named(), "see what waits for approval with", "approvals.read")
                 }
+                // How a request of one's own stands, which the gateway makes sure of.
+                Some("own") => (rule.has_any_permission(), "ask about", "any"),
                 Some("approve" | "reject") => (rule.decide || named(), "decide with", "approvals.decide"),
                 Some(_) | None => (rule.control || named(), "act as an operator on", "control"),
             },

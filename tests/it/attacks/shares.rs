@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::http_door::client::{Door, NEWEST, request, tool};
 use crate::http_door::raw::{Raw, post};
-use crate::support::{HttpServer, Setup, code, eventually, free_address, get, reason};
+use crate::support::{HttpServer, Setup, code, eventually, free_address, get, mint, reason};
 
 /// A refused request on a connection that stays open.
 const REFUSED: &[u8] = b"GET /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -41,6 +41,36 @@ fn strangers_hold_every_connection() {
         assert_eq!(eve.structured("echo")["name"], "echo");
     }
     drop((held, more));
+}
+
+/// Each wrong token costs what a right one costs. While many are refused they wait for their turn, and what finds no place to
+/// wait is told to come again; callers who are known notice nothing, and a new one gets in.
+#[test]
+fn a_flood_of_wrong_tokens_is_verified_in_turn() {
+    let door = Door::open(Setup::echo(), "");
+    let ann = door.client("ann").hello(NEWEST);
+    let wrong =
+        post(&door.anyone().bearer(&format!("{}x", mint("eve", "admin", 3600))), &opening().to_string());
+    let mut statuses = std::collections::BTreeMap::<u16, usize>::new();
+    eventually("some are told to come again", || {
+        let mut flood: Vec<Raw> = (0..100).map(|_| Raw::sent(&door.address, wrong.as_bytes())).collect();
+        assert_eq!(ann.structured("echo")["name"], "echo");
+        for stranger in &mut flood {
+            let response = stranger.response();
+            let status = response.split_whitespace().nth(1).unwrap().parse().unwrap();
+            assert!(status == 401 || response.contains("retry-after: 1"), "{response}");
+            *statuses.entry(status).or_default() += 1;
+        }
+        statuses.contains_key(&503).then_some(())
+    });
+    assert!(statuses.keys().all(|status| [401, 503].contains(status)), "{statuses:?}");
+    // Somebody new, from elsewhere, has a place of their own in the middle of it.
+    let flood: Vec<Raw> = (0..100).map(|_| Raw::sent(&door.address, wrong.as_bytes())).collect();
+    let mut bob = Raw::connect_from(Ipv4Addr::new(127, 0, 0, 2), &door.address);
+    bob.send(post(&door.client("bob"), &opening().to_string()).as_bytes());
+    let welcome = bob.response();
+    assert!(welcome.starts_with("HTTP/1.1 200"), "{welcome}");
+    drop(flood);
 }
 
 #[test]

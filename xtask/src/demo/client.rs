@@ -17,25 +17,25 @@ const LINE: u64 = 8 << 20;
 
 /// When a step must be over.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Deadline(Instant);
+pub(crate) struct Deadline(Instant);
 
 impl Deadline {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Instant::now() + STEP)
     }
 
-    pub(super) fn left(self) -> Duration {
+    pub(crate) fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
 }
 
 /// The answer to a request: its `result` or its `error`.
 #[derive(Debug)]
-pub(super) struct Answer(Value);
+pub(crate) struct Answer(Value);
 
 impl Answer {
     /// The result, where one is expected.
-    pub(super) fn result(mut self) -> anyhow::Result<Value> {
+    pub(crate) fn result(mut self) -> anyhow::Result<Value> {
         match self.0.get_mut("result").map(Value::take) {
             Some(result) => Ok(result),
             None => bail!("refused, but should not be: {self}"),
@@ -43,7 +43,7 @@ impl Answer {
     }
 
     /// The refusal for a person, where one with this code is expected.
-    pub(super) fn refusal(self, code: i64) -> anyhow::Result<String> {
+    pub(crate) fn refusal(self, code: i64) -> anyhow::Result<String> {
         let error = self.0.get("error");
         let found = error.and_then(|error| error.get("code")).and_then(Value::as_i64);
         ensure!(found == Some(code), "{code} was expected, not {self}");
@@ -51,8 +51,13 @@ impl Answer {
         Ok(format!("{code} {}", message.context("an error without a message")?))
     }
 
+    /// The result or the error, whichever it is.
+    pub(crate) fn value(&self) -> &Value {
+        self.0.get("result").or_else(|| self.0.get("error")).unwrap_or(&self.0)
+    }
+
     /// A fact that an error carries.
-    pub(super) fn data(&self, key: &str) -> Option<&Value> {
+    pub(crate) fn data(&self, key: &str) -> Option<&Value> {
         self.0.get("error")?.get("data")?.get(key)
     }
 }
@@ -66,7 +71,7 @@ impl fmt::Display for Answer {
 
 /// A running gateway and our end of the conversation with it.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     child: Child,
     /// None once we hung up.
     stdin: Option<ChildStdin>,
@@ -76,7 +81,7 @@ pub(super) struct Client {
 
 impl Client {
     /// Starts the gateway.
-    pub(super) fn start(mut gateway: Command) -> anyhow::Result<Self> {
+    pub(crate) fn start(mut gateway: Command) -> anyhow::Result<Self> {
         let mut child = gateway
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -102,7 +107,7 @@ impl Client {
     }
 
     /// Sends a request and waits for its answer.
-    pub(super) fn request(&mut self, method: &str, params: &Value, by: Deadline) -> anyhow::Result<Answer> {
+    pub(crate) fn request(&mut self, method: &str, params: &Value, by: Deadline) -> anyhow::Result<Answer> {
         self.last_id += 1;
         let id = self.last_id;
         self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))?;
@@ -124,23 +129,23 @@ impl Client {
 
     /// Calls a tool.
     #[allow(clippy::needless_pass_by_value, reason = "it is called with json!(…) in place")]
-    pub(super) fn call(&mut self, tool: &str, arguments: Value, by: Deadline) -> anyhow::Result<Answer> {
+    pub(crate) fn call(&mut self, tool: &str, arguments: Value, by: Deadline) -> anyhow::Result<Answer> {
         self.request("tools/call", &json!({"name": tool, "arguments": arguments}), by)
     }
 
-    pub(super) fn notify(&mut self, method: &str) -> anyhow::Result<()> {
+    pub(crate) fn notify(&mut self, method: &str) -> anyhow::Result<()> {
         self.send(&json!({"jsonrpc": "2.0", "method": method}))
     }
 
     /// Tells the gateway to read its configuration again, by SIGHUP.
-    pub(super) fn hang_signal(&self) -> anyhow::Result<()> {
+    pub(crate) fn hang_signal(&self) -> anyhow::Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         let pid = pid.context("the gateway has no process id")?;
         rustix::process::kill_process(pid, rustix::process::Signal::HUP).context("cannot send SIGHUP")
     }
 
     /// Closes the gateway's input, after which it must end by itself, with exit code 0.
-    pub(super) fn hang_up(&mut self, by: Deadline) -> anyhow::Result<()> {
+    pub(crate) fn hang_up(&mut self, by: Deadline) -> anyhow::Result<()> {
         self.stdin = None;
         let status = wait(&mut self.child, by).context("the gateway did not end")?;
         ensure!(status.success(), "the gateway ended with {status}");
@@ -164,7 +169,7 @@ impl Drop for Client {
 }
 
 /// Waits for a program to end, and kills it when the time is up.
-pub(super) fn wait(child: &mut Child, by: Deadline) -> anyhow::Result<std::process::ExitStatus> {
+pub(crate) fn wait(child: &mut Child, by: Deadline) -> anyhow::Result<std::process::ExitStatus> {
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);

@@ -15,7 +15,7 @@ use crate::workspace::{Host, Workspace};
 use super::client::{Deadline, wait};
 
 /// Variables of the person at the keyboard that must not change what the demo shows.
-const FOREIGN: [&str; 8] = [
+pub(crate) const FOREIGN: [&str; 8] = [
     "BACKEND_SHARED_SECRET",
     "DATABASE_URL",
     "HEALTH_TOKEN",
@@ -28,7 +28,7 @@ const FOREIGN: [&str; 8] = [
 
 /// Everything the demo needs but the client.
 #[derive(Debug)]
-pub(super) struct Scene {
+pub(crate) struct Scene {
     dir: tempfile::TempDir,
     gateway: PathBuf,
     backend: PathBuf,
@@ -41,7 +41,7 @@ pub(super) struct Scene {
 
 impl Scene {
     /// Makes the folder, mints the token, starts the HTTP server and writes the configuration.
-    pub(super) fn set(workspace: &Workspace) -> anyhow::Result<Self> {
+    pub(crate) fn set(workspace: &Workspace) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("sentinel-demo-").tempdir()?;
         let backend = workspace.binary(Host::Debug, "fixture-backend");
         let (http, address) = start_http(&backend)?;
@@ -56,7 +56,7 @@ impl Scene {
     }
 
     /// The gateway, ready to be started; its log goes to a file.
-    pub(super) fn gateway(&self) -> Command {
+    pub(crate) fn gateway(&self) -> Command {
         let mut command = self.command();
         command.arg("--config").arg(self.config());
         match File::create(self.dir.path().join("gateway.log")) {
@@ -67,28 +67,28 @@ impl Scene {
     }
 
     /// Runs a command of the gateway with the demo's configuration, and returns its output.
-    pub(super) fn ask(&self, args: &[&str], by: Deadline) -> anyhow::Result<String> {
+    pub(crate) fn ask(&self, args: &[&str], by: Deadline) -> anyhow::Result<String> {
         self.output(self.command().args(args).arg("--config").arg(self.config()), by)
     }
 
     /// What the gateway has written to its log so far.
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let log = fs::read(self.dir.path().join("gateway.log")).unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()
     }
 
     /// From now on the weather service's `flaky` fails.
-    pub(super) fn fall_ill(&self) -> anyhow::Result<()> {
+    pub(crate) fn fall_ill(&self) -> anyhow::Result<()> {
         fs::write(self.flag(), "").context("cannot write the flag file")
     }
 
     /// From now on it works again.
-    pub(super) fn heal(&self) -> anyhow::Result<()> {
+    pub(crate) fn heal(&self) -> anyhow::Result<()> {
         fs::remove_file(self.flag()).context("cannot remove the flag file")
     }
 
     /// Writes the configuration anew, with this tool switched off.
-    pub(super) fn disable(&self, tool: &str) -> anyhow::Result<()> {
+    pub(crate) fn disable(&self, tool: &str) -> anyhow::Result<()> {
         self.write_config(&[tool])
     }
 
@@ -224,14 +224,14 @@ fn start_http(backend: &PathBuf) -> anyhow::Result<(Child, String)> {
 }
 
 /// 64 characters of hexadecimal from the kernel's source of randomness.
-fn random_secret() -> anyhow::Result<String> {
+pub(crate) fn random_secret() -> anyhow::Result<String> {
     let mut bytes = [0_u8; 32];
     File::open("/dev/urandom")?.read_exact(&mut bytes).context("no randomness")?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A TOML string.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 

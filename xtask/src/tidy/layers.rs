@@ -49,14 +49,23 @@ const LAYERS: [(&str, &[&str]); 29] = [
     (
         "pipeline",
         &[
-            "session", "state", "plugin", "policy", "approval", "audit", "control", "rewrite", "backend",
+            "session",
+            "state",
+            "plugin",
+            "policy",
+            "approval",
+            "audit",
+            "control",
+            "rewrite",
+            "backend",
             "route",
+            "capability",
         ],
     ),
-    ("door", &["queue", "pipeline", "session", "control", "route"]),
+    ("door", &["queue", "pipeline", "session", "control", "route", "approval", "capability"]),
     // A process of its own: it knows nothing of calls, plugins and doors.
     ("executor", &["command", "capability", "sandbox"]),
-    ("cli", &["app", "audit", "plugin", "confined", "control", "executor", "capability"]),
+    ("cli", &["app", "audit", "plugin", "confined", "control", "executor", "capability", "command"]),
     ("main", &["cli", "app"]),
 ];
 

@@ -1,7 +1,7 @@
 //! What people do about calls that wait for them.
 
 use super::Plane;
-use crate::approval::{Approval, Approvals, Person, Refusal, State};
+use crate::approval::{Approval, Approvals, Person, Refusal, Shown, State, unknown};
 use crate::control::{ControlError, Permitted, Report, ShownApproval, Vote};
 
 use std::sync::Arc;
@@ -19,8 +19,18 @@ impl Plane {
     /// One approval, as every channel shows it.
     pub(super) async fn show_approval(&self, id: &str) -> Result<Report, ControlError> {
         let shown = self.approvals().show(id).await.map_err(refused)?;
-        let Approval { id, state, digest, .. } = shown.approval;
-        Ok(Report::Approval(Box::new(ShownApproval { id, state, digest, text: shown.text })))
+        Ok(Report::Approval(Box::new(facts(shown))))
+    }
+
+    /// How a request of the caller stands. That there is one of somebody else is nobody's business.
+    pub(super) async fn own_approval(&self, permitted: &Permitted, id: &str) -> Result<Report, ControlError> {
+        let shown = self.approvals().show(id).await.map_err(refused)?;
+        if shown.approval.requester.subject != permitted.call().principal.subject {
+            return Err(refused(unknown(id)));
+        }
+        // What people are shown is for people.
+        let facts = ShownApproval { text: String::new(), ..facts(shown) };
+        Ok(Report::Approval(Box::new(facts)))
     }
 
     /// Takes the decision of the caller of this command.
@@ -53,6 +63,26 @@ impl Plane {
         let why = if why.is_empty() { format!("by {who}") } else { format!("by {who}: {why}") };
         self.approvals().cancel(id, &why).await.map_err(refused)?;
         Ok(Report::Done(format!("{id} is cancelled")))
+    }
+}
+
+fn facts(shown: Shown) -> ShownApproval {
+    let Shown { approval, text, target, backend } = shown;
+    ShownApproval {
+        risk: approval.risk().as_str().to_owned(),
+        requester: approval.requester.subject.clone(),
+        target,
+        backend,
+        created_ms: approval.created_ms,
+        ends_ms: approval.ends_ms(),
+        approvers: approval.approvers().into_iter().map(str::to_owned).collect(),
+        why: (approval.state.is_final() && approval.state != State::Consumed)
+            .then(|| approval.over().message),
+        consumed_by: approval.consumed_by,
+        id: approval.id,
+        state: approval.state,
+        digest: approval.digest,
+        text,
     }
 }
 

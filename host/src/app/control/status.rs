@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{EndpointView, Plane};
-use crate::backend::{self, Server};
+use crate::backend::{self, Backend, Server, exec};
 use crate::control::{
     BackendStatus, CallStatus, EndpointStatus, Generation, OffStatus, Origin, Record, RefusedStatus, Running,
     Status, Switch, Time,
@@ -103,12 +103,42 @@ fn ordered(order: Order) -> OffStatus {
 impl EndpointView {
     fn status(&self, now: Time) -> EndpointStatus {
         let generation = self.pipeline.current();
-        let backends = generation.registry().backends();
+        let servers = generation.registry().backends().iter().map(|server| self.backend(server, now));
+        let executors = generation.backends().filter_map(|backend| match backend {
+            Backend::Exec(client) => Some(self.executor(&client, now)),
+            Backend::Mcp(_) | Backend::Http(_) | Backend::Engine(_) => None,
+        });
         EndpointStatus {
             mount: self.mount.clone(),
             sessions: self.subscribers.count(),
             tools: self.pipeline.tools(),
-            backends: backends.iter().map(|backend| self.backend(backend, now)).collect(),
+            backends: servers.chain(executors).collect(),
+        }
+    }
+
+    /// Its process is the operator's, so it is known only whether it answers.
+    fn executor(&self, client: &exec::Client, now: Time) -> BackendStatus {
+        let exec::Seen { status, since, starts, last_error } = client.seen();
+        let at = |moment: Instant| now.ago(moment.elapsed());
+        let (state, why) = match status {
+            backend::Status::Ready => ("ready", None),
+            backend::Status::Starting => ("starting", Some("it has not been asked yet".to_owned())),
+            backend::Status::Down { reason, .. } => ("down", Some(reason.to_string())),
+            backend::Status::Stopped => ("stopped", None),
+        };
+        let (last_error, last_error_at) =
+            last_error.map(|(error, moment)| (error.to_string(), at(moment))).unzip();
+        BackendStatus {
+            name: client.name().to_string(),
+            state: state.to_owned(),
+            why,
+            since: at(since),
+            pid: None,
+            starts,
+            in_flight: client.in_flight(),
+            switched_off: self.pipeline.policy().kill().is_off(client.name()),
+            last_error,
+            last_error_at,
         }
     }
 

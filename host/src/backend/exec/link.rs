@@ -14,13 +14,16 @@ use tokio::io::unix::AsyncFd;
 use crate::command::frames::{FRAME, Malformed, Reply};
 
 /// Why there is no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
     /// Nobody listens.
+    #[error("nobody listens on its socket: {0}")]
     Away(io::Error),
     /// The connection broke.
+    #[error("the connection was lost: {0}")]
     Lost(io::Error),
     /// What came is no message of the protocol.
+    #[error("it does not speak the protocol of executors")]
     Malformed(Malformed),
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
@@ -22,6 +23,7 @@ use super::transport::{Outgoing, Sender, TransportError};
 use crate::mcp::client::ClientNotice;
 use crate::mcp::client::{Answered, Client, Nobody, ServerRequest};
 use crate::mcp::payload::PayloadError;
+use crate::mcp::seldom::Seldom;
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, era, message, method};
 use crate::policy::Permitted;
@@ -184,7 +186,9 @@ impl Peer {
         let Request { errand, params, headers, client, patience, longest } = request;
         let method = errand.method();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let token = params.and_then(|params| splice::get(params, "/_meta/progressToken"));
+        static TOKEN: Seldom = Seldom::new(|| Finder::new("progressToken"));
+        let token = params.filter(|params| !TOKEN.is_missing(params));
+        let token = token.and_then(|params| splice::get(params, "/_meta/progressToken"));
         // Tokens are unique per client only; the upstream one is the gateway's id.
         let replaced = token.zip(params).and_then(|(_, params)| {
             let edit = Edit::Set { pointer: "/_meta/progressToken".to_owned(), json: id.to_string() };

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::raw::RawRbac;
+use super::super::raw::{RawRbac, RawTelegram, RawWebhook};
 use super::{Checker, Raw, duration};
 use crate::config::problem::nearest;
-use crate::config::{Approvals, Audit};
+use crate::config::{Approvals, Audit, Secret, Telegram, TelegramUser, Webhook, WebhookKey};
 
 impl Checker<'_> {
     /// Beside the record, unless there is no place for one. All endpoints of a gateway share one file.
@@ -16,6 +16,10 @@ impl Checker<'_> {
         if mounted && self.typed("/approvals") {
             let text = "approvals are for all endpoints alike, as the main file says";
             self.problem("/approvals", text, "leave it to the main file");
+        }
+        if own.http && !mounted && raw.http.is_none() {
+            let text = "approvals cannot be decided over HTTP, because the gateway does not listen there";
+            self.problem("/approvals/http", text, "add [http], or leave this out");
         }
         let beside = || {
             (raw.audit.dir.is_some() || self.state_home().is_some()).then(|| audit.dir.join("approvals.db"))
@@ -38,7 +42,122 @@ impl Checker<'_> {
             max_pending_per_caller: own.max_pending_per_caller,
             max_pending_per_target: own.max_pending_per_target,
             keep: seconds(own.keep_days) * 86_400,
+            http: own.http && !mounted,
+            telegram: own
+                .telegram
+                .as_ref()
+                .filter(|_| !mounted)
+                .and_then(|raw_bot| self.telegram(raw_bot, &raw.rbac)),
+            webhooks: if mounted { Vec::new() } else { self.webhooks(&own.webhooks) },
         }
+    }
+
+    fn telegram(&mut self, raw: &RawTelegram, rbac: &RawRbac) -> Option<Telegram> {
+        const AT: &str = "/approvals/telegram";
+        let at = |key: &str| format!("{AT}/{key}");
+        let token = match &raw.token {
+            Some(typed) => self.interpolate(&at("token"), "", typed).and_then(|token| {
+                let text = token.expose();
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":_-".contains(&byte);
+                if !(16..=128).contains(&text.len()) || !text.bytes().all(plain) {
+                    let hint = "it looks like 123456789:AA… and comes from @BotFather";
+                    self.problem(&at("token"), "this is no token of a bot", hint);
+                    return None;
+                }
+                if token.hidden().is_empty() {
+                    let hint = "name a variable or a file: \"${NAME}\", \"${file:PATH}\"";
+                    self.warn(&at("token"), "this is a secret written into the file", hint);
+                }
+                Some(Secret::new(text))
+            }),
+            None => {
+                self.problem(&at("token"), "the bot needs its token", "token = \"${TELEGRAM_TOKEN}\"");
+                None
+            }
+        };
+        if raw.chat.is_none() {
+            let hint = "chat = -1001234567890, the number of the group, or that of a person";
+            self.problem(&at("chat"), "the bot needs the chat that it writes to", hint);
+        }
+        if raw.users.is_empty() {
+            let hint = "users = [{ id = 123456789, subject = \"lea\", role = \"lead\" }]";
+            self.warn(&at("users"), "nobody's buttons count, so it only shows what waits", hint);
+        }
+        let mut users: Vec<TelegramUser> = Vec::new();
+        let mut roles = Vec::new();
+        for (index, user) in raw.users.iter().enumerate() {
+            let own = at(&format!("users/{index}"));
+            let (Some(id), Some(subject), Some(role)) = (user.id, &user.subject, &user.role) else {
+                let hint = "{ id = 123456789, subject = \"lea\", role = \"lead\" }";
+                self.problem(&own, "a user needs an id, a subject and a role", hint);
+                continue;
+            };
+            if users.iter().any(|known| known.id == id) {
+                self.problem(&own, format!("the id {id} stands there twice"), "one entry for each account");
+            }
+            roles.push(role.clone());
+            users.push(TelegramUser { id, subject: subject.clone(), role: role.clone() });
+        }
+        self.roles_that_decide(&at("users"), &roles, rbac);
+        let api = match &raw.api {
+            Some(typed) => self.url(&at("api"), typed)?.expose().trim_end_matches('/').to_owned(),
+            None => "https://api.telegram.org".to_owned(),
+        };
+        Some(Telegram { api, token: token?, chat: raw.chat?, users })
+    }
+
+    fn webhooks(&mut self, raw: &[RawWebhook]) -> Vec<Webhook> {
+        const MOST: usize = 8;
+        if raw.len() > MOST {
+            let text = format!("there are {} webhooks", raw.len());
+            self.problem("/approvals/webhooks", text, format!("{MOST} at most"));
+        }
+        let mut webhooks = Vec::new();
+        for (index, typed) in raw.iter().enumerate() {
+            let at = format!("/approvals/webhooks/{index}");
+            let (url_at, secret_at) = (format!("{at}/url"), format!("{at}/secret"));
+            let url = match &typed.url {
+                Some(typed) => self.url(&url_at, typed),
+                None => {
+                    let hint = "url = \"https://example.org/approvals\"";
+                    self.problem(&url_at, "a webhook needs its url", hint);
+                    None
+                }
+            };
+            let secret = match &typed.secret {
+                Some(typed) => {
+                    let secret = self.interpolate(&secret_at, "", typed);
+                    secret.map(|secret| {
+                        if secret.hidden().is_empty() {
+                            let hint = "name a variable or a file: \"${NAME}\", \"${file:PATH}\"";
+                            self.warn(&secret_at, "this is a secret written into the file", hint);
+                        }
+                        // Whatever it was made of.
+                        Secret::new(secret.expose())
+                    })
+                }
+                None => {
+                    let hint = "secret = \"${APPROVALS_WEBHOOK_KEY}\", a text like whsec_ and the base64 of 32 random bytes";
+                    self.problem(
+                        &secret_at,
+                        "a webhook needs the key that its messages are signed with",
+                        hint,
+                    );
+                    None
+                }
+            };
+            let (Some(url), Some(secret)) = (url, secret) else { continue };
+            match WebhookKey::parse(secret.expose()) {
+                Ok(key) => {
+                    webhooks.push(Webhook { name: format!("approvals.webhooks[{index}]"), url, secret, key })
+                }
+                Err(error) => {
+                    let hint = "make one: echo whsec_$(head -c 32 /dev/urandom | base64)";
+                    self.problem(&secret_at, error.to_string(), hint);
+                }
+            }
+        }
+        webhooks
     }
 
     fn asking_rules(&mut self, rbac: &RawRbac) {

@@ -43,6 +43,53 @@ pub(in crate::config) struct RawApprovals {
     /// Approvals that have ended are removed after so many days.
     #[schemars(range(min = 1, max = 3_650))]
     pub(in crate::config) keep_days: u32,
+    /// Whether they can be asked for and decided over HTTP: `/approvals/…` for people and programs that decide, and
+    /// `/approvals/request`, `/gateway/token`, `/gateway/execute` and `/commands/…` for those who want a command run. Everybody needs a
+    /// credential and the permission for what they do.
+    pub(in crate::config) http: bool,
+    /// Who hears what happens to them. A webhook is never waited for.
+    pub(in crate::config) webhooks: Vec<RawWebhook>,
+    /// A Telegram bot that shows people what waits. Its buttons reject whatever waits, and approve what has no high risk.
+    pub(in crate::config) telegram: Option<RawTelegram>,
+}
+
+/// A bot of Telegram. It asks Telegram for what people press (long polling), so nothing has to reach this machine. Who presses a
+/// button is known by the number of their account; whoever has that account has the rights of `subject` and `role` here.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawTelegram {
+    /// The bot's token; name a variable or a file for it: "${TELEGRAM_TOKEN}".
+    pub(in crate::config) token: Option<String>,
+    /// The chat that it writes to. Buttons of messages in other chats count for nothing.
+    pub(in crate::config) chat: Option<i64>,
+    /// Whose buttons count.
+    pub(in crate::config) users: Vec<RawTelegramUser>,
+    /// Where Telegram's API is; by default https://api.telegram.org.
+    pub(in crate::config) api: Option<String>,
+}
+
+/// Somebody whose buttons count.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawTelegramUser {
+    /// The number of the account.
+    pub(in crate::config) id: Option<i64>,
+    /// Who that is here: as the subject of a token.
+    pub(in crate::config) subject: Option<String>,
+    /// Their role, which needs the permission `approvals.decide`.
+    pub(in crate::config) role: Option<String>,
+}
+
+/// A receiver that hears of requests, decisions and uses, signed as "Standard Webhooks" say. It gets the text that people are
+/// shown, without secrets of the configuration.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawWebhook {
+    /// Where it is; `${NAME}` and `${file:PATH}` are replaced.
+    pub(in crate::config) url: Option<String>,
+    /// The key that the receiver checks signatures with: `whsec_` and the base64 of 24 to 64 bytes; name a variable or a file for
+    /// it: "${APPROVALS_WEBHOOK_KEY}".
+    pub(in crate::config) secret: Option<String>,
 }
 
 impl Default for RawApprovals {
@@ -59,6 +106,9 @@ impl Default for RawApprovals {
             max_pending_per_caller: 20,
             max_pending_per_target: 3,
             keep_days: 30,
+            http: false,
+            webhooks: Vec::new(),
+            telegram: None,
         }
     }
 }

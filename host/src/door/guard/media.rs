@@ -6,6 +6,7 @@ use super::{Rejection, trimmed};
 
 const JSON: (&str, &str) = ("application", "json");
 const EVENTS: (&str, &str) = ("text", "event-stream");
+const BOTH: &[u8] = b"application/json, text/event-stream";
 
 /// The body is JSON; parameters such as `charset` are allowed. A web page cannot send this type to a foreign site
 /// without asking first, which makes it a guard against cross-site requests too.
@@ -41,6 +42,12 @@ pub enum Form {
 /// # Errors
 /// 406 for one that can read neither.
 pub fn accept_rpc(headers: &HeaderMap) -> Result<Form, Rejection> {
+    // As the specification writes it, and nearly every client.
+    if headers.get(header::ACCEPT).is_some_and(|value| value.as_bytes() == BOTH)
+        && headers.get_all(header::ACCEPT).iter().nth(1).is_none()
+    {
+        return Ok(Form::Either);
+    }
     match (admits(headers, JSON), admits(headers, EVENTS)) {
         (true, true) => Ok(Form::Either),
         (true, false) => Ok(Form::Json),

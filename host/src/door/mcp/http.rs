@@ -30,7 +30,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 pub use self::caller::Callers;
-pub(in crate::door) use self::caller::{Brought, MAX_CREDENTIAL};
+pub(in crate::door) use self::caller::{Brought, MAX_CREDENTIAL, is_crowded};
 pub use self::refusal::Lines;
 use self::refusal::{Refusal, Refused, overloaded, refused, rejected, status, too_many_connections};
 pub use self::room::Room;

@@ -7,8 +7,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 
-/// Whether the programs of all engines are there. Each is looked for as it is when it is started.
-pub(super) fn health(programs: &[(String, String)], dev: bool) -> Response {
+/// Whether the programs of all engines are there, and all executors. Each program is looked for as it is when it is started;
+/// an executor is there if it answered of late.
+pub(super) fn health(programs: &[(String, String)], executors: &[(String, bool)], dev: bool) -> Response {
     let missing: Vec<&str> = programs
         .iter()
         .filter(|(_, command)| find(command).is_none())
@@ -19,9 +20,10 @@ pub(super) fn health(programs: &[(String, String)], dev: bool) -> Response {
         Some(found) if dev => found.display().to_string(),
         _ => command.rsplit('/').next().unwrap_or(command).to_owned(),
     });
-    let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let well = missing.is_empty() && executors.iter().all(|(_, up)| *up);
+    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = json!({
-        "status": if missing.is_empty() { "ok" } else { "degraded" },
+        "status": if well { "ok" } else { "degraded" },
         "version": env!("CARGO_PKG_VERSION"),
         "binary_found": missing.is_empty(),
         "binary_path": path,
@@ -29,6 +31,11 @@ pub(super) fn health(programs: &[(String, String)], dev: bool) -> Response {
     });
     if !missing.is_empty() {
         body["missing"] = missing.into();
+    }
+    if !executors.is_empty() {
+        let executor =
+            |(name, up): &(String, bool)| json!({ "name": name, "status": if *up { "ok" } else { "away" } });
+        body["executors"] = executors.iter().map(executor).collect();
     }
     page(status, &body)
 }

@@ -2,15 +2,16 @@
 
 use std::time::Instant;
 
+use axum::http::header;
 use axum::response::Response;
 use tokio_util::sync::CancellationToken;
 
-use super::client::network;
 use super::locate::Refused;
 use super::refusal::Refusal;
-use super::{DOOR, Exchange, Front, respond};
+use super::{DOOR, Exchange, Front, execution, respond};
 use crate::call::{Denial, DenialKind};
 use crate::door::server::NoRequest;
+use crate::door::strangers::network;
 use crate::pipeline::{CallRequest, Caller, Failure, TurnedAway};
 use crate::route::Entry;
 use crate::route::problem::Problem;
@@ -51,6 +52,10 @@ impl Exchange<'_> {
             self.note(&problem).await;
         }
         let mut response = respond::problem(&problem, &self.id);
+        // Where it can be looked at how it stands.
+        if let Some(location) = execution::location(&problem).filter(|_| self.front.plane.is_some()) {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
         for (name, value) in headers {
             response.headers_mut().insert(name, value);
         }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use axum::http::{StatusCode, header};
 
 use super::challenge::challenge;
-use super::client::network;
 use super::refusal::Refusal;
 use super::{Exchange, respond};
 use crate::call::{Credential, Denial, DenialKind, Principal};
-use crate::config::rest::{Route, RouteAuth};
+use crate::config::rest::RouteAuth;
 use crate::door::guard;
-use crate::door::mcp::http::{Brought, MAX_CREDENTIAL, local};
+use crate::door::mcp::http::{Brought, MAX_CREDENTIAL, is_crowded, local};
+use crate::door::strangers::network;
 use crate::pipeline::{Caller, Failure};
 use crate::route::problem::Problem;
 
@@ -24,22 +24,24 @@ const KEY_HEADER: &str = "x-api-key";
 
 impl Exchange<'_> {
     /// Who sends this, if an authenticator knows them, or if nobody is asked.
-    pub(super) async fn caller(&self, route: &Route) -> Result<(Arc<Caller>, Arc<Principal>), Box<Refusal>> {
-        if route.auth == RouteAuth::None {
+    pub(super) async fn caller(
+        &self,
+        auth: RouteAuth,
+    ) -> Result<(Arc<Caller>, Arc<Principal>), Box<Refusal>> {
+        if auth == RouteAuth::None {
             return Ok(self.anonymous());
         }
         let (parts, front) = (self.parts, self.front);
         let unknown = |text: String, brought: bool| {
             Refusal::new(Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", text))
-                .with(header::WWW_AUTHENTICATE, challenge(route.auth, brought, None))
+                .with(header::WWW_AUTHENTICATE, challenge(auth, brought, None))
         };
         let bearer = guard::bearer(&parts.headers).map_err(|rejection| match rejection.status {
             StatusCode::UNAUTHORIZED => unknown(rejection.message, true),
             _ => Refusal::rejected(&rejection),
         })?;
-        let key =
-            bearer.is_some_and(|bearer| bearer.starts_with(KEY)) || parts.headers.contains_key(KEY_HEADER);
-        match route.auth {
+        let key = self.brings_key();
+        match auth {
             RouteAuth::Jwt if key => {
                 return Err(unknown("this route takes a token, not the key of a program".to_owned(), true));
             }
@@ -65,17 +67,25 @@ impl Exchange<'_> {
                 true,
             ));
         }
-        match front.callers.identify(&brought, &generation) {
+        match front.callers.identify(&brought, &generation).await {
             Ok((_, who)) if !self.peer.known(who.share()) => {
                 let text = "too many connections of yours are open: wait for a call on one to end";
                 Err(respond::busy(text).closing())
             }
             Ok(known) => Ok(known),
+            Err(denial) if is_crowded(&denial) => Err(respond::busy(&denial.message)),
             Err(denial) => {
                 let came = bearer.is_some() || front.callers.brought(&parts.headers);
-                Err(self.not_known(route.auth, denial, came))
+                Err(self.not_known(auth, denial, came))
             }
         }
+    }
+
+    /// Whether it brings the key of a program, and not a token.
+    pub(super) fn brings_key(&self) -> bool {
+        let headers = &self.parts.headers;
+        guard::bearer(headers).is_ok_and(|bearer| bearer.is_some_and(|bearer| bearer.starts_with(KEY)))
+            || headers.contains_key(KEY_HEADER)
     }
 
     /// RFC 6750, section 3. A caller who brought no credential is not told that it is wrong, and one whose credential cannot

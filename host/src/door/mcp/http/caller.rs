@@ -6,13 +6,15 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::http::HeaderMap;
 use parking_lot::RwLock;
 
 use crate::call::shares::Crowd;
-use crate::call::{Credential, Denial, Principal, Share};
+use crate::call::{Credential, Denial, DenialKind, Principal, Share};
 use crate::door::server::Certificate;
+use crate::door::strangers::Strangers;
 use crate::pipeline::{Caller, Generation};
 use crate::queue::Budget;
 
@@ -33,6 +35,7 @@ pub struct Callers {
     headers: Vec<String>,
     host_user: String,
     known: RwLock<Known>,
+    strangers: Strangers,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +74,7 @@ pub(in crate::door) struct Brought<'a> {
 impl Callers {
     #[must_use]
     pub fn new(headers: Vec<String>, host_user: String) -> Self {
-        Self { headers, host_user, known: RwLock::default() }
+        Self { headers, host_user, known: RwLock::default(), strangers: Strangers::default() }
     }
 
     /// The headers that authenticators may read.
@@ -91,14 +94,15 @@ impl Callers {
         bearer.or_else(|| self.headers.iter().find(long).map(String::as_str))
     }
 
-    /// Who sends a request: as remembered, or as the authenticators of this generation say.
+    /// Who sends a request: as remembered, or as the authenticators of this generation say. While many are refused, those
+    /// who are not remembered wait for their turn.
     ///
     /// # Errors
-    /// Their refusal.
-    pub(in crate::door) fn identify(
+    /// Their refusal; or there is no place to wait ([`is_crowded`]).
+    pub(in crate::door) async fn identify(
         &self,
         brought: &Brought<'_>,
-        generation: &Generation,
+        generation: &Arc<Generation>,
     ) -> Result<(Arc<Caller>, Arc<Principal>), Denial> {
         let (digest, policy) = (self.digest(brought), generation.policy());
         let remembered = self.known.read().by_digest.get(&digest).map(|known| known.caller.clone());
@@ -112,16 +116,41 @@ impl Callers {
             }
         }
         let caller = Caller::new(self.credential(brought));
-        let who = policy.identify(&caller);
+        let (caller, who) = if self.strangers.are_many(Instant::now()) {
+            Box::pin(self.in_turn(caller, brought.peer, generation.clone())).await?
+        } else {
+            let who = policy.identify(&caller);
+            (caller, who)
+        };
         if remembered.is_some() {
             self.known.write().forget(&digest);
         }
-        let who = who?;
+        let who = who.inspect_err(|_| self.strangers.refused(Instant::now()))?;
         if policy.knows(&caller, 0).is_none() {
             return Ok((Arc::new(caller), who));
         }
         let caller = self.known.write().remember(digest, caller, &who);
         Ok((Arc::new(caller), who))
+    }
+
+    /// Asks the authenticators when the turn of this one has come, on a thread on which no calls are served.
+    async fn in_turn(
+        &self,
+        caller: Caller,
+        from: IpAddr,
+        generation: Arc<Generation>,
+    ) -> Result<(Caller, Result<Arc<Principal>, Denial>), Denial> {
+        let verify = move || {
+            let who = generation.policy().identify(&caller);
+            (caller, who)
+        };
+        self.strangers.in_turn(from, verify).await.map_err(|full| {
+            Denial::overloaded(if full.own {
+                "too many credentials of your network wait to be verified: try again in a second or two"
+            } else {
+                "the gateway verifies as many unknown credentials as it may: try again in a second or two"
+            })
+        })
     }
 
     fn digest(&self, brought: &Brought<'_>) -> Digest {
@@ -192,6 +221,11 @@ impl Known {
             }
         }
     }
+}
+
+/// Whether this says that a credential was not looked at, because too many are.
+pub(in crate::door) fn is_crowded(denial: &Denial) -> bool {
+    denial.kind == DenialKind::RateLimited && denial.reason == "overloaded"
 }
 
 /// About how much memory it takes to remember a caller.

@@ -4,7 +4,6 @@
 //! is not known; for each caller, or each network of strangers, the record bounds how many rows a minute there are.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +20,7 @@ use crate::door::log_limit::LogLimit;
 use crate::door::mcp::line::Outbound;
 use crate::door::mcp::respond;
 use crate::door::server::Peer;
+use crate::door::strangers::network;
 use crate::mcp::{Era, code, message, splice};
 use crate::pipeline::{Pipeline, TurnedAway};
 
@@ -223,15 +223,4 @@ impl Mount {
 fn shown(path: &str) -> String {
     let short: String = path.chars().take(80).collect();
     if short.len() < path.len() { format!("{short}…") } else { short }
-}
-
-/// The addresses that one client may have: with IPv6 a provider gives out at least 2^64 of them at once.
-fn network(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::request::Parts;
 
 use super::caller::Brought;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, overloaded};
 use super::{Mount, Refused, caller, era_of, local, reply, too_many_connections};
 use crate::call::{self, Denial, Principal};
 use crate::door::guard;
@@ -40,9 +40,10 @@ impl Mount {
                 "the credential in the header {header} is longer than {most} bytes, which none is"
             )));
         }
-        match self.callers.identify(&brought, &generation) {
+        match self.callers.identify(&brought, &generation).await {
             Ok((_, who)) if !peer.known(who.share()) => Err(too_many_connections(era).by(&who)),
             Ok(known) => Ok(known),
+            Err(denial) if caller::is_crowded(&denial) => Err(overloaded(&denial.message, era)),
             Err(denial) if denial.lacks_scopes().is_some() => {
                 let scopes = denial.lacks_scopes().unwrap_or_default().to_owned();
                 let message =
