@@ -20,7 +20,6 @@ mod files;
 mod judge;
 pub mod names;
 mod once;
-mod otlp;
 pub mod plugins;
 mod reload;
 mod resident;
@@ -35,19 +34,20 @@ pub mod trial;
 
 use self::doors::{Door, Everybody, Sole};
 use self::plugins::Loaded;
-use self::resident::{Activity, Resident};
+use self::resident::Resident;
 use self::running::{Prepared, RunningEndpoint};
 use self::started::Started;
-use crate::approval::{self, Approvals};
+use crate::approval;
 use crate::audit::{self, Audit};
 use crate::backend;
 use crate::config::{self, Config, Problem, Problems};
 use crate::door::health::{self, Health, Watched};
+use crate::door::mcp::conversation::Endpoint;
 use crate::door::telegram;
-use crate::files::narrow_umask;
+use crate::files::{narrow_umask, users};
 use crate::mcp::schema::apart;
 use crate::redact::Words;
-use crate::state::{Clock, Kept, Store};
+use crate::state::{Clock, Store};
 use crate::telemetry;
 
 pub use self::judge::{Verdict, caller};
@@ -91,54 +91,21 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
     config.warnings.iter().for_each(|warning| tracing::warn!("{}: {}", warning.key, warning.message));
     narrow_umask();
     survive_file_limit()?;
-    let watch = otlp::watch(config)?;
+    let collector = config.telemetry.otlp.as_ref().map(|otlp| &otlp.settings);
+    let watch = telemetry::watch(collector, &config.redaction)?;
     // Listening comes before reading: who gives an order in between finds this gateway, or has written it down.
     let socket = control::listen(config).await;
     let orders = control::orders(config).await?;
     files::tighten(config);
     let open = files::problems(config);
-    // If others may have changed the kept state, it is not used.
-    let state = if open.is_empty() { state::open(config) } else { Kept::in_memory() };
-    let resident = Resident {
-        engine: resident::engine(config)?,
-        store: state.store.clone(),
-        clock: state.clock.clone(),
-        audit: Audit::disabled(),
-        approvals: Approvals::new(
-            config.approvals.clone(),
-            config.gateway.trust.clone(),
-            state.clock.clone(),
-            config.redaction.clone(),
-        ),
-        redaction: config.redaction.clone(),
-        orders,
-        activity: Activity::default(),
-        stop: CancellationToken::new(),
-        over_http: config.http.is_some(),
-        level,
-        grace_ms: Arc::default(),
-    };
-    let prepared = Prepared::load(&resident, config, None);
-    let prepared = files::together(config, open, prepared)?;
-    let mounted = config.mounts().map(|mount| Prepared::load(&resident, &mount.config, Some(&mount.path)));
-    let mounted: Vec<Prepared> = mounted.collect::<Result<_, _>>()?;
-    // An authenticator that has to fetch keys first is asked with the first call, so that no start waits for an issuer.
-    if !judge::fetches(config)
-        && let Some(verdict) = judge::caller(config, &prepared.chain())
-    {
-        verdict.log();
-    }
-    let resident = Resident { audit: open_audit(config).await?, ..resident };
-    resident.bound(config);
+    let state = state::open(config, &open);
+    let resident = Resident::new(config, &state, orders)?;
+    let resident = Resident { over_http: config.http.is_some(), level, ..resident };
+    let prepared = prepare(&resident, config, open)?;
+    let resident = resident.recording(open_audit(config).await?, config);
     let (audit, stop, approvals) =
         (resident.audit.clone(), resident.stop.clone(), resident.approvals.clone());
-    let mut running = vec![prepared.start(&resident, config, config, None)?];
-    for (mount, prepared) in config.mounts().zip(mounted) {
-        running.push(prepared.start(&resident, config, &mount.config, Some(&mount.path))?);
-    }
-    if let Some(http) = &config.http {
-        running.iter_mut().for_each(|endpoint| endpoint.keep_sessions(http.max_sessions, http.session_idle));
-    }
+    let running = start(&resident, config, prepared)?;
     let pipelines: Vec<_> = running.iter().map(|endpoint| endpoint.pipeline().clone()).collect();
     let address = Arc::default();
     let started = Started::new(config, began, pipelines, stop.clone(), Arc::clone(&address));
@@ -157,7 +124,6 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
         }
     };
     let endpoint = running.first().map(|endpoint| endpoint.endpoint.clone());
-    let (at_stop, at_drain) = (resident.grace(), resident.grace());
     let reloader = Reloader::new(resident, config.clone(), running, door, watched);
     let reload = tokio::spawn(reload::on_sighup(reloader.clone())?);
     let plane = control::Plane::new(config, reloader.clone(), address);
@@ -172,19 +138,7 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
         door.operated(&operated);
     }
     let control = socket.and_then(|socket| Some(tokio::spawn(plane.serve(socket, stop.clone())?)));
-    let served = match (reloader.door(), listener, endpoint) {
-        (Door::Http(door), Some(listener), _) => {
-            // No new requests from the first moment of the stop; those under way get their time.
-            let draining = async {
-                stop.cancelled().await;
-                reloader.drain(at_drain()).await;
-            };
-            tokio::join!(door.serve(listener, at_stop, &stop), draining);
-            Ok(())
-        }
-        (Door::Stdio(door), _, Some(endpoint)) => door.serve(endpoint, at_stop, &stop).await.context("stdio"),
-        (Door::Http(_), None, _) | (Door::Stdio(_), _, None) => Ok(()),
-    };
+    let served = serve_clients(&reloader, listener, endpoint, &stop).await;
     // Stop accepting → calls ended (in serve) → backends → audit → telemetry.
     stop.cancel();
     reload.abort();
@@ -203,6 +157,68 @@ async fn serve(config: &Config, began: Instant, level: Option<telemetry::Level>)
     watch.close().await;
     tracing::info!("Shutdown complete");
     served
+}
+
+/// Serves until the only client leaves, or the gateway is told to stop and the calls under way have had their time.
+async fn serve_clients(
+    reloader: &Reloader,
+    listener: Option<TcpListener>,
+    endpoint: Option<Endpoint>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let (at_stop, at_drain) = (reloader.resident().grace(), reloader.resident().grace());
+    match (reloader.door(), listener, endpoint) {
+        (Door::Http(door), Some(listener), _) => {
+            // No new requests from the first moment of the stop; those under way get their time.
+            let draining = async {
+                stop.cancelled().await;
+                reloader.drain(at_drain()).await;
+            };
+            tokio::join!(door.serve(listener, at_stop, stop), draining);
+            Ok(())
+        }
+        (Door::Stdio(door), _, Some(endpoint)) => door.serve(endpoint, at_stop, stop).await.context("stdio"),
+        (Door::Http(_), None, _) | (Door::Stdio(_), _, None) => Ok(()),
+    }
+}
+
+/// Loads what decides for every endpoint, the main one first, and starts nothing; `found` is wrong with the files.
+///
+/// # Errors
+/// Everything that is wrong.
+fn prepare(resident: &Resident, config: &Config, found: Vec<Problem>) -> Result<Vec<Prepared>, Problems> {
+    let main = files::together(config, found, Prepared::load(resident, config, None))?;
+    let mounted = config.mounts().map(|mount| Prepared::load(resident, &mount.config, Some(&mount.path)));
+    let mounted: Vec<Prepared> = mounted.collect::<Result<_, _>>()?;
+    // An authenticator that has to fetch keys first is asked with the first call, so that no start waits for an issuer.
+    if !judge::fetches(config)
+        && let Some(verdict) = judge::caller(config, &main.chain())
+    {
+        verdict.log();
+    }
+    Ok(std::iter::once(main).chain(mounted).collect())
+}
+
+/// Starts the servers of every endpoint.
+///
+/// # Errors
+/// The system gives no random bytes.
+fn start(
+    resident: &Resident,
+    config: &Config,
+    prepared: Vec<Prepared>,
+) -> anyhow::Result<Vec<RunningEndpoint>> {
+    let mounts = config.mounts().map(|mount| (&mount.config, Some(mount.path.as_str())));
+    let endpoints = std::iter::once((config, None)).chain(mounts);
+    let mut running = Vec::new();
+    for ((own, mount), prepared) in endpoints.zip(prepared) {
+        let mut endpoint = prepared.start(resident, config, own, mount)?;
+        if let Some(http) = &config.http {
+            endpoint.keep_sessions(http.max_sessions, http.session_idle);
+        }
+        running.push(endpoint);
+    }
+    Ok(running)
 }
 
 /// Opens the door of the configuration, without serving requests yet.
@@ -331,15 +347,10 @@ fn audit_settings(config: &Config) -> audit::Settings {
     }
 }
 
-/// The name of a user from the system's table; `uid:N` without one. The environment is not asked: it can say anything.
+/// The name of a user; `uid:N` for one who has none.
 fn user_name(uid: u32) -> String {
-    let table = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let named = table.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == uid.to_string()).then(|| name.to_owned())
-    });
-    named.unwrap_or_else(|| format!("uid:{uid}"))
+    let user = users::find(|user| user.uid == uid).ok().flatten();
+    user.map_or_else(|| format!("uid:{uid}"), |user| user.name)
 }
 
 async fn health_server(

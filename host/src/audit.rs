@@ -11,6 +11,8 @@
 //! A database that is down delays nothing: the journal grows to its limit, and only then are calls refused.
 
 mod arguments;
+mod error;
+mod folder;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod ingest;
@@ -24,14 +26,13 @@ mod record;
 mod recover;
 mod retention;
 mod row;
+mod settings;
 mod space;
 mod store;
 mod syncer;
 mod tally;
 mod words;
 
-use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -40,14 +41,15 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use folder::{places, prepare};
 use journal::{Admission, Journal};
 use progress::Progress;
 use space::Space;
 use tally::{Place, Shared as SharedRow, Tally};
 
-use crate::files::{self, FileError, Links, Trust};
-
-pub use retention::{Keep, WhenFull};
+pub use error::AuditError;
+pub use folder::open_to_others;
+pub use settings::{Keep, Mode, Settings, StoreSettings, WhenFull};
 pub use words::{CallId, Closing, Entry, Health, Status};
 
 use crate::redact::Redaction;
@@ -59,187 +61,6 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 const TIDY_PATIENCE: Duration = Duration::from_secs(3);
 /// How long it waits for one that takes something again and again.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// When a record counts as written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// When the operating system has it: survives the death of the process, not that of the machine.
-    #[default]
-    Process,
-    /// When the disk has it.
-    Strict,
-}
-
-/// The database behind the journal.
-#[derive(Clone, PartialEq, Eq)]
-pub enum StoreSettings {
-    /// A file, which several instances on one machine may share. It and its folder are created.
-    Sqlite {
-        /// The database file.
-        path: PathBuf,
-    },
-    /// A server, which any number of instances may share.
-    Postgres {
-        /// `postgres://user:password@host:port/database`.
-        url: String,
-        /// At most this many connections at once.
-        max_connections: u32,
-    },
-}
-
-impl fmt::Debug for StoreSettings {
-    /// Without the URL: it holds a password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite { path } => f.debug_struct("Sqlite").field("path", path).finish(),
-            Self::Postgres { max_connections, .. } => {
-                f.debug_struct("Postgres").field("max_connections", max_connections).finish_non_exhaustive()
-            }
-        }
-    }
-}
-
-/// What the audit needs to know.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// When a record counts as written.
-    pub mode: Mode,
-    /// The folder that holds `journal/`; several instances may share it.
-    pub dir: PathBuf,
-    /// The database.
-    pub store: StoreSettings,
-    /// What takes secrets out of everything that is recorded.
-    pub redaction: Redaction,
-    /// Longer arguments are stored as their digest and their beginning.
-    pub max_arguments_bytes: usize,
-    /// The same for calls that are refused.
-    pub max_refused_arguments_bytes: usize,
-    /// With this many bytes not yet in the database, new calls are refused.
-    pub max_journal_bytes: u64,
-    /// How long and how much is kept.
-    pub keep: Keep,
-    /// With fewer bytes free on the disk, new calls are refused; `None` for what fits the disk, 0 for never.
-    pub min_free_bytes: Option<u64>,
-    /// Folders that are not judged.
-    pub trust: Trust,
-}
-
-impl Settings {
-    /// Everything in this folder, and all other settings at their defaults.
-    #[must_use]
-    pub fn new(dir: PathBuf) -> Self {
-        Self {
-            mode: Mode::Process,
-            store: StoreSettings::Sqlite { path: dir.join("audit.db") },
-            dir,
-            redaction: Redaction::default(),
-            max_arguments_bytes: 4 << 10,
-            max_refused_arguments_bytes: 1 << 10,
-            max_journal_bytes: 1 << 30,
-            keep: Keep::default(),
-            min_free_bytes: None,
-            trust: Trust::default(),
-        }
-    }
-}
-
-/// Why something could not be recorded, moved or read.
-#[derive(Debug, thiserror::Error)]
-pub enum AuditError {
-    /// A folder or file of the audit cannot be used.
-    #[error("the audit cannot use {}", path.display())]
-    Folder {
-        /// Which one.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Others could read or change what the audit writes.
-    #[error("the audit record would be open to others: {0}")]
-    Files(#[from] FileError),
-    /// The disk is nearly full.
-    #[error(
-        "only {free} bytes are free where {} is: calls are refused until it is more than {floor}; make room there, or \
-         lower audit.min_free_bytes", path.display()
-    )]
-    Space {
-        /// Where.
-        path: PathBuf,
-        /// Bytes left.
-        free: u64,
-        /// The bytes there must be.
-        floor: u64,
-    },
-    /// The thread that syncs the journal could not be started.
-    #[error("the thread that syncs the audit journal cannot be started")]
-    Thread(#[source] std::io::Error),
-    /// The record could not be written.
-    #[error("the audit journal cannot be written")]
-    Write(#[source] std::io::Error),
-    /// The journal could not be read.
-    #[error("the audit journal cannot be read")]
-    Read(#[from] std::io::Error),
-    /// The record was to be written together with others, and that failed.
-    #[error(transparent)]
-    Together(Arc<Self>),
-    /// The database has fallen too far behind.
-    #[error("the audit journal holds {backlog} bytes that are not in the database yet; its limit is {limit}")]
-    Full {
-        /// Bytes not yet in the database.
-        backlog: u64,
-        /// The configured limit.
-        limit: u64,
-    },
-    /// The journal failed in a way after which nothing can be promised any more.
-    #[error("the audit journal failed: {0}")]
-    Poisoned(String),
-    /// The disk did not answer in time.
-    #[error("the audit journal was not synced within 10 seconds")]
-    SlowSync,
-    /// The audit was closed.
-    #[error("the audit is closed")]
-    Closed,
-    /// A record in the journal of this living instance is damaged.
-    #[error("the audit journal is damaged after record {0}")]
-    Damaged(u64),
-    /// The database refused or did not answer.
-    #[error("the audit database failed")]
-    Store(#[from] sqlx::Error),
-    /// SQLite refused what the ingester brought.
-    #[error("the audit database failed")]
-    Sqlite(#[from] rusqlite::Error),
-    /// The tables could not be created or updated.
-    #[error("the tables of the audit database cannot be brought up to date")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
-    /// Closing took too long; the next start moves the rest.
-    #[error("{backlog} bytes of the audit journal are not in the database yet; the next start moves them")]
-    Unfinished {
-        /// Bytes left in the journal.
-        backlog: u64,
-    },
-}
-
-impl AuditError {
-    /// The text for callers: whether it helps to try again, and who has to do something.
-    #[must_use]
-    pub fn for_callers(&self) -> &'static str {
-        match self {
-            Self::Together(error) => error.for_callers(),
-            Self::Space { .. } => {
-                "the gateway has too little disk space left to record calls, so it refuses them until its operator makes room"
-            }
-            Self::Full { .. } => {
-                "the gateway's audit database does not take records any more, so calls are refused until it does"
-            }
-            _ => "the audit record cannot be written",
-        }
-    }
-
-    fn folder(path: &Path, source: std::io::Error) -> Self {
-        Self::Folder { path: path.to_owned(), source }
-    }
-}
 
 /// The audit of one gateway instance. Clones are handles to the same.
 #[derive(Clone, Debug)]
@@ -547,62 +368,9 @@ impl Live {
     }
 }
 
-/// All existing files and folders of a record that are open to others.
-#[must_use]
-pub fn open_to_others(dir: &Path, store: &StoreSettings, trust: &Trust) -> Vec<files::Finding> {
-    let mut all = Vec::new();
-    // A file that cannot be inspected is reported when it is used.
-    let mut add = |inspected: Result<Vec<files::Finding>, FileError>| {
-        if let Ok(findings) | Err(FileError::Open(findings)) = inspected {
-            let new = findings.into_iter().filter(|finding| !all.contains(finding)).collect::<Vec<_>>();
-            all.extend(new);
-        }
-    };
-    add(trust.inspect_private_dir(dir, Links::Followed));
-    let journal = dir.join("journal");
-    for folder in [&journal, &dir.join("archive")] {
-        add(trust.inspect_private_dir(folder, Links::Refused));
-    }
-    add(files::inspect_private_file(&journal.join(".lock")));
-    for entry in std::fs::read_dir(&journal).into_iter().flatten().flatten() {
-        if entry.file_name().to_str().is_some_and(|name| Uuid::try_parse(name).is_ok()) {
-            add(recover::inspect(&entry.path()));
-        }
-    }
-    if let StoreSettings::Sqlite { path } = store {
-        add(store::inspect(path, trust).map(|()| Vec::new()));
-    }
-    all
-}
-
-/// The places on the disk that the record uses.
-fn places(settings: &Settings) -> Vec<PathBuf> {
-    let mut places = vec![settings.dir.join("journal")];
-    if let StoreSettings::Sqlite { path } = &settings.store {
-        places.extend(path.parent().map(Path::to_owned));
-    }
-    places
-}
-
 /// The part of an instance's name that its call ids carry: random in a version 7 UUID.
 fn short(instance: Uuid) -> u64 {
     u64::try_from(instance.as_u128() & 0xffff_ffff_ffff).unwrap_or_default()
-}
-
-/// Creates the journal and claims what dead instances left, under one short lock.
-///
-/// The folder must be one into which nobody else can have put anything, and that nobody else can read.
-fn prepare(settings: &Settings, instance: Uuid) -> Result<(Journal, Vec<recover::Orphan>), AuditError> {
-    let dir = settings.trust.private_dir(&settings.dir, Links::Followed)?;
-    let root = settings.trust.private_dir(&dir.join("journal"), Links::Refused)?;
-    if let StoreSettings::Sqlite { path } = &settings.store {
-        store::inspect(path, &settings.trust)?;
-    }
-    let _lock = journal::lock_root(&root)?;
-    let orphans = recover::claim(&root)?;
-    let name = instance.simple().to_string();
-    let strict = settings.mode == Mode::Strict;
-    Ok((Journal::create(&root, &name, strict, settings.max_journal_bytes)?, orphans))
 }
 
 #[cfg(test)]

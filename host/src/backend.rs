@@ -202,6 +202,15 @@ impl Backend {
         }
     }
 
+    /// Whether it has to say what a call would do before the call is done; see [`Self::prepare`].
+    #[must_use]
+    pub fn prepares(&self) -> bool {
+        match self {
+            Self::Mcp(_) | Self::Http(_) | Self::Engine(_) => false,
+            Self::Exec(_) => true,
+        }
+    }
+
     /// Does what was permitted. Dropping the future cancels it.
     ///
     /// # Errors

@@ -9,6 +9,8 @@ use std::time::Duration;
 use sentinel_names::Names;
 
 mod json;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod shares;
 mod told;
 
@@ -267,13 +269,9 @@ mod tests {
             for client in words {
                 for subject in words {
                     principals.push(Principal {
-                        subject: subject.to_owned(),
-                        role: "r".to_owned(),
                         issuer: (!issuer.is_empty()).then(|| issuer.to_owned()),
-                        audience: None,
-                        token_id: None,
-                        expires_at: None,
                         claims: vec![("client_id".to_owned(), client.to_owned())],
+                        ..sample::principal(subject, "r")
                     });
                 }
             }

@@ -21,6 +21,7 @@ mod line;
 mod offer;
 mod path;
 mod raw;
+pub mod socket;
 #[cfg(test)]
 mod tests;
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod approvals;
+mod backend;
 mod check;
 mod control;
 mod diff;
@@ -17,6 +18,7 @@ mod executor;
 mod file;
 mod inherited;
 mod network;
+mod plugin;
 mod problem;
 mod raw;
 pub mod rest;
@@ -33,11 +35,13 @@ mod typed;
 mod webhook;
 
 pub use approvals::Approvals;
+pub use backend::{Backend, BackendEra, Route, TransportSettings};
 pub use control::control_folder;
 pub use diff::{Change, Effect, diff};
 pub use executor::Executor;
 pub use inherited::is_inherited;
 pub use network::{Hops, Network};
+pub use plugin::{Bounds, CompileLimits, HttpGrant, Isolation, Limits, OnFailure, Plugin, Stage};
 pub use problem::{Problem, Problems, nearest};
 pub use sandbox::Sandbox;
 pub use schema::schema_json;
@@ -270,31 +274,6 @@ pub enum WhenFull {
     Delete,
 }
 
-/// How plugins are kept within their memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Bounds {
-    /// By guard pages: the addresses around a memory are reserved, and an access outside traps.
-    #[default]
-    Guarded,
-    /// By explicit bounds checks in the compiled code; slower, for hosts that limit address space (`ulimit -v`).
-    Checked,
-}
-
-/// What compiling one plugin may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CompileLimits {
-    /// On the clock.
-    pub time: Duration,
-    /// Memory of the process that does it.
-    pub memory_bytes: u64,
-}
-
-impl Default for CompileLimits {
-    fn default() -> Self {
-        Self { time: Duration::from_secs(20), memory_bytes: 1 << 30 }
-    }
-}
-
 /// What a record must survive before the call goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditMode {
@@ -319,236 +298,6 @@ pub enum Store {
         /// Connections open at once.
         max_connections: u32,
     },
-}
-
-/// A server behind the gateway.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Backend {
-    /// Its name: `[A-Za-z0-9_-]{1,48}`.
-    pub name: String,
-    /// How it is reached.
-    pub transport: TransportSettings,
-    /// How long a call may take without a sign that the server works on it.
-    pub timeout: Duration,
-    /// How long a call may take in all.
-    pub longest: Duration,
-    /// What becomes of arguments that do not fit.
-    pub arguments: Arguments,
-    /// What single tools have of their own.
-    pub tools: ToolRules,
-    /// Whether JSON-RPC errors count as failures of the server.
-    pub errors_count: bool,
-    /// How long it may take to answer while it starts.
-    pub start_timeout: Duration,
-    /// How often connecting and listing are tried again; a tool call never is.
-    pub retries: u32,
-    /// Whether a child that ends is started again.
-    pub restart_on_exit: bool,
-    /// After how many starts in a row without an answer the pauses are the longest.
-    pub max_restarts: u32,
-    /// The time between two probes of its health.
-    pub health_interval: Duration,
-    /// Calls under way at once.
-    pub max_in_flight: usize,
-    /// Show its names as `backend_name` even while they are unique.
-    pub always_prefix: bool,
-    /// How it speaks.
-    pub era: BackendEra,
-    /// A tool whose schema has flaws refuses its calls, instead of checking them by the rest.
-    pub strict_schemas: bool,
-    /// Connections of sessions' own, besides the shared one.
-    pub max_connections: usize,
-    /// How long such a connection stays without a call.
-    pub idle_timeout: Duration,
-    /// Whether the gateway is not ready without it.
-    pub required: bool,
-    /// For an optional backend that cannot be started: what is missing. It stays down, and keeps its names.
-    pub absent: Option<String>,
-}
-
-/// How a server speaks (MCP "Versioning").
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BackendEra {
-    /// Found out when connecting.
-    Auto,
-    /// With `initialize`: 2024-11-05 to 2025-11-25.
-    Handshake,
-    /// Without: 2026-07-28.
-    Stateless,
-}
-
-/// How a backend is reached.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TransportSettings {
-    /// A child process.
-    Stdio {
-        /// The program.
-        command: String,
-        /// Its arguments.
-        args: Vec<Secret>,
-        /// Its variables, besides those every child gets.
-        env: Vec<(String, Secret)>,
-        /// The folder it runs in.
-        cwd: Option<PathBuf>,
-        /// What it may reach; all that the gateway's user may, if absent.
-        sandbox: Option<Sandbox>,
-    },
-    /// An HTTP server.
-    Http {
-        /// Where it listens; `http` or `https`.
-        url: Secret,
-        /// Headers of every request.
-        headers: Vec<(String, Secret)>,
-        /// How it is reached.
-        route: Route,
-    },
-}
-
-/// The way to an HTTP server: through what, trusting whom, and as whom. Servers with equal ones share connections.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Route {
-    /// The URL of a proxy, perhaps with a password.
-    pub proxy: Option<Secret>,
-    /// Certificates (PEM) to trust besides the system's.
-    pub ca: Option<String>,
-    /// The gateway's own certificate and its key (PEM).
-    pub identity: Option<Secret>,
-}
-
-/// What a plugin may do with outgoing HTTP: `https` to these hosts, and `http` to those of them that are this machine.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HttpGrant {
-    /// `host` or `host:port` in lower case, as a URL spells them; without a port the scheme's own is meant.
-    pub hosts: Vec<String>,
-    /// Certificates (PEM) to trust besides the system's.
-    pub ca: Option<String>,
-    /// How long connecting may take.
-    pub connect_timeout: Duration,
-    /// How long a request may take in all.
-    pub timeout: Duration,
-    /// Requests under way at once.
-    pub max_requests: usize,
-}
-
-impl Default for HttpGrant {
-    fn default() -> Self {
-        Self {
-            hosts: Vec::new(),
-            ca: None,
-            connect_timeout: Duration::from_secs(2),
-            timeout: Duration::from_secs(5),
-            max_requests: 4,
-        }
-    }
-}
-
-/// One policy of the chain.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Plugin {
-    /// Its name; unique.
-    pub name: String,
-    /// The shipped component it is: `<artifact>.wasm`; empty for one of the operator's own.
-    pub artifact: &'static str,
-    /// Where it stands in the chain.
-    pub stage: Stage,
-    /// The component; `None` for the shipped one.
-    pub wasm: Option<PathBuf>,
-    /// The digest the component must have: 64 hex digits in lower case.
-    pub sha256: Option<String>,
-    /// What happens to a call when the plugin fails.
-    pub on_failure: OnFailure,
-    /// The secrets it may read, by the names of their environment variables.
-    pub secrets: Vec<(String, Secret)>,
-    /// Interfaces it may import besides the gateway's own.
-    pub grants: Vec<String>,
-    /// Where it may send HTTP requests; without it none.
-    pub http: Option<HttpGrant>,
-    /// How long an instance lives.
-    pub isolation: Isolation,
-    /// How much it may use.
-    pub limits: Limits,
-    /// What it is configured with: always a JSON object.
-    pub config: serde_json::Value,
-    /// The section of the file this came from, to name keys by: `rate_limits`.
-    pub section: String,
-}
-
-impl Plugin {
-    /// Whether it is one of the gateway's own, in its own artifact.
-    #[must_use]
-    pub fn is_shipped(&self) -> bool {
-        self.wasm.is_none()
-    }
-}
-
-/// The stages of the chain, in their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Who is calling?
-    Authenticate,
-    /// May this call be made?
-    Guard,
-    /// Is the backend well enough?
-    Breaker,
-    /// How does the backend want it?
-    Rewrite,
-}
-
-/// What happens to a call when a plugin fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnFailure {
-    /// It is refused.
-    Deny,
-    /// It goes on as if the plugin did not exist.
-    Allow,
-}
-
-/// How long an instance of a plugin lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isolation {
-    /// For many calls.
-    Shared,
-    /// For one.
-    Call,
-}
-
-/// How much a plugin may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Fuel of wasmtime for each call: roughly instructions.
-    pub fuel: u64,
-    /// Milliseconds for each call.
-    pub deadline_ms: u64,
-    /// Linear memory of an instance.
-    pub memory_bytes: usize,
-    /// Elements of its tables.
-    pub table_elements: usize,
-    /// Lines it may log for each call.
-    pub log_lines: u32,
-    /// Bytes across the border for each call.
-    pub host_bytes: usize,
-    /// Calls before an instance is replaced.
-    pub max_calls: u64,
-    /// Keys of shared state.
-    pub state_keys: usize,
-    /// Bytes of shared state.
-    pub state_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            fuel: 1_000_000,
-            deadline_ms: 5,
-            memory_bytes: 16 << 20,
-            table_elements: 10_000,
-            log_lines: 64,
-            host_bytes: 1 << 20,
-            max_calls: 100_000,
-            state_keys: 100_000,
-            state_bytes: 64 << 20,
-        }
-    }
 }
 
 /// What is switched off.
@@ -667,8 +416,7 @@ impl Config {
             holders.push(url);
         }
         if let Some(otlp) = &self.telemetry.otlp {
-            holders.push(&otlp.endpoint);
-            holders.extend(otlp.headers.iter().map(|(_, value)| value));
+            holders.extend(&otlp.secrets);
         }
         for backend in &self.backends {
             let (TransportSettings::Stdio { env: pairs, .. }

@@ -11,5 +11,6 @@ pub mod rest;
 pub mod server;
 pub mod telegram;
 
+mod cors;
 mod log_limit;
 mod strangers;

@@ -17,6 +17,7 @@
 mod owner;
 mod program;
 mod umask;
+pub mod users;
 mod walk;
 
 use std::fmt;

@@ -13,6 +13,7 @@ pub mod text;
 pub mod config;
 pub mod files;
 pub mod openapi;
+pub mod outbound;
 pub mod telemetry;
 
 // 2: organs

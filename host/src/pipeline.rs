@@ -47,7 +47,7 @@ use self::approving::{Approved, Ready};
 use self::context::CallContext;
 use self::generation::Live;
 use self::repeat::Begin;
-use self::rewritten::{prepare, quieted, unreadable};
+use self::rewritten::{quieted, unreadable};
 use crate::approval::Approvals;
 pub use crate::approval::Waiting;
 use crate::audit::{Audit, AuditError, CallId, Closing, Entry, Status};
@@ -55,14 +55,14 @@ pub use crate::backend::{
     Answer, AnswerKind, BackendError, Body, Chunks, HttpHead, ListChanged, tried_again, whole,
 };
 pub use crate::backend::{Backend, Status as BackendStatus};
-use crate::backend::{Registry, Request, ServerFleet};
+use crate::backend::{Registry, ServerFleet};
 use crate::call::shares::Shares;
-use crate::call::{Call, Denial, Principal, Share};
+use crate::call::{Call, Denial, Outcome, Principal, Share};
 use crate::mcp::client::Client;
 use crate::mcp::{Ambiguous, Params};
 pub use crate::policy::Caller;
-use crate::policy::{Decision, Policy};
-use crate::rewrite::{Rewriters, sieved};
+use crate::policy::Policy;
+use crate::rewrite::{Prepared, Rewriters, sieved};
 pub use crate::state::once::Once;
 use crate::state::once::Ticket;
 use crate::telemetry::context::Carried;
@@ -298,17 +298,9 @@ impl Pipeline {
         let call = Arc::new(context.call(principal, &destination));
         let _aloft = self.flights.take_off(&call, context.since);
         trace::about(&call, context.generation.id());
-        // May it? Kill switch, guards, what the rewriters make of it, arguments, breaker. Where a guard wants a person to
-        // approve it, the breaker comes after that.
-        let schema = destination.schema_of_client(rewriters);
-        let ready = || prepare(policy, rewriters, &call, &destination);
-        let ready = policy.weigh(&call, &destination.also, schema, ready).map(|decision| match decision {
-            Decision::Permitted(permitted, prepared) => Ready::Now(permitted, prepared),
-            Decision::Ask(pending) => Ready::Ask(pending),
-        });
-        let (permitted, mut prepared, resolved) = match ready {
+        let (permitted, mut prepared, resolved) = match context.ready(&call, &destination) {
             Ok(Ready::Now(permitted, prepared))
-                if !destination.backend.judges_arguments() && !context.wants_grant() =>
+                if !destination.backend.prepares() && !context.wants_grant() =>
             {
                 (permitted, prepared, None)
             }
@@ -320,12 +312,9 @@ impl Pipeline {
         };
         let mut ticket = None;
         if let Some(repeat) = context.request.repeat {
-            match Box::pin(repeat.begin(&call)).await {
-                Ok(Begin::Work(begun)) => ticket = Some(begun),
-                Ok(Begin::Answered(answer)) => return Box::pin(self.replayed(context, &call, *answer)).await,
-                Err(failure) => {
-                    return self.refuse(context, Some(&call.principal), Some(&call), failure).await;
-                }
+            match Box::pin(self.once(context, &call, repeat)).await {
+                Begin::Work(begun) => ticket = Some(begun),
+                Begin::End(end) => return end,
             }
         }
         // The intent is on record before anything happens.
@@ -342,14 +331,10 @@ impl Pipeline {
             denial = policy.kill().killed(&call, &destination.also) => Err(denial.into()),
             () = cancelled.cancelled() => Err(Failure::Cancelled),
             denial = context.generation.ended() => Err(denial.into()),
-            answer = destination.backend.call(&permitted, Request {
-                params: prepared.params.as_ref(),
-                headers: std::mem::take(&mut prepared.headers),
-                resolved: resolved.as_ref(),
-                body: context.request.body,
-                client: sieved.as_ref().unwrap_or(context.request.client),
-                answered: context.request.is_answered(),
-            }) => answer.map_err(Failure::from),
+            answer = destination.backend.call(
+                &permitted,
+                context.sending(&mut prepared, resolved.as_ref(), sieved.as_ref()),
+            ) => answer.map_err(Failure::from),
         };
         let latency = sent.elapsed();
         spans::answered(outgoing, &done);
@@ -366,21 +351,34 @@ impl Pipeline {
             Box::pin(repeat::end(ticket, kept)).await;
         }
         permitted.settle(verdict, latency);
-        let status = outcome::status(&answer);
         let answer = match answer {
-            Ok(answer) if status == Status::Error => without_secrets(answer, &destination.backend).await,
+            Ok(answer) if answer.outcome != Outcome::Success => {
+                without_secrets(answer, &destination.backend).await
+            }
             answer => answer,
         };
-        let error = outcome::complaint(&answer, status);
-        let closing = Closing {
-            status,
-            error: error.as_deref(),
-            latency: context.since.elapsed(),
-            notes: &prepared.notes,
-        };
+        self.conclude(context, &call, &prepared, &answer).await?;
+        answer
+    }
+
+    /// Puts on record how a call ended, and counts it.
+    ///
+    /// # Errors
+    /// It cannot be recorded, so nobody may have the answer.
+    async fn conclude(
+        &self,
+        context: &CallContext<'_>,
+        call: &Call,
+        prepared: &Prepared,
+        answer: &Result<Answer, Failure>,
+    ) -> Result<(), Failure> {
+        let status = outcome::status(answer);
+        let error = outcome::complaint(answer, status);
+        let latency = context.since.elapsed();
+        let closing = Closing { status, error: error.as_deref(), latency, notes: &prepared.notes };
         self.recorded(self.audit.outcome(context.id, &closing).await, &call.target.name, context)?;
         self.meters.count(&call.target.name, status, answer.as_ref().err(), context.since.elapsed());
-        answer
+        Ok(())
     }
 
     /// Records a call that was not done.

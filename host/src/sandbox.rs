@@ -3,6 +3,7 @@
 //! server goes in right before it is executed, and all it starts is in them too. Its keeper stays outside, so that it can
 //! end everything.
 
+pub(crate) mod child;
 mod filter;
 
 use std::io;
@@ -12,7 +13,7 @@ use landlock::{
     Access as _, AccessFs, BitFlags, PathBeneath, PathFd, RulesetCreated, RulesetCreatedAttr as _,
     RulesetStatus,
 };
-use rustix::process::{Resource, Rlimit};
+use rustix::process::Resource;
 use seccompiler::BpfProgram;
 
 use crate::config::sandbox::{ABI_NEEDED, Sandbox, walls};
@@ -115,7 +116,7 @@ impl Cage {
         for (resource, most) in self.limits {
             // Never above what the gateway itself has.
             let most = rustix::process::getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
-            rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+            child::bound(resource, most)?;
         }
         // It also takes away what set-user-id programs would give.
         let state = self.ruleset.restrict_self().map_err(io::Error::other)?;

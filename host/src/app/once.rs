@@ -10,11 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::resident::{self, Activity, Resident};
+use super::resident::Resident;
 use super::running::{Prepared, RunningEndpoint};
 use super::{SERVERS_LEFT, control, doors, environment, files, open_audit, state};
-use crate::approval::Approvals;
-use crate::audit::Audit;
 use crate::backend;
 use crate::config::{self, Config};
 use crate::door::mcp::respond;
@@ -25,7 +23,6 @@ use crate::mcp::{Era, Params, splice};
 use crate::pipeline::{CallRequest, Failure, whole};
 use crate::plugin::{Step, overhear, overheard};
 use crate::policy::Caller;
-use crate::state::Kept;
 use crate::telemetry;
 
 /// The id of the request.
@@ -62,29 +59,10 @@ async fn within(config: &Config, tool: &str, arguments: &str) -> anyhow::Result<
     narrow_umask();
     let orders = control::orders(config).await?;
     let open = files::problems(config);
-    let state = if open.is_empty() { state::open(config) } else { Kept::in_memory() };
-    let resident = Resident {
-        engine: resident::engine(config)?,
-        store: state.store.clone(),
-        clock: state.clock.clone(),
-        audit: Audit::disabled(),
-        redaction: config.redaction.clone(),
-        orders,
-        approvals: Approvals::new(
-            config.approvals.clone(),
-            config.gateway.trust.clone(),
-            state.clock.clone(),
-            config.redaction.clone(),
-        ),
-        activity: Activity::default(),
-        stop: CancellationToken::new(),
-        over_http: false,
-        level: None,
-        grace_ms: Arc::default(),
-    };
+    let state = state::open(config, &open);
+    let resident = Resident::new(config, &state, orders)?;
     let prepared = files::together(config, open, Prepared::load(&resident, config, None))?;
-    let resident = Resident { audit: open_audit(config).await?, ..resident };
-    resident.bound(config);
+    let resident = resident.recording(open_audit(config).await?, config);
     let (audit, stop) = (resident.audit.clone(), resident.stop.clone());
     let suite = prepared.start(&resident, config, config, None)?;
     suite.pipeline().client_declares("{}");

@@ -65,21 +65,7 @@ pub(super) fn load_with(
     before: &[Made],
 ) -> Result<Loaded, Problems> {
     let engine = engine.clone().compiling(config.gateway.plugin_compile);
-    let folders = super::plugin_folders(config.gateway.plugin_dir.as_ref());
-    let (engine_ref, folders_ref) = (&engine, &folders);
-    let results: Vec<Result<Made, Vec<Problem>>> = std::thread::scope(|scope| {
-        let loading: Vec<_> = config
-            .plugins
-            .iter()
-            .map(|settings| {
-                let trust = &config.gateway.trust;
-                let before = before.iter().find(|made| made.settings == *settings);
-                scope.spawn(move || one((engine_ref, store, clock), folders_ref, settings, trust, before))
-            })
-            .collect();
-        let crashed = || Err(vec![super::problem("plugins", "loading a plugin crashed".to_owned(), None)]);
-        loading.into_iter().map(|thread| thread.join().unwrap_or_else(|_| crashed())).collect()
-    });
+    let results = load_each((&engine, store, clock), config, before);
     let mut problems = Vec::new();
     let mut chain = Chain { redaction: config.redaction.clone(), ..Chain::default() };
     let (mut rewriters, mut made) = (Vec::new(), Vec::new());
@@ -91,13 +77,11 @@ pub(super) fn load_with(
             }
             Err(found) => {
                 // A folder that is open to others is so for every plugin in it.
-                let new = |problem: &Problem, known: &[Problem]| {
-                    !known
-                        .iter()
-                        .any(|other| (&other.message, &other.hint) == (&problem.message, &problem.hint))
+                let said = |one: &Problem, other: &Problem| {
+                    (&one.message, &one.hint) == (&other.message, &other.hint)
                 };
                 for problem in found {
-                    if new(&problem, &problems) {
+                    if !problems.iter().any(|other| said(&problem, other)) {
                         problems.push(problem);
                     }
                 }
@@ -113,21 +97,46 @@ pub(super) fn load_with(
             Stage::Rewrite => rewriters.push(plugin),
         }
     }
-    let backends = config.backends.iter().map(|backend| backend.name.as_str());
-    let upstreams = config.upstreams.iter().map(|upstream| upstream.name.as_str());
-    let engines = config.engines.iter().map(|engine| engine.name.as_str());
-    let backends = backends.chain(upstreams).chain(engines);
-    let rewriters = Rewriters::new(&rewriters, backends).unwrap_or_else(|error| {
-        let text = format!("{error}, when it was asked which hooks it wants");
-        problems.push(super::problem(&format!("plugins.{}", error.plugin), text, None));
+    let rewriters = rewriters_of(config, &rewriters).unwrap_or_else(|problem| {
+        problems.push(problem);
         Rewriters::default()
     });
-    let rewriters =
-        rewriters.with_redaction(config.redaction.clone()).within(config.gateway.max_message_bytes);
     if !problems.is_empty() {
         return Err(Problems::new(&config.path, problems));
     }
     Ok(Loaded { engine, chain, rewriters, made })
+}
+
+/// Loads all plugins at once, each in a thread of its own: what takes time is compiling.
+fn load_each(
+    (engine, store, clock): (&Engine, &Store, &Clock),
+    config: &Config,
+    before: &[Made],
+) -> Vec<Result<Made, Vec<Problem>>> {
+    let folders = super::plugin_folders(config.gateway.plugin_dir.as_ref());
+    let (folders, trust) = (&folders, &config.gateway.trust);
+    std::thread::scope(|scope| {
+        let each = config.plugins.iter().map(|settings| {
+            let before = before.iter().find(|made| made.settings == *settings);
+            scope.spawn(move || one((engine, store, clock), folders, settings, trust, before))
+        });
+        // All are begun before the first is waited for.
+        let loading: Vec<_> = each.collect();
+        let crashed = || Err(vec![super::problem("plugins", "loading a plugin crashed".to_owned(), None)]);
+        loading.into_iter().map(|thread| thread.join().unwrap_or_else(|_| crashed())).collect()
+    })
+}
+
+/// The plugins that edit, asked which hooks they want of each backend.
+fn rewriters_of(config: &Config, plugins: &[Arc<Plugin>]) -> Result<Rewriters, Problem> {
+    let backends = config.backends.iter().map(|backend| backend.name.as_str());
+    let upstreams = config.upstreams.iter().map(|upstream| upstream.name.as_str());
+    let engines = config.engines.iter().map(|engine| engine.name.as_str());
+    let rewriters = Rewriters::new(plugins, backends.chain(upstreams).chain(engines)).map_err(|error| {
+        let text = format!("{error}, when it was asked which hooks it wants");
+        super::problem(&format!("plugins.{}", error.plugin), text, None)
+    })?;
+    Ok(rewriters.with_redaction(config.redaction.clone()).within(config.gateway.max_message_bytes))
 }
 
 /// The headers that an authenticator wants to read and the door does not pass on: to it they would be missing in every request.

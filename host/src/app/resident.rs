@@ -13,7 +13,7 @@ use crate::pipeline::{Flights, Refusals};
 use crate::plugin::Engine;
 use crate::policy::Orders;
 use crate::redact::Redaction;
-use crate::state::{Clock, Store};
+use crate::state::{Clock, Kept, Store};
 use crate::telemetry;
 
 /// The parts that outlive every generation.
@@ -43,6 +43,40 @@ pub(super) struct Resident {
 }
 
 impl Resident {
+    /// The parts of a process that keeps this state and obeys these orders. The record of calls is not among them yet: it is
+    /// opened when everything else is loaded, and put in by [`Self::recording`].
+    ///
+    /// # Errors
+    /// The machine lacks what the engine of the plugins needs.
+    pub(super) fn new(config: &Config, state: &Kept, orders: Arc<Orders>) -> Result<Self, Problems> {
+        Ok(Self {
+            engine: engine(config)?,
+            store: state.store.clone(),
+            clock: state.clock.clone(),
+            audit: Audit::disabled(),
+            approvals: Approvals::new(
+                config.approvals.clone(),
+                config.gateway.trust.clone(),
+                state.clock.clone(),
+                config.redaction.clone(),
+            ),
+            redaction: config.redaction.clone(),
+            orders,
+            activity: Activity::default(),
+            stop: CancellationToken::new(),
+            over_http: false,
+            level: None,
+            grace_ms: Arc::default(),
+        })
+    }
+
+    /// The same with the record of calls, and the bounds of the configuration in force.
+    pub(super) fn recording(self, audit: Audit, config: &Config) -> Self {
+        let all = Self { audit, ..self };
+        all.bound(config);
+        all
+    }
+
     /// Puts the bounds of a configuration in force that belong to the process itself.
     pub(super) fn bound(&self, config: &Config) {
         self.audit.bound(&super::audit_settings(config));

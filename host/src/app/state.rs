@@ -1,10 +1,14 @@
 //! Opens the state of the guards that is kept from one start to the next.
 
-use crate::config::{Config, Stage};
+use crate::config::{Config, Problem, Stage};
 use crate::state::{Kept, Settings};
 
-/// Loads the state that was kept for this configuration, unless `[state] persist` is false.
-pub(super) fn open(config: &Config) -> Kept {
+/// Loads the state that was kept for this configuration, unless `[state] persist` is false. If others may have changed it, as
+/// one of the problems `found` with the files says, it is not used.
+pub(super) fn open(config: &Config, found: &[Problem]) -> Kept {
+    if !found.is_empty() {
+        return Kept::in_memory();
+    }
     let endpoints = config.mounts().map(|mount| (mount.path.as_str(), &mount.config));
     let plugins = std::iter::once(("", config)).chain(endpoints).flat_map(|(endpoint, own)| {
         // The state of authenticators is never written down.

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::machine::Review;
 use super::store::{Caps, Store};
 use super::*;
-use crate::call::{About, Call, Json, Principal, Target, TargetKind};
+use crate::call::{Call, Json, Principal, TargetKind, sample};
 use crate::config;
 use crate::files::Trust;
 use crate::plugin::{ApprovalRequest, Threshold};
@@ -47,27 +47,8 @@ fn review(subject: &str, role: &str, vote: Vote, digest: &str, at_ms: u64) -> Re
 
 fn call(subject: &str, arguments: &str) -> Call {
     Call {
-        id: "1-1".to_owned(),
-        method: "tools/call".to_owned(),
-        target: Target {
-            kind: TargetKind::Tool,
-            name: "deploy".into(),
-            backend: "prod".into(),
-            upstream: "deploy".into(),
-        },
-        principal: Arc::new(Principal {
-            subject: subject.to_owned(),
-            role: "agent".to_owned(),
-            issuer: None,
-            audience: None,
-            token_id: None,
-            expires_at: None,
-            claims: Vec::new(),
-        }),
         params: Json::from(format!("{{\"name\":\"deploy\",\"arguments\":{arguments}}}")),
-        session: "s".into(),
-        door: "stdio",
-        about: About::default(),
+        ..sample::call(sample::principal(subject, "agent"), sample::tool("deploy", "prod"))
     }
 }
 

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::AuditError;
 use super::row::Row;
+use super::settings::{Keep, Settings, WhenFull};
 use super::store::{Keeper, Store};
-use super::{AuditError, Settings};
 use crate::files::{self, Links, Trust};
 
 /// So many rows leave at once: with arguments of the usual limit less than 1 MB of memory.
@@ -27,28 +28,6 @@ const AGE_EVERY: Duration = Duration::from_secs(3600);
 const SIZE_EVERY: Duration = Duration::from_secs(600);
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_secs(60);
-
-/// How long and how much is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Keep {
-    /// Older rows leave; `None` for no limit.
-    pub max_age: Option<Duration>,
-    /// When the record takes more bytes in the database, the oldest rows leave until it takes nine tenths of them;
-    /// `None` for no limit.
-    pub max_bytes: Option<u64>,
-    /// What becomes of them.
-    pub when_full: WhenFull,
-}
-
-/// What becomes of rows that are too old or too many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhenFull {
-    /// They go into a file, a line of JSON each.
-    #[default]
-    Archive,
-    /// They are gone.
-    Delete,
-}
 
 /// Looks after the size of one database.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ mod crash;
 mod room;
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use futures_util::FutureExt as _;
 use tempfile::TempDir;
@@ -12,6 +13,7 @@ use tokio::runtime::Runtime;
 
 use super::query::{Cursor, Look, Pattern, Query, Row, after, list, render};
 use super::*;
+use crate::files::{self, Links};
 use crate::redact::Secrets;
 
 const ENTRY: Entry<'_> = Entry {

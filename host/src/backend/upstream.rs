@@ -22,9 +22,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::retry::{Budget, Miss};
 use super::Chunks;
 use super::mcp::http::client::Clients;
-use super::mcp::http::{explain, was_not_looked_at};
+use super::mcp::http::was_not_looked_at;
 use crate::config::rest;
 use crate::mcp::splice;
+use crate::outbound::explain;
 use crate::redact::Redaction;
 use crate::route::Asked;
 

@@ -257,13 +257,8 @@ mod tests {
     #[test]
     fn a_caller_is_the_same_with_every_token() {
         let principal = |subject: &str, token: &str| Principal {
-            subject: subject.to_owned(),
-            role: "r".to_owned(),
-            issuer: None,
-            audience: None,
             token_id: Some(token.to_owned()),
-            expires_at: None,
-            claims: Vec::new(),
+            ..super::super::sample::principal(subject, "r")
         };
         assert_eq!(principal("ann", "1").share(), principal("ann", "2").share());
         assert_ne!(principal("ann", "1").share(), principal("bob", "1").share());

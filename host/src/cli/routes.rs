@@ -10,7 +10,7 @@ use clap::Args;
 use sentinel_gateway::config::rest::{Place, Route, RouteAuth, Target};
 use sentinel_gateway::config::{self, Config};
 use sentinel_gateway::text::line;
-use sentinel_gateway::{app, openapi};
+use sentinel_gateway::{app, openapi, outbound};
 use serde_json::Value;
 
 /// The longest wait for one answer.
@@ -98,15 +98,8 @@ async fn check(config: &Config, options: &Options) -> anyhow::Result<ExitCode> {
     let base = options.url.clone().unwrap_or_else(|| format!("http://{}", config.gateway.listen));
     let base = base.trim_end_matches('/');
     let token = app::environment("SENTINEL_TOKEN").filter(|token| !token.is_empty());
-    // An error means that a provider is installed already, which serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     // What is asked is the gateway itself: never through a proxy, and never somewhere else than was named.
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(PATIENCE)
-        .build()
-        .context("no client for HTTP can be made")?;
+    let client = outbound::builder().timeout(PATIENCE).build().context("no client for HTTP can be made")?;
     let width = config.routes.iter().map(|route| route.path.as_str().len()).max().unwrap_or(0);
     super::say(&format!(
         "{:<7} {:<width$}  {:<7}  {:<12} {:<16}",

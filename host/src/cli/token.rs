@@ -54,32 +54,10 @@ pub(crate) fn execute(config: &Path, command: Command) -> anyhow::Result<ExitCod
     match command {
         Command::Mint { sub, role, days, secret_env, issuer, audience, claims: more } => {
             let auth = auth_section(config);
-            let set = |given: Option<String>, key: &str, default: &str| {
-                given
-                    .or_else(|| {
-                        // Of several names the first is the one to mint with.
-                        let typed = auth.get(key)?;
-                        let first = || typed.as_array()?.first()?.as_str();
-                        typed.as_str().or_else(first).map(str::to_owned)
-                    })
-                    .unwrap_or_else(|| default.to_owned())
-            };
-            let (secret_env, secret) = match signing_file(config, &auth).filter(|_| secret_env.is_none()) {
-                Some(file) => {
-                    let secret = super::place::read(&file)?;
-                    (file.display().to_string(), secret.trim_end_matches(['\r', '\n']).to_owned())
-                }
-                None => {
-                    let name = set(secret_env, "jwt_secret_env", "JWT_SECRET_KEY");
-                    let secret = std::env::var(&name).with_context(|| {
-                        format!("{name} is not set; it must hold the secret the gateway checks tokens with")
-                    })?;
-                    (name, secret)
-                }
-            };
+            let (from, secret) = secret(config, &auth, secret_env)?;
             anyhow::ensure!(
                 secret.len() >= MIN_SECRET,
-                "{secret_env} holds {} bytes; HS256 needs at least {MIN_SECRET} (RFC 7518): try `openssl rand -hex 32`",
+                "{from} holds {} bytes; HS256 needs at least {MIN_SECRET} (RFC 7518): try `openssl rand -hex 32`",
                 secret.len()
             );
             warn_of_role(config, &role);
@@ -87,8 +65,8 @@ pub(crate) fn execute(config: &Path, command: Command) -> anyhow::Result<ExitCod
             let mut claims = json!({
                 "sub": sub,
                 "role": role,
-                "iss": set(issuer, "jwt_issuer", "sentinel-gateway"),
-                "aud": set(audience, "jwt_audience", "sentinel-api"),
+                "iss": given_or_set(issuer, &auth, "jwt_issuer", "sentinel-gateway"),
+                "aud": given_or_set(audience, &auth, "jwt_audience", "sentinel-api"),
                 "jti": uuid::Uuid::now_v7().to_string(),
                 "iat": now,
                 "exp": now + days * 86_400,
@@ -113,27 +91,50 @@ pub(crate) fn execute(config: &Path, command: Command) -> anyhow::Result<ExitCod
                     token
                 }
             };
-            let token = token.trim();
-            let header = jsonwebtoken::decode_header(token).context("this is not a JWT")?;
-            let claims: Value =
-                jsonwebtoken::dangerous::insecure_decode::<Value>(token).context("this is not a JWT")?.claims;
-            let mut text = format!(
-                "{:?}{}\n",
-                header.alg,
-                header.kid.map_or(String::new(), |kid| format!(", key {kid}"))
-            );
-            text.push_str(&serde_json::to_string_pretty(&claims)?);
-            if let Some(expires) = claims["exp"].as_i64() {
-                let at = jiff::Timestamp::from_second(expires)
-                    .map_or_else(|_| "never".to_owned(), |at| at.to_string());
-                let past =
-                    expires <= i64::try_from(jsonwebtoken::get_current_timestamp()).unwrap_or(i64::MAX);
-                text.push_str(&format!("\n{} {at}", if past { "EXPIRED" } else { "valid until" }));
-            }
-            text.push_str("\nthe signature was not checked");
-            super::say(&text)
+            super::say(&inspected(token.trim())?)
         }
     }
+}
+
+/// What was given, else what the file says under a key, else this. Of several names the first is the one to mint with.
+fn given_or_set(given: Option<String>, auth: &toml::Table, key: &str, default: &str) -> String {
+    let set = || {
+        let typed = auth.get(key)?;
+        let first = || typed.as_array()?.first()?.as_str();
+        typed.as_str().or_else(first).map(str::to_owned)
+    };
+    given.or_else(set).unwrap_or_else(|| default.to_owned())
+}
+
+/// The secret to mint with, and where it was found: in the variable that was named, else where the file says.
+fn secret(config: &Path, auth: &toml::Table, variable: Option<String>) -> anyhow::Result<(String, String)> {
+    if let Some(file) = signing_file(config, auth).filter(|_| variable.is_none()) {
+        let secret = super::place::read(&file)?;
+        return Ok((file.display().to_string(), secret.trim_end_matches(['\r', '\n']).to_owned()));
+    }
+    let name = given_or_set(variable, auth, "jwt_secret_env", "JWT_SECRET_KEY");
+    let secret = std::env::var(&name).with_context(|| {
+        format!("{name} is not set; it must hold the secret the gateway checks tokens with")
+    })?;
+    Ok((name, secret))
+}
+
+/// What a token says, for people.
+fn inspected(token: &str) -> anyhow::Result<String> {
+    let header = jsonwebtoken::decode_header(token).context("this is not a JWT")?;
+    let claims: Value =
+        jsonwebtoken::dangerous::insecure_decode::<Value>(token).context("this is not a JWT")?.claims;
+    let key = header.kid.map_or(String::new(), |kid| format!(", key {kid}"));
+    let mut text = format!("{:?}{key}\n", header.alg);
+    text.push_str(&serde_json::to_string_pretty(&claims)?);
+    if let Some(expires) = claims["exp"].as_i64() {
+        let at =
+            jiff::Timestamp::from_second(expires).map_or_else(|_| "never".to_owned(), |at| at.to_string());
+        let past = expires <= i64::try_from(jsonwebtoken::get_current_timestamp()).unwrap_or(i64::MAX);
+        text.push_str(&format!("\n{} {at}", if past { "EXPIRED" } else { "valid until" }));
+    }
+    text.push_str("\nthe signature was not checked");
+    Ok(text)
 }
 
 /// The file as it is typed. Minting must work before a token exists, so nothing is required of it.

@@ -15,11 +15,11 @@ use super::raw::{
     Raw, RawAudit, RawAuditMode, RawBounds, RawGateway, RawKillSwitch, RawMode, RawPostgres, RawWhenFull,
     Seconds,
 };
-use super::rest::Idempotency;
+use super::rest::{Idempotency, Route};
 use super::secret::Secret;
 use super::{
-    Audit, AuditMode, Bounds, CompileLimits, Config, Gateway, KillSwitch, Main, Scopes, Store, Typed,
-    WhenFull,
+    Approvals, Audit, AuditMode, Bounds, CompileLimits, Config, Gateway, Http, KillSwitch, Main, Scopes,
+    State, Store, Telemetry, Typed, WhenFull,
 };
 use crate::files::Trust;
 use crate::redact::Redaction;
@@ -57,69 +57,24 @@ pub(super) fn check(
     pruned: Vec<String>,
     main: Option<Main<'_>>,
 ) -> Result<Config, Vec<Problem>> {
-    let door = main.map(|main| main.door);
-    let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let folder = full.parent().unwrap_or(Path::new("/")).to_owned();
-    let trust = main.map(|main| main.trust.clone()).unwrap_or_default();
-    let mut checker = Checker {
-        document,
-        file: full,
-        folder,
-        env,
-        problems,
-        warnings: Vec::new(),
-        pruned,
-        trust,
-        lacking: None,
-    };
-    let raw: Raw = match serde_json::from_value(whole(&document.value)) {
-        Ok(raw) => raw,
-        Err(error) => {
-            checker
-                .problems
-                .push(Problem::of_file(error.to_string(), "this is a bug of the gateway's schema"));
-            return Err(checker.problems);
-        }
-    };
-    if main.is_none() {
-        let folders = raw.gateway.trusted_folders.iter().map(|typed| checker.path(typed));
-        // As they are found, not as they are named.
-        checker.trust.folders = folders.map(|path| path.canonicalize().unwrap_or(path)).collect();
+    let mut checker = Checker::new(document, path, env, problems, pruned, main);
+    let Some(raw) = checker.raw() else { return Err(checker.problems) };
+    if main.is_some() {
+        checker.left_to_the_main_file(&raw);
+    } else {
+        checker.trusts(&raw.gateway.trusted_folders);
     }
-    let mut gateway = checker.gateway(&raw.gateway);
-    if door.is_some() && raw.http.is_some() {
-        checker.problem("/http", "a mount has no door of its own", "leave it to the main file");
-    }
-    let of_door = door.or(raw.http.as_ref());
-    let http = checker.http_door(of_door, raw.auth.mode, gateway.as_ref(), door.is_some());
-    checker.roles_of_keys(&raw.auth, &raw.rbac);
-    let audit = checker.audit(&raw);
-    if let (Some(gateway), Some(audit)) = (&mut gateway, &audit) {
-        gateway.memory_dir = checker.memory_dir(&raw, audit);
-        // One for all endpoints.
-        gateway.control_dir = checker.control_dir(&raw, audit).filter(|_| main.is_none());
-    }
+    let OfProcess { gateway, http, audit, state, approvals, telemetry } = checker.of_process(&raw, main);
     // Operators are judged by the main endpoint.
     let operator = gateway.as_ref().is_some_and(|gateway| gateway.control_dir.is_some());
+    checker.roles_of_keys(&raw.auth, &raw.rbac);
+    let of_door = main.map(|main| main.door).or(raw.http.as_ref());
     let (auth, authenticators) = checker.auth(&raw.auth, &raw.rbac, of_door, operator);
-    let state = audit.as_ref().map(|audit| checker.state(&raw, audit, door.is_some()));
-    let approvals =
-        audit.as_ref().map(|audit| checker.approvals(&raw, audit, door.is_some())).unwrap_or_default();
-    let telemetry = checker.telemetry(&raw.telemetry, door.is_some());
     let backends = checker.backends(&raw.backends, &raw.gateway.proxy);
     let executors = checker.executors(&raw);
     let (upstreams, engines) = checker.targets(&raw);
     let routes = checker.routes(&raw, &upstreams, &engines);
-    if door.is_some() && !raw.routes.is_empty() {
-        checker.problem("/routes", "a mount serves MCP only", "put its routes into the main file");
-    }
-    if let (Some(route), None) = (
-        routes.iter().find(|route| route.idempotency != Idempotency::Off),
-        state.as_ref().and_then(|state| state.dir.as_ref()),
-    ) {
-        let message = format!("the keys of {} cannot be kept: there is no folder for them", route.id);
-        checker.problem("/state/dir", message, "set [state] dir to a folder that the gateway may write to");
-    }
+    checker.keys_can_be_kept(&routes, state.as_ref());
     let mut rules = checker.rules(&raw);
     // Whether the others mean a tool can be told only when the servers have listed theirs.
     rules.retain(|rule| !names_a_route(rule, &routes));
@@ -134,19 +89,13 @@ pub(super) fn check(
             "this is a bug of the gateway",
         )]);
     };
-    let of_tools = raw.rbac.scopes.into_iter().map(|rule| rule.scope).collect();
-    let required =
-        if raw.auth.mode == RawMode::Jwt { issuers::required_scopes(&raw.auth) } else { Vec::new() };
-    let scopes = Scopes { required, of_tools };
-    let RawKillSwitch { disabled_tools, disabled_backends } = raw.kill_switch;
-    let kill_switch = KillSwitch { disabled_tools, disabled_backends };
     let mut warnings = checker.warnings;
     warnings.sort_by_key(|warning| warning.line);
-    let path = path.to_owned();
-    let inherited = passwords(env);
+    let scopes = scopes(&raw);
+    let RawKillSwitch { disabled_tools, disabled_backends } = raw.kill_switch;
     Ok(Config {
-        path,
-        inherited,
+        path: path.to_owned(),
+        inherited: passwords(env),
         gateway,
         http,
         auth,
@@ -161,7 +110,7 @@ pub(super) fn check(
         routes,
         executors,
         plugins,
-        kill_switch,
+        kill_switch: KillSwitch { disabled_tools, disabled_backends },
         rules,
         warnings,
         // The values to hide are known only when the files of all mounts have been read.
@@ -170,10 +119,27 @@ pub(super) fn check(
     })
 }
 
+/// What is of the process, not of one endpoint: the door, the record, and what is kept. What is missing was reported.
+struct OfProcess {
+    gateway: Option<Gateway>,
+    http: Option<Http>,
+    audit: Option<Audit>,
+    state: Option<State>,
+    approvals: Approvals,
+    telemetry: Telemetry,
+}
+
+/// The scopes that calls need, to tell clients.
+fn scopes(raw: &Raw) -> Scopes {
+    let required =
+        if raw.auth.mode == RawMode::Jwt { issuers::required_scopes(&raw.auth) } else { Vec::new() };
+    Scopes { required, of_tools: raw.rbac.scopes.iter().map(|rule| rule.scope.clone()).collect() }
+}
+
 /// Whether a rule names a route.
-fn names_a_route(rule: &super::Rule, routes: &[super::rest::Route]) -> bool {
+fn names_a_route(rule: &super::Rule, routes: &[Route]) -> bool {
     let compiled = sentinel_names::Rules::new([rule.pattern.as_str()]);
-    let hits = |route: &super::rest::Route| {
+    let hits = |route: &Route| {
         let (id, backend) = (route.id.as_str(), route.target.backend());
         compiled.hits(&sentinel_names::Names { shown: id, own: id, backend })
     };
@@ -216,7 +182,77 @@ struct Checker<'a> {
     lacking: Option<Vec<String>>,
 }
 
+impl<'a> Checker<'a> {
+    fn new(
+        document: &'a Document,
+        path: &Path,
+        env: Env<'a>,
+        problems: Vec<Problem>,
+        pruned: Vec<String>,
+        main: Option<Main<'_>>,
+    ) -> Self {
+        let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+        let trust = main.map(|main| main.trust.clone()).unwrap_or_default();
+        let warnings = Vec::new();
+        Self { document, file, folder, env, problems, warnings, pruned, trust, lacking: None }
+    }
+}
+
 impl Checker<'_> {
+    /// What was typed.
+    fn raw(&mut self) -> Option<Raw> {
+        let raw = serde_json::from_value(whole(&self.document.value));
+        let bug = |error: serde_json::Error| {
+            self.problems.push(Problem::of_file(error.to_string(), "this is a bug of the gateway's schema"));
+        };
+        raw.map_err(bug).ok()
+    }
+
+    /// What is of the process; a mount has most of it from the main file.
+    fn of_process(&mut self, raw: &Raw, main: Option<Main<'_>>) -> OfProcess {
+        let mounted = main.is_some();
+        let mut gateway = self.gateway(&raw.gateway);
+        let door = main.map(|main| main.door).or(raw.http.as_ref());
+        let http = self.http_door(door, raw.auth.mode, gateway.as_ref(), mounted);
+        let audit = self.audit(raw);
+        if let (Some(gateway), Some(audit)) = (&mut gateway, &audit) {
+            gateway.memory_dir = self.memory_dir(raw, audit);
+            // One for all endpoints.
+            gateway.control_dir = self.control_dir(raw, audit).filter(|_| !mounted);
+        }
+        let state = audit.as_ref().map(|audit| self.state(raw, audit, mounted));
+        let approvals = audit.as_ref().map(|audit| self.approvals(raw, audit, mounted)).unwrap_or_default();
+        let telemetry = self.telemetry(&raw.telemetry, mounted);
+        OfProcess { gateway, http, audit, state, approvals, telemetry }
+    }
+
+    /// What a mount's file may not have.
+    fn left_to_the_main_file(&mut self, raw: &Raw) {
+        if raw.http.is_some() {
+            self.problem("/http", "a mount has no door of its own", "leave it to the main file");
+        }
+        if !raw.routes.is_empty() {
+            self.problem("/routes", "a mount serves MCP only", "put its routes into the main file");
+        }
+    }
+
+    /// These folders are not judged.
+    fn trusts(&mut self, folders: &[String]) {
+        let folders = folders.iter().map(|typed| self.path(typed));
+        // As they are found, not as they are named.
+        self.trust.folders = folders.map(|path| path.canonicalize().unwrap_or(path)).collect();
+    }
+
+    /// Answers that are given again have to be kept somewhere.
+    fn keys_can_be_kept(&mut self, routes: &[Route], state: Option<&State>) {
+        let keeping = routes.iter().find(|route| route.idempotency != Idempotency::Off);
+        if let (Some(route), None) = (keeping, state.and_then(|state| state.dir.as_ref())) {
+            let message = format!("the keys of {} cannot be kept: there is no folder for them", route.id);
+            self.problem("/state/dir", message, "set [state] dir to a folder that the gateway may write to");
+        }
+    }
+
     fn problem(&mut self, at: &str, message: impl Into<String>, hint: impl Into<String>) {
         let known = self.pruned.iter().any(|gone| {
             at == gone || at.strip_prefix(gone.as_str()).is_some_and(|rest| rest.starts_with('/'))

@@ -86,16 +86,7 @@ fn explain(error: &ValidationError<'_>, found: &mut Vec<Finding>) {
         }
         ValidationErrorKind::Type { .. } => {
             let expected = expected(error).unwrap_or_default();
-            let quote = expected == "a text" && (value.is_number() || value.is_boolean());
-            let unquote = value.as_str().filter(|text| {
-                let number = expected.contains("number") && text.parse::<f64>().is_ok();
-                number || expected == "true or false" && matches!(*text, "true" | "false")
-            });
-            let hint = if quote {
-                Some(format!("write \"{value}\""))
-            } else {
-                unquote.map(|text| format!("write {text}"))
-            };
+            let hint = quoting(&expected, value);
             say(format!("expected {expected}, found {}", name_of(value)), hint);
         }
         ValidationErrorKind::Enum { options } => {
@@ -122,6 +113,18 @@ fn explain(error: &ValidationError<'_>, found: &mut Vec<Finding>) {
         // Never the value: it may be a secret that should not have been typed into the file.
         _ => say(error.masked_with("the value").to_string(), None),
     }
+}
+
+/// What to write where only quotes are too many or missing.
+fn quoting(expected: &str, value: &Value) -> Option<String> {
+    if expected == "a text" && (value.is_number() || value.is_boolean()) {
+        return Some(format!("write \"{value}\""));
+    }
+    let unquoted = value.as_str().filter(|text| {
+        let number = expected.contains("number") && text.parse::<f64>().is_ok();
+        number || expected == "true or false" && matches!(*text, "true" | "false")
+    });
+    unquoted.map(|text| format!("write {text}"))
 }
 
 /// True if the value is of another type than this alternative wants.

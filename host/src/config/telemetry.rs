@@ -1,8 +1,7 @@
 //! Where traces and metrics go, as it is checked.
 
-use std::time::Duration;
-
 use super::Secret;
+use crate::telemetry::otlp::Settings;
 
 /// Telemetry: traces and metrics for other systems.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -14,26 +13,8 @@ pub struct Telemetry {
 /// How a collector of OpenTelemetry is reached, and what it gets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Otlp {
-    /// Its address, without the paths.
-    pub endpoint: Secret,
-    /// Headers of every request.
-    pub headers: Vec<(String, Secret)>,
-    /// Certificates (PEM) to trust besides the system's.
-    pub ca: Option<String>,
-    /// Traces of calls.
-    pub traces: bool,
-    /// Metrics.
-    pub metrics: bool,
-    /// The share of calls that are traced.
-    pub sample_ratio: f64,
-    /// A client's `traceparent` decides instead.
-    pub clients_decide: bool,
-    /// How long one request may take.
-    pub timeout: Duration,
-    /// How often metrics are sent.
-    pub metrics_interval: Duration,
-    /// How much memory waiting spans may take.
-    pub max_queue_bytes: usize,
-    /// Attributes of this gateway in all that is sent.
-    pub attributes: Vec<(String, String)>,
+    /// What the sender works with.
+    pub settings: Settings,
+    /// Its address and the values of its headers, to be hidden from everything that is shown.
+    pub secrets: Vec<Secret>,
 }

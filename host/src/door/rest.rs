@@ -11,7 +11,6 @@ mod body;
 mod challenge;
 mod client;
 mod compress;
-mod cors;
 mod execution;
 mod health;
 mod locate;
@@ -40,6 +39,7 @@ use tokio_util::task::TaskTracker;
 use self::locate::Route;
 use self::refusal::Refusal;
 use self::unbroken::Unbroken;
+use super::cors;
 use super::guard::{self, Hosts, Origins};
 use super::server::{Hears, Limits, Peer};
 use crate::call::{About, Json, Told};
@@ -56,6 +56,11 @@ use super::mcp::http::{Callers, Room};
 
 /// The name of this door for guards and the record.
 const DOOR: &str = "rest";
+
+/// The headers of an answer that a page may read, besides those that every page may.
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "WWW-Authenticate, Retry-After, RateLimit, RateLimit-Policy, X-Request-Id, traceparent, Idempotent-Replayed, ETag, Location, Deprecation, Sunset",
+);
 
 /// What the routes of a gateway are served with.
 #[derive(Debug)]
@@ -184,7 +189,8 @@ async fn served(front: Arc<Front>, peer: Peer, request: Request, cancelled: Canc
         response.headers_mut().insert("x-request-id", id);
     }
     respond::tell(&told, response.headers_mut());
-    front.readable(&parts.headers, response)
+    cors::forget(response.headers_mut());
+    cors::readable(&parts.headers, &front.origins, EXPOSED, response)
 }
 
 impl Exchange<'_> {
@@ -201,7 +207,7 @@ impl Exchange<'_> {
         if cors::is_preflight(parts)
             && let Some(allow) = table.allowed(sent)
         {
-            return Ok(cors::preflight(parts, allow));
+            return Ok(cors::preflight(parts, allow.clone()));
         }
         let matched = match table.find(&parts.method, sent) {
             Found::Route(matched) => matched,

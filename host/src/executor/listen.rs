@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::process::{Gid, Pid, Signal, Uid, WaitOptions};
+use rustix::net::{SocketAddrUnix, SocketFlags};
+use rustix::process::{Gid, Pid, Uid, WaitOptions};
 
 use super::nonces::Nonces;
 use super::record::Record;
@@ -20,8 +20,9 @@ use super::service::Service;
 use super::settings::Settings;
 use super::wire::{tell, timespec};
 use super::{hex, launchers, now, open, run, walls, worker};
-use crate::files::{Links, Trust};
-use crate::sandbox::Cage;
+use crate::command::socket;
+use crate::files::{Links, Trust, users};
+use crate::sandbox::{Cage, child};
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -177,9 +178,7 @@ impl Executor {
         match forked {
             0 => {
                 let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
-                let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-                // The executor may have died before the line above; then nobody would send the signal.
-                if rustix::process::getppid() == Some(executor) {
+                if child::end_with(executor).is_ok() {
                     worker::serve(&self.service, connection, working + 1);
                 }
                 #[expect(
@@ -234,10 +233,6 @@ fn listen(path: &Path, client: Uid) -> Result<OwnedFd, ExecutorError> {
         return Err(failed(finding));
     }
     let address = SocketAddrUnix::new(path).map_err(|error| at(path)(error.into()))?;
-    let make = || {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-    };
     if let Ok(meta) = path.symlink_metadata() {
         if meta.mode() & 0o170_000 != 0o140_000 {
             return Err(failed(format_args!(
@@ -245,13 +240,13 @@ fn listen(path: &Path, client: Uid) -> Result<OwnedFd, ExecutorError> {
                 path.display()
             )));
         }
-        let probe = make().map_err(failed)?;
+        let probe = socket::new().map_err(failed)?;
         match rustix::net::connect(&probe, &address) {
             Err(Errno::CONNREFUSED) => std::fs::remove_file(path).map_err(at(path))?,
             _ => return Err(failed(format_args!("another executor listens on {}", path.display()))),
         }
     }
-    let socket = make().map_err(failed)?;
+    let socket = socket::new().map_err(failed)?;
     let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
     let bound = rustix::net::bind(&socket, &address);
     rustix::process::umask(mask);
@@ -276,14 +271,10 @@ fn make_dir(path: &Path, user: Option<(Uid, Gid)>) -> Result<(), ExecutorError> 
     }
 }
 
-/// A user by name or number, with their group, as `/etc/passwd` has them.
+/// A user by name or number, with their group.
 fn user(name: &str) -> Result<(Uid, Gid), ExecutorError> {
-    let text = std::fs::read_to_string("/etc/passwd").map_err(at(Path::new("/etc/passwd")))?;
-    let found = text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let (known, uid, gid) = (fields.next()?, fields.nth(1)?, fields.next()?);
-        let (uid, gid): (u32, u32) = (uid.parse().ok()?, gid.parse().ok()?);
-        (known == name || name.parse() == Ok(uid)).then(|| (Uid::from_raw(uid), Gid::from_raw(gid)))
-    });
-    found.ok_or_else(|| failed(format_args!("there is no user {name:?}")))
+    let named = |user: &users::User| user.name == name || name.parse() == Ok(user.uid);
+    let found = users::find(named).map_err(at(Path::new(users::TABLE)))?;
+    let found = found.ok_or_else(|| failed(format_args!("there is no user {name:?}")))?;
+    Ok((Uid::from_raw(found.uid), Gid::from_raw(found.gid)))
 }

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use ring::digest::{Context, SHA256};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Signal, WaitOptions, pidfd_open};
 
 use super::resolve::Resolved;
 use super::wire::{tell, timespec};
 use super::{open, walls};
 use crate::command::Word;
 use crate::command::frames::{Ended, PIECE, Reply, Stream};
-use crate::sandbox::Cage;
+use crate::sandbox::{Cage, child};
 
 /// How long what a command left behind is killed for.
 const SWEEP: Duration = Duration::from_secs(3);
@@ -65,21 +65,14 @@ pub(super) fn start(resolved: &Resolved<'_>) -> Result<Running, NotStarted> {
     let worker = rustix::process::getpid();
     let before_exec = move || {
         rustix::process::setsid()?;
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The worker may have died before the line above; then nobody would send the signal.
-        if rustix::process::getppid() != Some(worker) {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
+        child::end_with(worker)?;
         rustix::process::fchdir(borrow(cwd))?;
         for file in &inherited {
             fcntl_setfd(borrow(*file), FdFlags::empty())?;
         }
-        let bound = |resource, most: u64| {
-            rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
-        };
-        bound(Resource::Core, 0)?;
-        bound(Resource::Cpu, limits.cpu_secs)?;
-        bound(Resource::Fsize, limits.file_bytes)?;
+        child::bound(Resource::Core, 0)?;
+        child::bound(Resource::Cpu, limits.cpu_secs)?;
+        child::bound(Resource::Fsize, limits.file_bytes)?;
         cage.take().map_or(Ok(()), Cage::enter)
     };
     #[expect(unsafe_code, reason = "there is no safe way to run code between fork and exec")]

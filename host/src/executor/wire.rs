@@ -5,9 +5,9 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::command::frames::{FRAME, Reply};
+use crate::command::socket;
 
 /// How long a connection may take to say what it wants, or to take in what it is told.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -19,10 +19,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) fn receive(socket: impl AsFd) -> io::Result<Option<Vec<u8>>> {
     wait(&socket, PollFlags::IN)?;
     let mut bytes = vec![0_u8; FRAME];
-    let (_, length) = recv(&socket, &mut bytes[..], RecvFlags::TRUNC | RecvFlags::DONTWAIT)?;
-    if length > bytes.len() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the message is too long"));
-    }
+    let length = socket::receive(&socket, &mut bytes)?;
     bytes.truncate(length);
     Ok((length > 0).then_some(bytes))
 }
@@ -34,11 +31,13 @@ pub(super) fn receive(socket: impl AsFd) -> io::Result<Option<Vec<u8>>> {
 pub(super) fn tell(socket: impl AsFd, reply: &Reply) -> io::Result<()> {
     let bytes = reply.encode();
     loop {
-        match send(&socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(_) => return Ok(()),
-            Err(rustix::io::Errno::AGAIN) => wait(&socket, PollFlags::OUT)?,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+        match socket::send(&socket, &bytes) {
+            Ok(()) => return Ok(()),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => wait(&socket, PollFlags::OUT)?,
+                io::ErrorKind::Interrupted => {}
+                _ => return Err(error),
+            },
         }
     }
 }

@@ -123,22 +123,13 @@ impl Pipeline {
         cancelled: &CancellationToken,
     ) -> Approved {
         let call = pending.call().clone();
-        let failed = match context.request.repeat {
-            // The key is taken when the call is made; until then it is left to whoever comes first.
-            Some(repeat) => match repeat.begin(&call).await {
-                Ok(Begin::Work(_)) => None,
-                Ok(Begin::Answered(answer)) => {
-                    return Approved::End(self.replayed(context, &call, *answer).await);
-                }
-                Err(failure) => Some(failure),
-            },
-            None => None,
-        };
-        let approved = match failed {
-            Some(failure) => Err(failure),
-            None => self.approved(context, pending, destination, cancelled).await,
-        };
-        match approved {
+        // The key is taken when the call is made; until then it is left to the request that comes first.
+        if let Some(repeat) = context.request.repeat
+            && let Begin::End(end) = self.once(context, &call, repeat).await
+        {
+            return Approved::End(end);
+        }
+        match self.approved(context, pending, destination, cancelled).await {
             Ok(run) => Approved::Run(Box::new(run)),
             Err(failure) => {
                 Approved::End(self.refuse(context, Some(&call.principal), Some(&call), failure).await)
@@ -303,6 +294,18 @@ fn judged_again(
 }
 
 impl CallContext<'_> {
+    /// May the call be made? Kill switch, guards, what the rewriters make of it, arguments, breaker. Where a guard wants a person
+    /// to approve it, the breaker comes after that.
+    pub(super) fn ready(&self, call: &Arc<Call>, destination: &Destination) -> Result<Ready, Denial> {
+        let (policy, rewriters) = (self.generation.policy(), self.generation.rewriters());
+        let schema = destination.schema_of_client(rewriters);
+        let ready = || prepare(policy, rewriters, call, destination);
+        Ok(match policy.weigh(call, &destination.also, schema, ready)? {
+            Decision::Permitted(permitted, prepared) => Ready::Now(permitted, prepared),
+            Decision::Ask(pending) => Ready::Ask(pending),
+        })
+    }
+
     /// Tells the client what its call waits for, if it wants to hear of progress. The numbers count up to nothing, so that
     /// the server's own, which come later, are higher (MCP "Progress": each has to be higher than the one before).
     fn tell_waiting(&self, approval: &Approval, until: Instant) {

@@ -6,7 +6,10 @@ use std::time::Instant;
 use super::locate::{self, Destination};
 use super::{CallRequest, Generation};
 use crate::audit::{CallId, Entry};
+use crate::backend::Request;
+use crate::backend::exec::Resolved;
 use crate::call::{About, Call, Json, Principal, Target, TargetKind};
+use crate::mcp::client::Client;
 use crate::mcp::{Params, splice};
 use crate::rewrite::Prepared;
 
@@ -85,6 +88,23 @@ impl CallContext<'_> {
     /// Whether something else is wanted than the call itself.
     pub(super) fn wants_grant(&self) -> bool {
         self.request.locate.is_some_and(|locate| locate.grant().is_some())
+    }
+
+    /// What its backend gets; `sieved` is the way back through the rewriters, if there are any.
+    pub(super) fn sending<'b>(
+        &'b self,
+        prepared: &'b mut Prepared,
+        resolved: Option<&'b Resolved>,
+        sieved: Option<&'b Arc<dyn Client>>,
+    ) -> Request<'b> {
+        Request {
+            headers: std::mem::take(&mut prepared.headers),
+            params: prepared.params.as_ref(),
+            resolved,
+            body: self.request.body,
+            client: sieved.unwrap_or(self.request.client),
+            answered: self.request.is_answered(),
+        }
     }
 
     /// The arguments as the backend gets them, if a rewriter changed them.

@@ -98,33 +98,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::call::{About, Json, Principal, Target, TargetKind};
+    use crate::call::sample;
 
     fn call(tool: &str) -> Arc<Call> {
-        let principal = Principal {
-            subject: "ann".to_owned(),
-            role: "user".to_owned(),
-            issuer: None,
-            audience: None,
-            token_id: None,
-            expires_at: None,
-            claims: Vec::new(),
-        };
-        Arc::new(Call {
-            id: tool.to_owned(),
-            method: "tools/call".to_owned(),
-            target: Target {
-                kind: TargetKind::Tool,
-                name: tool.into(),
-                backend: "one".into(),
-                upstream: tool.into(),
-            },
-            principal: Arc::new(principal),
-            params: Json::empty(),
-            session: "s".into(),
-            door: "stdio",
-            about: About::default(),
-        })
+        let call = sample::call(sample::principal("ann", "user"), sample::tool(tool, "one"));
+        Arc::new(Call { id: tool.to_owned(), ..call })
     }
 
     #[test]

@@ -110,30 +110,10 @@ fn linked(result: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::{About, Json, Target, TargetKind};
+    use crate::call::sample;
 
     fn call(subject: &str, backend: &str) -> Call {
-        let principal = Principal {
-            subject: subject.to_owned(),
-            role: "r".to_owned(),
-            issuer: None,
-            audience: None,
-            token_id: None,
-            expires_at: None,
-            claims: Vec::new(),
-        };
-        let (name, backend): (Arc<str>, Arc<str>) = ("make".into(), backend.into());
-        let target = Target { kind: TargetKind::Tool, name: name.clone(), backend, upstream: name };
-        Call {
-            id: "1".to_owned(),
-            method: "tools/call".to_owned(),
-            target,
-            principal: Arc::new(principal),
-            params: Json::empty(),
-            session: "s".into(),
-            door: "http",
-            about: About::default(),
-        }
+        sample::call(sample::principal(subject, "r"), sample::tool("make", backend))
     }
 
     fn link(uri: &str) -> String {

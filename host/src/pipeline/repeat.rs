@@ -32,8 +32,16 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 pub(super) enum Begin {
     /// The work.
     Work(Ticket),
-    /// Nothing: this was the answer.
-    Answered(Box<Answer>),
+    /// Nothing: this is its end, which is on record.
+    End(Result<Answer, Failure>),
+}
+
+/// What is known of a key.
+enum Known {
+    /// It is new.
+    New(Ticket),
+    /// The work was done, and this was its answer.
+    Answered(Answer),
 }
 
 impl Repeat {
@@ -41,7 +49,7 @@ impl Repeat {
     ///
     /// # Errors
     /// The work is under way, was another, or nobody knows what became of it.
-    pub(super) async fn begin(&self, call: &Call) -> Result<Begin, Failure> {
+    async fn look_up(&self, call: &Call) -> Result<Known, Failure> {
         let mut hash = blake3::Hasher::new();
         for part in [call.principal.identity().as_str(), &call.target.name, &self.key] {
             hash.update(&(part.len() as u64).to_le_bytes());
@@ -51,9 +59,9 @@ impl Repeat {
         let begun = tokio::task::spawn_blocking(move || once.begin(key, fingerprint)).await;
         let refused = |kind, reason: &str, text: &str| Err(Failure::Denied(Denial::new(kind, reason, text)));
         match begun.map_err(std::io::Error::other).and_then(|begun| begun) {
-            Ok(Begun::New(ticket)) => Ok(Begin::Work(ticket)),
+            Ok(Begun::New(ticket)) => Ok(Known::New(ticket)),
             Ok(Begun::Done(result)) => match read(&result) {
-                Some(answer) => Ok(Begin::Answered(Box::new(answer))),
+                Some(answer) => Ok(Known::Answered(answer)),
                 None => unknown(),
             },
             Ok(Begun::Running) => refused(
@@ -155,8 +163,19 @@ fn read(kept: &[u8]) -> Option<Answer> {
 }
 
 impl Pipeline {
+    /// Begins a call that is done once. One that was done already gets its answer again.
+    pub(super) async fn once(&self, context: &CallContext<'_>, call: &Arc<Call>, repeat: &Repeat) -> Begin {
+        match repeat.look_up(call).await {
+            Ok(Known::New(ticket)) => Begin::Work(ticket),
+            Ok(Known::Answered(answer)) => Begin::End(self.replayed(context, call, answer).await),
+            Err(failure) => {
+                Begin::End(self.refuse(context, Some(&call.principal), Some(call), failure).await)
+            }
+        }
+    }
+
     /// Records that an answer was given again.
-    pub(super) async fn replayed(
+    async fn replayed(
         &self,
         context: &CallContext<'_>,
         call: &Call,

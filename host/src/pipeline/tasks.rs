@@ -93,33 +93,10 @@ pub(super) fn is_task_method(method: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::About;
+    use crate::call::sample;
 
     fn call(subject: &str, backend: &str) -> Call {
-        let principal = Principal {
-            subject: subject.to_owned(),
-            role: "r".to_owned(),
-            issuer: None,
-            audience: None,
-            token_id: None,
-            expires_at: None,
-            claims: Vec::new(),
-        };
-        Call {
-            id: "1".to_owned(),
-            method: "tools/call".to_owned(),
-            target: Target {
-                kind: TargetKind::Tool,
-                name: "slow".into(),
-                backend: backend.into(),
-                upstream: "slow".into(),
-            },
-            principal: Arc::new(principal),
-            params: crate::call::Json::empty(),
-            session: "s".into(),
-            door: "http",
-            about: About::default(),
-        }
+        sample::call(sample::principal(subject, "r"), sample::tool("slow", backend))
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::config::HttpGrant;
-use crate::text;
+use crate::outbound::{self, explain};
 
 /// The answer to a request, and the work that remains for it: none, because answers are held whole.
 type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
@@ -37,16 +37,12 @@ impl Outgoing {
     /// # Errors
     /// The certificates of `ca_file` cannot be used, or no client can be made at all.
     pub(super) fn new(plugin: &Arc<str>, grant: &HttpGrant, max_body: usize) -> Result<Self, String> {
-        // An error means that a provider is installed already, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let ca = match &grant.ca {
             Some(pem) => reqwest::Certificate::from_pem_bundle(pem.as_bytes())
                 .map_err(|error| format!("the certificates of ca_file: {}", explain(error)))?,
             None => Vec::new(),
         };
-        let trusting_the_system = builder(grant).tls_certs_merge(ca.clone()).build();
-        // A bare container has no certificates of its own; those that were typed are then all there are.
-        let client = trusting_the_system.or_else(|_| builder(grant).tls_certs_only(ca).build());
+        let client = outbound::trusting(|| builder(grant), &ca);
         Ok(Self {
             plugin: plugin.clone(),
             client: client.map_err(|error| format!("no HTTP client: {}", explain(error)))?,
@@ -157,17 +153,13 @@ impl WasiHttpHooks for Hooks {
 }
 
 fn builder(grant: &HttpGrant) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .user_agent(concat!("sentinel-gateway/", env!("CARGO_PKG_VERSION")))
-        // A redirect could lead to hosts that were not granted.
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
+    // A redirect, which it does not follow, could lead to hosts that were not granted.
+    outbound::builder()
         // A guest gets the body that was sent, under the headers that were sent.
         .no_gzip()
         .no_deflate()
         .no_brotli()
         .http1_only()
-        .referer(false)
         .connect_timeout(grant.connect_timeout)
         .timeout(grant.timeout)
         .pool_idle_timeout(Duration::from_secs(4))
@@ -187,11 +179,6 @@ fn transport(error: reqwest::Error) -> Error {
         (true, false) => Error::HttpResponseTimeout,
         (false, _) => Error::InternalError(Some(explain(error))),
     }
-}
-
-/// Without the URL: it may hold a credential.
-fn explain(error: reqwest::Error) -> String {
-    text::with_causes(&error.without_url())
 }
 
 #[cfg(test)]

@@ -136,40 +136,19 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::{About, Json, TargetKind};
+    use crate::call::{TargetKind, sample};
 
     const TARGET: Read = Read { caller: false, target: true, more: false };
     const BOTH: Read = Read { caller: true, ..TARGET };
 
     fn call(name: &str, principal: &Arc<Principal>) -> Call {
-        let name: Arc<str> = name.into();
-        Call {
-            id: "1".to_owned(),
-            method: "tools/call".to_owned(),
-            target: Target {
-                kind: TargetKind::Tool,
-                name: name.clone(),
-                backend: "b".into(),
-                upstream: name,
-            },
-            principal: principal.clone(),
-            params: Json::from("{}"),
-            session: "s".into(),
-            door: "stdio",
-            about: About::default(),
-        }
+        let call = sample::call(Principal::clone(principal), sample::tool(name, "b"));
+        // The very same caller, not one like it.
+        Call { principal: principal.clone(), ..call }
     }
 
     fn somebody(role: &str) -> Arc<Principal> {
-        Arc::new(Principal {
-            subject: "ann".to_owned(),
-            role: role.to_owned(),
-            issuer: None,
-            audience: None,
-            token_id: None,
-            expires_at: None,
-            claims: Vec::new(),
-        })
+        Arc::new(sample::principal("ann", role))
     }
 
     #[test]

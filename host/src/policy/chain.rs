@@ -193,18 +193,10 @@ fn same(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::sample::principal as person;
 
     #[test]
     fn two_credentials_are_one_person_or_nobody() {
-        let person = |subject: &str, role: &str| Principal {
-            subject: subject.to_owned(),
-            role: role.to_owned(),
-            issuer: None,
-            audience: None,
-            token_id: None,
-            expires_at: None,
-            claims: Vec::new(),
-        };
         let ann = || person("ann", "user");
         assert_eq!(same((ann(), Some(7)), (&ann(), Some(5))), Ok((ann(), Some(5))));
         assert_eq!(

@@ -132,37 +132,14 @@ fn configured(settings: &config::KillSwitch) -> Configured {
 mod tests {
     use super::super::order::{Order, Switch};
     use super::*;
-    use crate::call::{About, Json, TargetKind};
+    use crate::call::{TargetKind, sample};
 
     fn target(name: &str, upstream: &str, backend: &str) -> Target {
-        Target {
-            kind: TargetKind::Tool,
-            name: name.into(),
-            backend: backend.into(),
-            upstream: upstream.into(),
-        }
+        Target { upstream: upstream.into(), ..sample::tool(name, backend) }
     }
 
     fn call(subject: &str, target: Target) -> Call {
-        let principal = Principal {
-            subject: subject.to_owned(),
-            role: "user".to_owned(),
-            issuer: None,
-            audience: None,
-            token_id: None,
-            expires_at: None,
-            claims: Vec::new(),
-        };
-        Call {
-            id: "1".to_owned(),
-            method: "tools/call".to_owned(),
-            target,
-            principal: Arc::new(principal),
-            params: Json::empty(),
-            session: "s".into(),
-            door: "stdio",
-            about: About::default(),
-        }
+        sample::call(sample::principal(subject, "user"), target)
     }
 
     fn hidden(switch: &KillSwitch, call: &Call) -> bool {

@@ -35,7 +35,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 const MAX_ATTRIBUTES: u32 = 32;
 
 /// The collector, and how much is recorded.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Settings {
     /// The collector's address; `/v1/traces` and `/v1/metrics` follow it.
     pub endpoint: String,

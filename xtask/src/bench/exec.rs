@@ -53,19 +53,19 @@ pub(super) fn run(workspace: &Workspace, host: Host, quick: bool) -> anyhow::Res
     shown(
         "a command that is refused",
         "p99 5",
-        times(rounds, |_| client.call("no", free(), Deadline::new()).map(drop))?,
+        &times(rounds, |_| client.call("no", free(), Deadline::new()).map(drop))?,
     );
     let (fresh, again) = (json!({"words": "again"}), json!({"words": "again"}));
     waits(&client.call("say", fresh, Deadline::new())?)?;
     shown(
         "a call that waits already, asked again",
         "p99 5",
-        times(rounds, |_| waits(&client.call("say", again.clone(), Deadline::new())?))?,
+        &times(rounds, |_| waits(&client.call("say", again.clone(), Deadline::new())?))?,
     );
     let new = times(rounds.min(OF_CALLER - 10), |round| {
         waits(&client.call("say", json!({"words": format!("new {round}")}), Deadline::new())?)
     })?;
-    shown("a call that waits, a new one (on the disk)", "p99 5", new);
+    shown("a call that waits, a new one (on the disk)", "p99 5", &new);
     let runs = if quick { 10 } else { 200 };
     let bare = times(runs, |_| {
         let done = Command::new("/usr/bin/echo").arg("free").stdout(Stdio::null()).status()?;
@@ -74,9 +74,9 @@ pub(super) fn run(workspace: &Workspace, host: Host, quick: bool) -> anyhow::Res
     })?;
     let mut through = times(runs, |_| ran(&client.call("free", free(), Deadline::new())?))?;
     let base = at(&bare, 50);
-    shown("the bare process", "", bare);
+    shown("the bare process", "", &bare);
     through.iter_mut().for_each(|time| *time = time.saturating_sub(base));
-    shown("a command that is allowed, over the bare process", "", through);
+    shown("a command that is allowed, over the bare process", "", &through);
     let decisions = if quick { 3 } else { 50 };
     let mut approved = Vec::new();
     for round in 0..decisions {
@@ -91,23 +91,25 @@ pub(super) fn run(workspace: &Workspace, host: Host, quick: bool) -> anyhow::Res
         ran(&client.call("say", words, by)?)?;
         approved.push(began.elapsed().saturating_sub(base));
     }
-    shown("a command that was approved, over the bare process", "p99 10", approved);
-    drop(client);
-    list(&scene, if quick { 200 } else { 10_000 })?;
-    drop(scene);
+    shown("a command that was approved, over the bare process", "p99 10", &approved);
+    drop((client, scene));
+    list(workspace, host, if quick { 200 } else { 10_000 })?;
     decided(workspace, host, decisions)
 }
 
 /// How long a long list takes, without the start of the program that asks.
-fn list(scene: &Scene, count: usize) -> anyhow::Result<()> {
+fn list(workspace: &Workspace, host: Host, count: usize) -> anyhow::Result<()> {
+    // A folder of its own: no more than so many may be open in all.
+    let mut scene = Scene::set(workspace, host, &format!("{COMMANDS}wait_secs = 0\n"))?;
+    scene.start(Deadline::new())?;
     for caller in 0..count.div_ceil(OF_CALLER) {
         let token = scene.mint(&format!("agent-{caller}"), "agent", Deadline::new())?;
-        let mut client = hello(scene, &token)?;
+        let mut client = hello(&scene, &token)?;
         for number in 0..OF_CALLER.min(count - caller * OF_CALLER) {
             waits(&client.call("say", json!({"words": format!("many {number}")}), Deadline::new())?)?;
         }
     }
-    let mut client = hello(scene, &scene.agent)?;
+    let mut client = hello(&scene, &scene.agent)?;
     warm(&mut client)?;
     let ask = |limit: &str| {
         times(20, |_| scene.person(&["list", "--json", "--limit", limit], Deadline::new()).map(drop))
@@ -115,7 +117,7 @@ fn list(scene: &Scene, count: usize) -> anyhow::Result<()> {
     let (one, mut all) = (ask("1")?, ask(&count.to_string())?);
     let start = at(&one, 50);
     all.iter_mut().for_each(|time| *time = time.saturating_sub(start));
-    shown(&format!("{count} that wait, listed as JSON on a terminal"), "50", all);
+    shown(&format!("{count} that wait, listed as JSON on a terminal"), "50", &all);
     Ok(())
 }
 
@@ -139,7 +141,7 @@ fn decided(workspace: &Workspace, host: Host, rounds: usize) -> anyhow::Result<(
         // The call may have been answered before the program that decided had ended.
         seen.push(began.context("not decided")?.elapsed());
     }
-    shown("a decision, until the call that waits is answered", "100", seen);
+    shown("a decision, until the call that waits is answered", "100", &seen);
     Ok(())
 }
 
@@ -191,12 +193,12 @@ fn at(times: &[Duration], percent: usize) -> Duration {
     sorted.get(place).copied().unwrap_or_default()
 }
 
-fn shown(what: &str, target: &str, times: Vec<Duration>) {
+fn shown(what: &str, target: &str, times: &[Duration]) {
     let ms = |time: Duration| format!("{:.2}", time.as_secs_f64() * 1_000.0);
     println!(
         "{what:<52} {:>9} {:>9} {:>9}   {target}",
-        ms(at(&times, 50)),
-        ms(at(&times, 99)),
-        ms(at(&times, 100))
+        ms(at(times, 50)),
+        ms(at(times, 99)),
+        ms(at(times, 100))
     );
 }

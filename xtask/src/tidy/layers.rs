@@ -9,11 +9,11 @@ use super::source::{code_only, is_test_file, without_tests};
 /// Words and small tools: what everything above may use, once it stands.
 const WORDS: [&str; 4] = ["text", "call", "mcp", "redact"];
 /// Settings: the same, one step up.
-const SETTINGS: [&str; 4] = ["files", "telemetry", "config", "openapi"];
+const SETTINGS: [&str; 5] = ["files", "outbound", "telemetry", "config", "openapi"];
 
 /// Each module with those it may use besides `WORDS` and `SETTINGS` that stand above it; itself is understood. The names are
 /// those of section "Layers" in `host/ARCHITECTURE.md`, from the words at the bottom to the assembly at the top.
-const LAYERS: [(&str, &[&str]); 29] = [
+const LAYERS: [(&str, &[&str]); 30] = [
     ("text", &[]),
     ("call", &[]),
     ("mcp", &[]),
@@ -23,6 +23,8 @@ const LAYERS: [(&str, &[&str]); 29] = [
     ("capability", &[]),
     // Used by everything that reads files which decide something, or that writes a record.
     ("files", &[]),
+    // What all HTTP clients have in common.
+    ("outbound", &[]),
     ("telemetry", &[]),
     ("config", &["command", "capability"]),
     // Documents of other APIs, and of our routes: words and trees, no files.

@@ -201,6 +201,11 @@ fn is_receiver(parameter: &[&str]) -> bool {
     parameter.iter().take_while(|token| **token != ":").any(|token| *token == "self")
 }
 
+/// Whether a file is of the binary, which is a crate of its own beside the library.
+fn is_binary(path: &str) -> bool {
+    path == "host/src/main.rs" || path == "host/src/cli.rs" || path.starts_with("host/src/cli/")
+}
+
 /// The items of the library that are `pub` for nobody outside of it, as `path: name`. A name that is used for several things
 /// counts as named, so there may be more.
 fn unnamed(files: &[File]) -> Vec<String> {
@@ -208,15 +213,13 @@ fn unnamed(files: &[File]) -> Vec<String> {
     for File { path, text } in files {
         let Some(text) = text.as_deref().filter(|_| path.ends_with(".rs")) else { continue };
         let folders = ["host/benches/", "tests/it/", "tests/support/", "tests/fuzz/"];
-        let outside = path == "host/src/main.rs" || folders.iter().any(|folder| path.starts_with(folder));
-        if outside {
+        if is_binary(path) || folders.iter().any(|folder| path.starts_with(folder)) {
             named.extend(tokens(&code_only(text)).into_iter().map(|(_, token)| token));
         }
     }
     let mut found = Vec::new();
     for File { path, text } in files {
-        let Some(text) = text.as_deref().filter(|_| path.ends_with(".rs") && path != "host/src/main.rs")
-        else {
+        let Some(text) = text.as_deref().filter(|_| path.ends_with(".rs") && !is_binary(path)) else {
             continue;
         };
         if !path.starts_with("host/src/") || is_test_file(path) {
@@ -285,10 +288,11 @@ mod tests {
 
     #[test]
     fn what_nobody_outside_names_is_listed() {
-        let library = "pub fn used() {}\npub const fn unused() {}\npub(crate) fn inner() {}\npub async fn late() {}\npub use a::b;\npub struct S { pub field: u8 }\n#[cfg(test)] mod tests { pub fn helper() {} }";
+        let library = "pub fn used() {}\npub const fn unused() {}\npub(crate) fn inner() {}\npub async fn late() {}\npub use a::b;\npub struct S { pub field: u8 }\npub const TOLD: u8 = 1;\n#[cfg(test)] mod tests { pub fn helper() {} }";
         let files = [
             file("host/src/a.rs", library),
             file("host/src/main.rs", "fn main() { sentinel_gateway::a::used() }"),
+            file("host/src/cli/run.rs", "pub fn told() { sentinel_gateway::a::TOLD }"),
             file("tests/it/main.rs", "// unused\nfn t() { let _: S; }"),
             file("plugins/x/src/lib.rs", "pub fn other() {}"),
         ];

@@ -5,13 +5,11 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send,
-    socket_with,
-};
+use rustix::net::{SocketAddrUnix, connect};
 use tokio::io::unix::AsyncFd;
 
 use crate::command::frames::{FRAME, Malformed, Reply};
+use crate::command::socket;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -37,11 +35,8 @@ impl Link {
         let link = Self(open(path).map_err(LinkError::Away)?);
         loop {
             let mut ready = link.0.writable().await.map_err(LinkError::Lost)?;
-            let sent = ready.try_io(|socket| {
-                send(socket, question, SendFlags::NOSIGNAL | SendFlags::DONTWAIT).map_err(io::Error::from)
-            });
-            match sent {
-                Ok(Ok(_)) => return Ok(link),
+            match ready.try_io(|socket| socket::send(socket, question)) {
+                Ok(Ok(())) => return Ok(link),
                 // It was refused before the question was read; what it said about that can be read.
                 Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(link),
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -56,17 +51,15 @@ impl Link {
         let (mut bytes, mut reset) = (vec![0_u8; FRAME], false);
         loop {
             let mut ready = self.0.readable().await.map_err(LinkError::Lost)?;
-            let received = ready.try_io(|socket| {
-                let received = recv(socket, &mut bytes[..], RecvFlags::TRUNC | RecvFlags::DONTWAIT);
-                received.map(|(_, length)| length).map_err(io::Error::from)
-            });
-            match received {
+            match ready.try_io(|socket| socket::receive(socket, &mut bytes)) {
                 Ok(Ok(0)) => return Ok(None),
-                Ok(Ok(length)) if length > bytes.len() => return Err(LinkError::Malformed(Malformed)),
                 Ok(Ok(length)) => {
                     return Reply::decode(&bytes[..length]).map(Some).map_err(LinkError::Malformed);
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Err(LinkError::Malformed(Malformed));
+                }
                 // It hung up before it had read the question; what it said before that is still there.
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset && !reset => reset = true,
                 Ok(Err(error)) => return Err(LinkError::Lost(error)),
@@ -77,8 +70,7 @@ impl Link {
 }
 
 fn open(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let socket = socket::new()?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {
         Ok(()) => {
             #[expect(unsafe_code, reason = "tokio has no safe way to wait for a seqpacket socket")]

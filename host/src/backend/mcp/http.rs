@@ -44,7 +44,6 @@ use crate::backend::spool::Spool;
 use crate::config::Route;
 use crate::queue::{self, Held};
 use crate::redact::Redaction;
-use crate::text;
 
 /// Requests under way per server; more wait in a queue of [`OUTGOING_QUEUE`].
 const REQUESTS: usize = 256;
@@ -309,11 +308,6 @@ impl Dispatcher {
             link.in_flight.land(id);
         })
     }
-}
-
-/// Without the URL: it may hold a credential.
-pub(in crate::backend) fn explain(error: reqwest::Error) -> String {
-    text::with_causes(&error.without_url())
 }
 
 #[cfg(test)]

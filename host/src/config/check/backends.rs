@@ -63,27 +63,7 @@ impl Checker<'_> {
             }
             Some(_) => {}
         }
-        // Things that an optional backend lacks are noted, not reported as mistakes.
-        self.lacking = raw.optional.then(Vec::new);
-        let transport = self.transport(at, raw, proxy);
-        let lacking = self.lacking.take().unwrap_or_default();
-        let absent = (!lacking.is_empty()).then(|| lacking.join("; "));
-        if let (Some(why), Some(name)) = (&absent, &name) {
-            self.warn(
-                &name_at,
-                format!("{why}, so {name} is left out (optional = true)"),
-                "set it where the gateway is started",
-            );
-        }
-        // It is never opened, and keeps its place among the others.
-        let nothing = || TransportSettings::Stdio {
-            command: raw.command.clone().unwrap_or_default(),
-            args: Vec::new(),
-            env: Vec::new(),
-            cwd: None,
-            sandbox: None,
-        };
-        let transport = transport.or_else(|| absent.is_some().then(nothing));
+        let (transport, absent) = self.transport_if_there(at, raw, proxy);
         let longest = self.longest(at, duration(raw.timeout_secs), raw.max_timeout_secs);
         let tools = self.tools(at, raw);
         if raw.argument_check == RawArgumentCheck::Strict && raw.arguments != RawArguments::Refuse {
@@ -122,6 +102,36 @@ impl Checker<'_> {
             idle_timeout: duration(raw.idle_timeout_secs),
             required: raw.required,
         })
+    }
+
+    /// How a backend is reached, and what keeps an optional one from being started: what that lacks is noted, not reported as
+    /// a mistake.
+    fn transport_if_there(
+        &mut self,
+        at: &str,
+        raw: &RawBackend,
+        proxy: &Proxy,
+    ) -> (Option<TransportSettings>, Option<String>) {
+        self.lacking = raw.optional.then(Vec::new);
+        let transport = self.transport(at, raw, proxy);
+        let lacking = self.lacking.take().unwrap_or_default();
+        if lacking.is_empty() {
+            return (transport, None);
+        }
+        let why = lacking.join("; ");
+        if let Some(name) = &raw.name {
+            let text = format!("{why}, so {name} is left out (optional = true)");
+            self.warn(&format!("{at}/name"), text, "set it where the gateway is started");
+        }
+        // It is never opened, and keeps its place among the others.
+        let nothing = || TransportSettings::Stdio {
+            command: raw.command.clone().unwrap_or_default(),
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: None,
+            sandbox: None,
+        };
+        (transport.or_else(|| Some(nothing())), Some(why))
     }
 
     fn transport(&mut self, at: &str, raw: &RawBackend, proxy: &Proxy) -> Option<TransportSettings> {

@@ -118,43 +118,44 @@ impl Checker<'_> {
                 continue;
             };
             if typed.contains(&name) {
-                self.problem(
-                    &format!("{at}/name"),
-                    format!("there are two entries for {name:?}"),
-                    "keep one of them",
-                );
+                let text = format!("there are two entries for {name:?}");
+                self.problem(&format!("{at}/name"), text, "keep one of them");
                 continue;
             }
             typed.push(name);
-            let optional = OPTIONAL.iter().find(|(artifact, _)| *artifact == name && plugin.wasm.is_none());
-            if let Some((artifact, stage)) = optional {
-                let mut own = Shipped::new(artifact, "plugins", json!({})).plugin(*stage);
-                self.change(&at, &mut own, plugin);
-                chain.push(own);
-                continue;
-            }
-            if !SHIPPED.contains(&name) {
-                chain.extend(self.custom(&at, name, plugin));
-                continue;
-            }
-            let mut found = false;
-            // Of several with one file the entry is about each.
-            for shipped in
-                chain.iter_mut().filter(|shipped| shipped.artifact == name && shipped.name != AUTH_OPERATOR)
-            {
-                found = true;
-                self.change(&at, shipped, plugin);
-            }
-            if !found {
-                let hint = "it is not in the chain: see [auth] mode, or [backends.rewrite]";
-                self.warn(&at, format!("{name} has nothing to do here, so this has no effect"), hint);
-            }
+            self.typed_plugin(&at, name, plugin, &mut chain);
         }
         // Stable: within a stage the shipped come first, then one's own in the order of the file.
         chain.sort_by_key(|plugin| plugin.stage);
         self.reorder(&mut chain, &raw.plugins);
         self.beside_own(&mut chain, raw);
         chain
+    }
+
+    /// Does to the chain what the entry of one plugin says.
+    fn typed_plugin(&mut self, at: &str, name: &str, plugin: &RawPlugin, chain: &mut Vec<Plugin>) {
+        let optional = OPTIONAL.iter().find(|(artifact, _)| *artifact == name && plugin.wasm.is_none());
+        if let Some((artifact, stage)) = optional {
+            let mut own = Shipped::new(artifact, "plugins", json!({})).plugin(*stage);
+            self.change(at, &mut own, plugin);
+            chain.push(own);
+            return;
+        }
+        if !SHIPPED.contains(&name) {
+            chain.extend(self.custom(at, name, plugin));
+            return;
+        }
+        let mut found = false;
+        let of_its_file = |shipped: &&mut Plugin| shipped.artifact == name && shipped.name != AUTH_OPERATOR;
+        // Of several with one file the entry is about each.
+        for shipped in chain.iter_mut().filter(of_its_file) {
+            found = true;
+            self.change(at, shipped, plugin);
+        }
+        if !found {
+            let hint = "it is not in the chain: see [auth] mode, or [backends.rewrite]";
+            self.warn(at, format!("{name} has nothing to do here, so this has no effect"), hint);
+        }
     }
 
     /// Puts authenticators of one's own before those that they name.

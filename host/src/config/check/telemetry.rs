@@ -1,11 +1,16 @@
 //! Where telemetry goes: nowhere, unless the file says it.
 
+use std::collections::BTreeMap;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use super::super::raw::{RawOtlp, RawTelemetry};
 use super::super::secret::Secret;
 use super::super::{Otlp, Telemetry};
 use super::address::{host_of, is_loopback};
 use super::{Checker, duration};
 use crate::config::document::escape;
+use crate::telemetry::otlp::Settings;
 
 const AT: &str = "/telemetry/otlp";
 /// The variable by which other programs find a collector.
@@ -39,7 +44,7 @@ impl Checker<'_> {
             let text = "with neither traces nor metrics there is nothing to send";
             self.problem(AT, text, "set one of them to true, or remove the section");
         }
-        let headers = self.headers(&format!("{AT}/headers"), &raw.headers);
+        let (headers, mut secrets) = self.sent_along(&raw.headers);
         let mut attributes = Vec::new();
         for (key, typed) in &raw.attributes {
             let at = format!("{AT}/attributes/{}", escape(key));
@@ -71,8 +76,8 @@ impl Checker<'_> {
         if ca.is_some() && !endpoint.expose().to_ascii_lowercase().starts_with("https:") {
             self.warn(&ca_at, "it has no effect on an endpoint that does not begin with https", "remove it");
         }
-        Some(Otlp {
-            endpoint,
+        let settings = Settings {
+            endpoint: endpoint.expose().to_owned(),
             headers,
             ca,
             traces: raw.traces,
@@ -83,7 +88,32 @@ impl Checker<'_> {
             metrics_interval: duration(raw.metrics_interval_secs),
             max_queue_bytes: raw.max_queue_bytes,
             attributes,
-        })
+        };
+        secrets.push(endpoint);
+        Some(Otlp { settings, secrets })
+    }
+
+    /// The headers of every request, and their values, which are secret.
+    fn sent_along(&mut self, raw: &BTreeMap<String, String>) -> (HeaderMap, Vec<Secret>) {
+        let at = format!("{AT}/headers");
+        let (mut headers, mut secrets) = (HeaderMap::new(), Vec::new());
+        for (name, secret) in self.headers(&at, raw) {
+            let sent = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(secret.expose()));
+            if let (Ok(name), Ok(mut value)) = sent {
+                // Kept out of every debug output.
+                value.set_sensitive(true);
+                headers.insert(name, value);
+            } else if self.problems.is_empty() {
+                // What is wrong with a header has been said above; this is for what was not seen there.
+                self.problem(
+                    &format!("{at}/{}", escape(&name)),
+                    "it cannot be sent as a header",
+                    "remove it",
+                );
+            }
+            secrets.push(secret);
+        }
+        (headers, secrets)
     }
 
     /// The address of a collector; what is said about it shows it as it was typed.

@@ -41,35 +41,8 @@ impl Conversation {
         let parts: Vec<Box<RawValue>> = parts.into_iter().map(ToOwned::to_owned).collect();
         let (this, out) = (self.clone(), out.clone());
         self.tasks().spawn(async move {
-            let mut at_once: Vec<Bytes> = Vec::new();
-            for part in parts {
-                let reply = match envelope::parse(part.get().as_bytes()) {
-                    Ok(Message::Request { id, method, .. }) if method == "initialize" => {
-                        let text = "initialize must not be part of a batch";
-                        Some(message::error(id.get(), code::INVALID_REQUEST, text, &Value::Null))
-                    }
-                    Ok(Message::Request { id, params, .. })
-                        if era::is_stateless(params.map(RawValue::get)) =>
-                    {
-                        // Its headers could not be compared with it, and that revision has no batches.
-                        let text = "a request of revision 2026-07-28 must not be part of a batch";
-                        Some(message::error(id.get(), code::INVALID_REQUEST, text, &Value::Null))
-                    }
-                    Ok(Message::Request { id, method, params }) => this
-                        .request(id, &method, params.map(Json::from), &collect)
-                        .map(|reply| reply.into_message().text().clone()),
-                    Ok(Message::Notification { method, params }) => {
-                        this.notification(&method, params, &collect.caller);
-                        None
-                    }
-                    Ok(Message::Response { id, body }) => {
-                        this.response(id, body);
-                        None
-                    }
-                    Err(error) => Some(complaint(&error)),
-                };
-                at_once.extend(reply);
-            }
+            let at_once: Vec<Bytes> =
+                parts.iter().filter_map(|part| this.receive_part(part, &collect)).collect();
             drop(collect);
             let mut batch: Vec<u8> = vec![b'['];
             batch.extend_from_slice(&at_once.join(&b","[..]));
@@ -91,6 +64,35 @@ impl Conversation {
                 say(&out, Outbound::last(Bytes::from(batch))).await;
             }
         });
+    }
+
+    /// Takes one message of a batch. Its answer, if it has one at once; a later one comes out of `collect`.
+    fn receive_part(self: &Arc<Self>, part: &RawValue, collect: &Out) -> Option<Bytes> {
+        let refused = |id: &RawValue, text: &str| {
+            Some(message::error(id.get(), code::INVALID_REQUEST, text, &Value::Null))
+        };
+        match envelope::parse(part.get().as_bytes()) {
+            Ok(Message::Request { id, method, .. }) if method == "initialize" => {
+                refused(id, "initialize must not be part of a batch")
+            }
+            Ok(Message::Request { id, params, .. }) if era::is_stateless(params.map(RawValue::get)) => {
+                // Its headers could not be compared with it, and that revision has no batches.
+                refused(id, "a request of revision 2026-07-28 must not be part of a batch")
+            }
+            Ok(Message::Request { id, method, params }) => {
+                let reply = self.request(id, &method, params.map(Json::from), collect);
+                reply.map(|reply| reply.into_message().text().clone())
+            }
+            Ok(Message::Notification { method, params }) => {
+                self.notification(&method, params, &collect.caller);
+                None
+            }
+            Ok(Message::Response { id, body }) => {
+                self.response(id, body);
+                None
+            }
+            Err(error) => Some(complaint(&error)),
+        }
     }
 }
 

@@ -32,9 +32,11 @@ use crate::mcp::catalog::List;
 use crate::mcp::client::{self, Affinity, Client, ClientInfo, ServerRequest};
 use crate::mcp::envelope::{self, EnvelopeError, Message};
 use crate::mcp::splice::Edit;
-use crate::mcp::{Era, Params, bounds, code, era, is_of_protocol, message, method, params, splice};
+use crate::mcp::{
+    Ambiguous, Era, Params, bounds, code, era, is_of_protocol, message, method, params, splice,
+};
 use crate::pipeline::{Answer, CallRequest, Caller, Failure, Pipeline, View};
-use crate::session::Session;
+use crate::session::{InFlight, Session};
 
 /// What all conversations of a door share.
 #[derive(Clone, Debug)]
@@ -234,19 +236,9 @@ impl Conversation {
             };
         }
         let Some(client_info) = self.client_info.load_full() else {
-            let text = format!("`{method}` before `initialize`: the session is not initialised");
-            let data = json!({ "reason": "not_initialized" });
-            let message = message::error(id.get(), code::NOT_INITIALIZED, &text, &data);
-            return Dispatch::Reply(Outbound::last(message));
+            return Dispatch::Reply(Outbound::last(not_initialized(id, method)));
         };
-        let known = Pipeline::is_targeted(method)
-            || List::of_method(method).is_some()
-            || method == "logging/setLevel"
-            || (matches!(method, "tasks/get" | "tasks/result" | "tasks/cancel")
-                && self.pipeline().has_tasks())
-            || (method == "tasks/list" && self.pipeline().lists_tasks())
-            || !is_of_protocol(method);
-        if !known {
+        if !self.serves(method) {
             return Dispatch::Reply(Outbound::last(unknown(id, method)));
         }
         let in_flight = match self.session.admit(id) {
@@ -259,9 +251,33 @@ impl Conversation {
         if matches!(method, "logging/setLevel" | "resources/subscribe") {
             self.exclusive.store(true, Ordering::Relaxed);
         }
-        let (this, out) = (self.clone(), out.of(&in_flight));
-        let (id, method) = (id.to_owned(), method.to_owned());
-        Dispatch::Run(async move {
+        let out = out.of(&in_flight);
+        Dispatch::Run(self.serve(id.to_owned(), method.to_owned(), params, client_info, in_flight, out))
+    }
+
+    /// Whether this method of the handshake era is served here.
+    fn serves(&self, method: &str) -> bool {
+        Pipeline::is_targeted(method)
+            || List::of_method(method).is_some()
+            || method == "logging/setLevel"
+            || (matches!(method, "tasks/get" | "tasks/result" | "tasks/cancel")
+                && self.pipeline().has_tasks())
+            || (method == "tasks/list" && self.pipeline().lists_tasks())
+            || !is_of_protocol(method)
+    }
+
+    /// The work of a request that was taken up: to do it, and to answer it.
+    fn serve(
+        self: &Arc<Self>,
+        id: Box<RawValue>,
+        method: String,
+        params: Result<Option<Params>, Ambiguous>,
+        client_info: Arc<ClientInfo>,
+        in_flight: InFlight,
+        out: Out,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let this = self.clone();
+        async move {
             let client: Arc<dyn Client> = Arc::new(SessionClient {
                 conversation: this.clone(),
                 client_info,
@@ -278,18 +294,13 @@ impl Conversation {
                 }
                 Err(ambiguous) => this.pipeline().misread(request, ambiguous).await,
             };
-            let cancelled = in_flight.cancelled.is_cancelled();
-            drop(in_flight);
-            let status = respond::status(&answer, Era::Handshake);
-            if let Some(message) = respond::reply(id.get(), answer, Era::Handshake)
-                && !cancelled
-            {
-                say(&out, Outbound::Last { message, status }).await;
+            if let Some(reply) = respond::ended(&id, answer, in_flight, Era::Handshake) {
+                say(&out, reply).await;
                 if let Some(view) = view {
                     this.was_given(view);
                 }
             }
-        })
+        }
     }
 
     /// The client has been given a list; it will hear when that list changes.
@@ -431,6 +442,11 @@ impl Listener for Conversation {
 pub(super) async fn say(out: &Stream, message: Outbound) {
     // This fails only if the client is gone.
     let _ = out.send(message).await;
+}
+
+fn not_initialized(id: &RawValue, method: &str) -> Bytes {
+    let text = format!("`{method}` before `initialize`: the session is not initialised");
+    message::error(id.get(), code::NOT_INITIALIZED, &text, &json!({ "reason": "not_initialized" }))
 }
 
 pub(super) fn unknown(id: &RawValue, method: &str) -> Bytes {

@@ -4,7 +4,6 @@
 
 mod caller;
 mod challenge;
-mod cors;
 mod events;
 mod kin;
 pub(in crate::door) mod local;
@@ -39,6 +38,7 @@ use self::work::Work;
 use super::conversation::{Conversation, Dispatch, Endpoint, Noticed};
 use super::line::{self, Out, Outbound, Outbox};
 use crate::call::{self, Denial, Json, Principal};
+use crate::door::cors;
 use crate::door::guard::{self, Form, Hosts, Origins};
 use crate::door::server::{self, Limits, Peer};
 use crate::mcp::envelope::{self, Message};
@@ -49,6 +49,11 @@ use crate::telemetry::context::Carried;
 
 const SESSION: &str = "mcp-session-id";
 const VERSION: &str = "mcp-protocol-version";
+/// What a page may be allowed to do here.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE");
+/// The headers of an answer that a page may read, besides those that every page may.
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate, MCP-Protocol-Version, Retry-After");
 
 /// One MCP endpoint.
 #[derive(Debug)]
@@ -165,7 +170,7 @@ impl Mount {
             // What is rare is on the heap, so that the future of every request stays small: it is copied on its way.
             Err(refused) => Box::pin(self.turn_away(refused, parts, peer, since)).await,
         };
-        self.readable(&parts.headers, response)
+        cors::readable(&parts.headers, &self.origins, EXPOSED, response)
     }
 
     /// What holds for every request.
@@ -183,7 +188,7 @@ impl Mount {
     ) -> Response {
         let since = Instant::now();
         let answer = self.head(parts).and_then(|()| {
-            if cors::is_preflight(parts) { Ok(cors::preflight(parts)) } else { Err(refused()) }
+            if cors::is_preflight(parts) { Ok(cors::preflight(parts, METHODS)) } else { Err(refused()) }
         });
         self.answer(answer, parts, peer, since).await
     }
@@ -205,6 +210,24 @@ impl Mount {
 
     fn ways(&self, form: Form) -> events::Ways<'_> {
         events::Ways { form, stopping: &self.endpoint.stopping, keep_alive: self.keep_alive }
+    }
+
+    /// A conversation for one request of the stateless era.
+    fn of_its_own(
+        &self,
+        parts: &Parts,
+        peer: &Peer,
+        method: &str,
+        who: &Principal,
+    ) -> Result<Arc<Conversation>, Refused> {
+        if method == "subscriptions/listen" {
+            guard::accept_events(&parts.headers).map_err(|rejection| rejected(&rejection))?;
+            if !peer.held(who.share()) {
+                return Err(too_many_connections(Era::Stateless));
+            }
+        }
+        let session = Session::new("stateless", self.max_in_flight);
+        Ok(Conversation::new(self.endpoint.clone(), session))
     }
 
     /// The conversation a request belongs to; 404 for another's as for none, so that ids cannot be tried out.
@@ -254,8 +277,9 @@ async fn taken(
     (caller, who): (&Arc<Caller>, &Arc<Principal>),
     body: Body,
 ) -> Result<Response, Refused> {
-    guard::content_type_json(&parts.headers).map_err(|rejection| rejected(&rejection))?;
-    let form = guard::accept_rpc(&parts.headers).map_err(|rejection| rejected(&rejection))?;
+    let bad = |rejection: guard::Rejection| rejected(&rejection);
+    guard::content_type_json(&parts.headers).map_err(bad)?;
+    let form = guard::accept_rpc(&parts.headers).map_err(bad)?;
     let held = mount.room.take(&body, &mount.limits, who.share());
     let held = held.map_err(|full| overloaded(full.text(), era_of(parts)).closing())?;
     let body = server::read_body(body, &mount.limits).await.map_err(|error| {
@@ -268,39 +292,30 @@ async fn taken(
         Ok(Message::Request { id, method, params }) => {
             let params = params.map(|params| Json::shared(&body, params));
             let text = params.as_ref().map_or("{}", Json::get);
-            if says_stateless || era::is_stateless(Some(text)) || method == "server/discover" {
+            let (conversation, guard, work, reply) = if says_stateless
+                || era::is_stateless(Some(text))
+                || method == "server/discover"
+            {
                 mirror::check(mount, parts, id, &method, text).map_err(|refused| refused.asking(&method))?;
-                if method == "subscriptions/listen" {
-                    guard::accept_events(&parts.headers).map_err(|rejection| rejected(&rejection))?;
-                    if !peer.held(who.share()) {
-                        return Err(too_many_connections(Era::Stateless));
-                    }
-                }
-                let session = Session::new("stateless", mount.max_in_flight);
-                let conversation = Conversation::new(mount.endpoint.clone(), session);
+                let conversation = mount.of_its_own(parts, peer, &method, who)?;
                 // A connection that is closed is a request that is cancelled (2026-07-28, "Cancellation").
                 let guard = events::CancelOnDrop(conversation.clone());
-                if let Some(reply) = conversation.receive_stateless(id, &method, params, &out) {
-                    Box::pin(mount.refused_call(&method, &reply, parts, peer, who)).await;
-                    // The first message of an empty queue.
-                    let _infallible = out.try_send(reply);
-                }
-                drop(out);
-                return Ok(mount.answered(queue, &conversation, Some(guard), (None, form)).await);
-            }
-            if method == "initialize" && !parts.headers.contains_key(SESSION) {
+                let reply = conversation.receive_stateless(id, &method, params, &out);
+                (conversation, Some(guard), None, reply)
+            } else if method == "initialize" && !parts.headers.contains_key(SESSION) {
                 return Box::pin(initialize(mount, caller, who, &body, form)).await;
-            }
-            if method == "ping" && !parts.headers.contains_key(SESSION) {
+            } else if method == "ping" && !parts.headers.contains_key(SESSION) {
                 // Allowed before `initialize` is done.
                 return Ok(events::at_once(form, message::result(id.get(), "{}")));
-            }
-            let conversation = mount.session(parts, who).map_err(|refused| refused.asking(&method))?;
-            // Nothing is awaited while the work is at hand: it would be part of this future, too.
-            let (work, reply) = match conversation.dispatch(id, &method, params, &out) {
-                Dispatch::Run(work) => (Some(Work::new(work, conversation.tasks())), None),
-                Dispatch::Spawned => (None, None),
-                Dispatch::Reply(reply) => (None, Some(reply)),
+            } else {
+                let conversation = mount.session(parts, who).map_err(|refused| refused.asking(&method))?;
+                // Nothing is awaited while the work is at hand: it would be part of this future, too.
+                let (work, reply) = match conversation.dispatch(id, &method, params, &out) {
+                    Dispatch::Run(work) => (Some(Work::new(work, conversation.tasks())), None),
+                    Dispatch::Spawned => (None, None),
+                    Dispatch::Reply(reply) => (None, Some(reply)),
+                };
+                (conversation, None, work, reply)
             };
             if let Some(reply) = reply {
                 Box::pin(mount.refused_call(&method, &reply, parts, peer, who)).await;
@@ -308,7 +323,7 @@ async fn taken(
                 let _infallible = out.try_send(reply);
             }
             drop(out);
-            Ok(mount.answered(queue, &conversation, None, (work, form)).await)
+            Ok(mount.answered(queue, &conversation, guard, (work, form)).await)
         }
         Ok(Message::Notification { method, params }) if says_stateless => {
             Box::pin(noticed(mount, parts, caller, &method, params)).await

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::conversation::{Conversation, say};
 use super::line::{Out, Outbound};
 use super::respond;
-use crate::call::Principal;
+use crate::call::{Denial, Principal};
 use crate::mcp::client::{self, ClientInfo};
 use crate::mcp::{Ambiguous, Era, Params, code, message, negotiate, splice};
 use crate::pipeline::{Caller, Failure, TurnedAway};
@@ -49,27 +49,7 @@ impl Conversation {
             let text = "initialize needs `protocolVersion`, a string";
             return Err(message::error(id.get(), code::INVALID_PARAMS, text, &data));
         };
-        let who = self.pipeline().identify(caller).map_err(|denial| {
-            tracing::error!("the client was not let in: {}", denial.message);
-            // The refusal waits for nothing; the end of the conversation waits for its record.
-            let (pipeline, door, denied) =
-                (self.endpoint.pipeline.clone(), self.endpoint.door, denial.clone());
-            drop(self.tasks().spawn(async move {
-                let since = Instant::now();
-                let request = TurnedAway {
-                    door,
-                    who: None,
-                    address: "",
-                    source: door,
-                    asked: "initialize",
-                    rpc_id: "",
-                    since,
-                };
-                pipeline.turned_away(request, &denied).await;
-            }));
-            let refused = respond::failed(id.get(), &Failure::Denied(denial), Era::Handshake);
-            refused.unwrap_or_default()
-        })?;
+        let who = self.pipeline().identify(caller).map_err(|denial| self.not_let_in(id, denial))?;
         let version = negotiate(&requested);
         let object = |pointer: &str| splice::get(params, pointer).filter(|json| json.starts_with('{'));
         let capabilities = object("/capabilities").unwrap_or("{}");
@@ -95,6 +75,27 @@ impl Conversation {
             self.pipeline().client_declares(capabilities);
         }
         Ok(Opened { version, who })
+    }
+
+    /// The answer to a client that is not let in, which goes on record.
+    fn not_let_in(&self, id: &RawValue, denial: Denial) -> Bytes {
+        tracing::error!("the client was not let in: {}", denial.message);
+        // The refusal waits for nothing; the end of the conversation waits for its record.
+        let (pipeline, door, denied) = (self.endpoint.pipeline.clone(), self.endpoint.door, denial.clone());
+        drop(self.tasks().spawn(async move {
+            let request = TurnedAway {
+                door,
+                who: None,
+                address: "",
+                source: door,
+                asked: "initialize",
+                rpc_id: "",
+                since: Instant::now(),
+            };
+            pipeline.turned_away(request, &denied).await;
+        }));
+        let refused = respond::failed(id.get(), &Failure::Denied(denial), Era::Handshake);
+        refused.unwrap_or_default()
     }
 
     /// The answer to `initialize`, if it can be given at once. Else it follows when the servers have introduced themselves:

@@ -7,13 +7,28 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::line::Outbound;
 use crate::call::{Denial, DenialKind, Outcome, TargetKind};
 use crate::mcp::bounds::TooLong;
 use crate::mcp::era::{result_to_stateless, server_info};
 use crate::mcp::payload::Payload;
 use crate::mcp::{Era, code, message, splice};
 use crate::pipeline::{Answer, AnswerKind, BackendError, Failure, Waiting, tried_again};
-use crate::session::AdmitError;
+use crate::session::{AdmitError, InFlight};
+
+/// The answer to a request that was under way, and is no longer: none where its client asked for none, or has cancelled it.
+pub(super) fn ended(
+    id: &RawValue,
+    answer: Result<Answer, Failure>,
+    in_flight: InFlight,
+    era: Era,
+) -> Option<Outbound> {
+    let cancelled = in_flight.cancelled.is_cancelled();
+    drop(in_flight);
+    let status = status(&answer, era);
+    let message = reply(id.get(), answer, era)?;
+    (!cancelled).then_some(Outbound::Last { message, status })
+}
 
 /// The reply to a request; none where the client asked for none (it cancelled).
 pub(super) fn reply(id: &str, answer: Result<Answer, Failure>, era: Era) -> Option<Payload> {

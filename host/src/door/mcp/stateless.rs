@@ -1,7 +1,6 @@
 //! The stateless era at a door (2026-07-28): every request is complete in itself and says which client sends it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -18,11 +17,10 @@ use crate::call::{Denial, Json, Principal, Share};
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, ClientInfo, Nobody, ServerRequest};
 use crate::mcp::splice::{self, Edit};
-use crate::mcp::{Era, Params, bounds, code, era, is_of_protocol, message};
+use crate::mcp::{Ambiguous, Era, Params, bounds, code, era, is_of_protocol, message};
 use crate::pipeline::{Answer, CallRequest, Failure, TASKS, View};
+use crate::session::InFlight;
 
-/// Questions of a server that come within this time are put to the client in one answer.
-const TOGETHER: Duration = Duration::from_millis(5);
 /// Questions of one call that wait to be asked.
 const MAX_QUESTIONS: usize = 32;
 
@@ -78,6 +76,38 @@ fn refused(id: &RawValue, status: u16, code: i64, text: &str, data: &serde_json:
     Outbound::with(message::error(id.get(), code, text, data), status)
 }
 
+/// What a request of the stateless era is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Something of a backend.
+    Target,
+    /// A list, or what the gateway says of itself.
+    List,
+    /// To hear of changes.
+    Listen,
+}
+
+/// A request that was taken up.
+struct Asked {
+    id: Box<RawValue>,
+    method: String,
+    params: Result<Params, Ambiguous>,
+    client_info: ClientInfo,
+    purpose: Purpose,
+}
+
+/// What the sender says of itself.
+fn sender(id: &RawValue, params: &Json) -> Result<ClientInfo, Outbound> {
+    era::read_meta(params.get()).map_err(|error| match error {
+        (code::UNSUPPORTED_VERSION, requested) => {
+            let data = json!({ "supported": era::all_revisions(), "requested": requested });
+            let text = format!("protocol version {requested:?} is not spoken here");
+            refused(id, 400, code::UNSUPPORTED_VERSION, &text, &data)
+        }
+        (code, text) => refused(id, 400, code, &text, &json!({ "reason": "invalid_arguments" })),
+    })
+}
+
 impl Conversation {
     pub(super) fn stateless(
         self: &Arc<Self>,
@@ -91,79 +121,85 @@ impl Conversation {
             return Some(Outbound::with(respond::too_long(id, error), 400));
         }
         // What the sender says of itself is read first; if it can be read in two ways, so can the rest.
-        let client_info = match era::read_meta(params.get()) {
+        let client_info = match sender(id, &params) {
             Ok(client_info) => client_info,
-            Err((code::UNSUPPORTED_VERSION, requested)) => {
-                let data = json!({ "supported": era::all_revisions(), "requested": requested });
-                let text = format!("protocol version {requested:?} is not spoken here");
-                return Some(refused(id, 400, code::UNSUPPORTED_VERSION, &text, &data));
-            }
-            Err((code, text)) => {
-                return Some(refused(id, 400, code, &text, &json!({ "reason": "invalid_arguments" })));
-            }
+            Err(refused) => return Some(refused),
         };
         // Its abilities come with each call, and no handshake will follow that the backends could wait for.
         if self.endpoint.sole {
             self.pipeline().client_declares_nothing();
         }
-        let mut targeted =
-            matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete")
-                || !is_of_protocol(method);
-        if matches!(method, "tasks/get" | "tasks/update" | "tasks/cancel")
-            && self.pipeline().extensions().contains_key(TASKS)
-        {
-            let declared = format!("/extensions/{}", TASKS.replace('/', "~1"));
-            if splice::get(client_info.capabilities.get(), &declared).is_none() {
-                let data = json!({ "requiredCapabilities": { "extensions": { TASKS: {} } } });
-                let text = format!("`{method}` needs the capability `{TASKS}`");
-                return Some(refused(id, 400, code::MISSING_CAPABILITY, &text, &data));
-            }
-            targeted = true;
-        }
-        let known = targeted
-            || List::of_method(method).is_some()
-            || matches!(method, "server/discover" | "subscriptions/listen");
-        if !known {
-            return Some(Outbound::with(unknown(id, method), 404));
-        }
+        let purpose = match self.purpose(id, method, &client_info) {
+            Ok(purpose) => purpose,
+            Err(refused) => return Some(refused),
+        };
         let in_flight = match self.session.admit(id) {
             Ok(in_flight) => in_flight,
             Err(error) => {
                 return Some(Outbound::last(respond::not_admitted(id.get(), error, Era::Stateless)));
             }
         };
-        let (this, out) = (self.clone(), out.of(&in_flight));
         let params = Params::read(method, params);
-        let (id, method) = (id.to_owned(), method.to_owned());
-        self.tasks().spawn(async move {
+        let asked = Asked { id: id.to_owned(), method: method.to_owned(), params, client_info, purpose };
+        let out = out.of(&in_flight);
+        self.tasks().spawn(self.clone().serve_stateless(asked, in_flight, out));
+        None
+    }
+
+    /// What a request is for, or the answer to one that is for nothing here.
+    fn purpose(&self, id: &RawValue, method: &str, client_info: &ClientInfo) -> Result<Purpose, Outbound> {
+        if matches!(method, "tasks/get" | "tasks/update" | "tasks/cancel")
+            && self.pipeline().extensions().contains_key(TASKS)
+        {
+            let declared = format!("/extensions/{}", TASKS.replace('/', "~1"));
+            if splice::get(client_info.capabilities.get(), &declared).is_some() {
+                return Ok(Purpose::Target);
+            }
+            let data = json!({ "requiredCapabilities": { "extensions": { TASKS: {} } } });
+            let text = format!("`{method}` needs the capability `{TASKS}`");
+            return Err(refused(id, 400, code::MISSING_CAPABILITY, &text, &data));
+        }
+        match method {
+            "tools/call" | "prompts/get" | "resources/read" | "completion/complete" => Ok(Purpose::Target),
+            "server/discover" => Ok(Purpose::List),
+            "subscriptions/listen" => Ok(Purpose::Listen),
+            _ if List::of_method(method).is_some() => Ok(Purpose::List),
+            _ if !is_of_protocol(method) => Ok(Purpose::Target),
+            _ => Err(Outbound::with(unknown(id, method), 404)),
+        }
+    }
+
+    /// Does a request that was taken up, and answers it.
+    fn serve_stateless(
+        self: Arc<Self>,
+        asked: Asked,
+        in_flight: InFlight,
+        out: Out,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let Asked { id, method, params, client_info, purpose } = asked;
+        async move {
             let mut view = None;
-            let answer = match &params {
-                Err(ambiguous) => {
+            let answer = match (&params, purpose) {
+                (Err(ambiguous), _) => {
                     let client: Arc<dyn Client> = Nobody::new();
-                    let request = this.call_request(&out.caller, Some(&id), &method, &client);
-                    this.pipeline().misread(request, ambiguous).await
+                    let request = self.call_request(&out.caller, Some(&id), &method, &client);
+                    self.pipeline().misread(request, ambiguous).await
                 }
-                Ok(params) if targeted => {
-                    this.stateless_call(&id, &method, params, client_info, &out, &in_flight.cancelled).await
+                (Ok(params), Purpose::Target) => {
+                    self.stateless_call(&id, &method, params, client_info, &out, &in_flight.cancelled).await
                 }
-                Ok(params) if method == "subscriptions/listen" => {
-                    this.listen(&id, params, &out, &in_flight.cancelled).await
+                (Ok(params), Purpose::Listen) => self.listen(&id, params, &out, &in_flight.cancelled).await,
+                (Ok(params), Purpose::List) => {
+                    self.stateless_list(&id, &method, params, client_info, &mut view, &out).await
                 }
-                Ok(params) => this.stateless_list(&id, &method, params, client_info, &mut view, &out).await,
             };
-            let cancelled = in_flight.cancelled.is_cancelled();
-            drop(in_flight);
-            let status = respond::status(&answer, Era::Stateless);
-            if let Some(message) = respond::reply(id.get(), answer, Era::Stateless)
-                && !cancelled
-            {
-                say(&out, Outbound::with(message, status)).await;
+            if let Some(reply) = respond::ended(&id, answer, in_flight, Era::Stateless) {
+                say(&out, reply).await;
                 if let Some(view) = view {
-                    this.was_given(view);
+                    self.was_given(view);
                 }
             }
-        });
-        None
+        }
     }
 
     async fn stateless_list(
@@ -235,17 +271,7 @@ impl Conversation {
     ) -> Result<Answer, Failure> {
         let who = match self.pipeline().identify(&out.caller) {
             Ok(who) => who,
-            Err(denial) => {
-                let (questions, _) = mpsc::channel(1);
-                let waits = Arc::new(Mutex::new(out.clone()));
-                let line = StatelessClient { client_info, affinity: Affinity::Shared, out: waits, questions };
-                let client: Arc<dyn Client> = Arc::new(line);
-                let request = self.call_request(&out.caller, Some(id), method, &client);
-                return self
-                    .pipeline()
-                    .stranger(CallRequest { params: Some(params), ..request }, denial)
-                    .await;
-            }
+            Err(denial) => return self.stranger(id, method, params, client_info, out, denial).await,
         };
         let identity = who.identity();
         let bound = suspend::bound(&identity, method, params.get());
@@ -269,22 +295,10 @@ impl Conversation {
                 return Err(Failure::Params(text.to_owned()));
             }
         };
-        if running.open.is_empty() {
-            tokio::select! {
-                done = &mut running.work => return done.unwrap_or(Err(Failure::Cancelled)),
-                question = running.questions.recv() => match question {
-                    Some(question) => running.take(question),
-                    // The call no longer holds its line, so it is ending.
-                    None => return running.work.await.unwrap_or(Err(Failure::Cancelled)),
-                },
-                () = cancelled.cancelled() => {
-                    running.cancel.cancel();
-                    return running.work.await.unwrap_or(Err(Failure::Cancelled));
-                }
-            }
-            while let Ok(Some(question)) = tokio::time::timeout(TOGETHER, running.questions.recv()).await {
-                running.take(question);
-            }
+        if running.open.is_empty()
+            && let Some(done) = running.until_it_asks(cancelled).await
+        {
+            return done;
         }
         let required = running.required();
         let suspended = &self.endpoint.suspended;
@@ -297,6 +311,24 @@ impl Conversation {
         let set = Edit::Set { pointer: "/requestState".to_owned(), json: message::quoted(&state) };
         let required = era::result_to_stateless("", &required, &era::server_info());
         Ok(Answer::own(splice::apply(&required, &[set]).unwrap_or(required)))
+    }
+
+    /// Refuses the call of an unknown caller, with a record.
+    async fn stranger(
+        &self,
+        id: &RawValue,
+        method: &str,
+        params: &Params,
+        client_info: ClientInfo,
+        out: &Out,
+        denial: Denial,
+    ) -> Result<Answer, Failure> {
+        let (questions, _) = mpsc::channel(1);
+        let waits = Arc::new(Mutex::new(out.clone()));
+        let line = StatelessClient { client_info, affinity: Affinity::Shared, out: waits, questions };
+        let client: Arc<dyn Client> = Arc::new(line);
+        let request = self.call_request(&out.caller, Some(id), method, &client);
+        self.pipeline().stranger(CallRequest { params: Some(params), ..request }, denial).await
     }
 
     /// Begins a call that outlives its request if it has to ask.

@@ -26,6 +26,8 @@ use crate::pipeline::{Answer, Failure};
 
 /// How long a call waits for its client to come back.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Questions of a server that come within this time are put to the client in one answer.
+const TOGETHER: Duration = Duration::from_millis(5);
 /// How often calls that have waited too long are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
 /// How many calls may wait at once, and how many bytes they may hold. Each caller may have a share of both.
@@ -150,6 +152,31 @@ impl SuspendedCalls {
 }
 
 impl RunningCall {
+    /// Waits until the call asks its client something, and a little longer, so that questions which come together are put
+    /// together. The answer of the call, if it ends instead.
+    pub(super) async fn until_it_asks(
+        &mut self,
+        cancelled: &CancellationToken,
+    ) -> Option<Result<Answer, Failure>> {
+        let question = tokio::select! {
+            done = &mut self.work => return Some(done.unwrap_or(Err(Failure::Cancelled))),
+            question = self.questions.recv() => question,
+            () = cancelled.cancelled() => {
+                self.cancel.cancel();
+                None
+            }
+        };
+        // Without a question the call no longer holds its line, or is cancelled, so it is ending.
+        let Some(question) = question else {
+            return Some((&mut self.work).await.unwrap_or(Err(Failure::Cancelled)));
+        };
+        self.take(question);
+        while let Ok(Some(question)) = tokio::time::timeout(TOGETHER, self.questions.recv()).await {
+            self.take(question);
+        }
+        None
+    }
+
     /// Takes a question, and returns its key for the client.
     pub(super) fn take(&mut self, question: Arc<ServerRequest>) {
         self.asked += 1;

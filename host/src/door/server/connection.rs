@@ -19,11 +19,12 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, Phase, Watched};
 use super::certificate::Certificate;
+use super::places::Seat;
 use super::self_wake::poll_while_self_woken;
 use super::unparsed::Unparsed;
 use super::{App, Limits, Peer};
@@ -72,10 +73,9 @@ where
     let mut connection = http.serve_connection(io, service);
 
     let mut drain = pin!(draining.cancelled());
-    let (mut told, mut leaving, mut wakes) = (false, false, false);
-    let mut seen = activity.now();
-    let mut clock = pin!(tokio::time::sleep(limits.header_timeout));
-    let mut due = Some(clock.deadline());
+    let (mut told, mut wakes) = (false, false);
+    let clock = pin!(tokio::time::sleep(limits.header_timeout));
+    let mut timer = Timer::new(clock, activity.now());
     let ended = poll_while_self_woken(std::future::poll_fn(|cx| {
         if !std::mem::replace(&mut wakes, true) {
             // Once is enough: this future is always polled with the same waker.
@@ -85,48 +85,32 @@ where
             return Poll::Ready(Some(ended));
         }
         // After the first look at the socket, so that a request which already arrived counts as under way.
-        let leaves = !leaving && seat.has_to_leave();
+        let leaves = !timer.leaving && seat.has_to_leave();
         if leaves || !told && drain.as_mut().poll(cx).is_ready() {
-            (told, leaving) = (true, leaving || leaves);
+            (told, timer.leaving) = (true, timer.leaving || leaves);
             Pin::new(&mut connection).graceful_shutdown();
             if let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
                 return Poll::Ready(Some(ended));
             }
         }
-        if leaving && seat.may_be_cut() {
+        if timer.leaving && seat.may_be_cut() {
             return Poll::Ready(None);
         }
         let now = activity.now();
-        if now != seen || leaves {
-            seen = now;
-            due = limits.patience(Phase::of(now)).and_then(|wait| {
-                let now = Instant::now();
-                seat.note(now);
-                now.checked_add(if leaving { wait.min(LEAVING) } else { wait })
-            });
-            // A timer that fires too early is re-armed when it fires; most requests do not touch it.
-            if let Some(due) = due.filter(|due| *due < clock.deadline()) {
-                clock.as_mut().reset(due);
-            }
+        if now != timer.seen || leaves {
+            timer.set(now, &limits, &seat);
         }
-        loop {
-            ready!(clock.as_mut().poll(cx));
-            let rang = clock.deadline();
-            match due {
-                Some(due) if due <= rang => return Poll::Ready(None),
-                Some(due) => clock.as_mut().reset(due),
-                // No timer is needed now; the next change of the phase sets one.
-                None => clock.as_mut().reset(rang + UNWATCHED),
-            }
-        }
+        timer.poll(cx).map(|()| None)
     }))
     .await;
 
     match ended {
-        None if leaving => {
+        None if timer.leaving => {
             tracing::debug!(peer = %address, "the connection was closed: it made room for another one")
         }
-        None => tracing::debug!(peer = %address, "the connection was cut: {}", Phase::of(seen).complaint()),
+        None => {
+            tracing::debug!(peer = %address, "the connection was cut: {}", Phase::of(timer.seen).complaint())
+        }
         Some(ended) => {
             if let Err(error) = &ended {
                 tracing::debug!(peer = %address, "the connection broke: {error}");
@@ -134,6 +118,52 @@ where
             let parts = connection.into_parts();
             if ended.is_err() || activity.left_unread() || !parts.read_buf.is_empty() {
                 linger(parts.io.into_inner().into_inner().into_inner(), limits.max_body).await;
+            }
+        }
+    }
+}
+
+/// Rings when a connection has been at one thing for too long.
+struct Timer<'c> {
+    clock: Pin<&'c mut Sleep>,
+    /// When it is to ring; the clock may be set to an earlier time. None while the gateway works on a request.
+    due: Option<Instant>,
+    /// What the connection was at when the timer was set.
+    seen: u32,
+    /// The connection makes room for another.
+    leaving: bool,
+}
+
+impl<'c> Timer<'c> {
+    /// One that rings when the clock does.
+    fn new(clock: Pin<&'c mut Sleep>, seen: u32) -> Self {
+        Self { due: Some(clock.deadline()), clock, seen, leaving: false }
+    }
+
+    /// Sets it for what the connection is at now.
+    fn set(&mut self, now: u32, limits: &Limits, seat: &Seat) {
+        self.seen = now;
+        self.due = limits.patience(Phase::of(now)).and_then(|wait| {
+            let now = Instant::now();
+            seat.note(now);
+            now.checked_add(if self.leaving { wait.min(LEAVING) } else { wait })
+        });
+        // A clock that rings too early is set again when it rings; most requests do not touch it.
+        if let Some(due) = self.due.filter(|due| *due < self.clock.deadline()) {
+            self.clock.as_mut().reset(due);
+        }
+    }
+
+    /// Ready when it rings.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.clock.as_mut().poll(cx));
+            let rang = self.clock.deadline();
+            match self.due {
+                Some(due) if due <= rang => return Poll::Ready(()),
+                Some(due) => self.clock.as_mut().reset(due),
+                // No timer is needed now; the next change of the phase sets one.
+                None => self.clock.as_mut().reset(rang + UNWATCHED),
             }
         }
     }

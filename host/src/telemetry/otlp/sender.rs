@@ -9,6 +9,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client};
 
 use super::{Settings, encode};
+use crate::outbound::{self, explain};
 
 /// Attempts for one request, while the collector was there the last time.
 const ATTEMPTS: u32 = 3;
@@ -47,26 +48,13 @@ impl Sender {
     /// # Errors
     /// There can be no HTTP client.
     pub(super) fn new(settings: &Settings, path: &str, what: &'static str) -> anyhow::Result<Self> {
-        // An error means that a provider is installed already, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let ca = match &settings.ca {
             Some(pem) => Certificate::from_pem_bundle(pem.as_bytes()).context("telemetry.otlp.ca_file")?,
             None => Vec::new(),
         };
-        let builder = || {
-            let builder = Client::builder()
-                .user_agent(concat!("sentinel-gateway/", env!("CARGO_PKG_VERSION")))
-                // It would carry the headers to another host.
-                .redirect(reqwest::redirect::Policy::none())
-                .no_proxy()
-                .referer(false)
-                .connect_timeout(Duration::from_secs(5))
-                .pool_max_idle_per_host(1);
-            if ca.is_empty() { builder } else { builder.tls_certs_merge(ca.iter().cloned()) }
-        };
-        // Without a certificate store on the system plain HTTP works, and what was named.
-        let client = builder().build().or_else(|_| builder().tls_certs_only(ca.iter().cloned()).build());
-        let client = client.context("no HTTP client for telemetry")?;
+        let builder =
+            || outbound::builder().connect_timeout(Duration::from_secs(5)).pool_max_idle_per_host(1);
+        let client = outbound::trusting(builder, &ca).context("no HTTP client for telemetry")?;
         let slash = if settings.endpoint.ends_with('/') { "" } else { "/" };
         let mut headers = settings.headers.clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
@@ -133,11 +121,11 @@ impl Sender {
 
     async fn attempt(&self, body: bytes::Bytes) -> Result<Option<(u64, String)>, Failed> {
         let request = self.client.post(&self.url).headers(self.headers.clone()).timeout(self.timeout);
-        let mut response = request.body(body).send().await.map_err(|error| Failed {
-            // Without the URL, which may hold what is secret.
-            why: format!("{:#}", anyhow::Error::from(error.without_url())),
-            again: Some(Duration::ZERO),
-        })?;
+        let mut response = request
+            .body(body)
+            .send()
+            .await
+            .map_err(|error| Failed { why: explain(error), again: Some(Duration::ZERO) })?;
         let status = response.status();
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let mut answer = Vec::new();

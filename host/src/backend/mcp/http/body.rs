@@ -13,10 +13,11 @@ use tokio::time::timeout;
 
 use super::super::sse::{Item, Parser};
 use super::super::transport::TransportError;
-use super::{Link, explain, headers, silent_for};
+use super::{Link, headers, silent_for};
 use crate::backend::spool::{Gather, TooLong};
 use crate::mcp::payload::Payload;
 use crate::mcp::{envelope, mend, message, said};
+use crate::outbound::explain;
 
 /// A body that says it is no longer than this is read in one piece, in bytes.
 const LITTLE: u64 = 64 << 10;

@@ -6,8 +6,9 @@ use parking_lot::Mutex;
 use reqwest::{Client, ClientBuilder, Identity, Proxy, Url};
 
 use super::super::transport::TransportError;
-use super::{REQUESTS, explain, trust};
+use super::{REQUESTS, trust};
 use crate::config::{Route, Secret};
+use crate::outbound::{self, explain};
 
 /// The clients that have been made, by route.
 #[derive(Debug, Default)]
@@ -38,8 +39,6 @@ impl Clients {
 /// # Errors
 /// [`TransportError::Unreachable`] if no client can be made at all.
 pub(super) fn client(route: &Route) -> Result<Client, TransportError> {
-    // An error means that a provider is installed already, which serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let failed = |what: &str, error| TransportError::Unreachable(format!("{what}: {}", explain(error)));
     let identity = route.identity.as_ref().map(Secret::expose);
     let tls = route.ca.as_ref().map(|ca| trust::config(ca, identity)).transpose();
@@ -72,11 +71,7 @@ pub(super) fn client(route: &Route) -> Result<Client, TransportError> {
 }
 
 fn bare() -> ClientBuilder {
-    Client::builder()
-        .user_agent(concat!("sentinel-gateway/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .referer(false)
+    outbound::builder()
         .tcp_nodelay(true)
         // The standing stream may be silent for hours; only these notice that its server has vanished.
         .tcp_keepalive(Duration::from_secs(30))

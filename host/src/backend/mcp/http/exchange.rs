@@ -15,9 +15,10 @@ use super::body::{answers, gather, is_answer, is_event_stream, read, refused, un
 use super::deliver::{deliver, deliver_answer, event_message};
 use super::send::{Sending, send};
 use super::session::{self, Named, Verdict};
-use super::{Link, explain, legacy, silence, silent_for};
+use super::{Link, legacy, silence, silent_for};
 use crate::backend::spool::TooLong;
 use crate::mcp::{method, said};
+use crate::outbound::explain;
 use crate::queue;
 
 /// Attempts to resume a broken stream that bring no new event.

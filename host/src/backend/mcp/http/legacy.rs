@@ -15,13 +15,14 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::sse::{Item, Parser};
 use super::super::transport::{Incoming, Outgoing, TransportError};
+use super::Link;
 use super::body::{answered, answers, is_event_stream, read, refused};
 use super::deliver::{deliver, deliver_answer, event_message};
 use super::send::{Sending, Target, send};
 use super::session::{self, Verdict};
-use super::{Link, explain};
 use crate::backend::spool::TooLong;
 use crate::mcp::payload::Payload;
+use crate::outbound::explain;
 use crate::queue;
 
 /// How long the stream and its first event may take.

@@ -8,7 +8,8 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderVa
 use reqwest::{Method, Response, StatusCode, Url};
 
 use super::super::transport::TransportError;
-use super::{HttpSpec, Link, client, explain, headers};
+use super::{HttpSpec, Link, client, headers};
+use crate::outbound::explain;
 use crate::redact::Words;
 
 /// Redirects in a row that are followed.

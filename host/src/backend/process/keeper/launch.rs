@@ -8,11 +8,11 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal};
+use rustix::process::{Pid, Resource};
 
 use super::super::frames::{Report, Start};
 use super::signals::Mask;
-use crate::sandbox::Cage;
+use crate::sandbox::{Cage, child};
 
 /// Descriptors that somebody may have left open for the gateway, where the kernel cannot mark a range.
 const DESCRIPTORS: i32 = 4096;
@@ -61,13 +61,9 @@ pub(super) fn server(start: &Start, mask: Mask) -> Result<Pid, Report> {
     }
     let keeper = rustix::process::getpid();
     let before_exec = move || {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The keeper may have died before the line above; then nobody would send the signal.
-        if rustix::process::getppid() != Some(keeper) {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
+        child::end_with(keeper)?;
         // A core dump would write the child's secrets to a disk.
-        rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+        child::bound(Resource::Core, 0)?;
         mask.restore()?;
         cage.take().map_or(Ok(()), Cage::enter)
     };

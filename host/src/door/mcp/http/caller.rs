@@ -247,13 +247,8 @@ mod tests {
 
     fn principal(subject: &str, claim: usize) -> Principal {
         Principal {
-            subject: subject.to_owned(),
-            role: "r".to_owned(),
-            issuer: None,
-            audience: None,
-            token_id: None,
-            expires_at: None,
             claims: vec![("c".to_owned(), "x".repeat(claim))],
+            ..crate::call::sample::principal(subject, "r")
         }
     }
 
