@@ -17,9 +17,12 @@
 mod action;
 mod desk;
 mod display;
+mod keeper;
 mod machine;
 mod need;
+pub mod notes;
 pub mod notify;
+mod postgres;
 mod store;
 mod waiting;
 

@@ -12,6 +12,7 @@ pub mod engine;
 mod error;
 pub mod exec;
 mod fleet;
+mod limit;
 mod process;
 mod spool;
 pub mod target;

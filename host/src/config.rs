@@ -142,6 +142,14 @@ pub struct Gateway {
     pub safe_names: bool,
 }
 
+impl Gateway {
+    /// Whether answers that are too long for memory go to files.
+    #[must_use]
+    pub(crate) fn spools(&self) -> bool {
+        self.max_result_bytes > self.max_message_bytes as u64
+    }
+}
+
 /// The HTTP door. Its address is [`Gateway::listen`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Http {

@@ -27,6 +27,7 @@ mod refusals;
 mod repeat;
 mod rewritten;
 mod spans;
+mod standing;
 mod task_list;
 mod tasks;
 mod turned_away;

@@ -8,6 +8,7 @@ use crate::support::{Gateway, Setup, eventually, mint};
 
 mod asking;
 mod crashing;
+mod database;
 mod deciding;
 mod http;
 mod rules;

@@ -2,5 +2,8 @@
 
 mod control;
 mod generations;
+mod live;
+mod reloads;
+mod standing;
 mod state;
 mod telemetry;

@@ -2,7 +2,7 @@
 //! whatever dies in between, the database or the gateway.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod server;
+pub(crate) mod server;
 
 use rustix::process::Signal;
 use serde_json::json;

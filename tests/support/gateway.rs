@@ -186,6 +186,13 @@ impl Gateway {
         self.until(method, |message| message["method"] == method).value
     }
 
+    /// A message of this method that has come by now, and is not kept any more.
+    pub(crate) fn next_kept(&mut self, method: &str) -> Option<Value> {
+        self.kept.extend(self.messages.try_iter());
+        let at = self.kept.iter().position(|message| message.value["method"] == method)?;
+        self.kept.remove(at).map(|message| message.value)
+    }
+
     /// The next message, whatever it is.
     pub(crate) fn next(&mut self) -> Message {
         self.until("any message", |_| true)

@@ -56,9 +56,11 @@ enum Layer {
     Hostile,
     /// The HTTP API beside nginx and Caddy as plain proxies; installs them and wrk where they are missing
     Rest,
+    /// Good calls while the configuration is changed, and how long a change takes to be in force
+    Reload,
     /// Approvals and commands: a refusal, a call that waits, a decision, a command, a long list
     Exec,
-    /// Micro, peers, growth, counts and hostile, and then the report
+    /// Micro, peers, growth, counts, hostile and reload, and then the report
     All,
     /// tests/BENCHMARKS.md and the chart from what was measured last
     Report,
@@ -141,7 +143,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         Layer::Growth => &["growth"],
         Layer::Counts => &["counts"],
         Layer::Hostile => &["hostile"],
-        Layer::All => &["peers", "growth", "counts", "hostile"],
+        Layer::Reload => &["reload"],
+        Layer::All => &["peers", "growth", "counts", "hostile", "reload"],
     };
     if !parts.is_empty() {
         let mut command = Command::new(&tool);

@@ -83,6 +83,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Import real OpenAPI documents, and show the documents the gateway makes to two linters
     Openapi(openapi::Options),
+    /// Change the configuration five hundred times under load, in some minutes; no call may fail
+    Reloads,
     /// Make the release archive in dist/
     Dist(dist::Options),
     /// Write config/schema.json from the configuration's types
@@ -136,6 +138,7 @@ fn perform(task: Task, workspace: &Workspace) -> anyhow::Result<()> {
         Task::Bench(options) => bench::run(workspace, &options),
         Task::Fuzz(options) => fuzz::run(workspace, &options),
         Task::Openapi(options) => openapi::run(workspace, &options),
+        Task::Reloads => test::reloads(workspace),
         Task::Dist(options) => dist::run(workspace, &options),
         Task::Schema => dist::schema(workspace),
         Task::Fixtures => fixtures::run(workspace),

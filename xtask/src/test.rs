@@ -27,6 +27,20 @@ pub(crate) fn run(workspace: &Workspace, with_fixtures: bool) -> anyhow::Result<
     shell::run_bounded(workspace.cargo().args(["test", "--workspace", "--no-fail-fast"]), 3_000, 1_000)
 }
 
+/// Changes the configuration five hundred times under load, which is too long for every test.
+///
+/// # Errors
+/// A call failed, or a change was not applied or refused as it should.
+pub(crate) fn reloads(workspace: &Workspace) -> anyhow::Result<()> {
+    const TEST: &str = "house::generations::changes_under_load_and_no_call_fails";
+    build::run(workspace, &Plan { host: Host::Tests, guests: true })?;
+    let mut cargo = workspace.cargo();
+    cargo.args(["test", "--workspace", "--test", "it", "--", "--exact", TEST]).env("SENTINEL_RELOADS", "500");
+    shell::run_bounded(&mut cargo, 2_400, 600)?;
+    print!("{}", fs::read_to_string(workspace.target.join("tmp/changes-under-load.txt"))?);
+    Ok(())
+}
+
 /// Installs the Debian packages that the tests need and this machine lacks.
 fn install_packages(with_fixtures: bool) -> anyhow::Result<()> {
     let mut missing = Vec::new();

@@ -131,6 +131,12 @@ impl Plane {
         self.reloader.endpoints()
     }
 
+    /// What stands without a request is judged anew, at all endpoints.
+    async fn judge_standing(&self) {
+        let endpoints = self.endpoints();
+        futures_util::future::join_all(endpoints.iter().map(EndpointView::judge_standing)).await;
+    }
+
     /// Clients hear that they may see other lists now.
     fn lists_changed(&self) {
         for endpoint in self.endpoints().iter() {

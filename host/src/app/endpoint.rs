@@ -15,3 +15,14 @@ pub(super) struct EndpointView {
     pub(super) subscribers: Arc<Subscribers>,
     pub(super) news: mpsc::Sender<ListChanged>,
 }
+
+impl EndpointView {
+    /// Has everything judged anew that stands for clients without a request: streams, subscriptions, what servers say.
+    pub(super) async fn judge_standing(&self) {
+        self.pipeline.mute();
+        let subscribers = self.subscribers.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || subscribers.judge_standing()).await {
+            tracing::error!("what stands for clients could not be judged anew: {error}");
+        }
+    }
+}

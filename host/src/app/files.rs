@@ -46,7 +46,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
 
 /// The folder for long answers, and whether it is the gateway's default rather than one that the file names.
 pub(super) fn spool_folder(config: &Config) -> Option<(PathBuf, bool)> {
-    if config.gateway.max_result_bytes <= config.gateway.max_message_bytes as u64 {
+    if !config.gateway.spools() {
         return None;
     }
     Some(match &config.gateway.spool_dir {

@@ -195,6 +195,8 @@ impl Reloader {
             // Nothing has to be swapped; only the line numbers and the values to hide may be different.
             state.config = next;
             state.running.iter().for_each(RunningEndpoint::try_again);
+            // What other gateways were told may concern what stands here.
+            judge_standing(&state.running).await;
             report.kept = next_servers(&state.running);
             report.took = began.elapsed();
             return Ok(report);
@@ -212,6 +214,7 @@ impl Reloader {
         self.show_no_more(state);
         let mut report = report?;
         state.running.iter().for_each(RunningEndpoint::try_again);
+        judge_standing(&state.running).await;
         state.running.iter().for_each(RunningEndpoint::tell);
         report.took = began.elapsed();
         Ok(report)
@@ -381,6 +384,11 @@ fn values(state: &State) -> Vec<String> {
 
 fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
+}
+
+/// Has everything judged anew that stands for clients without a request.
+async fn judge_standing(running: &[RunningEndpoint]) {
+    futures_util::future::join_all(running.iter().map(RunningEndpoint::judge_standing)).await;
 }
 
 fn endpoints(running: &[RunningEndpoint]) -> Vec<EndpointView> {

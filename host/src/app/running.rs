@@ -322,6 +322,7 @@ impl RunningEndpoint {
         self.pipeline().bears(next.max_in_flight);
         let same_callers = next.generation.policy().knows_those_of(old.policy());
         self.pipeline().swap(next.generation);
+        self.pipeline().current().registry().takes_effect();
         if !same_callers {
             self.endpoint.subscribers.judge_anew();
         }
@@ -349,6 +350,11 @@ impl RunningEndpoint {
             }
         });
         ended
+    }
+
+    /// Has everything judged anew that stands for clients without a request.
+    pub(super) async fn judge_standing(&self) {
+        self.view().judge_standing().await;
     }
 
     /// Tells the clients whose lists have changed.

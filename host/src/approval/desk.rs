@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 
 use super::action::{self, Action, Draft};
-use super::notify::{Event, Note, Notes};
+use super::keeper::Keeper;
+use super::notes::{Event, Note, Notes};
+use super::postgres::Postgres;
 use super::store::{Caps, Changed, Store, StoreError, Summary};
 use super::{Approval, Need, Person, Refusal, Review, State, Vote, display};
 use crate::config;
@@ -33,11 +35,13 @@ const MAX_NOTE: usize = 500;
 #[derive(Debug)]
 pub struct Approvals {
     file: Option<(PathBuf, Trust)>,
+    /// The database that is used instead.
+    database: Option<config::Secret>,
     settings: ArcSwap<config::Approvals>,
     clock: Clock,
     redaction: Redaction,
     /// Opened when it is needed first, and again if that failed.
-    store: Mutex<Option<Arc<Store>>>,
+    store: Mutex<Option<Arc<Keeper>>>,
     /// The calls that wait, by approval.
     waiting: Mutex<HashMap<String, Waiters>>,
     swept_ms: AtomicU64,
@@ -103,6 +107,7 @@ impl Approvals {
     pub fn new(settings: config::Approvals, trust: Trust, clock: Clock, redaction: Redaction) -> Arc<Self> {
         Arc::new(Self {
             file: settings.path.clone().map(|path| (path, trust)),
+            database: settings.postgres.clone(),
             settings: ArcSwap::from_pointee(settings),
             clock,
             redaction,
@@ -353,7 +358,7 @@ impl Approvals {
     /// Works with the store on a thread for that.
     async fn with<T: Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&Keeper) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Refusal> {
         let this = self.clone();
         let done = tokio::task::spawn_blocking(move || {
@@ -368,20 +373,26 @@ impl Approvals {
         done.await.map_err(Refusal::unavailable)?
     }
 
-    fn open(&self) -> Result<Arc<Store>, Refusal> {
-        let Some((path, trust)) = &self.file else {
+    fn open(&self) -> Result<Arc<Keeper>, Refusal> {
+        if self.file.is_none() && self.database.is_none() {
             return Err(Refusal::new(
                 "approvals_unavailable",
                 "nobody can be asked, because there is no place for approvals: set [approvals] path",
             ));
-        };
+        }
         let mut store = self.store.lock();
         if let Some(store) = &*store {
             return Ok(store.clone());
         }
-        let opened = Store::open(path, trust).map_err(|error| {
-            Refusal::unavailable(format_args!("{}: {}", path.display(), crate::text::with_causes(&error)))
-        })?;
+        let opened = match (&self.database, &self.file) {
+            (Some(url), _) => Postgres::open(url.expose())
+                .map(Keeper::Postgres)
+                .map_err(|error| Refusal::unavailable(crate::text::with_causes(&error)))?,
+            (None, Some((path, trust))) => Store::open(path, trust).map(Keeper::Sqlite).map_err(|error| {
+                Refusal::unavailable(format_args!("{}: {}", path.display(), crate::text::with_causes(&error)))
+            })?,
+            (None, None) => return Err(Refusal::unavailable("there is no place for them")),
+        };
         Ok(store.insert(Arc::new(opened)).clone())
     }
 

@@ -72,6 +72,8 @@ pub(super) enum StoreError {
     File(#[from] FileError),
     #[error("{0}")]
     Database(#[from] rusqlite::Error),
+    #[error("PostgreSQL: {0}")]
+    Postgres(#[from] sqlx::Error),
     #[error("an approval in it cannot be read: {0}")]
     Document(#[from] serde_json::Error),
     #[error("it was made by a newer gateway (layout {0}, this one knows {LAYOUT})")]
@@ -351,25 +353,35 @@ fn has_room(
         let mut statement = transaction.prepare_cached(&format!("{OPEN}{more}"))?;
         Ok(statement.query_row(rusqlite::params_from_iter(values), |row| row.get(0))?)
     };
-    let full = |text: String| Ok(Err(Refusal::new("too_many_pending", text)));
-    if count(" AND requester = ?1", &[requester])? >= i64::from(caps.of_caller) {
+    let of_caller = count(" AND requester = ?1", &[requester])?;
+    let of_target =
+        count(" AND requester = ?1 AND backend = ?2 AND target = ?3", &[requester, backend, target])?;
+    Ok(full(caps, (of_caller, of_target, count("", &[])?), target))
+}
+
+/// Whether there is room for one more, where so many are open of the caller, of the caller for the target, and in all.
+pub(super) fn full(
+    caps: Caps,
+    (of_caller, of_target, in_all): (i64, i64, i64),
+    target: &str,
+) -> Result<(), Refusal> {
+    let full = |text: String| Err(Refusal::new("too_many_pending", text));
+    if of_caller >= i64::from(caps.of_caller) {
         return full(format!(
             "{} of your requests wait for a person or for you to continue them: no more are taken before one of them ends",
             caps.of_caller
         ));
     }
-    let of_target =
-        count(" AND requester = ?1 AND backend = ?2 AND target = ?3", &[requester, backend, target])?;
     if of_target >= i64::from(caps.of_target) {
         return full(format!(
             "{} of your requests for {target:?} wait for a person already: no more are taken before one of them ends",
             caps.of_target
         ));
     }
-    if count("", &[])? >= i64::from(caps.in_all) {
+    if in_all >= i64::from(caps.in_all) {
         return full(format!("{} requests wait for people already: try again later", caps.in_all));
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 fn summary(row: &Row<'_>, now_ms: u64) -> Result<Summary, StoreError> {

@@ -34,8 +34,10 @@ mod restart;
 #[cfg(test)]
 pub(super) mod scripted;
 mod server_info;
+mod settings;
 mod spontaneous;
 mod sse;
+mod standing;
 mod stdio;
 mod subscribe;
 mod supervisor;
@@ -71,6 +73,7 @@ use self::open::Opener;
 use self::peer::Peer;
 use self::progress::Progress;
 use self::refresh::Refreshing;
+use self::settings::Settings;
 use self::subscribe::Subscriptions;
 use self::wanted::{Story, Wanted};
 use super::{BackendError, Status, whole};
@@ -96,7 +99,9 @@ const STANDING: Duration = Duration::from_secs(365 * 24 * 3600);
 #[derive(Debug)]
 pub struct Server {
     pub(self) name: Arc<str>,
-    pub(self) settings: config::Backend,
+    /// The host and the port where it is spoken to over HTTP; none if it is a process of ours.
+    pub(self) reached: Option<(String, Option<u16>)>,
+    pub(self) settings: Settings,
     pub(self) peer: ArcSwapOption<Peer>,
     /// What it has said of itself and of what it offers.
     pub(self) said: Mutex<registry::Said>,
@@ -113,6 +118,8 @@ pub struct Server {
     pub(self) story: Story,
     /// When a call may have a server tried again that is down.
     pub(self) soonest: Mutex<Instant>,
+    /// Nothing that it says of its own accord reaches a client, because it is switched off.
+    pub(self) muted: AtomicBool,
     /// Calls under way, by caller.
     pub(self) slots: Arc<Shares>,
     pub(self) opener: Arc<Opener>,
@@ -136,7 +143,7 @@ pub struct Server {
 }
 
 impl Server {
-    fn new(settings: config::Backend, opener: Arc<Opener>, stop: CancellationToken) -> Self {
+    fn new(settings: Arc<config::Backend>, opener: Arc<Opener>, stop: CancellationToken) -> Self {
         Self {
             remembered: opener.remembered(&settings),
             opener,
@@ -158,8 +165,10 @@ impl Server {
             wanted: Wanted::default(),
             story: Story::default(),
             soonest: Mutex::new(Instant::now()),
+            muted: AtomicBool::new(false),
             slots: Shares::new(settings.max_in_flight),
-            settings,
+            reached: reached(&settings.transport),
+            settings: Settings::new(settings),
         }
     }
 
@@ -171,14 +180,13 @@ impl Server {
     /// The host and the port where it is spoken to over HTTP; none if it is a process of ours.
     #[must_use]
     pub fn reached(&self) -> Option<(&str, Option<u16>)> {
-        let config::TransportSettings::Http { url, .. } = &self.settings.transport else { return None };
-        Some(host_and_port(url.expose()))
+        self.reached.as_ref().map(|(host, port)| (host.as_str(), *port))
     }
 
     /// Whether the gateway is said not to be ready without it.
     #[must_use]
     pub fn required(&self) -> bool {
-        self.settings.required
+        self.settings.load().required
     }
 
     #[must_use]
@@ -261,6 +269,12 @@ pub enum Spontaneous {
         method: String,
         params: Option<Box<RawValue>>,
     },
+}
+
+fn reached(transport: &config::TransportSettings) -> Option<(String, Option<u16>)> {
+    let config::TransportSettings::Http { url, .. } = transport else { return None };
+    let (host, port) = host_and_port(url.expose());
+    Some((host.to_owned(), port))
 }
 
 /// The host and the port of a URL.

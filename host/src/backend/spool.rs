@@ -33,7 +33,7 @@ const LONGEST_AT_ONCE: u64 = 8;
 pub struct Spool {
     folder: PathBuf,
     /// The longest message, in bytes.
-    limit: u64,
+    limit: AtomicU64,
     /// What all messages take, those that are arriving included.
     used: AtomicU64,
     /// What has arrived, counted by the caller who is to read it.
@@ -50,13 +50,24 @@ impl Spool {
     /// A spool of messages up to `limit` bytes in files of this folder.
     #[must_use]
     pub fn new(folder: PathBuf, limit: u64) -> Arc<Self> {
-        let most = usize::try_from(limit.saturating_mul(LONGEST_AT_ONCE)).unwrap_or(usize::MAX);
-        Arc::new(Self { folder, limit, used: AtomicU64::new(0), shares: Shares::new(most) })
+        let (used, shares) = (AtomicU64::new(0), Shares::new(most(limit)));
+        Arc::new(Self { folder, limit: AtomicU64::new(limit), used, shares })
     }
 
-    /// Whether another one keeps as much, at the same place.
-    pub(super) fn keeps_as(&self, other: &Self) -> bool {
-        self.folder == other.folder && self.limit == other.limit
+    /// Whether another one is at the same place.
+    pub(super) fn is_at(&self, other: &Self) -> bool {
+        self.folder == other.folder
+    }
+
+    /// From now on it keeps as much as another one. What is kept already stays.
+    pub(super) fn keep_as(&self, other: &Self) {
+        let limit = other.limit();
+        self.limit.store(limit, Ordering::Relaxed);
+        self.shares.resize(most(limit));
+    }
+
+    fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
     }
 
     fn open(self: &Arc<Self>) -> io::Result<Arc<Spooled>> {
@@ -74,7 +85,7 @@ impl Spool {
     }
 
     fn reserve(&self, bytes: u64) -> bool {
-        let most = self.limit.saturating_mul(LONGEST_AT_ONCE);
+        let most = self.limit().saturating_mul(LONGEST_AT_ONCE);
         let taken = self.used.fetch_add(bytes, Ordering::Relaxed);
         let fits = taken.saturating_add(bytes) <= most;
         if !fits {
@@ -82,6 +93,11 @@ impl Spool {
         }
         fits
     }
+}
+
+/// What all messages may take together, in bytes.
+fn most(limit: u64) -> usize {
+    usize::try_from(limit.saturating_mul(LONGEST_AT_ONCE)).unwrap_or(usize::MAX)
 }
 
 /// The strings of one message.
@@ -240,8 +256,8 @@ impl Gather {
         let Some(Cutting { cutter, spool, .. }) = &self.cutting else { return };
         if cutter.kept() > self.limit {
             self.fail(self.limit);
-        } else if cutter.cut() + cutter.kept() as u64 > spool.limit {
-            self.fail(usize::try_from(spool.limit).unwrap_or(usize::MAX));
+        } else if cutter.cut() + cutter.kept() as u64 > spool.limit() {
+            self.fail(usize::try_from(spool.limit()).unwrap_or(usize::MAX));
         }
     }
 

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Telegram, Webhook};
+use super::{Secret, Telegram, Webhook};
 
 /// How people are asked before a call may go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approvals {
     /// The database; `None` for a mount, and on a machine that has no place for one.
     pub path: Option<PathBuf>,
+    /// The database that keeps them instead, by its URL with the password.
+    pub postgres: Option<Secret>,
     /// How long a call waits for a decision.
     pub wait: Duration,
     /// How long a request may stay open.
@@ -43,6 +45,7 @@ impl Default for Approvals {
     fn default() -> Self {
         Self {
             path: None,
+            postgres: None,
             wait: Duration::from_secs(50),
             decide: Duration::from_secs(3_600),
             decide_high: Duration::from_secs(900),

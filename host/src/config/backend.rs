@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Arguments, Sandbox, Secret, ToolRules};
+use sentinel_names::{Names, Table};
+
+use super::{Arguments, Patience, Sandbox, Secret, ToolRules};
+use crate::call::{Call, TargetKind};
 
 /// A server behind the gateway.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +51,50 @@ pub struct Backend {
     pub required: bool,
     /// For an optional backend that cannot be started: what is missing. It stays down, and keeps its names.
     pub absent: Option<String>,
+}
+
+impl Backend {
+    /// How long this call may take.
+    #[must_use]
+    pub fn patience(&self, call: &Call) -> Patience {
+        let names = call.target.names();
+        let of_tool = |table: &Table<Duration>| {
+            (call.target.kind == TargetKind::Tool).then(|| table.get(&names).copied()).flatten()
+        };
+        let silence = of_tool(&self.tools.timeouts).unwrap_or(self.timeout);
+        let longest = of_tool(&self.tools.longest).unwrap_or(self.longest).max(silence);
+        Patience { silence, longest }
+    }
+
+    /// The longest time that any call may take.
+    #[must_use]
+    pub fn most_patient(&self) -> Duration {
+        self.tools.most.max(self.longest).max(self.timeout)
+    }
+
+    /// What becomes of arguments that do not fit this tool's schema.
+    #[must_use]
+    pub fn arguments(&self, tool: &Names<'_>) -> Arguments {
+        self.tools.arguments.get(tool).copied().unwrap_or(self.arguments)
+    }
+
+    /// Whether the same schemas of tools are read in the same way under these settings and under others.
+    #[must_use]
+    pub(crate) fn checks_as(&self, other: &Self) -> bool {
+        self.arguments == other.arguments
+            && self.tools.arguments == other.tools.arguments
+            && self.strict_schemas == other.strict_schemas
+    }
+
+    /// Whether a server that was started or connected to with these settings serves on as it is with others: what differs is
+    /// nothing that its process or its address sees.
+    #[must_use]
+    pub(crate) fn connects_as(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.transport == other.transport
+            && self.era == other.era
+            && self.absent == other.absent
+    }
 }
 
 /// How a server speaks (MCP "Versioning").

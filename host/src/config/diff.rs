@@ -24,7 +24,7 @@ pub struct Change {
 
 /// Keys of parts that are opened once, when the gateway starts: the addresses it listens on, the record and its
 /// database, the state, the approvals, the engine of the plugins, the way to a collector of telemetry.
-const RESTART: [&str; 13] = [
+const RESTART: [&str; 14] = [
     "gateway.listen",
     "gateway.health_listen",
     "gateway.control_dir",
@@ -36,18 +36,20 @@ const RESTART: [&str; 13] = [
     "postgres",
     "state",
     "approvals.path",
+    "approvals.store",
     "approvals.telegram",
     "telemetry",
 ];
 
 /// Keys that every server is opened with.
-const OF_SERVERS: [&str; 5] = [
-    "gateway.max_message_bytes",
-    "gateway.max_result_bytes",
-    "gateway.spool_dir",
-    "gateway.memory_dir",
-    "gateway.proxy",
-];
+const OF_SERVERS: [&str; 3] = ["gateway.spool_dir", "gateway.memory_dir", "gateway.proxy"];
+
+/// Keys that servers take as they are, unless they decide whether long answers go to files at all.
+const OF_LENGTHS: [&str; 2] = ["gateway.max_message_bytes", "gateway.max_result_bytes"];
+
+/// Keys of a backend that its process or its address sees. It takes all others as it is: same process, same sessions.
+const OF_CONNECTIONS: [&str; 11] =
+    ["type", "command", "args", "env", "cwd", "sandbox", "url", "headers", "proxy", "tls", "era"];
 
 /// The name for secrets whose value has changed while the text of the file is the same.
 const OTHER_VALUE: &str = "(the values of secrets, or what is in a file that it names)";
@@ -71,6 +73,7 @@ fn of_endpoint(old: &Config, new: &Config, same_door: bool) -> Vec<Change> {
     let effect = |key: &str| match key {
         _ if is_at(key, &RESTART) || (!same_door && is_at(key, &["http"])) => Effect::Restart,
         _ if is_at(key, &OF_SERVERS) || is_of_a_server(key, old, new) => Effect::Drain,
+        _ if is_at(key, &OF_LENGTHS) && old.gateway.spools() != new.gateway.spools() => Effect::Drain,
         _ => Effect::Live,
     };
     let mut changes: Vec<Change> =
@@ -79,7 +82,9 @@ fn of_endpoint(old: &Config, new: &Config, same_door: bool) -> Vec<Change> {
     let known = |changes: &[Change], start: &str| changes.iter().any(|change| change.key.starts_with(start));
     for backend in &new.backends {
         let start = format!("backends {:?}", backend.name);
-        if differs(&old.backends, backend) && !known(&changes, &start) && !known(&changes, "gateway.proxy") {
+        let named = |change: &Change| change.effect == Effect::Drain && change.key.starts_with(&start);
+        let named = changes.iter().any(named) || known(&changes, "gateway.proxy");
+        if is_replaced(&old.backends, backend) && !named {
             changes.push(Change { key: format!("{start} {OTHER_VALUE}"), effect: Effect::Drain });
         }
     }
@@ -141,22 +146,25 @@ fn is_at(key: &str, sections: &[&str]) -> bool {
 
 /// Whether a key is about a server that cannot serve on as it is.
 fn is_of_a_server(key: &str, old: &Config, new: &Config) -> bool {
-    let of = |backend: &&Backend| {
-        let rest =
-            key.strip_prefix("backends ").and_then(|key| key.strip_prefix(&format!("{:?}", backend.name)));
-        rest.is_some_and(|rest| rest.starts_with(['.', ' ']))
+    let within = |backend: &Backend| {
+        let rest = key.strip_prefix("backends ")?.strip_prefix(&format!("{:?}", backend.name))?;
+        rest.starts_with(['.', ' ']).then(|| rest.strip_prefix('.').unwrap_or_default().to_owned())
     };
-    let (before, now) = (old.backends.iter().find(of), new.backends.iter().find(of));
-    match (before, now) {
-        (Some(before), Some(now)) => before != now,
+    let of = |config: &Config| -> Option<(usize, String)> {
+        config.backends.iter().enumerate().find_map(|(at, backend)| Some((at, within(backend)?)))
+    };
+    match (of(old), of(new)) {
+        (Some((before, _)), Some((now, own))) => {
+            is_at(&own, &OF_CONNECTIONS) && !old.backends[before].connects_as(&new.backends[now])
+        }
         (Some(_), None) => true,
         (None, _) => false,
     }
 }
 
-/// Whether a server was there before under this name, with other settings.
-fn differs(before: &[Backend], now: &Backend) -> bool {
-    before.iter().any(|before| before.name == now.name && before != now)
+/// Whether a server was there before under this name, and is started or reached in another way now.
+fn is_replaced(before: &[Backend], now: &Backend) -> bool {
+    before.iter().any(|before| before.name == now.name && !before.connects_as(now))
 }
 
 impl Config {
@@ -181,6 +189,7 @@ impl Config {
         self.audit = super::Audit { enabled, mode, dir, store, ..self.audit };
         self.state.clone_from(&in_force.state);
         self.approvals.path.clone_from(&in_force.approvals.path);
+        self.approvals.postgres.clone_from(&in_force.approvals.postgres);
         self.approvals.telegram.clone_from(&in_force.approvals.telegram);
         self.telemetry.clone_from(&in_force.telemetry);
         self.typed = Typed::with(&self.typed, &in_force.typed, &held);
@@ -242,14 +251,33 @@ mod tests {
         one("[\"*\"]", "[\"x\"]", "rbac.roles.user.permissions", Effect::Live);
         one("9200", "9300", "gateway.listen", Effect::Restart);
         one("command = \"one\"", "command = \"other\"", "backends \"one\".command", Effect::Drain);
-        one("url =", "timeout_secs = 7\nurl =", "backends \"two\".timeout_secs", Effect::Drain);
+        one("url =", "timeout_secs = 7\nurl =", "backends \"two\".timeout_secs", Effect::Live);
+        one("url =", "era = \"handshake\"\nurl =", "backends \"two\".era", Effect::Drain);
+        one("url =", "headers = { A = \"b\" }\nurl =", "backends \"two\".headers.A", Effect::Drain);
+        // It says what was so already.
+        let typed = FILE.replace("type = \"http\"\n", "");
+        assert_eq!(
+            diff(&read(FILE, "secret-1"), &read(&typed, "secret-1")),
+            [Change { key: "backends \"two\".type".to_owned(), effect: Effect::Live }]
+        );
+        // Of two changes each has its own effect.
+        let both = ("command = \"one\"", "command = \"other\"\nretries = 7");
+        let keys = [
+            ("backends \"one\".command".to_owned(), Effect::Drain),
+            ("backends \"one\".retries".to_owned(), Effect::Live),
+        ];
+        assert_eq!(changed(both.0, both.1), keys);
         one(
             "url =",
             "circuit_breaker_threshold = 7\nurl =",
             "backends \"two\".circuit_breaker_threshold",
             Effect::Live,
         );
-        one("[auth]", "max_message_bytes = 100000\n[auth]", "gateway.max_message_bytes", Effect::Drain);
+        one("[auth]", "max_message_bytes = 100000\n[auth]", "gateway.max_message_bytes", Effect::Live);
+        one("[auth]", "max_result_bytes = 100000000\n[auth]", "gateway.max_result_bytes", Effect::Live);
+        // Long answers went to files, and do no more.
+        one("[auth]", "max_result_bytes = 1000\n[auth]", "gateway.max_result_bytes", Effect::Drain);
+        one("[auth]", "spool_dir = \"spool\"\n[auth]", "gateway.spool_dir", Effect::Drain);
         one("[auth]", "[audit]\nkeep_days = 7\n[auth]", "audit.keep_days", Effect::Live);
         one("[auth]", "[audit]\nmode = \"strict\"\n[auth]", "audit.mode", Effect::Restart);
         one("[auth]", "[audit]\nredact_keys = [\"pin\"]\n[auth]", "audit.redact_keys", Effect::Live);
@@ -270,6 +298,13 @@ mod tests {
         assert_eq!(changes.len(), 1, "{changes:?}");
         assert!(changes[0].key.starts_with("backends \"one\" (the values of secrets"), "{changes:?}");
         assert_eq!(changes[0].effect, Effect::Drain);
+        // Also beside a change that the server would have taken as it is.
+        let more = FILE.replace("command = \"one\"", "command = \"one\"\nretries = 7");
+        let effects: Vec<_> = diff(&read(FILE, "secret-1"), &read(&more, "secret-2"))
+            .into_iter()
+            .map(|change| change.effect)
+            .collect();
+        assert_eq!(effects, [Effect::Live, Effect::Drain]);
         let all = format!("{changes:?} {:?}", read(FILE, "secret-2"));
         assert!(!all.contains("secret-2"), "{all}");
     }
@@ -359,7 +394,8 @@ mod tests {
             "http.client_address",
         ];
         let schema: Value = serde_json::from_str(&super::super::schema_json()).unwrap();
-        let known = |key: &str| [&RESTART[..], &OF_SERVERS, &LIVE].iter().any(|list| is_at(key, list));
+        let known =
+            |key: &str| [&RESTART[..], &OF_SERVERS, &OF_LENGTHS, &LIVE].iter().any(|list| is_at(key, list));
         let mut seen = 0;
         let sections = schema["properties"].as_object().unwrap();
         // These are about who may do what, and their plugins are loaded anew.
@@ -394,5 +430,45 @@ mod tests {
             }
         }
         assert!(seen > 30, "{seen}");
+    }
+
+    /// A key of a backend that is in no list here must not be taken for one that its server does not see.
+    #[test]
+    fn every_key_of_a_backend_has_been_decided() {
+        const LIVE: [&str; 23] = [
+            // Another name is another backend.
+            "name",
+            "timeout_secs",
+            "max_timeout_secs",
+            "start_timeout_secs",
+            "retries",
+            "restart_on_exit",
+            "max_restarts",
+            "health_interval_secs",
+            "max_in_flight",
+            "required",
+            "prefix",
+            // What it lacks, if it lacks something, stands in what it is started with.
+            "optional",
+            "circuit_breaker_threshold",
+            "circuit_breaker_recovery_secs",
+            "circuit_breaker_failure_rate",
+            "circuit_breaker_min_calls",
+            "circuit_breaker_count_errors",
+            "argument_check",
+            "arguments",
+            "tools",
+            "max_connections",
+            "idle_timeout_secs",
+            "rewrite",
+        ];
+        let schema: Value = serde_json::from_str(&super::super::schema_json()).unwrap();
+        let keys = schema["$defs"]["RawBackend"]["properties"].as_object().unwrap();
+        for key in keys.keys() {
+            let lists =
+                [&OF_CONNECTIONS[..], &LIVE].iter().filter(|list| list.contains(&key.as_str())).count();
+            assert_eq!(lists, 1, "{key} has not been decided");
+        }
+        assert!(OF_CONNECTIONS.iter().all(|key| keys.contains_key(*key)), "{OF_CONNECTIONS:?}");
     }
 }

@@ -21,7 +21,7 @@ mod rest;
 mod state;
 mod telemetry;
 
-pub(super) use approvals::{RawApprovals, RawTelegram, RawWebhook};
+pub(super) use approvals::{RawApprovalStore, RawApprovals, RawTelegram, RawWebhook};
 pub(super) use auth::{RawIssuer, RawNames, RawRoleRule};
 pub(super) use backend::{
     RawArgumentCheck, RawArguments, RawBackend, RawEnv, RawEra, RawNetwork, RawReach, RawSandbox, RawTls,

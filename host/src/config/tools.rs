@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use sentinel_names::{Names, Table};
-
-use super::Backend;
-use crate::call::{Call, TargetKind};
+use sentinel_names::Table;
 
 /// What becomes of a call whose arguments do not fit the tool's schema.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,31 +44,5 @@ impl Default for ToolRules {
             longest: Table::new([]),
             most: Duration::ZERO,
         }
-    }
-}
-
-impl Backend {
-    /// How long this call may take.
-    #[must_use]
-    pub fn patience(&self, call: &Call) -> Patience {
-        let names = call.target.names();
-        let of_tool = |table: &Table<Duration>| {
-            (call.target.kind == TargetKind::Tool).then(|| table.get(&names).copied()).flatten()
-        };
-        let silence = of_tool(&self.tools.timeouts).unwrap_or(self.timeout);
-        let longest = of_tool(&self.tools.longest).unwrap_or(self.longest).max(silence);
-        Patience { silence, longest }
-    }
-
-    /// The longest time that any call may take.
-    #[must_use]
-    pub fn most_patient(&self) -> Duration {
-        self.tools.most.max(self.longest).max(self.timeout)
-    }
-
-    /// What becomes of arguments that do not fit this tool's schema.
-    #[must_use]
-    pub fn arguments(&self, tool: &Names<'_>) -> Arguments {
-        self.tools.arguments.get(tool).copied().unwrap_or(self.arguments)
     }
 }

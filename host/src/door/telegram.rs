@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::api::{Api, Gone, Pressed};
 use self::button::Button;
 use self::message::Shape;
-use crate::approval::notify::{Event, Note, next};
+use crate::approval::notes::{Event, Note, next};
 use crate::approval::{Approvals, Shown, Vote};
 use crate::call::{Credential, Principal};
 use crate::config::{Telegram, TelegramUser};

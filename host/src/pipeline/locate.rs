@@ -360,7 +360,7 @@ impl Pipeline {
         its.filter_map(|entry| self.lookup(generation, kind, &entry.name, who)).collect()
     }
 
-    fn lookup(
+    pub(super) fn lookup(
         &self,
         generation: &Generation,
         kind: TargetKind,

@@ -381,6 +381,11 @@ impl Running {
             .join(" | ")
     }
 
+    /// The folder with its configuration and all that it keeps.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Its processes; the server counts as a backend wherever it hangs.
     pub(crate) fn tree(&self) -> Tree {
         let mut tree = self.child.as_ref().and_then(Child::id).map(Tree::of).unwrap_or_default();

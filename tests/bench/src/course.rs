@@ -4,6 +4,7 @@ mod counts;
 mod field;
 mod growth;
 mod hostile;
+mod reload;
 mod turn;
 
 use std::fs;
@@ -31,6 +32,8 @@ pub(crate) enum Part {
     Counts,
     /// Good calls beside a thousand hostile clients
     Hostile,
+    /// Good calls while the configuration is changed
+    Reload,
 }
 
 impl Part {
@@ -41,6 +44,7 @@ impl Part {
             Self::Growth => "growth",
             Self::Counts => "counts",
             Self::Hostile => "hostile",
+            Self::Reload => "reload",
         }
     }
 }
@@ -194,6 +198,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
                 voids.extend(hostile.voids());
                 println!("{}", crate::report::table::hostile(&hostile));
                 results.hostile = Some(hostile);
+            }
+            Part::Reload => {
+                let reload = runtime.block_on(reload::measure(options, &place))?;
+                voids.extend(reload.voids());
+                println!("{}", crate::report::table::reload(&reload));
+                results.reload = Some(reload);
             }
         }
         // After each part: a later one that fails takes nothing with it.

@@ -22,6 +22,8 @@ pub(crate) struct Results {
     pub(crate) counts: Option<Counts>,
     #[serde(default)]
     pub(crate) hostile: Option<Hostile>,
+    #[serde(default)]
+    pub(crate) reload: Option<Reload>,
     /// The output of the layer of single steps, as it is.
     #[serde(default)]
     pub(crate) micro: Option<Micro>,
@@ -94,6 +96,43 @@ impl Hostile {
             .into_iter()
             .filter_map(|(name, cell)| Some(format!("ours, {name}: {}", cell.as_ref()?.void.as_ref()?)))
             .collect()
+    }
+}
+
+/// Good calls alone, and while the configuration is changed.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Reload {
+    pub(crate) about: About,
+    /// Servers behind the gateway.
+    pub(crate) backends: u64,
+    pub(crate) alone: Option<Cell>,
+    pub(crate) during: Option<Cell>,
+    /// From the command to its answer, in milliseconds, in the order of the changes.
+    pub(crate) took_ms: Vec<f64>,
+    /// The same of the very first change, while nobody calls.
+    pub(crate) first_ms: f64,
+    /// Why nothing of it counts.
+    #[serde(default)]
+    pub(crate) void: Option<String>,
+}
+
+impl Reload {
+    /// Everything about it that does not count, and why.
+    pub(crate) fn voids(&self) -> Vec<String> {
+        let cells = [("alone", &self.alone), ("while the file is changed", &self.during)];
+        let calls = cells
+            .into_iter()
+            .filter_map(|(name, cell)| Some(format!("ours, {name}: {}", cell.as_ref()?.void.as_ref()?)));
+        let unapplied = self.took_ms.is_empty().then(|| "nothing was changed".to_owned());
+        let changes = self.void.clone().or(unapplied);
+        calls.chain(changes.map(|why| format!("ours, the changes: {why}"))).collect()
+    }
+
+    /// How long the change in the middle took, and how long the longest; in milliseconds.
+    pub(crate) fn took(&self) -> Option<(f64, f64)> {
+        let mut sorted = self.took_ms.clone();
+        sorted.sort_by(f64::total_cmp);
+        Some((*sorted.get(sorted.len() / 2)?, *sorted.last()?))
     }
 }
 

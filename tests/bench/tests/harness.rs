@@ -123,3 +123,18 @@ fn good_calls_are_answered_beside_hostile_clients() {
     }
     assert!(hostile["requests"].as_u64() > Some(0) && hostile["connections"].as_u64() > Some(0), "{hostile}");
 }
+
+#[test]
+fn a_change_is_applied_under_load_and_no_call_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("results.json");
+    let output = run(&json, &["reload"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let results: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let reload = &results["reload"];
+    for load in ["alone", "during"] {
+        assert!(reload[load]["calls"].as_u64() > Some(0) && reload[load]["void"].is_null(), "{reload}");
+    }
+    assert_eq!(reload["backends"], 20, "{reload}");
+    assert!(reload["took_ms"].as_array().is_some_and(|took| !took.is_empty()), "{reload}");
+}

@@ -261,7 +261,8 @@ fn what_the_executor_guards_is_reached_by_nothing_of_the_gateway() {
     let mode = |mode: u32| std::fs::set_permissions(&guarded, std::fs::Permissions::from_mode(mode)).unwrap();
     let look = || scene.setup.bare(&["executor", "check", "executor.toml", "--privileges"]);
     // A gateway of an ordinary user, with a server.
-    let gateway = crate::support::Gateway::start(crate::support::Setup::echo().ordinary_user());
+    let mut gateway = crate::support::Gateway::start(crate::support::Setup::echo().ordinary_user());
+    gateway.await_tool("echo");
     mode(0o600);
     let (_, said, _) = look();
     assert!(!said.contains(&format!("process {},", gateway.pid())), "{said}");

@@ -10,6 +10,7 @@ use crate::support::{Gateway, Setup, code, eventually, reason};
 mod backends;
 mod door;
 mod kills;
+mod timed;
 
 /// What a command came to.
 struct Said {
@@ -25,21 +26,21 @@ fn command(setup: &Setup, args: &[&str]) -> Said {
 }
 
 /// A command that is done, and what it says.
-fn done(setup: &Setup, args: &[&str]) -> String {
+pub(super) fn done(setup: &Setup, args: &[&str]) -> String {
     let Said { code, out, err } = command(setup, args);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{args:?}: {out}");
     out
 }
 
 /// A command that is not done, and why.
-fn refused(setup: &Setup, args: &[&str]) -> String {
+pub(super) fn refused(setup: &Setup, args: &[&str]) -> String {
     let Said { code, out, err } = command(setup, args);
     assert_eq!(code, Some(1), "{args:?}: {out}{err}");
     err
 }
 
 /// What `status --json` says of the only gateway.
-fn status(setup: &Setup) -> Value {
+pub(super) fn status(setup: &Setup) -> Value {
     let line: Value = serde_json::from_str(&done(setup, &["status", "--json"])).unwrap();
     line["answer"]["ok"]["status"].clone()
 }

@@ -12,11 +12,11 @@ use crate::real_servers::free_port;
 use crate::support::{eventually, within};
 
 /// The password of its superuser; it must appear nowhere else.
-pub(super) const PASSWORD: &str = "leaf-4711-of-the-tests";
+pub(crate) const PASSWORD: &str = "leaf-4711-of-the-tests";
 
 /// Its files, and its process while it is up. All are gone when it is dropped.
 #[derive(Debug)]
-pub(super) struct Postgres {
+pub(crate) struct Postgres {
     dir: tempfile::TempDir,
     programs: PathBuf,
     /// Who runs it: PostgreSQL refuses to run as root.
@@ -27,7 +27,7 @@ pub(super) struct Postgres {
 
 impl Postgres {
     /// Made, but not up.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("sentinel-pg-").tempdir().unwrap();
         let user = rustix::process::geteuid().is_root().then(postgres_user);
         if let Some((uid, gid)) = user {
@@ -49,18 +49,18 @@ impl Postgres {
         database
     }
 
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut database = Self::new();
         database.up();
         database
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("postgres://postgres:{PASSWORD}@127.0.0.1:{}/postgres", self.port)
     }
 
     /// Starts it and waits until it answers.
-    pub(super) fn up(&mut self) {
+    pub(crate) fn up(&mut self) {
         let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string(), "-h", "127.0.0.1", "-k", ""]);
@@ -74,12 +74,12 @@ impl Postgres {
     }
 
     /// Ends it in order.
-    pub(super) fn down(&mut self) {
+    pub(crate) fn down(&mut self) {
         self.end(Signal::INT);
     }
 
     /// Ends it as a crash would: it recovers at the next start.
-    pub(super) fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         self.end(Signal::QUIT);
     }
 
@@ -90,7 +90,7 @@ impl Postgres {
     }
 
     /// Rows as lines, columns divided by `|`.
-    pub(super) fn query(&self, sql: &str) -> Result<String, String> {
+    pub(crate) fn query(&self, sql: &str) -> Result<String, String> {
         let mut psql = self.command("psql");
         psql.args(["--no-psqlrc", "--no-align", "--tuples-only", "--dbname", &self.url(), "--command", sql]);
         let output = psql.env("PGCONNECT_TIMEOUT", "5").output().unwrap();

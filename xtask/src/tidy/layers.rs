@@ -64,7 +64,7 @@ const LAYERS: [(&str, &[&str]); 30] = [
             "capability",
         ],
     ),
-    ("door", &["queue", "pipeline", "session", "control", "route", "approval", "capability"]),
+    ("door", &["queue", "pipeline", "session", "control", "route", "approval", "capability", "command"]),
     // A process of its own: it knows nothing of calls, plugins and doors.
     ("executor", &["command", "capability", "sandbox"]),
     ("cli", &["app", "audit", "plugin", "confined", "control", "executor", "capability", "command"]),

@@ -43,6 +43,7 @@ impl Plane {
         // The first thing that happens there is that it is off. What follows takes as long as the disk.
         let ordering = tokio::task::spawn_blocking(move || orders.order(&order));
         let ordered = ordering.await.map_err(|error| ControlError::Failed(error.to_string()))?;
+        self.judge_standing().await;
         self.lists_changed();
         let until = Instant::now() + ENDED_WITHIN;
         let mut left = self.activity().flights.count_of(&concerned);
@@ -85,6 +86,7 @@ impl Plane {
                 None => format!("no order says that {what} is off{}", self.ordered()),
             }));
         };
+        self.judge_standing().await;
         self.lists_changed();
         let who = &permitted.call().principal.subject;
         tracing::info!(who, by = order.by, why = order.why, "the order is taken back: {what}");

@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use reqwest::Client;
 
 use super::super::Approvals;
-use super::{Event, Note, lost, message};
+use super::super::notes::{Event, Note, lost};
+use super::message;
 use crate::config::Webhook;
 
 /// Before each attempt. A person has an hour to decide, and less about what has a high risk.

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
+use super::super::notes::Note;
 use super::super::{Shown, display};
-use super::Note;
 
 /// So much of the text that people see is in a message, in bytes: with everything else it is under 20 kB.
 const TEXT: usize = 12 << 10;

@@ -33,8 +33,10 @@ impl Server {
         let backend::Request { params, headers, client, answered, resolved: _, body: _ } = request;
         let call = permitted.call();
         let share = share_of(call);
+        // What the operator says of a call while it is under way is for those after it.
+        let errors_count = self.settings.load().errors_count;
         let slot = self.slots.take(share, 1);
-        let _slot = slot.map_err(|full| self.full(full, self.settings.max_in_flight, "calls"))?;
+        let _slot = slot.map_err(|full| self.full(full, self.slots.most(), "calls"))?;
         let peer = self.connected().await?;
         let params = params.unwrap_or(&call.params).get();
         let renamed = translate::own_names(call, params);
@@ -81,7 +83,7 @@ impl Server {
                 own: why == Unkept::Share,
             })?;
         }
-        Ok(reply.answer(self.settings.errors_count))
+        Ok(reply.answer(errors_count))
     }
 
     /// Why a call on this connection failed. Of those that are lost with it only the first counts.
@@ -113,11 +115,14 @@ impl Server {
         headers: Vec<(String, String)>,
         client: &Arc<dyn Client>,
     ) -> Result<Reply, PeerError> {
-        let patience = self.settings.patience(permitted.call());
+        let (patience, retries) = {
+            let settings = self.settings.load();
+            (settings.patience(permitted.call()), settings.retries)
+        };
         let begun = Instant::now();
         let mut left_of_it = patience.silence;
         let mut pause = RETRY_PAUSE;
-        let mut left = self.settings.retries;
+        let mut left = retries;
         loop {
             let sent = peer.request(Request {
                 errand: Errand::Call(permitted),

@@ -161,6 +161,16 @@ impl DedicatedConnections {
         Self { held: Mutex::default(), places: Shares::new(limit), tasks: TaskTracker::new() }
     }
 
+    /// How many connections there may be.
+    pub(super) fn most(&self) -> usize {
+        self.places.most()
+    }
+
+    /// From now on there may be so many. Those that are open stay.
+    pub(super) fn resize(&self, most: usize) {
+        self.places.resize(most);
+    }
+
     /// A place for a call: the session's own, or a free one for callers alike. None if there are too many.
     fn place(&self, affinity: &Affinity, whose: Share) -> Result<Lease, Full> {
         let mut held = self.held.lock();
@@ -215,6 +225,14 @@ impl DedicatedConnections {
         held.get(&Affinity::Session(session.clone()))?.first()?.peer.get().cloned()
     }
 
+    /// A session's connection, over which it subscribed to this (as JSON) and is not to hear of it any more.
+    pub(super) fn unsubscribed(&self, session: &Arc<str>, uri: &str) -> Option<Arc<Peer>> {
+        let held = self.held.lock();
+        let slots = held.get(&Affinity::Session(session.clone()))?;
+        let slot = slots.iter().find(|slot| slot.subscribed.lock().remove(uri))?;
+        slot.peer.get().cloned()
+    }
+
     /// Runs something that ends with the backend.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
@@ -249,10 +267,10 @@ impl Server {
         whose: Share,
         client: &Arc<dyn Client>,
     ) -> Result<(Arc<Peer>, Lease), BackendError> {
-        let limit = self.settings.max_connections;
         loop {
             let place = self.dedicated.place(affinity, whose);
-            let held = place.map_err(|full| self.full(full, limit, "connections of your own"))?;
+            let held =
+                place.map_err(|full| self.full(full, self.dedicated.most(), "connections of your own"))?;
             let slot = held.0.clone();
             *slot.used.lock() = Instant::now();
             if matches!(affinity, Affinity::Session(_)) {
@@ -287,7 +305,8 @@ impl Server {
             opened.map_err(|error| error.filter(|_| first))
         };
         // As long as two answers may take: to the greeting and to the level of logging.
-        match tokio::time::timeout(2 * self.settings.timeout, opening).await {
+        let patience = 2 * self.settings.load().timeout;
+        match tokio::time::timeout(patience, opening).await {
             Ok(opened) => opened,
             Err(_) => Err(Some(TransportError::Unreachable(STILL_STARTING.to_owned()).into())),
         }
@@ -328,8 +347,11 @@ impl Server {
         let (initialized, version) = tokio::sync::oneshot::channel();
         let care = care(self.clone(), slot.clone(), peer.clone(), receiver, control, version);
         self.dedicated.tasks.spawn(care);
-        let (patience, client_info) = (self.settings.timeout, client.client_info());
-        let start = self.settings.start_timeout;
+        let client_info = client.client_info();
+        let (patience, start) = {
+            let settings = self.settings.load();
+            (settings.timeout, settings.start_timeout)
+        };
         let info = negotiate::greet(&peer, client_info.capabilities.get(), start).await?;
         // The task that looks after the connection is there as long as its slot.
         let _ = initialized.send(info.version.clone());
@@ -359,8 +381,9 @@ async fn care(
     control: Control,
     version: tokio::sync::oneshot::Receiver<String>,
 ) {
-    let idle = backend.settings.idle_timeout;
-    let mut beat = tokio::time::interval((idle / 2).max(Duration::from_millis(100)));
+    let mut settings = backend.settings.changes();
+    let mut idle = backend.settings.load().idle_timeout;
+    let mut beat = looks(idle);
     tokio::pin!(version);
     let mut initialized = false;
     let reason = loop {
@@ -371,6 +394,11 @@ async fn care(
                 if let Ok(version) = version {
                     control.set_protocol_version(&version);
                 }
+            }
+            // The other end is ours.
+            _ = settings.changed() => {
+                idle = backend.settings.load().idle_timeout;
+                beat = looks(idle);
             }
             _ = beat.tick() => {
                 if slot.idle_for().is_some_and(|time| time > idle) {
@@ -383,7 +411,7 @@ async fn care(
                 Incoming::Failed { id, error } => peer.fail(id, error),
                 Incoming::Renewed => {
                     // On its own: the answer comes through this very loop.
-                    let (peer, patience) = (peer.clone(), backend.settings.timeout);
+                    let (peer, patience) = (peer.clone(), backend.settings.load().timeout);
                     tokio::spawn(async move { peer.say_again(patience).await });
                 }
                 Incoming::Oversized { limit, answers } => peer.oversized(limit, answers),
@@ -398,9 +426,15 @@ async fn care(
     control.stop(STOP_GRACE).await;
 }
 
+/// When it is looked whether a connection is idle for so long.
+fn looks(idle: Duration) -> tokio::time::Interval {
+    tokio::time::interval((idle / 2).max(Duration::from_millis(100)))
+}
+
 fn hear(backend: &Arc<Server>, slot: &Slot, peer: &Arc<Peer>, raw: &Payload, about: Option<u64>) {
     peer.receive(raw, about, |message, client| {
         let client = client.or_else(|| peer.newest()).or_else(|| slot.owner.lock().clone());
+        let client = client.filter(|_| !backend.is_muted());
         // What is offered is read over the shared connection, which hears of it too.
         if !super::forward::is_list_change(&message) {
             super::forward::pass_on(&backend.name, peer, client, message);

@@ -142,7 +142,7 @@ mod tests {
     use crate::mcp::message;
 
     fn remembered(memory: &Arc<Memory>) -> Remembered {
-        memory.of(&scripted::backend("one", Duration::from_secs(1)).settings)
+        memory.of(&scripted::backend("one", Duration::from_secs(1)).settings.load())
     }
 
     fn met(learnt: Era, server: &str) -> Negotiated {

@@ -22,6 +22,7 @@ pub(super) enum Own {
     List(List),
     SetLevel,
     Subscribe,
+    Unsubscribe,
     Listen,
 }
 
@@ -43,6 +44,7 @@ impl Own {
             Self::List(list) => list.wire().0,
             Self::SetLevel => "logging/setLevel",
             Self::Subscribe => "resources/subscribe",
+            Self::Unsubscribe => "resources/unsubscribe",
             Self::Listen => "subscriptions/listen",
         }
     }

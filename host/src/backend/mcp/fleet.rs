@@ -86,7 +86,11 @@ impl ServerFleet {
     }
 
     /// A server that is not running yet.
-    pub(super) fn enlist(self: &Arc<Self>, settings: &config::Backend, opener: &Arc<Opener>) -> Arc<Server> {
+    pub(super) fn enlist(
+        self: &Arc<Self>,
+        settings: &Arc<config::Backend>,
+        opener: &Arc<Opener>,
+    ) -> Arc<Server> {
         let backend = Arc::new(Server::new(settings.clone(), opener.clone(), self.stop.child_token()));
         self.running.lock().push(backend.clone());
         backend
@@ -160,6 +164,11 @@ impl ServerFleet {
             // Full means that a change is being announced already.
             let _ = self.changes.try_send(ListChanged(*list));
         }
+    }
+
+    /// Every server that has not ended.
+    pub(super) fn running(&self) -> Vec<Arc<Server>> {
+        self.running.lock().clone()
     }
 
     /// There is one client only; the shared connections are its own.

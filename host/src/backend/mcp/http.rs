@@ -14,6 +14,7 @@ mod legacy;
 mod listen;
 mod send;
 mod session;
+mod times;
 mod trust;
 
 pub(in crate::backend) use send::was_not_looked_at;
@@ -36,10 +37,12 @@ pub(crate) use self::client::Clients;
 use self::legacy::Legacy;
 use self::send::Target;
 use self::session::Session;
+pub(crate) use self::times::Times;
 use super::transport::{
     self, Control, Driver, End, InFlight, Incoming, OUTGOING_QUEUE, Outgoing, Receiver, Sender, Transport,
     TransportError,
 };
+use crate::backend::limit::MessageLimit;
 use crate::backend::spool::Spool;
 use crate::config::Route;
 use crate::queue::{self, Held};
@@ -68,15 +71,13 @@ pub(crate) struct HttpSpec {
     /// How it is reached.
     pub route: Route,
     /// The largest JSON body or event accepted, in bytes; with a spool, what of it stays in memory.
-    pub max_body: usize,
+    pub max_body: MessageLimit,
     /// What takes secrets out of the server's words.
     pub redaction: Redaction,
     /// Where longer answers go.
     pub spool: Option<Arc<Spool>>,
-    /// The longest silence within an exchange: until the headers of the answer, then between its bytes.
-    pub timeout: Duration,
-    /// The same within an exchange that brings an answer: the most patient call's.
-    pub longest: Duration,
+    /// How long it is waited for.
+    pub times: Arc<Times>,
 }
 
 // Header values are credentials, and a URL may hold one.
@@ -85,7 +86,7 @@ impl fmt::Debug for HttpSpec {
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         let mut out = f.debug_struct("HttpSpec");
         out.field("name", &self.name).field("headers", &names).field("max_body", &self.max_body);
-        out.field("timeout", &self.timeout).finish_non_exhaustive()
+        out.field("times", &self.times).finish_non_exhaustive()
     }
 }
 
@@ -130,11 +131,10 @@ struct Link {
     name: String,
     target: Result<Target, TransportError>,
     client: reqwest::Client,
-    max_body: usize,
+    max_body: MessageLimit,
     redaction: Redaction,
     spool: Option<Arc<Spool>>,
-    timeout: Duration,
-    longest: Duration,
+    times: Arc<Times>,
     session: Session,
     version: RwLock<Option<HeaderValue>>,
     /// The server speaks as those of 2024-11-05 do.
@@ -155,11 +155,10 @@ impl Link {
             name: spec.name.clone(),
             target: Target::new(spec),
             client,
-            max_body: spec.max_body,
+            max_body: spec.max_body.clone(),
             redaction: spec.redaction.clone(),
             spool: spec.spool.clone(),
-            timeout: spec.timeout,
-            longest: spec.longest,
+            times: spec.times.clone(),
             session: Session::default(),
             version: RwLock::new(None),
             legacy: OnceLock::new(),
@@ -182,7 +181,7 @@ impl Link {
     }
 
     fn silent(&self) -> TransportError {
-        silent_for(self.timeout)
+        silent_for(self.times.timeout())
     }
 }
 

@@ -8,14 +8,18 @@ use super::fleet::ServerFleet;
 use super::open::{Common, Opener};
 use super::progress::Stage;
 use super::{Server, Status, supervisor};
+use crate::config;
 use crate::redact::Words;
+
+/// A server with the settings that it has in a generation.
+pub(super) type WithSettings = (Arc<Server>, Arc<config::Backend>);
 
 /// The servers of a generation that is being prepared: those that stay, and those that were started for it. The latter are
 /// stopped if nothing comes of it.
 #[derive(Debug)]
 pub struct Lineup {
     pub(super) fleet: Arc<ServerFleet>,
-    pub(super) backends: Vec<Arc<Server>>,
+    pub(super) backends: Vec<WithSettings>,
     pub(super) common: Common,
     pub(super) opener: Arc<Opener>,
     started: Vec<Arc<Server>>,
@@ -29,7 +33,7 @@ impl Lineup {
         fleet: Arc<ServerFleet>,
         opener: Arc<Opener>,
         common: Common,
-        (backends, started): (Vec<Arc<Server>>, Vec<Arc<Server>>),
+        (backends, started): (Vec<WithSettings>, Vec<Arc<Server>>),
     ) -> Self {
         started.iter().for_each(|server| supervisor::launch(&fleet, server));
         Self { fleet, backends, common, opener, started, fixed: Vec::new() }
@@ -59,9 +63,9 @@ impl Lineup {
     pub async fn up(&self, patience: Duration) -> Vec<(Arc<str>, Words)> {
         /// A server that is silent is given up by its supervisor first, which knows what was waited for.
         const SLACK: Duration = Duration::from_secs(2);
-        let waits =
-            self.started.iter().filter(|backend| backend.settings.absent.is_none()).map(|backend| async {
-                let patience = patience.min(backend.settings.start_timeout + SLACK);
+        let waits = self.started.iter().filter(|backend| backend.settings.load().absent.is_none()).map(
+            |backend| async {
+                let patience = patience.min(backend.settings.load().start_timeout + SLACK);
                 let tried = tokio::time::timeout(patience, backend.came_up()).await;
                 match tried {
                     Ok(Ok(())) => None,
@@ -72,7 +76,8 @@ impl Lineup {
                         Some((backend.name.clone(), backend.words(&text)))
                     }
                 }
-            });
+            },
+        );
         futures_util::future::join_all(waits).await.into_iter().flatten().collect()
     }
 
@@ -83,7 +88,7 @@ impl Lineup {
     }
 
     /// It became a generation.
-    pub(super) fn settled(mut self) -> Vec<Arc<Server>> {
+    pub(super) fn settled(mut self) -> Vec<WithSettings> {
         self.started.clear();
         std::mem::take(&mut self.backends)
     }

@@ -218,7 +218,7 @@ mod tests {
     /// The memory of a server with this command in a folder of its own.
     fn remembered(folder: &Path, script: &str) -> Remembered {
         let backend = scripted::backend(script, Duration::from_secs(1));
-        Memory::new(Some(folder.join("servers")), Trust::default()).of(&backend.settings)
+        Memory::new(Some(folder.join("servers")), Trust::default()).of(&backend.settings.load())
     }
 
     fn files(folder: &Path) -> Vec<PathBuf> {
@@ -310,7 +310,7 @@ mod tests {
         fs::write(dir.path().join("servers"), "a file").unwrap();
         let backend = scripted::backend("one", Duration::from_secs(1));
         for folder in [None, Some(dir.path().join("servers"))] {
-            let one = Memory::new(folder, Trust::default()).of(&backend.settings);
+            let one = Memory::new(folder, Trust::default()).of(&backend.settings.load());
             one.write("era", &"handshake");
             assert_eq!(one.read::<String>("era"), None);
         }

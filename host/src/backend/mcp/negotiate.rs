@@ -105,9 +105,12 @@ pub(super) async fn negotiate(
     client: &mut ClientCapabilities,
     progress: &Progress,
 ) -> Result<Negotiated, PeerError> {
-    let patience = backend.settings.start_timeout;
+    let (patience, era) = {
+        let settings = backend.settings.load();
+        (settings.start_timeout, settings.era)
+    };
     let mut words = Words { peer, patience, client, progress };
-    let met = match (backend.settings.era, first) {
+    let met = match (era, first) {
         (BackendEra::Stateless, _) => words.stateless_only().await,
         (BackendEra::Handshake, _) => {
             words.initialized(REVISIONS[0], Stage::Initialize).await?.map_err(Into::into)

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::memory::{Memory, Remembered};
+use super::settings::Settings;
 use super::stdio::StdioSpec;
 pub(super) use super::transport::OpenError;
 use super::transport::{Transport, TransportError};
 use super::{PeerError, http, stdio};
+use crate::backend::limit::MessageLimit;
 use crate::backend::spool::Spool;
 use crate::config::{self, TransportSettings};
 use crate::redact::{Redaction, Words};
-
-/// How much longer the HTTP layer waits for a silent server than a call does.
-const HTTP_SLACK: Duration = Duration::from_secs(2);
 
 /// Bounds and the redaction that hold for all backends.
 #[derive(Clone, Debug)]
@@ -42,23 +41,32 @@ impl From<OpenError> for PeerError {
 #[derive(Debug)]
 pub(super) struct Opener {
     common: Common,
+    limit: MessageLimit,
     http: http::Clients,
 }
 
 impl Opener {
     pub(super) fn new(common: Common) -> Self {
-        Self { common, http: http::Clients::default() }
+        Self { limit: common.max_message.into(), common, http: http::Clients::default() }
     }
 
-    /// Whether servers that are opened with these bounds are opened as by this one.
+    /// Whether servers that are opened with these bounds are opened as by this one, but for how long messages may be.
     pub(super) fn opens_as(&self, common: &Common) -> bool {
-        let Common { max_message, spool, redaction: _, safe_names: _, memory, first_lists: _ } = common;
+        let Common { max_message: _, spool, redaction: _, safe_names: _, memory, first_lists: _ } = common;
         let own = &self.common;
         let spools = match (&own.spool, spool) {
-            (Some(own), Some(other)) => own.keeps_as(other),
+            (Some(own), Some(other)) => own.is_at(other),
             (own, other) => own.is_none() && other.is_none(),
         };
-        own.max_message == *max_message && spools && own.memory.is_at(memory)
+        spools && own.memory.is_at(memory)
+    }
+
+    /// From now on messages of all its servers may be so long, over the connections that there are.
+    pub(super) fn bound(&self, common: &Common) {
+        self.limit.set(common.max_message);
+        if let (Some(own), Some(other)) = (&self.common.spool, &common.spool) {
+            own.keep_as(other);
+        }
     }
 
     pub(super) fn common(&self) -> &Common {
@@ -83,7 +91,8 @@ impl Opener {
     ///
     /// # Errors
     /// The program cannot be started, or no HTTP client be made.
-    pub(super) async fn open(&self, backend: &config::Backend) -> Result<Transport, OpenError> {
+    pub(super) async fn open(&self, settings: &Settings) -> Result<Transport, OpenError> {
+        let backend = settings.load_full();
         if let Some(lacking) = &backend.absent {
             let error =
                 TransportError::Unreachable(format!("{lacking}, and the gateway was started without it"));
@@ -101,7 +110,7 @@ impl Opener {
                     env,
                     cwd: cwd.clone(),
                     sandbox: sandbox.clone(),
-                    max_line: self.common.max_message,
+                    max_line: self.limit.clone(),
                     spool: self.common.spool.clone(),
                 })
                 .await
@@ -113,12 +122,10 @@ impl Opener {
                     url: url.expose().to_owned(),
                     headers: headers.collect(),
                     route: route.clone(),
-                    max_body: self.common.max_message,
+                    max_body: self.limit.clone(),
                     redaction: self.common.redaction.clone(),
                     spool: self.common.spool.clone(),
-                    // The peer's own clock runs out first: it knows that this is a timeout, and of which call.
-                    timeout: backend.timeout.max(backend.start_timeout) + HTTP_SLACK,
-                    longest: backend.most_patient().max(backend.start_timeout) + HTTP_SLACK,
+                    times: settings.times().clone(),
                 };
                 Ok(http::open(&spec, self.http.of(route)?))
             }

@@ -34,9 +34,9 @@ impl Pump<'_> {
                 // On its own: reading lists needs this very pump.
                 Incoming::Renewed => {
                     let (backend, fleet) = (self.backend.clone(), self.fleet.clone());
-                    let peer = self.peer.clone();
+                    let (peer, patience) = (self.peer.clone(), backend.settings.load().timeout);
                     tokio::spawn(async move {
-                        peer.say_again(backend.settings.timeout).await;
+                        peer.say_again(patience).await;
                         reading::read_again(&backend, &fleet).await;
                     });
                 }

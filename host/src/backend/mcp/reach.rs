@@ -56,10 +56,9 @@ impl Server {
         let mut status = self.status.subscribe();
         let soon = Instant::now() + PAUSE_PATIENCE;
         // A caller who is refused asks again, and every refusal looks like a failure to a circuit breaker.
-        let settled = tokio::time::timeout(
-            CONNECT_PATIENCE.min(self.settings.timeout),
-            status.wait_for(|status| !self.is_on_its_way(status, soon)),
-        );
+        let patience = CONNECT_PATIENCE.min(self.settings.load().timeout);
+        let settled =
+            tokio::time::timeout(patience, status.wait_for(|status| !self.is_on_its_way(status, soon)));
         let (reason, again) = match settled.await {
             Ok(Ok(status)) => match &*status {
                 Status::Down { reason, again } => {

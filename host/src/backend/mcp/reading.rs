@@ -67,7 +67,8 @@ pub(super) async fn offers(
 pub(super) async fn read_again(backend: &Arc<Server>, fleet: &Arc<ServerFleet>) {
     let (Some(peer), Some(info)) = (backend.peer(), backend.info()) else { return };
     let Ok(_turn) = backend.rereading.try_lock() else { return };
-    match offers(&peer, &info, backend.settings.timeout, &Progress::default()).await {
+    let patience = backend.settings.load().timeout;
+    match offers(&peer, &info, patience, &Progress::default()).await {
         Ok((offers, unread)) if unread.is_empty() => {
             fleet.offer(backend, offers).await;
             fleet.changed(backend);

@@ -106,8 +106,9 @@ pub(super) async fn refresh(backend: &Arc<Server>, fleet: &Arc<ServerFleet>, lis
     let peer = backend.peer()?;
     let before = backend.original().unwrap_or_default();
     let mut offers = Offers::clone(&before);
+    let patience = backend.settings.load().timeout;
     for list in lists {
-        match listing::drain(&peer, *list, backend.settings.timeout).await {
+        match listing::drain(&peer, *list, patience).await {
             Ok(items) => offers.set(*list, items),
             Err(error) => {
                 tracing::warn!(backend = %backend.name, "the changed list of the server cannot be read; the old one stays: {error}");

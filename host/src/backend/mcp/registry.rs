@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use super::arguments::Owner;
 use super::fixed::Fixed;
 use super::fleet::{ListChanged, Lists, ServerFleet};
+use super::lineup::WithSettings;
 use super::open::{Common, Opener};
 use super::{Server, Status};
 use super::{arguments, items, supervisor};
@@ -55,6 +56,8 @@ pub type Reshape = Arc<dyn Fn(&Arc<str>, List, Vec<Offer>) -> Vec<Offer> + Send 
 /// A server with its lists as the rewriters of this generation leave them.
 struct Member {
     backend: Arc<Server>,
+    /// Its settings in this generation.
+    settings: Arc<config::Backend>,
     shaped: ArcSwap<Offers>,
 }
 
@@ -69,7 +72,8 @@ pub struct Registry {
     fixed: Vec<Fixed>,
     opener: Arc<Opener>,
     reshape: Reshape,
-    safe_names: bool,
+    /// What holds for all servers in this generation.
+    common: Common,
     catalog: ArcSwap<Catalog>,
     merging: Mutex<Merging>,
     /// Counts merges, to wake the calls that wait for a name.
@@ -122,10 +126,14 @@ impl Registry {
         let (changes, receiver) = mpsc::channel(CHANGES);
         let fleet = ServerFleet::new(changes);
         let opener = Arc::new(Opener::new(common));
-        let backends: Vec<_> = settings.iter().map(|settings| fleet.enlist(settings, &opener)).collect();
+        let enlist = |settings: &config::Backend| {
+            let settings = Arc::new(settings.clone());
+            (fleet.enlist(&settings, &opener), settings)
+        };
+        let backends: Vec<_> = settings.iter().map(enlist).collect();
         let merging = Merging { recalled: settings.is_empty(), ..Merging::default() };
         let registry =
-            Self::new(&fleet, (backends, fixed), (opener.clone(), opener.common()), reshape, merging);
+            Self::new(&fleet, (backends, fixed), (opener.clone(), opener.common().clone()), reshape, merging);
         registry.attach();
         tokio::spawn(registry.clone().recall());
         registry.backends.iter().for_each(|backend| supervisor::launch(&fleet, backend));
@@ -135,29 +143,37 @@ impl Registry {
 
     fn new(
         fleet: &Arc<ServerFleet>,
-        (backends, fixed): (Vec<Arc<Server>>, Vec<Fixed>),
-        (opener, common): (Arc<Opener>, &Common),
+        (servers, fixed): (Vec<WithSettings>, Vec<Fixed>),
+        (opener, common): (Arc<Opener>, Common),
         reshape: Reshape,
         merging: Merging,
     ) -> Arc<Self> {
-        let member = |backend: &Arc<Server>| Member { backend: backend.clone(), shaped: ArcSwap::default() };
+        let backends: Vec<_> = servers.iter().map(|(backend, _)| backend.clone()).collect();
+        let member = |(backend, settings)| Member { backend, settings, shaped: ArcSwap::default() };
         let names = backends.iter().enumerate().map(|(place, backend)| (backend.name.clone(), place));
         Arc::new(Self {
             by_name: names.collect(),
             fixed: fixed.into_iter().map(|fixed| fixed.shaped(&*reshape)).collect(),
-            members: backends.iter().map(member).collect(),
+            members: servers.into_iter().map(member).collect(),
             backends,
             fleet: fleet.clone(),
             opener,
             reshape,
-            safe_names: common.safe_names,
             catalog: ArcSwap::default(),
             merging: Mutex::new(merging),
             merges: watch::Sender::new(0),
             started: tokio::time::Instant::now(),
             patience: common.first_lists,
+            common,
             moves: watch::Sender::new(0),
         })
+    }
+
+    /// Its generation is in force: servers that stay have its settings from now on. What they are spoken to over stays as it
+    /// is.
+    pub(crate) fn takes_effect(&self) {
+        self.opener.bound(&self.common);
+        self.members.iter().for_each(|member| member.backend.renew(&member.settings));
     }
 
     /// From now on it is told what becomes of its servers.
@@ -307,7 +323,8 @@ impl Registry {
 
     /// What a backend offers as the rewriters leave it, with its schemas read.
     pub(super) async fn read(&self, backend: &Arc<Server>, offers: &Arc<Offers>) -> Option<Offers> {
-        let before = self.members.get(self.place(backend)?)?.shaped.load_full();
+        let member = self.members.get(self.place(backend)?)?;
+        let (before, settings) = (member.shaped.load_full(), member.settings.clone());
         let (reshape, of, offers) = (self.reshape.clone(), backend.clone(), offers.clone());
         let read = tokio::task::spawn_blocking(move || {
             let mut fitted = items::fit(&of, &offers);
@@ -316,7 +333,7 @@ impl Registry {
             for list in List::ALL {
                 shaped.set(list, reshape(&of.name, list, fitted.take(list)));
             }
-            let owner = Owner { name: &of.name, settings: Some(&of.settings) };
+            let owner = Owner { name: &of.name, settings: Some(&settings) };
             arguments::read(owner, &mut shaped, &own, &before);
             shaped
         });
@@ -388,18 +405,18 @@ impl Registry {
             offers: &fixed.offers,
         });
         let parts: Vec<Part<'_>> = self
-            .backends
+            .members
             .iter()
             .zip(&offers)
-            .map(|(backend, offers)| Part {
-                backend: &backend.name,
-                always_prefix: backend.settings.always_prefix,
-                standing: standing(backend),
+            .map(|(member, offers)| Part {
+                backend: &member.backend.name,
+                always_prefix: member.settings.always_prefix,
+                standing: standing(&member.backend),
                 offers,
             })
             .chain(fixed)
             .collect();
-        Catalog::merge(&parts, self.safe_names, owners)
+        Catalog::merge(&parts, self.common.safe_names, owners)
     }
 }
 

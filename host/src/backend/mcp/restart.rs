@@ -81,6 +81,11 @@ impl Restarts {
         Self { limit, in_a_row: 0, paid: None, due: None }
     }
 
+    /// From now on so many failures in a row make the pause the longest.
+    pub(super) fn limit(&mut self, limit: Option<u32>) {
+        self.limit = limit;
+    }
+
     /// How often it has failed since it last proved itself.
     pub(super) fn in_a_row(&self) -> u32 {
         self.in_a_row

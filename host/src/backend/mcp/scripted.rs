@@ -53,5 +53,9 @@ pub(in crate::backend) fn backend(script: &str, patience: Duration) -> Arc<Serve
         memory: Arc::default(),
         first_lists: Duration::from_secs(1),
     };
-    Arc::new(Server::new(settings, Arc::new(Opener::new(common)), tokio_util::sync::CancellationToken::new()))
+    Arc::new(Server::new(
+        Arc::new(settings),
+        Arc::new(Opener::new(common)),
+        tokio_util::sync::CancellationToken::new(),
+    ))
 }

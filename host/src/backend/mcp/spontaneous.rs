@@ -33,6 +33,6 @@ pub(super) fn take(
         let sole = fleet.sole.get()?;
         Some(peer.newest().filter(|client| client.is_sieved()).unwrap_or_else(|| sole.clone()))
     };
-    let client = client.or_else(only).or_else(sole);
+    let client = client.or_else(only).or_else(sole).filter(|_| !backend.is_muted());
     forward::pass_on(&backend.name, peer, client, message);
 }

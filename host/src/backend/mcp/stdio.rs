@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::transport::{
     self, Control, Driver, End, Incoming, OpenError, Outgoing, Receiver, Sender, Transport, TransportError,
 };
+use crate::backend::limit::MessageLimit;
 use crate::backend::process::{self, ChildHandle, ChildSpec, Running, Watcher};
 use crate::backend::spool::{Gather, Spool, TooLong, WINDOW};
 use crate::config::Sandbox;
@@ -53,7 +54,7 @@ pub(crate) struct StdioSpec {
     /// What it may reach; everything that the gateway's user may, if absent.
     pub sandbox: Option<Sandbox>,
     /// The longest line accepted from it, in bytes, without the line feed; with a spool, what of it stays in memory.
-    pub max_line: usize,
+    pub max_line: MessageLimit,
     /// Where longer answers go.
     pub spool: Option<Arc<Spool>>,
     /// What takes secrets out of its stderr and out of log lines.
@@ -98,7 +99,7 @@ pub(crate) async fn open(spec: &StdioSpec) -> Result<Transport, OpenError> {
     let watcher = handle.watcher();
     let lines = Lines {
         buffer: BytesMut::new(),
-        limit: spec.max_line,
+        limit: spec.max_line.clone(),
         spool: spec.spool.clone(),
         long: None,
         incoming: incoming.clone(),
@@ -242,7 +243,7 @@ fn append(buffer: &mut Vec<u8>, body: Bytes) -> Option<Bytes> {
 /// Cuts stdout into messages.
 struct Lines {
     buffer: BytesMut,
-    limit: usize,
+    limit: MessageLimit,
     spool: Option<Arc<Spool>>,
     /// The line that is arriving, if it is too long for the buffer.
     long: Option<Gather>,
@@ -300,14 +301,14 @@ impl Lines {
 
     /// The most the buffer holds of one line, in bytes.
     fn longest(&self) -> usize {
-        let longest = self.limit + 1;
+        let longest = self.limit.get() + 1;
         if self.spool.is_some() { longest.min(WINDOW) } else { longest }
     }
 
     /// Takes in a long line; only what looks like a message may go to the disk.
     fn gather(&self, line: &[u8]) -> Gather {
         let message = matches!(line.trim_ascii_start().first(), Some(b'{' | b'['));
-        Gather::new(self.spool.clone().filter(|_| message), self.limit)
+        Gather::new(self.spool.clone().filter(|_| message), self.limit.get())
     }
 
     async fn line(&mut self, line: Bytes) -> Result<(), Deserted> {
@@ -322,8 +323,8 @@ impl Lines {
         } else {
             let text = line.trim_ascii();
             match text.first() {
-                _ if text.len() > self.limit => {
-                    Incoming::Oversized { limit: self.limit, answers: head_id(text) }
+                _ if text.len() > self.limit.get() => {
+                    Incoming::Oversized { limit: self.limit.get(), answers: head_id(text) }
                 }
                 None => return Ok(()),
                 Some(b'{' | b'[') => Incoming::Message(line.slice_ref(text).into()),

@@ -57,8 +57,8 @@ impl Subscriptions {
         Some(token)
     }
 
-    /// The client wants to hear no more.
-    fn end(&self, key: &Key) {
+    /// The client wants to hear no more, or may not.
+    pub(super) fn end(&self, key: &Key) {
         let mut all = self.0.lock();
         if let Some((token, _)) = all.remove(key) {
             token.cancel();

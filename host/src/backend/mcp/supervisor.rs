@@ -20,7 +20,6 @@ use super::restart::{Cause, Life, Next, Restarts};
 use super::transport::{Control, Transport, TransportError};
 use super::wanted::STOPPED;
 use super::{PeerError, Server, Status, listing, negotiate, reading};
-use crate::config::TransportSettings;
 use crate::mcp::Era;
 use crate::mcp::catalog::List;
 use crate::redact::Words;
@@ -58,9 +57,10 @@ pub(super) fn launch(fleet: &Arc<ServerFleet>, backend: &Arc<Server>) {
 
 async fn run(backend: Arc<Server>, fleet: Arc<ServerFleet>, mut client: ClientCapabilities) {
     let mut eras = recall(&backend).await;
-    let process = matches!(backend.settings.transport, TransportSettings::Stdio { .. });
+    let process = backend.reached.is_none();
     // How often a server that is only connected to was started is not ours to count.
-    let fresh = || Restarts::new(process.then_some(backend.settings.max_restarts));
+    let limit = || process.then(|| backend.settings.load().max_restarts);
+    let fresh = || Restarts::new(limit());
     let mut restarts = fresh();
     let mut complaint = Complaint::default();
     loop {
@@ -99,16 +99,14 @@ async fn run(backend: Arc<Server>, fleet: Arc<ServerFleet>, mut client: ClientCa
         }
         let answered = track.peer.lock().as_ref().is_some_and(|peer| peer.served());
         let life = Life { began, ended: Instant::now(), up: *track.up.lock(), answered, cause };
+        restarts.limit(limit());
         let next = restarts.after(&life, noise());
         complaint.say(&backend.name, restarts.in_a_row().max(1), &reason, cause);
-        if process && !backend.settings.restart_on_exit {
-            // Said by the operator: a server that goes stays gone.
-            backend.status.send_replace(Status::Down { reason, again: None });
-            fleet.changed(&backend);
-            tokio::select! {
-                () = backend.stopping() => break,
-                () = backend.wanted.turned(turn) => continue,
+        if process && !backend.settings.load().restart_on_exit {
+            if !stay_down(&backend, &fleet, reason, turn).await {
+                break;
             }
+            continue;
         }
         if !rest(&backend, &fleet, reason, next, turn).await {
             break;
@@ -129,11 +127,30 @@ async fn halt(backend: &Arc<Server>, fleet: &Arc<ServerFleet>, turn: u64) -> boo
     }
 }
 
+/// Stays down as the operator said in the file: a server that goes stays gone, until an order or other settings want it
+/// again. False if the gateway stops.
+async fn stay_down(backend: &Arc<Server>, fleet: &Arc<ServerFleet>, reason: Words, turn: u64) -> bool {
+    let mut settings = backend.settings.changes();
+    backend.status.send_replace(Status::Down { reason, again: None });
+    fleet.changed(backend);
+    loop {
+        if backend.settings.load().restart_on_exit {
+            return true;
+        }
+        tokio::select! {
+            () = backend.stopping() => return false,
+            () = backend.wanted.turned(turn) => return true,
+            // The other end is ours.
+            _ = settings.changed() => {}
+        }
+    }
+}
+
 /// What earlier starts have shown; read on a thread that may block.
 async fn recall(backend: &Arc<Server>) -> Eras {
     let of = |backend: &Server| {
-        let process = matches!(backend.settings.transport, TransportSettings::Stdio { .. });
-        Eras::recall(backend.remembered.clone(), backend.settings.era, process)
+        let process = backend.reached.is_none();
+        Eras::recall(backend.remembered.clone(), backend.settings.load().era, process)
     };
     let reading = backend.clone();
     match tokio::task::spawn_blocking(move || of(&reading)).await {
@@ -280,7 +297,8 @@ async fn come_up(
     if peer.era() == Era::Handshake {
         control.set_protocol_version(&info.version);
     }
-    let offers = reading::offers(peer, info, backend.settings.start_timeout, &backend.progress).await;
+    let patience = backend.settings.load().start_timeout;
+    let offers = reading::offers(peer, info, patience, &backend.progress).await;
     let (mut offers, unread) = offers.map_err(|error| lost("its lists cannot be read", &error))?;
     // A list that cannot be read now stays as it was when it was read last.
     let known = backend.original().unwrap_or_default();
@@ -317,10 +335,12 @@ async fn stay(
     tokio::pin!(rereading);
     let mut incomplete = !unread.is_empty();
     let mut pings = true;
-    let mut beat = tokio::time::interval(backend.settings.health_interval);
-    beat.tick().await;
+    let mut settings = backend.settings.changes();
+    let mut beat = heartbeat(backend).await;
     loop {
         tokio::select! {
+            // The other end is ours.
+            _ = settings.changed() => beat = heartbeat(backend).await,
             _ = beat.tick() => {
                 if let Err(error) = is_well(backend, peer, &mut pings).await {
                     let reason = backend.words(&format!("it no longer answers: {error}"));
@@ -342,11 +362,18 @@ async fn stay(
     }
 }
 
+/// Beats as often as the settings say, for the first time when that time is over.
+async fn heartbeat(backend: &Server) -> tokio::time::Interval {
+    let mut beat = tokio::time::interval(backend.settings.load().health_interval);
+    beat.tick().await;
+    beat
+}
+
 /// Asks a server whether it is alive. Any answer shows that it is. A server may leave a ping unanswered for other
 /// reasons: it works on a call and does one thing at a time, or it does not know pings and ignores them. So before it
 /// is given up it is asked for something that every server must know, and from then on the gateway always asks that.
 async fn is_well(backend: &Server, peer: &Peer, pings: &mut bool) -> Result<(), PeerError> {
-    let patience = backend.settings.timeout;
+    let patience = backend.settings.load().timeout;
     let question = match peer.era() {
         Era::Stateless => Own::Discover,
         Era::Handshake if *pings => Own::Ping,

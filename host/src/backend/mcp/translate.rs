@@ -14,7 +14,6 @@ use super::peer::Peer;
 use super::reply::Reply;
 use super::{PeerError, Server};
 use crate::call::{Call, Target, TargetKind};
-use crate::config::TransportSettings;
 use crate::mcp::client::{Answered, Client, ServerRequest};
 use crate::mcp::splice::{self, Edit};
 use crate::mcp::{Era, code, era, header, is_custom, message};
@@ -37,7 +36,7 @@ pub(super) async fn exchange(
     client: &Arc<dyn Client>,
 ) -> Result<Reply, PeerError> {
     let call = permitted.call();
-    if peer.era() == Era::Stateless && matches!(backend.settings.transport, TransportSettings::Http { .. }) {
+    if peer.era() == Era::Stateless && backend.reached.is_some() {
         let mirrored = backend.mirrored(&call.target.upstream);
         headers.extend(header::of_request(&call.method, params, &mirrored));
     }
@@ -112,7 +111,7 @@ pub(super) fn pass(
         (Era::Handshake, Era::Stateless) => Some(era::request_to_stateless(params, client.client_info())),
     };
     let params = translated.as_deref().unwrap_or(params);
-    if peer.era() == Era::Stateless && matches!(backend.settings.transport, TransportSettings::Http { .. }) {
+    if peer.era() == Era::Stateless && backend.reached.is_some() {
         headers.extend(header::of_request(&permitted.call().method, params, &[]));
     }
     peer.pass(permitted, params, headers)?;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::raw::{RawRbac, RawTelegram, RawWebhook};
+use super::super::raw::{RawApprovalStore, RawRbac, RawTelegram, RawWebhook};
 use super::{Checker, Raw, duration};
 use crate::config::problem::nearest;
-use crate::config::{Approvals, Audit, Secret, Telegram, TelegramUser, Webhook, WebhookKey};
+use crate::config::{Approvals, Audit, Secret, Store, Telegram, TelegramUser, Webhook, WebhookKey};
 
 impl Checker<'_> {
     /// Beside the record, unless there is no place for one. All endpoints of a gateway share one file.
@@ -21,17 +21,33 @@ impl Checker<'_> {
             let text = "approvals cannot be decided over HTTP, because the gateway does not listen there";
             self.problem("/approvals/http", text, "add [http], or leave this out");
         }
-        let beside = || {
-            (raw.audit.dir.is_some() || self.state_home().is_some()).then(|| audit.dir.join("approvals.db"))
+        let beside =
+            (raw.audit.dir.is_some() || self.state_home().is_some()).then(|| audit.dir.join("approvals.db"));
+        let postgres = match (own.store, &audit.store) {
+            (RawApprovalStore::Postgres, Store::Postgres { url, .. }) if !mounted => Some(url.clone()),
+            (RawApprovalStore::Postgres, _) if !mounted => {
+                let text = "approvals cannot be kept in PostgreSQL, because no database is named";
+                self.problem("/approvals/store", text, "add [postgres] with url_env");
+                None
+            }
+            _ => None,
         };
+        if own.path.is_some() && own.store == RawApprovalStore::Postgres {
+            self.warn(
+                "/approvals/path",
+                "it has no effect, because approvals are kept in PostgreSQL",
+                "remove it",
+            );
+        }
         let path = match &own.path {
-            _ if mounted => None,
+            _ if mounted || own.store == RawApprovalStore::Postgres => None,
             Some(typed) => Some(self.path(typed)),
-            None => beside(),
+            None => beside,
         };
         let seconds = |secs: u32| Duration::from_secs(u64::from(secs));
         Approvals {
             path,
+            postgres,
             wait: seconds(own.wait_secs),
             decide: seconds(own.decide_secs),
             decide_high: seconds(own.decide_high_secs),

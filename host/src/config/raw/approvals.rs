@@ -13,6 +13,9 @@ pub(in crate::config) struct RawApprovals {
     /// The file that keeps approvals, an SQLite database; by default `approvals.db` in audit.dir. It holds the arguments of the
     /// calls as they are sent, so nobody else may have access to it. Gateways that are started with the same file share it.
     pub(in crate::config) path: Option<String>,
+    /// "sqlite" keeps approvals in `path`; "postgres" keeps them in the database of [postgres], which gateways on several machines
+    /// share.
+    pub(in crate::config) store: RawApprovalStore,
     /// How long a call waits for a decision before its caller is told to come again, in seconds. Many clients give up after 60 s.
     #[schemars(range(min = 0, max = 3_600))]
     pub(in crate::config) wait_secs: u32,
@@ -92,10 +95,20 @@ pub(in crate::config) struct RawWebhook {
     pub(in crate::config) secret: Option<String>,
 }
 
+/// Where approvals are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(in crate::config) enum RawApprovalStore {
+    Sqlite,
+    Postgres,
+}
+
 impl Default for RawApprovals {
     fn default() -> Self {
         Self {
             path: None,
+            store: RawApprovalStore::Sqlite,
             wait_secs: 50,
             decide_secs: 3_600,
             decide_high_secs: 900,

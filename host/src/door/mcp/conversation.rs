@@ -2,6 +2,7 @@
 
 mod clients;
 mod notices;
+mod standing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,8 @@ use self::clients::SessionClient;
 pub(super) use self::clients::StdioClient;
 pub(super) use self::notices::Noticed;
 use self::notices::Notices;
+pub(super) use self::standing::Owner;
+use self::standing::Standing;
 use super::backlog::Backlog;
 use super::given::Given;
 use super::line::{Out, Outbound, Stream};
@@ -80,6 +83,8 @@ pub struct Conversation {
     notices: Notices,
     /// The lists that the client has.
     pub(super) given: Given,
+    /// What stands for the client without a request.
+    stands: Standing,
 }
 
 impl Conversation {
@@ -96,6 +101,7 @@ impl Conversation {
             pending: Mutex::default(),
             notices: Notices::default(),
             given: Given::default(),
+            stands: Standing::default(),
         })
     }
 
@@ -361,6 +367,10 @@ impl Conversation {
         if request.method == "tasks/list" {
             return self.pipeline().list_tasks(request, cancelled).await;
         }
+        if standing::is_about(request.method) {
+            // On the heap, because it is rare.
+            return Box::pin(self.subscribes(request, cancelled)).await;
+        }
         self.pipeline().handle(request, cancelled).await
     }
 
@@ -372,9 +382,13 @@ impl Conversation {
 
     /// Says something that belongs to no request.
     pub(super) fn notify(&self, message: Bytes) {
-        if self.client_info.load().is_none() {
-            return;
+        if self.client_info.load().is_some() && !self.hushes(&message) {
+            self.deliver(message);
         }
+    }
+
+    /// Says it, on the standing stream if there is one.
+    fn deliver(&self, message: Bytes) {
         let standing = self.standing.lock();
         match standing.as_ref().map(|out| out.try_send(Outbound::Part(message.clone()))) {
             Some(Ok(())) => {}
@@ -396,6 +410,9 @@ impl Conversation {
         };
         if !client_info.answers(&question.method) {
             return question.refuse(code::METHOD_NOT_FOUND, "the client does not support this");
+        }
+        if self.stands.is_off() {
+            return question.refuse(code::INTERNAL_ERROR, standing::OFF);
         }
         let Some((id, text)) = self.pending.lock().add(question) else {
             return question.refuse(code::INTERNAL_ERROR, "too many questions wait for the client");
@@ -429,6 +446,10 @@ impl Listener for Conversation {
         if !self.endpoint.sole {
             self.detach();
         }
+    }
+
+    fn judge_standing(&self) {
+        self.judge_what_stands();
     }
 
     fn hear_of(&self, lists: &[List]) {

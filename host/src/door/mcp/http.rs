@@ -415,6 +415,7 @@ async fn standing(
         }
         guard::accept_events(&parts.headers).map_err(|rejection| rejected(&rejection))?;
         let conversation = mount.session(&parts, who)?;
+        mount.may_stand(who)?;
         // A stream takes up its connection for as long as it stands.
         if !peer.held(who.share()) {
             return Err(too_many_connections(Era::Handshake));
@@ -425,6 +426,11 @@ async fn standing(
         let conversation = open(&who).map_err(|refused| refused.by(&who))?;
         let (out, queue) = line::stream(&caller);
         conversation.attach_stream(out);
+        // Switched off in between, it was not among the streams that were ended.
+        if let Err(refused) = mount.may_stand(&who) {
+            conversation.detach();
+            return Err(refused.by(&who));
+        }
         Ok(events::standing(queue, mount.ways(Form::Events)))
     });
     mount.answer(answer, &parts, &peer, since).await

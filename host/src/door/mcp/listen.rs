@@ -1,6 +1,6 @@
 //! `subscriptions/listen` (2026-07-28): a request whose stream says what changes, for as long as its client listens.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde_json::json;
@@ -11,6 +11,7 @@ use super::conversation::Conversation;
 use super::given::Given;
 use super::line::{Out, Outbound};
 use super::subscribers::Listener;
+use crate::call::Principal;
 use crate::mcp::catalog::List;
 use crate::mcp::client::{Affinity, Client, ClientInfo, Nobody, ServerRequest};
 use crate::mcp::{Params, REVISIONS, code, era, message, splice};
@@ -18,6 +19,15 @@ use crate::pipeline::{Answer, CallRequest, Failure, Pipeline, View};
 
 /// Resources one request may listen to.
 const MAX_RESOURCES: usize = 256;
+
+/// The resources that one client may listen to.
+#[derive(Debug)]
+struct Granted {
+    /// What stands for its subscription at the servers.
+    session: Arc<str>,
+    /// By URI and backend.
+    resources: Vec<(String, Arc<str>)>,
+}
 
 /// One client that listens.
 #[derive(Debug)]
@@ -30,11 +40,27 @@ struct Subscription {
     /// Ends it, so that its client comes again.
     over: CancellationToken,
     sole: bool,
+    who: Arc<Principal>,
+    granted: OnceLock<Granted>,
+    door: &'static str,
 }
 
 impl Listener for Subscription {
     fn is_judged_anew(&self) {
         if !self.sole {
+            self.over.cancel();
+        }
+    }
+
+    fn judge_standing(&self) {
+        let may_hear = |session: &Arc<str>, uri: &str, backend: &Arc<str>| {
+            self.pipeline.may_hear_of((&self.who, session, self.door), backend, uri)
+        };
+        let all = self.granted.get().is_none_or(|Granted { session, resources }| {
+            resources.iter().all(|(uri, backend)| may_hear(session, uri, backend))
+        });
+        // Its client may ask again, and is granted what it may hear of now.
+        if self.pipeline.may_stand(&self.who).is_err() || !all {
             self.over.cancel();
         }
     }
@@ -97,7 +123,8 @@ impl Conversation {
         out: &Out,
         cancelled: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        self.pipeline().identify(&out.caller)?;
+        let who = self.pipeline().identify(&out.caller)?;
+        self.pipeline().may_stand(&who)?;
         let wants = |kind: &str| splice::get(params.get(), &format!("/notifications/{kind}")) == Some("true");
         let subscription = Arc::new(Subscription {
             id: id.to_owned(),
@@ -106,6 +133,9 @@ impl Conversation {
             pipeline: self.pipeline().clone(),
             over: CancellationToken::new(),
             sole: self.endpoint.sole,
+            who,
+            granted: OnceLock::new(),
+            door: self.endpoint.door,
         });
         let over = subscription.over.clone();
         // What is granted is said first, and only what was asked for.
@@ -122,6 +152,11 @@ impl Conversation {
             }
         }
         let (session, resources) = self.listen_to_resources(id, params, &subscription, cancelled).await?;
+        let home = |uri: &String| Some((uri.clone(), self.pipeline().home_of(&subscription.who, uri)?));
+        let homes = resources.iter().filter_map(home).collect();
+        let standing = Granted { session: session.clone(), resources: homes };
+        // Set once, here.
+        let _infallible = subscription.granted.set(standing);
         let _end = Forget(self, session);
         if !resources.is_empty() {
             granted["resourceSubscriptions"] = resources.into();
@@ -138,6 +173,9 @@ impl Conversation {
         let _subscription = self.endpoint.subscribers.subscribe(&listener);
         // Something may have changed in between.
         wanted.iter().for_each(|list| self.endpoint.subscribers.look_again(*list));
+        // So may what its caller may hear of, or its caller be switched off. The stream itself ends then.
+        let judged = listener.clone();
+        drop(tokio::task::spawn_blocking(move || judged.judge_standing()));
         let ended = async {
             tokio::select! {
                 () = self.endpoint.stopping.cancelled() => {}

@@ -78,6 +78,11 @@ impl PendingRequests {
         self.tasks.iter().rev().find(|(task, _)| *task == id).map(|(_, question)| question)
     }
 
+    /// All questions that wait, with the ids they had; they wait no more.
+    pub(super) fn take(&mut self) -> Vec<(u64, Arc<ServerRequest>)> {
+        self.waiting.drain().collect()
+    }
+
     /// Forgets a question, and returns the id it had.
     pub(super) fn withdraw(&mut self, key: &str) -> Option<u64> {
         let id = self.waiting.iter().find(|(_, question)| question.key == key).map(|(id, _)| *id)?;

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
-use super::conversation::{Conversation, Endpoint, StdioClient};
+use super::conversation::{Conversation, Endpoint, Owner, StdioClient};
 use super::line::{self, Out, Outbox};
 use super::lines::{Line, Lines};
 use super::pour::Pour;
@@ -74,6 +74,7 @@ pub async fn serve(
     let session = Session::new("stdio", limits.max_in_flight());
     let conversation = Conversation::new(endpoint.clone(), session.clone());
     conversation.attach_stream(out.clone());
+    conversation.belongs_to(Owner::Caller(caller.clone()));
     let out = Out::new(out, caller);
     endpoint.pipeline.sole_client(StdioClient::new(conversation.clone()));
     let listener: Arc<dyn Listener> = conversation.clone();

@@ -25,6 +25,10 @@ pub trait Listener: Send + Sync + std::fmt::Debug {
     /// Callers are judged by other authenticators from now on. Whoever listens over HTTP has to come again with what it
     /// brings, because that is not kept. Never waits.
     fn is_judged_anew(&self);
+
+    /// Something was switched off or on, or another generation is in force: what stands for this listener is judged anew, and
+    /// what may not stand any more ends. Called where blocking is allowed.
+    fn judge_standing(&self);
 }
 
 /// Everybody who listens.
@@ -72,8 +76,16 @@ impl Subscribers {
 
     /// Callers are judged by other authenticators from now on.
     pub(crate) fn judge_anew(&self) {
-        let listeners: Vec<_> = self.listeners.lock().by_number.values().filter_map(Weak::upgrade).collect();
-        listeners.iter().for_each(|listener| listener.is_judged_anew());
+        self.all().iter().for_each(|listener| listener.is_judged_anew());
+    }
+
+    /// Has everything judged anew that stands for listeners. Called where blocking is allowed.
+    pub(crate) fn judge_standing(&self) {
+        self.all().iter().for_each(|listener| listener.judge_standing());
+    }
+
+    fn all(&self) -> Vec<Arc<dyn Listener>> {
+        self.listeners.lock().by_number.values().filter_map(Weak::upgrade).collect()
     }
 
     /// Somebody was given a list that may have changed in the same moment.
@@ -96,8 +108,7 @@ impl Subscribers {
                     lists.push(list);
                 }
             }
-            let listeners: Vec<_> =
-                self.listeners.lock().by_number.values().filter_map(Weak::upgrade).collect();
+            let listeners = self.all();
             let round = tokio::task::spawn_blocking(move || {
                 listeners.iter().for_each(|listener| listener.hear_of(&lists));
             });

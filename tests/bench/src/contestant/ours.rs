@@ -111,6 +111,11 @@ impl Variant {
         Self { besieged: true, ..Self::five() }
     }
 
+    /// Everything, with so many servers and so many roles besides the caller's.
+    pub(crate) fn reloaded(backends: usize, roles: usize) -> Self {
+        Self { more_backends: backends.saturating_sub(1), more_roles: roles, ..Self::five() }
+    }
+
     pub(crate) fn strict() -> Self {
         let what = "the same with audit (strict): a record is synced to the disk before the call goes on";
         Self::new("ours, five plugins + strict audit", what, true, Record::Strict)
@@ -239,7 +244,7 @@ impl Variant {
 }
 
 /// The gateway refuses a file that others may write.
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(crate) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;

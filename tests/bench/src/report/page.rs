@@ -36,6 +36,13 @@ its own; the last three have the token of one caller, who may do what the good o
 
 ";
 
+const RELOAD: &str = "\
+A configuration with twenty servers and eleven roles, all policies and audit. Once a second one rule of one role changes in the
+file, and `config apply` is given over the control socket; the calls are those of another role. Both loads in turns, each ten
+times as long as said. Every server has to be the same process afterwards.
+
+";
+
 /// Writes the page.
 pub(super) fn page(results: &Results, micro: Option<&str>) -> String {
     let mut text = "# Benchmarks\n\n".to_owned();
@@ -73,6 +80,13 @@ pub(super) fn page(results: &Results, micro: Option<&str>) -> String {
         text += &about(&hostile.about);
         text.push('\n');
         text += &table::hostile(hostile);
+    }
+    if let Some(reload) = &results.reload {
+        text += "\n## A change of the configuration\n\n";
+        text += RELOAD;
+        text += &about(&reload.about);
+        text.push('\n');
+        text += &table::reload(reload);
     }
     if let Some(micro) = micro {
         let _ = write!(text, "\n## Single steps\n\n```text\n{}\n```\n", micro.trim());

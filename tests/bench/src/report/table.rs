@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::contestant::Route;
-use crate::result::{Cell, Count, Counts, Curve, Field, Growth, Hostile, Kept, Row};
+use crate::result::{Cell, Count, Counts, Curve, Field, Growth, Hostile, Kept, Reload, Row};
 
 /// A column whose cells stand on the right.
 const RIGHT: &str = "--:";
@@ -283,6 +283,49 @@ pub(crate) fn hostile(hostile: &Hostile) -> String {
     text
 }
 
+/// Good calls alone and while the file is changed, and how long each change took.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+pub(crate) fn reload(reload: &Reload) -> String {
+    let base = reload.alone.as_ref().map_or(0.0, |cell| cell.p99_us);
+    let row = |name: String, cell: &Option<Cell>| {
+        let of = |value: fn(&Cell) -> f64| cell.as_ref().map_or(String::new(), |cell| number(value(cell)));
+        let change = cell.as_ref().filter(|_| base > 0.0);
+        let change =
+            change.map_or(String::new(), |cell| format!("{:+.1} %", (cell.p99_us / base - 1.0) * 100.0));
+        let failed = cell.as_ref().map_or("", |cell| if cell.void.is_some() { "void" } else { "0" });
+        vec![
+            name,
+            of(|cell| cell.calls as f64),
+            failed.to_owned(),
+            of(|cell| cell.p50_us),
+            of(|cell| cell.p99_us),
+            change,
+            of(|cell| cell.p999_us),
+        ]
+    };
+    let changes = number(reload.took_ms.len() as f64);
+    let rows = [
+        row("alone".to_owned(), &reload.alone),
+        row(format!("while a role is changed {changes} times"), &reload.during),
+    ];
+    let title = format!("HTTP → stdio, {} servers, 2000/s, 100 B", reload.backends);
+    let head = [title.as_str(), "calls", "failed", "p50 µs", "p99 µs", "p99 to alone", "p99.9 µs"];
+    let mut text = layout(&head, &rows);
+    if let Some((middle, longest)) = reload.took() {
+        let _ = writeln!(
+            text,
+            "\nFrom the command to its answer: {} ms in the middle, {} ms at most; {} ms the first time, without calls.",
+            number(middle),
+            number(longest),
+            number(reload.first_ms)
+        );
+    }
+    for void in reload.voids() {
+        let _ = writeln!(text, "* void: {void}");
+    }
+    text
+}
+
 /// All curves.
 pub(crate) fn growth(growth: &Growth) -> String {
     let mut text = String::new();
@@ -395,6 +438,27 @@ pub(super) mod tests {
     #[test]
     fn a_field_says_what_is_void_and_why() {
         insta::assert_snapshot!(field(&sample()));
+    }
+
+    #[test]
+    fn a_reload_is_measured_against_the_calls_alone() {
+        let sample = Reload {
+            backends: 20,
+            alone: Some(cell("2000/s, 100 B", 100.0, 2_000.0)),
+            during: Some(cell("2000/s, 100 B", 105.0, 2_000.0)),
+            took_ms: vec![40.0, 90.0, 50.0],
+            first_ms: 60.0,
+            ..Reload::default()
+        };
+        let text = reload(&sample);
+        assert!(text.contains("+5.0 %") && text.contains("20 servers"), "{text}");
+        assert!(text.contains("50.0 ms in the middle, 90.0 ms at most; 60.0 ms the first time"), "{text}");
+        assert!(!text.contains("void"), "{text}");
+        let nothing = Reload { took_ms: Vec::new(), ..sample };
+        assert!(reload(&nothing).contains("void: ours, the changes: nothing was changed"));
+        let mut failed = Reload { took_ms: vec![1.0], ..nothing };
+        failed.during.as_mut().unwrap().void = Some("status 500".to_owned());
+        assert!(reload(&failed).contains("void: ours, while the file is changed: status 500"));
     }
 
     #[test]

@@ -35,9 +35,9 @@ pub(super) async fn refused(link: &Link, response: Response) -> (TransportError,
     let challenge = headers::challenge(response.headers());
     let streams = is_event_stream(response.headers());
     // A body that breaks off or is too large does not hide the status.
-    let mut body = read(response, link.max_body, link.timeout).await.unwrap_or_default();
+    let mut body = read(response, link.max_body.get(), link.times.timeout()).await.unwrap_or_default();
     if streams {
-        let first = Parser::new(link.max_body, None).push(&body).into_iter().next();
+        let first = Parser::new(link.max_body.get(), None).push(&body).into_iter().next();
         if let Some(Item::Event { data, .. }) = first {
             body = data;
         }
@@ -50,12 +50,12 @@ pub(super) async fn refused(link: &Link, response: Response) -> (TransportError,
 pub(super) async fn gather(link: &Link, mut response: Response) -> Result<Payload, TransportError> {
     let short = response.content_length().is_some_and(|length| length <= LITTLE);
     if short || link.spool.is_none() {
-        return Ok(read(response, link.max_body, link.longest).await?.into());
+        return Ok(read(response, link.max_body.get(), link.times.longest()).await?.into());
     }
-    let mut body = Gather::new(link.spool.clone(), link.max_body);
-    while let Some(chunk) = timeout(link.longest, response.chunk())
+    let mut body = Gather::new(link.spool.clone(), link.max_body.get());
+    while let Some(chunk) = timeout(link.times.longest(), response.chunk())
         .await
-        .map_err(|_| silent_for(link.longest))?
+        .map_err(|_| silent_for(link.times.longest()))?
         .map_err(transport)?
     {
         body.push(&chunk);

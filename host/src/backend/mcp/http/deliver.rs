@@ -40,15 +40,17 @@ pub(super) async fn answer_of(
     id: u64,
 ) -> Result<Payload, TransportError> {
     if !is_event_stream(response.headers()) {
-        let body: Payload = read(response, link.max_body, link.timeout).await?.into();
+        let body: Payload = read(response, link.max_body.get(), link.times.timeout()).await?.into();
         return if answers(body.text(), id) { Ok(body) } else { Err(no_answer()) };
     }
-    let mut parser = Parser::new(link.max_body, None);
-    while let Some(chunk) =
-        timeout(link.timeout, response.chunk()).await.map_err(|_| link.silent())?.map_err(transport)?
+    let mut parser = Parser::new(link.max_body.get(), None);
+    while let Some(chunk) = timeout(link.times.timeout(), response.chunk())
+        .await
+        .map_err(|_| link.silent())?
+        .map_err(transport)?
     {
         for item in parser.push(&chunk) {
-            if let Some(Ok(data)) = event_message(item, link.max_body).await
+            if let Some(Ok(data)) = event_message(item, link.max_body.get()).await
                 && answers(data.text(), id)
             {
                 return Ok(data);

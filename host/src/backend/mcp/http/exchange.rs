@@ -116,7 +116,7 @@ async fn attempt(
     let request =
         Sending::post(message.body.clone(), &message.headers).within(session.as_ref().map(Named::value));
     // The caller that waits for the answer to a request has a timer of its own, and gives it up in time.
-    let patience = if message.id.is_some() { link.longest } else { link.timeout };
+    let patience = if message.id.is_some() { link.times.longest() } else { link.times.timeout() };
     let response = timeout(patience, send(link, &request)).await.map_err(|_| silent_for(patience))??;
     let status = response.status();
     let opens = message.method == "initialize";
@@ -149,7 +149,7 @@ async fn attempt(
     }
     let Some(id) = message.id else {
         // 202 without a body; whatever else there is answers nothing.
-        let _ = read(response, REMNANT, link.timeout).await;
+        let _ = read(response, REMNANT, link.times.timeout()).await;
         return Ok(Attempt::Done);
     };
     let coding = unknown_coding(response.headers());
@@ -183,7 +183,7 @@ async fn follow(
     id: u64,
     standing: bool,
 ) -> Result<(), TransportError> {
-    let mut parser = Parser::new(link.max_body, link.spool.clone());
+    let mut parser = Parser::new(link.max_body.get(), link.spool.clone());
     let mut stream = Some(response);
     let mut fruitless = 0;
     let mut broken = String::new();
@@ -235,7 +235,7 @@ enum Unresumed {
 
 async fn resume(link: &Link, session: Option<&Named>, last: &str) -> Result<Response, Unresumed> {
     let request = Sending::get(Some(last)).within(session.map(Named::value));
-    let response = timeout(link.timeout, send(link, &request)).await;
+    let response = timeout(link.times.timeout(), send(link, &request)).await;
     let response = response.map_err(|_| Unresumed::Perhaps(link.silent()))?.map_err(Unresumed::Perhaps)?;
     let status = response.status();
     if status == StatusCode::OK && is_event_stream(response.headers()) {
@@ -261,7 +261,7 @@ async fn pump(
     standing: bool,
 ) -> Result<Pumped, TransportError> {
     let mut answered: Option<Instant> = None;
-    let silence_allowed = if standing { STANDING } else { link.longest };
+    let silence_allowed = if standing { STANDING } else { link.times.longest() };
     loop {
         let deadline = answered.map_or_else(|| Instant::now() + silence_allowed, |at| at + EPILOGUE);
         let chunk = match timeout_at(deadline, response.chunk()).await {
@@ -274,7 +274,7 @@ async fn pump(
         let items = parser.push(&chunk);
         parser.settle().await;
         for item in items {
-            match event_message(item, link.max_body).await {
+            match event_message(item, link.max_body.get()).await {
                 // Event types MCP does not define.
                 None => {}
                 Some(Ok(mut message)) => {

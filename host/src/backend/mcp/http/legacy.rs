@@ -92,7 +92,7 @@ async fn open<'a>(
     patience: Duration,
 ) -> Result<&'a Legacy, String> {
     let none = |why: String| format!("nor is it a server of 2024-11-05: {why}");
-    let deadline = Instant::now() + patience.min(link.timeout);
+    let deadline = Instant::now() + patience.min(link.times.timeout());
     let late = |_| none("its event stream did not begin in time".to_owned());
     let sent = timeout_at(deadline, send(link, &Sending::get(None))).await.map_err(late)?;
     let mut response = sent.map_err(|error| none(error.to_string()))?;
@@ -100,7 +100,7 @@ async fn open<'a>(
     if status != StatusCode::OK || !is_event_stream(response.headers()) {
         return Err(none(format!("GET was answered with HTTP status {}", status.as_u16())));
     }
-    let mut parser = Parser::new(link.max_body, link.spool.clone());
+    let mut parser = Parser::new(link.max_body.get(), link.spool.clone());
     let (endpoint, rest) = loop {
         let chunk = timeout_at(deadline, response.chunk()).await.map_err(late)?;
         let chunk = chunk.map_err(|error| none(explain(error)))?;
@@ -160,7 +160,7 @@ async fn listen(
     let read = async {
         loop {
             for item in items.drain(..) {
-                match event_message(item, link.max_body).await {
+                match event_message(item, link.max_body.get()).await {
                     // `endpoint` once more, or events that MCP does not define.
                     None => {}
                     Some(Ok(data)) => legacy.hand_over(&link, &incoming, data).await,
@@ -232,7 +232,7 @@ impl Legacy {
         let endpoint = self.endpoint.read().clone();
         let post = async |to: &Url| {
             let request = Sending::post(message.body.clone(), &message.headers).to(to);
-            timeout(link.timeout, send(link, &request)).await.map_err(|_| link.silent())?
+            timeout(link.times.timeout(), send(link, &request)).await.map_err(|_| link.silent())?
         };
         let mut response = post(&endpoint).await?;
         let nobody = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&response.status());
@@ -248,7 +248,7 @@ impl Legacy {
         let answer = |body: &[u8]| message.id.is_some_and(|id| answers(body, id));
         if status.is_success() {
             // A body that cannot be read is no answer; the answer comes on the stream.
-            let body = read(response, RECEIPT, link.timeout).await.unwrap_or_default();
+            let body = read(response, RECEIPT, link.times.timeout()).await.unwrap_or_default();
             return Ok(answer(&body).then(|| body.into()));
         }
         let (error, body) = refused(link, response).await;

@@ -56,7 +56,7 @@ pub(super) async fn run(
 }
 
 async fn listen(link: &Link, incoming: &queue::Sender<Incoming>) {
-    let mut parser = Parser::new(link.max_body, link.spool.clone());
+    let mut parser = Parser::new(link.max_body.get(), link.spool.clone());
     let mut wait = FIRST_WAIT;
     loop {
         let position = parser.last_id().map(str::to_owned);
@@ -68,7 +68,7 @@ async fn listen(link: &Link, incoming: &queue::Sender<Incoming>) {
             Ok(response) => match judge(&response, session.is_some(), position.is_some()) {
                 Verdict::Stream => {
                     parser.restart();
-                    if receive(incoming, response, &mut parser, link.max_body).await {
+                    if receive(incoming, response, &mut parser, link.max_body.get()).await {
                         wait = FIRST_WAIT;
                     }
                 }

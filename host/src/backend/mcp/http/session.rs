@@ -165,7 +165,7 @@ async fn reopen(link: &Link, lost: &Named) -> Result<(), TransportError> {
         return Err(TransportError::SessionLost);
     };
     let request = Sending::post(opening.body.clone(), &opening.headers).unversioned();
-    let response = timeout(link.timeout, send(link, &request)).await.map_err(|_| link.silent())??;
+    let response = timeout(link.times.timeout(), send(link, &request)).await.map_err(|_| link.silent())??;
     if !response.status().is_success() {
         return Err(refused(link, response).await.0);
     }
@@ -182,7 +182,7 @@ async fn reopen(link: &Link, lost: &Named) -> Result<(), TransportError> {
     }
     let body = message::notification(method::INITIALIZED, None);
     let request = Sending::post(body, &[]).within(next.as_ref().map(Named::value));
-    let response = timeout(link.timeout, send(link, &request)).await.map_err(|_| link.silent())??;
+    let response = timeout(link.times.timeout(), send(link, &request)).await.map_err(|_| link.silent())??;
     if !response.status().is_success() {
         return Err(refused(link, response).await.0);
     }
@@ -223,7 +223,7 @@ pub(super) async fn ask(
 /// Whether the server answers a `ping` in this session. An answer that says nothing about the session counts as yes.
 async fn knows(link: &Link, session: &Named) -> bool {
     let request = Sending::post(message::request(PROBE, "ping", None), &[]).within(Some(session.value()));
-    let Ok(Ok(response)) = timeout(link.timeout, send(link, &request)).await else { return true };
+    let Ok(Ok(response)) = timeout(link.times.timeout(), send(link, &request)).await else { return true };
     let status = response.status();
     if status.is_success() {
         return true;

@@ -135,11 +135,10 @@ fn spec(url: &str) -> HttpSpec {
         url: url.to_owned(),
         headers,
         route: Route::default(),
-        max_body: 1000,
+        max_body: 1000.into(),
         redaction: Redaction::default(),
         spool: None,
-        timeout: LONG,
-        longest: LONG,
+        times: Arc::new(Times::new(LONG, LONG)),
     }
 }
 
@@ -451,9 +450,10 @@ async fn silence_ends_an_exchange() {
         Reply::Hold(if seen.body.contains("\"id\":1,") { String::new() } else { begun.to_owned() })
     })
     .await;
-    let mut spec = spec(&server.url);
-    spec.longest = Duration::from_millis(50);
+    let spec = spec(&server.url);
     let mut wire = open(&spec, client::client(&Route::default()).unwrap());
+    // The operator changes it while the transport is open.
+    spec.times.set(LONG, Duration::from_millis(50));
     for id in 1..=2 {
         wire.sender.try_send(request(id, "ping")).unwrap();
         let (failed, error) = failure(&mut wire).await;

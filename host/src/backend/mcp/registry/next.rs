@@ -10,20 +10,23 @@ use crate::config;
 use crate::mcp::catalog::Owners;
 
 impl Registry {
-    /// What is wanted next: of these servers those whose settings are the same, and new ones for the rest, which are started
-    /// at once.
+    /// What is wanted next: of these servers those that are started and reached as before, and new ones for the rest, which
+    /// are started at once.
     #[must_use]
     pub(crate) fn lineup(&self, settings: &[config::Backend], common: Common) -> Lineup {
         let same = self.opener.opens_as(&common);
         let opener = if same { self.opener.clone() } else { Arc::new(Opener::new(common.clone())) };
         let mut started = Vec::new();
         let wanted = |settings: &config::Backend| {
-            let stays = self.find(&settings.name).filter(|server| same && server.settings == *settings);
-            stays.cloned().unwrap_or_else(|| {
-                let server = self.fleet.enlist(settings, &opener);
+            let settings = Arc::new(settings.clone());
+            let connected = |server: &&Arc<Server>| server.settings.load().connects_as(&settings);
+            let stays = self.find(&settings.name).filter(connected).filter(|_| same).cloned();
+            let server = stays.unwrap_or_else(|| {
+                let server = self.fleet.enlist(&settings, &opener);
                 started.push(server.clone());
                 server
-            })
+            });
+            (server, settings)
         };
         let servers = settings.iter().map(wanted).collect();
         Lineup::new(self.fleet.clone(), opener, common, (servers, started))
@@ -46,15 +49,17 @@ impl Registry {
         let mut merging = self.merging.lock().clone();
         // The new servers were waited for before.
         merging.impatient |= merging.settled;
-        merging.owners = self.heirs(&backends, common.safe_names, merging.owners);
-        let next = Self::new(&fleet, (backends, fixed), (opener, &common), reshape, merging);
+        let owners = std::mem::take(&mut merging.owners);
+        let next = Self::new(&fleet, (backends, fixed), (opener, common), reshape, merging);
+        next.merging.lock().owners = self.heirs(&next, owners);
         next.merges.send_replace(self.merges.borrow().saturating_add(1));
         // From here on it hears what servers say; what they said before is read now.
         next.attach();
         let shaping = next.members.iter().map(|member| {
             let before = self.place(&member.backend).map(|place| &self.members[place]);
-            let as_before = before.filter(|_| alike(&member.backend.name));
-            next.shape(member, before, as_before.is_some())
+            let checked = before.filter(|before| before.settings.checks_as(&member.settings));
+            let as_before = checked.is_some() && alike(&member.backend.name);
+            next.shape(member, checked, as_before)
         });
         futures_util::future::join_all(shaping).await;
         let mut merging = next.merging.lock();
@@ -89,18 +94,14 @@ impl Registry {
     }
 
     /// Who owns which name in the next generation.
-    fn heirs(&self, next: &[Arc<Server>], safe_names: bool, owners: Owners) -> Owners {
-        let names = |backends: &[Arc<Server>], also: &[Arc<Server>]| -> Vec<(Arc<str>, bool)> {
-            let both = backends.iter().filter(|one| also.iter().any(|other| one.name == other.name));
-            both.map(|backend| (backend.name.clone(), backend.settings.always_prefix)).collect()
+    fn heirs(&self, next: &Self, owners: Owners) -> Owners {
+        let names = |one: &Self, other: &Self| -> Vec<(Arc<str>, bool)> {
+            let both = one.members.iter().filter(|member| other.find(&member.backend.name).is_some());
+            both.map(|member| (member.backend.name.clone(), member.settings.always_prefix)).collect()
         };
         // Another order or another way to name things says who has which name: then it is as after a start.
         let as_before =
-            safe_names == self.safe_names && names(&self.backends, next) == names(next, &self.backends);
-        if as_before {
-            owners.without(|name| next.iter().all(|backend| *backend.name != *name))
-        } else {
-            Owners::default()
-        }
+            next.common.safe_names == self.common.safe_names && names(self, next) == names(next, self);
+        if as_before { owners.without(|name| next.find(name).is_none()) } else { Owners::default() }
     }
 }

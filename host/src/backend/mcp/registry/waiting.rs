@@ -84,7 +84,11 @@ impl Registry {
             |backend: &Server| name.strip_prefix(&*backend.name).is_some_and(|rest| rest.starts_with('_'));
         let somebodys = self.backends.iter().any(|backend| begins(backend));
         let mut found = self.unlisted();
-        found.retain(|backend| if somebodys { begins(backend) } else { !backend.settings.always_prefix });
+        let plain = |backend: &Arc<Server>| {
+            let member = self.place(backend).and_then(|place| self.members.get(place));
+            member.is_some_and(|member| !member.settings.always_prefix)
+        };
+        found.retain(|backend| if somebodys { begins(backend) } else { plain(backend) });
         found
     }
 

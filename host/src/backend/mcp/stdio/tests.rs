@@ -19,7 +19,7 @@ fn spec(command: &str, args: &[&str]) -> StdioSpec {
         env: Vec::new(),
         cwd: None,
         sandbox: None,
-        max_line: 1000,
+        max_line: 1000.into(),
         spool: None,
         redaction: Redaction::new(&Secrets { values: vec!["hunter2".to_owned()], ..Secrets::default() }),
     }

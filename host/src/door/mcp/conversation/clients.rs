@@ -31,6 +31,9 @@ impl Client for SessionClient {
     }
 
     fn notify(&self, message: Bytes) {
+        if self.conversation.hushes(&message) {
+            return;
+        }
         if let Err(error) = self.out.try_send(Outbound::Part(message)) {
             match error {
                 TrySendError::Closed(Outbound::Part(message)) => self.conversation.notify(message),

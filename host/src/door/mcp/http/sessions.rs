@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::super::conversation::Conversation;
+use super::super::conversation::{Conversation, Owner};
 use super::super::subscribers::{Listener, Subscribers, Subscription};
 use crate::call::shares::{Crowd, Look, Place, Shares, may_have};
 use crate::call::{Principal, Share};
@@ -126,6 +126,7 @@ impl Sessions {
         let kept = kept
             .map_err(|_| "what your sessions keep of `clientInfo` and `capabilities` is too much: end one")?;
         conversation.count_kept(self.kept.clone(), share);
+        conversation.belongs_to(Owner::Known(Arc::new(owner.clone())));
         let mut room = self.room.lock();
         let gone = self.made_room(&mut room, share)?;
         let listener: Arc<dyn Listener> = conversation.clone();

@@ -11,9 +11,19 @@ use crate::call::{self, Denial, Principal};
 use crate::door::guard;
 use crate::door::mcp::respond;
 use crate::door::server::Peer;
+use crate::mcp::Era;
 use crate::pipeline::{Caller, Failure};
 
 impl Mount {
+    /// Whether a caller may keep a stream open. One who is switched off may not, or it would be opened again at once.
+    pub(super) fn may_stand(&self, who: &Principal) -> Result<(), Refused> {
+        self.endpoint.pipeline.may_stand(who).map_err(|denial| {
+            let failure = Failure::Denied(denial.clone());
+            let message = respond::failed("null", &failure, Era::Handshake).unwrap_or_default();
+            Refusal::new(reply(respond::FORBIDDEN, message), denial)
+        })
+    }
+
     /// Who sends this, if an authenticator knows them.
     pub(super) async fn caller(
         &self,
