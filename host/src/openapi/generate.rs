@@ -158,7 +158,7 @@ fn operation(route: &Described, shelf: &mut Shelf) -> Value {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": required,
             "description": "A text in quotes, or a plain word; a request that is sent again with it is answered with the first answer.",
-            "schema": {"type": "string", "pattern": "^(\"[ -~]{1,255}\"|[A-Za-z0-9_.:~+/=-]{1,255})$"},
+            "schema": {"type": "string", "pattern": "^(\"([ !#-\\[\\]-~]|\\\\[\"\\\\]){1,255}\"|[A-Za-z0-9_.:~+/=-]{1,255})$"},
         }));
     }
     if !parameters.is_empty() {

@@ -67,7 +67,7 @@ pub(super) fn run(asked: &Asked<'_>) -> anyhow::Result<()> {
     st.arg("--config-file").arg(rules).arg("run").arg(format!("http://{address}/openapi.json"));
     st.args(["--header", &format!("Authorization: Bearer {}", token.trim())]);
     st.args(["--phases", "examples,coverage,fuzzing,stateful", "--seed", SEED]);
-    st.args(["--max-examples", &asked.cases.to_string(), "--workers", "2", "--request-timeout", "60"]);
+    st.args(["--max-examples", &asked.cases.to_string(), "--workers", "1", "--request-timeout", "60"]);
     st.args(["--continue-on-failure", "--no-color"]);
     st.current_dir(&asked.scratch);
     let done = shell::run_bounded(&mut st, 20, 400);
