@@ -12,9 +12,11 @@ mod json;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod shares;
+mod told;
 
 pub use json::Json;
 pub use shares::Share;
+pub use told::Told;
 
 /// The kind of a call's target. The words are those of the plugin contract (`target-kind`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -168,6 +170,8 @@ pub struct About {
     pub definition: Option<Arc<dyn Definition>>,
     /// The address that the client called from; none on stdio.
     pub address: Option<Arc<str>>,
+    /// Takes the headers that plugins want its answer to have; none at doors whose answers have no headers.
+    pub told: Option<Arc<Told>>,
 }
 
 /// An entry of a list, as clients see it.

@@ -29,6 +29,7 @@ mod telegram;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tools;
 mod typed;
 mod webhook;
@@ -48,6 +49,7 @@ pub use schema::schema_json;
 pub use secret::Secret;
 pub use telegram::{Telegram, TelegramUser};
 pub use telemetry::{Otlp, Telemetry};
+pub use tls::{ClientCertificates, DoorTls};
 pub use tools::{Arguments, Patience, ToolRules};
 pub use typed::Typed;
 pub use webhook::{Webhook, WebhookKey};
@@ -174,10 +176,12 @@ pub struct Http {
     pub allow_local: bool,
     /// Where tokens come from (RFC 9728).
     pub oauth: Option<Oauth>,
-    /// The certificate of the door and its key (PEM), if it speaks TLS.
-    pub tls: Option<Secret>,
+    /// Its certificates, if it speaks TLS.
+    pub tls: Option<DoorTls>,
     /// Proxies in front of the HTTP API.
     pub hops: Hops,
+    /// Answers of the HTTP API are compressed for clients that accept it.
+    pub compression: bool,
     /// Failures of the HTTP API say more.
     pub dev_mode: bool,
     /// Further endpoints.
@@ -435,7 +439,7 @@ impl Config {
                 }
             }
         }
-        holders.extend(self.http.iter().filter_map(|http| http.tls.as_ref()));
+        holders.extend(self.http.iter().filter_map(|http| http.tls.as_ref()).map(|tls| &tls.identity));
         for upstream in &self.upstreams {
             holders.push(&upstream.url);
             holders.extend(upstream.headers.iter().map(|(_, value)| value));

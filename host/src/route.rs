@@ -5,6 +5,7 @@
 //! see, which rewriters change and which goes on record, as for a tool of MCP.
 
 mod asked;
+mod farewell;
 pub mod path;
 pub mod problem;
 pub mod read;
@@ -19,7 +20,7 @@ pub use table::{Entry, Found, Matched, Table};
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 pub(crate) fn sample(method: &str, path: &str) -> crate::config::rest::Route {
-    use crate::config::rest::{Idempotency, Route, RouteAuth, Target, Template};
+    use crate::config::rest::{Deprecation, Idempotency, Route, RouteAuth, Target, Template};
     Route {
         id: format!("{method} {path}"),
         method: method.parse().unwrap(),
@@ -28,6 +29,8 @@ pub(crate) fn sample(method: &str, path: &str) -> crate::config::rest::Route {
         description: None,
         tags: Vec::new(),
         deprecated: false,
+        deprecation: Deprecation::default(),
+        legacy: Vec::new(),
         auth: RouteAuth::Jwt,
         scopes: Vec::new(),
         target: Target::Upstream { name: "up".to_owned(), path: None },

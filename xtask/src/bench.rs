@@ -54,6 +54,8 @@ enum Layer {
     Counts,
     /// Good calls beside a thousand hostile clients
     Hostile,
+    /// The HTTP API beside nginx and Caddy as plain proxies; installs them and wrk where they are missing
+    Rest,
     /// Good calls while the configuration is changed, and how long a change takes to be in force
     Reload,
     /// Approvals and commands: a refusal, a call that waits, a decision, a command, a long list
@@ -122,8 +124,20 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     if matches!(layer, Layer::Counts | Layer::All) {
         valgrind()?;
     }
+    if layer == Layer::Rest {
+        let missing = [("nginx", "nginx-light"), ("caddy", "caddy"), ("wrk", "wrk")].into_iter();
+        let missing = missing.filter(|(program, _)| !on_path(program)).map(|(_, package)| package);
+        debian::install(&missing.collect::<Vec<_>>())?;
+        let mut command = Command::new(&tool);
+        command.arg("rest").arg("--gateway").arg(workspace.gateway(host));
+        command.arg("--engine").arg(workspace.root.join("tests/fixtures/engine"));
+        if quick {
+            command.args(["--rounds", "1", "--seconds", "1"]);
+        }
+        return shell::run(command.args(&options.rest));
+    }
     let parts: &[&str] = match layer {
-        Layer::Micro | Layer::Report | Layer::Exec => &[],
+        Layer::Micro | Layer::Report | Layer::Rest | Layer::Exec => &[],
         Layer::Whole => &["whole"],
         Layer::Peers => &["peers"],
         Layer::Growth => &["growth"],
@@ -150,6 +164,13 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         shell::run(command.arg("--chart").arg(workspace.root.join("tests/benchmarks.svg")))?;
     }
     Ok(())
+}
+
+/// Whether a program stands where programs do; nginx is among those of the administrator.
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    folders.into_iter().any(|folder| folder.join(program).is_file())
 }
 
 /// Installs what counts instructions, where it is missing.

@@ -18,7 +18,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     npm(&folder.join("node"), "the Node servers of the tests")?;
     npm(&folder.join("clients"), "the Node clients of the tests")?;
     npm(&folder.join("browser"), "what drives the browser of the tests")?;
-    python(&folder.join("python"))
+    python(&folder.join("python"), "the Python servers of the tests")
 }
 
 /// Installs the official conformance suite and the Node it runs on, unless its lockfile is installed already;
@@ -43,6 +43,17 @@ pub(crate) fn openapi_corpus(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
+/// Installs what validates our OpenAPI documents and asks the gateway by them, unless its lockfile is installed already; returns its
+/// Python environment.
+///
+/// # Errors
+/// If Python or pip is missing or fails.
+pub(crate) fn openapi_tools(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    let folder = workspace.root.join("tests/fixtures/openapi-tools");
+    python(&folder, "what asks the gateway by its OpenAPI document")?;
+    Ok(folder.join(".venv"))
+}
+
 fn npm(folder: &Path, what: &str) -> anyhow::Result<()> {
     let stamp = Stamp::of(&folder.join("package-lock.json"), &folder.join("node_modules"))?;
     if stamp.holds() {
@@ -56,13 +67,13 @@ fn npm(folder: &Path, what: &str) -> anyhow::Result<()> {
     stamp.set()
 }
 
-fn python(folder: &Path) -> anyhow::Result<()> {
+fn python(folder: &Path, what: &str) -> anyhow::Result<()> {
     let venv = folder.join(".venv");
     let stamp = Stamp::of(&folder.join("requirements.txt"), &venv)?;
     if stamp.holds() {
         return Ok(());
     }
-    eprintln!("installing the Python servers of the tests");
+    eprintln!("installing {what}");
     shell::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
     let mut pip = Command::new(venv.join("bin/python"));
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]);

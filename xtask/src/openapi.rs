@@ -1,4 +1,7 @@
-//! `cargo xtask openapi`: real documents of other people are imported, and the documents that the gateway makes are shown to linters.
+//! `cargo xtask openapi`: real documents of other people are imported, the documents that the gateway makes are shown to linters, and
+//! schemathesis asks the gateway whether it does what they say.
+
+mod ask;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,10 +19,19 @@ pub(crate) struct Options {
     /// Use the gateway that is built already
     #[arg(long)]
     no_build: bool,
+    /// Only the linters and schemathesis
+    #[arg(long, conflicts_with = "only")]
+    no_import: bool,
+    /// How many cases schemathesis makes for each route
+    #[arg(long, default_value_t = 30, value_name = "N")]
+    cases: u32,
     /// Only documents whose path holds this
     #[arg(value_name = "PART")]
     only: Option<String>,
 }
+
+/// The secret of tokens in these runs.
+const SECRET: &str = "0123456789abcdef0123456789abcdef-tests-only";
 
 /// The documents, below node_modules. Swagger 2.0 is among them, and must be refused by name.
 const DOCUMENTS: [&str; 24] = [
@@ -60,14 +72,15 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     let folder = fixtures::openapi_corpus(workspace)?;
     let gateway = workspace.gateway(Host::Debug);
     let scratch = tempfile::tempdir().context("no folder for what is made")?;
+    let documents = DOCUMENTS.iter().filter(|_| !options.no_import);
+    let documents =
+        documents.filter(|path| options.only.as_ref().is_none_or(|part| path.contains(part.as_str())));
     println!(
         "{:<62} {:>10} {:>6} {:>6} {:>9} {:>8} {:>6}",
         "document", "bytes", "oper.", "routes", "tools B", "tokens", "ms"
     );
     let mut wrong = Vec::new();
-    for document in
-        DOCUMENTS.iter().filter(|path| options.only.as_ref().is_none_or(|part| path.contains(part.as_str())))
-    {
+    for document in documents {
         let path = folder.join("node_modules").join(document);
         match import(&gateway, &path, scratch.path()) {
             Ok(row) => println!("{document:<62} {row}"),
@@ -75,15 +88,23 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         }
     }
     if options.only.is_none() {
-        for config in [
-            workspace.root.join("config/profit-sentinel.toml"),
-            petstore(&gateway, workspace, scratch.path())?,
-        ] {
+        let venv = fixtures::openapi_tools(workspace)?;
+        let petstore = petstore(&gateway, workspace, scratch.path())?;
+        for config in [workspace.root.join("config/profit-sentinel.toml"), petstore.clone()] {
             wrong.extend(
-                lint(&gateway, &config, &folder, scratch.path())
+                lint(&gateway, &config, &folder, &venv, scratch.path())
                     .err()
                     .map(|error| format!("{}: {error:#}", config.display())),
             );
+        }
+        for (name, config) in [
+            ("profit", workspace.root.join("config/profit-sentinel.toml")),
+            ("everything", workspace.root.join("tests/fixtures/openapi/everything.toml")),
+            ("petstore", petstore),
+        ] {
+            let scratch = scratch.path().join(name);
+            let asked = ask::Asked { gateway: &gateway, config, scratch, venv: &venv, cases: options.cases };
+            wrong.extend(ask::run(&asked).err().map(|error| format!("{name}: {error:#}")));
         }
     }
     if !wrong.is_empty() {
@@ -145,22 +166,22 @@ fn petstore(gateway: &Path, workspace: &Workspace, scratch: &Path) -> anyhow::Re
     let file = scratch.join("petstore.toml");
     fs::write(
         &file,
-        "[auth]\nmode = \"local\"\nrole = \"admin\"\n\n[rbac.roles.admin]\npermissions = [\"*\"]\n\n[http]\nallow_local = true\n",
+        "[gateway]\nlisten = \"127.0.0.1:9320\"\n\n[auth]\nmode = \"jwt\"\n\n[rbac.roles.admin]\npermissions = [\"*\"]\n\n[http]\n",
     )?;
     let document = workspace.root.join("tests/fixtures/openapi/petstore.yaml");
-    shell::run(Command::new(gateway).args(["openapi", "import"]).arg(document).arg("--out").arg(&file))?;
+    let mut import = Command::new(gateway);
+    import.args(["openapi", "import"]).arg(document).arg("--out").arg(&file).env("JWT_SECRET_KEY", SECRET);
+    shell::run(&mut import)?;
     Ok(file)
 }
 
-/// Shows the document of a configuration to both linters.
-fn lint(gateway: &Path, config: &Path, folder: &Path, scratch: &Path) -> anyhow::Result<()> {
+/// Shows the document of a configuration to a validator and to both linters.
+fn lint(gateway: &Path, config: &Path, folder: &Path, venv: &Path, scratch: &Path) -> anyhow::Result<()> {
     let mut routes = Command::new(gateway);
-    routes
-        .args(["routes", "--openapi", "--config"])
-        .arg(config)
-        .env("JWT_SECRET_KEY", "0123456789abcdef0123456789abcdef-tests-only");
+    routes.args(["routes", "--openapi", "--config"]).arg(config).env("JWT_SECRET_KEY", SECRET);
     let file = scratch.join("openapi.json");
     fs::write(&file, shell::output(&mut routes)?)?;
+    shell::run(Command::new(venv.join("bin/openapi-spec-validator")).arg(&file))?;
     let tool = |name: &str| folder.join("node_modules/.bin").join(name);
     let mut redocly = Command::new(tool("redocly"));
     redocly.args(["lint", "--extends", "spec", "--format", "stylish"]).arg(&file);

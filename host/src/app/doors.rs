@@ -100,6 +100,7 @@ impl Door {
                 door.app.replace(router);
                 door.app.secure(tls);
                 door.app.told(hears);
+                door.app.behind(new.http.as_ref().map_or(&[], |http| &http.hops.proxied));
                 door.room.bound(new.gateway.max_message_bytes);
                 let before: Vec<&str> = paths_of(old);
                 for path in paths.iter().filter(|path| !before.contains(&path.as_str())) {
@@ -124,7 +125,7 @@ fn scheme(settings: &Http) -> &'static str {
 
 /// The door's certificate, if it speaks TLS.
 fn tls(settings: &Http) -> anyhow::Result<Option<server::Tls>> {
-    let tls = settings.tls.as_ref().map(|pem| server::Tls::new(pem.expose())).transpose();
+    let tls = settings.tls.as_ref().map(server::Tls::new).transpose();
     tls.map_err(|why| anyhow::anyhow!("http.tls: {why}"))
 }
 
@@ -222,6 +223,7 @@ impl Everybody {
         }
         self.app.secure(tls(settings)?);
         self.app.told(api.as_ref().map(rest::records));
+        self.app.behind(&settings.hops.proxied);
         self.app.replace(http::router(mounts, api.map(rest::router)));
         Ok(())
     }
@@ -291,6 +293,7 @@ impl Everybody {
             room: self.room.clone(),
             hops: settings.hops.clone(),
             dev: settings.dev_mode,
+            compression: settings.compression,
             document: Some((document.bytes, document.etag)),
             once: self.once(config)?,
             plane: config.approvals.http.then(|| self.plane.clone()),

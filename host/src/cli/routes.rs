@@ -64,6 +64,11 @@ pub(crate) fn execute(path: &Path, options: &Options) -> anyhow::Result<ExitCode
             auth(route.auth),
             route.id
         );
+        for legacy in &route.legacy {
+            let until =
+                legacy.deprecation.sunset.map(|sunset| format!(", until {sunset}")).unwrap_or_default();
+            let _ = writeln!(text, "        {}  the same at an older path{until}", legacy.path);
+        }
     }
     let _ = writeln!(
         text,

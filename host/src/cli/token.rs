@@ -34,14 +34,25 @@ pub(crate) enum Command {
         /// [default: auth.jwt_audience, else sentinel-api]
         #[arg(long)]
         audience: Option<String>,
+        /// A further claim, such as tier=pro; may be given several times
+        #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+        claims: Vec<(String, String)>,
     },
     /// Show what a token says (from stdin, or SENTINEL_TOKEN); its signature is NOT checked
     Inspect,
 }
 
+/// `NAME=VALUE`.
+fn claim(typed: &str) -> Result<(String, String), String> {
+    match typed.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE, such as tier=pro".to_owned()),
+    }
+}
+
 pub(crate) fn execute(config: &Path, command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Mint { sub, role, days, secret_env, issuer, audience } => {
+        Command::Mint { sub, role, days, secret_env, issuer, audience, claims: more } => {
             let auth = auth_section(config);
             let (from, secret) = secret(config, &auth, secret_env)?;
             anyhow::ensure!(
@@ -51,7 +62,7 @@ pub(crate) fn execute(config: &Path, command: Command) -> anyhow::Result<ExitCod
             );
             warn_of_role(config, &role);
             let now = jsonwebtoken::get_current_timestamp();
-            let claims = json!({
+            let mut claims = json!({
                 "sub": sub,
                 "role": role,
                 "iss": given_or_set(issuer, &auth, "jwt_issuer", "sentinel-gateway"),
@@ -60,6 +71,13 @@ pub(crate) fn execute(config: &Path, command: Command) -> anyhow::Result<ExitCod
                 "iat": now,
                 "exp": now + days * 86_400,
             });
+            for (name, value) in more {
+                anyhow::ensure!(
+                    claims.get(&name).is_none(),
+                    "the claim {name} has an option of its own, or is given twice"
+                );
+                claims[name] = value.into();
+            }
             // The secret's bytes as they are, not base64.
             let key = EncodingKey::from_secret(secret.as_bytes());
             super::say(&jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)?)

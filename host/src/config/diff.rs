@@ -343,7 +343,7 @@ mod tests {
     /// A key that is in no list here must not be taken for one that applies live.
     #[test]
     fn every_key_of_the_process_has_been_decided() {
-        const LIVE: [&str; 47] = [
+        const LIVE: [&str; 48] = [
             "gateway.log_level",
             "gateway.shutdown_grace_secs",
             "http.max_connections",
@@ -388,6 +388,7 @@ mod tests {
             "approvals.webhooks",
             "http.expected_routes",
             "http.dev_mode",
+            "http.compression",
             "http.tls",
             "http.trusted_proxies",
             "http.client_address",

@@ -58,4 +58,6 @@ pub struct Hops {
     pub trusted: Vec<Network>,
     /// They write `Forwarded` (RFC 7239), and not `X-Forwarded-For`.
     pub forwarded: bool,
+    /// Those that begin each connection with the PROXY protocol; then no header is read.
+    pub proxied: Vec<Network>,
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Method;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Route as Way, Sandbox, Secret};
@@ -26,6 +27,10 @@ pub struct Route {
     pub tags: Vec<String>,
     /// Whether callers should stop using it.
     pub deprecated: bool,
+    /// Since when they should, and when it ends.
+    pub deprecation: Deprecation,
+    /// Older paths at which it answers as well.
+    pub legacy: Vec<LegacyPath>,
     /// How callers prove who they are.
     pub auth: RouteAuth,
     /// The scopes that a caller's token must have.
@@ -46,6 +51,40 @@ pub struct Route {
     pub stream: bool,
     /// Whether a repeated request gets the first one's answer (`Idempotency-Key`).
     pub idempotency: Idempotency,
+}
+
+/// Since when callers should not use something, and when it ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Deprecation {
+    /// RFC 9745.
+    pub since: Option<Timestamp>,
+    /// RFC 8594.
+    pub sunset: Option<Timestamp>,
+}
+
+/// An older path of a route, with the same names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LegacyPath {
+    /// The path.
+    pub path: Template,
+    /// Since when it should not be used, and when it ends.
+    pub deprecation: Deprecation,
+}
+
+impl Route {
+    /// The route as it answers at one of its older paths. What is behind it hears of the path of today.
+    #[must_use]
+    pub(crate) fn at(&self, legacy: &LegacyPath) -> Self {
+        let mut old = self.clone();
+        old.path.clone_from(&legacy.path);
+        old.deprecated = true;
+        old.deprecation = legacy.deprecation;
+        old.legacy = Vec::new();
+        if let Target::Upstream { path, .. } = &mut old.target {
+            path.get_or_insert_with(|| self.path.clone());
+        }
+        old
+    }
 }
 
 /// A path with names for parts of it: `/pets/{petId}`, `/files/{*rest}`. Each name stands for one whole segment, but for one

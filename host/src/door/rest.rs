@@ -10,6 +10,7 @@
 mod body;
 mod challenge;
 mod client;
+mod compress;
 mod execution;
 mod health;
 mod locate;
@@ -41,7 +42,7 @@ use self::unbroken::Unbroken;
 use super::cors;
 use super::guard::{self, Hosts, Origins};
 use super::server::{Hears, Limits, Peer};
-use crate::call::Json;
+use crate::call::{About, Json, Told};
 use crate::config::Hops;
 use crate::control::ControlPlane;
 use crate::mcp::Params;
@@ -75,6 +76,8 @@ pub struct Front {
     pub room: Room,
     /// Refusals say more, for whoever develops an API; only on a loopback address.
     pub dev: bool,
+    /// Whether answers are compressed for clients that accept it.
+    pub compression: bool,
     /// The OpenAPI document of the routes, and its tag.
     pub document: Option<(Bytes, HeaderValue)>,
     /// Programs of engines, by name, for `/health`.
@@ -110,7 +113,9 @@ impl Front {
 
 /// Serves every request that no other router takes.
 pub fn router(front: Arc<Front>) -> Router {
-    Router::new().fallback(api).with_state(front)
+    let compression = front.compression;
+    let router = Router::new().fallback(api).with_state(front);
+    if compression { router.layer(compress::layer()) } else { router }
 }
 
 async fn api(
@@ -138,6 +143,13 @@ async fn serve(front: Arc<Front>, peer: Peer, request: Request) -> Response {
     Unbroken::new(work, cancelled, left).await
 }
 
+/// Whether an entity tag is in a list of such, or the list is of all (RFC 9110, section 13.1.2: the weak comparison).
+fn is_among(list: &HeaderValue, tag: &HeaderValue) -> bool {
+    let opaque = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
+    let (Ok(list), Ok(tag)) = (list.to_str(), tag.to_str()) else { return false };
+    list.split(',').map(str::trim).any(|known| known == "*" || opaque(known) == opaque(tag))
+}
+
 /// One request, with what its record and its answer need.
 struct Exchange<'a> {
     front: &'a Front,
@@ -145,6 +157,8 @@ struct Exchange<'a> {
     peer: &'a Peer,
     /// Where it came from.
     address: IpAddr,
+    /// What plugins may know of it besides.
+    about: About,
     id: Arc<str>,
     since: Instant,
 }
@@ -153,8 +167,14 @@ async fn served(front: Arc<Front>, peer: Peer, request: Request, cancelled: Canc
     let (parts, body) = request.into_parts();
     let id: Arc<str> = uuid::Uuid::now_v7().to_string().into();
     let address = client::address(peer.address().ip(), &parts.headers, &front.hops);
+    let told = Arc::new(Told::default());
     let exchange = Exchange {
         address,
+        about: About {
+            address: Some(address.to_canonical().to_string().into()),
+            told: Some(told.clone()),
+            definition: None,
+        },
         front: &front,
         parts: &parts,
         peer: &peer,
@@ -168,6 +188,7 @@ async fn served(front: Arc<Front>, peer: Peer, request: Request, cancelled: Canc
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", id);
     }
+    respond::tell(&told, response.headers_mut());
     cors::forget(response.headers_mut());
     cors::readable(&parts.headers, &front.origins, EXPOSED, response)
 }
@@ -252,7 +273,8 @@ impl Exchange<'_> {
     }
 
     fn document(&self, (bytes, tag): &(Bytes, HeaderValue)) -> Response {
-        let known = self.parts.headers.get_all(header::IF_NONE_MATCH).iter().any(|known| known == tag);
+        let known =
+            self.parts.headers.get_all(header::IF_NONE_MATCH).iter().any(|known| is_among(known, tag));
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
@@ -261,7 +283,9 @@ impl Exchange<'_> {
         if known {
             return (StatusCode::NOT_MODIFIED, headers).into_response();
         }
-        (StatusCode::OK, headers, Body::from(bytes.clone())).into_response()
+        let mut response = (StatusCode::OK, headers, Body::from(bytes.clone())).into_response();
+        response.extensions_mut().insert(compress::Whole);
+        response
     }
 
     async fn route(
@@ -272,6 +296,9 @@ impl Exchange<'_> {
         cancelled: &CancellationToken,
     ) -> Result<Response, Box<Refusal>> {
         let (front, parts, entry) = (self.front, self.parts, matched.entry);
+        if let (Some(farewell), Some(told)) = (&entry.farewell, &self.about.told) {
+            farewell.tell(told, &entry.route, &matched.values);
+        }
         media::accept(&entry.route, &parts.headers)?;
         let (caller, who) = self.caller(entry.route.auth).await?;
         // From here on the caller is known, so the guards count whatever becomes of the request.
@@ -307,7 +334,7 @@ impl Exchange<'_> {
             request_id: self.id.clone(),
         };
         let trace = Carried::of_headers(&parts.headers);
-        let route = Route::new(Arc::new(asked), parts.uri.path());
+        let route = Route::new(Arc::new(asked), parts.uri.path(), self.about.clone());
         let (body, over) = taken.parts();
         let request = CallRequest {
             params: Some(&params),

@@ -5,8 +5,11 @@
 
 mod activity;
 mod body;
+mod certificate;
 mod connection;
+mod multiplexed;
 mod places;
+mod proxied;
 mod self_wake;
 mod tls;
 mod unparsed;
@@ -29,11 +32,13 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use body::{BodyError, read_body};
+pub use certificate::Certificate;
 pub use places::Peer;
 pub(crate) use tls::Tls;
 pub use unparsed::{Hears, NoRequest};
 
 use super::log_limit::LogLimit;
+use crate::config::Network;
 use places::{Places, Seat};
 
 /// How many clients over [`Limits::max_connections`] are told so at a time; further ones are closed without a word.
@@ -100,6 +105,8 @@ struct Served {
     tls: ArcSwapOption<Tls>,
     /// Who hears of what is no request.
     hears: ArcSwapOption<Hears>,
+    /// The proxies that say whose connection they pass on.
+    proxies: ArcSwap<Vec<Network>>,
     /// The places of the listener, once it is served.
     places: OnceLock<Arc<Places>>,
 }
@@ -117,12 +124,18 @@ impl From<Router> for App {
             router,
             tls: ArcSwapOption::empty(),
             hears: ArcSwapOption::empty(),
+            proxies: ArcSwap::default(),
             places: OnceLock::new(),
         }))
     }
 }
 
 impl App {
+    /// What answers the next request.
+    fn router(&self) -> Arc<TowerToHyperService<Router>> {
+        self.0.router.load_full()
+    }
+
     /// From now on requests are answered by this.
     pub fn replace(&self, router: Router) {
         self.0.router.store(Arc::new(TowerToHyperService::new(router)));
@@ -136,6 +149,16 @@ impl App {
     /// From now on this hears of what is no request.
     pub fn told(&self, hears: Option<Hears>) {
         self.0.hears.store(hears.map(Arc::new));
+    }
+
+    /// From now on these begin each new connection with the PROXY protocol.
+    pub fn behind(&self, proxies: &[Network]) {
+        self.0.proxies.store(Arc::new(proxies.to_vec()));
+    }
+
+    fn is_proxy(&self, peer: SocketAddr) -> bool {
+        let ip = peer.ip().to_canonical();
+        self.0.proxies.load().iter().any(|network| network.holds(ip))
     }
 
     /// From now on so many connections may be open at once, and of one address so many over which no credential was accepted.
@@ -230,16 +253,29 @@ struct Shared {
 
 impl Shared {
     /// Serves a connection, or tells its client why not.
-    async fn take(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, seat: Option<Arc<Seat>>) {
-        let Some(seat) = (match seat {
+    async fn take(self: Arc<Self>, mut stream: TcpStream, mut peer: SocketAddr, seat: Option<Arc<Seat>>) {
+        let seated = |stream: &TcpStream, peer, seat| {
+            connection::Seated(Peer::new(peer, stream.local_addr().ok(), seat))
+        };
+        let Some(mut seat) = (match seat {
             None => self.wait(peer).await,
             found => found,
         }) else {
             return self.refuse(stream, peer).await;
         };
+        if self.app.is_proxy(peer) {
+            // The proxy's place, until it is known whose connection this is.
+            let _proxys = seated(&stream, peer, Arc::clone(&seat));
+            let Some(client) = self.passed_on(&mut stream, peer).await else { return };
+            let place = match self.places.enter(client.ip()) {
+                None => self.wait(client).await,
+                found => found,
+            };
+            let Some(place) = place else { return self.refuse(stream, client).await };
+            (peer, seat) = (client, place);
+        }
         no_delay(&stream, peer);
-        let end = Peer::new(peer, stream.local_addr().ok(), seat);
-        let seated = connection::Seated(end.clone());
+        let seated = seated(&stream, peer, seat);
         let Some(tls) = self.app.0.tls.load_full() else {
             return connection::run(stream, seated, self.app.clone(), self.limits, self.draining.clone())
                 .await;
@@ -251,12 +287,36 @@ impl Shared {
         };
         match shaken {
             Ok(Ok(stream)) => {
-                let seated = seated.secure();
-                connection::run(stream, seated, self.app.clone(), self.limits, self.draining.clone()).await;
+                let seated = seated.secure(tls::certificate(&stream));
+                let (app, draining) = (self.app.clone(), self.draining.clone());
+                if tls::speaks_http2(&stream) {
+                    // Much larger than the other, so it takes no room in the tasks of those.
+                    Box::pin(multiplexed::run(stream, seated, app, self.limits, draining)).await;
+                } else {
+                    connection::run(stream, seated, app, self.limits, draining).await;
+                }
             }
             Ok(Err(error)) => tracing::debug!(%peer, "the TLS handshake failed: {error}"),
             Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
         }
+    }
+
+    /// Whose connection a proxy passes on: its own if it does not say; none if it does not speak as it should.
+    async fn passed_on(&self, stream: &mut TcpStream, proxy: SocketAddr) -> Option<SocketAddr> {
+        let read = tokio::select! {
+            () = self.draining.cancelled() => return None,
+            read = tokio::time::timeout(proxied::PATIENCE, proxied::read(stream)) => read,
+        };
+        match read {
+            Ok(Ok(client)) => return Some(client.unwrap_or(proxy)),
+            // A health check connects and closes.
+            Ok(Err(error)) if error.kind() != io::ErrorKind::InvalidData => {
+                tracing::debug!(%proxy, "the connection ended before its PROXY header: {error}");
+            }
+            Ok(Err(error)) => tracing::warn!(%proxy, "the connection was closed: {error}"),
+            Err(_) => tracing::warn!(%proxy, "the connection was closed: no PROXY header came in time"),
+        }
+        None
     }
 
     /// A place after a short wait: of forty clients that come in one millisecond all are at work in the next, so that

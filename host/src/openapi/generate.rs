@@ -37,6 +37,9 @@ pub struct Described {
     pub operation: Operation,
     pub auth: Auth,
     pub scopes: Vec<String>,
+    /// Since when callers should not use it, and when it ends (RFC 3339).
+    pub deprecated_since: Option<String>,
+    pub sunset: Option<String>,
     /// Longest body in bytes.
     pub max_body: usize,
     /// Seconds until the answer is there or the caller hears 504.
@@ -58,7 +61,7 @@ const ANSWERS: [(&str, &str, &[&str]); 15] = [
     ("414", "The path or the query is too long.", &[]),
     ("415", "The body is of a media type that the route does not take.", &[]),
     ("421", "The request was meant for another host.", &[]),
-    ("429", "Too many requests.", &["Retry-After"]),
+    ("429", "Too many requests.", &["Retry-After", "RateLimit-Policy", "RateLimit"]),
     ("431", "The headers are too long.", &[]),
     ("502", "The API behind the route cannot be reached or did not answer properly.", &[]),
     ("503", "The route is switched off or saturated.", &["Retry-After"]),
@@ -90,7 +93,8 @@ pub fn generate(info: &Info, routes: &[Described]) -> Value {
     schemas.extend(shelf.into_definitions());
     let schemes: Map<String, Value> =
         auths.into_iter().map(|name| (name.to_owned(), described_scheme(name))).collect();
-    let mut components = json!({"schemas": schemas, "headers": headers(), "responses": responses()});
+    let (responses, headers) = shared(&paths);
+    let mut components = json!({"schemas": schemas, "headers": headers, "responses": responses});
     if !schemes.is_empty() {
         components["securitySchemes"] = Value::Object(schemes);
     }
@@ -137,6 +141,13 @@ fn operation(route: &Described, shelf: &mut Shelf) -> Value {
     if operation.deprecated {
         out["deprecated"] = json!(true);
     }
+    for (key, date) in
+        [("x-sentinel-deprecated-since", &route.deprecated_since), ("x-sentinel-sunset", &route.sunset)]
+    {
+        if let Some(date) = date {
+            out[key] = json!(date);
+        }
+    }
     // Always there, so that no default of the document can make a route open or closed by accident.
     out["security"] = match scheme(route.auth) {
         Some(name) => json!([{name: route.scopes}]),
@@ -146,15 +157,19 @@ fn operation(route: &Described, shelf: &mut Shelf) -> Value {
     if let Some(required) = route.idempotency {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": required,
-            "description": "A text in quotes; a request that is sent again with it is answered with the first answer.",
-            "schema": {"type": "string", "pattern": "^\"[ -~]{1,255}\"$"},
+            "description": "A text in quotes, or a plain word; a request that is sent again with it is answered with the first answer.",
+            "schema": {"type": "string", "pattern": "^(\"([ !#-\\[\\]-~]|\\\\[\"\\\\]){1,255}\"|[A-Za-z0-9_.:~+/=-]{1,255})$"},
         }));
     }
     if !parameters.is_empty() {
         out["parameters"] = Value::Array(parameters);
     }
     if let Some(body) = &operation.body {
-        out["requestBody"] = json!({"required": body.required, "content": content(&body.content, shelf)});
+        let mut content = content(&body.content, shelf);
+        if body.required {
+            not_empty(&mut content);
+        }
+        out["requestBody"] = json!({"required": body.required, "content": content});
         if let Some(text) = &body.description {
             out["requestBody"]["description"] = json!(text);
         }
@@ -189,6 +204,14 @@ fn content(media: &[Media], shelf: &mut Shelf) -> Value {
         (media.name.clone(), described)
     };
     Value::Object(media.iter().map(entry).collect())
+}
+
+/// A text that is required has something in it: over HTTP an empty body is none.
+fn not_empty(content: &mut Value) {
+    let texts = content.as_object_mut().into_iter().flatten();
+    for (_, media) in texts.filter(|(name, media)| name.starts_with("text/") && media["schema"].is_null()) {
+        media["schema"] = json!({"type": "string", "minLength": 1});
+    }
 }
 
 /// The answers of the API, and those of the gateway at the statuses it may refuse with.
@@ -239,6 +262,25 @@ fn answer(response: &Response, shelf: &mut Shelf) -> Value {
     out
 }
 
+/// The answers of the gateway that some route may give, and the headers of those.
+fn shared(paths: &Map<String, Value>) -> (Value, Value) {
+    let operations = paths.values().filter_map(Value::as_object).flat_map(Map::values);
+    let answers = operations.filter_map(|operation| operation["responses"].as_object()).flatten();
+    let used: BTreeSet<&str> =
+        answers.filter(|(_, answer)| answer["$ref"].is_string()).map(|(status, _)| status.as_str()).collect();
+    let (mut responses, mut headers) = (responses(), headers());
+    if let (Some(responses), Some(headers)) = (responses.as_object_mut(), headers.as_object_mut()) {
+        responses.retain(|status, _| used.contains(status.as_str()));
+        let named: BTreeSet<String> = responses
+            .values()
+            .filter_map(|response| response["headers"].as_object())
+            .flat_map(|named| named.keys().cloned())
+            .collect();
+        headers.retain(|name, _| named.contains(name));
+    }
+    (responses, headers)
+}
+
 fn responses() -> Value {
     let more =
         [LATE, LENGTH, CONFLICT, REUSED, KEY_NEEDED].map(|(status, text)| (status, text, [].as_slice()));
@@ -262,6 +304,8 @@ fn responses() -> Value {
 fn headers() -> Value {
     json!({
         "Allow": {"description": "The methods that the path has.", "required": true, "schema": {"type": "string"}},
+        "RateLimit": {"description": "What is left of each limit (draft-ietf-httpapi-ratelimit-headers).", "schema": {"type": "string"}},
+        "RateLimit-Policy": {"description": "The limits that hold for the caller (draft-ietf-httpapi-ratelimit-headers).", "schema": {"type": "string"}},
         "Retry-After": {"description": "Seconds after which another try makes sense.", "schema": {"type": "string", "pattern": "^[0-9]+$"}},
         "WWW-Authenticate": {"description": "How to authenticate (RFC 6750).", "required": true, "schema": {"type": "string"}},
     })

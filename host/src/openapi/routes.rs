@@ -12,7 +12,7 @@ use crate::config::rest;
 pub struct Served {
     /// The document.
     pub bytes: Bytes,
-    /// Its digest, as an entity tag with its quotes.
+    /// Its digest, as a weak entity tag: the document may be sent compressed.
     pub etag: http::HeaderValue,
 }
 
@@ -26,8 +26,8 @@ pub fn served(config: &Config) -> Served {
     info.version = digest.as_str().chars().take(16).collect();
     let bytes = Bytes::from(generate(&info, &routes).to_string());
     // Hexadecimal digits in quotes are a header's value.
-    let etag = http::HeaderValue::from_str(&format!("\"{}\"", info.version));
-    Served { bytes, etag: etag.unwrap_or_else(|_| http::HeaderValue::from_static("\"\"")) }
+    let etag = http::HeaderValue::from_str(&format!("W/\"{}\"", info.version));
+    Served { bytes, etag: etag.unwrap_or_else(|_| http::HeaderValue::from_static("W/\"\"")) }
 }
 
 /// A route with what its callers should know.
@@ -60,6 +60,8 @@ pub(crate) fn described(route: &rest::Route) -> Described {
             rest::RouteAuth::None => Auth::None,
         },
         scopes: route.scopes.clone(),
+        deprecated_since: route.deprecation.since.map(|since| since.to_string()),
+        sunset: route.deprecation.sunset.map(|sunset| sunset.to_string()),
         max_body: route.max_body,
         timeout_secs: route.timeout.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX),
         idempotency: match route.idempotency {

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use serde_json::{Map, Value, json};
 
-use super::dialect::from_30;
+use super::dialect::{bounded, from_30};
 use super::endless::endless;
 use super::notes::Notes;
 use super::read::Version;
@@ -245,6 +245,9 @@ impl Copier<'_> {
         self.one_way(map, &mut out);
         if self.source.version == Version::V30 {
             from_30(&mut out);
+        }
+        if self.way == Way::Request {
+            bounded(&mut out);
         }
         Ok(Value::Object(out))
     }

@@ -175,6 +175,8 @@ fn what_is_generated_can_be_read_again_and_is_the_same() {
     let described = |operation: &Operation| Described {
         operation: operation.clone(),
         auth: if operation.id == "listPets" { Auth::None } else { Auth::Jwt },
+        deprecated_since: None,
+        sunset: None,
         scopes: vec!["pets".to_owned()],
         max_body: 1000,
         timeout_secs: 30,

@@ -36,8 +36,12 @@ impl CallContext<'_> {
             params: self.request.params.map_or_else(Json::empty, |params| params.json().clone()),
             session: self.request.session.clone(),
             door: self.request.door,
-            about: About { definition: destination.definition(), address: None },
+            about: About { definition: destination.definition(), ..self.about() },
         }
+    }
+
+    fn about(&self) -> About {
+        self.request.locate.map_or_else(About::default, |locate| locate.about())
     }
 
     /// The call that guards are asked about when no target was found.
@@ -55,7 +59,7 @@ impl CallContext<'_> {
             params: Json::empty(),
             session: self.request.session.clone(),
             door: self.request.door,
-            about: About::default(),
+            about: self.about(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::tasks::is_task_method;
 use super::{CallRequest, Failure, Generation, Pipeline};
 use crate::backend::{Backend, START_PATIENCE, Server};
-use crate::call::{Definition, Principal, Target, TargetKind};
+use crate::call::{About, Definition, Principal, Target, TargetKind};
 use crate::mcp::catalog::List;
 use crate::mcp::schema::ArgumentSchema;
 use crate::mcp::{Params, bounds, is_custom, splice};
@@ -22,6 +22,11 @@ pub trait Locate: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// There is none, or the request cannot be read as one for it.
     fn locate(&self, generation: &Generation) -> Result<Destination, Failure>;
+
+    /// What the door knows of the request besides: the client's address, and where to put headers of the answer.
+    fn about(&self) -> About {
+        About::default()
+    }
 
     /// What is wanted instead of the call itself, if anything is.
     fn grant(&self) -> Option<Grant> {

@@ -179,6 +179,13 @@ impl view::HostCall for Guest {
         let found = definition.and_then(|it| splice::get(it.json(), &pointer)).map(str::to_owned);
         self.text(found)
     }
+    fn tell(&mut self, _: Resource<CallView>, header: String, value: String) -> wasmtime::Result<bool> {
+        self.charge(header.len() + value.len())?;
+        let plugin = self.shared.name.clone();
+        // What is said to one caller must not be left out for the next one, so such an answer is never given again.
+        let told = self.itself()?.about.told.as_ref();
+        Ok(told.is_some_and(|told| told.add(&plugin, &header, &value)))
+    }
     fn drop(&mut self, _: Resource<CallView>) -> wasmtime::Result<()> {
         Ok(())
     }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use http::{HeaderValue, Method};
 use smallvec::SmallVec;
 
+use super::farewell::Farewell;
 use super::path;
-use crate::config::rest::Route;
+use crate::config::rest::{Route, Template};
 use crate::mcp::schema::ArgumentSchema;
 
 /// The stack for reading schemas: each level of one takes some stack frames to compile.
@@ -48,6 +49,8 @@ pub struct Entry {
     pub backend: Arc<str>,
     /// What `arguments` must fit.
     pub schema: Option<Arc<ArgumentSchema>>,
+    /// What its answers say of its end; none of a route that stays.
+    pub farewell: Option<Farewell>,
 }
 
 /// What was found for a method and a path.
@@ -92,18 +95,13 @@ impl Table {
         let mut table = Self::default();
         let mut shapes: HashMap<String, usize> = HashMap::new();
         for route in routes {
-            let shape = route.path.shape();
-            let entry = Arc::new(Entry::new(route.clone()));
+            let entry = Arc::new(Entry::new(route.clone(), None));
             table.entries.push(entry.clone());
-            let index = *shapes.entry(shape.clone()).or_insert_with(|| {
-                table.shapes.push(Shape { methods: SmallVec::new(), allow: HeaderValue::from_static("") });
-                table.shapes.len() - 1
-            });
-            // Conflicts were mistakes of the file.
-            if let Some(known) = table.shapes.get_mut(index) {
-                known.methods.push((route.method.clone(), entry));
+            table.place(&mut shapes, entry);
+            for legacy in &route.legacy {
+                let old = Entry::new(route.at(legacy), Some(&route.path));
+                table.place(&mut shapes, Arc::new(old));
             }
-            let _ = table.tree.insert(shape, index);
         }
         for shape in &mut table.shapes {
             let mut words: Vec<&str> = shape.methods.iter().map(|(method, _)| method.as_str()).collect();
@@ -114,6 +112,20 @@ impl Table {
             shape.allow = HeaderValue::from_str(&words.join(", ")).unwrap_or(HeaderValue::from_static("GET"));
         }
         table
+    }
+
+    /// Puts a route where its path is.
+    fn place(&mut self, shapes: &mut HashMap<String, usize>, entry: Arc<Entry>) {
+        let shape = entry.route.path.shape();
+        let index = *shapes.entry(shape.clone()).or_insert_with(|| {
+            self.shapes.push(Shape { methods: SmallVec::new(), allow: HeaderValue::from_static("") });
+            self.shapes.len() - 1
+        });
+        // Conflicts were mistakes of the file.
+        if let Some(known) = self.shapes.get_mut(index) {
+            known.methods.push((entry.route.method.clone(), entry));
+        }
+        let _ = self.tree.insert(shape, index);
     }
 
     /// Whether there is none.
@@ -163,8 +175,9 @@ impl Table {
 }
 
 impl Entry {
-    fn new(route: Route) -> Self {
+    fn new(route: Route, today: Option<&Template>) -> Self {
         Self {
+            farewell: Farewell::of(&route, today),
             asked: format!("{} {}", route.method, route.path),
             id: route.id.as_str().into(),
             backend: route.target.backend().into(),

@@ -90,11 +90,20 @@ fn typed(types: Types, text: String) -> Value {
     let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_digit() || byte == b'-');
     if types.integer && begins && let Ok(number) = serde_json::from_str::<serde_json::Number>(&text)
     // A number that no type here holds as it was written stays a text, which its schema refuses.
-        && number.to_string() == text
+        && (number.to_string() == text || types.number && without_zeros(&text) == without_zeros(&number.to_string()))
     {
         return Value::Number(number);
     }
     Value::String(text)
+}
+
+/// A number with a point without the zeros at its end: `1.50` is `1.5`, and `2.0` is `2`.
+fn without_zeros(text: &str) -> &str {
+    if text.contains('.') && !text.contains(['e', 'E']) {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        text
+    }
 }
 
 /// Why a parameter cannot be read.
@@ -321,6 +330,19 @@ mod tests {
         assert_eq!(one(json!({"type": "integer"}), "p=5"), Some(json!(5)));
         assert_eq!(one(json!({"type": "integer"}), "p=05"), Some(json!("05")), "its schema refuses it");
         assert_eq!(one(json!({"type": "integer"}), "p=1e400"), Some(json!("1e400")));
+        assert_eq!(one(json!({"type": "number"}), "p=-1.50"), Some(json!(-1.5)));
+        assert_eq!(one(json!({"type": "number"}), "p=2.0"), Some(json!(2.0)));
+        assert_eq!(
+            one(json!({"type": "integer"}), "p=2.0"),
+            Some(json!("2.0")),
+            "not as it would be written"
+        );
+        let long = "0.10000000000000000000001";
+        assert_eq!(
+            one(json!({"type": "number"}), &format!("p={long}")),
+            Some(json!(long)),
+            "more than a number holds"
+        );
         assert_eq!(one(json!({"type": "string"}), "p=5"), Some(json!("5")));
         assert_eq!(one(json!({"type": ["boolean", "null"]}), "p=true&q=1"), Some(json!(true)));
         assert_eq!(

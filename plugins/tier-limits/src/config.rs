@@ -48,6 +48,11 @@ pub(crate) struct Window {
 }
 
 impl Tier {
+    /// Whether it limits anything.
+    pub(crate) fn is_limited(&self) -> bool {
+        !self.windows.is_empty() || self.concurrent.is_some()
+    }
+
     /// How long a cell must be remembered after its last change.
     pub(crate) fn remembered_ms(&self) -> u32 {
         let windows = self.windows.iter().map(|window| u64::from(window.seconds) * 1_050 + 1_000);

@@ -143,7 +143,9 @@ impl Usage {
         };
         let used = counts.sum();
         let left = u64::from(window.limit).saturating_sub(used);
-        (left, if used == 0 { None } else { counts.fewer_than(used, now_ms) })
+        // Calls of a tier that had more do not make room here before so many of them have left.
+        let below = used.min(u64::from(window.limit));
+        (left, if below == 0 { None } else { counts.fewer_than(below, now_ms) })
     }
 
     /// Brings everything to this moment and this tier.

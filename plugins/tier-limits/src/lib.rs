@@ -47,10 +47,16 @@ impl Admission for TierLimits {
             let now = now_ms();
             let permit = match usage.take(tier, now) {
                 Ok(permit) => permit,
-                Err(full) => return Err(said::refused(tier, &usage, &full, now)),
+                Err(full) => {
+                    tell(call, tier, || said::left(tier, &usage, now, Some(&full)));
+                    return Err(said::refused(tier, &usage, &full, now));
+                }
             };
             match save(&key, version, &usage, tier) {
-                Ok(()) => return Ok(Verdict::Allow(tier.concurrent.map(|_| permit))),
+                Ok(()) => {
+                    tell(call, tier, || said::left(tier, &usage, now, None));
+                    return Ok(Verdict::Allow(tier.concurrent.map(|_| permit)));
+                }
                 Err(cells::Failure::Stale) => {}
                 Err(failure) => return Err(failed(failure)),
             }
@@ -79,12 +85,19 @@ impl Admission for TierLimits {
     }
 }
 
+/// Says the limits of the tier and what is left of them, where answers have headers. A tier without limits has nothing to say.
+fn tell(call: &Call, tier: &Tier, left: impl FnOnce() -> String) {
+    if tier.is_limited() && call.tell("RateLimit-Policy", &said::policy(tier)) {
+        call.tell("RateLimit", &left());
+    }
+}
+
 /// The tier of a caller, and the key of what they have used.
 fn whose<'a>(rules: &'a Rules, call: &Call) -> (&'a Tier, String) {
     let subject = call.subject();
     let claim = call.claim(&rules.claim);
     // Where the gateway knows it: of callers of routes for everybody, who have no other name.
-    let client = call.attr("client.address").or_else(|| call.claim("peer.ip"));
+    let client = call.attr("peer.ip").or_else(|| call.claim("peer.ip"));
     rules.whose(&subject, &call.role(), claim.as_deref(), client.as_deref())
 }
 

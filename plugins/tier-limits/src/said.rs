@@ -24,17 +24,21 @@ pub(crate) fn policy(tier: &Tier) -> String {
     text
 }
 
-/// What is left of each: `"hour";r=50;t=30`.
-pub(crate) fn left(tier: &Tier, usage: &Usage, now_ms: u64) -> String {
+/// What is left of each: `"hour";r=50;t=30`. Of a refused call only those that refused it: `Retry-After` must not come before any
+/// `t` beside it, and another window may say a later one.
+pub(crate) fn left(tier: &Tier, usage: &Usage, now_ms: u64, refused: Option<&Full>) -> String {
     let mut text = String::new();
     for (at, window) in tier.windows.iter().enumerate() {
+        if refused.is_some_and(|full| !full.windows.contains(&at)) {
+            continue;
+        }
         let (left, more) = usage.left(tier, at, now_ms);
         let _ = write!(text, "{}\"{}\";r={left}", comma(&text), window.name);
         if let Some(more) = more {
             let _ = write!(text, ";t={}", seconds(more));
         }
     }
-    if let Some(most) = tier.concurrent {
+    if let Some(most) = tier.concurrent.filter(|_| refused.is_none_or(|full| full.concurrent)) {
         let left = (most as usize).saturating_sub(usage.leases.len());
         let _ = write!(text, "{}\"concurrent\";r={left}", comma(&text));
     }
@@ -70,7 +74,7 @@ pub(crate) fn refused(tier: &Tier, usage: &Usage, full: &Full, now_ms: u64) -> R
             field("tier", tier.name.clone()),
             field("violated_policies", names.join(", ")),
             field("RateLimit-Policy", policy(tier)),
-            field("RateLimit", left(tier, usage, now_ms)),
+            field("RateLimit", left(tier, usage, now_ms, Some(full))),
         ],
         ..Refusal::new(
             "rate_limited",
@@ -118,10 +122,11 @@ mod tests {
             policy(&tier),
             r#""minute";q=2;w=60, "day";q=9;w=86400, "concurrent";q=3;qu="concurrent-requests""#
         );
-        assert_eq!(left(&tier, &usage, 0), r#""minute";r=1;t=62, "day";r=8;t=89280, "concurrent";r=2"#);
+        assert_eq!(left(&tier, &usage, 0, None), r#""minute";r=1;t=62, "day";r=8;t=89280, "concurrent";r=2"#);
         assert!(usage.take(&tier, 500).is_ok());
         let full = usage.take(&tier, 600).unwrap_err();
         let refusal = refused(&tier, &usage, &full, 600);
+        assert_eq!(left(&tier, &usage, 600, Some(&full)), r#""minute";r=0;t=62"#);
         assert_eq!(refusal.message, "The tier \"free\" has 2 calls per minute; try again in 62 s.");
         assert_eq!((refusal.reason.as_str(), refusal.details[1].value.as_str()), ("rate_limited", "minute"));
     }

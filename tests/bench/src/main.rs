@@ -18,6 +18,7 @@ mod load;
 mod proc;
 mod record;
 mod report;
+mod rest;
 mod result;
 mod token;
 
@@ -39,6 +40,8 @@ enum Task {
     Backend(backend::Way),
     /// Measure
     Run(course::Options),
+    /// Measure the HTTP API beside plain proxies
+    Rest(rest::Options),
     /// Write the report from what was measured last
     Report(report::Options),
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().task {
         Task::Backend(way) => backend::serve(way),
         Task::Run(options) => course::run(&options),
+        Task::Rest(options) => rest::run(&options),
         Task::Report(options) => report::write(&options),
     };
     match done {

@@ -217,3 +217,138 @@ target = { engine = "e", operation = "o" }
         assert!(said.contains(text), "{text}:\n{said}");
     }
 }
+
+#[test]
+fn a_route_says_when_it_ends_and_answers_at_its_older_path() {
+    let upstream = Upstream::start();
+    let more = r#"
+[[routes]]
+id = "getToy"
+method = "GET"
+path = "/pets/{petId}/toys/{toy}"
+target = { upstream = "api" }
+legacy_paths = [{ path = "/v0/toy/{toy}/of/{petId}", since = "2026-01-31", sunset = "2030-12-31" }]
+[[routes.parameters]]
+name = "petId"
+in = "path"
+schema = '{"type":"integer"}'
+
+[[routes]]
+id = "old"
+method = "GET"
+path = "/old"
+auth = "none"
+target = { upstream = "api" }
+deprecated_since = "2026-02-01T12:00:00Z"
+"#;
+    let mut door = gateway(&upstream, Setup::echo().more(more), "compression = true\nexpected_routes = 11");
+    let ann = Caller::token(&door, "ann", "admin");
+    let today = ann.ask("GET", "/pets/7/toys/ball");
+    assert_eq!((today.status, today.header("deprecation"), today.header("link")), (200, None, None));
+    let old = ann.ask("GET", "/v0/toy/b%C3%A4ll/of/7");
+    assert_eq!(
+        (old.status, &old.json()["target"]),
+        (200, &json!("/pets/7/toys/b%C3%A4ll")),
+        "the path of today"
+    );
+    assert_eq!(old.header("deprecation"), Some("@1769817600"));
+    assert_eq!(old.header("sunset"), Some("Tue, 31 Dec 2030 00:00:00 GMT"));
+    assert_eq!(old.header("link"), Some("</pets/7/toys/b%C3%A4ll>; rel=\"successor-version\""));
+    // The same rules hold there: the token, the schema, the methods.
+    let stranger = Caller::of(&door).ask("GET", "/v0/toy/ball/of/7");
+    assert_eq!((stranger.status, stranger.header("deprecation")), (401, Some("@1769817600")));
+    assert_eq!(ann.ask("GET", "/v0/toy/ball/of/rex").status, 400);
+    let wrong = ann.ask("DELETE", "/v0/toy/ball/of/7");
+    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("GET, HEAD")));
+    assert_eq!(Caller::of(&door).ask("GET", "/old").header("deprecation"), Some("@1769947200"));
+    let document = ann.ask("GET", "/openapi.json").json();
+    assert_eq!(document["paths"]["/old"]["get"]["deprecated"], true);
+    assert!(document["paths"]["/v0/toy/{toy}/of/{petId}"].is_null(), "the document is of today");
+    stop(&mut door);
+    let rows = door.gateway.audit();
+    let at_old =
+        rows.iter().filter(|row| row["method"] == "GET /v0/toy/{toy}/of/{petId}" && row["tool"] == "getToy");
+    assert_eq!(at_old.count(), 2, "{rows:?}");
+}
+
+#[test]
+fn mistakes_of_older_paths_are_told_at_once() {
+    let setup = Setup::echo().gateway("listen = \"127.0.0.1:0\"").more(
+        r#"
+[http]
+[[upstreams]]
+name = "api"
+url = "http://127.0.0.1:9"
+[[routes]]
+id = "a"
+method = "GET"
+path = "/a/{x}"
+target = { upstream = "api" }
+sunset = "soon"
+legacy_paths = [
+    { path = "/b/{y}", since = "2026-01-01" },
+    { path = "/c/{x}" },
+    { path = "/d/{x}", since = "2026-01-01", sunset = "2025-01-01" },
+    { path = "/e", since = "2026-01-01" },
+]
+[[routes]]
+id = "e"
+method = "GET"
+path = "/e/{z}"
+target = { upstream = "api" }
+legacy_paths = [{ path = "/a/{z}", since = "2026-01-01" }]
+"#,
+    );
+    let (code, said) = setup.refused(&["check"]);
+    assert_ne!(code, Some(0));
+    for what in [
+        "\"soon\" is no date",
+        "/b/{y} has other names than /a/{x}",
+        "since when callers should not use it",
+        "it ends before callers are told",
+        "/e has other names",
+    ] {
+        assert!(said.contains(what), "{what}: {said}");
+    }
+}
+
+#[test]
+fn long_texts_are_compressed_for_those_who_take_it_and_what_streams_is_not() {
+    let upstream = Upstream::start();
+    let door = gateway(&upstream, Setup::echo(), "compression = true");
+    let long = "x".repeat(3_000);
+    let ann = Caller::token(&door, "ann", "admin").with("User-Agent", &long);
+    let plain = ann.ask("GET", "/any/echo");
+    assert_eq!((plain.header("content-encoding"), plain.header("vary")), (None, Some("accept-encoding")));
+    let takes = ann.clone().with("Accept-Encoding", "br, gzip");
+    let small = takes.ask("GET", "/any/echo");
+    assert_eq!((small.status, small.header("content-encoding")), (200, Some("gzip")), "{small:?}");
+    assert!(small.body.len() < plain.body.len() / 4 && small.body.starts_with(&[0x1f, 0x8b]));
+    assert_eq!(
+        takes.clone().with("Accept-Encoding", "gzip;q=0").ask("GET", "/any/echo").header("content-encoding"),
+        None
+    );
+    // What is short, what streams, and a problem document stay as they are.
+    assert_eq!(takes.ask("GET", "/any/status/200").header("content-encoding"), None);
+    let flow = takes.send("POST", "/flow/large", "text/plain", b"x");
+    assert_eq!((flow.status, flow.body.len(), flow.header("content-encoding")), (200, 2 << 20, None));
+    assert_eq!(takes.ask("GET", "/nothing").refusal().0, 404);
+    // The document has a weak tag, because it may be sent in two forms.
+    let document = takes.ask("GET", "/openapi.json");
+    assert_eq!(document.header("content-encoding"), Some("gzip"));
+    let tag = document.header("etag").unwrap().to_owned();
+    assert!(tag.starts_with("W/\""), "{tag}");
+    let strong = tag.trim_start_matches("W/").to_owned();
+    for known in [tag.clone(), strong, format!("\"other\", {tag}"), "*".to_owned()] {
+        assert_eq!(
+            takes.clone().with("If-None-Match", &known).ask("GET", "/openapi.json").status,
+            304,
+            "{known}"
+        );
+    }
+    // Off by default.
+    let door = gateway(&upstream, Setup::echo(), "");
+    let ann = Caller::token(&door, "ann", "admin").with("User-Agent", &long).with("Accept-Encoding", "gzip");
+    let said = ann.ask("GET", "/any/echo");
+    assert_eq!((said.header("content-encoding"), said.header("vary")), (None, None));
+}

@@ -1,8 +1,15 @@
 //! The HTTP door: only what the file opens is open.
 
-use super::super::raw::{RawClientAddress, RawHttp, RawHttpTls, RawMode, RawOauth, RawTls};
-use super::super::secret::Secret;
-use super::super::{Gateway, Hops, Http, Main, Mount, Network, Oauth, Problems, file};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::super::raw::{
+    RawClientAddress, RawClientCertificates, RawHttp, RawHttpTls, RawMode, RawOauth, RawTls,
+};
+use super::super::{
+    ClientCertificates, DoorTls, Gateway, Hops, Http, Main, Mount, Network, Oauth, Problems, file,
+};
 use super::{Checker, duration};
 
 /// Variables that are set where a platform runs programs: Kubernetes, AWS (Lambda, ECS), Google Cloud Run and App Engine, Azure
@@ -23,6 +30,16 @@ const CLOUD: [&str; 14] = [
     "VERCEL",
     "VCAP_APPLICATION",
 ];
+
+/// Whether these are certificates of authorities; if not, why.
+fn authorities(pem: &str) -> Result<(), String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|error| format!("a certificate cannot be read: {error}"))?;
+        roots.add(certificate).map_err(|error| format!("a certificate cannot be used: {error}"))?;
+    }
+    Ok(())
+}
 
 /// A quarter of all; with few connections a little more, so that two clients can come at once.
 fn per_address(raw: &RawHttp) -> usize {
@@ -86,6 +103,7 @@ impl Checker<'_> {
             allow_local: raw.allow_local,
             tls: raw.tls.as_ref().and_then(|tls| self.door_tls(tls)),
             hops: self.hops(raw),
+            compression: raw.compression,
             dev_mode: raw.dev_mode,
             oauth: raw.oauth.as_ref().map(|raw| self.oauth(raw)),
             mounts: self.mounts(raw),
@@ -93,14 +111,34 @@ impl Checker<'_> {
     }
 
     /// The door's own certificate.
-    fn door_tls(&mut self, raw: &RawHttpTls) -> Option<Secret> {
-        let RawHttpTls { cert_file, key_file } = raw;
+    fn door_tls(&mut self, raw: &RawHttpTls) -> Option<DoorTls> {
+        let RawHttpTls { cert_file, key_file, http2, client_ca_file, client_certificates } = raw;
         if cert_file.is_none() {
             self.problem("/http/tls/cert_file", "TLS needs a certificate", "cert_file = \"door.pem\"");
             return None;
         }
         let tls = RawTls { ca_file: None, cert_file: cert_file.clone(), key_file: key_file.clone() };
-        self.tls("/http/tls", &tls, "https:").1
+        let authorities = client_ca_file.as_ref().and_then(|typed| {
+            let at = "/http/tls/client_ca_file";
+            let pem = self.certificates(at, typed)?;
+            if let Err(why) = authorities(&pem) {
+                self.problem(at, why, "the certificates of the authorities, in PEM");
+                return None;
+            }
+            Some(pem)
+        });
+        if client_ca_file.is_none() && client_certificates.is_some() {
+            let hint = "client_ca_file = \"clients-ca.pem\", with the authorities that give them out";
+            self.problem(
+                "/http/tls/client_certificates",
+                "it is not said whose certificates are meant",
+                hint,
+            );
+        }
+        let required = *client_certificates != Some(RawClientCertificates::Optional);
+        let clients = authorities.map(|authorities| ClientCertificates { authorities, required });
+        let identity = self.tls("/http/tls", &tls, "https:").1?;
+        Some(DoorTls { identity, http2: *http2, clients })
     }
 
     /// The proxies whose word counts.
@@ -116,7 +154,19 @@ impl Checker<'_> {
                 }
             }
         }
-        Hops { trusted, forwarded: raw.client_address == RawClientAddress::Forwarded }
+        if raw.client_address != RawClientAddress::ProxyProtocol {
+            let forwarded = raw.client_address == RawClientAddress::Forwarded;
+            return Hops { trusted, forwarded, proxied: Vec::new() };
+        }
+        if raw.trusted_proxies.is_empty() {
+            let hint = "trusted_proxies = [\"10.0.0.0/8\"], with those that send it";
+            self.problem("/http/client_address", "no proxy is listed, so nobody is asked", hint);
+        }
+        if raw.allow_local {
+            let text = "the user of this machine is known by the connection, which is a proxy's here";
+            self.problem("/http/client_address", text, "take one of the two out");
+        }
+        Hops { trusted: Vec::new(), forwarded: false, proxied: trusted }
     }
 
     /// What developers see is for nobody else.

@@ -32,7 +32,8 @@ const SHIPPED: [&str; 10] = [
 ];
 
 /// Plugins that come with the gateway and are asked only where an entry of [[plugins]] names them, with their stages.
-const OPTIONAL: [(&str, Stage); 2] = [("cel-policy", Stage::Guard), ("redact-pii", Stage::Rewrite)];
+const OPTIONAL: [(&str, Stage); 3] =
+    [("cel-policy", Stage::Guard), ("redact-pii", Stage::Rewrite), ("tier-limits", Stage::Guard)];
 
 /// The longest pause of the plugin `circuit-breaker`, by default.
 const MAX_RECOVERY_MS: u64 = 300_000;

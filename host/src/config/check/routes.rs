@@ -8,13 +8,9 @@ use http::Method;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::super::raw::{
-    Raw, RawBody, RawIdempotency, RawParameter, RawPlace, RawResponse, RawRoute, RawRouteAuth, RawStyle,
-    RawTarget,
-};
+use super::super::raw::{Raw, RawBody, RawIdempotency, RawResponse, RawRoute, RawRouteAuth, RawTarget};
 use super::super::rest::{
-    Body, Described, Engine, EngineMode, Idempotency, Parameter, Place, Route, RouteAuth, Segment, Style,
-    Target, Template, Upstream,
+    Body, Described, Engine, EngineMode, Idempotency, Route, RouteAuth, Segment, Target, Template, Upstream,
 };
 use super::{Checker, duration};
 use crate::config::problem::nearest;
@@ -56,22 +52,27 @@ impl Checker<'_> {
         let mut shapes: HashMap<(Method, String), usize> = HashMap::new();
         let mut table = matchit::Router::new();
         let mut inserted: HashMap<String, usize> = HashMap::new();
-        for (index, route) in routes {
-            let at = format!("/routes/{index}/path");
-            let shape = route.path.shape();
-            if let Some(other) = shapes.insert((route.method.clone(), shape.clone()), *index) {
-                let message =
-                    format!("{} {} is answered by routes[{other}] already", route.method, route.path);
+        let paths = routes.iter().flat_map(|(index, route)| {
+            let own = (format!("/routes/{index}/path"), *index, route, &route.path);
+            let older = route.legacy.iter().enumerate().map(move |(number, legacy)| {
+                (format!("/routes/{index}/legacy_paths/{number}/path"), *index, route, &legacy.path)
+            });
+            std::iter::once(own).chain(older)
+        });
+        for (at, index, route, path) in paths {
+            let shape = path.shape();
+            if let Some(other) = shapes.insert((route.method.clone(), shape.clone()), index) {
+                let message = format!("{} {path} is answered by routes[{other}] already", route.method);
                 self.problem(&at, message, "take one of them out: the names in braces make no difference");
             } else if let Entry::Vacant(free) = inserted.entry(shape) {
-                if let Err(error) = table.insert(free.key().clone(), *index) {
-                    let message = format!("{} is in the way of another route ({error})", route.path);
+                if let Err(error) = table.insert(free.key().clone(), index) {
+                    let message = format!("{path} is in the way of another route ({error})");
                     self.problem(&at, message, "a path that ends in {*rest} takes all that follow");
                 }
-                free.insert(*index);
+                free.insert(index);
             }
             for taken in self.paths_of_mcp(raw) {
-                if route.path.as_str() == taken {
+                if path.as_str() == taken {
                     let message = format!("{taken} is served by the gateway itself");
                     self.problem(&at, message, "give the route another path, or [http] path another one");
                 }
@@ -106,6 +107,8 @@ impl Checker<'_> {
         let path = self.template(&format!("{at}/path"), raw.path.as_deref());
         let target = self.target(at, raw, path.as_ref(), around);
         let parameters = self.parameters(at, &raw.parameters, path.as_ref());
+        let deprecation = self.deprecation(at, raw);
+        let legacy = self.legacy_paths(at, &raw.legacy_paths, path.as_ref());
         let body = raw.body.as_ref().map(|body| self.body(&format!("{at}/body"), body));
         let responses = self.responses(&format!("{at}/responses"), &raw.responses);
         let auth = match raw.auth {
@@ -178,7 +181,9 @@ impl Checker<'_> {
             summary: raw.summary.clone(),
             description: raw.description.clone(),
             tags: raw.tags.clone(),
-            deprecated: raw.deprecated,
+            deprecated: raw.deprecated || raw.deprecated_since.is_some(),
+            deprecation,
+            legacy,
             auth,
             scopes: raw.scopes.clone(),
             target,
@@ -211,7 +216,7 @@ impl Checker<'_> {
         None
     }
 
-    fn template(&mut self, at: &str, typed: Option<&str>) -> Option<Template> {
+    pub(super) fn template(&mut self, at: &str, typed: Option<&str>) -> Option<Template> {
         let Some(typed) = typed else {
             self.problem(at, "a route needs a path", "path = \"/pets/{petId}\"");
             return None;
@@ -341,84 +346,6 @@ impl Checker<'_> {
         }
     }
 
-    fn parameters(&mut self, at: &str, raw: &[RawParameter], path: Option<&Template>) -> Vec<Parameter> {
-        let mut parameters: Vec<Parameter> = Vec::new();
-        for (index, raw) in raw.iter().enumerate() {
-            let at = format!("{at}/parameters/{index}");
-            let Some(parameter) = self.parameter(&at, raw) else { continue };
-            if parameters.iter().any(|other| other.place == parameter.place && other.name == parameter.name) {
-                self.problem(&format!("{at}/name"), "it is there already", "take one of them out");
-            }
-            let in_path = path.is_none_or(|path| path.names().any(|name| name == parameter.name));
-            if parameter.place == Place::Path && !in_path {
-                let message = format!("{{{}}} is not in the path", parameter.name);
-                self.problem(&format!("{at}/name"), message, "name one that is, or write in = \"query\"");
-            }
-            let is_rest = path.is_some_and(|path| {
-                path.segments()
-                    .any(|segment| matches!(segment, Segment::Rest(name) if name == parameter.name))
-            });
-            if parameter.place == Place::Path && is_rest && parameter.explode {
-                self.problem(&format!("{at}/explode"), "all that follows in a path is one text", "remove it");
-            }
-            parameters.push(parameter);
-        }
-        parameters
-    }
-
-    fn parameter(&mut self, at: &str, raw: &RawParameter) -> Option<Parameter> {
-        let schema = self.schema(&format!("{at}/schema"), raw.schema.as_deref());
-        let name = raw.name.clone().filter(|name| !name.is_empty());
-        if name.is_none() {
-            self.problem(&format!("{at}/name"), "a parameter needs a name", "name = \"limit\"");
-        }
-        let place = match raw.place {
-            Some(RawPlace::Path) => Place::Path,
-            Some(RawPlace::Query) => Place::Query,
-            Some(RawPlace::Header) => Place::Header,
-            Some(RawPlace::Cookie) => Place::Cookie,
-            None => {
-                self.problem(&format!("{at}/in"), "it is not said where it stands", "in = \"query\"");
-                return None;
-            }
-        };
-        let usual = if matches!(place, Place::Path | Place::Header) { Style::Simple } else { Style::Form };
-        let style = match raw.style {
-            None => usual,
-            Some(RawStyle::Simple) => Style::Simple,
-            Some(RawStyle::Form) => Style::Form,
-            Some(RawStyle::SpaceDelimited) => Style::SpaceDelimited,
-            Some(RawStyle::PipeDelimited) => Style::PipeDelimited,
-            Some(RawStyle::DeepObject) => Style::DeepObject,
-        };
-        let fits = style == usual
-            || place == Place::Query
-                && matches!(style, Style::SpaceDelimited | Style::PipeDelimited | Style::DeepObject);
-        if !fits {
-            let message = format!("no parameter in the {} is written so", place.as_str());
-            self.problem(&format!("{at}/style"), message, "remove it");
-        }
-        let name = name?;
-        let name = if place == Place::Header { name.to_ascii_lowercase() } else { name };
-        if place == Place::Header && !sentinel_names::headers::is_name(&name) {
-            self.problem(&format!("{at}/name"), format!("{name:?} is not a header"), "such as \"X-Tenant\"");
-        }
-        if place == Place::Header && matches!(name.as_str(), "accept" | "content-type" | "authorization") {
-            let message = format!("a parameter called {name} means nothing (OpenAPI, \"Parameter Object\")");
-            self.warn(&format!("{at}/name"), message, "remove it");
-            return None;
-        }
-        Some(Parameter {
-            required: raw.required || place == Place::Path,
-            explode: raw.explode.unwrap_or(style == Style::Form),
-            description: raw.description.clone(),
-            name,
-            place,
-            style,
-            schema,
-        })
-    }
-
     fn body(&mut self, at: &str, raw: &RawBody) -> Body {
         let schema = self.schema(&format!("{at}/schema"), raw.schema.as_deref());
         if raw.content.is_empty() {
@@ -468,7 +395,7 @@ impl Checker<'_> {
     }
 
     /// A JSON Schema that is one, and that refers to nothing outside of itself.
-    fn schema(&mut self, at: &str, typed: Option<&str>) -> Option<Value> {
+    pub(super) fn schema(&mut self, at: &str, typed: Option<&str>) -> Option<Value> {
         let typed = typed?;
         let schema: Value = match serde_json::from_str(typed) {
             Ok(schema) => schema,

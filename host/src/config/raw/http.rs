@@ -5,13 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Seconds;
 
-/// The header in which proxies say where a request came from.
+/// How proxies say where a request came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
 pub(in crate::config) enum RawClientAddress {
     XForwardedFor,
     Forwarded,
+    ProxyProtocol,
 }
 
 /// The HTTP door, at `gateway.listen`.
@@ -56,19 +57,34 @@ pub(in crate::config) struct RawHttp {
     /// from. Their header is read from its end, up to the first address that is none of them; whoever else connects is the
     /// client, whatever the request says.
     pub(in crate::config) trusted_proxies: Vec<String>,
-    /// The header that they write: "x-forwarded-for", or "forwarded" (RFC 7239). The other one is never read.
+    /// How they say it: in the header "x-forwarded-for", or in "forwarded" (RFC 7239); the other one is never read. Or with
+    /// "proxy-protocol" at the beginning of each connection (versions 1 and 2), which then holds for MCP as well: who is listed
+    /// must say it, and no header is read.
     pub(in crate::config) client_address: RawClientAddress,
     /// Refusals and failures of the HTTP API say more, for whoever develops one. Only on a loopback address, and not where a
     /// cloud environment is detected.
     pub(in crate::config) dev_mode: bool,
+    /// Whether answers of the HTTP API are compressed (gzip) for clients that accept it: texts of 1 KiB to 8 MiB that do not
+    /// stream. Leave it off where answers hold secrets beside what strangers can choose: over TLS the length of a compressed
+    /// answer tells about its content.
+    pub(in crate::config) compression: bool,
     /// How many [[routes]] there must be; by default any number. With another number the file is refused.
     pub(in crate::config) expected_routes: Option<usize>,
     /// Further endpoints at the same address, each with a file of its own: backends, roles, limits, plugins.
     pub(in crate::config) mounts: Vec<RawMount>,
 }
 
+/// Whether clients must show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(in crate::config) enum RawClientCertificates {
+    Optional,
+    Required,
+}
+
 /// TLS at the door.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct RawHttpTls {
     /// A file with the certificate (PEM), and those between it and the authority; relative to this file. It is read again
@@ -76,6 +92,21 @@ pub(in crate::config) struct RawHttpTls {
     pub(in crate::config) cert_file: Option<String>,
     /// A file with its private key (PEM), not encrypted; by default in cert_file.
     pub(in crate::config) key_file: Option<String>,
+    /// Whether clients may use HTTP/2, as most browsers and many programs do where they can.
+    pub(in crate::config) http2: bool,
+    /// A file with the authorities (PEM) whose certificates clients may show; none is asked for without it. What a certificate
+    /// says becomes facts for authenticators: `peer.cert.sha256`, `peer.cert.subject`, `peer.cert.names`. It is no credential
+    /// by itself.
+    pub(in crate::config) client_ca_file: Option<String>,
+    /// "required": a client without such a certificate is turned away in the handshake, which is the default with
+    /// client_ca_file. "optional": it may come without.
+    pub(in crate::config) client_certificates: Option<RawClientCertificates>,
+}
+
+impl Default for RawHttpTls {
+    fn default() -> Self {
+        Self { cert_file: None, key_file: None, http2: true, client_ca_file: None, client_certificates: None }
+    }
 }
 
 /// A further endpoint.
@@ -107,6 +138,7 @@ impl Default for RawHttp {
             trusted_proxies: Vec::new(),
             client_address: RawClientAddress::XForwardedFor,
             dev_mode: false,
+            compression: false,
             expected_routes: None,
             mounts: Vec::new(),
         }

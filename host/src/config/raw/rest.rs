@@ -46,6 +46,15 @@ pub(in crate::config) struct RawRoute {
     pub(in crate::config) tags: Vec<String>,
     /// Whether callers should stop using it.
     pub(in crate::config) deprecated: bool,
+    /// Since when they should, such as "2026-01-31": answers say so in the header `Deprecation` (RFC 9745). With it
+    /// `deprecated` need not be written.
+    pub(in crate::config) deprecated_since: Option<String>,
+    /// When it ends, such as "2026-12-31": answers say so in the header `Sunset` (RFC 8594). Take the route out then; the
+    /// gateway does not do that by itself.
+    pub(in crate::config) sunset: Option<String>,
+    /// Older paths at which it answers as well, under the same id and the same rules. Each answer there names the path of
+    /// today (`Link`, rel "successor-version"), and says since when the old one should not be used.
+    pub(in crate::config) legacy_paths: Vec<RawLegacyPath>,
     /// How callers prove who they are. "jwt": as callers of MCP do, by a token. "api_key": by the key of a program (see
     /// auth.api_keys). "none": not at all; everybody may call, credentials are not looked at, and the caller is known by the
     /// address.
@@ -84,6 +93,9 @@ impl Default for RawRoute {
             description: None,
             tags: Vec::new(),
             deprecated: false,
+            deprecated_since: None,
+            sunset: None,
+            legacy_paths: Vec::new(),
             auth: RawRouteAuth::Jwt,
             scopes: Vec::new(),
             target: RawTarget::default(),
@@ -96,6 +108,18 @@ impl Default for RawRoute {
             responses: BTreeMap::new(),
         }
     }
+}
+
+/// An older path of a route.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct RawLegacyPath {
+    /// The path, with the same names as the route's, in any order.
+    pub(in crate::config) path: Option<String>,
+    /// Since when callers should not use it, such as "2026-01-31" (header `Deprecation`).
+    pub(in crate::config) since: Option<String>,
+    /// When it ends, such as "2026-12-31" (header `Sunset`).
+    pub(in crate::config) sunset: Option<String>,
 }
 
 /// What answers a route.
@@ -219,7 +243,8 @@ pub(in crate::config) struct RawUpstream {
     /// Headers of requests that are passed on besides `Accept`, `Accept-Language`, `Content-Type`, `Content-Language`,
     /// `If-*`, `Range`, `User-Agent`, `Prefer` and those that routes name as parameters.
     pub(in crate::config) pass_headers: Vec<String>,
-    /// The longest answer that is read whole, in bytes; longer ones need `stream` at the route.
+    /// The longest answer that is read whole, in bytes; longer ones need `stream` at the route. It is held in memory until its
+    /// client has taken it, so http.max_connections times this is what clients that take their time can hold together.
     #[schemars(range(min = 1_024, max = 1_073_741_824))]
     pub(in crate::config) max_answer_bytes: usize,
 }

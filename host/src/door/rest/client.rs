@@ -86,7 +86,8 @@ mod tests {
         for line in lines {
             headers.append(name, HeaderValue::from_str(line).unwrap());
         }
-        address(peer.parse().unwrap(), &headers, &Hops { trusted, forwarded }).to_string()
+        address(peer.parse().unwrap(), &headers, &Hops { trusted, forwarded, proxied: Vec::new() })
+            .to_string()
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::call::{Denial, DenialKind, Target, TargetKind};
+use crate::call::{About, Denial, DenialKind, Target, TargetKind};
 use crate::pipeline::{Backend, Destination, Failure, Generation, Locate};
 use crate::route::{Asked, Found};
 
@@ -11,11 +11,12 @@ use crate::route::{Asked, Found};
 pub(super) struct Route {
     asked: Arc<Asked>,
     path: String,
+    about: About,
 }
 
 impl Route {
-    pub(super) fn new(asked: Arc<Asked>, path: &str) -> Self {
-        Self { asked, path: path.to_owned() }
+    pub(super) fn new(asked: Arc<Asked>, path: &str, about: About) -> Self {
+        Self { asked, path: path.to_owned(), about }
     }
 }
 
@@ -45,14 +46,22 @@ impl Locate for Route {
         };
         Ok(Destination::new(target, backend, entry.schema.clone()))
     }
+
+    fn about(&self) -> About {
+        self.about.clone()
+    }
 }
 
 /// A request that goes nowhere, because of what it is.
 #[derive(Debug)]
-pub(super) struct Refused<'a>(pub(super) &'a str);
+pub(super) struct Refused<'a>(pub(super) &'a str, pub(super) About);
 
 impl Locate for Refused<'_> {
     fn locate(&self, _: &Generation) -> Result<Destination, Failure> {
         Err(Failure::Params(self.0.to_owned()))
+    }
+
+    fn about(&self) -> About {
+        self.1.clone()
     }
 }

@@ -58,7 +58,7 @@ impl Exchange<'_> {
             Some(Body::Streamed(_)) | None => &[],
         };
         let kind = kind.as_ref().map_or(&[][..], |kind| kind.as_bytes());
-        for part in [entry.asked.as_bytes(), params.get().as_bytes(), kind, body] {
+        for part in [entry.id.as_bytes(), params.get().as_bytes(), kind, body] {
             hash.update(&(part.len() as u64).to_le_bytes());
             hash.update(part);
         }

@@ -34,7 +34,7 @@ impl Exchange<'_> {
     ) -> Box<Refusal> {
         let detail = refusal.problem.detail.clone().unwrap_or_default();
         refusal.recorded = true;
-        let refused = Refused(&detail);
+        let refused = Refused(&detail, self.about.clone());
         let request = CallRequest { locate: Some(&refused), ..self.request(known.caller, known.entry) };
         match self.front.pipeline.handle(request, cancelled).await {
             Ok(_) | Err(Failure::Params(_)) => refusal,

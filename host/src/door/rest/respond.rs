@@ -2,13 +2,14 @@
 //! of a call gets its status here.
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 
 use super::challenge::challenge;
+use super::compress::Whole;
 use super::refusal::Refusal;
-use crate::call::{Denial, DenialKind};
+use crate::call::{Denial, DenialKind, Told};
 use crate::config::rest::RouteAuth;
 use crate::pipeline::{Answer, AnswerKind, BackendError, Failure};
 use crate::route::problem::{MEDIA_TYPE, Problem};
@@ -29,11 +30,14 @@ pub(super) fn answer(answer: Result<Answer, Failure>, dev: bool) -> Result<Respo
             )));
         }
     };
-    let body = match head.streamed.and_then(|body| body.take()) {
-        Some(rest) => Body::from_stream(rest),
-        None => Body::from(payload.text().clone()),
+    let mut response = match head.streamed.and_then(|body| body.take()) {
+        Some(rest) => Response::new(Body::from_stream(rest)),
+        None => {
+            let mut response = Response::new(Body::from(payload.text().clone()));
+            response.extensions_mut().insert(Whole);
+            response
+        }
     };
-    let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
     Ok(response)
@@ -46,6 +50,22 @@ pub(super) fn problem(problem: &Problem, id: &str) -> Response {
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     (problem.status, headers, Body::from(Bytes::from(problem.document(id)))).into_response()
+}
+
+/// Adds what plugins want the caller to be told. Where an upstream has limits of its own, it says so in the same fields, and
+/// the caller should see both. Two dates of an end would be no date, so the first one stands: the gateway's own, which is of
+/// this path.
+pub(super) fn tell(told: &Told, headers: &mut HeaderMap) {
+    let mut dated: Vec<&str> = Vec::new();
+    for (name, value) in told.headers() {
+        let Ok(value) = HeaderValue::from_str(&value) else { continue };
+        if !matches!(name, "deprecation" | "sunset") {
+            headers.append(HeaderName::from_static(name), value);
+        } else if !dated.contains(&name) {
+            dated.push(name);
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
 }
 
 /// To a caller whose own share is used up, or while nothing is left for anybody.

@@ -52,8 +52,13 @@ impl Exchange<'_> {
         }
         let generation = front.pipeline.current();
         let far = if generation.takes_local() { local::far(parts, self.peer).await } else { None };
-        let brought =
-            Brought { bearer, headers: &parts.headers, peer: self.peer.address().ip(), near: far.is_none() };
+        let brought = Brought {
+            bearer,
+            headers: &parts.headers,
+            peer: self.peer.address().ip(),
+            near: far.is_none(),
+            certificate: self.peer.certificate(),
+        };
         if let Some(name) = front.callers.too_long(&brought) {
             return Err(unknown(
                 format!(

@@ -23,6 +23,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, Phase, Watched};
+use super::certificate::Certificate;
 use super::places::Seat;
 use super::self_wake::poll_while_self_woken;
 use super::unparsed::Unparsed;
@@ -47,7 +48,7 @@ const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: applicatio
     {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"the gateway has no free connection: try again in a second or two\",\"reason\":\"overloaded\"}\n";
 
 /// How long a response may take to leave on a connection that makes room for another.
-const LEAVING: Duration = Duration::from_secs(5);
+pub(super) const LEAVING: Duration = Duration::from_secs(5);
 
 /// Serves one connection until the client, the timer or the drain ends it, or until it makes room for another.
 pub(super) async fn run<I>(io: I, seated: Seated, app: App, limits: Limits, draining: CancellationToken)
@@ -198,9 +199,9 @@ async fn linger<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, most: usize) {
 pub(super) struct Seated(pub(super) Peer);
 
 impl Seated {
-    /// The same, over TLS.
-    pub(super) fn secure(mut self) -> Self {
-        self.0.set_secure();
+    /// The same, over TLS, with what the client has shown.
+    pub(super) fn secure(mut self, certificate: Option<Arc<Certificate>>) -> Self {
+        self.0.set_secure(certificate);
         self
     }
 }

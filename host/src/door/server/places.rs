@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::Limits;
 use super::activity::{Activity, Phase};
+use super::certificate::Certificate;
 use crate::call::Share;
 use crate::call::shares::{Crowd, Look, may_have};
 
@@ -100,6 +101,7 @@ pub struct Peer {
     local: Option<SocketAddr>,
     seat: Arc<Seat>,
     secure: bool,
+    certificate: Option<Arc<Certificate>>,
 }
 
 impl Places {
@@ -329,7 +331,7 @@ impl Seat {
 
 impl Peer {
     pub(super) fn new(address: SocketAddr, local: Option<SocketAddr>, seat: Arc<Seat>) -> Self {
-        Self { address, local, secure: false, seat }
+        Self { address, local, secure: false, certificate: None, seat }
     }
 
     pub(super) fn seat(&self) -> &Arc<Seat> {
@@ -347,8 +349,15 @@ impl Peer {
         self.secure
     }
 
-    pub(super) fn set_secure(&mut self) {
+    pub(super) fn set_secure(&mut self, certificate: Option<Arc<Certificate>>) {
         self.secure = true;
+        self.certificate = certificate;
+    }
+
+    /// What the client has shown in the handshake.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_deref()
     }
 
     /// Our own end of the connection.

@@ -1,8 +1,8 @@
 //! Answers as it is told, so that tests can put authenticators of every mind into a chain.
 //!
 //! Configuration: `{"answer": "abstain" | "refuse" | "accept", "role": "admin", "subject": "guest", "header": "x"}`;
-//! `role` is needed to accept, `subject` is `guest` unless given. With `header` the subject is what that header says,
-//! and who does not send it is nobody it knows.
+//! `role` is needed to accept, `subject` is `guest` unless given. With `header` the subject is what that header says, with `fact`
+//! what that fact is, and who has none of it is nobody it knows.
 
 use std::sync::OnceLock;
 
@@ -17,6 +17,7 @@ struct Config {
     role: Option<String>,
     subject: Option<String>,
     header: Option<String>,
+    fact: Option<String>,
 }
 
 #[derive(Clone, Copy, serde::Deserialize)]
@@ -52,6 +53,12 @@ impl Authentication for Authenticator {
         let mut subject = config.subject.clone().unwrap_or_else(|| "guest".to_owned());
         if let Some(name) = &config.header {
             match request.header(name) {
+                Some(value) => subject = value,
+                None => return Ok(Auth::Abstain),
+            }
+        }
+        if let Some(key) = &config.fact {
+            match request.attr(key) {
                 Some(value) => subject = value,
                 None => return Ok(Auth::Abstain),
             }

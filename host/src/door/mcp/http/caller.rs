@@ -13,6 +13,7 @@ use parking_lot::RwLock;
 
 use crate::call::shares::Crowd;
 use crate::call::{Credential, Denial, DenialKind, Principal, Share};
+use crate::door::server::Certificate;
 use crate::door::strangers::Strangers;
 use crate::pipeline::{Caller, Generation};
 use crate::queue::Budget;
@@ -66,6 +67,8 @@ pub(in crate::door) struct Brought<'a> {
     pub(in crate::door) peer: IpAddr,
     /// False if it came through a proxy or the like, so that the address is not the caller's.
     pub(in crate::door) near: bool,
+    /// What was shown in the handshake of its connection.
+    pub(in crate::door) certificate: Option<&'a Certificate>,
 }
 
 impl Callers {
@@ -164,6 +167,7 @@ impl Callers {
             IpAddr::V6(address) => add(Some(&address.octets())),
         }
         add(Some(&[u8::from(brought.near)]));
+        add(brought.certificate.map(|certificate| certificate.sha256.as_bytes()));
         for name in &self.headers {
             add(value(brought.headers, name).map(str::as_bytes));
         }
@@ -177,6 +181,9 @@ impl Callers {
             attrs.push(("peer.ip".into(), brought.peer.to_string()));
         }
         attrs.push(("host.user".into(), self.host_user.clone()));
+        for (key, fact) in brought.certificate.iter().flat_map(|certificate| certificate.facts()) {
+            attrs.push((key.into(), fact.to_owned()));
+        }
         for name in &self.headers {
             let value = value(brought.headers, name);
             attrs.extend(value.map(|value| (format!("header.{name}").into(), value.to_owned())));

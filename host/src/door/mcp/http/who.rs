@@ -42,7 +42,8 @@ impl Mount {
         let generation = self.endpoint.pipeline.current();
         let far = if generation.takes_local() { local::far(parts, peer).await } else { None };
         let (headers, ip) = (&parts.headers, peer.address().ip());
-        let brought = Brought { bearer, headers, peer: ip, near: far.is_none() };
+        let brought =
+            Brought { bearer, headers, peer: ip, near: far.is_none(), certificate: peer.certificate() };
         if let Some(header) = self.callers.too_long(&brought) {
             let most = caller::MAX_CREDENTIAL;
             return Err(unknown(&format!(
