@@ -13,4 +13,4 @@ pub mod telegram;
 
 mod cors;
 mod log_limit;
-mod strangers;
+pub(crate) mod strangers;

@@ -23,6 +23,7 @@ use crate::door::guard::{Hosts, Origins};
 use crate::door::mcp::conversation::Endpoint;
 use crate::door::mcp::http::{self, Callers, Mount, Resource, Room, Sessions};
 use crate::door::mcp::stdio;
+use crate::door::strangers::Strangers;
 use crate::door::{rest, server};
 use crate::openapi;
 use crate::pipeline::Once;
@@ -51,6 +52,8 @@ pub(super) struct Everybody {
     app: server::App,
     /// The callers of late, for each endpoint.
     callers: Mutex<Vec<Came>>,
+    /// Those whose credentials are not remembered, at all of them together.
+    strangers: Arc<Strangers>,
     /// Requests for routes whose clients have gone.
     left: TaskTracker,
     /// What was done under an `Idempotency-Key`.
@@ -187,6 +190,7 @@ impl Everybody {
             room: Room::new(limits.max_body),
             app: Router::new().into(),
             callers: Mutex::default(),
+            strangers: Arc::default(),
             left: TaskTracker::new(),
             once: Mutex::default(),
             plane: Arc::default(),
@@ -367,7 +371,8 @@ impl Everybody {
         if let Some((_, _, callers)) = found {
             return callers.clone();
         }
-        let callers = Arc::new(Callers::new(headers.to_vec(), user_name(rustix::process::getuid().as_raw())));
+        let user = user_name(rustix::process::getuid().as_raw());
+        let callers = Arc::new(Callers::new(headers.to_vec(), user, self.strangers.clone()));
         all.retain(|(of, _, _)| of.as_deref() != mount);
         all.push((mount.map(str::to_owned), headers.to_vec(), callers.clone()));
         callers

@@ -27,7 +27,7 @@ const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// The credentials that are not remembered, and how many of them were refused of late.
 #[derive(Debug)]
-pub(in crate::door) struct Strangers {
+pub(crate) struct Strangers {
     /// When all refusals so far will be forgotten (the generic cell rate algorithm).
     forgotten_at: Mutex<Option<Instant>>,
     /// When the next may be verified.

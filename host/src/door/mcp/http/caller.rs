@@ -35,7 +35,8 @@ pub struct Callers {
     headers: Vec<String>,
     host_user: String,
     known: RwLock<Known>,
-    strangers: Strangers,
+    /// Shared by all endpoints: a flood takes no more where there are more of them.
+    strangers: Arc<Strangers>,
 }
 
 #[derive(Debug, Default)]
@@ -73,8 +74,8 @@ pub(in crate::door) struct Brought<'a> {
 
 impl Callers {
     #[must_use]
-    pub fn new(headers: Vec<String>, host_user: String) -> Self {
-        Self { headers, host_user, known: RwLock::default(), strangers: Strangers::default() }
+    pub(crate) fn new(headers: Vec<String>, host_user: String, strangers: Arc<Strangers>) -> Self {
+        Self { headers, host_user, known: RwLock::default(), strangers }
     }
 
     /// The headers that authenticators may read.
